@@ -1,0 +1,74 @@
+// The plain structs that cross the border between the kernels (compiled once per instruction set)
+// and everything else. No function bodies here: an inline function compiled with AVX-512 flags could
+// be the copy the linker keeps for old processors.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace stepsize {
+
+using std::int32_t;
+using std::int64_t;
+using std::size_t;
+
+enum class Dtype : int32_t { float32 = 0, float64 = 1 };
+constexpr int dtype_count = 2;
+
+constexpr int max_slots = 8;    // state arrays of one leaf
+constexpr int max_numbers = 24; // hyperparameters of one rule
+constexpr int max_memory = 8;   // scalars a rule keeps for one leaf
+constexpr size_t max_prepared = 256;
+
+// Elements of one chunk: small enough to stay in the second-level cache with its state, and the block
+// of every reduction, so sums do not depend on who computes them.
+constexpr size_t chunk_size = 16384;
+
+// What the loop does to gradient and parameter before the rule sees them:
+// g = clamp(g * scale, -limit, limit) + decay * x, then x = x * shrink.
+struct Prologue {
+    double scale, limit, decay, shrink;
+};
+
+// One leaf's stretch of memory: parameters, gradients and state run side by side.
+struct Span {
+    void* x;
+    const void* g;
+    void* slots[max_slots];
+    size_t size;
+};
+
+// Sums of squares over a chunk, taken in the update pass.
+struct Sums {
+    double grad, param, update;
+};
+
+struct Rule {
+    const char* name;
+    const char* numbers; // names of the hyperparameters, in order, "lr, beta1, beta2"
+    int slots;
+    // Turns one step's hyperparameters into the fields the loop reads; t counts from 1.
+    void (*prepare[dtype_count])(const double* numbers, int64_t t, double* memory,
+                                 const Prologue& prologue, void* prepared);
+    void (*run[dtype_count])(const void* prepared, const Span& span, Sums* sums);
+};
+
+namespace schedule {
+struct Node;
+}
+
+// What one instruction set offers.
+struct Table {
+    const char* target;
+    const Rule* rules;
+    int rule_count;
+    // Sum of squares of a block of at most chunk_size elements; 16 lanes, fixed tree.
+    double (*sum_of_squares[dtype_count])(const void* data, size_t size, double scale);
+    bool (*all_finite[dtype_count])(const void* data, size_t size);
+    double (*largest[dtype_count])(const void* data, size_t size);
+    // Values of the schedule tree rooted at `root` for n steps.
+    void (*evaluate)(const schedule::Node* nodes, size_t root, const double* steps, double* out,
+                     size_t n);
+};
+
+} // namespace stepsize
