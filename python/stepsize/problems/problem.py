@@ -1,0 +1,69 @@
+"""What a training run needs, in one value."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Array", "Problem", "ValueAndGrad"]
+
+Array = NDArray[Any]
+ValueAndGrad = Callable[[Any, Any], tuple[float, Any]]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a training run needs: parameters, loss with gradients, and data.
+
+    `value_and_grad(params, batch)` returns a float and gradients nested like `params`.
+    `train` and `validation` are tuples of arrays with one row per sample, or iterables of batches.
+    `evaluate(params, batch)` returns named numbers, such as loss and accuracy.
+
+    >>> from stepsize.problems import quadratic
+    >>> problem = quadratic([1.0, 10.0])
+    >>> loss, grad = problem.value_and_grad(problem.params, None)
+    >>> loss, grad.tolist()
+    (5.5, [1.0, 10.0])
+    """
+
+    params: Any
+    value_and_grad: ValueAndGrad
+    train: Any
+    validation: Any = None
+    evaluate: Callable[[Any, Any], dict[str, float]] | None = None
+    name: str = "problem"
+
+    def fresh(self) -> Problem:
+        """The same problem over a copy of its parameters, so that a run leaves this one alone.
+
+        >>> from stepsize.problems import saddle
+        >>> problem = saddle()
+        >>> other = problem.fresh()
+        >>> other.params[:] = 0.0
+        >>> bool((problem.params != 0).all())
+        True
+        """
+        return replace(self, params=copy.deepcopy(self.params))
+
+    def batches(self, batch_size: int = 32, seed: int = 0) -> Any:
+        """One shuffled pass over the training data, as a list of tuples of arrays.
+
+        Training data that already comes in batches is returned as it is. A last batch that would be
+        short is left out, unless it is the only one.
+        """
+        if not isinstance(self.train, tuple):
+            return self.train
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        rows = len(self.train[0])
+        order = np.random.default_rng(seed).permutation(rows)
+        stops = range(batch_size, rows + 1, batch_size) or (rows,)
+        return [
+            tuple(array[order[max(0, stop - batch_size) : stop]] for array in self.train)
+            for stop in stops
+        ]
