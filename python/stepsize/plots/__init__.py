@@ -1,0 +1,34 @@
+"""Pictures of training runs, range tests and schedules, as figures or as text.
+
+Each function returns matplotlib axes on a figure of its own (or draws on the `ax` given), made
+without pyplot. `ax.figure` shows it in a notebook, `plots.save(ax, path)` writes it.
+"""
+
+from stepsize.plots.charts import comparison, curves, heatmap, landscape
+from stepsize.plots.style import png, save, svg
+from stepsize.plots.text import (
+    sparkline,
+    text_curves,
+    text_learning_curves,
+    text_range_test,
+    text_schedule,
+)
+from stepsize.plots.views import learning_curves, range_test, schedule
+
+__all__ = [
+    "comparison",
+    "curves",
+    "heatmap",
+    "landscape",
+    "learning_curves",
+    "png",
+    "range_test",
+    "save",
+    "schedule",
+    "sparkline",
+    "svg",
+    "text_curves",
+    "text_learning_curves",
+    "text_range_test",
+    "text_schedule",
+]

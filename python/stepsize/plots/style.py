@@ -1,0 +1,211 @@
+"""One look for every picture: colours, axes, labels beside their lines, and files.
+
+Figures are made without pyplot, so drawing changes no global state and opens no window.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "COLOURS",
+    "GRID",
+    "INK",
+    "MUTED",
+    "dress",
+    "label_ends",
+    "new_axes",
+    "png",
+    "save",
+    "svg",
+]
+
+INK, MUTED, GRID = "#1f2328", "#646c76", "#e3e6e9"
+
+# Okabe and Ito's set, told apart by every common form of colour vision, without the yellow that
+# vanishes on white. The second of each pair is the same hue, dark enough for text.
+COLOURS = (
+    ("#0072b2", "#005f94"),
+    ("#d55e00", "#ab4b00"),
+    ("#009e73", "#00734f"),
+    ("#cc79a7", "#99487a"),
+    ("#e69f00", "#8a6000"),
+    ("#56b4e9", "#21759f"),
+    (INK, INK),
+    ("#8a8f96", MUTED),
+)
+_WIDTH, _HEIGHT, _TEXT = 4.6, 3.1, 9.5
+
+
+def new_axes(width: float = _WIDTH, height: float = _HEIGHT) -> Any:
+    """Axes on a figure of their own, `width` x `height` inches, that belongs to no window."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('pictures need matplotlib: pip install "stepsize[plot]"') from error
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure.add_subplot()
+
+
+def colour(index: int) -> tuple[str, str]:
+    """Line and text colour number `index`; they repeat after eight."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def dress(
+    ax: Any,
+    *,
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    xscale: str = "linear",
+    yscale: str = "linear",
+) -> None:
+    """Give axes the house look: two spines, a faint grid, plain numbers on logarithmic scales."""
+    ax.set_xscale(xscale)
+    ax.set_yscale(yscale)
+    for side, spine in ax.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(MUTED)
+        spine.set_linewidth(0.8)
+    ax.set_axisbelow(True)
+    ax.grid(True, which="major", color=GRID, linewidth=0.8)
+    ax.tick_params(which="both", color=MUTED, labelcolor=INK, labelsize=_TEXT - 1, width=0.8)
+    ax.tick_params(which="minor", length=2)
+    ax.set_xlabel(xlabel, color=INK, fontsize=_TEXT)
+    ax.set_ylabel(ylabel, color=INK, fontsize=_TEXT)
+    if title:
+        ax.set_title(title, loc="left", color=INK, fontsize=_TEXT + 1, fontweight="bold")
+    for axis, scale in ((ax.xaxis, xscale), (ax.yaxis, yscale)):
+        if scale == "log":
+            _plain_log(axis)
+
+
+def number(value: float) -> str:
+    """A short plain number: 0.001, 1e-5, 25,000."""
+    if value and not 1e-4 <= abs(value) < 1e6:
+        return re.sub(r"e([+-])0*", lambda m: "e" + m[1].replace("+", ""), f"{value:.3g}")
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _plain_log(axis: Any) -> None:
+    """Label a logarithmic axis 0.001, 0.01, ...; within two decades also 2 and 5."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    decades = math.log10(high / low) if high > low > 0 else 1.0
+    subs: Sequence[float] = (1.0,) if decades > 2.2 else (1.0, 2.0, 5.0)
+    if decades < 0.8:
+        subs = tuple(float(n) for n in range(1, 10))
+    axis.set_major_locator(LogLocator(subs=subs, numticks=9))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def label_ends(ax: Any, labels: Iterable[tuple[Any, str, str]]) -> None:
+    """Write each line's name beside its last point, moving names apart where they would touch.
+
+    `labels` holds (line, name, text colour). Call it last: names are placed for the limits as they
+    are, which are then kept.
+    """
+    ax.set_xlim(ax.get_xlim())
+    ax.set_ylim(ax.get_ylim())
+    to_axes = ax.transData + ax.transAxes.inverted()
+    placed: list[tuple[float, float, str, str]] = []
+    for line, name, text_colour in labels:
+        xy = np.column_stack([np.asarray(v, float) for v in line.get_data()])
+        xy = xy[np.isfinite(xy).all(axis=1)]
+        if len(xy):
+            x, y = to_axes.transform(xy[-1])
+            placed.append((float(np.clip(y, 0.0, 1.0)), float(min(x, 1.0)), name, text_colour))
+    if not placed:
+        return
+    placed.sort(key=lambda entry: entry[0])
+    points = ax.figure.get_figheight() * 72 * 0.75
+    size = min(_TEXT, 0.95 * points / (1.15 * len(placed)))
+    heights = _apart([entry[0] for entry in placed], 1.15 * size / points)
+    for height, (_, x, name, text_colour) in zip(heights, placed, strict=True):
+        ax.annotate(
+            name,
+            (x, height),
+            xycoords="axes fraction",
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            color=text_colour,
+            fontsize=size,
+            annotation_clip=False,
+        )
+
+
+def _apart(heights: list[float], gap: float) -> list[float]:
+    """Sorted heights moved as little as needed to be `gap` apart and inside 0 .. 1."""
+    result: list[float] = []
+    for height in heights:
+        result.append(max(height, result[-1] + gap) if result else height)
+    excess = result[-1] - 1.0
+    if excess > 0:
+        result[-1] = 1.0
+        for i in range(len(result) - 2, -1, -1):
+            result[i] = min(result[i], result[i + 1] - gap)
+    return result
+
+
+def png(ax: Any, dpi: int = 150) -> bytes:
+    """The axes' figure as PNG bytes on a white page."""
+    buffer = io.BytesIO()
+    # Without the software's version in it, the same numbers give the same file.
+    ax.figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def save(ax: Any, path: str | Path) -> Path:
+    """Write the axes' figure to `path`; its ending (.png, .svg, .pdf) is the format."""
+    path = Path(path)
+    supported = ax.figure.canvas.get_supported_filetypes()
+    ending = path.suffix.lower().lstrip(".")
+    if ending not in supported:
+        raise ValueError(f"cannot write a picture as {path.name!r}: end it with .png, .svg or .pdf")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ax.figure.savefig(path, dpi=150)
+    return path
+
+
+def svg(ax: Any, description: str = "") -> str:
+    """The axes' figure as an SVG element for a web page, its colours named by CSS variables.
+
+    `--ink`, `--muted`, `--grid` and `--c0` .. `--c5` (lines), `--t0` .. `--t5` (text) are for the
+    page to set, so that one picture suits light and dark pages.
+    """
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "stepsize"}):
+        ax.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    text = text.replace("<svg ", f'<svg role="img" aria-label="{_escape(description)}" ', 1)
+    text = re.sub(r"(font: [^;\"]*?|font-family: )'[^;\"]*", r"\1system-ui, sans-serif", text)
+    names = {INK: "ink", MUTED: "muted", GRID: "grid"}
+    for index, (line, label) in enumerate(COLOURS[:6]):
+        names |= {line: f"c{index}", label: f"t{index}"}
+    for value, name in names.items():
+        text = text.replace(value, f"var(--{name})")
+    return text.strip()
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -1,0 +1,191 @@
+"""Pictures of this package's own results: learning curves, range tests, schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stepsize.plots.style import INK, MUTED, colour, dress, label_ends, new_axes, number
+
+__all__ = ["learning_curves", "range_test", "schedule"]
+
+
+def smooth(values: ArrayLike, window: int) -> NDArray[Any]:
+    """Exponential average over about `window` steps, unbiased at the start; NaN stays NaN."""
+    row = np.asarray(values, float)
+    keep = 1 - 1 / max(1, window)
+    result, total, weight = np.empty(len(row)), 0.0, 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for i, value in enumerate(row):
+            total, weight = keep * total + (1 - keep) * value, keep * weight + (1 - keep)
+            result[i] = total / weight
+    return result
+
+
+def series(history: Mapping[str, Any], key: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Steps and values of one series, without the steps at which it was not measured."""
+    if key not in history:
+        return np.empty(0), np.empty(0)
+    values = np.asarray(history[key], float)
+    steps = np.asarray(history["step"], float) if "step" in history else np.arange(len(values))
+    # NaN means "not measured here"; an infinite loss is one, but has no place in a picture.
+    seen = np.isfinite(values)
+    return steps[seen], values[seen]
+
+
+def named(items: Any, kind: str) -> dict[str, Any]:
+    """One thing, a list of things or a mapping from names to things, as such a mapping."""
+    if isinstance(items, Mapping) and not _is_history(items):
+        result = dict(items)
+    elif _is_history(items) or not isinstance(items, Iterable):
+        result = {"": items}
+    else:
+        result = {_call(item, f"{kind} {i + 1}"): item for i, item in enumerate(items)}
+    if not result:
+        raise ValueError(f"nothing to draw: give at least one {kind}")
+    return result
+
+
+def _call(item: Any, default: str) -> str:
+    """Schedules are named by the call that made them, which is what their repr is."""
+    return default if isinstance(item, Mapping) or "<" in repr(item) else repr(item)
+
+
+def _is_history(value: Any) -> bool:
+    return isinstance(value, Mapping) and "loss" in value
+
+
+def readable_part(averages: list[Any], others: Iterable[Any] = ()) -> tuple[float, float]:
+    """The lowest loss, and the height above which a run has left the picture: it diverged."""
+    starts = [float(row[0]) for row in averages if len(row)]
+    if not starts:
+        raise ValueError("nothing to draw: no history holds a finite loss")
+    low = min(float(np.min(row)) for row in (*averages, *others) if len(row))
+    return low, 1.6 * max(starts)
+
+
+def learning_curves(
+    history: Any, ax: Any = None, *, title: str = "", yscale: str | None = None
+) -> Any:
+    """Draw training and validation loss over the steps; returns matplotlib axes.
+
+    `history` is one History, a list of them, or a mapping from names to them. One run shows every
+    step faintly, their running average and the validation loss; several show the running averages.
+    A run that left the picture at the top is drawn up to there.
+    """
+    runs = named(history, "run")
+    ax = new_axes() if ax is None else ax
+    labels, averages, checked = [], [], []
+    for index, (name, run) in enumerate(runs.items()):
+        steps, losses = series(run, "loss")
+        checks, held_out = series(run, "val_loss")
+        if not len(losses):
+            continue
+        average = smooth(losses, len(losses) // 40)
+        paint, text = colour(index)
+        if len(runs) == 1:
+            ax.plot(steps, losses, color=paint, alpha=0.25, linewidth=0.7)
+        (line,) = ax.plot(steps, average, color=paint, linewidth=1.8)
+        labels.append((line, name or "training", text))
+        if len(runs) == 1 and len(held_out):
+            paint, text = colour(1)
+            (line,) = ax.plot(checks, held_out, color=paint, linewidth=1.8)
+            labels.append((line, "validation", text))
+        averages.append(average)
+        checked.append(held_out)
+    low, top = readable_part(averages, checked)
+    if yscale is None:
+        yscale = "log" if 0 < low < top / 20 else "linear"
+    data_top = ax.dataLim.y1
+    if yscale == "log":
+        ax.set_ylim(low / 1.3, min(top, data_top * 1.3))
+    elif data_top > top:
+        ax.set_ylim(min(0.0, low), top)
+    ax.margins(x=0.02)
+    dress(ax, title=title, xlabel="step", ylabel="loss", yscale=yscale)
+    label_ends(ax, labels)
+    return ax
+
+
+def range_test(result: Any, ax: Any = None, *, title: str = "") -> Any:
+    """Draw a learning-rate range test and the rate it suggests; returns matplotlib axes.
+
+    Dots are the losses met, the line their running average; the ticks below it are what the other
+    rules for reading the curve would have said.
+    """
+    ax = new_axes() if ax is None else ax
+    lrs = np.asarray(result.lrs, float)
+    losses = np.asarray(result.losses, float)
+    smoothed = np.asarray(result.smoothed, float)
+    (paint, _), (mark, mark_text) = colour(0), colour(1)
+    ax.plot(lrs, losses, ".", color=paint, alpha=0.3, markersize=3)
+    ax.plot(lrs, smoothed, color=paint, linewidth=1.8)
+    finite = smoothed[np.isfinite(smoothed)]
+    low, start = float(finite.min()), float(finite[: max(1, len(finite) // 10)].mean())
+    height = max(start - low, 0.05 * abs(start), 1e-12)
+    ax.set_ylim(low - 0.22 * height, start + 0.6 * height)
+    log = len(lrs) > 2 and lrs[0] > 0 and lrs[-1] / lrs[0] > 50
+    ax.margins(x=0.02)
+    dress(
+        ax,
+        title=title,
+        xlabel="learning rate",
+        ylabel="loss",
+        xscale="log" if log else "linear",
+    )
+    for value in result.suggestions.values():
+        ax.plot(
+            [value], [0.035], "|", color=MUTED, ms=7, mew=1.4, transform=ax.get_xaxis_transform()
+        )
+    ax.axvline(result.suggestion, color=mark, linewidth=1.5)
+    left, right = ax.transData.transform([[lrs[0], 0], [result.suggestion, 0]])[:, 0]
+    far = right - left > 0.5 * ax.bbox.width
+    ax.annotate(
+        f"suggested {number(result.suggestion)}",
+        (result.suggestion, 0.97),
+        xycoords=("data", "axes fraction"),
+        xytext=(-6 if far else 6, 0),
+        textcoords="offset points",
+        ha="right" if far else "left",
+        va="top",
+        color=mark_text,
+        fontsize=9.5,
+        fontweight="bold",
+    )
+    return ax
+
+
+def schedule(
+    schedule: Any,
+    ax: Any = None,
+    *,
+    steps: int = 1000,
+    title: str = "",
+    yscale: str = "linear",
+) -> Any:
+    """Draw one schedule, a list of them, or a mapping from names to them; returns the axes.
+
+    `steps` updates are drawn, so step 0 up to `steps - 1`. Lists are labelled by their calls.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    ax = new_axes() if ax is None else ax
+    at = np.arange(steps)
+    labels = []
+    for index, (name, one) in enumerate(named(schedule, "schedule").items()):
+        paint, text = colour(index)
+        values = (
+            [float(one(int(i))) for i in at] if not hasattr(one, "values") else one.values(steps)
+        )
+        (line,) = ax.plot(at, values, color=paint, linewidth=1.8)
+        labels.append((line, name, text))
+    ax.margins(x=0.02)
+    if yscale == "linear":
+        ax.set_ylim(bottom=min(0.0, ax.dataLim.y0))
+    dress(ax, title=title, xlabel="step", ylabel="learning rate", yscale=yscale)
+    ax.spines["bottom"].set_color(INK)
+    label_ends(ax, [entry for entry in labels if entry[1]])
+    return ax
