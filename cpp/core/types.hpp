@@ -1,6 +1,6 @@
 // The plain structs that cross the border between the kernels (compiled once per instruction set)
-// and everything else. No function bodies here: an inline function compiled with AVX-512 flags could
-// be the copy the linker keeps for old processors.
+// and everything else. No function bodies here: an inline function compiled with AVX-512 flags
+// could be the copy the linker keeps for old processors.
 #pragma once
 
 #include <cstddef>
@@ -20,8 +20,8 @@ constexpr int max_numbers = 24; // hyperparameters of one rule
 constexpr int max_memory = 8;   // scalars a rule keeps for one leaf
 constexpr size_t max_prepared = 256;
 
-// Elements of one chunk: small enough to stay in the second-level cache with its state, and the block
-// of every reduction, so sums do not depend on who computes them.
+// Elements of one chunk: small enough to stay in the second-level cache with its state, and the
+// block of every reduction, so sums do not depend on who computes them.
 constexpr size_t chunk_size = 16384;
 
 // What the loop does to gradient and parameter before the rule sees them:
@@ -66,6 +66,7 @@ struct Table {
     double (*sum_of_squares[dtype_count])(const void* data, size_t size, double scale);
     bool (*all_finite[dtype_count])(const void* data, size_t size);
     double (*largest[dtype_count])(const void* data, size_t size);
+    double (*power)(double base, int64_t n);
     // Values of the schedule tree rooted at `root` for n steps.
     void (*evaluate)(const schedule::Node* nodes, size_t root, const double* steps, double* out,
                      size_t n);

@@ -1,6 +1,30 @@
 """stepsize sets, schedules and applies the learning rate for gradients in NumPy arrays."""
 
-from stepsize import problems
+from stepsize import optimizers, problems, runtime
+from stepsize.arrays import pack
+from stepsize.errors import CheckpointError, NonFiniteGradientError
+from stepsize.optimizers import SGD, Adagrad, Adam, AdamW, Lion, RMSprop, StepStats, group
 from stepsize.problems import Problem
+from stepsize.runtime import __version__, build_info, set_num_threads
 
-__all__ = ["Problem", "problems"]
+runtime.use_environment()
+
+__all__ = [
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "CheckpointError",
+    "Lion",
+    "NonFiniteGradientError",
+    "Problem",
+    "RMSprop",
+    "StepStats",
+    "__version__",
+    "build_info",
+    "group",
+    "optimizers",
+    "pack",
+    "problems",
+    "set_num_threads",
+]

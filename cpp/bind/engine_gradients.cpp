@@ -1,0 +1,147 @@
+// The engine's look at the gradients: where they lie, their norm, whether they are finite.
+#include <algorithm>
+#include <cmath>
+
+#include "bind/engine.hpp"
+#include "core/driver.hpp"
+#include "core/targets.hpp"
+
+namespace stepsize {
+
+bool Engine::overlaps_parameters(const Leaf& leaf, const char* g) const {
+    const char* end = g + leaf.bytes();
+    auto after = std::lower_bound(intervals_.begin(), intervals_.end(), end,
+                                  [](const Interval& a, const char* at) { return a.begin < at; });
+    // The gradient that is its own parameter is read where it is written: no harm.
+    while (after != intervals_.begin()) {
+        --after;
+        if (after->end <= g)
+            return false;
+        if (after->begin != leaf.x || g != leaf.x)
+            return true;
+    }
+    return false;
+}
+
+// Notes where a leaf's gradient lies; false if Python has to look at it first.
+bool Engine::take(Leaf& leaf, PyObject* gradient) {
+    leaf.gradient = gradient;
+    leaf.g = nullptr;
+    if (gradient == Py_None)
+        return true;
+    if (!py::isinstance<py::array>(gradient) || !is_plain(gradient, leaf.dtype))
+        return false;
+    const ArrayProxy* array = proxy(gradient);
+    if (size_t(array->nd) != leaf.shape.size() ||
+        !std::equal(leaf.shape.begin(), leaf.shape.end(), array->dimensions))
+        return false;
+    if (array->data != leaf.verified) {
+        if (overlaps_parameters(leaf, array->data))
+            return false;
+        leaf.verified = array->data;
+    }
+    leaf.g = array->data;
+    return true;
+}
+
+void Engine::gather(const py::object& owner, const py::object& grads) {
+    bool plain = nest_.walk(grads.ptr(), found_.data());
+    for (size_t i = 0; plain && i < leaves_.size(); ++i)
+        plain = take(leaves_[i], found_[i]);
+    if (plain)
+        return;
+    // A copy, a conversion or an error with words: Python's part.
+    const py::list flat = owner.attr("_gather")(grads);
+    gathered_ = flat;
+    for (size_t i = 0; i < leaves_.size(); ++i)
+        if (!take(leaves_[i], flat[i].ptr()))
+            throw std::invalid_argument("a gradient could not be taken");
+}
+
+namespace {
+
+struct Block {
+    const char* data;
+    size_t size;
+    Dtype dtype;
+    size_t leaf;
+};
+
+std::vector<Block> blocks_of(const std::vector<Leaf>& leaves, size_t& elements) {
+    std::vector<Block> blocks;
+    elements = 0;
+    for (size_t k = 0; k < leaves.size(); ++k) {
+        const Leaf& leaf = leaves[k];
+        if (!leaf.g)
+            continue;
+        elements += leaf.size;
+        for (size_t at = 0; at < leaf.size; at += chunk_size)
+            blocks.push_back({leaf.g + at * item_size(leaf.dtype),
+                              std::min(chunk_size, leaf.size - at), leaf.dtype, k});
+    }
+    return blocks;
+}
+
+double total_of_squares(const std::vector<Block>& blocks, size_t elements, double scale) {
+    std::vector<double> sums(blocks.size());
+    share(blocks.size(), elements, [&](size_t i) {
+        const Block& block = blocks[i];
+        sums[i] = table().sum_of_squares[int(block.dtype)](block.data, block.size, scale);
+    });
+    double total = 0;
+    for (double sum : sums)
+        total += sum;
+    return total;
+}
+
+} // namespace
+
+// Global norm of the gradients. Where the squares leave the range of double, once more on scaled
+// values.
+double Engine::gradient_norm(bool& finite) {
+    size_t elements = 0;
+    const std::vector<Block> blocks = blocks_of(leaves_, elements);
+    const double total = total_of_squares(blocks, elements, 1.0);
+    finite = true;
+    if (std::isfinite(total) && total > 1e-280)
+        return std::sqrt(total);
+    double top = 0;
+    for (const Block& block : blocks) {
+        finite = finite && table().all_finite[int(block.dtype)](block.data, block.size);
+        top = std::max(top, table().largest[int(block.dtype)](block.data, block.size));
+    }
+    if (!finite || top == 0)
+        return std::sqrt(total);
+    int exponent = 0;
+    std::frexp(top, &exponent);
+    const double unit = std::ldexp(1.0, std::min(exponent, 1020));
+    return unit * std::sqrt(total_of_squares(blocks, elements, 1 / unit));
+}
+
+int Engine::first_nonfinite() {
+    size_t elements = 0;
+    const std::vector<Block> blocks = blocks_of(leaves_, elements);
+    std::vector<unsigned char> bad(blocks.size());
+    share(blocks.size(), elements, [&](size_t i) {
+        const Block& block = blocks[i];
+        bad[i] = !table().all_finite[int(block.dtype)](block.data, block.size);
+    });
+    for (size_t i = 0; i < blocks.size(); ++i)
+        if (bad[i])
+            return int(blocks[i].leaf);
+    return -1;
+}
+
+size_t Engine::count_nonfinite() const {
+    size_t count = 0;
+    for (const Leaf& leaf : leaves_)
+        for (size_t i = 0; leaf.g && i < leaf.size; ++i) {
+            const double value = leaf.dtype == Dtype::float32
+                                     ? double(reinterpret_cast<const float*>(leaf.g)[i])
+                                     : reinterpret_cast<const double*>(leaf.g)[i];
+            count += !std::isfinite(value);
+        }
+    return count;
+}
+
+} // namespace stepsize

@@ -1,0 +1,50 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "core/driver.hpp"
+#include "core/targets.hpp"
+
+namespace stepsize {
+
+namespace py = pybind11;
+
+void bind_optimizers(py::module_& m);
+void bind_schedules(py::module_& m);
+
+namespace {
+
+std::vector<std::string> available_targets() {
+    std::vector<std::string> names;
+    for (const Table* candidate : available_tables())
+        names.push_back(candidate->target);
+    return names;
+}
+
+const char* compiler() {
+#if defined(__clang__)
+    return "Clang " __clang_version__;
+#elif defined(__GNUC__)
+    return "GCC " __VERSION__;
+#elif defined(_MSC_VER)
+    return "MSVC";
+#else
+    return "unknown";
+#endif
+}
+
+} // namespace
+
+PYBIND11_MODULE(_core, m) {
+    m.doc() = "Compiled rules and schedules of stepsize.";
+    m.def("available_targets", available_targets);
+    m.def("target", [] { return table().target; });
+    m.def("choose_target", choose_target, py::arg("name"));
+    m.def("compiler", compiler);
+    m.def("has_openmp", has_openmp);
+    m.def("thread_count", thread_count);
+    m.def("set_thread_count", set_thread_count, py::arg("count"));
+    bind_optimizers(m);
+    bind_schedules(m);
+}
+
+} // namespace stepsize

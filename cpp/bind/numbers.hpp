@@ -1,0 +1,51 @@
+// Hyperparameters: a constant, a compiled schedule or a Python function of the step, with its
+// range.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "bind/array.hpp"
+#include "bind/schedule_object.hpp"
+
+namespace stepsize {
+
+struct Number {
+    std::string name;
+    double low = 0, high = 0;
+    bool low_open = false, high_open = false;
+    double value = 0;
+    std::shared_ptr<const ScheduleObject> schedule;
+    py::object function;
+
+    bool constant() const { return !schedule && !function; }
+
+    void set(const py::object& source) {
+        std::shared_ptr<const ScheduleObject> tree;
+        py::object callable;
+        double number = 0;
+        if (py::isinstance<ScheduleObject>(source))
+            tree = source.cast<std::shared_ptr<ScheduleObject>>();
+        else if (PyCallable_Check(source.ptr()))
+            callable = source;
+        else
+            number = source.cast<double>();
+        value = number;
+        schedule = tree;
+        function = callable;
+    }
+
+    double at(int64_t step) const {
+        if (schedule)
+            return schedule->at(double(step));
+        if (function)
+            return py::float_(function(step));
+        return value;
+    }
+
+    bool holds(double v) const {
+        return (low_open ? v > low : v >= low) && (high_open ? v < high : v <= high);
+    }
+};
+
+} // namespace stepsize

@@ -1,0 +1,77 @@
+// The optimizers' side of the module, as a contents page.
+#include <pybind11/stl.h>
+
+#include "bind/arena.hpp"
+#include "bind/engine.hpp"
+#include "core/targets.hpp"
+
+namespace stepsize {
+namespace {
+
+py::list rules() {
+    py::list result;
+    for (int i = 0; i < table().rule_count; ++i)
+        result.append(py::make_tuple(table().rules[i].name, table().rules[i].numbers,
+                                     table().rules[i].slots));
+    return result;
+}
+
+double sum_of_squares(const py::array& values) {
+    const Dtype dtype = is_plain(values.ptr(), Dtype::float32) ? Dtype::float32 : Dtype::float64;
+    if (!is_plain(values.ptr(), dtype))
+        throw py::type_error("sum_of_squares: needs a contiguous float32 or float64 array");
+    const char* data = proxy(values.ptr())->data;
+    const size_t size = size_t(values.size());
+    double total = 0;
+    for (size_t at = 0; at < size; at += chunk_size)
+        total += table().sum_of_squares[int(dtype)](
+            data + at * item_size(dtype), size - at < chunk_size ? size - at : chunk_size, 1);
+    return total;
+}
+
+NonFinite nonfinite_of(const std::string& name) {
+    return name == "raise"  ? NonFinite::raise
+           : name == "skip" ? NonFinite::skip
+                            : NonFinite::ignore;
+}
+
+} // namespace
+
+void bind_optimizers(py::module_& m) {
+    m.attr("chunk_size") = chunk_size;
+    m.def("rules", rules,
+          "(name, hyperparameter names, number of state arrays) of the compiled rules");
+    m.def("allocate", allocate, py::arg("bytes"));
+    m.def("sum_of_squares", sum_of_squares, py::arg("values"));
+    m.def(
+        "power", [](double base, int64_t n) { return table().power(base, n); }, py::arg("base"),
+        py::arg("n"));
+
+    py::class_<Engine>(m, "Engine")
+        .def(py::init<const py::tuple&>(), py::arg("nest"))
+        .def("add_group", &Engine::add_group, py::arg("kernel"), py::arg("decay"),
+             py::arg("memory"), py::arg("numbers"))
+        .def("add_leaf", &Engine::add_leaf, py::arg("x"), py::arg("shape"), py::arg("group"),
+             py::arg("slots"), py::arg("memory"))
+        .def("finish", &Engine::finish)
+        .def("set_number", &Engine::set_number, py::arg("group"), py::arg("name"),
+             py::arg("source"))
+        .def("number", &Engine::number, py::arg("group"), py::arg("name"))
+        .def("values", &Engine::values, py::arg("group"))
+        .def("step", &Engine::step, py::arg("owner"), py::arg("grads"), py::arg("stats"))
+        .def_readwrite("clip_norm", &Engine::clip_norm)
+        .def_readwrite("clip_value", &Engine::clip_value)
+        .def_readwrite("maximize", &Engine::maximize)
+        .def_readwrite("strided", &Engine::strided)
+        .def_property("on_nonfinite", nullptr,
+                      [](Engine& engine, const std::string& name) {
+                          engine.on_nonfinite = nonfinite_of(name);
+                      })
+        .def_readwrite("lr_scale", &Engine::lr_scale)
+        .def_readwrite("step_count", &Engine::step_count)
+        .def_property("times", &Engine::times, &Engine::set_times)
+        .def("memory", &Engine::memory, py::arg("leaf"))
+        .def("set_memory", &Engine::set_memory, py::arg("leaf"), py::arg("values"));
+}
+
+} // namespace stepsize

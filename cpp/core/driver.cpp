@@ -1,0 +1,90 @@
+#include "core/driver.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#define STEPSIZE_HAS_FORK
+#endif
+
+namespace stepsize {
+namespace {
+
+// Below this many elements a second thread costs more than it saves.
+constexpr size_t parallel_elements = 131072;
+
+std::atomic<int> requested{0};
+
+// libgomp hangs in the child of a process that has used threads, so a child works alone.
+std::atomic<bool> forked{false};
+
+#ifdef _OPENMP
+
+// Processors that the control group grants, or a large number.
+int quota() {
+    double limit = 0, period = 0;
+    if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
+        const int found = std::fscanf(file, "%lf %lf", &limit, &period);
+        std::fclose(file);
+        if (found == 2 && limit > 0 && period > 0)
+            return std::max(1, int(limit / period + 0.5));
+    }
+    return 1 << 20;
+}
+
+int allowed() {
+    static const int count = std::max(1, std::min(omp_get_max_threads(), quota()));
+    return count;
+}
+
+#endif
+
+} // namespace
+
+bool has_openmp() {
+#ifdef _OPENMP
+    return true;
+#else
+    return false;
+#endif
+}
+
+int thread_count() {
+#ifdef _OPENMP
+    if (forked)
+        return 1;
+    return requested > 0 ? requested.load() : allowed();
+#else
+    return 1;
+#endif
+}
+
+void set_thread_count(int count) { requested = count; }
+
+void share(size_t count, size_t elements, void (*job)(void*, size_t), void* context) {
+#ifdef STEPSIZE_HAS_FORK
+    static const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+    (void)registered;
+#endif
+#ifdef _OPENMP
+    const int threads = thread_count();
+    if (threads > 1 && count > 1 && elements >= parallel_elements) {
+        const long jobs = long(count);
+        const long grain = std::max(1L, std::min(4L, jobs / (threads * 8L)));
+#pragma omp parallel for num_threads(threads) schedule(dynamic, grain)
+        for (long i = 0; i < jobs; ++i)
+            job(context, size_t(i));
+        return;
+    }
+#endif
+    (void)elements;
+    for (size_t i = 0; i < count; ++i)
+        job(context, i);
+}
+
+} // namespace stepsize

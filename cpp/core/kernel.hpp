@@ -1,0 +1,107 @@
+// The one loop: load, decay and scale, rule, store. Every rule, type and instruction set goes
+// through it, so tails, prefetching and statistics are said here and nowhere else.
+#pragma once
+
+#include "core/reduce.hpp"
+
+namespace stepsize {
+namespace {
+
+constexpr size_t tile = 256;
+constexpr size_t prefetch_bytes = 2048;
+
+// What a rule may know besides its hyperparameters: the number of this update of the leaf, from 1,
+// and the scalars it keeps for the leaf.
+struct Clock {
+    int64_t t;
+    double* memory;
+};
+
+template <class R, class F> struct Prepared {
+    F scale, limit, decay, shrink;
+    R rule;
+};
+
+template <class R, class F, class Numbers>
+void prepare(const double* numbers, int64_t t, double* memory, const Prologue& p, void* out) {
+    static_assert(sizeof(Prepared<R, F>) <= max_prepared, "enlarge max_prepared");
+    static_assert(sizeof(Numbers) <= max_numbers * sizeof(double), "enlarge max_numbers");
+    Numbers h;
+    __builtin_memcpy(&h, numbers, sizeof h);
+    const Prepared<R, F> prepared = {F(p.scale), F(p.limit), F(p.decay), F(p.shrink),
+                                     R(h, Clock{t, memory})};
+    __builtin_memcpy(out, &prepared, sizeof prepared);
+}
+
+template <size_t... K> struct Indices {};
+template <size_t N, size_t... K> struct Counted : Counted<N - 1, N - 1, K...> {};
+template <size_t... K> struct Counted<0, K...> {
+    using type = Indices<K...>;
+};
+
+template <class R, class F, size_t... K>
+inline void stretch(const Prepared<R, F>& p, F* x, const F* g, F* const* slots, size_t from,
+                    size_t count, Indices<K...>) {
+    F* s[sizeof...(K) + 1] = {(slots[K] + from)..., nullptr};
+    (void)s;
+    (void)slots;
+    x += from;
+    g += from;
+    const Prepared<R, F> here = p; // a copy the compiler may keep in registers
+#pragma omp simd
+    for (size_t i = 0; i < count; ++i) {
+        F value = x[i];
+        const F grad = clamp(g[i] * here.scale, here.limit) + here.decay * value;
+        value *= here.shrink;
+        here.rule(value, grad, s[K][i]...);
+        x[i] = value;
+    }
+}
+
+template <class F> inline void prefetch(const F* data, size_t from) {
+    const char* line = reinterpret_cast<const char*>(data + from) + prefetch_bytes;
+    for (size_t at = 0; at < tile * sizeof(F); at += 64)
+        __builtin_prefetch(line + at);
+}
+
+template <class R, class F, int slot_count>
+void run(const void* prepared, const Span& span, Sums* sums) {
+    const Prepared<R, F>& p = *static_cast<const Prepared<R, F>*>(prepared);
+    const typename Counted<size_t(slot_count)>::type indices;
+    F* x = static_cast<F*>(span.x);
+    const F* g = static_cast<const F*>(span.g);
+    F* slots[slot_count + 1] = {};
+    for (int k = 0; k < slot_count; ++k)
+        slots[k] = static_cast<F*>(span.slots[k]);
+
+    Lanes grads, params, updates;
+    for (size_t from = 0; from < span.size; from += tile) {
+        const size_t left = span.size - from;
+        const size_t count = left < tile ? left : tile;
+        F before[tile];
+        if (sums) {
+            for (size_t i = 0; i < count; ++i)
+                before[i] = x[from + i];
+            grads.add(count, [&](size_t i) { return square(double(g[from + i])); });
+        }
+        if (count == tile) {
+            prefetch(x, from);
+            prefetch(g, from);
+            for (int k = 0; k < slot_count; ++k)
+                prefetch(slots[k], from);
+            stretch(p, x, g, slots, from, tile, indices);
+        } else {
+            stretch(p, x, g, slots, from, count, indices);
+        }
+        if (sums) {
+            params.add(count, [&](size_t i) { return square(double(before[i])); });
+            updates.add(count,
+                        [&](size_t i) { return square(double(x[from + i]) - double(before[i])); });
+        }
+    }
+    if (sums)
+        *sums = {grads.total(), params.total(), updates.total()};
+}
+
+} // namespace
+} // namespace stepsize

@@ -1,0 +1,76 @@
+// The words that rules are written in. Included by kernels.cpp alone, in an anonymous namespace,
+// and made of operations that IEEE 754 rounds one way only, so every processor gives the same bits.
+#pragma once
+
+#include <math.h>
+
+#include "core/types.hpp"
+
+namespace stepsize {
+namespace {
+
+template <class F> inline F select(bool condition, F yes, F no) { return condition ? yes : no; }
+
+template <class F> inline F square(F a) { return a * a; }
+
+template <class F> inline F magnitude(F a) { return a < F(0) ? -a : a; }
+
+// 0 for 0, so a coordinate without gradient stays where it is.
+template <class F> inline F sign(F a) { return F(int(F(0) < a) - int(a < F(0))); }
+
+template <class F> inline F larger(F a, F b) { return a > b ? a : b; }
+
+template <class F> inline F smaller(F a, F b) { return a < b ? a : b; }
+
+// NaN stays NaN.
+template <class F> inline F clamp(F a, F limit) {
+    return a > limit ? limit : a < -limit ? -limit : a;
+}
+
+#if defined(_MSC_VER)
+inline float root(float a) { return ::sqrtf(a); }
+inline double root(double a) { return ::sqrt(a); }
+#else
+// The builtins are one instruction; std::sqrt would be an inline function that the linker may
+// share.
+inline float root(float a) { return __builtin_sqrtf(a); }
+inline double root(double a) { return __builtin_sqrt(a); }
+#endif
+
+// The point a share w of the way from a to b, exact at both ends.
+template <class F> inline F lerp(F a, F b, F w) {
+    return w < F(0.5) ? a + w * (b - a) : b - (b - a) * (F(1) - w);
+}
+
+// base ** n with an error far below one unit in the last place, without the C library, whose pow
+// differs between processors with and without fused multiply-add. Double-double by squaring.
+struct Double2 {
+    double high, low;
+};
+
+inline Double2 multiply(Double2 a, Double2 b) {
+    const double split = 134217729.0; // 2**27 + 1
+    const double ca = split * a.high, cb = split * b.high;
+    const double a1 = ca - (ca - a.high), b1 = cb - (cb - b.high);
+    const double a2 = a.high - a1, b2 = b.high - b1;
+    const double product = a.high * b.high;
+    const double error = ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2;
+    const double tail = error + (a.high * b.low + a.low * b.high);
+    const double high = product + tail;
+    return {high, tail - (high - product)};
+}
+
+inline double power(double base, int64_t n) {
+    Double2 result = {1.0, 0.0}, factor = {base, 0.0};
+    for (; n > 0; n >>= 1) {
+        if (n & 1)
+            result = multiply(result, factor);
+        if (factor.high == 0.0 && n > 1)
+            return 0.0;
+        factor = multiply(factor, factor);
+    }
+    return result.high;
+}
+
+} // namespace
+} // namespace stepsize

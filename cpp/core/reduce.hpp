@@ -1,0 +1,78 @@
+// Sums that give the same bits everywhere: 16 lanes, element i in lane i mod 16, lanes joined by
+// halves. A block is at most chunk_size elements; whoever owns the blocks adds them in block order.
+#pragma once
+
+#include "core/math.hpp"
+
+namespace stepsize {
+namespace {
+
+constexpr size_t lanes = 16;
+
+struct Lanes {
+    double sum[lanes] = {};
+
+    // `count` elements whose first belongs to lane 0, except in the last call.
+    template <class Term> void add(size_t count, Term term) {
+        size_t i = 0;
+        for (; i + lanes <= count; i += lanes) {
+#pragma omp simd
+            for (size_t j = 0; j < lanes; ++j)
+                sum[j] += term(i + j);
+        }
+        for (size_t j = 0; i + j < count; ++j)
+            sum[j] += term(i + j);
+    }
+
+    double total() const {
+        double tree[lanes];
+        for (size_t j = 0; j < lanes; ++j)
+            tree[j] = sum[j];
+        for (size_t half = lanes / 2; half > 0; half /= 2)
+            for (size_t j = 0; j < half; ++j)
+                tree[j] += tree[j + half];
+        return tree[0];
+    }
+};
+
+template <class F> double sum_of_squares(const void* data, size_t size, double scale) {
+    const F* values = static_cast<const F*>(data);
+    Lanes sum;
+    sum.add(size, [=](size_t i) { return square(double(values[i]) * scale); });
+    return sum.total();
+}
+
+template <class F> struct Bits;
+template <> struct Bits<float> {
+    using type = std::uint32_t;
+    static constexpr type exponent = 0x7f800000u;
+};
+template <> struct Bits<double> {
+    using type = std::uint64_t;
+    static constexpr type exponent = 0x7ff0000000000000u;
+};
+
+template <class F> bool all_finite(const void* data, size_t size) {
+    using Word = typename Bits<F>::type;
+    const char* bytes = static_cast<const char*>(data);
+    Word bad = 0;
+#pragma omp simd reduction(| : bad)
+    for (size_t i = 0; i < size; ++i) {
+        Word word;
+        __builtin_memcpy(&word, bytes + i * sizeof(F), sizeof(F));
+        bad |= Word((word & Bits<F>::exponent) == Bits<F>::exponent);
+    }
+    return bad == 0;
+}
+
+template <class F> double largest(const void* data, size_t size) {
+    const F* values = static_cast<const F*>(data);
+    F top = 0;
+#pragma omp simd reduction(max : top)
+    for (size_t i = 0; i < size; ++i)
+        top = larger(top, magnitude(values[i]));
+    return double(top);
+}
+
+} // namespace
+} // namespace stepsize

@@ -1,0 +1,61 @@
+#include "core/targets.hpp"
+
+#include <stdexcept>
+
+namespace stepsize {
+
+extern const Table table_baseline;
+#ifdef STEPSIZE_HAS_avx2
+extern const Table table_avx2;
+#endif
+#ifdef STEPSIZE_HAS_avx512
+extern const Table table_avx512;
+#endif
+
+namespace {
+
+std::vector<const Table*> find_tables() {
+    std::vector<const Table*> tables;
+#ifdef STEPSIZE_HAS_avx512
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        tables.push_back(&table_avx512);
+#endif
+#ifdef STEPSIZE_HAS_avx2
+    if (__builtin_cpu_supports("avx2"))
+        tables.push_back(&table_avx2);
+#endif
+    tables.push_back(&table_baseline);
+    return tables;
+}
+
+const Table*& current() {
+    static const Table* chosen = available_tables().front();
+    return chosen;
+}
+
+} // namespace
+
+const std::vector<const Table*>& available_tables() {
+    static const std::vector<const Table*> tables = find_tables();
+    return tables;
+}
+
+const Table& table() { return *current(); }
+
+void choose_target(const std::string& name) {
+    std::string names;
+    for (const Table* candidate : available_tables()) {
+        if (name == candidate->target) {
+            current() = candidate;
+            return;
+        }
+        names += (names.empty() ? "" : ", ") + std::string(candidate->target);
+    }
+    throw std::invalid_argument(
+        "STEPSIZE_TARGET: '" + name +
+        "' is not an instruction set of this build and processor; use one of " + names +
+        ", or unset it for the best");
+}
+
+} // namespace stepsize

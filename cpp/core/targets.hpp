@@ -1,0 +1,20 @@
+// The instruction sets this build has, best first, and the one in use.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/types.hpp"
+
+namespace stepsize {
+
+// Tables this processor can run, best first.
+const std::vector<const Table*>& available_tables();
+
+// The table in use: the best one until choose_target says otherwise.
+const Table& table();
+
+// Throws std::invalid_argument, naming the available ones, for a name that cannot be used here.
+void choose_target(const std::string& name);
+
+} // namespace stepsize

@@ -1,0 +1,57 @@
+// Compiled once per instruction set. Everything is in an anonymous namespace and no std header with
+// code is used, so that each object exports its table and nothing else.
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/types.hpp"
+
+namespace stepsize {
+namespace {
+#define RULE(name, slots, ...)                                                                     \
+    struct name##Numbers {                                                                         \
+        double __VA_ARGS__;                                                                        \
+    };
+#include "rules/rules.def"
+#undef RULE
+} // namespace
+} // namespace stepsize
+
+#include "rules/adam.hpp"
+#include "rules/adaptive.hpp"
+#include "rules/momentum.hpp"
+#include "schedule_eval.hpp"
+
+namespace stepsize {
+namespace {
+
+#define RULE(name, slots, ...)                                                                     \
+    {#name,                                                                                        \
+     #__VA_ARGS__,                                                                                 \
+     slots,                                                                                        \
+     {prepare<name<float>, float, name##Numbers>, prepare<name<double>, double, name##Numbers>},   \
+     {run<name<float>, float, slots>, run<name<double>, double, slots>}},
+const Rule rules[] = {
+#include "rules/rules.def"
+};
+#undef RULE
+
+#define STEPSIZE_STRING_(word) #word
+#define STEPSIZE_STRING(word) STEPSIZE_STRING_(word)
+#define STEPSIZE_JOIN_(a, b) a##b
+#define STEPSIZE_JOIN(a, b) STEPSIZE_JOIN_(a, b)
+
+} // namespace
+
+extern const Table STEPSIZE_JOIN(table_, STEPSIZE_TARGET_NAME);
+const Table STEPSIZE_JOIN(table_, STEPSIZE_TARGET_NAME) = {
+    STEPSIZE_STRING(STEPSIZE_TARGET_NAME),
+    rules,
+    int(sizeof rules / sizeof rules[0]),
+    {sum_of_squares<float>, sum_of_squares<double>},
+    {all_finite<float>, all_finite<double>},
+    {largest<float>, largest<double>},
+    power,
+    evaluate_schedule,
+};
+
+} // namespace stepsize

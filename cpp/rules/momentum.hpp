@@ -1,0 +1,44 @@
+// Rules that follow an average of gradients.
+#pragma once
+
+#include "core/kernel.hpp"
+
+namespace stepsize {
+namespace {
+
+// Stochastic gradient descent. Robbins & Monro 1951.
+template <class F> struct SGD {
+    F lr;
+    SGD(const SGDNumbers& h, Clock) : lr(F(h.lr)) {}
+
+    void operator()(F& x, F g) const { x -= lr * g; }
+};
+
+// Momentum, Polyak 1964; Nesterov's form, Sutskever et al. 2013. The buffer starts as the first
+// gradient, which dampening does not touch.
+template <class F> struct SGDMomentum {
+    F lr, momentum, fresh;
+    bool nesterov;
+    SGDMomentum(const SGDMomentumNumbers& h, Clock clock)
+        : lr(F(h.lr)), momentum(F(h.momentum)), fresh(clock.t == 1 ? F(1) : F(1 - h.dampening)),
+          nesterov(h.nesterov != 0) {}
+
+    void operator()(F& x, F g, F& buffer) const {
+        buffer = momentum * buffer + fresh * g;
+        x -= lr * select(nesterov, g + momentum * buffer, buffer);
+    }
+};
+
+// Lion. Chen et al. 2023, arXiv:2302.06675, Algorithm 2.
+template <class F> struct Lion {
+    F lr, beta1, beta2;
+    Lion(const LionNumbers& h, Clock) : lr(F(h.lr)), beta1(F(h.beta1)), beta2(F(h.beta2)) {}
+
+    void operator()(F& x, F g, F& m) const {
+        x -= lr * sign(lerp(g, m, beta1));
+        m = lerp(g, m, beta2);
+    }
+};
+
+} // namespace
+} // namespace stepsize

@@ -1,0 +1,238 @@
+"""Hyperparameters as declarations: default, range, error text and tuning range in one place.
+
+A field sits in an optimizer class, ``lr = nonnegative(1e-3)``, and is at once the keyword of the
+constructor, the attribute of the instance and the entry of ``hyperparams``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+Value = Any  # float | Schedule | Callable[[int], float], or a tuple of two of them, bool or str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One number that the compiled step reads, with the range it must keep."""
+
+    name: str  # what rules call it: beta1
+    label: str  # what users call it: betas[0]
+    low: float = 0.0
+    high: float = math.inf
+    low_open: bool = False
+    high_open: bool = True
+
+    def describe(self) -> str:
+        if self.high == math.inf:
+            sign = ">" if self.low_open else ">="
+            return f"a finite number {sign} {self.low:g}"
+        left = "(" if self.low_open else "["
+        right = ")" if self.high_open else "]"
+        return f"in {left}{self.low:g}, {self.high:g}{right}"
+
+    def holds(self, value: float) -> bool:
+        above = value > self.low if self.low_open else value >= self.low
+        below = value < self.high if self.high_open else value <= self.high
+        return above and below
+
+    def check(self, owner: str, value: Value) -> Value:
+        """The value as a float, or unchanged where it is a schedule or a function of the step."""
+        if callable(value):
+            return value
+        try:
+            if isinstance(value, str | bytes | bool):
+                raise TypeError
+            number = float(value)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{owner}: {self.label} must be a number, a schedule or a function of the step, "
+                f"got {type(value).__name__} {value!r}"
+            ) from None
+        if not self.holds(number):
+            raise ValueError(f"{owner}: {self.label} must be {self.describe()}, got {value!r}")
+        return number
+
+
+class Field:
+    """Base of the declarations; an attribute of an optimizer reads and sets the current value."""
+
+    name: str
+    default: Value
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        return instance._read(self)
+
+    def __set__(self, instance: Any, value: Value) -> None:
+        instance._write(self, value)
+
+    def parts(self) -> tuple[Part, ...]:
+        """The numbers of this field that the compiled step reads."""
+        return ()
+
+    def values(self, value: Value) -> tuple[Value, ...]:
+        """The value of each part."""
+        return ()
+
+    def check(self, owner: str, value: Value) -> Value:
+        raise NotImplementedError
+
+    def range(self) -> str:
+        raise NotImplementedError
+
+    def same_kind(self, old: Value, new: Value) -> bool:
+        """Whether a running optimizer may change from one value to the other."""
+        return True
+
+
+class Number(Field):
+    """A number that may also be a schedule or a function of the step.
+
+    ``fixed`` numbers act at construction only and take no schedule.
+    """
+
+    def __init__(
+        self,
+        default: float | None,
+        low: float = 0.0,
+        high: float = math.inf,
+        *,
+        low_open: bool = False,
+        high_open: bool = True,
+        fixed: bool = False,
+    ) -> None:
+        self.default = default
+        self.fixed = fixed
+        self._range = (low, high, low_open, high_open)
+
+    def parts(self) -> tuple[Part, ...]:
+        return (Part(self.name, self.name, *self._range),)
+
+    def values(self, value: Value) -> tuple[Value, ...]:
+        return (value,)
+
+    def check(self, owner: str, value: Value) -> Value:
+        if value is None:
+            return self.default
+        if self.fixed and callable(value):
+            raise TypeError(f"{owner}: {self.name} acts once, at the start: give a number")
+        return self.parts()[0].check(owner, value)
+
+    def range(self) -> str:
+        return self.parts()[0].describe()
+
+    def same_kind(self, old: Value, new: Value) -> bool:
+        return not self.fixed
+
+
+class Several(Field):
+    """A few numbers of one range, such as betas."""
+
+    def __init__(self, *values: float) -> None:
+        self.default = values
+
+    def parts(self) -> tuple[Part, ...]:
+        stem = self.name.removesuffix("s")
+        return tuple(
+            Part(f"{stem}{i + 1}", f"{self.name}[{i}]", high=1.0) for i in range(len(self.default))
+        )
+
+    def values(self, value: Value) -> tuple[Value, ...]:
+        return tuple(value)
+
+    def check(self, owner: str, value: Value) -> Value:
+        if value is None:
+            return self.default
+        count = len(self.default)
+        if not isinstance(value, tuple | list) or len(value) != count:
+            raise ValueError(f"{owner}: {self.name} must be {count} numbers, got {value!r}")
+        pairs = zip(self.parts(), value, strict=True)
+        return tuple(part.check(owner, item) for part, item in pairs)
+
+    def range(self) -> str:
+        return "each in [0, 1)"
+
+
+class Flag(Field):
+    """Yes or no, settled at construction."""
+
+    def __init__(self, default: bool) -> None:
+        self.default = default
+
+    def parts(self) -> tuple[Part, ...]:
+        return (Part(self.name, self.name, 0.0, 1.0, high_open=False),)
+
+    def values(self, value: Value) -> tuple[Value, ...]:
+        return (float(value),)
+
+    def check(self, owner: str, value: Value) -> Value:
+        if not isinstance(value, bool):
+            raise TypeError(f"{owner}: {self.name} must be True or False, got {value!r}")
+        return value
+
+    def range(self) -> str:
+        return "True or False"
+
+    def same_kind(self, old: Value, new: Value) -> bool:
+        return bool(old == new)
+
+
+class Choice(Field):
+    """One of a few words, settled at construction."""
+
+    def __init__(self, default: str, *others: str) -> None:
+        self.default = default
+        self.words = (default, *others)
+
+    def check(self, owner: str, value: Value) -> Value:
+        if value not in self.words:
+            words = ", ".join(repr(word) for word in self.words)
+            raise ValueError(f"{owner}: {self.name} must be one of {words}, got {value!r}")
+        return value
+
+    def range(self) -> str:
+        return " or ".join(repr(word) for word in self.words)
+
+    def same_kind(self, old: Value, new: Value) -> bool:
+        return bool(old == new)
+
+
+def nonnegative(default: float | None, *, fixed: bool = False) -> Any:
+    """A finite number >= 0."""
+    return Number(default, fixed=fixed)
+
+
+def positive(default: float | None) -> Any:
+    """A finite number > 0."""
+    return Number(default, low_open=True)
+
+
+def unit(default: float) -> Any:
+    """A number in [0, 1)."""
+    return Number(default, high=1.0)
+
+
+def unit_pair(first: float, second: float) -> Any:
+    """Two numbers in [0, 1)."""
+    return Several(first, second)
+
+
+def unit_triple(first: float, second: float, third: float) -> Any:
+    """Three numbers in [0, 1)."""
+    return Several(first, second, third)
+
+
+def flag(default: bool = False) -> Any:
+    """True or False."""
+    return Flag(default)
+
+
+def choice(default: str, *others: str) -> Any:
+    """One of a few words."""
+    return Choice(default, *others)

@@ -1,0 +1,435 @@
+"""The optimizer: everything that is not the rule itself."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+
+from stepsize import _core, checkpoint
+from stepsize.arrays import Array, Nest, Structure, check_parameters
+from stepsize.errors import NonFiniteGradientError
+from stepsize.fields import Choice, Field, Flag, Value
+from stepsize.optimizers import state as states
+from stepsize.optimizers.groups import assign_groups, check_values, is_grouped, ungroup
+from stepsize.optimizers.options import Options
+from stepsize.optimizers.words import clamp
+
+_registry: list[type[Optimizer]] = []
+
+
+def registry() -> list[type[Optimizer]]:
+    """The optimizer classes, in alphabetical order.
+
+    Example:
+        >>> import stepsize as ss
+        >>> ss.AdamW in ss.optimizers.registry()
+        True
+    """
+    return sorted(_registry, key=lambda cls: cls.__name__.lower())
+
+
+class StepStats(NamedTuple):
+    """What one step did, all norms over all leaves together.
+
+    Attributes:
+        grad_norm: Norm of the gradients as given, before clipping.
+        update_norm: Norm of the change of the parameters.
+        param_norm: Norm of the parameters before the step.
+        update_ratio: ``update_norm / param_norm`` (infinite or NaN where ``param_norm`` is 0).
+        nonfinite: How many gradient values were NaN or infinite.
+    """
+
+    grad_norm: float
+    update_norm: float
+    param_norm: float
+    update_ratio: float
+    nonfinite: int
+
+
+class Optimizer:
+    """Base of all optimizers; a subclass states its hyperparameters, its state and its rule.
+
+    A subclass says, in this order: fields (``lr = nonnegative(1e-3)``), ``slots`` (names of state
+    arrays), and ``rule``, the update in NumPy, which is the definition. A struct of the same name
+    in cpp/rules and a line in rules.def make it fast.
+    """
+
+    fields: ClassVar[dict[str, Field]] = {}
+    slots: ClassVar[tuple[str, ...]] = ()
+    scalars: ClassVar[dict[str, float]] = {}  # numbers a rule keeps per leaf, with first values
+    decay: ClassVar[str] = "coupled"  # what weight_decay does: coupled, decoupled, or none of both
+    accelerated: ClassVar[bool] = False
+
+    lr: Any
+
+    def __init_subclass__(cls, *, abstract: bool = False) -> None:
+        super().__init_subclass__()
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
+        cls.fields = {**cls.fields, **own}
+        if abstract:
+            return
+        defaults = {name: field.default for name, field in cls.fields.items()}
+        cls.accelerated = cls.variant(defaults)[0] in states.COMPILED
+        cls.__signature__ = _signature(cls.fields)  # type: ignore[attr-defined]
+        _registry.append(cls)
+
+    # What a subclass may refine.
+
+    def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
+        """Move ``x`` by one step: ``g`` gradient, ``s`` state, ``h`` hyperparameters."""
+        raise NotImplementedError
+
+    @classmethod
+    def variant(cls, values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:
+        """The compiled rule and the state arrays that these hyperparameters ask for."""
+        return cls.__name__, cls.slots
+
+    @classmethod
+    def decay_kind(cls, values: Mapping[str, Value]) -> str:
+        """How weight decay acts under these hyperparameters."""
+        return cls.decay
+
+    def initial(self, slot: str, leaf: Array, values: Mapping[str, Value]) -> Any:
+        """The first value of a state array, a number or an array."""
+        return 0.0
+
+    @classmethod
+    def check_together(cls, values: Mapping[str, Value]) -> None:
+        """Refuse hyperparameters that do not go together."""
+
+    # Construction.
+
+    def __init__(self, params: Nest, lr: Value = None, **keywords: Any) -> None:
+        owner = type(self).__name__
+        specs = keywords.pop("groups", None) or ()
+        options, rest = Options.take(owner, keywords)
+        defaults = {name: field.default for name, field in self.fields.items()}
+        given = check_values(self.fields, owner, {"lr": lr, **rest}, Options.names())
+        structure = Structure(ungroup(params))
+        assignment, tables = assign_groups(
+            self.fields, owner, {**defaults, **given}, structure.paths, params, specs
+        )
+        self._setup(params, structure, assignment, tables, options)
+
+    def _setup(
+        self,
+        params: Nest,
+        structure: Structure,
+        assignment: list[int],
+        tables: list[dict[str, Any]],
+        options: Options,
+    ) -> None:
+        owner = type(self).__name__
+        check_parameters(structure.leaves, structure.paths, owner)
+        for values in tables:
+            self.check_together(values)
+        self._params = params
+        self._structure = structure
+        self._assignment = assignment
+        self._tables = tables
+        self._options = options
+        self._numpy = not self.accelerated
+        self._engine = _core.Engine(structure.description())
+        self._strided: list[tuple[Array, Array]] = []
+        self._contiguous = [self._whole(leaf) for leaf in structure.leaves]
+        self._state = states.allocate(self)
+        states.fill_engine(self)
+        options.apply(self._engine)
+
+    def _whole(self, leaf: Array) -> Array:
+        """The leaf, or memory of its own for one whose elements do not lie side by side."""
+        if leaf.flags.c_contiguous and leaf.flags.aligned:
+            return leaf
+        whole = np.zeros(leaf.shape, leaf.dtype)
+        self._strided.append((leaf, whole))
+        return whole
+
+    # The step.
+
+    def step(
+        self, grads: Nest, *, loss: float | None = None, stats: bool = False
+    ) -> StepStats | None:
+        """Update the parameters in place by one step.
+
+        Args:
+            grads: Gradients in the nesting of the parameters; None for a leaf leaves it and its
+                state alone. They are only read.
+            loss: The loss at this point; rules that need it say so.
+            stats: Whether to return norms, taken in the same pass over memory.
+
+        Returns:
+            None, or a `StepStats` with ``stats=True``.
+
+        Raises:
+            ValueError, TypeError: For gradients that do not fit, naming the leaf.
+            NonFiniteGradientError: With ``on_nonfinite="raise"``, naming leaf and step.
+            In every case nothing has changed.
+        """
+        return self._engine.step(self, grads, stats)  # type: ignore[no-any-return]
+
+    def _gather(self, grads: Nest) -> list[Array | None]:
+        """The gradients as a flat list of plain arrays, or an error that names the leaf."""
+        owner = type(self).__name__
+        if self._grouped:
+            grads = ungroup(grads)
+        flat = self._structure.flatten(grads)
+        return [
+            _plain_gradient(owner, path, leaf, value)
+            for path, leaf, value in zip(self.paths, self._structure.leaves, flat, strict=True)
+        ]
+
+    def _run_numpy(
+        self, grads: Sequence[Array | None], scale: float, stats: bool
+    ) -> tuple[float, float, float]:
+        """The loop, in NumPy: for rules without a compiled twin, and what those are tested by."""
+        sums = [0.0, 0.0, 0.0]
+        times = self._engine.times
+        limit = self._options.clip_value or math.inf
+        for i, gradient in enumerate(grads):
+            if gradient is None:
+                continue
+            x = self._contiguous[i].reshape(-1)
+            g = gradient.reshape(-1)
+            h = self._numbers(self._assignment[i], times[i] + 1)
+            kind = self.decay_kind(self._tables[self._assignment[i]])
+            before = x.copy()
+            decay = getattr(h, "weight_decay", 0.0)
+            with np.errstate(all="ignore"):
+                pull = x * (decay if kind == "coupled" else 0.0)
+                seen = clamp(g * x.dtype.type(scale), limit) + pull
+                x *= 1 - h.lr * decay if kind == "decoupled" else 1.0
+                states.run_rule(self, i, x, seen, h)
+                if stats:
+                    for k, term in enumerate((g, before, x.astype(float) - before.astype(float))):
+                        for start in range(0, term.size, _core.chunk_size):
+                            block = term[start : start + _core.chunk_size]
+                            sums[k] += _core.sum_of_squares(block)
+        return sums[0], sums[1], sums[2]
+
+    def _numbers(self, group: int, t: int) -> SimpleNamespace:
+        words = {
+            name: value
+            for name, value in self._tables[group].items()
+            if isinstance(self.fields[name], Choice | Flag)
+        }
+        return SimpleNamespace(**{**self._engine.values(group), **words}, t=t)
+
+    def _read_strided(self) -> None:
+        for leaf, whole in self._strided:
+            if not leaf.flags.writeable:
+                self._refuse_parameter(self._structure.leaves.index(leaf))
+            whole[...] = leaf
+
+    def _write_strided(self) -> None:
+        for leaf, whole in self._strided:
+            leaf[...] = whole
+
+    def _stats(
+        self, grad_norm: float, update_norm: float, param_norm: float, nonfinite: int
+    ) -> StepStats:
+        ratio = (
+            update_norm / param_norm if param_norm else math.nan if not update_norm else math.inf
+        )
+        return StepStats(grad_norm, update_norm, param_norm, ratio, nonfinite)
+
+    def _refuse_gradient(self, leaf: int) -> None:
+        raise NonFiniteGradientError(
+            f"{type(self).__name__}: the gradient of {self.paths[leaf]} holds NaN or infinity at "
+            f"step {self.step_count}; nothing was changed. Lower the rate (it is {self.lr}), or "
+            'choose on_nonfinite="skip" to leave such steps out'
+        )
+
+    def _refuse_parameter(self, leaf: int) -> None:
+        raise ValueError(
+            f"{type(self).__name__}: {self.paths[leaf]} became read-only or was resized after the "
+            "optimizer was made; make it writable, or make the optimizer anew"
+        )
+
+    def _refuse_number(self, group: int, name: str, value: float) -> None:
+        for field in self.fields.values():
+            for part in field.parts():
+                if part.name == name:
+                    raise ValueError(
+                        f"{type(self).__name__}: {part.label} is {value!r} at step "
+                        f"{self.step_count}, but must be {part.describe()}; nothing was changed. "
+                        "Mend its schedule"
+                    )
+
+    # Reading and setting.
+
+    @property
+    def params(self) -> Nest:
+        """The nest of parameters, as given."""
+        return self._params
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The leaves' names, in the order of the leaves."""
+        return self._structure.paths
+
+    @property
+    def state(self) -> dict[str, dict[str, Array]]:
+        """The state arrays by leaf and name, as views."""
+        return {path: dict(slots) for path, slots in zip(self.paths, self._state, strict=True)}
+
+    @property
+    def step_count(self) -> int:
+        """Updates applied so far."""
+        return int(self._engine.step_count)
+
+    @property
+    def lr_scale(self) -> float:
+        """Multiplies the rate or its schedule; controllers such as `Plateau` act on it."""
+        return float(self._engine.lr_scale)
+
+    @lr_scale.setter
+    def lr_scale(self, value: float) -> None:
+        number = float(value)
+        if not 0 <= number < math.inf:
+            raise ValueError(
+                f"{type(self).__name__}: lr_scale must be a finite number >= 0, got {value!r}"
+            )
+        self._engine.lr_scale = number
+
+    @property
+    def hyperparams(self) -> dict[str, Any]:
+        """The values that the next step will use; with groups, tuples of one entry a group."""
+        return {name: self._read(field) for name, field in self.fields.items()}
+
+    @property
+    def _grouped(self) -> bool:
+        return is_grouped(self._params)
+
+    def _read(self, field: Field) -> Any:
+        per_group = tuple(self._read_group(field, k) for k in range(len(self._tables)))
+        return per_group if len(per_group) > 1 or self._grouped else per_group[0]
+
+    def _read_group(self, field: Field, group: int) -> Any:
+        value = self._tables[group][field.name]
+        parts = field.parts()
+        if not parts or isinstance(field, Flag) or value is None:
+            return value
+        numbers = tuple(self._engine.number(group, part.name) for part in parts)
+        return numbers if isinstance(field.default, tuple) else numbers[0]
+
+    def _write(self, field: Field, value: Value) -> None:
+        owner = type(self).__name__
+        count = len(self._tables)
+        single = not isinstance(field.default, tuple)
+        several = single and isinstance(value, tuple | list) and len(value) == count
+        values = [field.check(owner, item) for item in (value if several else [value] * count)]
+        for table, new in zip(self._tables, values, strict=True):
+            if not field.same_kind(table[field.name], new):
+                raise ValueError(
+                    f"{owner}: {field.name} is settled when the optimizer is made (it is "
+                    f"{table[field.name]!r}); make a new one"
+                )
+            changed = {**table, field.name: new}
+            self.check_together(changed)
+            if not set(self.variant(changed)[1]) <= set(self.variant(table)[1]):
+                raise ValueError(
+                    f"{owner}: {field.name}={new!r} needs state that this optimizer was made "
+                    f"without; make a new one with {field.name}={new!r}"
+                )
+        for group, new in enumerate(values):
+            self._tables[group][field.name] = new
+            states.set_numbers(self, group, field)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and not hasattr(type(self), name):
+            raise AttributeError(
+                f"{type(self).__name__} has no attribute {name!r}; it has "
+                f"{', '.join(self.fields)} and lr_scale to set"
+            )
+        object.__setattr__(self, name, value)
+
+    # Copies and files.
+
+    def clone(self, params: Nest) -> Self:
+        """The same optimizer, state included, over other arrays of the same shapes."""
+        copy: Self = _restore(type(self), params, *self._recipe())
+        return copy
+
+    def _recipe(self) -> tuple[Any, ...]:
+        tables = [dict(table) for table in self._tables]
+        return list(self._assignment), tables, self._options, self.state_dict()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self._params, *self._recipe())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the parameters, as a plain dict of numbers, strings and copied arrays."""
+        return states.state_dict(self)
+
+    def load_state_dict(self, d: Mapping[str, Any]) -> None:
+        """Take over a `state_dict`; ValueError names what does not fit, and nothing has changed."""
+        states.load_state_dict(self, d)
+
+    def save(self, path: checkpoint.Path) -> None:
+        """Write everything but the parameters to one file, whole or not at all."""
+        checkpoint.dump(path, "optimizer", self.state_dict())
+
+    def load(self, path: checkpoint.Path) -> None:
+        """Take over what `save` wrote; CheckpointError or ValueError names what is wrong."""
+        self.load_state_dict(checkpoint.load(path, "optimizer"))
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self.hyperparams.items())
+        size = sum(leaf.size for leaf in self._structure.leaves)
+        return (
+            f"<{type(self).__name__}({values}) over {len(self.paths)} arrays with {size:,} "
+            f"parameters, {self.step_count} steps>"
+        )
+
+
+def _plain_gradient(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
+    if value is None:
+        return None
+    if not isinstance(value, np.ndarray):
+        if not hasattr(value, "__array__") or np.isscalar(value):
+            raise TypeError(
+                f"{owner}: the gradient of {path} is a {type(value).__name__}, expected an array "
+                f"of {leaf.dtype}; wrap it in np.asarray"
+            )
+        value = np.asarray(value)
+    if value.dtype != leaf.dtype:
+        raise TypeError(
+            f"{owner}: the gradient of {path} has dtype {value.dtype}, expected {leaf.dtype}; "
+            f"convert it with .astype(np.{leaf.dtype})"
+        )
+    if value.shape != leaf.shape:
+        raise ValueError(
+            f"{owner}: the gradient of {path} has shape {value.shape}, expected {leaf.shape}"
+        )
+    return np.require(value, leaf.dtype, ["C", "A"]).reshape(leaf.shape)
+
+
+def _restore(
+    cls: type[Optimizer],
+    params: Nest,
+    assignment: list[int],
+    tables: list[dict[str, Any]],
+    options: Options,
+    state: dict[str, Any],
+) -> Any:
+    optimizer = object.__new__(cls)
+    optimizer._setup(params, Structure(ungroup(params)), assignment, tables, options)
+    states.load_state_dict(optimizer, state)
+    return optimizer
+
+
+def _signature(fields: Mapping[str, Field]) -> inspect.Signature:
+    kinds = inspect.Parameter
+    listed = [kinds("params", kinds.POSITIONAL_OR_KEYWORD)]
+    for name, field in fields.items():
+        kind = kinds.POSITIONAL_OR_KEYWORD if name == "lr" else kinds.KEYWORD_ONLY
+        listed.append(kinds(name, kind, default=field.default))
+    for name, default in Options.defaults().items():
+        listed.append(kinds(name, kinds.KEYWORD_ONLY, default=default))
+    listed.append(kinds("groups", kinds.KEYWORD_ONLY, default=()))
+    return inspect.Signature(listed)

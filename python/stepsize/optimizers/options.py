@@ -1,0 +1,73 @@
+"""The keywords that every optimizer takes besides its own hyperparameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+_CHOICES = ("raise", "skip", "ignore")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Common keywords, checked.
+
+    Attributes:
+        maximize: Climb instead of descending.
+        clip_norm: Scale the gradients down so that their global norm is at most this.
+        clip_value: Then clamp each value to ``[-clip_value, clip_value]``.
+        on_nonfinite: What a NaN or infinite gradient does: "raise" an error, "skip" the step, or
+            "ignore", which does not look.
+    """
+
+    maximize: bool = False
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    on_nonfinite: str = "raise"
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        return {field.name: field.default for field in dataclasses.fields(cls)}
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        return (*cls.defaults(), "groups")
+
+    @classmethod
+    def take(cls, owner: str, keywords: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
+        """The options among the keywords, and the other keywords."""
+        names = cls.defaults()
+        options = cls(**{name: value for name, value in keywords.items() if name in names})
+        rest = {name: value for name, value in keywords.items() if name not in names}
+        return options._checked(owner), rest
+
+    def _checked(self, owner: str) -> Self:
+        if not isinstance(self.maximize, bool):
+            raise TypeError(f"{owner}: maximize must be True or False, got {self.maximize!r}")
+        if self.on_nonfinite not in _CHOICES:
+            raise ValueError(
+                f"{owner}: on_nonfinite must be one of {', '.join(map(repr, _CHOICES))}, "
+                f"got {self.on_nonfinite!r}"
+            )
+        limits: dict[str, Any] = {}
+        for name in ("clip_norm", "clip_value"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool | str):
+                raise TypeError(f"{owner}: {name} must be a number > 0 or None, got {value!r}")
+            if not 0 < value < math.inf:
+                raise ValueError(
+                    f"{owner}: {name} must be a finite number > 0, or None for no limit, "
+                    f"got {value!r}"
+                )
+            limits[name] = float(value)
+        return dataclasses.replace(self, **limits)
+
+    def apply(self, engine: Any) -> None:
+        engine.maximize = self.maximize
+        engine.clip_norm = self.clip_norm or 0.0
+        engine.clip_value = self.clip_value or 0.0
+        engine.on_nonfinite = self.on_nonfinite

@@ -1,0 +1,276 @@
+"""An optimizer's state: its memory, its place in the engine, and its form as a plain dict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stepsize import _core
+from stepsize.arrays import Array
+from stepsize.fields import Field, Value
+
+if TYPE_CHECKING:
+    from stepsize.optimizers.base import Optimizer
+
+FORMAT = 1
+
+# Names of the compiled rules, with their hyperparameters.
+COMPILED: dict[str, tuple[str, ...]] = {
+    name: tuple(numbers.split(", ")) for name, numbers, _ in _core.rules()
+}
+
+_LINE = 64  # bytes of a cache line
+_STAGGER = 17 * _LINE  # keeps the streams of one leaf out of each other's cache sets
+
+
+def allocate(optimizer: Optimizer) -> list[dict[str, Array]]:
+    """State arrays of every leaf, side by side where the parameters lie side by side."""
+    wanted = []
+    for leaf, group in zip(optimizer._contiguous, optimizer._assignment, strict=True):
+        values = optimizer._tables[group]
+        wanted.append((leaf, optimizer.variant(values)[1], values))
+    depth = max((len(slots) for _, slots, _ in wanted), default=0)
+    offsets: list[list[int]] = []
+    end = 0
+    for k in range(depth):
+        start, last = end + k * _STAGGER, None
+        column = []
+        for leaf, slots, _ in wanted:
+            follows = last is not None and _address(leaf) == last
+            if not follows:
+                start = -(-start // _LINE) * _LINE
+            column.append(start)
+            start += leaf.nbytes if k < len(slots) else 0
+            last = _address(leaf) + leaf.nbytes
+        offsets.append(column)
+        end = start
+    arena = _core.allocate(end)
+    result: list[dict[str, Array]] = []
+    for i, (leaf, slots, values) in enumerate(wanted):
+        arrays = {}
+        for k, slot in enumerate(slots):
+            start = offsets[k][i]
+            flat = arena[start : start + leaf.nbytes].view(leaf.dtype)
+            arrays[slot] = flat.reshape(leaf.shape)
+            first = optimizer.initial(slot, leaf, values)
+            if np.any(first):
+                arrays[slot][...] = first
+        result.append(arrays)
+    return result
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def _source(value: Value) -> Any:
+    """What the engine evaluates: a number, a compiled schedule or a Python function."""
+    compiled = getattr(value, "compiled", None)
+    return value if compiled is None else compiled
+
+
+def fill_engine(optimizer: Optimizer) -> None:
+    """Hand groups and leaves to the compiled step."""
+    engine = optimizer._engine
+    for values in optimizer._tables:
+        numbers = []
+        for name, field in optimizer.fields.items():
+            if values[name] is None:
+                continue
+            for part, value in zip(field.parts(), field.values(values[name]), strict=True):
+                limits = (part.low, part.high, part.low_open, part.high_open)
+                numbers.append((part.name, *limits, _source(value)))
+        kernel = optimizer.variant(values)[0]
+        compiled = kernel in COMPILED and not optimizer._numpy
+        engine.add_group(
+            kernel if compiled else None,
+            optimizer.decay_kind(values),
+            len(optimizer.scalars),
+            numbers,
+        )
+    for leaf, group, slots in zip(
+        optimizer._contiguous, optimizer._assignment, optimizer._state, strict=True
+    ):
+        engine.add_leaf(
+            leaf, leaf.shape, group, list(slots.values()), [*optimizer.scalars.values()]
+        )
+    engine.finish()
+    engine.strided = bool(optimizer._strided)
+
+
+def set_numbers(optimizer: Optimizer, group: int, field: Field) -> None:
+    """Pass a changed hyperparameter on to the compiled step."""
+    value = optimizer._tables[group][field.name]
+    for part, item in zip(field.parts(), field.values(value), strict=True):
+        optimizer._engine.set_number(group, part.name, _source(item))
+
+
+def run_rule(optimizer: Optimizer, i: int, x: Array, g: Array, h: SimpleNamespace) -> None:
+    """One leaf's NumPy rule, with its state as flat views and its scalars under their names."""
+    names = list(optimizer.scalars)
+    memory = dict(zip(names, optimizer._engine.memory(i), strict=True))
+    arrays = {name: slot.reshape(-1) for name, slot in optimizer._state[i].items()}
+    s = SimpleNamespace(**arrays, **memory)
+    optimizer.rule(x, g, s, h)
+    if names:
+        optimizer._engine.set_memory(i, [float(getattr(s, name)) for name in names])
+
+
+def state_dict(optimizer: Optimizer) -> dict[str, Any]:
+    engine = optimizer._engine
+    paths = optimizer.paths
+    names = list(optimizer.scalars)
+    groups = []
+    for k, values in enumerate(optimizer._tables):
+        leaves = [
+            path for path, group in zip(paths, optimizer._assignment, strict=True) if group == k
+        ]
+        saved = {name: _saved(value) for name, value in values.items()}
+        groups.append({"leaves": leaves, "hyperparams": saved})
+    return {
+        "format": FORMAT,
+        "rule": type(optimizer).__name__,
+        "step_count": int(engine.step_count),
+        "lr_scale": float(engine.lr_scale),
+        "groups": groups,
+        "steps": dict(zip(paths, map(int, engine.times), strict=True)),
+        "scalars": {
+            path: dict(zip(names, engine.memory(i), strict=True)) for i, path in enumerate(paths)
+        },
+        "state": {
+            path: {name: np.array(slot) for name, slot in slots.items()}
+            for path, slots in zip(paths, optimizer._state, strict=True)
+        },
+    }
+
+
+def _saved(value: Value) -> Any:
+    if isinstance(value, tuple):
+        return [_saved(item) for item in value]
+    if hasattr(value, "to_dict"):
+        try:
+            return {"schedule": value.to_dict()}
+        except ValueError:  # it holds a function that no import path names
+            return {"function": repr(value)}
+    if callable(value):
+        return {"function": getattr(value, "__qualname__", type(value).__qualname__)}
+    return value
+
+
+def _loaded(owner: str, name: str, saved: Any, current: Value) -> Value:
+    if isinstance(saved, list):
+        kept = current if isinstance(current, tuple) else (None,) * len(saved)
+        pairs = zip(saved, kept, strict=True)
+        return tuple(_loaded(owner, name, item, old) for item, old in pairs)
+    if isinstance(saved, dict) and "schedule" in saved:
+        from stepsize.schedules import Schedule
+
+        return Schedule.from_dict(saved["schedule"])
+    if isinstance(saved, dict):
+        if not callable(current):
+            raise ValueError(
+                f"{owner}: {name} was the function {saved['function']}, which no file can hold; "
+                f"make the optimizer with {name}= that function, then load"
+            )
+        return current
+    return saved
+
+
+def load_state_dict(optimizer: Optimizer, d: Mapping[str, Any]) -> None:
+    """Check everything, then take it over."""
+    owner = type(optimizer).__name__
+    _check_head(optimizer, d)
+    tables = []
+    for current, entry in zip(optimizer._tables, d["groups"], strict=True):
+        loaded = {}
+        for name, field in optimizer.fields.items():
+            value = _loaded(owner, name, entry["hyperparams"][name], current[name])
+            value = value if value is None else field.check(owner, value)
+            if not field.same_kind(current[name], value) and value != current[name]:
+                raise ValueError(
+                    f"{owner}: the saved {name} is {value!r}, here it is {current[name]!r}; make "
+                    f"the optimizer with {name}={value!r}, then load"
+                )
+            loaded[name] = value
+        tables.append(loaded)
+    for path, slots in zip(optimizer.paths, optimizer._state, strict=True):
+        _check_slots(owner, path, slots, d["state"][path])
+
+    engine = optimizer._engine
+    for path, slots in zip(optimizer.paths, optimizer._state, strict=True):
+        for name, slot in slots.items():
+            slot[...] = d["state"][path][name]
+    for i, path in enumerate(optimizer.paths):
+        engine.set_memory(i, [float(d["scalars"][path][name]) for name in optimizer.scalars])
+    engine.times = [int(d["steps"][path]) for path in optimizer.paths]
+    engine.step_count = int(d["step_count"])
+    engine.lr_scale = float(d["lr_scale"])
+    for k, loaded in enumerate(tables):
+        optimizer._tables[k] = loaded
+        for field in optimizer.fields.values():
+            if loaded[field.name] is not None:
+                set_numbers(optimizer, k, field)
+
+
+def _check_head(optimizer: Optimizer, d: Mapping[str, Any]) -> None:
+    owner = type(optimizer).__name__
+    keys = ("format", "rule", "step_count", "lr_scale", "groups", "steps", "scalars", "state")
+    if not isinstance(d, Mapping) or set(d) != set(keys):
+        found = ", ".join(map(str, d)) if isinstance(d, Mapping) else type(d).__name__
+        raise ValueError(f"{owner}: a state dict has {', '.join(keys)}; got {found}")
+    if d["format"] != FORMAT:
+        raise ValueError(
+            f"{owner}: the state has format {d['format']!r}, this stepsize reads {FORMAT}; "
+            "load it with the version that wrote it"
+        )
+    if d["rule"] != owner:
+        raise ValueError(f"{owner}: the state is one of {d['rule']}; load it into that class")
+    saved = [path for entry in d["groups"] for path in entry["leaves"]]
+    for path in optimizer.paths:
+        if path not in saved or path not in d["state"]:
+            raise ValueError(f"{owner}: the state has no leaf {path}; it has {', '.join(saved)}")
+    for path in saved:
+        if path not in optimizer.paths:
+            raise ValueError(f"{owner}: the state's leaf {path} is not a parameter here")
+    here = [entry["leaves"] for entry in state_groups(optimizer)]
+    there = [list(entry["leaves"]) for entry in d["groups"]]
+    if here != there:
+        raise ValueError(f"{owner}: the state's groups are {there}, here they are {here}")
+    for entry in d["groups"]:
+        if set(entry["hyperparams"]) != set(optimizer.fields):
+            raise ValueError(
+                f"{owner}: the state has hyperparameters {', '.join(entry['hyperparams'])}, "
+                f"expected {', '.join(optimizer.fields)}"
+            )
+
+
+def state_groups(optimizer: Optimizer) -> list[dict[str, list[str]]]:
+    """The leaves of each group."""
+    pairs = list(zip(optimizer.paths, optimizer._assignment, strict=True))
+    return [
+        {"leaves": [path for path, group in pairs if group == k]}
+        for k in range(len(optimizer._tables))
+    ]
+
+
+def _check_slots(owner: str, path: str, slots: Mapping[str, Array], saved: Any) -> None:
+    if set(saved) != set(slots):
+        raise ValueError(
+            f"{owner}: the state of {path} has {', '.join(saved) or 'nothing'}, expected "
+            f"{', '.join(slots) or 'nothing'}"
+        )
+    for name, slot in slots.items():
+        value = saved[name]
+        if not isinstance(value, np.ndarray) or value.shape != slot.shape:
+            found = getattr(value, "shape", type(value).__name__)
+            raise ValueError(
+                f"{owner}: the state {name} of {path} has shape {found}, expected {slot.shape}"
+            )
+        if value.dtype != slot.dtype:
+            raise ValueError(
+                f"{owner}: the state {name} of {path} has dtype {value.dtype}, expected "
+                f"{slot.dtype}"
+            )

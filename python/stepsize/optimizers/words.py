@@ -1,0 +1,78 @@
+"""The words that rules are written in, for NumPy arrays: the twins of cpp/core/math.hpp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stepsize.arrays import Array
+
+
+def lerp(a: Array, b: Array, w: float) -> Any:
+    """The point a share ``w`` of the way from ``a`` to ``b``, exact at both ends."""
+    share = a.dtype.type(w)
+    if share < 0.5:
+        return a + share * (b - a)
+    return b - (b - a) * (a.dtype.type(1) - share)
+
+
+def sign(a: Array) -> Any:
+    """1, -1, or 0 where ``a`` is 0 or NaN."""
+    return ((a > 0).astype(np.int8) - (a < 0).astype(np.int8)).astype(a.dtype)
+
+
+def square(a: Any) -> Any:
+    return a * a
+
+
+def root(a: Any) -> Any:
+    return np.sqrt(a)
+
+
+def magnitude(a: Array) -> Any:
+    return np.where(a < 0, -a, a)
+
+
+def larger(a: Any, b: Any) -> Any:
+    return np.where(a > b, a, b)
+
+
+def smaller(a: Any, b: Any) -> Any:
+    return np.where(a < b, a, b)
+
+
+def select(condition: Any, yes: Any, no: Any) -> Any:
+    return np.where(condition, yes, no)
+
+
+def clamp(a: Array, limit: float) -> Any:
+    """``a`` within ``[-limit, limit]``; NaN stays NaN."""
+    bound = a.dtype.type(limit)
+    return np.where(a > bound, bound, np.where(a < -bound, -bound, a))
+
+
+def power(base: float, n: int) -> float:
+    """``base ** n`` by squaring in double-double: as exact as ``**``, the same bits everywhere."""
+    result, factor = (1.0, 0.0), (base, 0.0)
+    while n > 0:
+        if n & 1:
+            result = _multiply(result, factor)
+        if factor[0] == 0.0 and n > 1:
+            return 0.0
+        factor = _multiply(factor, factor)
+        n >>= 1
+    return result[0]
+
+
+def _multiply(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    """The product of two unevaluated sums (Dekker 1971, Numerische Mathematik 18)."""
+    split = 134217729.0  # 2**27 + 1
+    ca, cb = split * a[0], split * b[0]
+    a1, b1 = ca - (ca - a[0]), cb - (cb - b[0])
+    a2, b2 = a[0] - a1, b[0] - b1
+    product = a[0] * b[0]
+    error = ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2
+    tail = error + (a[0] * b[1] + a[1] * b[0])
+    high = product + tail
+    return high, tail - (high - product)

@@ -1,0 +1,59 @@
+"""The machine side: the instruction set in use, the threads, and what this build is."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from stepsize import _core
+
+__version__ = "0.1.0"
+
+
+def use_environment() -> None:
+    """Take the instruction set that STEPSIZE_TARGET names; ValueError if it cannot be had."""
+    name = os.environ.get("STEPSIZE_TARGET")
+    if name is not None:
+        _core.choose_target(name)
+
+
+def set_num_threads(count: int | None) -> None:
+    """Use this many threads for large steps; None for as many as the environment allows.
+
+    The results do not depend on it. OMP_NUM_THREADS, processor affinity and a container's quota
+    bound the default.
+
+    Args:
+        count: At least 1, or None.
+
+    Raises:
+        ValueError: For a count below 1.
+
+    Example:
+        >>> import stepsize as ss
+        >>> ss.set_num_threads(2)
+        >>> ss.set_num_threads(None)
+    """
+    if count is None:
+        count = 0
+    elif isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"set_num_threads: count must be an integer >= 1 or None, got {count!r}")
+    _core.set_thread_count(count)
+
+
+def build_info() -> dict[str, Any]:
+    """What this build is and uses: target, available targets, threads, OpenMP, compiler, version.
+
+    Example:
+        >>> import stepsize as ss
+        >>> sorted(ss.build_info())
+        ['available_targets', 'compiler', 'openmp', 'target', 'threads', 'version']
+    """
+    return {
+        "version": __version__,
+        "target": _core.target(),
+        "available_targets": tuple(_core.available_targets()),
+        "threads": _core.thread_count(),
+        "openmp": _core.has_openmp(),
+        "compiler": _core.compiler(),
+    }
