@@ -1,0 +1,63 @@
+"""Schedules: values of the number of applied updates, as immutable data.
+
+>>> import stepsize as ss
+>>> s = ss.schedules.warmup_cosine(peak=3e-3, warmup_steps=100, total_steps=2_000)
+>>> s(0), s(100), s(2_000)
+(0.0, 0.003, 0.0)
+"""
+
+from stepsize.schedules.leaves import (
+    constant,
+    cosine,
+    cosine_restarts,
+    cyclic,
+    exponential,
+    from_function,
+    inverse_sqrt,
+    inverse_time,
+    linear,
+    multistep,
+    piecewise_constant,
+    piecewise_linear,
+    polynomial,
+    step_decay,
+    table,
+    tanh,
+)
+from stepsize.schedules.recipes import (
+    flat_cosine,
+    noam,
+    one_cycle,
+    rex,
+    warmup_cosine,
+    warmup_linear,
+    wsd,
+)
+from stepsize.schedules.schedule import Schedule
+
+__all__ = [
+    "Schedule",
+    "constant",
+    "cosine",
+    "cosine_restarts",
+    "cyclic",
+    "exponential",
+    "flat_cosine",
+    "from_function",
+    "inverse_sqrt",
+    "inverse_time",
+    "linear",
+    "multistep",
+    "noam",
+    "one_cycle",
+    "piecewise_constant",
+    "piecewise_linear",
+    "polynomial",
+    "rex",
+    "step_decay",
+    "table",
+    "tanh",
+    "warmup_cosine",
+    "warmup_linear",
+    "wsd",
+]

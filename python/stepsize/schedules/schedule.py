@@ -1,0 +1,297 @@
+"""The Schedule: an immutable tree from the number of applied updates to a value."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, get_type_hints, overload
+
+import numpy as np
+
+from stepsize import _core
+from stepsize.schedules import nodes
+from stepsize.schedules.checks import Check, check_for, fail
+from stepsize.schedules.nodes import Array, Node
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+FORMAT = "stepsize.schedule"
+VERSION = 1
+
+P = ParamSpec("P")
+RECIPES: dict[str, Callable[..., Schedule]] = {}
+
+
+def recipe(build: Callable[P, Schedule]) -> Callable[P, Schedule]:
+    """Turn a function that builds a schedule into a named call: checked, printed, saved, compared.
+
+    Annotations say what each argument may be. The schedule remembers the call instead of
+    what it was built from.
+    """
+    name = build.__name__.rstrip("_")
+    signature = inspect.signature(build)
+
+    @functools.cache
+    def checks() -> dict[str, Check]:
+        hints = get_type_hints(build, include_extras=True)
+        return {key: check_for(hints[key]) for key in signature.parameters}
+
+    @functools.wraps(build)
+    def make(*args: P.args, **kwargs: P.kwargs) -> Schedule:
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{name}{signature_text(signature)}: {error}") from None
+        bound.apply_defaults()
+        clean = {key: checks()[key](name, key, value) for key, value in bound.arguments.items()}
+        built = build(**clean)  # type: ignore[call-arg]
+        return Schedule(name, clean, built._node, built.length)
+
+    RECIPES[name] = make
+    make.signature = signature  # type: ignore[attr-defined]
+    return make
+
+
+def signature_text(signature: inspect.Signature) -> str:
+    """The arguments without their annotations, for error messages."""
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return str(signature.replace(parameters=bare, return_annotation=signature.empty))
+
+
+class Schedule:
+    r"""A value for every step: a pure function of the number of updates already applied.
+
+    The functions of `ss.schedules` make schedules; operators and methods combine them. A schedule
+    never changes, and past its end it holds its last value.
+
+    `s(step)` takes an int or a float in [0, 2**53] and returns a float, or an ndarray of any shape
+    and returns float64 of that shape. `s(0)` is the value the first update uses. All ways of asking
+    give the same bits, on every processor.
+
+    >>> from stepsize.schedules import cosine, linear
+    >>> s = linear(0.0, 0.1, 10).then(cosine(0.1, 0.0, 90), at=10)
+    >>> s(0), s(5), s(10), s(10**6)
+    (0.0, 0.05, 0.1, 0.0)
+    >>> s * 0.5
+    linear(0.0, 0.1, 10).then(cosine(0.1, 0.0, 90), at=10) * 0.5
+    """
+
+    __slots__ = ("_arguments", "_call", "_hash", "_node", "compiled", "length", "name")
+    __array_ufunc__ = None  # `array * schedule` is an error instead of an array of schedules
+
+    name: str
+    length: float
+    compiled: _core.Schedule | None
+    _arguments: tuple[tuple[str, Any], ...]
+    _call: Callable[[Any], Any]
+    _hash: int
+    _node: Node
+
+    def __init__(self, name: str, arguments: Mapping[str, Any], node: Node, length: float) -> None:
+        whole = nodes.holds_function(node)
+        compiled = None if whole else _core.Schedule(nodes.flatten(node))
+        fields = {
+            "name": name,
+            "length": length,
+            "compiled": compiled,
+            "_arguments": tuple(arguments.items()),
+            "_node": node,
+            "_call": compiled if compiled is not None else nodes.Interpreted(node),
+            "_hash": hash((name, tuple(arguments.items()))),
+        }
+        for key, value in fields.items():
+            object.__setattr__(self, key, value)
+
+    @overload
+    def __call__(self, step: float) -> float: ...
+    @overload
+    def __call__(self, step: ArrayLike) -> Array: ...
+    def __call__(self, step: Any) -> Any:
+        """The value at `step`, the number of updates already applied."""
+        return self._call(step)
+
+    def __setattr__(self, key: str, value: object) -> NoReturn:
+        raise AttributeError(f"a Schedule is immutable; make a new one instead of setting {key!r}")
+
+    def __delattr__(self, key: str) -> NoReturn:
+        raise AttributeError(f"a Schedule is immutable; {key!r} cannot be deleted")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the call that made this schedule, defaults included."""
+        return dict(self._arguments)
+
+    # -- algebra ---------------------------------------------------------------------------------
+
+    def then(self, other: Schedule | float, at: float) -> Schedule:
+        """This schedule before step `at`, `other` from it on; `other` sees `step - at`.
+
+        Nesting does not matter: `a.then(b.then(c, n), m) == a.then(b, m).then(c, m + n)`.
+
+        >>> from stepsize.schedules import constant
+        >>> s = constant(0.1).then(constant(0.01), at=5)
+        >>> s(4), s(5)
+        (0.1, 0.01)
+        """
+        at = step_argument("then", "at", at)
+        left = [(start, piece) for start, piece in pieces_of(self) if start < at]
+        right = [(at + start, piece) for start, piece in pieces_of(as_schedule("then", other))]
+        starts, pieces = zip(*(left + right), strict=True)
+        return RECIPES["then"](pieces, starts) if len(pieces) > 1 else as_schedule("then", other)
+
+    def __mul__(self, other: Schedule | float) -> Schedule:
+        if isinstance(other, Schedule):
+            return RECIPES["product"](self, other)
+        return RECIPES["scale"](self, other) if is_number(other) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: Schedule | float) -> Schedule:
+        if not isinstance(other, Schedule) and not is_number(other):
+            return NotImplemented
+        return RECIPES["sum"](self, as_schedule("+", other))
+
+    __radd__ = __add__
+
+    def clip(self, low: float | None = None, high: float | None = None) -> Schedule:
+        """This schedule kept within [`low`, `high`]; None leaves that side open."""
+        return RECIPES["clip"](self, low, high)
+
+    def shift(self, steps: float) -> Schedule:
+        """This schedule `steps` later, its first value held until then; earlier where negative."""
+        return RECIPES["shift"](self, steps)
+
+    def warmup(self, steps: float, init: float = 0.0) -> Schedule:
+        """`steps` steps of linear warm-up from `init` to this schedule's first value, then it.
+
+        The schedule itself starts after the warm-up: its end moves by `steps`. 0 means no warm-up.
+
+        >>> from stepsize.schedules import cosine
+        >>> s = cosine(0.1, 0.0, 100).warmup(10)
+        >>> s(5), s(10), s(110)
+        (0.05, 0.1, 0.0)
+        """
+        return RECIPES["warmup"](self, steps, init)
+
+    def repeat(self, period: float) -> Schedule:
+        """The first `period` steps of this schedule over and over."""
+        return RECIPES["repeat"](self, period)
+
+    def stretch(self, total: float) -> Schedule:
+        """This schedule slowed down or sped up so that it ends at step `total`."""
+        return RECIPES["stretch"](self, total)
+
+    def resume_at(self, step: float, new_end: float) -> Schedule:
+        """This schedule up to `step`; from there what is left of it, stretched to end at `new_end`.
+
+        The value is continuous at `step`: a run can be made longer or shorter while it goes on.
+
+        >>> from stepsize.schedules import linear
+        >>> longer = linear(1.0, 0.0, 100).resume_at(50, new_end=250)
+        >>> longer(50), longer(150), longer(250)
+        (0.5, 0.25, 0.0)
+        """
+        return RECIPES["resume_at"](self, step, new_end)
+
+    # -- values ----------------------------------------------------------------------------------
+
+    def values(self, n: int) -> Array:
+        """The values the first `n` updates use, as a float64 array."""
+        return self(np.arange(count_argument("values", n), dtype=np.float64))
+
+    def integral(self, n: int) -> float:
+        """The sum of the first `n` values: all the rate that is spent, correctly rounded."""
+        n = count_argument("integral", n)
+        block = 1 << 16
+        changing = n if math.isinf(self.length) else min(n, math.ceil(self.length))
+        starts = range(0, changing, block)
+        blocks = (self(np.arange(i, min(i + block, changing), dtype=np.float64)) for i in starts)
+        total = math.fsum(value for values in blocks for value in values.tolist())
+        return math.fsum([total, self(self.length) * (n - changing)]) if n > changing else total
+
+    # -- identity --------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        from stepsize.schedules.text import expression
+
+        return expression(self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Schedule):
+            return NotImplemented
+        return self.name == other.name and self._arguments == other._arguments
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return rebuild, (self.name, self.arguments)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The schedule as JSON: `Schedule.from_dict` makes an equal one.
+
+        A Python function is saved by its import path; ValueError where it has none.
+        """
+        from stepsize.schedules.text import to_plain
+
+        return {"format": FORMAT, "version": VERSION, **to_plain(self)}
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any]) -> Schedule:
+        """The schedule that `to_dict` wrote. ValueError for anything else."""
+        from stepsize.schedules.text import from_plain
+
+        if not isinstance(d, Mapping) or d.get("format") != FORMAT:
+            raise ValueError(f"Schedule.from_dict: not a dict made by Schedule.to_dict: {d!r}")
+        if d.get("version") != VERSION:
+            raise ValueError(
+                f"Schedule.from_dict: version {d.get('version')!r} is not {VERSION}; "
+                "upgrade stepsize to read it"
+            )
+        read: Schedule = from_plain(d)
+        return read
+
+
+def rebuild(name: str, arguments: dict[str, Any]) -> Schedule:
+    """Repeat a call by its name; unpickling uses it."""
+    return RECIPES[name](**arguments)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value can stand for a constant schedule."""
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+
+def as_schedule(where: str, value: Schedule | float) -> Schedule:
+    """The schedule itself, or the constant one for a number."""
+    if isinstance(value, Schedule):
+        return value
+    if is_number(value):
+        return RECIPES["constant"](value)
+    raise TypeError(f"{where}: expected a Schedule or a number, got {value!r}")
+
+
+def pieces_of(schedule: Schedule) -> list[tuple[float, Schedule]]:
+    """A joined schedule's starts and pieces; any other is one piece that starts at 0."""
+    if schedule.name != "then":
+        return [(0, schedule)]
+    arguments = schedule.arguments
+    return list(zip(arguments["starts"], arguments["pieces"], strict=True))
+
+
+def step_argument(where: str, name: str, value: Any) -> float:
+    """A step where one piece ends and the next begins."""
+    from stepsize.schedules.checks import Step
+
+    step: float = check_for(Step)(where, name, value)
+    return step
+
+
+def count_argument(where: str, value: Any) -> int:
+    """How many steps to evaluate."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0:
+        return int(value)
+    raise fail(where, "n", "a whole number >= 0", value)
