@@ -167,7 +167,7 @@ def test_what_cannot_be_saved_is_named_and_nothing_is_written(path, nest, messag
 def test_another_kind_is_refused(path):
     checkpoint.dump(path, "history", {})
     with pytest.raises(
-        CheckpointError, match=r"run.safetensors: it holds a 'history', not a 'run'"
+        CheckpointError, match=r"run.safetensors: it holds a 'history', expected run"
     ):
         checkpoint.load(path, "run")
 

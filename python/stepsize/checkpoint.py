@@ -112,12 +112,13 @@ def dump(path: Path, kind: str, nested: Mapping[str, Any]) -> None:
     write(path, tensors, {"kind": kind, "tree": tree})
 
 
-def load(path: Path, kind: str) -> dict[str, Any]:
-    """Read back what `dump` wrote; a file of another kind raises `CheckpointError`."""
+def load(path: Path, *kinds: str) -> dict[str, Any]:
+    """Read back what `dump` wrote; a file of any other kind raises `CheckpointError`."""
     tensors, meta = read(path)
     found = meta.get("kind")
-    if found != kind:
-        raise CheckpointError(f"{os.fspath(path)}: it holds a {found!r}, not a {kind!r}")
+    if found not in kinds:
+        expected = " or ".join(kinds)
+        raise CheckpointError(f"{os.fspath(path)}: it holds a {found!r}, expected {expected}")
     try:
         nested = unpack(tensors, meta["tree"])
     except (KeyError, TypeError, ValueError) as error:
