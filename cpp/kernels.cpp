@@ -24,13 +24,9 @@ namespace {
 namespace stepsize {
 namespace {
 
-#define RULE(name, slots, ...)                                                                     \
-    {#name,                                                                                        \
-     #__VA_ARGS__,                                                                                 \
-     slots,                                                                                        \
-     {prepare<name<float>, float, name##Numbers>, prepare<name<double>, double, name##Numbers>},   \
-     {run<name<float>, float, slots>, run<name<double>, double, slots>}},
-const Rule rules[] = {
+#define RULE(name, slots, ...) describe<name, name##Numbers, slots>(#name, #__VA_ARGS__),
+// Constant data: a table that had to be computed would run this instruction set at load time.
+constexpr Rule rules[] = {
 #include "rules/rules.def"
 };
 #undef RULE
@@ -50,6 +46,7 @@ const Table STEPSIZE_JOIN(table_, STEPSIZE_TARGET_NAME) = {
     {sum_of_squares<float>, sum_of_squares<double>},
     {all_finite<float>, all_finite<double>},
     {largest<float>, largest<double>},
+    sum_lanes,
     power,
     evaluate_schedule,
 };

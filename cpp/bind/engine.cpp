@@ -67,11 +67,17 @@ Group::Decay decay_of(const std::string& name) {
 
 } // namespace
 
-void Engine::add_group(const py::object& kernel, const std::string& decay, int memory,
+void Engine::add_group(const py::object& kernel, const std::string& decay,
+                       const std::vector<double>& memory, const std::string& scope,
                        const py::list& numbers) {
+    if (memory.size() > max_memory)
+        throw std::invalid_argument("too many scalars for one leaf");
     Group group = {};
     group.rule = kernel.is_none() ? nullptr : find_rule(kernel.cast<std::string>());
     group.memory = memory;
+    shared_ = scope == "all";
+    if (shared_)
+        std::copy(memory.begin(), memory.end(), shared_memory_.begin());
     group.decay = decay_of(decay);
     for (py::handle item : numbers) {
         const py::tuple entry = item.cast<py::tuple>();
@@ -87,6 +93,8 @@ void Engine::add_group(const py::object& kernel, const std::string& decay, int m
     group.values.resize(group.numbers.size());
     group.lr = require(group.numbers, "lr");
     group.weight_decay = find(group.numbers, "weight_decay");
+    group.loss = find(group.numbers, "loss");
+    two_passes_ = two_passes_ || (group.rule && group.rule->sums > 0);
     if (group.rule) {
         std::stringstream names(group.rule->numbers);
         for (std::string name; names >> name;) {
@@ -98,8 +106,8 @@ void Engine::add_group(const py::object& kernel, const std::string& decay, int m
     groups_.push_back(group);
 }
 
-void Engine::add_leaf(const py::array& x, const py::tuple& shape, int group, const py::list& slots,
-                      const py::list& memory) {
+void Engine::add_leaf(const py::array& x, const py::tuple& shape, int group,
+                      const py::list& slots) {
     Leaf leaf = {};
     leaf.array = x;
     leaf.dtype = is_plain(x.ptr(), Dtype::float32) ? Dtype::float32 : Dtype::float64;
@@ -114,7 +122,7 @@ void Engine::add_leaf(const py::array& x, const py::tuple& shape, int group, con
     if (owner.rule && int(slots.size()) != owner.rule->slots)
         throw std::invalid_argument(std::string(owner.rule->name) +
                                     ": wrong number of state arrays");
-    if (slots.size() > max_slots || memory.size() > max_memory)
+    if (slots.size() > max_slots)
         throw std::invalid_argument("too many state arrays for one leaf");
     for (py::handle item : slots) {
         const py::array slot = item.cast<py::array>();
@@ -123,8 +131,7 @@ void Engine::add_leaf(const py::array& x, const py::tuple& shape, int group, con
         leaf.slots[leaf.slot_arrays.size()] = proxy(slot.ptr())->data;
         leaf.slot_arrays.push_back(slot);
     }
-    for (size_t i = 0; i < memory.size(); ++i)
-        leaf.memory[i] = memory[i].cast<double>();
+    std::copy(owner.memory.begin(), owner.memory.end(), leaf.memory.begin());
     leaves_.push_back(leaf);
 }
 
@@ -179,14 +186,21 @@ void Engine::set_times(const std::vector<int64_t>& times) {
         leaves_[i].t = times.at(i);
 }
 
-std::vector<double> Engine::memory(size_t leaf) const {
-    const Leaf& from = leaves_.at(leaf);
-    return {from.memory.begin(), from.memory.begin() + groups_[size_t(from.group)].memory};
+double* Engine::memory_of(Leaf& leaf) {
+    return shared_ ? shared_memory_.data() : leaf.memory.data();
+}
+
+std::vector<double> Engine::memory(size_t leaf) {
+    Leaf& from = leaves_.at(leaf);
+    const double* values = memory_of(from);
+    return {values, values + groups_[size_t(from.group)].memory.size()};
 }
 
 void Engine::set_memory(size_t leaf, const std::vector<double>& values) {
-    for (size_t i = 0; i < values.size(); ++i)
-        leaves_.at(leaf).memory.at(i) = values[i];
+    Leaf& to = leaves_.at(leaf);
+    if (values.size() != groups_[size_t(to.group)].memory.size())
+        throw std::invalid_argument("wrong number of scalars for one leaf");
+    std::copy(values.begin(), values.end(), memory_of(to));
 }
 
 void Engine::check_parameters(const py::object& owner) const {
@@ -197,12 +211,12 @@ void Engine::check_parameters(const py::object& owner) const {
     }
 }
 
-void Engine::evaluate(const py::object& owner) {
+void Engine::evaluate(const py::object& owner, const py::object& loss) {
     for (size_t k = 0; k < groups_.size(); ++k) {
         Group& group = groups_[k];
         for (size_t i = 0; i < group.numbers.size(); ++i) {
             const Number& number = group.numbers[i];
-            double value = number.at(step_count);
+            double value = int(i) == group.loss ? loss.cast<double>() : number.at(step_count);
             if (int(i) == group.lr)
                 value *= lr_scale;
             if (!number.holds(value))
@@ -221,12 +235,13 @@ py::object Engine::result(const py::object& owner, bool stats, const Sums& sums,
                                 nonfinite);
 }
 
-py::object Engine::step(const py::object& owner, const py::object& grads, bool stats) {
+py::object Engine::step(const py::object& owner, const py::object& grads, const py::object& loss,
+                        bool stats) {
     const Turn turn(mutex_);
     const Release release{gathered_};
     gather(owner, grads);
     check_parameters(owner);
-    evaluate(owner);
+    evaluate(owner, loss);
 
     bool finite = true;
     double scale = maximize ? -1 : 1;
@@ -260,6 +275,8 @@ py::object Engine::step(const py::object& owner, const py::object& grads, bool s
         const py::tuple sums = owner.attr("_run_numpy")(flat, scale, stats);
         total = {sums[0].cast<double>(), sums[1].cast<double>(), sums[2].cast<double>()};
     } else {
+        if (two_passes_)
+            measure(scale);
         plan(scale, stats);
         std::vector<Sums> sums(stats ? work_.size() : 0);
         run(stats ? &sums : nullptr);

@@ -33,13 +33,13 @@ struct Leaf {
 struct Group {
     enum class Decay { coupled, decoupled, none };
 
-    const Rule* rule; // null: the rule runs on NumPy
-    int memory;       // scalars the rule keeps per leaf
+    const Rule* rule;           // null: the rule runs on NumPy
+    std::vector<double> memory; // first values of the scalars the rule keeps
     Decay decay;
     std::vector<Number> numbers;
     std::vector<double> values; // of the current step, in the order of numbers
     std::vector<int> rule_numbers;
-    int lr, weight_decay;
+    int lr, weight_decay, loss;
     struct {
         int64_t t;
         int index;
@@ -52,17 +52,18 @@ class Engine {
   public:
     explicit Engine(const py::tuple& nest) : nest_(nest) {}
 
-    void add_group(const py::object& kernel, const std::string& decay, int memory,
+    void add_group(const py::object& kernel, const std::string& decay,
+                   const std::vector<double>& memory, const std::string& scope,
                    const py::list& numbers);
-    void add_leaf(const py::array& x, const py::tuple& shape, int group, const py::list& slots,
-                  const py::list& memory);
+    void add_leaf(const py::array& x, const py::tuple& shape, int group, const py::list& slots);
     void finish();
 
     void set_number(int group, const std::string& name, const py::object& source);
     double number(int group, const std::string& name) const;
     py::dict values(int group) const; // as the last step evaluated them
 
-    py::object step(const py::object& owner, const py::object& grads, bool stats);
+    py::object step(const py::object& owner, const py::object& grads, const py::object& loss,
+                    bool stats);
 
     double clip_norm = 0, clip_value = 0; // 0: off
     bool maximize = false;
@@ -73,11 +74,12 @@ class Engine {
 
     std::vector<int64_t> times() const;
     void set_times(const std::vector<int64_t>& times);
-    std::vector<double> memory(size_t leaf) const;
+    std::vector<double> memory(size_t leaf);
     void set_memory(size_t leaf, const std::vector<double>& values);
 
   private:
     struct Work {
+        size_t leaf; // the first one
         const Rule* rule;
         Dtype dtype;
         const void* prepared;
@@ -88,14 +90,18 @@ class Engine {
     bool take(Leaf& leaf, PyObject* gradient);
     bool overlaps_parameters(const Leaf& leaf, const char* g) const;
     void check_parameters(const py::object& owner) const;
-    void evaluate(const py::object& owner);
+    void evaluate(const py::object& owner, const py::object& loss);
     double gradient_norm(bool& finite);
     int first_nonfinite();
     size_t count_nonfinite() const;
     void plan(double scale, bool separate);
     const void* prepared_for(Leaf& leaf, double scale);
     void cut(const Work& work);
+    void rule_numbers(const Group& group, double* numbers) const;
+    double* memory_of(Leaf& leaf);
+    void measure(double scale);
     void run(std::vector<Sums>* sums);
+    template <class Job> void spread(const Job& job);
     py::object result(const py::object& owner, bool stats, const Sums& sums, size_t nonfinite);
 
     Nest nest_;
@@ -107,6 +113,9 @@ class Engine {
     std::vector<Interval> intervals_; // parameter memory, sorted
     std::vector<PyObject*> found_;
     py::object gathered_; // keeps gradients alive that Python had to copy
+    bool shared_ = false; // the rule's scalars belong to all leaves together
+    bool two_passes_ = false;
+    std::array<double, max_memory> shared_memory_ = {};
     std::vector<Work> work_;
     std::vector<std::array<unsigned char, max_prepared>> prepared_;
     size_t elements_ = 0;

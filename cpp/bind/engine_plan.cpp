@@ -15,16 +15,20 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 
 } // namespace
 
+void Engine::rule_numbers(const Group& group, double* numbers) const {
+    for (size_t i = 0; i < group.rule_numbers.size(); ++i)
+        numbers[i] = group.values[size_t(group.rule_numbers[i])];
+}
+
 // The fields of the leaf's rule for this step, shared by the leaves of a group that have had the
 // same number of updates.
 const void* Engine::prepared_for(Leaf& leaf, double scale) {
     Group& group = groups_[size_t(leaf.group)];
     auto& known = group.prepared[int(leaf.dtype)];
-    if (known.index >= 0 && known.t == leaf.t && group.memory == 0)
+    if (known.index >= 0 && known.t == leaf.t && (shared_ || group.memory.empty()))
         return prepared_[size_t(known.index)].data();
     double numbers[max_numbers];
-    for (size_t i = 0; i < group.rule_numbers.size(); ++i)
-        numbers[i] = group.values[size_t(group.rule_numbers[i])];
+    rule_numbers(group, numbers);
     const double decay = group.weight_decay < 0 ? 0 : group.values[size_t(group.weight_decay)];
     const Prologue prologue = {
         scale, clip_value > 0 ? clip_value : infinity,
@@ -33,7 +37,7 @@ const void* Engine::prepared_for(Leaf& leaf, double scale) {
     known.t = leaf.t;
     known.index = int(prepared_.size());
     prepared_.emplace_back();
-    group.rule->prepare[int(leaf.dtype)](numbers, leaf.t + 1, leaf.memory.data(), prologue,
+    group.rule->prepare[int(leaf.dtype)](numbers, leaf.t + 1, memory_of(leaf), prologue,
                                          prepared_.back().data());
     return prepared_.back().data();
 }
@@ -57,6 +61,9 @@ void Engine::plan(double scale, bool separate) {
     work_.clear();
     prepared_.clear();
     elements_ = 0;
+    for (Group& group : groups_)
+        for (auto& known : group.prepared)
+            known.index = -1;
     Work open = {};
     const Leaf* last = nullptr;
     for (Leaf& leaf : leaves_) {
@@ -72,6 +79,7 @@ void Engine::plan(double scale, bool separate) {
         } else {
             cut(open);
             open.rule = groups_[size_t(leaf.group)].rule;
+            open.leaf = size_t(&leaf - leaves_.data());
             open.dtype = leaf.dtype;
             open.prepared = prepared;
             open.span.x = leaf.x;
@@ -85,11 +93,7 @@ void Engine::plan(double scale, bool separate) {
     cut(open);
 }
 
-void Engine::run(std::vector<Sums>* sums) {
-    const auto job = [&](size_t i) {
-        const Work& work = work_[i];
-        work.rule->run[int(work.dtype)](work.prepared, work.span, sums ? &(*sums)[i] : nullptr);
-    };
+template <class Job> void Engine::spread(const Job& job) {
     if (elements_ < release_elements) {
         for (size_t i = 0; i < work_.size(); ++i)
             job(i);
@@ -101,6 +105,38 @@ void Engine::run(std::vector<Sums>* sums) {
             held.push_back(py::reinterpret_borrow<py::object>(leaf.gradient));
     py::gil_scoped_release release;
     share(work_.size(), elements_, job);
+}
+
+void Engine::run(std::vector<Sums>* sums) {
+    spread([&](size_t i) {
+        const Work& work = work_[i];
+        work.rule->run[int(work.dtype)](work.prepared, work.span, sums ? &(*sums)[i] : nullptr);
+    });
+}
+
+// The first pass: sums over each leaf, or over all, in the order of leaves and chunks.
+void Engine::measure(double scale) {
+    using Parts = std::array<double, max_sums>;
+    plan(scale, true);
+    std::vector<Parts> parts(work_.size());
+    spread([&](size_t i) {
+        const Work& work = work_[i];
+        work.rule->measure[int(work.dtype)](work.prepared, work.span, parts[i].data());
+    });
+    Parts total = {};
+    for (size_t i = 0; i < work_.size(); ++i) {
+        const Work& work = work_[i];
+        for (size_t k = 0; k < max_sums; ++k)
+            total[k] += k < size_t(work.rule->sums) ? parts[i][k] : 0;
+        const bool last = i + 1 == work_.size();
+        if (!last && (shared_ || work_[i + 1].leaf == work.leaf))
+            continue;
+        Leaf& leaf = leaves_[shared_ ? work_[0].leaf : work.leaf];
+        double numbers[max_numbers];
+        rule_numbers(groups_[size_t(leaf.group)], numbers);
+        work.rule->settle(numbers, leaf.t + 1, memory_of(leaf), total.data());
+        total = {};
+    }
 }
 
 } // namespace stepsize

@@ -29,6 +29,13 @@ double sum_of_squares(const py::array& values) {
     return total;
 }
 
+double sum_lanes(const py::array& values) {
+    if (!is_plain(values.ptr(), Dtype::float64))
+        throw py::type_error("sum_lanes: needs a contiguous float64 array");
+    return table().sum_lanes(reinterpret_cast<const double*>(proxy(values.ptr())->data),
+                             size_t(values.size()));
+}
+
 NonFinite nonfinite_of(const std::string& name) {
     return name == "raise"  ? NonFinite::raise
            : name == "skip" ? NonFinite::skip
@@ -43,6 +50,7 @@ void bind_optimizers(py::module_& m) {
           "(name, hyperparameter names, number of state arrays) of the compiled rules");
     m.def("allocate", allocate, py::arg("bytes"));
     m.def("sum_of_squares", sum_of_squares, py::arg("values"));
+    m.def("sum_lanes", sum_lanes, py::arg("values"), "Sum of one block, in its 16 lanes");
     m.def(
         "power", [](double base, int64_t n) { return table().power(base, n); }, py::arg("base"),
         py::arg("n"));
@@ -50,15 +58,16 @@ void bind_optimizers(py::module_& m) {
     py::class_<Engine>(m, "Engine")
         .def(py::init<const py::tuple&>(), py::arg("nest"))
         .def("add_group", &Engine::add_group, py::arg("kernel"), py::arg("decay"),
-             py::arg("memory"), py::arg("numbers"))
+             py::arg("memory"), py::arg("scope"), py::arg("numbers"))
         .def("add_leaf", &Engine::add_leaf, py::arg("x"), py::arg("shape"), py::arg("group"),
-             py::arg("slots"), py::arg("memory"))
+             py::arg("slots"))
         .def("finish", &Engine::finish)
         .def("set_number", &Engine::set_number, py::arg("group"), py::arg("name"),
              py::arg("source"))
         .def("number", &Engine::number, py::arg("group"), py::arg("name"))
         .def("values", &Engine::values, py::arg("group"))
-        .def("step", &Engine::step, py::arg("owner"), py::arg("grads"), py::arg("stats"))
+        .def("step", &Engine::step, py::arg("owner"), py::arg("grads"), py::arg("loss"),
+             py::arg("stats"))
         .def_readwrite("clip_norm", &Engine::clip_norm)
         .def_readwrite("clip_value", &Engine::clip_value)
         .def_readwrite("maximize", &Engine::maximize)

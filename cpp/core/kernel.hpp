@@ -103,5 +103,90 @@ void run(const void* prepared, const Span& span, Sums* sums) {
         *sums = {grads.total(), params.total(), updates.total()};
 }
 
+// The first pass of a rule that has `static constexpr int sums`: its measure gives the terms of one
+// element and may move the state.
+template <int N> struct Terms {
+    double of[N];
+};
+
+template <class R, class F, size_t... K>
+inline void measure_stretch(const Prepared<R, F>& p, const F* x, const F* g, F* const* slots,
+                            size_t from, size_t count, double (*terms)[tile], Indices<K...>) {
+    F* s[sizeof...(K) + 1] = {(slots[K] + from)..., nullptr};
+    (void)s;
+    (void)slots;
+    x += from;
+    g += from;
+    const Prepared<R, F> here = p;
+#pragma omp simd
+    for (size_t i = 0; i < count; ++i) {
+        const F grad = clamp(g[i] * here.scale, here.limit) + here.decay * x[i];
+        const Terms<R::sums> found = here.rule.measure(x[i], grad, s[K][i]...);
+        for (int k = 0; k < R::sums; ++k)
+            terms[k][i] = found.of[k];
+    }
+}
+
+template <class R, class F, int slot_count>
+void measure(const void* prepared, const Span& span, double* sums) {
+    const Prepared<R, F>& p = *static_cast<const Prepared<R, F>*>(prepared);
+    const typename Counted<size_t(slot_count)>::type indices;
+    const F* x = static_cast<const F*>(span.x);
+    const F* g = static_cast<const F*>(span.g);
+    F* slots[slot_count + 1] = {};
+    for (int k = 0; k < slot_count; ++k)
+        slots[k] = static_cast<F*>(span.slots[k]);
+    Lanes total[R::sums];
+    double terms[R::sums][tile];
+    for (size_t from = 0; from < span.size; from += tile) {
+        const size_t left = span.size - from;
+        const size_t count = left < tile ? left : tile;
+        measure_stretch(p, x, g, slots, from, count, terms, indices);
+        for (int k = 0; k < R::sums; ++k)
+            total[k].add(count, [&](size_t i) { return terms[k][i]; });
+    }
+    for (int k = 0; k < R::sums; ++k)
+        sums[k] = total[k].total();
+}
+
+template <class R, class Numbers>
+void settle(const double* numbers, int64_t t, double* memory, const double* sums) {
+    Numbers h;
+    __builtin_memcpy(&h, numbers, sizeof h);
+    R::settle(h, Clock{t, memory}, sums);
+}
+
+template <class T> struct Always {
+    using type = void;
+};
+
+// What a rule offers of the first pass: nothing, unless it names its sums.
+template <template <class> class R, class Numbers, int slots, class = void> struct FirstPass {
+    static constexpr void add_to(Rule&) {}
+};
+
+template <template <class> class R, class Numbers, int slots>
+struct FirstPass<R, Numbers, slots, typename Always<char[R<double>::sums]>::type> {
+    static constexpr void add_to(Rule& rule) {
+        rule.sums = R<double>::sums;
+        static_assert(R<double>::sums <= max_sums, "enlarge max_sums");
+        rule.measure[0] = measure<R<float>, float, slots>;
+        rule.measure[1] = measure<R<double>, double, slots>;
+        rule.settle = settle<R<double>, Numbers>;
+    }
+};
+
+template <template <class> class R, class Numbers, int slots>
+constexpr Rule describe(const char* name, const char* numbers) {
+    static_assert(slots <= max_slots, "enlarge max_slots");
+    Rule rule = {name, numbers, slots, {}, {}, 0, {}, nullptr};
+    rule.prepare[0] = prepare<R<float>, float, Numbers>;
+    rule.prepare[1] = prepare<R<double>, double, Numbers>;
+    rule.run[0] = run<R<float>, float, slots>;
+    rule.run[1] = run<R<double>, double, slots>;
+    FirstPass<R, Numbers, slots>::add_to(rule);
+    return rule;
+}
+
 } // namespace
 } // namespace stepsize

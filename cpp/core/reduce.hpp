@@ -42,6 +42,12 @@ template <class F> double sum_of_squares(const void* data, size_t size, double s
     return sum.total();
 }
 
+inline double sum_lanes(const double* values, size_t size) {
+    Lanes sum;
+    sum.add(size, [=](size_t i) { return values[i]; });
+    return sum.total();
+}
+
 template <class F> struct Bits;
 template <> struct Bits<float> {
     using type = std::uint32_t;

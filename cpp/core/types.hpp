@@ -18,6 +18,7 @@ constexpr int dtype_count = 2;
 constexpr int max_slots = 8;    // state arrays of one leaf
 constexpr int max_numbers = 24; // hyperparameters of one rule
 constexpr int max_memory = 8;   // scalars a rule keeps for one leaf
+constexpr int max_sums = 4;     // sums between the passes of a rule
 constexpr size_t max_prepared = 256;
 
 // Elements of one chunk: small enough to stay in the second-level cache with its state, and the
@@ -51,6 +52,12 @@ struct Rule {
     void (*prepare[dtype_count])(const double* numbers, int64_t t, double* memory,
                                  const Prologue& prologue, void* prepared);
     void (*run[dtype_count])(const void* prepared, const Span& span, Sums* sums);
+
+    // Rules of two passes: the first takes sums over the elements, which settle turns into scalars
+    // that prepare then finds in memory. sums is 0 for all others.
+    int sums;
+    void (*measure[dtype_count])(const void* prepared, const Span& span, double* sums);
+    void (*settle)(const double* numbers, int64_t t, double* memory, const double* sums);
 };
 
 namespace schedule {
@@ -66,6 +73,7 @@ struct Table {
     double (*sum_of_squares[dtype_count])(const void* data, size_t size, double scale);
     bool (*all_finite[dtype_count])(const void* data, size_t size);
     double (*largest[dtype_count])(const void* data, size_t size);
+    double (*sum_lanes)(const double* values, size_t size);
     double (*power)(double base, int64_t n);
     // Values of the schedule tree rooted at `root` for n steps.
     void (*evaluate)(const schedule::Node* nodes, size_t root, const double* steps, double* out,

@@ -17,7 +17,7 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class Structure:
-    """The shape of a nest: its leaves' names, and how to find them in another nest of that shape."""
+    """The shape of a nest: its leaves' names, and how to find them in a nest of that shape."""
 
     def __init__(self, nest: Nest) -> None:
         # Without leaves that are None: they are places that hold nothing.

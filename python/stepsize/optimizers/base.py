@@ -8,16 +8,14 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple, Self
 
-import numpy as np
-
 from stepsize import _core, checkpoint
 from stepsize.arrays import Array, Nest, Structure, check_parameters
 from stepsize.errors import NonFiniteGradientError
-from stepsize.fields import Choice, Field, Flag, Value
+from stepsize.fields import Field, Value
+from stepsize.optimizers import gradients, hyperparams, numpy_loop
 from stepsize.optimizers import state as states
 from stepsize.optimizers.groups import assign_groups, check_values, is_grouped, ungroup
 from stepsize.optimizers.options import Options
-from stepsize.optimizers.words import clamp
 
 _registry: list[type[Optimizer]] = []
 
@@ -62,6 +60,8 @@ class Optimizer:
     fields: ClassVar[dict[str, Field]] = {}
     slots: ClassVar[tuple[str, ...]] = ()
     scalars: ClassVar[dict[str, float]] = {}  # numbers a rule keeps per leaf, with first values
+    scope: ClassVar[str | None] = None  # two passes: what settles together, "leaf" or "all"
+    needs_loss: ClassVar[bool] = False
     decay: ClassVar[str] = "coupled"  # what weight_decay does: coupled, decoupled, or none of both
     accelerated: ClassVar[bool] = False
 
@@ -82,6 +82,16 @@ class Optimizer:
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         """Move ``x`` by one step: ``g`` gradient, ``s`` state, ``h`` hyperparameters."""
+        raise NotImplementedError
+
+    def measure(
+        self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace
+    ) -> tuple[Array, ...]:
+        """First pass of a two-pass rule: terms whose sums `settle` gets; it may move the state."""
+        raise NotImplementedError
+
+    def settle(self, s: SimpleNamespace, h: SimpleNamespace, sums: Sequence[float]) -> None:
+        """Between the passes: set the scalars of ``s`` from the sums."""
         raise NotImplementedError
 
     @classmethod
@@ -145,7 +155,7 @@ class Optimizer:
         """The leaf, or memory of its own for one whose elements do not lie side by side."""
         if leaf.flags.c_contiguous and leaf.flags.aligned:
             return leaf
-        whole = np.zeros(leaf.shape, leaf.dtype)
+        whole: Array = _core.allocate(leaf.nbytes).view(leaf.dtype).reshape(leaf.shape)
         self._strided.append((leaf, whole))
         return whole
 
@@ -170,7 +180,7 @@ class Optimizer:
             NonFiniteGradientError: With ``on_nonfinite="raise"``, naming leaf and step.
             In every case nothing has changed.
         """
-        return self._engine.step(self, grads, stats)  # type: ignore[no-any-return]
+        return self._engine.step(self, grads, loss, stats)  # type: ignore[no-any-return]
 
     def _gather(self, grads: Nest) -> list[Array | None]:
         """The gradients as a flat list of plain arrays, or an error that names the leaf."""
@@ -179,45 +189,14 @@ class Optimizer:
             grads = ungroup(grads)
         flat = self._structure.flatten(grads)
         return [
-            _plain_gradient(owner, path, leaf, value)
+            gradients.plain(owner, path, leaf, value)
             for path, leaf, value in zip(self.paths, self._structure.leaves, flat, strict=True)
         ]
 
     def _run_numpy(
         self, grads: Sequence[Array | None], scale: float, stats: bool
     ) -> tuple[float, float, float]:
-        """The loop, in NumPy: for rules without a compiled twin, and what those are tested by."""
-        sums = [0.0, 0.0, 0.0]
-        times = self._engine.times
-        limit = self._options.clip_value or math.inf
-        for i, gradient in enumerate(grads):
-            if gradient is None:
-                continue
-            x = self._contiguous[i].reshape(-1)
-            g = gradient.reshape(-1)
-            h = self._numbers(self._assignment[i], times[i] + 1)
-            kind = self.decay_kind(self._tables[self._assignment[i]])
-            before = x.copy()
-            decay = getattr(h, "weight_decay", 0.0)
-            with np.errstate(all="ignore"):
-                pull = x * (decay if kind == "coupled" else 0.0)
-                seen = clamp(g * x.dtype.type(scale), limit) + pull
-                x *= 1 - h.lr * decay if kind == "decoupled" else 1.0
-                states.run_rule(self, i, x, seen, h)
-                if stats:
-                    for k, term in enumerate((g, before, x.astype(float) - before.astype(float))):
-                        for start in range(0, term.size, _core.chunk_size):
-                            block = term[start : start + _core.chunk_size]
-                            sums[k] += _core.sum_of_squares(block)
-        return sums[0], sums[1], sums[2]
-
-    def _numbers(self, group: int, t: int) -> SimpleNamespace:
-        words = {
-            name: value
-            for name, value in self._tables[group].items()
-            if isinstance(self.fields[name], Choice | Flag)
-        }
-        return SimpleNamespace(**{**self._engine.values(group), **words}, t=t)
+        return numpy_loop.run(self, grads, scale, stats)
 
     def _read_strided(self) -> None:
         for leaf, whole in self._strided:
@@ -251,14 +230,7 @@ class Optimizer:
         )
 
     def _refuse_number(self, group: int, name: str, value: float) -> None:
-        for field in self.fields.values():
-            for part in field.parts():
-                if part.name == name:
-                    raise ValueError(
-                        f"{type(self).__name__}: {part.label} is {value!r} at step "
-                        f"{self.step_count}, but must be {part.describe()}; nothing was changed. "
-                        "Mend its schedule"
-                    )
+        hyperparams.refuse(self, name, value)
 
     # Reading and setting.
 
@@ -306,39 +278,10 @@ class Optimizer:
         return is_grouped(self._params)
 
     def _read(self, field: Field) -> Any:
-        per_group = tuple(self._read_group(field, k) for k in range(len(self._tables)))
-        return per_group if len(per_group) > 1 or self._grouped else per_group[0]
-
-    def _read_group(self, field: Field, group: int) -> Any:
-        value = self._tables[group][field.name]
-        parts = field.parts()
-        if not parts or isinstance(field, Flag) or value is None:
-            return value
-        numbers = tuple(self._engine.number(group, part.name) for part in parts)
-        return numbers if isinstance(field.default, tuple) else numbers[0]
+        return hyperparams.read(self, field)
 
     def _write(self, field: Field, value: Value) -> None:
-        owner = type(self).__name__
-        count = len(self._tables)
-        single = not isinstance(field.default, tuple)
-        several = single and isinstance(value, tuple | list) and len(value) == count
-        values = [field.check(owner, item) for item in (value if several else [value] * count)]
-        for table, new in zip(self._tables, values, strict=True):
-            if not field.same_kind(table[field.name], new):
-                raise ValueError(
-                    f"{owner}: {field.name} is settled when the optimizer is made (it is "
-                    f"{table[field.name]!r}); make a new one"
-                )
-            changed = {**table, field.name: new}
-            self.check_together(changed)
-            if not set(self.variant(changed)[1]) <= set(self.variant(table)[1]):
-                raise ValueError(
-                    f"{owner}: {field.name}={new!r} needs state that this optimizer was made "
-                    f"without; make a new one with {field.name}={new!r}"
-                )
-        for group, new in enumerate(values):
-            self._tables[group][field.name] = new
-            states.set_numbers(self, group, field)
+        hyperparams.write(self, field, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_") and not hasattr(type(self), name):
@@ -385,28 +328,6 @@ class Optimizer:
             f"<{type(self).__name__}({values}) over {len(self.paths)} arrays with {size:,} "
             f"parameters, {self.step_count} steps>"
         )
-
-
-def _plain_gradient(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
-    if value is None:
-        return None
-    if not isinstance(value, np.ndarray):
-        if not hasattr(value, "__array__") or np.isscalar(value):
-            raise TypeError(
-                f"{owner}: the gradient of {path} is a {type(value).__name__}, expected an array "
-                f"of {leaf.dtype}; wrap it in np.asarray"
-            )
-        value = np.asarray(value)
-    if value.dtype != leaf.dtype:
-        raise TypeError(
-            f"{owner}: the gradient of {path} has dtype {value.dtype}, expected {leaf.dtype}; "
-            f"convert it with .astype(np.{leaf.dtype})"
-        )
-    if value.shape != leaf.shape:
-        raise ValueError(
-            f"{owner}: the gradient of {path} has shape {value.shape}, expected {leaf.shape}"
-        )
-    return np.require(value, leaf.dtype, ["C", "A"]).reshape(leaf.shape)
 
 
 def _restore(

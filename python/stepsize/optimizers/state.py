@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from stepsize import _core
 from stepsize.arrays import Array
 from stepsize.fields import Field, Value
+from stepsize.schedules import Schedule
 
 if TYPE_CHECKING:
     from stepsize.optimizers.base import Optimizer
@@ -83,20 +84,21 @@ def fill_engine(optimizer: Optimizer) -> None:
             for part, value in zip(field.parts(), field.values(values[name]), strict=True):
                 limits = (part.low, part.high, part.low_open, part.high_open)
                 numbers.append((part.name, *limits, _source(value)))
+        if optimizer.needs_loss:
+            numbers.append(("loss", -math.inf, math.inf, True, True, 0.0))
         kernel = optimizer.variant(values)[0]
         compiled = kernel in COMPILED and not optimizer._numpy
         engine.add_group(
             kernel if compiled else None,
             optimizer.decay_kind(values),
-            len(optimizer.scalars),
+            list(optimizer.scalars.values()),
+            optimizer.scope or "",
             numbers,
         )
     for leaf, group, slots in zip(
         optimizer._contiguous, optimizer._assignment, optimizer._state, strict=True
     ):
-        engine.add_leaf(
-            leaf, leaf.shape, group, list(slots.values()), [*optimizer.scalars.values()]
-        )
+        engine.add_leaf(leaf, leaf.shape, group, list(slots.values()))
     engine.finish()
     engine.strided = bool(optimizer._strided)
 
@@ -106,17 +108,6 @@ def set_numbers(optimizer: Optimizer, group: int, field: Field) -> None:
     value = optimizer._tables[group][field.name]
     for part, item in zip(field.parts(), field.values(value), strict=True):
         optimizer._engine.set_number(group, part.name, _source(item))
-
-
-def run_rule(optimizer: Optimizer, i: int, x: Array, g: Array, h: SimpleNamespace) -> None:
-    """One leaf's NumPy rule, with its state as flat views and its scalars under their names."""
-    names = list(optimizer.scalars)
-    memory = dict(zip(names, optimizer._engine.memory(i), strict=True))
-    arrays = {name: slot.reshape(-1) for name, slot in optimizer._state[i].items()}
-    s = SimpleNamespace(**arrays, **memory)
-    optimizer.rule(x, g, s, h)
-    if names:
-        optimizer._engine.set_memory(i, [float(getattr(s, name)) for name in names])
 
 
 def state_dict(optimizer: Optimizer) -> dict[str, Any]:
@@ -150,7 +141,7 @@ def state_dict(optimizer: Optimizer) -> dict[str, Any]:
 def _saved(value: Value) -> Any:
     if isinstance(value, tuple):
         return [_saved(item) for item in value]
-    if hasattr(value, "to_dict"):
+    if isinstance(value, Schedule):
         try:
             return {"schedule": value.to_dict()}
         except ValueError:  # it holds a function that no import path names
@@ -166,8 +157,6 @@ def _loaded(owner: str, name: str, saved: Any, current: Value) -> Value:
         pairs = zip(saved, kept, strict=True)
         return tuple(_loaded(owner, name, item, old) for item, old in pairs)
     if isinstance(saved, dict) and "schedule" in saved:
-        from stepsize.schedules import Schedule
-
         return Schedule.from_dict(saved["schedule"])
     if isinstance(saved, dict):
         if not callable(current):

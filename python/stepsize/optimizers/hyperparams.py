@@ -1,0 +1,79 @@
+"""Reading and setting the hyperparameters of a running optimizer."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from stepsize.fields import Choice, Field, Flag, Value
+from stepsize.optimizers import state as states
+
+if TYPE_CHECKING:
+    from stepsize.optimizers.base import Optimizer
+
+
+def read(optimizer: Optimizer, field: Field) -> Any:
+    """The value that the next step will use; with groups, a tuple of one entry a group."""
+    count = len(optimizer._tables)
+    values = tuple(_read_group(optimizer, field, k) for k in range(count))
+    return values if count > 1 or optimizer._grouped else values[0]
+
+
+def _read_group(optimizer: Optimizer, field: Field, group: int) -> Any:
+    value = optimizer._tables[group][field.name]
+    parts = field.parts()
+    if not parts or isinstance(field, Flag) or value is None:
+        return value
+    numbers = tuple(optimizer._engine.number(group, part.name) for part in parts)
+    return numbers if isinstance(field.default, tuple) else numbers[0]
+
+
+def write(optimizer: Optimizer, field: Field, value: Value) -> None:
+    """Set a hyperparameter, in every group or (a tuple with one entry a group) in each."""
+    owner = type(optimizer).__name__
+    count = len(optimizer._tables)
+    single = not isinstance(field.default, tuple)
+    several = single and isinstance(value, tuple | list) and len(value) == count
+    values = [field.check(owner, item) for item in (value if several else [value] * count)]
+    for table, new in zip(optimizer._tables, values, strict=True):
+        changed = {**table, field.name: new}
+        if not field.same_kind(table[field.name], new):
+            raise ValueError(
+                f"{owner}: {field.name} is settled when the optimizer is made (it is "
+                f"{table[field.name]!r}); make a new one"
+            )
+        optimizer.check_together(changed)
+        if not set(optimizer.variant(changed)[1]) <= set(optimizer.variant(table)[1]):
+            raise ValueError(
+                f"{owner}: {field.name}={new!r} needs state that this optimizer was made without; "
+                f"make a new one with {field.name}={new!r}"
+            )
+    for group, new in enumerate(values):
+        optimizer._tables[group][field.name] = new
+        states.set_numbers(optimizer, group, field)
+
+
+def evaluated(optimizer: Optimizer, group: int, t: int) -> SimpleNamespace:
+    """One step's hyperparameters as a rule reads them, by name, with the update's number ``t``."""
+    words = {
+        name: value
+        for name, value in optimizer._tables[group].items()
+        if isinstance(optimizer.fields[name], Choice | Flag)
+    }
+    return SimpleNamespace(**{**optimizer._engine.values(group), **words}, t=t)
+
+
+def refuse(optimizer: Optimizer, name: str, value: float) -> NoReturn:
+    """Say which hyperparameter left its range at this step."""
+    owner, step = type(optimizer).__name__, optimizer.step_count
+    if name == "loss":
+        raise ValueError(
+            f"{owner}: loss is {value!r} at step {step}, but the rule needs a finite one; nothing "
+            "was changed. Lower the rate, or leave such steps out"
+        )
+    parts = [part for field in optimizer.fields.values() for part in field.parts()]
+    part = next(part for part in parts if part.name == name)
+    raise ValueError(
+        f"{owner}: {part.label} is {value!r} at step {step}, but must be {part.describe()}; "
+        "nothing was changed. Mend its schedule"
+    )

@@ -1,0 +1,108 @@
+"""The loop in NumPy: for rules without a compiled twin, and what the compiled loop is tested by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stepsize import _core
+from stepsize.arrays import Array
+from stepsize.optimizers import hyperparams
+from stepsize.optimizers.words import clamp
+
+if TYPE_CHECKING:
+    from stepsize.optimizers.base import Optimizer
+
+
+class _Leaf:
+    """One leaf in one step: flat views of parameter, gradient and state, and the numbers."""
+
+    def __init__(self, optimizer: Optimizer, i: int, gradient: Array, t: int) -> None:
+        self.group = optimizer._assignment[i]
+        self.x = optimizer._contiguous[i].reshape(-1)
+        self.raw = gradient.reshape(-1)
+        self.h = hyperparams.evaluated(optimizer, self.group, t)
+        self.kind = optimizer.decay_kind(optimizer._tables[self.group])
+        self.decay = getattr(self.h, "weight_decay", 0.0)
+        self.h.shape = optimizer._contiguous[i].shape
+        arrays = {name: slot.reshape(-1) for name, slot in optimizer._state[i].items()}
+        self.s = SimpleNamespace(**arrays)
+
+    def gradient(self, scale: float, limit: float) -> Array:
+        """What the rule sees: scaled, clamped, with coupled decay."""
+        pull = self.x * (self.decay if self.kind == "coupled" else 0.0)
+        seen: Array = clamp(self.raw * self.x.dtype.type(scale), limit) + pull
+        return seen
+
+
+def run(
+    optimizer: Optimizer, grads: Sequence[Array | None], scale: float, stats: bool
+) -> tuple[float, float, float]:
+    """One step for all leaves; the sums of squares of gradients, parameters and updates."""
+    times = optimizer._engine.times
+    limit = optimizer._options.clip_value or math.inf
+    leaves = {
+        i: _Leaf(optimizer, i, gradient, times[i] + 1)
+        for i, gradient in enumerate(grads)
+        if gradient is not None
+    }
+    sums = [0.0, 0.0, 0.0]
+    with np.errstate(all="ignore"):
+        if optimizer.scope is not None:
+            _measure(optimizer, leaves, scale, limit)
+        for i, leaf in leaves.items():
+            before = leaf.x.copy()
+            seen = leaf.gradient(scale, limit)
+            leaf.x *= 1 - leaf.h.lr * leaf.decay if leaf.kind == "decoupled" else 1.0
+            names = _lend_scalars(optimizer, i, leaf.s)
+            optimizer.rule(leaf.x, seen, leaf.s, leaf.h)
+            if optimizer.scope is None:
+                _keep_scalars(optimizer, i, leaf.s, names)
+            if stats:
+                moved = leaf.x.astype(float) - before.astype(float)
+                terms = (np.square(leaf.raw, dtype=float), np.square(before, dtype=float), moved**2)
+                sums = [add_blocks(old, new) for old, new in zip(sums, terms, strict=True)]
+    return sums[0], sums[1], sums[2]
+
+
+def _measure(optimizer: Optimizer, leaves: dict[int, _Leaf], scale: float, limit: float) -> None:
+    """The first pass of a two-pass rule, and what it settles, per leaf or for all together."""
+    totals: list[float] = []
+    for i, leaf in leaves.items():
+        names = _lend_scalars(optimizer, i, leaf.s)
+        terms = optimizer.measure(leaf.x, leaf.gradient(scale, limit), leaf.s, leaf.h)
+        if optimizer.scope == "leaf" or not totals:
+            totals = [0.0] * len(terms)
+        totals = [add_blocks(a, np.asarray(b, float)) for a, b in zip(totals, terms, strict=True)]
+        if optimizer.scope == "leaf":
+            optimizer.settle(leaf.s, leaf.h, totals)
+            _keep_scalars(optimizer, i, leaf.s, names)
+    if optimizer.scope == "all" and leaves:
+        i, leaf = next(iter(leaves.items()))
+        names = _lend_scalars(optimizer, i, leaf.s)
+        optimizer.settle(leaf.s, leaf.h, totals)
+        _keep_scalars(optimizer, i, leaf.s, names)
+
+
+def _lend_scalars(optimizer: Optimizer, i: int, s: SimpleNamespace) -> tuple[str, ...]:
+    """Put the leaf's scalars beside its state, under their names."""
+    names = tuple(optimizer.scalars)
+    for name, value in zip(names, optimizer._engine.memory(i), strict=True):
+        setattr(s, name, value)
+    return names
+
+
+def _keep_scalars(optimizer: Optimizer, i: int, s: SimpleNamespace, names: Sequence[str]) -> None:
+    if names:
+        optimizer._engine.set_memory(i, [float(getattr(s, name)) for name in names])
+
+
+def add_blocks(total: float, terms: Array) -> float:
+    """``total`` plus the sum of the terms, in the fixed order of blocks and lanes."""
+    for start in range(0, terms.size, _core.chunk_size):
+        total += _core.sum_lanes(np.ascontiguousarray(terms[start : start + _core.chunk_size]))
+    return total
