@@ -9,7 +9,7 @@ from stepsize.loggers import CSVLogger, JSONLogger, LogTo, TensorBoard
 from stepsize.optimizers import SGD, Adagrad, Adam, AdamW, Lion, RMSprop, StepStats, group
 from stepsize.problems import Problem
 from stepsize.runtime import __version__, build_info, set_num_threads
-from stepsize.schedules import Schedule
+from stepsize.schedules import Plateau, Schedule
 from stepsize.training import fit
 
 runtime.use_environment()
@@ -28,6 +28,7 @@ __all__ = [
     "Lion",
     "LogTo",
     "NonFiniteGradientError",
+    "Plateau",
     "Problem",
     "RMSprop",
     "Schedule",
