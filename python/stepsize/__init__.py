@@ -3,7 +3,9 @@
 from stepsize import optimizers, problems, runtime, schedules
 from stepsize.arrays import pack
 from stepsize.callbacks import Checkpoint, EarlyStopping, StopOnDivergence
+from stepsize.diagnosis import Diagnosis, Finding, diagnose
 from stepsize.errors import CheckpointError, NonFiniteGradientError
+from stepsize.finder import LRFindResult, lr_find
 from stepsize.history import History
 from stepsize.loggers import CSVLogger, JSONLogger, LogTo, TensorBoard
 from stepsize.optimizers import SGD, Adagrad, Adam, AdamW, Lion, RMSprop, StepStats, group
@@ -22,9 +24,12 @@ __all__ = [
     "CSVLogger",
     "Checkpoint",
     "CheckpointError",
+    "Diagnosis",
     "EarlyStopping",
+    "Finding",
     "History",
     "JSONLogger",
+    "LRFindResult",
     "Lion",
     "LogTo",
     "NonFiniteGradientError",
@@ -37,8 +42,10 @@ __all__ = [
     "TensorBoard",
     "__version__",
     "build_info",
+    "diagnose",
     "fit",
     "group",
+    "lr_find",
     "optimizers",
     "pack",
     "problems",
