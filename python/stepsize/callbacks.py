@@ -146,8 +146,8 @@ class EarlyStopping(_Monitor):
 
     Args:
         monitor: ``loss`` (its mean over an epoch) or a name that validation measures.
-        patience: how many values in a row may fail to be better before the run stops. None never
-            stops, and only keeps the best parameters.
+        patience: stop when so many values in a row have not been better. None never stops, and
+            only keeps the best parameters.
         min_delta: a value is better if it beats the best by more than this.
         mode: ``"min"`` if smaller is better, ``"max"`` if larger is.
         restore_best: put the best parameters back at the end of the run. They travel in the
@@ -197,7 +197,7 @@ class EarlyStopping(_Monitor):
                 self._params = [np.array(leaf) for leaf in arrays.flatten(run.params)[0]]
             return
         self._failures += 1
-        if self.patience is not None and self._failures > self.patience:
+        if self.patience is not None and self._failures >= self.patience:
             run.stop(
                 f"{self.monitor} has not been better than {self.best:.4g} since step "
                 f"{self.best_step}"
