@@ -94,7 +94,7 @@ def test_early_stopping_without_patience_keeps_the_best():
         params,
         epochs=4,
         callbacks=[ss.EarlyStopping(patience=None)],
-        **scripted([3, 1, 2, math.nan]),
+        **scripted([3, 1, math.nan, 2]),
     )
     fit(expected, epochs=2)
     assert history.stopped == "finished 4 epochs" and bits(params) == bits(expected)
@@ -111,6 +111,16 @@ def test_early_stopping_can_be_used_again():
     for _ in range(2):
         history = fit(make_params(), epochs=9, callbacks=[stopper], **scripted([1, 2]))
         assert history.steps == 10
+
+
+def test_the_rate_falls_on_a_plateau_below_any_schedule():
+    params = make_params()
+    opt = ss.SGD(params, lr=ss.schedules.linear(0.1, 0.05, 40))
+    reduce = ss.ReduceOnPlateau(patience=0, factor=0.5)
+    history = fit(params, opt, epochs=4, callbacks=[reduce], **scripted([3, 2, 2, 1]))
+    scale = np.repeat([1, 1, 1, 0.5], 5)
+    rates = ss.schedules.linear(0.1, 0.05, 40)(np.arange(20)) * scale
+    np.testing.assert_array_equal(history["lr"], rates)
 
 
 @pytest.mark.parametrize("monitor", ["val_loss", "accuracy"])

@@ -162,10 +162,6 @@ class History(Mapping[str, Column]):
         row = range(self._rows)[row]
         return column[row] if row < len(column) else math.nan
 
-    def recorded(self, name: str) -> bool:
-        """Whether the last row has a value of this series, be it NaN."""
-        return self._rows > 0 and len(self._columns.get(name, ())) == self._rows
-
     def mean_since(self, name: str, row: int) -> float:
         """The mean of a series from a row on, copying no more than those rows."""
         values = self._columns[name][row:]
