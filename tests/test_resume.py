@@ -8,9 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-from fitting import X, Y, batches, bits, fit, make_params, value_and_grad
 
 import stepsize as ss
+from fitting import X, Y, batches, bits, fit, make_params, value_and_grad
 from stepsize.errors import CheckpointError
 
 

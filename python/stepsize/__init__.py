@@ -2,7 +2,7 @@
 
 from stepsize import optimizers, problems, runtime, schedules
 from stepsize.arrays import pack
-from stepsize.callbacks import Checkpoint, EarlyStopping, StopOnDivergence
+from stepsize.callbacks import Checkpoint, EarlyStopping, ReduceOnPlateau, StopOnDivergence
 from stepsize.diagnosis import Diagnosis, Finding, diagnose
 from stepsize.errors import CheckpointError, NonFiniteGradientError
 from stepsize.finder import LRFindResult, lr_find
@@ -11,6 +11,7 @@ from stepsize.loggers import CSVLogger, JSONLogger, LogTo, TensorBoard
 from stepsize.optimizers import SGD, Adagrad, Adam, AdamW, Lion, RMSprop, StepStats, group
 from stepsize.problems import Problem
 from stepsize.runtime import __version__, build_info, set_num_threads
+from stepsize.saving import load, save
 from stepsize.schedules import Plateau, Schedule
 from stepsize.training import fit
 
@@ -36,6 +37,7 @@ __all__ = [
     "Plateau",
     "Problem",
     "RMSprop",
+    "ReduceOnPlateau",
     "Schedule",
     "StepStats",
     "StopOnDivergence",
@@ -45,10 +47,12 @@ __all__ = [
     "diagnose",
     "fit",
     "group",
+    "load",
     "lr_find",
     "optimizers",
     "pack",
     "problems",
+    "save",
     "schedules",
     "set_num_threads",
 ]
