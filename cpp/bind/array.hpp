@@ -20,22 +20,17 @@ constexpr int writeable_flag = py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
 
 inline size_t item_size(Dtype dtype) { return dtype == Dtype::float32 ? 4 : 8; }
 
-// NumPy keeps one descriptor object per native type, so identity is a test; Python normalises
-// others.
-struct Descriptors {
-    PyObject* of[dtype_count];
-};
-
-inline const Descriptors& descriptors() {
-    static const Descriptors found = {
-        {py::dtype::of<float>().release().ptr(), py::dtype::of<double>().release().ptr()}};
-    return found;
+// An unpickled array has a descriptor object of its own, so identity does not tell.
+inline bool has_dtype(PyObject* array, Dtype dtype) {
+    const auto* found = py::detail::array_descriptor_proxy(proxy(array)->descr);
+    const int wanted = dtype == Dtype::float32 ? py::detail::npy_api::NPY_FLOAT_
+                                               : py::detail::npy_api::NPY_DOUBLE_;
+    return found->type_num == wanted && found->byteorder == '=';
 }
 
 inline bool is_plain(PyObject* array, Dtype dtype) {
     const int needed = contiguous_flag | aligned_flag;
-    return proxy(array)->descr == descriptors().of[int(dtype)] &&
-           (proxy(array)->flags & needed) == needed;
+    return has_dtype(array, dtype) && (proxy(array)->flags & needed) == needed;
 }
 
 } // namespace stepsize

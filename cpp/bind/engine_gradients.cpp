@@ -53,9 +53,13 @@ void Engine::gather(const py::object& owner, const py::object& grads) {
     // A copy, a conversion or an error with words: Python's part.
     const py::list flat = owner.attr("_gather")(grads);
     gathered_ = flat;
-    for (size_t i = 0; i < leaves_.size(); ++i)
+    for (size_t i = 0; i < leaves_.size(); ++i) {
+        if (take(leaves_[i], flat[i].ptr()))
+            continue;
+        flat[i] = flat[i].attr("copy")(); // it overlaps parameters
         if (!take(leaves_[i], flat[i].ptr()))
             throw std::invalid_argument("a gradient could not be taken");
+    }
 }
 
 namespace {

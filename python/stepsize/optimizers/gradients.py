@@ -14,7 +14,7 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
     if value is None:
         return None
     if not isinstance(value, np.ndarray):
-        if not hasattr(value, "__array__") or np.isscalar(value):
+        if not hasattr(value, "__array__"):
             raise TypeError(
                 f"{owner}: the gradient of {path} is a {type(value).__name__}, expected an array "
                 f"of {leaf.dtype}; wrap it in np.asarray"

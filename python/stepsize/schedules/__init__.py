@@ -24,7 +24,6 @@ from stepsize.schedules.leaves import (
     table,
     tanh,
 )
-from stepsize.schedules.plateau import Greedy, Plateau
 from stepsize.schedules.recipes import (
     flat_cosine,
     noam,
@@ -37,8 +36,6 @@ from stepsize.schedules.recipes import (
 from stepsize.schedules.schedule import Schedule
 
 __all__ = [
-    "Greedy",
-    "Plateau",
     "Schedule",
     "constant",
     "cosine",
