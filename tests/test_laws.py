@@ -1,0 +1,317 @@
+"""Laws that hold for every rule, because the loop around the rule keeps them."""
+
+import copy
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+import stepsize as ss
+from cases import (
+    CASES,
+    CHUNK,
+    DTYPES,
+    RULES,
+    Case,
+    advance,
+    random_grads,
+    random_nest,
+    same_bits,
+    snapshot,
+)
+
+SHAPES = {"w": (5, 7), "b": (7,), "scalar": (), "empty": (0, 3), "k": (2, 3, 4)}
+
+
+def named(values):
+    return [pytest.param(value, id=str(value)) for value in values]
+
+
+every_case = pytest.mark.parametrize("case", named(CASES))
+every_rule = pytest.mark.parametrize("case", named(map(Case, RULES)))
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def trained(case, params, steps=4, grads=random_grads, **keywords):
+    """The optimizer after a few steps."""
+    optimizer = case.make(params, **keywords)
+    for seed in range(steps):
+        advance(optimizer, grads(params, seed))
+    return optimizer
+
+
+def assert_same_nests(a, b):
+    left, paths, _ = ss.arrays.flatten(a)
+    right, _, _ = ss.arrays.flatten(b)
+    assert [
+        path for path, x, y in zip(paths, left, right, strict=True) if not same_bits(x, y)
+    ] == []
+
+
+# One step over many arrays is the same as one step over one array.
+
+
+@every_dtype
+@pytest.mark.parametrize("case", named(case for case in CASES if case.elementwise))
+def test_step_of_a_concatenation_is_the_concatenation_of_steps(case, dtype):
+    parts = list(random_nest({"a": 3, "b": 300, "c": 17, "d": CHUNK}, dtype).values())
+    together = np.concatenate(parts)
+    cuts = np.cumsum([part.size for part in parts])[:-1]
+    whole, pieces = case.make(together), case.make(parts)
+    for seed in range(3):
+        grad = random_grads(together, seed)
+        advance(whole, grad)
+        advance(pieces, np.split(grad, cuts))
+    if "clip_norm" in case.keywords:  # the norm adds up in blocks that start with each array
+        np.testing.assert_allclose(np.concatenate(parts), together, rtol=1e-5)
+    else:
+        assert same_bits(np.concatenate(parts), together)
+
+
+@every_dtype
+@every_case
+def test_packing_changes_nothing(case, dtype):
+    loose = random_nest(SHAPES, dtype)
+    packed = ss.pack(loose)
+    one, two = trained(case, loose), case.make(packed)
+    for seed in range(4):
+        advance(two, ss.pack(random_grads(packed, seed)))
+    assert_same_nests(loose, packed)
+    assert snapshot(one) == snapshot(two)
+
+
+@every_dtype
+@every_rule
+def test_memory_layout_changes_nothing(case, dtype):
+    plain = random_nest({"a": (6, 4), "b": (9,), "c": (4, 3, 2)}, dtype)
+    odd = {
+        "a": np.asfortranarray(plain["a"]),
+        "b": np.zeros(27, dtype)[::-3],
+        "c": np.zeros((4, 4, 4), dtype)[:, :3, ::2],
+    }
+    ss.arrays.assign(odd, plain)
+    one, two = case.make(plain), case.make(odd)
+    for seed in range(3):
+        grads = random_grads(plain, seed)
+        advance(one, grads)
+        advance(two, ss.arrays.map_leaves(lambda g: np.repeat(g, 2, axis=0)[::2], grads))
+    assert_same_nests(plain, odd)
+
+
+@every_rule
+def test_the_number_of_threads_changes_nothing(case):
+    source = random_nest({"a": 3 * CHUNK + 1, "b": (70, 1000), "c": 5 * CHUNK}, np.float32)
+    results = []
+    for threads in (1, 2, 5):
+        params = ss.arrays.copy(source)
+        ss.set_num_threads(threads)
+        optimizer = case.make(params, clip_norm=3.0)
+        stats = [advance(optimizer, random_grads(params, k), stats=True) for k in range(2)]
+        results.append((snapshot(optimizer), stats))
+    assert results[0] == results[1] == results[2]
+
+
+# What a rate of 0, a gradient of 0 and the sign of the gradient do.
+
+
+@every_dtype
+@every_case
+def test_a_rate_of_zero_leaves_parameters_alone(case, dtype):
+    params = random_nest(SHAPES, dtype)
+    before = ss.arrays.copy(params)
+    trained(case, params, lr=0.0)
+    assert_same_nests(params, before)
+
+
+@every_dtype
+@pytest.mark.parametrize(
+    "case", named(Case(cls) for cls in RULES if cls.decay_kind(Case(cls).values) == "decoupled")
+)
+def test_decoupled_decay_alone_shrinks(case, dtype):
+    params = random_nest(SHAPES, dtype)
+    expected = {name: leaf * dtype(1 - 0.25 * 0.125) for name, leaf in params.items()}
+    case.make(params, lr=0.25, weight_decay=0.125).step(ss.arrays.map_leaves(np.zeros_like, params))
+    assert_same_nests(params, {name: np.asarray(leaf) for name, leaf in expected.items()})
+
+
+@every_dtype
+@pytest.mark.parametrize(
+    "case",
+    named(
+        Case(cls)
+        for cls in RULES
+        if "weight_decay" in cls.fields and cls.decay_kind(Case(cls).values) == "coupled"
+    ),
+)
+def test_coupled_decay_is_a_gradient(case, dtype):
+    params = random_nest({"x": 100}, dtype)
+    other = ss.arrays.copy(params)
+    decay, plain = case.make(params, weight_decay=0.25), case.make(other, weight_decay=0.0)
+    for _ in range(3):
+        advance(decay, {"x": np.zeros(100, dtype)})
+        advance(plain, {"x": other["x"] * dtype(0.25)})
+    assert_same_nests(params, other)
+
+
+@every_dtype
+@every_case
+def test_climbing_is_descending_the_negative(case, dtype):
+    up, down = random_nest(SHAPES, dtype), random_nest(SHAPES, dtype)
+    maximize = not case.keywords.get("maximize", False)
+    climber, descender = case.make(up, maximize=maximize), case.make(down, maximize=not maximize)
+    for seed in range(3):
+        grads = random_grads(up, seed)
+        advance(climber, grads)
+        advance(descender, ss.arrays.map_leaves(lambda g: np.asarray(-g), grads))
+    assert_same_nests(up, down)
+
+
+# Missing gradients, and gradients that live in odd places.
+
+
+@every_dtype
+@every_case
+def test_a_leaf_without_gradient_stays_where_it_is(case, dtype):
+    params = random_nest({"moved": 20, "kept": 20}, dtype)
+    optimizer = trained(case, params)
+    before = snapshot(optimizer)["state"]
+    kept = params["kept"].copy()
+    advance(optimizer, {"moved": random_grads(params, 9)["moved"], "kept": None})
+    after = snapshot(optimizer)["state"]
+    assert same_bits(params["kept"], kept)
+    assert after["state"]["kept"] == before["state"]["kept"]
+    assert after["steps"] == {"moved": 5, "kept": 4} and after["step_count"] == 5
+
+
+@every_rule
+def test_a_step_without_any_gradient_moves_nothing(case):
+    params = random_nest({"a": 20, "b": (2, 2)}, np.float64)
+    optimizer = trained(case, params)
+    before = snapshot(optimizer)
+    advance(optimizer, {"a": None, "b": None})
+    after = snapshot(optimizer)
+    assert after["params"] == before["params"]
+    assert after["state"]["state"] == before["state"]["state"]
+    assert after["state"]["steps"] == before["state"]["steps"]
+
+
+@every_dtype
+@every_case
+def test_gradients_are_only_read(case, dtype):
+    params = random_nest(SHAPES, dtype)
+    optimizer = case.make(params)
+    for seed in range(3):
+        grads = random_grads(params, seed)
+        kept = ss.arrays.copy(grads)
+        for leaf in grads.values():
+            leaf.flags.writeable = False
+        advance(optimizer, grads)
+        assert_same_nests(grads, kept)
+
+
+def aliases(params):
+    """Gradients that are, or cross, the parameters."""
+    a, b = params["a"], params["b"]
+    base = a.base
+    return {
+        "own": {"a": a, "b": b},
+        "each other": {"a": b, "b": a},
+        "one ahead": {"a": base[1 : a.size + 1], "b": b},
+        "one behind": {"a": base[: a.size], "b": b[::-1]},
+        "reversed": {"a": a[::-1], "b": a},
+    }
+
+
+@pytest.mark.parametrize("kind", ["own", "each other", "one ahead", "one behind", "reversed"])
+@every_dtype
+@every_rule
+def test_gradients_may_be_the_parameters(case, dtype, kind):
+    size = 2 * CHUNK + 3
+
+    def fresh():
+        base = random_nest({"base": size + 2}, dtype)["base"]
+        return {"a": base[1:-1], "b": random_nest({"b": size}, dtype, 1)["b"]}
+
+    apart, shared = fresh(), fresh()
+    one, two = case.make(apart), case.make(shared)
+    for _ in range(3):
+        one_stats = advance(one, ss.arrays.copy(aliases(apart)[kind]), stats=True)
+        two_stats = advance(two, aliases(shared)[kind], stats=True)
+        assert one_stats == two_stats
+    assert_same_nests(apart, shared)
+
+
+# A run that stops and goes on.
+
+
+def by_state_dict(optimizer, case, path):
+    fresh = case.make(ss.arrays.copy(optimizer.params), lr=0.123)
+    fresh.load_state_dict(optimizer.state_dict())
+    return fresh
+
+
+def by_file(optimizer, case, path):
+    optimizer.save(path)
+    fresh = case.make(ss.arrays.copy(optimizer.params), lr=0.123)
+    fresh.load(path)
+    return fresh
+
+
+def by_clone(optimizer, case, path):
+    return optimizer.clone(ss.arrays.copy(optimizer.params))
+
+
+def by_pickle(optimizer, case, path):
+    return pickle.loads(pickle.dumps(optimizer))
+
+
+def by_deepcopy(optimizer, case, path):
+    return copy.deepcopy(optimizer)
+
+
+@pytest.mark.parametrize("way", [by_state_dict, by_file, by_clone, by_pickle, by_deepcopy])
+@every_case
+def test_a_run_goes_on_bit_for_bit(case, way, tmp_path):
+    params = random_nest(SHAPES, np.float32)
+    first = case.make(params)
+    for seed in range(3):
+        grads = random_grads(params, seed)
+        advance(first, grads | {"b": None} if seed == 1 else grads)
+    first.lr_scale = 0.5
+    second = way(first, case, tmp_path / "optimizer")
+    assert second.params["w"] is not first.params["w"]
+    assert snapshot(second) == snapshot(first)
+    for seed in range(3, 6):
+        grads = random_grads(params, seed)
+        advance(first, grads)
+        advance(second, grads)
+    assert snapshot(second) == snapshot(first)
+
+
+# Threads of Python.
+
+
+@every_rule
+def test_two_threads_take_turns(case):
+    size = 8 * CHUNK  # long enough for the interpreter's lock to be let go
+    grad = np.full(size, 0.01, np.float32)
+    alone, shared = np.ones(size, np.float32), np.ones(size, np.float32)
+    expected, optimizer = case.make(alone), case.make(shared)
+    more = {"loss": 1.0} if case.cls.needs_loss else {}
+    for _ in range(20):
+        expected.step(grad, **more)
+    barrier = threading.Barrier(2)
+
+    def work():
+        barrier.wait()
+        for _ in range(10):
+            optimizer.step(grad, **more)
+
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert optimizer.step_count == 20
+    assert same_bits(shared, alone)
