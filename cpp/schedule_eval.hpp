@@ -68,7 +68,7 @@ struct CosinePower {
     }
 };
 
-// Chen, Wolfe and Kyrillidis 2019, arXiv:1911.10134: (1 - p) / (1 - p / 2).
+// Chen, Wolfe and Kyrillidis 2021, arXiv:2107.04197: (1 - p) / (1 - p / 2).
 struct Rex {
     double steps;
     Mix operator()(double s) const {

@@ -2,14 +2,17 @@
 
 from stepsize import optimizers, problems, runtime, schedules
 from stepsize.arrays import pack
-from stepsize.callbacks import Checkpoint, EarlyStopping, StopOnDivergence
+from stepsize.callbacks import Checkpoint, EarlyStopping, ReduceOnPlateau, StopOnDivergence
+from stepsize.diagnosis import Diagnosis, Finding, diagnose
 from stepsize.errors import CheckpointError, NonFiniteGradientError
+from stepsize.finder import LRFindResult, lr_find
 from stepsize.history import History
 from stepsize.loggers import CSVLogger, JSONLogger, LogTo, TensorBoard
 from stepsize.optimizers import SGD, Adagrad, Adam, AdamW, Lion, RMSprop, StepStats, group
 from stepsize.problems import Problem
 from stepsize.runtime import __version__, build_info, set_num_threads
-from stepsize.schedules import Schedule
+from stepsize.saving import load, save
+from stepsize.schedules import Plateau, Schedule
 from stepsize.training import fit
 
 runtime.use_environment()
@@ -22,25 +25,34 @@ __all__ = [
     "CSVLogger",
     "Checkpoint",
     "CheckpointError",
+    "Diagnosis",
     "EarlyStopping",
+    "Finding",
     "History",
     "JSONLogger",
+    "LRFindResult",
     "Lion",
     "LogTo",
     "NonFiniteGradientError",
+    "Plateau",
     "Problem",
     "RMSprop",
+    "ReduceOnPlateau",
     "Schedule",
     "StepStats",
     "StopOnDivergence",
     "TensorBoard",
     "__version__",
     "build_info",
+    "diagnose",
     "fit",
     "group",
+    "load",
+    "lr_find",
     "optimizers",
     "pack",
     "problems",
+    "save",
     "schedules",
     "set_num_threads",
 ]

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepsize import arrays
+from stepsize.schedules import Plateau
 
 if TYPE_CHECKING:
     from stepsize.run import Run
@@ -146,8 +147,8 @@ class EarlyStopping(_Monitor):
 
     Args:
         monitor: ``loss`` (its mean over an epoch) or a name that validation measures.
-        patience: how many values in a row may fail to be better before the run stops. None never
-            stops, and only keeps the best parameters.
+        patience: stop when so many values in a row have not been better. None never stops, and
+            only keeps the best parameters.
         min_delta: a value is better if it beats the best by more than this.
         mode: ``"min"`` if smaller is better, ``"max"`` if larger is.
         restore_best: put the best parameters back at the end of the run. They travel in the
@@ -197,7 +198,7 @@ class EarlyStopping(_Monitor):
                 self._params = [np.array(leaf) for leaf in arrays.flatten(run.params)[0]]
             return
         self._failures += 1
-        if self.patience is not None and self._failures > self.patience:
+        if self.patience is not None and self._failures >= self.patience:
             run.stop(
                 f"{self.monitor} has not been better than {self.best:.4g} since step "
                 f"{self.best_step}"
@@ -222,6 +223,44 @@ class EarlyStopping(_Monitor):
         """Go on from what `state_dict` gave."""
         self.best, self.best_step = state["best"], state["best_step"]
         self._failures, self._params = state["failures"], state["params"]
+
+
+class ReduceOnPlateau(_Monitor):
+    """Lower the rate when a value has not become better for a while.
+
+    The rate falls through `Plateau`, which multiplies ``optimizer.lr_scale``, so any schedule stays
+    in force below it.
+
+    Args:
+        monitor: ``loss`` (its mean over an epoch) or a name that validation measures.
+        options: as for `Plateau`: ``mode``, ``factor``, ``patience`` and so on.
+    """
+
+    def __init__(self, monitor: str = "val_loss", **options: Any):
+        super().__init__(monitor, options.get("mode", "min"))
+        self._options = options
+        self._plateau: Plateau | None = None
+        self._loaded: Mapping[str, Any] | None = None
+
+    def on_start(self, run: Run) -> None:
+        """Take hold of the optimizer's rate."""
+        self._plateau = Plateau(run.optimizer, **self._options)
+        if self._loaded is not None:
+            self._plateau.load_state_dict(self._loaded)
+            self._loaded = None
+
+    def on_value(self, run: Run, value: float) -> None:
+        """Tell the plateau."""
+        if self._plateau is not None:
+            self._plateau.update(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the plateau remembers."""
+        return dict(self._plateau.state_dict()) if self._plateau is not None else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave, once the run starts."""
+        self._loaded = state or None
 
 
 class StopOnDivergence:

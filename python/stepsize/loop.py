@@ -180,9 +180,8 @@ class Loop:
     def validate_once_more(self) -> None:
         """Measure where the run ended, if it was not done; resuming it does not see this."""
         run = self.run
-        measured = any(
-            math.isfinite(run.history.at(name, -1)) for name in run.history if name[:4] == "val_"
-        )
+        names = [name for name in run.history if name.startswith("val_")]
+        measured = any(math.isfinite(run.history.at(name, -1)) for name in names)
         if self.validation and not (measured or self.diverged or self.interrupt.pending):
             self.validation(run, self.interrupt)
 

@@ -16,6 +16,7 @@ from stepsize.batches import ArrayBatches, Batches
 from stepsize.errors import CheckpointError
 from stepsize.history import History
 from stepsize.runtime import __version__
+from stepsize.saving import check_params, explained, named
 
 HOOKS = ("on_start", "on_gradients", "on_step", "on_validation", "on_epoch", "on_end")
 
@@ -137,10 +138,9 @@ class Run:
     def state_dict(self) -> dict[str, Any]:
         """All a new process needs to go on from here, bit for bit."""
         self.tick()
-        leaves, paths, _ = arrays.flatten(self.params)
         length = self.batches.length if isinstance(self.batches, ArrayBatches) else None
         return {
-            "params": dict(zip(paths, leaves, strict=True)),
+            "params": named(self.params),
             "optimizer": self.optimizer.state_dict(),
             "callbacks": [[type(c).__name__, c.state_dict()] for c in stateful(self.callbacks)],
             "history": self.history.state_dict(),
@@ -170,8 +170,7 @@ class Run:
         try:
             self._load(state)
         except (KeyError, TypeError, ValueError) as error:
-            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise CheckpointError(f"{os.fspath(path)}: {reason}") from error
+            raise CheckpointError(f"{os.fspath(path)}: {explained(error)}") from error
 
     def _load(self, state: Mapping[str, Any]) -> None:
         leaves, paths, _ = arrays.flatten(self.params)
@@ -220,20 +219,6 @@ class Run:
 
 def _samples(length: int | None) -> str:
     return "a stream of batches" if length is None else f"{length} training samples"
-
-
-def check_params(saved: Mapping[str, Any], leaves: Sequence[Any], paths: Sequence[str]) -> None:
-    """Refuse saved parameters of other names, shapes or dtypes than these leaves have."""
-    if set(saved) != set(paths):
-        odd = sorted(set(saved) ^ set(paths))
-        raise ValueError(f"its parameters differ from this model's in {', '.join(odd[:5])}")
-    for leaf, path in zip(leaves, paths, strict=True):
-        found = saved[path]
-        if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
-            raise ValueError(
-                f"its parameter {path} is {found.dtype}{list(found.shape)}, "
-                f"this model's is {leaf.dtype}{list(leaf.shape)}"
-            )
 
 
 def stateful(callbacks: Sequence[Any]) -> list[Any]:

@@ -24,6 +24,7 @@ from stepsize.schedules.leaves import (
     table,
     tanh,
 )
+from stepsize.schedules.plateau import Greedy, Plateau
 from stepsize.schedules.recipes import (
     flat_cosine,
     noam,
@@ -36,6 +37,8 @@ from stepsize.schedules.recipes import (
 from stepsize.schedules.schedule import Schedule
 
 __all__ = [
+    "Greedy",
+    "Plateau",
     "Schedule",
     "constant",
     "cosine",

@@ -302,7 +302,7 @@ def tanh(
 
     `end + (init - end) * (1 - tanh(lower * (1 - p) + upper * p)) / 2`
 
-    Hsueh, Li and Wu 2019, arXiv:1806.01593, equation 4.
+    Hsueh, Li and Wu 2019, arXiv:1806.01593.
 
     >>> round(tanh(1.0, 0.0, 10)(7), 6)
     0.5

@@ -146,7 +146,7 @@ def rex(peak: Rate, steps: Length, end: Rate = 0.0) -> Schedule:
 
     `end + (peak - end) * (1 - p) / (1 - p / 2)`
 
-    Chen, Wolfe and Kyrillidis 2022, arXiv:2107.04197, equation 1.
+    Chen, Wolfe and Kyrillidis 2021, arXiv:2107.04197.
 
     >>> s = rex(1.0, 100)
     >>> s(0), round(s(50), 6), s(100)

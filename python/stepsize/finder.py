@@ -1,0 +1,304 @@
+"""Find a learning rate: a range test, then short races at constant rates, all on copies."""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepsize.arrays import copy
+from stepsize.optimizers import SGD
+from stepsize.probing import Batches, Bench, Nest, ValueAndGrad, randomness_kept
+from stepsize.racing import PERIOD, Race, Sweep, foresight, progress, race, sweep
+from stepsize.rate_rules import classical, debiased_ema
+
+Curve = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LRFindResult:
+    """What `lr_find` saw and what it advises; print it to read it.
+
+    `suggestion` is for a constant rate or the start of a decay, `peak` for the top of a one-cycle
+    or warm-up schedule. `interval` holds the best constant rate nine times in ten. `confidence` is
+    "high", "medium", "low" or "none", and `why` says why; with "none" the suggestion is NaN.
+    `lrs`, `losses` and `smoothed` are the range test; `probes` the constant-rate races after it,
+    as pairs of rate and losses; `gradients` the number of gradients all of it cost.
+    """
+
+    suggestion: float
+    suggestions: dict[str, float]
+    peak: float
+    interval: tuple[float, float]
+    confidence: str
+    why: str
+    stopped: str
+    lrs: Curve
+    losses: Curve
+    smoothed: Curve
+    probes: tuple[tuple[float, Curve], ...] = field(repr=False)
+    gradients: int
+    call: str = "ss.SGD(params, lr={})"
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a rate to suggest."""
+        return math.isfinite(self.suggestion)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the range test with every rule's mark; returns the matplotlib axes."""
+        from stepsize.plots import range_test
+
+        return range_test(self, ax)
+
+    def plot_text(self) -> str:
+        """The same picture as text for a terminal."""
+        from stepsize.plots import text_range_test
+
+        return text_range_test(self)
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the range test as `lr,loss,smoothed`, one row per step."""
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(("lr", "loss", "smoothed"))
+            columns = (self.lrs.tolist(), self.losses.tolist(), self.smoothed.tolist())
+            rows.writerows(zip(*columns, strict=True))
+
+    def __str__(self) -> str:
+        if not self.usable:
+            return f"no usable rate, because {self.why}\nrange test: {self.stopped}"
+        low, high = self.interval
+        others = ", ".join(f"{k} {v:.1e}" for k, v in self.suggestions.items() if k != "race")
+        return "\n".join(
+            [
+                f"learning rate {self.suggestion:.1e}, likely between {low:.1e} and {high:.1e} "
+                f"({self.confidence} confidence: {self.why})",
+                f"for the top of a one-cycle or warm-up schedule: {self.peak:.1e}",
+                f"range test over {len(self.lrs)} rates: {self.stopped}",
+                f"other rules: {others}",
+                f"{self.gradients} gradients on copies; parameters and optimizer are untouched",
+                f"optimizer = {self.call.format(f'{self.suggestion:.1e}')}",
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class _Settings:
+    lr_min: float
+    lr_max: float
+    steps: int
+    spacing: str
+    smoothing: float
+    stop_ratio: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr_min < self.lr_max < math.inf:
+            raise ValueError(
+                "lr_find: need 0 < lr_min < lr_max, both finite, got "
+                f"lr_min={self.lr_min} and lr_max={self.lr_max}"
+            )
+        if self.steps < 20:
+            raise ValueError(f"lr_find: steps must be at least 20, got {self.steps}")
+        if self.spacing not in ("exponential", "linear"):
+            raise ValueError(
+                f"lr_find: spacing must be 'exponential' or 'linear', got {self.spacing!r}"
+            )
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"lr_find: smoothing must be in [0, 1), got {self.smoothing}")
+        if not self.stop_ratio > 0:
+            raise ValueError(f"lr_find: stop_ratio must be positive, got {self.stop_ratio}")
+
+    @property
+    def sweep_steps(self) -> int:
+        return max(12, self.steps // 5)
+
+    @property
+    def race_steps(self) -> int:
+        return max(3, round(0.12 * self.steps))
+
+
+@dataclass(frozen=True)
+class _Advice:
+    """What one pass over the batches advises; the rate is NaN when no trial learnt anything."""
+
+    sweep: Sweep
+    race: Race
+    rate: float
+    peak: float
+
+
+def _rates(low: float, high: float, count: int, spacing: str) -> list[float]:
+    space = np.linspace if spacing == "linear" else np.geomspace
+    return [float(r) for r in space(low, high, count)]
+
+
+def _swept(bench: Bench, s: _Settings, first_batch: int) -> Sweep:
+    """A range test that moves its range when learning happens outside it."""
+    low, high, count = s.lr_min, s.lr_max, s.sweep_steps
+    while True:
+        rates = _rates(low, high, count, s.spacing)
+        found = sweep(bench.trial(first_batch, PERIOD), rates, s.stop_ratio)
+        if found.diverged and len(found.losses) <= PERIOD + 3:
+            low, high = low * 1e-6, low * 10
+        elif not found.diverged and found.fell_at >= len(found.losses) - 2:
+            low, high = high / 10, high * 1e5
+        else:
+            return found
+        if bench.left < s.steps // 2 or not 1e-40 < low < high < 1e12:
+            return found
+
+
+def _advise(bench: Bench, s: _Settings, first_batch: int) -> _Advice:
+    swept = _swept(bench, s, first_batch)
+    raced = race(bench, swept.centre, s.race_steps, first_batch)
+    best = raced.best
+    if best.failure is not None or swept.learnt <= 0:
+        return _Advice(swept, raced, math.nan, math.nan)
+    shift = foresight(bench, best.rate, first_batch)
+    return _Advice(swept, raced, best.rate * 10**shift, best.rate)
+
+
+def _confidence(passes: list[_Advice], rate: float) -> tuple[str, str]:
+    """How far to trust the suggestion, and why."""
+    if not math.isfinite(rate):
+        return "none", "no rate tried made the loss fall"
+    spread = max(a.rate for a in passes) / min(a.rate for a in passes)
+    if spread > 4:
+        return "low", f"repeats differ by a factor of {spread:.1f}"
+    trials = [t for t in passes[0].race.trials if t.failure is None]
+    if len(trials) < 2:
+        return "low", "only one of the rates tried did not diverge"
+    first, second = trials[:2]
+    if not 1.5 < max(first.rate, second.rate) / min(first.rate, second.rate) < 4:
+        return "low", "two distant rates do equally well: the loss is noisy or the valley wide"
+    half = min(len(first.losses), len(second.losses)) // 2
+    lead = np.asarray(second.losses[half : 2 * half]) - np.asarray(first.losses[half : 2 * half])
+    error = float(lead.std()) / math.sqrt(max(half - 1, 1))
+    if float(lead.mean()) > 2 * error:
+        return "high", f"it wins its races clearly at {first.rate:.1e}"
+    return "medium", f"{first.rate:.1e} and {second.rate:.1e} race neck and neck"
+
+
+def _call(optimizer: Any) -> str:
+    """The line that makes this optimizer, with `{}` for the rate."""
+    kind = type(optimizer)
+    fields = getattr(kind, "fields", {})
+    told = [
+        f"{name}={value!r}"
+        for name, value in getattr(optimizer, "hyperparams", {}).items()
+        if name in fields and name != "lr" and value != fields[name].default
+    ]
+    return f"ss.{kind.__name__}(params, " + ", ".join(["lr={}", *told]) + ")"
+
+
+def _curve(passes: list[_Advice]) -> tuple[Curve, Curve]:
+    """Rates and losses of the range test: those of the first pass, or means over all passes."""
+    first = passes[0].sweep
+    same = [a.sweep for a in passes if a.sweep.lrs[0] == first.lrs[0]]
+    length = min(len(w.losses) for w in same)
+    return first.lrs[:length], np.mean([w.losses[:length] for w in same], axis=0)
+
+
+def _result(passes: list[_Advice], s: _Settings, bench: Bench) -> LRFindResult:
+    lrs, losses = _curve(passes)
+    kept = s.smoothing ** (100 / s.sweep_steps)
+    level = losses[:PERIOD].mean() + progress(losses)
+    smoothed = debiased_ema(level, kept)
+    good = [a for a in passes if math.isfinite(a.rate)]
+    rate = float(np.exp(np.mean(np.log([a.rate for a in good])))) if good else math.nan
+    peak = float(np.exp(np.mean(np.log([a.peak for a in good])))) if good else math.nan
+    confidence, why = _confidence(good, rate)
+    width = {"high": 3.0, "medium": 4.0}.get(confidence, 6.0)
+    return LRFindResult(
+        suggestion=rate,
+        suggestions={**classical(lrs, smoothed), "race": rate},
+        peak=peak,
+        interval=(rate / width, rate * width),
+        confidence=confidence,
+        why=why,
+        stopped=passes[0].sweep.stopped,
+        lrs=lrs,
+        losses=losses,
+        smoothed=smoothed,
+        probes=tuple((t.rate, np.asarray(t.losses)) for t in passes[0].race.trials),
+        gradients=bench.spent,
+        call=_call(bench.build(copy(bench.params))),
+    )
+
+
+def _ticker(progress_bar: bool | None, total: int) -> tuple[Callable[[], object], Any]:
+    """A function to call at each gradient, and the bar to close."""
+    shown = sys.stderr.isatty() if progress_bar is None else progress_bar
+    if not shown:
+        return (lambda: None), None
+    from tqdm import tqdm
+
+    bar = tqdm(total=total, desc="lr_find", unit="gradient", leave=False)
+    return bar.update, bar
+
+
+def lr_find(
+    value_and_grad: ValueAndGrad,
+    params: Nest,
+    batches: Iterable[Any] | Callable[[], Iterable[Any]],
+    *,
+    optimizer: Any = SGD,
+    lr_min: float = 1e-7,
+    lr_max: float = 10.0,
+    steps: int = 100,
+    spacing: str = "exponential",
+    smoothing: float = 0.98,
+    stop_ratio: float = 4.0,
+    repeats: int = 1,
+    progress: bool | None = None,
+) -> LRFindResult:
+    """Suggest a learning rate from at most `steps` gradients per repeat, all taken on copies.
+
+    A fifth of the gradients sweep the rate from `lr_min` to `lr_max` until `stop_ratio` times
+    what was learnt is lost again; the rest race constant rates around the place where the loss
+    fell. The sweep is repeated lower or higher when nothing happens inside its range.
+
+    `value_and_grad(params, batch)` returns the loss, a number of any sign, and gradients nested as
+    `params`. `batches` is an iterable of batches or a function returning one; a short one is
+    cycled. `optimizer` is a class, a function `params -> optimizer`, or an optimizer, whose state
+    is taken over by the copies. `smoothing` is the share kept over a hundredth of the sweep.
+    `repeats` averages over other batches. Parameters, optimizer and random generators come back
+    bit for bit, also when `value_and_grad` raises, whose exception is passed on.
+
+    Raises ValueError for settings out of range and for empty `batches`.
+
+    Source: range test, Smith 2017, arXiv:1506.01186, section 3.3; races, successive halving,
+    Jamieson and Talwalkar 2016, arXiv:1502.07943.
+
+    >>> import numpy as np, stepsize as ss
+    >>> params = {"x": np.array([3.0, -2.0])}
+    >>> def value_and_grad(p, batch):
+    ...     return float(p["x"] @ p["x"]) / 2, {"x": p["x"].copy()}
+    >>> result = ss.lr_find(value_and_grad, params, [None])
+    >>> 0.1 < result.suggestion < 2
+    True
+    """
+    settings = _Settings(lr_min, lr_max, steps, spacing, smoothing, stop_ratio)
+    if repeats < 1:
+        raise ValueError(f"lr_find: repeats must be at least 1, got {repeats}")
+    tick, bar = _ticker(progress, steps * repeats)
+    ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
+    try:
+        with randomness_kept(value_and_grad, batches), ignored:
+            bench = Bench(value_and_grad, params, Batches(batches), optimizer, 0, tick)
+            passes = []
+            for repeat in range(repeats):
+                bench.left = steps
+                passes.append(_advise(bench, settings, repeat * steps))
+            return _result(passes, settings, bench)
+    finally:
+        if bar is not None:
+            bar.close()

@@ -1,0 +1,224 @@
+"""Trial runs on copies of the parameters: what a finder needs and nothing it could damage."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FunctionType, GeneratorType, MethodType
+from typing import Any, Protocol
+
+import numpy as np
+
+from stepsize.arrays import copy
+from stepsize.errors import NonFiniteGradientError
+
+Nest = Any
+ValueAndGrad = Callable[[Nest, Any], tuple[Any, Nest]]
+
+
+class Steps(Protocol):
+    """What a trial asks of an optimizer."""
+
+    lr: Any
+
+    def step(self, grads: Nest, /) -> Any: ...
+
+
+def _held(thing: object, depth: int = 3) -> Iterator[object]:
+    """What a callable, a bound method or an object holds on to, a few levels deep."""
+    yield thing
+    if depth == 0 or isinstance(thing, type):
+        return
+    inner: list[object] = []
+    if isinstance(thing, MethodType):
+        inner += [thing.__self__, thing.__func__]
+    elif isinstance(thing, FunctionType):
+        cells = thing.__closure__ or ()
+        inner += [c.cell_contents for c in cells if c != type(c)()]
+        inner += [thing.__globals__.get(name) for name in thing.__code__.co_names]
+        inner += list(thing.__defaults__ or ()) + list((thing.__kwdefaults__ or {}).values())
+    elif isinstance(thing, GeneratorType) and thing.gi_frame is not None:
+        inner += list(thing.gi_frame.f_locals.values())
+    elif hasattr(thing, "__dict__") and not hasattr(thing, "__path__"):
+        inner += list(vars(thing).values())
+    for one in inner:
+        yield from _held(one, depth - 1)
+
+
+def _saver(thing: object) -> Callable[[], None] | None:
+    """A function that puts a random generator back where it is now; None for anything else."""
+    if isinstance(thing, np.random.Generator):
+        bits, state = thing.bit_generator, thing.bit_generator.state
+        return lambda: setattr(bits, "state", state)
+    if isinstance(thing, np.random.RandomState):
+        legacy = thing.get_state()
+        return lambda: thing.set_state(legacy)
+    if isinstance(thing, random.Random):
+        memory = thing.getstate()
+        return lambda: thing.setstate(memory)
+    return None
+
+
+@contextmanager
+def randomness_kept(*holders: object) -> Iterator[None]:
+    """Leave every random generator as it was: NumPy's, Python's, and those the holders hold."""
+    numpy_state = np.random.get_state()  # noqa: NPY002
+    python_state = random.getstate()
+    found = {id(t): t for holder in holders for t in _held(holder)}
+    restore = [save for t in found.values() if (save := _saver(t)) is not None]
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
+        for put_back in restore:
+            put_back()
+
+
+class Batches:
+    """Batches by number: read once, kept, and cycled when the source is short."""
+
+    def __init__(self, source: Iterable[Any] | Callable[[], Iterable[Any]]) -> None:
+        made = source() if callable(source) else source
+        try:
+            self._more = iter(made)
+        except TypeError:
+            raise TypeError(
+                "lr_find: batches must be an iterable of batches or a function without arguments "
+                f"that returns one, got {type(made).__name__}; wrap a single batch as [batch]"
+            ) from None
+        self._kept: list[Any] = []
+        self._ended = False
+
+    def __getitem__(self, number: int) -> Any:
+        while len(self._kept) <= number and not self._ended:
+            try:
+                self._kept.append(next(self._more))
+            except StopIteration:
+                self._ended = True
+        if not self._kept:
+            raise ValueError("lr_find: batches is empty; give at least one batch")
+        return self._kept[number % len(self._kept)]
+
+
+class Trial:
+    """One run on copies; it fails when loss or gradient stops being finite, or the loss explodes.
+
+    `period` makes it go round the first few batches, so that losses of one batch can be compared.
+    """
+
+    def __init__(self, bench: Bench, first_batch: int, period: int | None) -> None:
+        self._bench = bench
+        self._first = first_batch
+        self._period = period
+        self._params = copy(bench.params)
+        self._optimizer = bench.build(self._params)
+        self.lrs: list[float] = []
+        self.losses: list[float] = []
+        self.failure: str | None = None
+        self.ceiling = math.inf
+
+    @property
+    def rate(self) -> float:
+        return self.lrs[-1] if self.lrs else math.nan
+
+    def score(self) -> float:
+        """The mean loss of the later half; infinite for a failed run."""
+        if self.failure is not None or not self.losses:
+            return math.inf
+        return float(np.mean(self.losses[len(self.losses) // 2 :]))
+
+    def step(self, lr: float) -> bool:
+        """Evaluate one batch and step; False once the run has failed or the budget is spent."""
+        done = len(self.losses)
+        batch = self._first + (done % self._period if self._period else done)
+        if self.failure is not None or not self._bench.affords(batch, fresh=done == 0):
+            return False
+        self.lrs.append(lr)
+        loss, grads = self._bench.evaluate(self._params, batch, fresh=done == 0)
+        if not math.isfinite(loss):
+            self.failure = f"the loss became {loss} at lr={lr:.2e}"
+        else:
+            self.losses.append(loss)
+            if loss > self.ceiling:
+                self.failure = f"the loss rose to {loss:.3g} at lr={lr:.2e}"
+        if self.failure is not None:
+            return False
+        self._optimizer.lr = lr
+        try:
+            self._optimizer.step(grads)
+        except NonFiniteGradientError:
+            self.failure = f"a gradient was not finite at lr={lr:.2e}"
+        return self.failure is None
+
+    def extend(self, lr: float, until: int) -> Trial:
+        """Go on at one rate until the run has `until` losses."""
+        while len(self.losses) < until and self.step(lr):
+            pass
+        return self
+
+
+class Bench:
+    """The place where trials run: function, starting point, batches, and a gradient budget."""
+
+    def __init__(
+        self,
+        value_and_grad: ValueAndGrad,
+        params: Nest,
+        batches: Batches,
+        optimizer: Any,
+        budget: int,
+        tick: Callable[[], object],
+    ) -> None:
+        self._value_and_grad = value_and_grad
+        self.params = params
+        self._batches = batches
+        self._optimizer = optimizer
+        self.left = budget
+        self.spent = 0
+        self._tick = tick
+        self._first: dict[int, tuple[float, Nest]] = {}
+
+    def build(self, params: Nest) -> Steps:
+        """An optimizer over the copies: cloned with its state, or made by class or factory."""
+        clone = getattr(self._optimizer, "clone", None)
+        if clone is not None and not isinstance(self._optimizer, type):
+            made = clone(params)
+        elif callable(self._optimizer):
+            made = self._optimizer(params)
+        else:
+            raise TypeError(
+                "lr_find: optimizer must be an optimizer class, a function params -> optimizer, "
+                f"or an optimizer, got {type(self._optimizer).__name__}"
+            )
+        return made  # type: ignore[no-any-return]
+
+    def affords(self, batch: int, fresh: bool) -> bool:
+        return self.left > 0 or (fresh and batch in self._first)
+
+    def evaluate(self, params: Nest, batch: int, fresh: bool) -> tuple[float, Nest]:
+        """Loss and gradient; `fresh` parameters are the start, evaluated once per batch."""
+        if fresh and batch in self._first:
+            return self._first[batch]
+        data = self._batches[batch]
+        self.left -= 1
+        self.spent += 1
+        self._tick()
+        try:
+            value, grads = self._value_and_grad(params, data)
+            result = float(value), grads
+        except (FloatingPointError, OverflowError):
+            if fresh:
+                raise
+            result = math.nan, None
+        if fresh:
+            self._first[batch] = (result[0], copy(result[1]))
+        return result
+
+    def trial(self, first_batch: int = 0, period: int | None = None) -> Trial:
+        return Trial(self, first_batch, period)
+
+    def first_gradient(self, batch: int = 0) -> Nest:
+        return self._first[batch][1]

@@ -1,0 +1,121 @@
+"""Diagnosis: each verdict on a run made to deserve it, and on curves drawn by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import stepsize as ss
+from stepsize.diagnosis import FEWEST_STEPS, VERDICTS
+
+STEPS = 400
+
+
+def train(lr, steps=STEPS):
+    """Noisy linear regression with curvatures 0.25 to 4 by SGD; rates above 0.5 diverge."""
+    rng = np.random.default_rng(0)
+    h = np.geomspace(0.25, 4, 8)
+    x = np.full(8, 3.0)
+    rows = {"loss": [], "lr": [], "grad_norm": [], "update_ratio": []}
+    for _ in range(steps):
+        loss = 0.5 * float(h @ (x * x)) * (1 + 0.02 * rng.standard_normal()) + 0.1
+        grad = h * x + 0.02 * rng.standard_normal(8)
+        rows["loss"].append(loss)
+        rows["lr"].append(lr)
+        rows["grad_norm"].append(float(np.linalg.norm(grad)))
+        rows["update_ratio"].append(float(lr * np.linalg.norm(grad) / np.linalg.norm(x)))
+        x = np.clip(x - lr * grad, -1e150, 1e150)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("lr", "verdicts"),
+    [
+        (2e-5, {"too_low"}),
+        (1e-3, {"too_low"}),
+        (0.2, {"healthy", "converged"}),
+        (0.6, {"diverging"}),
+        (5.0, {"diverging"}),
+    ],
+)
+def test_runs_over_the_rate(lr, verdicts):
+    diagnosis = ss.diagnose(train(lr))
+    assert diagnosis.verdict in verdicts
+    assert diagnosis.verdict in VERDICTS
+
+
+def test_the_suggested_rate_goes_the_right_way():
+    assert ss.diagnose(train(1e-3)).suggested_lr > 1e-3
+    assert ss.diagnose(train(0.6)).suggested_lr < 0.5
+    assert ss.diagnose(train(0.2)).suggested_lr is None
+
+
+@pytest.mark.parametrize("end", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [1, 50, STEPS - 1])
+def test_a_loss_that_stops_being_finite_diverges(end, at):
+    rows = train(0.2)
+    rows["loss"][at:] = [end] * (STEPS - at)
+    diagnosis = ss.diagnose(rows)
+    assert diagnosis.verdict == "diverging"
+    assert f"at step {at}" in str(diagnosis)
+
+
+def test_rows_without_a_loss_are_not_a_divergence():
+    rows = train(0.2)
+    with_gaps = np.array(rows["loss"])
+    with_gaps[5::7] = np.nan
+    validated = np.full(STEPS + 1, np.nan)
+    validated[-1] = 1.0
+    history = {"loss": np.append(with_gaps, np.nan), "val_loss": validated}
+    assert ss.diagnose(history).verdict in {"healthy", "converged"}
+
+
+def test_a_validation_loss_that_turns_is_overfitting():
+    rows = train(0.02)
+    t = np.linspace(0, 1, STEPS)
+    rows["val_loss"] = np.where(np.arange(STEPS) % 10 == 0, 2 * (t - 0.4) ** 2 + 1, np.nan)
+    diagnosis = ss.diagnose(rows)
+    assert diagnosis.verdict == "overfitting"
+    assert "40% of the run" in str(diagnosis)
+
+
+def test_an_early_rise_is_a_rate_too_high():
+    t = np.arange(STEPS)
+    loss = np.where(t < 60, 2.0 + 0.2 * t, 3 * np.exp(-(t - 60) / 50) + 1)
+    loss = loss + 0.05 * np.random.default_rng(0).standard_normal(STEPS)
+    assert ss.diagnose({"loss": loss, "lr": np.full(STEPS, 0.1)}).verdict == "too_high"
+
+
+@pytest.mark.parametrize("constant", [-1000.0, 0.0, 1000.0])
+@pytest.mark.parametrize("lr", [1e-3, 0.6])
+def test_a_constant_in_the_loss_does_not_change_what_is_said_of_the_rate(constant, lr):
+    rows = train(lr)
+    rows["loss"] = np.array(rows["loss"]) + constant
+    assert ss.diagnose(rows).verdict == ss.diagnose(train(lr)).verdict
+
+
+def test_loss_alone_is_enough():
+    assert ss.diagnose({"loss": train(1e-3)["loss"]}).verdict == "too_low"
+    assert ss.diagnose({"loss": train(0.6)["loss"]}).suggested_lr is None
+
+
+def test_too_short_a_history_says_so():
+    diagnosis = ss.diagnose({"loss": train(0.2)["loss"][: FEWEST_STEPS - 1]})
+    assert not diagnosis.enough_data
+    assert "not enough data" in str(diagnosis)
+
+
+def test_it_reads_as_a_paragraph_with_numbers():
+    diagnosis = ss.diagnose(train(0.6))
+    text = str(diagnosis)
+    assert text.startswith("This run is diverging.") and "\n" not in text
+    assert f"Try lr={diagnosis.suggested_lr:.1e} next." in text
+    finding = diagnosis.findings[0]
+    assert finding.kind == "diverging" and finding.severity == "critical"
+    assert any(c.isdigit() for c in finding.evidence) and finding.advice
+
+
+@pytest.mark.parametrize("history", [{}, {"lr": [1.0]}, {"loss": []}])
+def test_a_history_without_losses_is_refused(history):
+    with pytest.raises(ValueError, match="non-empty series 'loss'"):
+        ss.diagnose(history)

@@ -1,0 +1,264 @@
+"""The finder: right on what is known, blind to sign, constant and scale, and harmless."""
+
+# ruff: noqa: NPY002 - the legacy generator must come back too
+
+from __future__ import annotations
+
+import copy
+import random
+
+import numpy as np
+import pytest
+
+import stepsize as ss
+from stepsize.rate_rules import classical, debiased_ema, minimum, slide, steepest, valley
+
+
+def quadratic(scale=1.0, constant=0.0):
+    """Curvatures 1 and 10, so rates above 0.2 / scale diverge."""
+    h = scale * np.array([1.0, 10.0])
+
+    def value_and_grad(params, batch):
+        x = params["x"]
+        return 0.5 * float(h @ (x * x)) + constant, {"x": h * x}
+
+    return value_and_grad
+
+
+def start():
+    return {"x": np.array([3.0, -2.0])}
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-2, 1.0, 1e3, 1e9])
+def test_the_suggestion_lies_below_the_limit_of_stability_at_every_scale(scale):
+    result = ss.lr_find(quadratic(scale), start(), [None])
+    assert 0.01 < result.suggestion * scale < 0.2
+
+
+@pytest.mark.parametrize("constant", [-1e3, -20.0, 0.0, 1e3])
+def test_a_constant_in_the_loss_changes_nothing(constant):
+    plain = ss.lr_find(quadratic(), start(), [None])
+    moved = ss.lr_find(quadratic(constant=constant), start(), [None])
+    # Equal up to the rounding that adding a large constant costs the losses.
+    assert moved.suggestion == pytest.approx(plain.suggestion, rel=1e-6)
+    assert len(moved.lrs) == len(plain.lrs)
+
+
+def test_parameters_optimizer_and_random_state_come_back_bit_for_bit():
+    params, rng = start(), np.random.default_rng(5)
+    optimizer = ss.Adam(params, lr=0.1)
+    optimizer.step({"x": np.array([0.3, -0.1])})
+    f = quadratic()
+
+    def noisy(p, batch):
+        loss, grads = f(p, batch)
+        grads["x"] += 0.01 * np.random.randn(2) * rng.random() * random.random()
+        return loss, grads
+
+    def batches():
+        while True:
+            yield rng.permutation(4)
+
+    np.random.seed(3)
+    before = copy.deepcopy(
+        (
+            params,
+            optimizer.state_dict(),
+            np.random.get_state(),
+            rng.bit_generator.state,
+            random.getstate(),
+        )
+    )
+    ss.lr_find(noisy, params, batches, optimizer=optimizer)
+    after = (
+        params,
+        optimizer.state_dict(),
+        np.random.get_state(),
+        rng.bit_generator.state,
+        random.getstate(),
+    )
+    np.testing.assert_equal(after, before)
+
+
+@pytest.mark.parametrize("call", [1, 2, 30])
+def test_an_error_of_the_function_is_passed_on_and_nothing_has_changed(call):
+    params, f, calls = start(), quadratic(), []
+    optimizer = ss.SGD(params, lr=0.5, momentum=0.9)
+
+    def failing(p, batch):
+        calls.append(np.random.random())
+        if len(calls) == call:
+            raise RuntimeError("the data loader died")
+        return f(p, batch)
+
+    np.random.seed(1)
+    before = copy.deepcopy((params, optimizer.state_dict(), np.random.get_state()))
+    with pytest.raises(RuntimeError, match="the data loader died"):
+        ss.lr_find(failing, params, [None], optimizer=optimizer)
+    np.testing.assert_equal((params, optimizer.state_dict(), np.random.get_state()), before)
+
+
+def test_it_starts_from_the_state_of_an_optimizer_that_is_given():
+    params = start()
+    optimizer = ss.SGD(params, lr=ss.lr_find(quadratic(), params, [None]).suggestion, momentum=0.9)
+    for _ in range(5):
+        optimizer.step(quadratic()(params, None)[1])
+    fresh = ss.lr_find(quadratic(), params, [None], optimizer=lambda p: ss.SGD(p, momentum=0.9))
+    warm = ss.lr_find(quadratic(), params, [None], optimizer=optimizer)
+    assert fresh.losses[0] == warm.losses[0]
+    assert fresh.losses[2] != warm.losses[2]
+
+
+@pytest.mark.parametrize("steps", [20, 50, 100, 300])
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_it_never_takes_more_gradients_than_asked(steps, repeats):
+    count = []
+
+    def counted(p, batch):
+        count.append(1)
+        return quadratic()(p, batch)
+
+    result = ss.lr_find(counted, start(), [None], steps=steps, repeats=repeats)
+    assert len(count) == result.gradients <= steps * repeats
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_loss_that_is_not_finite_ends_a_sweep_with_the_reason(bad):
+    f = quadratic()
+
+    def fragile(p, batch):
+        loss, grads = f(p, batch)
+        return (bad if loss > 40 else loss), grads
+
+    result = ss.lr_find(fragile, start(), [None])
+    assert 0.01 < result.suggestion < 0.2
+    assert np.isfinite(result.losses).all() and len(result.losses) == len(result.lrs)
+    assert f"the loss became {float(bad)}" in result.stopped
+
+
+def test_an_overflow_that_python_raises_counts_as_a_lost_loss():
+    import math
+
+    def exponential(p, batch):
+        x = float(p["x"][0])
+        return math.exp(x) - 2 * x, {"x": np.array([math.exp(x) - 2])}
+
+    result = ss.lr_find(exponential, {"x": np.array([3.0])}, [None], lr_max=1e4)
+    assert 1e-3 < result.suggestion < 1.2
+
+
+def test_gradients_that_are_not_finite_end_a_sweep():
+    f = quadratic()
+
+    def fragile(p, batch):
+        loss, grads = f(p, batch)
+        return loss, {"x": grads["x"] * (np.nan if loss > 40 else 1.0)}
+
+    assert "a gradient was not finite" in ss.lr_find(fragile, start(), [None]).stopped
+
+
+def test_hopeless_tasks_are_told_apart():
+    rising = ss.lr_find(lambda p, b: (float(-p["x"] @ p["x"]), {"x": p["x"] * 0}), start(), [None])
+    assert rising.confidence == "none" and not rising.usable
+    assert str(rising).startswith("no usable rate, because")
+
+
+def test_short_and_reused_batches_are_cycled():
+    seen = []
+
+    def value_and_grad(p, batch):
+        seen.append(batch)
+        return quadratic()(p, batch)
+
+    ss.lr_find(value_and_grad, start(), iter(["a", "b"]))
+    assert set(seen) == {"a", "b"}
+
+
+def test_a_function_may_reuse_its_gradient_buffers():
+    buffer = {"x": np.zeros(2)}
+
+    def reusing(p, batch):
+        loss, grads = quadratic()(p, batch)
+        buffer["x"][...] = grads["x"]
+        return loss, buffer
+
+    fresh = ss.lr_find(quadratic(), start(), [None])
+    assert ss.lr_find(reusing, start(), [None]).suggestion == fresh.suggestion
+
+
+def test_the_result_reads_well_and_ends_with_the_line_to_paste():
+    made = lambda p: ss.AdamW(p, weight_decay=0.1)  # noqa: E731
+    result = ss.lr_find(quadratic(), start(), [None], optimizer=made)
+    last = str(result).splitlines()[-1]
+    assert last == f"optimizer = ss.AdamW(params, lr={result.suggestion:.1e}, weight_decay=0.1)"
+    params = start()
+    optimizer = eval(last.removeprefix("optimizer = "), {"ss": ss, "params": params})
+    assert isinstance(optimizer, ss.AdamW)
+    assert set(result.suggestions) == {"steepest", "valley", "slide", "minimum", "race"}
+    low, high = result.interval
+    assert low < result.suggestion < high
+    assert result.peak >= result.suggestion / 2
+
+
+def test_the_curve_can_be_kept_and_drawn(tmp_path):
+    result = ss.lr_find(quadratic(), start(), [None])
+    result.to_csv(tmp_path / "curve.csv")
+    rows = np.genfromtxt(tmp_path / "curve.csv", delimiter=",", names=True)
+    np.testing.assert_array_equal(rows["lr"], result.lrs)
+    np.testing.assert_array_equal(rows["loss"], result.losses)
+    assert result.plot().get_xlabel() == "learning rate"
+    assert "learning rate" in result.plot_text()
+
+
+def test_rates_are_spaced_as_asked():
+    f = quadratic(1e-9)
+    kept = {"lr_min": 1e-3, "lr_max": 1e-1}
+    grid = ss.lr_find(f, start(), [None], spacing="linear", lr_min=1e-12, lr_max=1e12).lrs
+    np.testing.assert_allclose(np.diff(grid), np.diff(grid)[0])
+    ratios = np.diff(np.log(ss.lr_find(quadratic(), start(), [None], **kept).lrs))
+    np.testing.assert_allclose(ratios, ratios[0])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"lr_min": 0.0}, "need 0 < lr_min < lr_max"),
+        ({"lr_min": 1.0, "lr_max": 0.1}, "lr_min=1.0 and lr_max=0.1"),
+        ({"lr_max": np.inf}, "both finite"),
+        ({"steps": 5}, "steps must be at least 20, got 5"),
+        ({"spacing": "cubic"}, "got 'cubic'"),
+        ({"smoothing": 1.0}, r"smoothing must be in \[0, 1\), got 1.0"),
+        ({"stop_ratio": 0}, "stop_ratio must be positive, got 0"),
+        ({"repeats": 0}, "repeats must be at least 1, got 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        ss.lr_find(quadratic(), start(), [None], **wrong)
+
+
+def test_wrong_batches_and_optimizers_are_refused():
+    with pytest.raises(ValueError, match="batches is empty"):
+        ss.lr_find(quadratic(), start(), [])
+    with pytest.raises(TypeError, match=r"wrap a single batch as \[batch\]"):
+        ss.lr_find(quadratic(), start(), 3)
+    with pytest.raises(TypeError, match="optimizer must be an optimizer class"):
+        ss.lr_find(quadratic(), start(), [None], optimizer="adam")
+
+
+def test_rules_on_a_curve_drawn_by_hand():
+    lrs = np.geomspace(1e-4, 1e2, 61)
+    x = np.log10(lrs)
+    losses = np.where(x < -3, 3.0, np.where(x < 1, 3.0 - (x + 3) / 2, 1.0 + 40 * (x - 1)))
+    assert minimum(lrs, losses) == pytest.approx(1.0, rel=0.3)
+    assert 1e-3 <= steepest(lrs, losses) <= 10.0
+    assert 1e-2 < valley(lrs, losses) < 1.0
+    assert 1.0 < slide(lrs, losses) < 20.0
+    assert classical(lrs[:4], losses[:4])["valley"] != classical(lrs, losses)["valley"]
+
+
+def test_the_average_is_debiased():
+    losses = np.array([4.0, 2.0, 1.0])
+    np.testing.assert_array_equal(debiased_ema(losses, 0.0), losses)
+    np.testing.assert_allclose(debiased_ema(np.full(5, 7.0), 0.98), 7.0)
+    assert debiased_ema(losses, 0.5)[1] == pytest.approx((0.5 * 4 + 2) / 1.5)

@@ -1,0 +1,59 @@
+"""Parameters and optimizer in one file: all of it comes back, or nothing changes."""
+
+import numpy as np
+import pytest
+from fitting import bits, fit, make_params
+
+import stepsize as ss
+
+
+@pytest.fixture
+def saved(tmp_path):
+    params = make_params()
+    opt = ss.AdamW(params, lr=ss.schedules.cosine(0.1, 0.0, 50))
+    fit(params, opt)
+    ss.save(tmp_path / "m", params, opt)
+    return tmp_path / "m", params, opt
+
+
+def test_a_fresh_model_goes_on_as_the_saved_one(saved):
+    path, params, opt = saved
+    fresh = make_params()
+    other = ss.AdamW(fresh, lr=1.0)
+    ss.load(path, fresh, other)
+    assert bits(fresh) == bits(params)
+    assert fit(fresh, other) == fit(params, opt)
+    assert bits(fresh) == bits(params) and other.step_count == 30
+
+
+def test_the_checkpoint_of_a_run_will_do(tmp_path):
+    params, fresh = make_params(), make_params()
+    fit(params, checkpoint=tmp_path / "c")
+    opt = ss.Adam(fresh)
+    ss.load(tmp_path / "c", fresh, opt)
+    assert bits(fresh) == bits(params) and opt.step_count == 15
+
+
+@pytest.mark.parametrize(
+    ("change", "rule", "message"),
+    [
+        (lambda p: p.pop("b"), ss.AdamW, "its parameters differ from this model's in b"),
+        (lambda p: p.update(b=np.zeros(2)), ss.AdamW, r"b is float64\[1\], this model's .*\[2\]"),
+        (lambda p: p.update(b=np.zeros(1, "f4")), ss.AdamW, r"this model's is float32\[1\]"),
+        (lambda p: None, ss.SGD, "AdamW"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_changes_nothing(saved, change, rule, message):
+    fresh = make_params()
+    change(fresh)
+    opt = rule(fresh, lr=1.0)
+    before = bits(fresh), repr(opt.state_dict())
+    with pytest.raises(ss.CheckpointError, match=rf"/m: .*{message}"):
+        ss.load(saved[0], fresh, opt)
+    assert (bits(fresh), repr(opt.state_dict())) == before
+
+
+def test_a_history_is_not_a_model(saved, tmp_path):
+    ss.History.from_arrays(loss=[1.0]).save(tmp_path / "h")
+    with pytest.raises(ss.CheckpointError, match=r"/h: it holds a 'history', expected parameters"):
+        ss.load(tmp_path / "h", *saved[1:])
