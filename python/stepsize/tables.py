@@ -1,0 +1,72 @@
+"""The tables of the documentation, made from the code: ``python -m stepsize.tables README.md``."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from stepsize import schedules
+from stepsize.optimizers import Optimizer, registry
+
+
+def rules() -> str:
+    """One row per optimizer: what it does, its state and its source."""
+    rows = []
+    for cls in registry():
+        defaults = {name: field.default for name, field in cls.fields.items()}
+        slots = cls.variant(defaults)[1]
+        state = ", ".join(f"`{slot}`" for slot in slots) or "none"
+        rows.append((f"`{cls.__name__}`", _first_sentence(cls), state, _source(cls)))
+    return _table(("Rule", "What it does", "State per parameter", "Source"), rows)
+
+
+def recipes() -> str:
+    """One row per schedule: how it is called and what it does."""
+    rows = []
+    for name in schedules.__all__:
+        recipe = getattr(schedules, name)
+        if inspect.isclass(recipe):
+            continue
+        names = ", ".join(
+            parameter.name
+            if parameter.default is parameter.empty
+            else f"{parameter.name}={parameter.default!r}"
+            for parameter in inspect.signature(recipe).parameters.values()
+        )
+        rows.append((f"`{name}({names})`", _first_sentence(recipe)))
+    return _table(("Schedule", "What it does"), rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {"rules": rules, "schedules": recipes}
+
+
+def fill(text: str) -> str:
+    """The text with every table between its two markers made anew."""
+    for name, make in TABLES.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        text = pattern.sub(lambda found, table=make(): found[1] + table + found[2], text)
+    return text
+
+
+def _first_sentence(thing: type[Optimizer] | Callable[..., object]) -> str:
+    return (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _source(cls: type[Optimizer]) -> str:
+    found = re.search(r"Source: (.*?)\n\n", inspect.getdoc(cls) or "", re.DOTALL)
+    text = found[1].replace("\n", " ").rstrip(".") if found else ""
+    return re.sub(r"arXiv:(\d+\.\d+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        path = Path(name)
+        path.write_text(fill(path.read_text(encoding="utf-8")), encoding="utf-8")
