@@ -23,10 +23,12 @@ def examples():
     finder = doctest.DocTestFinder(exclude_empty=True)
     for name in ["stepsize", *modules()]:
         if ".interop" not in name:
-            yield from (test for test in finder.find(importlib.import_module(name)) if test.examples)
+            yield from (
+                test for test in finder.find(importlib.import_module(name)) if test.examples
+            )
 
 
-@pytest.mark.parametrize("example", examples(), ids=lambda test: test.name)
+@pytest.mark.parametrize("example", list(examples()), ids=lambda test: test.name)
 def test_docstring_example(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
