@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from fitting import bits, fit, make_params
 
 import stepsize as ss
+from fitting import bits, fit, make_params
 
 
 @pytest.fixture
