@@ -106,7 +106,9 @@ def test_curves_draw_the_median_in_its_band():
 
 
 def test_comparison_counts_runs_that_diverged():
-    ax = plots.comparison({"SGD": [0.5, 1.5], "far": [np.nan, 2.0], "lost": [np.inf]}, unit=" s")
+    ax = plots.comparison(
+        {"SGD": [0.5, 1.5], "far": [np.nan, 2.0], "lost": [np.inf]}, form="{:.0f} s"
+    )
     assert [text.get_text() for text in texts(ax)] == [
         "1 s",
         "2 s, 1 of 2 diverged",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stepsize.plots.style import INK, MUTED, colour, dress, label_ends, new_axes, number
+from stepsize.plots.style import INK, MUTED, colour, dress, label_ends, new_axes
 
 __all__ = ["comparison", "curves", "heatmap", "landscape"]
 
@@ -63,10 +63,10 @@ def comparison(
     title: str = "",
     xlabel: str = "",
     xscale: str = "linear",
-    unit: str = "",
+    form: str = "{:.4g}",
     highlight: str | None = None,
 ) -> Any:
-    """Draw one row of dots per name: every seed faint, their mean strong with its number.
+    """Draw one row of dots per name: every seed faint, their mean strong and written by `form`.
 
     A value that is not finite (a run that diverged) is counted in words instead. Rows keep the
     order given, the first on top. Returns the axes.
@@ -82,7 +82,7 @@ def comparison(
                 ax.plot(finite, np.full(len(finite), row), "o", color=paint, alpha=0.3, ms=4)
             ax.plot(finite.mean(), row, "o", color=paint, ms=7)
         lost = len(values) - len(finite)
-        words = f"{number(float(finite.mean()))}{unit}" if len(finite) else ""
+        words = form.format(finite.mean()) if len(finite) else ""
         if lost:
             words += f"{', ' if words else ''}{lost} of {len(values)} diverged"
         ax.annotate(
@@ -92,7 +92,7 @@ def comparison(
             xytext=(6, 0),
             textcoords="offset points",
             va="center",
-            fontsize=9,
+            fontsize=9.5,
             color=text,
             annotation_clip=False,
         )

@@ -41,7 +41,7 @@ COLOURS = (
     (INK, INK),
     ("#8a8f96", MUTED),
 )
-_WIDTH, _HEIGHT, _TEXT = 4.6, 3.1, 9.5
+_WIDTH, _HEIGHT, _TEXT = 4.4, 3.0, 10.0
 
 
 def new_axes(width: float = _WIDTH, height: float = _HEIGHT) -> Any:

@@ -155,6 +155,8 @@ def text_range_test(result: Any, *, width: int = 78, height: int = 12) -> str:
         width=width,
         height=height,
     )
+    if not np.isfinite(result.suggestion):
+        return f"{text}\nno learning rate to suggest"
     return f"{text}\nsuggested learning rate: {number(result.suggestion)}"
 
 

@@ -64,7 +64,7 @@ def readable_part(averages: list[Any], others: Iterable[Any] = ()) -> tuple[floa
     if not starts:
         raise ValueError("nothing to draw: no history holds a finite loss")
     low = min(float(np.min(row)) for row in (*averages, *others) if len(row))
-    return low, 1.6 * max(starts)
+    return low, 3 * max(starts)
 
 
 def learning_curves(
@@ -113,8 +113,8 @@ def learning_curves(
 def range_test(result: Any, ax: Any = None, *, title: str = "") -> Any:
     """Draw a learning-rate range test and the rate it suggests; returns matplotlib axes.
 
-    Dots are the losses met, the line their running average; the ticks below it are what the other
-    rules for reading the curve would have said.
+    Dots are the losses met, the line their running average. The band is where the best constant
+    rate is likely to be; the ticks are what other rules for reading the curve would have said.
     """
     ax = new_axes() if ax is None else ax
     lrs = np.asarray(result.lrs, float)
@@ -136,6 +136,11 @@ def range_test(result: Any, ax: Any = None, *, title: str = "") -> Any:
         ylabel="loss",
         xscale="log" if log else "linear",
     )
+    if not np.isfinite(result.suggestion):
+        return ax
+    low, high = getattr(result, "interval", (np.nan, np.nan))
+    if np.isfinite(low) and np.isfinite(high):
+        ax.axvspan(low, high, color=mark, alpha=0.12, linewidth=0)
     for value in result.suggestions.values():
         ax.plot(
             [value], [0.035], "|", color=MUTED, ms=7, mew=1.4, transform=ax.get_xaxis_transform()

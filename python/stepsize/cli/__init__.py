@@ -1,0 +1,5 @@
+"""The `stepsize` command."""
+
+from stepsize.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,237 @@
+"""What each command does, once its arguments are read; each returns an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import json
+import math
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import stepsize as ss
+from stepsize.cli.expressions import parse_schedule
+from stepsize.cli.loading import CommandError, load_problem, optimizer_class, parse_lr
+from stepsize.plots.style import number
+
+__all__ = ["demo", "find", "info", "schedule", "train"]
+
+DIVERGED = 3
+_EXTRAS = {"plot": "matplotlib", "demo": "sklearn", "tune": "optuna", "peers": "torch"}
+
+
+def plain(value: Any) -> Any:
+    """Values as JSON knows them: arrays become lists, what is not finite becomes null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(plain(value), indent=2))
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    """Rows of words in columns: the first to the left, the others to the right."""
+    cells = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            f"{cell:<{w}}" if i == 0 else f"{cell:>{w}}"
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    )
+
+
+def _draw(path: Path | None, draw: Any) -> None:
+    if path is not None:
+        from stepsize import plots
+
+        print(f"picture: {plots.save(draw(plots), path)}", file=sys.stderr)
+
+
+def demo(args: argparse.Namespace) -> int:
+    """The story on digits."""
+    from stepsize.demo import run
+
+    run(args.out, seed=args.seed, quick=args.quick)
+    return 0
+
+
+def _range_test(args: argparse.Namespace, problem: Any, rule: Any, **settings: Any) -> Any:
+    batches = problem.batches(args.batch_size, args.seed)
+    return ss.lr_find(problem.value_and_grad, problem.params, batches, optimizer=rule, **settings)
+
+
+def find(args: argparse.Namespace) -> int:
+    """A range test on the user's problem."""
+    problem, rule = load_problem(args.problem), optimizer_class(args.optimizer)
+    result = _range_test(
+        args,
+        problem,
+        rule,
+        lr_min=args.lr_min,
+        lr_max=args.lr_max,
+        steps=args.steps,
+        repeats=args.repeats,
+    )
+    if args.csv:
+        result.to_csv(args.csv)
+    if args.json:
+        names = ("suggestion", "suggestions", "confidence", "stopped", "lrs", "losses", "smoothed")
+        _print_json({name: getattr(result, name) for name in names})
+    else:
+        print(result.plot_text())
+        print(result)
+    _draw(args.plot, lambda plots: plots.range_test(result, title=f"{problem.name}: range test"))
+    return 0
+
+
+def train(args: argparse.Namespace) -> int:
+    """A training run on the user's problem, with its diagnosis."""
+    if args.resume and args.checkpoint is None:
+        raise CommandError("--resume needs --checkpoint FILE to continue from")
+    problem, rule = load_problem(args.problem), optimizer_class(args.optimizer)
+    if args.lr is None:
+        lr = _range_test(args, problem, rule).suggestion
+        print(f"learning rate found: {number(lr)}", file=sys.stderr)
+    else:
+        lr = parse_lr(args.lr)
+    optimizer = rule(problem.params, lr=lr)
+    history = ss.fit(
+        problem.value_and_grad,
+        problem.params,
+        optimizer,
+        problem.train,
+        epochs=args.epochs if args.epochs or args.steps else 10,
+        steps=args.steps,
+        batch_size=args.batch_size,
+        validation=problem.validation,
+        evaluate=problem.evaluate,
+        seed=args.seed,
+        checkpoint=args.checkpoint,
+        resume=args.resume,
+        progress=sys.stderr.isatty() and not args.json,
+    )
+    diagnosis = ss.diagnose(history)
+    if args.csv:
+        history.to_csv(args.csv)
+    if args.save:
+        ss.save(args.save, problem.params, optimizer)
+    _report_training(args, problem, lr, history, diagnosis)
+    _draw(args.plot, lambda plots: plots.learning_curves(history, title=problem.name))
+    return DIVERGED if diagnosis.verdict == "diverging" else 0
+
+
+def _final(history: Any) -> dict[str, float]:
+    """The last value of every series."""
+    last = {}
+    for name in history:
+        values = np.asarray(history[name], float)
+        seen = values[~np.isnan(values)]
+        if len(seen):
+            last[name] = float(seen[-1])
+    return last
+
+
+def _report_training(
+    args: argparse.Namespace, problem: Any, lr: Any, history: Any, diagnosis: Any
+) -> None:
+    final = _final(history)
+    if args.json:
+        _print_json(
+            {
+                "problem": problem.name,
+                "optimizer": args.optimizer,
+                "lr": lr,
+                "final": final,
+                "verdict": diagnosis.verdict,
+                "suggested_lr": diagnosis.suggested_lr,
+                "diagnosis": str(diagnosis),
+            }
+        )
+        return
+    from stepsize import plots
+
+    print(plots.text_learning_curves(history))
+    print(_table([name, number(value)] for name, value in final.items()))
+    print()
+    print(diagnosis)
+
+
+def schedule(args: argparse.Namespace) -> int:
+    """Schedules, each an expression, as text, picture and numbers."""
+    schedules = {text: parse_schedule(text) for text in args.expressions}
+    lengths = [getattr(one, "length", math.inf) for one in schedules.values()]
+    finite = [math.ceil(length) for length in lengths if math.isfinite(length)]
+    # One step more than the longest shows the value that is held from then on.
+    steps = args.steps or (max(finite) + 1 if finite else 1000)
+    values = {text: one.values(steps) for text, one in schedules.items()}
+    if args.csv:
+        with args.csv.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["step", *values])
+            writer.writerows(zip(range(steps), *values.values(), strict=True))
+    if args.json:
+        _print_json({"steps": steps, "schedules": values})
+    else:
+        _print_schedules(schedules, values, steps)
+    _draw(args.plot, lambda plots: plots.schedule(schedules, steps=steps))
+    return 0
+
+
+def _print_schedules(schedules: dict[str, Any], values: dict[str, Any], steps: int) -> None:
+    from stepsize import plots
+
+    letters = {text: chr(ord("A") + i % 26) for i, text in enumerate(schedules)}
+    named = {letters[text] if len(schedules) > 1 else "": one for text, one in schedules.items()}
+    print(plots.text_schedule(named, steps=steps))
+    print()
+    marks = sorted(
+        {round(share * (steps - 1)) for share in (0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 1)}
+    )
+    rows = [["step", *(f"{mark:,}" for mark in marks)]]
+    rows += [
+        [letters[text] if len(values) > 1 else "rate", *(f"{row[mark]:.4g}" for mark in marks)]
+        for text, row in values.items()
+    ]
+    print(_table(rows))
+    print()
+    for text, one in schedules.items():
+        name = f"{letters[text]}  " if len(schedules) > 1 else ""
+        print(f"{name}{one!r}")
+
+
+def info(args: argparse.Namespace) -> int:
+    """Versions and build."""
+    facts = {
+        "stepsize": ss.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+    facts |= ss.build_info()
+    found = {extra: importlib.util.find_spec(name) is not None for extra, name in _EXTRAS.items()}
+    facts["extras"] = [extra for extra, here in found.items() if here]
+    facts["optimizers"] = [cls.__name__ for cls in ss.optimizers.registry()]
+    if args.json:
+        _print_json(facts)
+        return 0
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        words = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        print(f"{name:<{width}}  {words}")
+    return 0

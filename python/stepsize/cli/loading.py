@@ -1,0 +1,100 @@
+"""From words of the command line to a problem, an optimizer class or a learning rate."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from stepsize import optimizers
+from stepsize.cli.expressions import parse_schedule
+from stepsize.problems import Problem
+
+__all__ = ["CommandError", "load_problem", "optimizer_class", "parse_lr"]
+
+
+class CommandError(Exception):
+    """A mistake in what was asked for; shown as one line."""
+
+
+def load_problem(target: str) -> Problem:
+    """The problem that the factory named by `FILE.py:factory` or `module:factory` makes."""
+    place, colon, name = target.rpartition(":")
+    if not colon or not place or not name:
+        raise CommandError(
+            f"expected FILE.py:factory or module:factory, got {target!r}; "
+            "the factory is a function that returns an ss.Problem"
+        )
+    module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        raise CommandError(f"{place} has no function {name!r}{_hint(name, _functions(module))}")
+    try:
+        problem = factory()
+    except Exception as error:
+        raise CommandError(f"{target} raised {type(error).__name__}: {error}") from error
+    if not isinstance(problem, Problem):
+        raise CommandError(f"{target} returned a {type(problem).__name__}, expected an ss.Problem")
+    return problem
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise CommandError(f"no such file: {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # A script imports its neighbours, as it would when run.
+    sys.path.insert(0, str(path.parent.resolve()))
+    sys.modules[path.stem] = module
+    return _run(lambda: spec.loader.exec_module(module) or module, str(path))  # type: ignore[union-attr, func-returns-value]
+
+
+def _load_module(name: str) -> ModuleType:
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    return _run(lambda: importlib.import_module(name), name)
+
+
+def _run(load: Callable[[], ModuleType], place: str) -> ModuleType:
+    try:
+        return load()
+    except Exception as error:
+        raise CommandError(
+            f"{place} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _functions(module: ModuleType) -> list[str]:
+    own = [k for k, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__]
+    return [name for name in own if callable(getattr(module, name)) and not name.startswith("_")]
+
+
+def optimizer_class(name: str) -> Any:
+    """The optimizer class of that name, whatever its capitals."""
+    classes = {cls.__name__: cls for cls in optimizers.registry()}
+    by_lower = {key.lower(): cls for key, cls in classes.items()}
+    if name.lower() not in by_lower:
+        raise CommandError(f"there is no optimizer {name!r}{_hint(name, sorted(classes))}")
+    return by_lower[name.lower()]
+
+
+def _hint(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there are: {', '.join(known)}" if known else ""
+
+
+def parse_lr(text: str) -> Any:
+    """A rate from the command line: a number, or a schedule's expression."""
+    try:
+        return float(text)
+    except ValueError:
+        return parse_schedule(text)

@@ -1,0 +1,201 @@
+"""Arguments and exit codes of the `stepsize` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+__all__ = ["main"]
+
+_DESCRIPTION = "Find, schedule and judge the learning rate of gradient descent."
+_EPILOG = """\
+start here:
+  stepsize demo                       the whole story on real data, in under a minute
+  stepsize find  model.py:make        which learning rate suits my model?
+  stepsize train model.py:make        train with it, and say how the run went
+
+model.py holds a function that takes nothing and returns an ss.Problem:
+
+  import stepsize as ss
+  def make():
+      return ss.Problem(params, value_and_grad, train=(x, y), validation=(xv, yv))
+
+exit codes: 0 done, 1 failed, 2 wrong usage, 3 the training diverged, 130 interrupted
+"""
+_TARGET = "FILE.py:FUNCTION or module:FUNCTION, returning an ss.Problem"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; errors are one line on stderr."""
+    parser = _parser()
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as leave:
+        return int(leave.code or 0)
+    if args.command is None:
+        parser.print_help()
+        return 2
+    from stepsize.cli import commands
+    from stepsize.cli.loading import CommandError
+
+    run: Callable[[argparse.Namespace], int] = getattr(commands, args.command)
+    try:
+        return run(args)
+    except KeyboardInterrupt:
+        print("stepsize: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough: `stepsize schedule ... | head`.
+        sys.stderr.close()
+        return 1
+    except (CommandError, ArithmeticError, ImportError, OSError, TypeError, ValueError) as error:
+        if args.traceback:
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        print(f"stepsize {args.command}: error: {message}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "stepsize",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        number = version("stepsize")
+    except PackageNotFoundError:
+        number = "(not installed)"
+    parser.add_argument("--version", action="version", version=f"stepsize {number}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    _add_demo(commands)
+    _add_find(commands)
+    _add_train(commands)
+    _add_schedule(commands)
+    _add_info(commands)
+    return parser
+
+
+if TYPE_CHECKING:
+    _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _command(commands: _Commands, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--traceback", action="store_true", help="show where in the code an error came from"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def _add_demo(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "demo",
+        "Show on handwritten digits what the learning rate does.",
+        "Writes report.html, one self-contained page, and its pictures as PNG files.\n"
+        'Needs the extra: pip install "stepsize[demo]"',
+    )
+    parser.add_argument("--out", type=Path, default=Path("stepsize-report"), metavar="DIR")
+    parser.add_argument("--seed", type=int, default=0, help="draws data split, weights and batches")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few seconds: fewer epochs and rates"
+    )
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("problem", help=_TARGET)
+    parser.add_argument(
+        "--optimizer", default="SGD", metavar="NAME", help="the rule, such as SGD or AdamW"
+    )
+    parser.add_argument("--batch-size", type=_positive, default=32, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, help="draws the order of the batches")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw to .png, .svg or .pdf")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the numbers")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def _add_find(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "find",
+        "Find a learning rate by a range test: raise it step by step and watch the loss.",
+        "example:\n  stepsize find model.py:make --optimizer AdamW --plot range.png\n\n"
+        "The parameters are copied: nothing is trained.",
+    )
+    _add_running(parser)
+    parser.add_argument("--lr-min", type=float, default=1e-7, metavar="RATE")
+    parser.add_argument("--lr-max", type=float, default=10.0, metavar="RATE")
+    parser.add_argument("--steps", type=_positive, default=100, metavar="N")
+    parser.add_argument(
+        "--repeats", type=_positive, default=1, metavar="N", help="tests to combine"
+    )
+
+
+def _add_train(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "train",
+        "Train, then say how the run went and what to change.",
+        "example:\n"
+        "  stepsize train model.py:make --optimizer Adam --epochs 20\n"
+        '  stepsize train model.py:make --lr "warmup_cosine(0.1, 50, 800)" --steps 800\n\n'
+        "Without --lr the rate is found first. With --checkpoint a run that was interrupted\n"
+        "continues where it stopped when it is started again with --resume.",
+    )
+    _add_running(parser)
+    parser.add_argument("--lr", metavar="RATE", help="a number or a schedule; default: find it")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=_positive, metavar="N", help="default: 10")
+    length.add_argument("--steps", type=_positive, metavar="N")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="written every epoch")
+    parser.add_argument("--resume", action="store_true", help="continue from --checkpoint")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="parameters and state at the end")
+
+
+def _add_schedule(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "schedule",
+        "Print and draw learning-rate schedules.",
+        "examples:\n"
+        '  stepsize schedule "warmup_cosine(3e-3, 100, 2000)"\n'
+        '  stepsize schedule "linear(0, 0.1, 50).then(exponential(0.1, 0.99), at=50)" --steps 400\n'
+        '  stepsize schedule "cosine(1, 0, 100)" "step_decay(1, 25, 0.5)" --plot both.png\n\n'
+        "An expression may use the functions of stepsize.schedules, numbers, lists, + - * / and\n"
+        "the methods clip, repeat, resume_at, shift, stretch, then and warmup.",
+    )
+    parser.add_argument("expressions", nargs="+", metavar="EXPRESSION")
+    parser.add_argument("--steps", type=_positive, metavar="N", help="default: the whole schedule")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw to .png, .svg or .pdf")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write every step's rate")
+    parser.add_argument("--json", action="store_true", help="print every step's rate as JSON")
+
+
+def _add_info(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "info",
+        "Show the version, how it was built, and what runs on this machine.",
+        "Paste it into a bug report.",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")

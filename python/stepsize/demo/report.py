@@ -1,0 +1,399 @@
+"""The demo as text in the terminal, as a web page and as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stepsize import plots
+from stepsize.demo.story import Run, Settings, Story, mean_accuracy, tell
+from stepsize.plots.style import new_axes, number
+from stepsize.report import Page
+
+__all__ = ["run"]
+
+WORDS = {
+    "diverging": ("diverging", "bad"),
+    "too_high": ("too high", "bad"),
+    "too_low": ("too low", "fair"),
+    "healthy": ("healthy", "good"),
+    "plateau": ("on a plateau", "fair"),
+    "converged": ("converged", "good"),
+    "overfitting": ("overfitting", "fair"),
+    "underfitting": ("underfitting", "fair"),
+}
+
+
+def run(
+    out: str | Path = "stepsize-report",
+    *,
+    seed: int = 0,
+    quick: bool = False,
+    echo: Callable[[str], object] = print,
+) -> Story:
+    """Tell the whole story on the digits and write `out`/report.html with its pictures.
+
+    `seed` draws the split of the data, the weights and the order of the batches; `quick` takes a
+    few seconds and shows the same with fewer runs. Returns the story with all its numbers.
+    """
+    out = Path(out)
+    chapters = {
+        "find": _echo_find,
+        "grid": None,
+        "rates": _echo_rates,
+        "schedules": _echo_schedules,
+        "rules": _echo_rules,
+    }
+    story = None
+    for name, story in tell(seed, Settings.quick() if quick else Settings()):
+        chapter = chapters[name]
+        if chapter is not None:
+            echo(chapter(story))
+            echo("")
+    assert story is not None
+    pictures = _pictures(story)
+    for name, ax in pictures.items():
+        plots.save(ax, out / f"{name}.png")
+    page = _page(story, pictures)
+    path = page.write(out / "report.html")
+    echo(_echo_end(story, path))
+    return story
+
+
+# -- terminal -------------------------------------------------------------------------------------
+
+
+def _columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    cells = [list(header), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        first, *rest = row
+        words = [f"{first:<{widths[0]}}"]
+        words += [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]
+        lines.append("  " + "   ".join(words).rstrip())
+    return "\n".join(lines)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _spread(runs: Sequence[Run]) -> str:
+    values = [run.accuracy for run in runs]
+    mean = _percent(float(np.mean(values)))
+    if len(values) == 1:
+        return mean
+    return f"{mean} ({100 * min(values):.1f} to {100 * max(values):.1f})"
+
+
+def _loss(runs: Sequence[Run]) -> str:
+    finite = [run.loss for run in runs if np.isfinite(run.loss)]
+    return f"{np.mean(finite):.3f}" if finite else "not finite"
+
+
+def _echo_find(story: Story) -> str:
+    train, held_out = story.problem.train, story.problem.validation
+    return (
+        f"1  Which rate?  A range test on {len(train[0]):,} handwritten digits, "
+        f"{len(held_out[0])} held out\n\n"
+        f"{plots.text_range_test(story.found)}\n\n{story.found}"
+    )
+
+
+def _echo_rates(story: Story) -> str:
+    runs = _three(story)
+    rows = [
+        [run.name, number(run.lr), _percent(run.accuracy), WORDS[run.verdict][0]] for run in runs
+    ]
+    table = _columns(["rate", "value", "accuracy", "diagnosis"], rows)
+    words = "\n".join(f"  {run.name}: {run.diagnosis}" for run in runs)
+    return f"2  Too low, right, too high\n\n{table}\n\n{words}"
+
+
+def _echo_schedules(story: Story) -> str:
+    rows = [
+        [name, _rates_of(runs), _spread(runs), _loss(runs)]
+        for name, runs in story.schedules.items()
+    ]
+    head = f"3  Schedules, each from the best of {_starts(story)} times the suggestion"
+    return f"{head}\n\n{_columns(['schedule', 'rate', 'accuracy', 'loss'], rows)}"
+
+
+def _starts(story: Story) -> str:
+    *most, last = map(number, story.starts)
+    return f"{', '.join(most)} and {last}"
+
+
+def _rates_of(runs: Sequence[Run]) -> str:
+    rates = [number(float(f"{run.lr:.2g}")) for run in runs]
+    return (
+        rates[0] if len(set(rates)) == 1 else f"{min(rates, key=float)} to {max(rates, key=float)}"
+    )
+
+
+def _echo_rules(story: Story) -> str:
+    rows = [
+        [name, _rates_of(runs), _spread(runs), _loss(runs)] for name, runs in story.rules.items()
+    ]
+    head = "4  Rules, each at the rate found for it"
+    return f"{head}\n\n{_columns(['rule', 'rate', 'accuracy', 'loss'], rows)}"
+
+
+def _echo_end(story: Story, path: Path) -> str:
+    checks = "\n".join(f"  {'yes' if ok else 'NO'}  {what}" for what, ok in story.holds.items())
+    return f"{checks}\n\n{story.seconds:.0f} s. Report: {path}"
+
+
+def _three(story: Story) -> list[Run]:
+    runs = [run for run in (story.low, story.right, story.high) if run is not None]
+    return runs
+
+
+# -- pictures -------------------------------------------------------------------------------------
+
+
+def _pictures(story: Story) -> dict[str, Any]:
+    labels = {f"{number(run.lr)}, {run.name}": run.history for run in _three(story)}
+    steps = len(next(iter(story.schedules.values()))[0].history["loss"])
+    plans = dict(story.plans)
+    # Where the metric decides, the picture shows what was decided in the first run.
+    plans["plateau"] = _recorded(story.schedules["plateau"][0].history["lr"])
+    return {
+        "range_test": plots.range_test(story.found, title="The range test"),
+        "accuracy_by_rate": _accuracy_by_rate(story),
+        "three_rates": plots.learning_curves(labels, title="Loss at three rates"),
+        "schedules": plots.schedule(plans, steps=steps, title="Eight ways to spend a rate"),
+        "schedule_results": _dots(story.schedules, "What they reach"),
+        "schedule_losses": plots.learning_curves(
+            {name: runs[0].history for name, runs in story.schedules.items()},
+            title="Training loss",
+        ),
+        "rule_losses": plots.learning_curves(
+            {name: runs[0].history for name, runs in story.rules.items()},
+            title="Training loss of each rule",
+        ),
+        "rule_results": _dots(story.rules, "What the rules reach"),
+    }
+
+
+def _recorded(values: Any) -> Callable[[int], float]:
+    rates = np.asarray(values, float)
+    return lambda step: float(rates[min(step, len(rates) - 1)])
+
+
+def _dots(results: Mapping[str, Sequence[Run]], title: str) -> Any:
+    best = max(results, key=lambda name: mean_accuracy(results[name]))
+    values = {name: [100 * run.accuracy for run in runs] for name, runs in results.items()}
+    return plots.comparison(
+        values, title=title, xlabel="held-out accuracy, %", form="{:.1f} %", highlight=best
+    )
+
+
+def _accuracy_by_rate(story: Story) -> Any:
+    """Accuracy over the grid of rates, with the suggested one marked."""
+    assert story.right is not None
+    ax = new_axes()
+    rates = [run.lr for run in story.grid]
+    accuracy = [100 * run.accuracy for run in story.grid]
+    plots.curves(
+        rates,
+        {"": accuracy},
+        ax=ax,
+        title="Accuracy after the same training",
+        xlabel="learning rate",
+        ylabel="held-out accuracy, %",
+        xscale="log",
+        marker="o",
+        ylim=(0, 104),
+    )
+    paint, text = plots.style.colour(1)
+    ax.axvline(story.right.lr, color=paint, linewidth=1.5)
+    ax.plot([story.right.lr], [100 * story.right.accuracy], "o", color=paint, ms=8, zorder=5)
+    # Low and to the left is below every curve that rises to a good rate and falls after it.
+    ax.annotate(
+        f"suggested {number(float(f'{story.right.lr:.3g}'))}",
+        (story.right.lr, 6),
+        xytext=(-6, 0),
+        textcoords="offset points",
+        ha="right",
+        color=text,
+        fontsize=10,
+        fontweight="bold",
+    )
+    return ax
+
+
+# -- page -----------------------------------------------------------------------------------------
+
+
+def _page(story: Story, pictures: Mapping[str, Any]) -> Page:
+    assert story.right is not None
+    found = story.found
+    page = Page(
+        "What the learning rate does",
+        f"One small network, {len(story.problem.train[0]):,} handwritten digits, and every run "
+        f"made on this machine in {story.seconds:.0f} seconds. Each number below comes from "
+        "those runs.",
+    )
+    best = story.best
+    page.cards(
+        [
+            (number(float(f"{found.suggestion:.2g}")), "learning rate suggested by the range test"),
+            (_percent(story.right.accuracy), "accuracy on digits it has not seen, at that rate"),
+            (
+                f"{abs(story.gap):.1f} points",
+                f"{'behind' if story.gap >= 0 else 'ahead of'} the best of {len(story.grid)} rates "
+                f"tried one by one, which is {number(best.lr)}",
+            ),
+        ]
+    )
+    _write_find(page, story, pictures)
+    _write_rates(page, story, pictures)
+    _write_schedules(page, story, pictures)
+    _write_rules(page, story, pictures)
+    _write_end(page, story)
+    return page
+
+
+def _write_find(page: Page, story: Story, pictures: Mapping[str, Any]) -> None:
+    page.heading("Which rate?")
+    page.text(
+        "Start far too low, raise the rate with every step, and watch the loss. While the rate is "
+        "too small nothing happens; then the loss falls; then it blows up. The useful rates lie "
+        "where it falls. The test works on copies, so the network is not touched."
+    )
+    page.code(
+        "result = ss.lr_find(value_and_grad, params, batches, optimizer=ss.SGD)\n"
+        "print(result.suggestion)"
+    )
+    page.figures(
+        [
+            (pictures["range_test"], "Loss against the rate of each step, and the rate suggested."),
+            (
+                pictures["accuracy_by_rate"],
+                f"The slow way: {len(story.grid)} whole trainings, one per rate. "
+                f"The best, {number(story.best.lr)}, reaches {_percent(story.best.accuracy)}.",
+            ),
+        ]
+    )
+
+
+def _write_rates(page: Page, story: Story, pictures: Mapping[str, Any]) -> None:
+    page.heading("Too low, right, too high")
+    page.text(
+        "The same network, the same data, the same number of steps; only the rate differs. Beside "
+        "each run is what `ss.diagnose(history)` makes of its curve alone."
+    )
+    page.figures(
+        [(pictures["three_rates"], "Training loss; a curve that leaves at the top blew up.")]
+    )
+    for run in _three(story):
+        word, tone = WORDS[run.verdict]
+        page.verdict(
+            f"{number(float(f'{run.lr:.2g}'))}, {run.name}: {word}.",
+            f"{_percent(run.accuracy)} accuracy. {run.diagnosis}",
+            tone,  # type: ignore[arg-type]
+        )
+
+
+def _best_index(results: Mapping[str, Sequence[Run]]) -> int:
+    means = [mean_accuracy(runs) for runs in results.values()]
+    return int(np.argmax(means))
+
+
+def _write_schedules(page: Page, story: Story, pictures: Mapping[str, Any]) -> None:
+    names = list(story.schedules)
+    best = names[_best_index(story.schedules)]
+    constant = story.schedules["constant"]
+    gain = 100 * (mean_accuracy(story.schedules[best]) - mean_accuracy(constant))
+    values = [100 * run.accuracy for run in constant]
+    spread = max(values) - min(values)
+    page.heading("How to spend it: schedules")
+    page.text(
+        "A schedule lowers the rate while training goes on, so it may start higher than a rate "
+        f"that stays. Each of the eight was tried from {_starts(story)} times the suggested rate, "
+        f"with the same number of steps, and keeps its best. Over {_count(story)}, {best} came out "
+        f"first, {gain:.1f} points above the constant rate."
+        + _caution(gain, spread, story.settings.seeds)
+    )
+    page.figures(
+        [
+            (pictures["schedules"], "The rate each of them uses at each step."),
+            (pictures["schedule_results"], _dots_caption(story)),
+            (pictures["schedule_losses"], "Training loss under each schedule, first seed."),
+        ]
+    )
+    page.table(
+        ["schedule", "rate", "accuracy", "loss", "call"],
+        [
+            [name, _rates_of(runs), _spread(runs), _loss(runs), f"`{_call(story, name)}`"]
+            for name, runs in story.schedules.items()
+        ],
+        best=names.index(best),
+    )
+
+
+def _caution(gain: float, spread: float, seeds: int) -> str:
+    """A difference smaller than what the seed alone does is said to be so."""
+    if seeds == 1:
+        return " One seed cannot tell whether that is more than luck."
+    if gain < spread:
+        return f" The seed alone moves the constant rate's accuracy by {spread:.1f} points."
+    return ""
+
+
+def _call(story: Story, name: str) -> str:
+    if name == "plateau":
+        return 'ss.ReduceOnPlateau(monitor="val_loss", factor=0.5)'
+    return repr(story.plans[name])
+
+
+def _write_rules(page: Page, story: Story, pictures: Mapping[str, Any]) -> None:
+    names = list(story.rules)
+    best = names[_best_index(story.rules)]
+    rates = [run.lr for runs in story.rules.values() for run in runs]
+    page.heading("The rules, each at its own rate")
+    page.text(
+        f"A rate belongs to a rule: the range test gives each its own, from {min(rates):.1e} to "
+        f"{max(rates):.1e}, a factor of {max(rates) / min(rates):,.0f} between the smallest and "
+        f"the largest. At its own rate each rule does well; {best} came out first."
+    )
+    page.figures(
+        [
+            (pictures["rule_losses"], "Training loss under each rule, first seed."),
+            (pictures["rule_results"], _dots_caption(story)),
+        ]
+    )
+    page.table(
+        ["rule", "rate found", "accuracy", "loss"],
+        [[name, _rates_of(runs), _spread(runs), _loss(runs)] for name, runs in story.rules.items()],
+        best=names.index(best),
+    )
+
+
+def _count(story: Story) -> str:
+    seeds = story.settings.seeds
+    return "one seed" if seeds == 1 else f"{seeds} seeds"
+
+
+def _dots_caption(story: Story) -> str:
+    if story.settings.seeds == 1:
+        return "Held-out accuracy of one run each; the best in the second colour."
+    return f"Held-out accuracy: {story.settings.seeds} seeds faint, their mean strong."
+
+
+def _write_end(page: Page, story: Story) -> None:
+    page.heading("Does it hold?")
+    for what, ok in story.holds.items():
+        page.verdict(
+            "Yes." if ok else "No.", f"{what[0].upper()}{what[1:]}.", "good" if ok else "bad"
+        )
+    page.raw(
+        "<footer>Made by <code>stepsize demo</code> with "
+        f"<code>--seed {story.seed}</code>. The pictures lie beside this page as PNG files. "
+        "The digits are the 8 × 8 set that scikit-learn bundles.</footer>"
+    )

@@ -1,0 +1,5 @@
+"""Self-contained web pages of results: text, tables, code and pictures in one file."""
+
+from stepsize.report.page import Page
+
+__all__ = ["Page"]
