@@ -217,7 +217,7 @@ def _print_schedules(schedules: dict[str, Any], values: dict[str, Any], steps: i
 
 def info(args: argparse.Namespace) -> int:
     """Versions and build."""
-    facts = {
+    facts: dict[str, Any] = {
         "stepsize": ss.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -74,7 +74,7 @@ class _Reader:
         return method(node)
 
     def refused(self, node: ast.AST) -> ValueError:
-        part = ast.get_source_segment(self.text, node) or self.text  # type: ignore[arg-type]
+        part = ast.get_source_segment(self.text, node) or self.text
         return ValueError(
             f"{part!r} is not allowed in a schedule; "
             "use recipes, numbers, lists, keyword arguments, + - * / and methods"

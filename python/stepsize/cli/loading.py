@@ -50,10 +50,16 @@ def _load_file(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    loader = spec.loader
     # A script imports its neighbours, as it would when run.
     sys.path.insert(0, str(path.parent.resolve()))
     sys.modules[path.stem] = module
-    return _run(lambda: spec.loader.exec_module(module) or module, str(path))  # type: ignore[union-attr, func-returns-value]
+
+    def load() -> ModuleType:
+        loader.exec_module(module)
+        return module
+
+    return _run(load, str(path))
 
 
 def _load_module(name: str) -> ModuleType:
