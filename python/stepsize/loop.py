@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -14,6 +15,7 @@ from stepsize.batches import ArrayBatches, Batches, count
 from stepsize.callbacks import Checkpoint
 from stepsize.errors import NonFiniteGradientError
 from stepsize.interrupts import Interrupt
+from stepsize.optimizers.base import Optimizer
 from stepsize.progress import Progress
 from stepsize.run import Run
 
@@ -119,11 +121,12 @@ class Loop:
     def make_steps(self) -> None:
         """Make steps to the end of the epoch, or to the end of the run if it comes first."""
         run, interrupt, steps, strict = self.run, self.interrupt, self.steps, self.strict
-        gradient, params, optimizer = self.gradient, run.params, run.optimizer
-        step, append, after = optimizer.step, run.history.append, run.hooks("on_step")
+        gradient, params, rate = self.gradient, run.params, rate_of(run.optimizer)
+        step, append, after = run.optimizer.step, run.history.append, run.hooks("on_step")
         before, every, show = run.hooks("on_gradients"), self.validate_every, self.progress.on_step
         self.exhausted = False
-        for batch, offset in grouped(run.stream(), self.accumulate):
+        stream = run.stream()
+        for batch, offset in stream if self.accumulate == 1 else grouped(stream, self.accumulate):
             result = gradient(params, batch)
             try:
                 loss, run.grads = result
@@ -132,9 +135,7 @@ class Loop:
                 raise TypeError(_unusable(result)) from None
             for hook in before:
                 hook(run)
-            lr = optimizer.lr
-            if type(lr) is tuple:
-                lr = lr[0]
+            lr = rate()
             if strict and not math.isfinite(loss):
                 return self.diverge(loss, lr)
             try:
@@ -238,11 +239,14 @@ class Loop:
                 )
 
 
+def rate_of(optimizer: Optimizer) -> Callable[[], float]:
+    """What tells the rate of the next step, that of the first group if there are several."""
+    # The property ``lr`` makes a tuple of all groups first, which costs as much as a small step.
+    return functools.partial(optimizer._engine.number, 0, "lr")
+
+
 def grouped(stream: Iterator[tuple[Any, int]], size: int) -> Iterator[tuple[Any, int]]:
-    """Lists of so many batches, each with the offset after the last; single batches for 1."""
-    if size == 1:
-        yield from stream
-        return
+    """Lists of so many batches, each with the offset after the last."""
     group: list[Any] = []
     for batch, offset in stream:
         group.append(batch)
