@@ -80,7 +80,7 @@ def test_runs_of_nothing_are_refused():
 def test_range_test_names_its_suggestion(suggestion):
     ax = plots.range_test(range_result(suggestion))
     assert ax.get_xscale() == "log"
-    assert [text.get_text() for text in texts(ax)] == [f"suggested {style.number(suggestion)}"]
+    assert [text.get_text() for text in texts(ax)] == [f"suggested {suggestion:g}"]
     assert any(np.all(np.asarray(line.get_xdata()) == suggestion) for line in ax.lines)
     assert_legible(ax)
 

@@ -78,6 +78,11 @@ def _columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def _short(rate: float) -> str:
+    """A rate to two digits: no run can tell more of them apart."""
+    return number(float(f"{rate:.2g}"))
+
+
 def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
@@ -107,7 +112,7 @@ def _echo_find(story: Story) -> str:
 def _echo_rates(story: Story) -> str:
     runs = _three(story)
     rows = [
-        [run.name, number(run.lr), _percent(run.accuracy), WORDS[run.verdict][0]] for run in runs
+        [run.name, _short(run.lr), _percent(run.accuracy), WORDS[run.verdict][0]] for run in runs
     ]
     table = _columns(["rate", "value", "accuracy", "diagnosis"], rows)
     words = "\n".join(f"  {run.name}: {run.diagnosis}" for run in runs)
@@ -129,7 +134,7 @@ def _starts(story: Story) -> str:
 
 
 def _rates_of(runs: Sequence[Run]) -> str:
-    rates = [number(float(f"{run.lr:.2g}")) for run in runs]
+    rates = [_short(run.lr) for run in runs]
     return (
         rates[0] if len(set(rates)) == 1 else f"{min(rates, key=float)} to {max(rates, key=float)}"
     )
@@ -157,7 +162,7 @@ def _three(story: Story) -> list[Run]:
 
 
 def _pictures(story: Story) -> dict[str, Any]:
-    labels = {f"{number(run.lr)}, {run.name}": run.history for run in _three(story)}
+    labels = {f"{_short(run.lr)}, {run.name}": run.history for run in _three(story)}
     steps = len(next(iter(story.schedules.values()))[0].history["loss"])
     plans = dict(story.plans)
     # Where the metric decides, the picture shows what was decided in the first run.
@@ -215,7 +220,7 @@ def _accuracy_by_rate(story: Story) -> Any:
     ax.plot([story.right.lr], [100 * story.right.accuracy], "o", color=paint, ms=8, zorder=5)
     # Low and to the left is below every curve that rises to a good rate and falls after it.
     ax.annotate(
-        f"suggested {number(float(f'{story.right.lr:.3g}'))}",
+        f"suggested {_short(story.right.lr)}",
         (story.right.lr, 6),
         xytext=(-6, 0),
         textcoords="offset points",
@@ -242,12 +247,12 @@ def _page(story: Story, pictures: Mapping[str, Any]) -> Page:
     best = story.best
     page.cards(
         [
-            (number(float(f"{found.suggestion:.2g}")), "learning rate suggested by the range test"),
+            (_short(found.suggestion), "learning rate suggested by the range test"),
             (_percent(story.right.accuracy), "accuracy on digits it has not seen, at that rate"),
             (
                 f"{abs(story.gap):.1f} points",
                 f"{'behind' if story.gap >= 0 else 'ahead of'} the best of {len(story.grid)} rates "
-                f"tried one by one, which is {number(best.lr)}",
+                f"tried one by one, which is {_short(best.lr)}",
             ),
         ]
     )
@@ -276,7 +281,7 @@ def _write_find(page: Page, story: Story, pictures: Mapping[str, Any]) -> None:
             (
                 pictures["accuracy_by_rate"],
                 f"The slow way: {len(story.grid)} whole trainings, one per rate. "
-                f"The best, {number(story.best.lr)}, reaches {_percent(story.best.accuracy)}.",
+                f"The best, {_short(story.best.lr)}, reaches {_percent(story.best.accuracy)}.",
             ),
         ]
     )
@@ -294,7 +299,7 @@ def _write_rates(page: Page, story: Story, pictures: Mapping[str, Any]) -> None:
     for run in _three(story):
         word, tone = WORDS[run.verdict]
         page.verdict(
-            f"{number(float(f'{run.lr:.2g}'))}, {run.name}: {word}.",
+            f"{_short(run.lr)}, {run.name}: {word}.",
             f"{_percent(run.accuracy)} accuracy. {run.diagnosis}",
             tone,  # type: ignore[arg-type]
         )

@@ -212,7 +212,7 @@ def _schedules(story: Story) -> None:
     steps = epochs * -(-len(story.problem.train[0]) // 32)
     data = {seed: problems.digits(seed, hidden=story.settings.hidden) for seed in _seeds(story)}
     for times in story.starts:
-        plans = schedules_for(times * float(story.found.suggestion), steps)
+        plans = schedules_for(float(f"{times * story.found.suggestion:.2g}"), steps)
         for name, plan in plans.items():
             runs = []
             for seed, problem in data.items():

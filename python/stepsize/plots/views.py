@@ -149,7 +149,7 @@ def range_test(result: Any, ax: Any = None, *, title: str = "") -> Any:
     left, right = ax.transData.transform([[lrs[0], 0], [result.suggestion, 0]])[:, 0]
     far = right - left > 0.5 * ax.bbox.width
     ax.annotate(
-        f"suggested {number(result.suggestion)}",
+        f"suggested {number(float(f'{result.suggestion:.2g}'))}",
         (result.suggestion, 0.97),
         xycoords=("data", "axes fraction"),
         xytext=(-6 if far else 6, 0),
