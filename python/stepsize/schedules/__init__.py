@@ -6,6 +6,13 @@
 (0.0, 0.003, 0.0)
 """
 
+from stepsize.schedules.importers import (
+    from_hf,
+    from_keras,
+    from_optax,
+    from_timm,
+    from_torch,
+)
 from stepsize.schedules.leaves import (
     constant,
     cosine,
@@ -47,6 +54,11 @@ __all__ = [
     "exponential",
     "flat_cosine",
     "from_function",
+    "from_hf",
+    "from_keras",
+    "from_optax",
+    "from_timm",
+    "from_torch",
     "inverse_sqrt",
     "inverse_time",
     "linear",

@@ -1,0 +1,57 @@
+"""What the importers share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from stepsize.schedules.leaves import constant, cosine, linear
+from stepsize.schedules.schedule import Schedule, signature_text
+
+Builder = Callable[..., Schedule]
+
+
+def build(where: str, known: Mapping[str, Builder | str], name: str, **arguments: Any) -> Schedule:
+    """The schedule that `name` stands for; errors say what is known and what it takes."""
+    builder = known.get(name)
+    if builder is None:
+        names = ", ".join(sorted(known))
+        raise ValueError(f"{where}: {name!r} is not a scheduler it knows; known are {names}")
+    if isinstance(builder, str):
+        raise ValueError(f"{where}: {name} is not a function of the step; {builder}")
+    signature = inspect.signature(builder)
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise TypeError(f"{where}: {name}{signature_text(signature)}: {error}") from None
+    return builder(**arguments)
+
+
+def wave(high: float, low: float, half: float) -> Schedule:
+    """A cosine wave that starts at `high` and never stops, `half` steps from top to bottom."""
+    down_and_up = cosine(high, low, half).then(cosine(low, high, half), at=half)
+    return down_and_up.repeat(2 * half)
+
+
+def warmed(schedule: Schedule, peak: float, steps: float, init: float = 0.0) -> Schedule:
+    """A line from `init` to `peak` and then the schedule, whatever its own first value is."""
+    return linear(init, peak, steps).then(schedule, at=steps) if steps > 0 else schedule
+
+
+def cycles(
+    shape: Callable[[float, float], Schedule],
+    length: float,
+    multiplier: float,
+    peak: float,
+    decay: float,
+    limit: int,
+    rest: float,
+) -> Schedule:
+    """`limit` cycles, each `multiplier` times as long and `decay` times as high; then `rest`."""
+    made, start = constant(rest), 0.0
+    for i in range(limit):
+        cycle = shape(peak * decay**i, length * multiplier**i)
+        made = made.then(cycle, at=start) if i else cycle
+        start += length * multiplier**i
+    return made.then(rest, at=start)
