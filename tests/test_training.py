@@ -205,10 +205,12 @@ def test_meta_says_what_was_run():
     assert meta["seconds"] > 0 and meta["parameters"] == 4 and meta["threads"] >= 1
 
 
-def test_the_rate_of_the_first_group_is_recorded():
+def test_the_rate_of_the_first_group_with_parameters_is_recorded():
     params = make_params()
     opt = ss.SGD(params, lr=0.1, groups=[ss.group("b", lr=0.5)])
-    assert fit(params, opt)["lr"][0] == opt.lr[0]
+    assert fit(params, opt)["lr"][0] == 0.1
+    opt = ss.SGD(params, lr=0.1, groups=[ss.group("*", lr=0.5)])
+    assert fit(params, opt)["lr"][0] == 0.5
 
 
 BAD = {

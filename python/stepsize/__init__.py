@@ -2,11 +2,19 @@
 
 from stepsize import optimizers, problems, runtime, schedules
 from stepsize.arrays import pack
+from stepsize.batchsize import NoiseScale, NoiseScaleMonitor, gradient_noise_scale, scale_lr
 from stepsize.callbacks import Checkpoint, EarlyStopping, ReduceOnPlateau, StopOnDivergence
 from stepsize.diagnosis import Diagnosis, Finding, diagnose
 from stepsize.errors import CheckpointError, NonFiniteGradientError
 from stepsize.finder import LRFindResult, lr_find
 from stepsize.history import History
+from stepsize.interventions import (
+    BatchSizeSchedule,
+    Freeze,
+    LRMonitor,
+    RollBackOnSpike,
+    layer_groups,
+)
 from stepsize.loggers import CSVLogger, JSONLogger, LogTo, TensorBoard
 from stepsize.optimizers import SGD, Adagrad, Adam, AdamW, Lion, RMSprop, StepStats, group
 from stepsize.problems import Problem
@@ -22,22 +30,28 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "BatchSizeSchedule",
     "CSVLogger",
     "Checkpoint",
     "CheckpointError",
     "Diagnosis",
     "EarlyStopping",
     "Finding",
+    "Freeze",
     "History",
     "JSONLogger",
     "LRFindResult",
+    "LRMonitor",
     "Lion",
     "LogTo",
+    "NoiseScale",
+    "NoiseScaleMonitor",
     "NonFiniteGradientError",
     "Plateau",
     "Problem",
     "RMSprop",
     "ReduceOnPlateau",
+    "RollBackOnSpike",
     "Schedule",
     "StepStats",
     "StopOnDivergence",
@@ -46,13 +60,16 @@ __all__ = [
     "build_info",
     "diagnose",
     "fit",
+    "gradient_noise_scale",
     "group",
+    "layer_groups",
     "load",
     "lr_find",
     "optimizers",
     "pack",
     "problems",
     "save",
+    "scale_lr",
     "schedules",
     "set_num_threads",
 ]

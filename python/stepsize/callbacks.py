@@ -5,6 +5,8 @@ A callback is any object with some of the methods below; each gets the `Run`.
 * ``on_start(run)``: before the first step, and after loading when a run is resumed.
 * ``on_gradients(run)``: ``run.grads`` are there and may be replaced; the step is not yet made.
 * ``on_step(run)``: after each step, its row in ``run.history``.
+* ``on_nonfinite(run)``: a loss or gradient is not finite and the run is to end; one that returns
+  True has mended it, and the run goes on with the next batch.
 * ``on_validation(run)``: after each validation, its values in ``run.metrics``.
 * ``on_epoch(run)``: after each epoch and its validation.
 * ``on_end(run)``: always, at the end; ``run.error`` is the exception if there was one.

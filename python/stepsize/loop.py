@@ -69,7 +69,10 @@ class Loop:
         self.epochs = math.inf if epochs is None else epochs
         self.steps = math.inf if steps is None else steps
         self.accumulate = accumulate
-        self.gradient = value_and_grad if accumulate == 1 else averaged(value_and_grad)
+        watched = any(getattr(c, "needs_micro_squares", False) for c in run.callbacks)
+        squares = run.micro_squares if watched else None
+        self.gradient = value_and_grad if accumulate == 1 else averaged(value_and_grad, squares)
+        run.accumulate = accumulate
         self.strict = run.optimizer._options.on_nonfinite == "raise"
         self.diverged = False
         self.exhausted = False
@@ -136,12 +139,14 @@ class Loop:
             for hook in before:
                 hook(run)
             lr = rate()
-            if strict and not math.isfinite(loss):
-                return self.diverge(loss, lr)
             try:
+                if strict and not math.isfinite(loss):
+                    raise NonFiniteGradientError
                 stats = step(run.grads, loss=loss, stats=True)
             except NonFiniteGradientError:
-                return self.diverge(loss, lr)
+                if self.diverge(loss, lr, offset):
+                    continue
+                return
             run.step += 1
             run.offset = offset
             append(run.step, run.epoch, loss, lr, stats.grad_norm, stats.update_ratio)
@@ -152,9 +157,8 @@ class Loop:
                     hook(run)
             show(run)
             if run.finished or interrupt.pending or run.step >= steps:
-                return None
+                return
         self.exhausted = True
-        return None
 
     def after_step(self) -> None:
         """What follows a step, validation included; done later if Ctrl-C cuts the validation."""
@@ -206,14 +210,19 @@ class Loop:
             return f"finished {self.run.epoch} epochs"
         return f"finished {self.run.step} steps"
 
-    def diverge(self, loss: float, lr: float) -> None:
-        """End the run at a step that cannot be made, with a row for it."""
-        step = self.run.step + 1
+    def diverge(self, loss: float, lr: float, offset: int) -> bool:
+        """Give a step that cannot be made a row, and end the run unless a callback mends it."""
+        run, step = self.run, self.run.step + 1
+        run.history.append(step, run.epoch, loss, lr)
+        mended = [hook(run) for hook in run.hooks("on_nonfinite")]
+        if any(mended):
+            run.step, run.offset = step, offset
+            return not self.over()
         why = [] if math.isfinite(loss) else [f"the loss is {loss}"]
-        why += [f"the gradient of {path} is not finite" for path in _culprits(self.run.grads)]
-        self.run.history.append(step, self.run.epoch, loss, lr)
-        self.run.history.stopped = f"diverged at step {step} with lr {lr:.3g}: {', '.join(why)}"
+        why += [f"the gradient of {path} is not finite" for path in _culprits(run.grads)]
+        run.history.stopped = f"diverged at step {step} with lr {lr:.3g}: {', '.join(why)}"
         self.diverged = True
+        return False
 
     def total(self) -> int | None:
         """How many steps the run will have made at its end, if that can be known."""
@@ -240,9 +249,9 @@ class Loop:
 
 
 def rate_of(optimizer: Optimizer) -> Callable[[], float]:
-    """What tells the rate of the next step, that of the first group if there are several."""
+    """What tells the rate of the next step, that of the first group with parameters."""
     # The property ``lr`` makes a tuple of all groups first, which costs as much as a small step.
-    return functools.partial(optimizer._engine.number, 0, "lr")
+    return functools.partial(optimizer._engine.number, min(optimizer._assignment), "lr")
 
 
 def grouped(stream: Iterator[tuple[Any, int]], size: int) -> Iterator[tuple[Any, int]]:
@@ -257,15 +266,19 @@ def grouped(stream: Iterator[tuple[Any, int]], size: int) -> Iterator[tuple[Any,
         yield group, offset
 
 
-def averaged(value_and_grad: Gradient) -> Gradient:
-    """Loss and gradients averaged over a list of batches."""
+def averaged(value_and_grad: Gradient, squares: list[float] | None = None) -> Gradient:
+    """Loss and gradients averaged over a list of batches, whose squared norms go to a list."""
 
     def mean(params: Any, group: list[Any]) -> tuple[float, Any]:
         total, spec = 0.0, cast(Any, None)
         sums: list[Any] = []
+        if squares is not None:
+            squares.clear()
         for batch in group:
             loss, grads = value_and_grad(params, batch)
             total += loss
+            if squares is not None:
+                squares.append(sum(map(arrays.sum_of_squares, arrays.flatten(grads)[0])))
             leaves, spec = optree.tree_flatten(grads, none_is_leaf=True)
             sums = [_add(a, b) for a, b in zip(sums, leaves, strict=True)] if sums else leaves
         share = 1 / len(group)

@@ -18,7 +18,15 @@ from stepsize.history import History
 from stepsize.runtime import __version__
 from stepsize.saving import check_params, explained, named
 
-HOOKS = ("on_start", "on_gradients", "on_step", "on_validation", "on_epoch", "on_end")
+HOOKS = (
+    "on_start",
+    "on_gradients",
+    "on_step",
+    "on_nonfinite",
+    "on_validation",
+    "on_epoch",
+    "on_end",
+)
 
 
 class Run:
@@ -31,6 +39,9 @@ class Run:
         step: steps made.
         epoch: epochs completed.
         grads: the gradients of this step; ``on_gradients`` may replace them.
+        accumulate: how many batches a step averages over.
+        micro_squares: the squared norm of the gradient of each of them, for callbacks whose
+            ``needs_micro_squares`` is True.
         metrics: the latest values by name: ``loss`` (the mean over the epoch) after an epoch, and
             what the last validation measured.
         error: the exception that is ending the run, None as long as all is well.
@@ -54,6 +65,8 @@ class Run:
         self.epoch = 0
         self.offset = 0
         self.grads: Any = None
+        self.accumulate = 1
+        self.micro_squares: list[float] = []
         self.metrics: dict[str, float] = {}
         self.error: BaseException | None = None
         self.finished = False
