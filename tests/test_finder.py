@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import random
+import weakref
 
 import numpy as np
 import pytest
@@ -122,6 +123,42 @@ def test_it_never_takes_more_gradients_than_asked(steps, repeats):
     assert len(count) == result.gradients <= steps * repeats
 
 
+@pytest.mark.parametrize("refine", [True, 150, 400])
+def test_refining_costs_at_most_two_trainings_and_ends_near_the_best_rate(refine):
+    count = []
+
+    def counted(p, batch):
+        count.append(1)
+        return quadratic()(p, batch)
+
+    result = ss.lr_find(counted, start(), [None], refine=refine)
+    assert len(count) == result.gradients <= 2 * (200 if refine is True else refine)
+    # Gradient descent on curvatures 1 and 10 is fastest at 2 / (1 + 10).
+    assert result.suggestion == pytest.approx(2 / 11, rel=0.5)
+
+
+def test_a_long_source_is_not_kept_in_memory_while_refining():
+    alive = []
+
+    class Batch:
+        pass
+
+    def batches():
+        while True:
+            batch = Batch()
+            alive.append(weakref.ref(batch))
+            yield batch
+
+    most = []
+
+    def value_and_grad(p, batch):
+        most.append(sum(r() is not None for r in alive))
+        return quadratic()(p, batch)
+
+    ss.lr_find(value_and_grad, start(), batches, refine=2000)
+    assert max(most) < 200
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_loss_that_is_not_finite_ends_a_sweep_with_the_reason(bad):
     f = quadratic()
@@ -229,6 +266,7 @@ def test_rates_are_spaced_as_asked():
         ({"spacing": "cubic"}, "got 'cubic'"),
         ({"smoothing": 1.0}, r"smoothing must be in \[0, 1\), got 1.0"),
         ({"stop_ratio": 0}, "stop_ratio must be positive, got 0"),
+        ({"refine": 50}, "refine must be at least steps=100, got 50"),
         ({"repeats": 0}, "repeats must be at least 1, got 0"),
     ],
 )

@@ -6,7 +6,7 @@ import csv
 import math
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,23 @@ from numpy.typing import NDArray
 from stepsize.arrays import copy
 from stepsize.optimizers import SGD
 from stepsize.probing import Batches, Bench, Nest, ValueAndGrad, randomness_kept
-from stepsize.racing import PERIOD, Race, Sweep, foresight, progress, race, sweep
+from stepsize.racing import (
+    PERIOD,
+    REFINED_OPTIMISM,
+    Race,
+    Sweep,
+    foresight,
+    progress,
+    race,
+    refined,
+    sweep,
+)
 from stepsize.rate_rules import classical, debiased_ema
 
 Curve = NDArray[np.float64]
+
+# Nine in ten of the best rates of bench/advice lie in these intervals around the suggestion.
+INTERVALS = {"high": (0.1, 20.0), "medium": (0.1, 20.0), "low": (0.05, 200.0), "none": (1.0, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -141,19 +154,27 @@ def _rates(low: float, high: float, count: int, spacing: str) -> list[float]:
 
 
 def _swept(bench: Bench, s: _Settings, first_batch: int) -> Sweep:
-    """A range test that moves its range when learning happens outside it."""
-    low, high, count = s.lr_min, s.lr_max, s.sweep_steps
-    while True:
-        rates = _rates(low, high, count, s.spacing)
-        found = sweep(bench.trial(first_batch, PERIOD), rates, s.stop_ratio)
+    """A range test, moved down when all of its range diverges, and up when it ends too early."""
+
+    def look(low: float, high: float) -> Sweep:
+        rates = _rates(low, high, s.sweep_steps, s.spacing)
+        return sweep(bench.trial(first_batch, PERIOD), rates, s.stop_ratio)
+
+    low, high = s.lr_min, s.lr_max
+    found = look(low, high)
+    while bench.left > s.steps // 2 and low > 1e-40:
         if found.diverged and len(found.losses) <= PERIOD + 3:
             low, high = low * 1e-6, low * 10
-        elif not found.diverged and found.fell_at >= len(found.losses) - 2:
+            found = look(low, high)
+        elif not found.diverged and found.half_at >= len(found.losses) - 3 and high < 1e12:
             low, high = high / 10, high * 1e5
+            higher = look(low, high)
+            if higher.learnt <= found.learnt:
+                break
+            found = higher
         else:
-            return found
-        if bench.left < s.steps // 2 or not 1e-40 < low < high < 1e12:
-            return found
+            break
+    return found
 
 
 def _advise(bench: Bench, s: _Settings, first_batch: int) -> _Advice:
@@ -166,25 +187,46 @@ def _advise(bench: Bench, s: _Settings, first_batch: int) -> _Advice:
     return _Advice(swept, raced, best.rate * 10**shift, best.rate)
 
 
-def _confidence(passes: list[_Advice], rate: float) -> tuple[str, str]:
-    """How far to trust the suggestion, and why."""
-    if not math.isfinite(rate):
+def _refine(bench: Bench, passes: list[_Advice], length: int, first_batch: int) -> _Advice:
+    """One advice in place of all passes, from longer races around their mean."""
+    rates = [a.rate for a in passes if math.isfinite(a.rate)]
+    raced = refined(bench, float(np.exp(np.mean(np.log(rates)))), length, first_batch)
+    best = raced.best
+    if best.failure is not None:
+        return passes[0]
+    return replace(passes[0], race=raced, rate=best.rate * 10**REFINED_OPTIMISM, peak=best.rate)
+
+
+def _confidence(passes: list[_Advice]) -> tuple[str, str]:
+    """How far to trust the suggestion, and why; the thresholds are those of bench/advice."""
+    if not passes:
         return "none", "no rate tried made the loss fall"
     spread = max(a.rate for a in passes) / min(a.rate for a in passes)
     if spread > 4:
         return "low", f"repeats differ by a factor of {spread:.1f}"
-    trials = [t for t in passes[0].race.trials if t.failure is None]
-    if len(trials) < 2:
+    finalists = [t for t in passes[0].race.trials[:2] if t.failure is None]
+    if len(finalists) < 2:
         return "low", "only one of the rates tried did not diverge"
-    first, second = trials[:2]
-    if not 1.5 < max(first.rate, second.rate) / min(first.rate, second.rate) < 4:
-        return "low", "two distant rates do equally well: the loss is noisy or the valley wide"
-    half = min(len(first.losses), len(second.losses)) // 2
-    lead = np.asarray(second.losses[half : 2 * half]) - np.asarray(first.losses[half : 2 * half])
-    error = float(lead.std()) / math.sqrt(max(half - 1, 1))
-    if float(lead.mean()) > 2 * error:
-        return "high", f"it wins its races clearly at {first.rate:.1e}"
-    return "medium", f"{first.rate:.1e} and {second.rate:.1e} race neck and neck"
+    first, second = (np.asarray(t.losses) for t in finalists)
+    size = min(len(first), len(second))
+    late = slice(size // 2, size)
+    noise = float(np.std(np.diff(first[late]))) / math.sqrt(2) + 1e-300
+    start = float(passes[0].sweep.losses[:PERIOD].mean())
+    thirds = [float(third.mean()) for third in np.array_split(first, 3)]
+    learnt = (start - thirds[2]) / noise
+    falling = (thirds[1] - thirds[2]) / max(thirds[0] - thirds[2], 1e-300)
+    lead = second[late] - first[late]
+    clear = float(lead.mean()) > 2 * float(lead.std()) / math.sqrt(max(len(lead) - 1, 1))
+    won = f"{finalists[0].rate:.1e} won"
+    if learnt < 1.5:
+        return "low", f"{won}, but the loss fell by less than its noise in {size} steps"
+    if learnt < 6:
+        return "medium", f"{won}, on a noisy loss"
+    if falling > 0.25 or thirds[0] < thirds[2]:
+        return "medium", f"{won}, but {size} steps were too short to settle it"
+    if not clear:
+        return "medium", f"{won}, closely before {finalists[1].rate:.1e}"
+    return "high", f"{won} clearly"
 
 
 def _call(optimizer: Any) -> str:
@@ -215,13 +257,13 @@ def _result(passes: list[_Advice], s: _Settings, bench: Bench) -> LRFindResult:
     good = [a for a in passes if math.isfinite(a.rate)]
     rate = float(np.exp(np.mean(np.log([a.rate for a in good])))) if good else math.nan
     peak = float(np.exp(np.mean(np.log([a.peak for a in good])))) if good else math.nan
-    confidence, why = _confidence(good, rate)
-    width = {"high": 3.0, "medium": 4.0}.get(confidence, 6.0)
+    confidence, why = _confidence(good)
+    below, above = INTERVALS[confidence]
     return LRFindResult(
         suggestion=rate,
         suggestions={**classical(lrs, smoothed), "race": rate},
         peak=peak,
-        interval=(rate / width, rate * width),
+        interval=(rate * below, rate * above),
         confidence=confidence,
         why=why,
         stopped=passes[0].sweep.stopped,
@@ -258,6 +300,7 @@ def lr_find(
     smoothing: float = 0.98,
     stop_ratio: float = 4.0,
     repeats: int = 1,
+    refine: bool | int = False,
     progress: bool | None = None,
 ) -> LRFindResult:
     """Suggest a learning rate from at most `steps` gradients per repeat, all taken on copies.
@@ -270,7 +313,9 @@ def lr_find(
     `params`. `batches` is an iterable of batches or a function returning one; a short one is
     cycled. `optimizer` is a class, a function `params -> optimizer`, or an optimizer, whose state
     is taken over by the copies. `smoothing` is the share kept over a hundredth of the sweep.
-    `repeats` averages over other batches. Parameters, optimizer and random generators come back
+    `repeats` averages over other batches. `refine` says how many steps the training will have, and
+    spends as many gradients as two such trainings on longer races around the first answer; True
+    stands for `2 * steps`. Parameters, optimizer and random generators come back
     bit for bit, also when `value_and_grad` raises, whose exception is passed on.
 
     Raises ValueError for settings out of range and for empty `batches`.
@@ -287,6 +332,9 @@ def lr_find(
     True
     """
     settings = _Settings(lr_min, lr_max, steps, spacing, smoothing, stop_ratio)
+    length = 2 * steps if refine is True else int(refine)
+    if length and length < steps:
+        raise ValueError(f"lr_find: refine must be at least steps={steps}, got {refine}")
     if repeats < 1:
         raise ValueError(f"lr_find: repeats must be at least 1, got {repeats}")
     tick, bar = _ticker(progress, steps * repeats)
@@ -298,6 +346,9 @@ def lr_find(
             for repeat in range(repeats):
                 bench.left = steps
                 passes.append(_advise(bench, settings, repeat * steps))
+            bench.left += 2 * length - steps
+            if length and math.isfinite(passes[-1].rate):
+                passes = [_refine(bench, passes, length, steps * repeats)]
             return _result(passes, settings, bench)
     finally:
         if bar is not None:

@@ -78,29 +78,46 @@ def randomness_kept(*holders: object) -> Iterator[None]:
 
 
 class Batches:
-    """Batches by number: read once, kept, and cycled when the source is short."""
+    """Batches by number; a short source is opened again at its end, or cycled if it cannot be."""
 
     def __init__(self, source: Iterable[Any] | Callable[[], Iterable[Any]]) -> None:
-        made = source() if callable(source) else source
+        self._source = source
+        self._more = self._open()
+        self._again = callable(source) or self._more is not source
+        self._kept: dict[int, Any] = {}
+        self._read = 0
+        self._size: int | None = None
+
+    def _open(self) -> Iterator[Any]:
+        made = self._source() if callable(self._source) else self._source
         try:
-            self._more = iter(made)
+            return iter(made)
         except TypeError:
             raise TypeError(
                 "lr_find: batches must be an iterable of batches or a function without arguments "
                 f"that returns one, got {type(made).__name__}; wrap a single batch as [batch]"
             ) from None
-        self._kept: list[Any] = []
-        self._ended = False
 
     def __getitem__(self, number: int) -> Any:
-        while len(self._kept) <= number and not self._ended:
-            try:
-                self._kept.append(next(self._more))
-            except StopIteration:
-                self._ended = True
-        if not self._kept:
-            raise ValueError("lr_find: batches is empty; give at least one batch")
-        return self._kept[number % len(self._kept)]
+        while self._read <= number and self._size is None:
+            for batch in self._more:
+                self._kept[self._read] = batch
+                self._read += 1
+                break
+            else:
+                if not self._read:
+                    raise ValueError("lr_find: batches is empty; give at least one batch")
+                if self._again:
+                    self._more = self._open()
+                else:
+                    self._size = self._read
+        return self._kept[number if self._size is None else number % self._size]
+
+    def forget(self, below: int) -> None:
+        """Let go of batches that are not asked for again."""
+        if self._again:
+            for number in [n for n in self._kept if n < below]:
+                del self._kept[number]
 
 
 class Trial:
@@ -174,7 +191,7 @@ class Bench:
     ) -> None:
         self._value_and_grad = value_and_grad
         self.params = params
-        self._batches = batches
+        self.batches = batches
         self._optimizer = optimizer
         self.left = budget
         self.spent = 0
@@ -202,7 +219,7 @@ class Bench:
         """Loss and gradient; `fresh` parameters are the start, evaluated once per batch."""
         if fresh and batch in self._first:
             return self._first[batch]
-        data = self._batches[batch]
+        data = self.batches[batch]
         self.left -= 1
         self.spent += 1
         self._tick()

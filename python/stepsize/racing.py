@@ -25,11 +25,12 @@ PERIOD = 3
 SPREAD = math.sqrt(10)
 # Fitted on the tuning half of bench/advice (its report half was not looked at for this).
 OPTIMISM, DRIFT, RESTLESS = -0.15, -1.6, -0.45
+REFINED_OPTIMISM = -0.1
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A range test and where in it learning starts, peaks and ends."""
+    """A range test: its loss fell by `learnt`, half of it by step `half_at`, at rate `centre`."""
 
     lrs: Curve
     losses: Curve
@@ -37,7 +38,7 @@ class Sweep:
     diverged: bool
     centre: float
     learnt: float
-    fell_at: int
+    half_at: int
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def sweep(trial: Trial, lrs: Iterable[float], stop_ratio: float) -> Sweep:
     lowest = int(np.argmin(smooth))
     depth = float(smooth[lowest])
     half = int(np.flatnonzero(smooth <= depth / 2)[0]) if depth < 0 else lowest
-    return Sweep(rates, losses, stopped, diverged, float(rates[half]), -depth, lowest)
+    return Sweep(rates, losses, stopped, diverged, float(rates[half]), -depth, half)
 
 
 def race(bench: Bench, centre: float, depth: int, first_batch: int) -> Race:
@@ -121,6 +122,38 @@ def race(bench: Bench, centre: float, depth: int, first_batch: int) -> Race:
     others = [t for t in trials.values() if t not in finalists]
     ranking = sorted(finalists, key=Trial.score) + sorted(others, key=Trial.score)
     return Race(tuple(ranking))
+
+
+def refined(bench: Bench, rate: float, length: int, first_batch: int) -> Race:
+    """Successive halving over two decades around `rate`, for a training of `length` steps.
+
+    Seven rates run an eighth of the training, three a quarter, two as far as the budget lasts, at
+    most to its end. All go batch by batch together, so that no batch has to be kept.
+    """
+    live = [(bench.trial(first_batch), rate * 10 ** (k / 4)) for k in range(-3, 4)]
+    out: list[Trial] = []
+
+    def place(entry: tuple[Trial, float]) -> float:
+        trial = entry[0]
+        late = trial.losses[-max(1, len(trial.losses) // 3) :]
+        return math.inf if trial.failure is not None or not late else float(np.mean(late))
+
+    for kept, until in ((3, length // 8), (2, length // 4), (1, length)):
+        while live and len(live[0][0].losses) < until and bench.left >= len(live):
+            for trial, lr in live:
+                trial.step(lr)
+            out += [trial for trial, _ in live if trial.failure is not None]
+            live = [entry for entry in live if entry[0].failure is None]
+            bench.batches.forget(first_batch + len(live[0][0].losses) if live else 0)
+        if not live:
+            break
+        # A longer training likes lower rates than a shorter one: the next below go on too.
+        lead = live.index(min(live, key=place))
+        going = live[max(0, lead - kept + 1) : lead + 1]
+        out += [trial for trial, _ in live if trial not in [t for t, _ in going]]
+        live = going
+    live.sort(key=place)
+    return Race((*(trial for trial, _ in live), *reversed(out)))
 
 
 def _worth(trials: dict[float, Trial], ranked: list[float]) -> bool:
