@@ -3,7 +3,13 @@
 from stepsize import optimizers, problems, runtime, schedules
 from stepsize.arrays import pack
 from stepsize.batchsize import NoiseScale, NoiseScaleMonitor, gradient_noise_scale, scale_lr
-from stepsize.callbacks import Checkpoint, EarlyStopping, ReduceOnPlateau, StopOnDivergence
+from stepsize.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    KeepGenerators,
+    ReduceOnPlateau,
+    StopOnDivergence,
+)
 from stepsize.diagnosis import Diagnosis, Finding, diagnose
 from stepsize.errors import CheckpointError, NonFiniteGradientError
 from stepsize.finder import LRFindResult, lr_find
@@ -40,6 +46,7 @@ __all__ = [
     "Freeze",
     "History",
     "JSONLogger",
+    "KeepGenerators",
     "LRFindResult",
     "LRMonitor",
     "Lion",
