@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from pathlib import Path
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -350,31 +350,29 @@ def test_nothing_is_left_behind():
     assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
 
 
-def memory():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def test_a_long_run_needs_memory_for_its_history_alone():
-    params = {"x": np.zeros(1)}
-    grads = {"x": np.zeros(1)}
-    seen = []
+    params, grads, seen = {"x": np.zeros(1)}, {"x": np.zeros(1)}, []
 
     class Look:
         def on_step(self, run):
-            if run.step % 20_000 == 0:
-                seen.append(memory())
+            if run.step % 10_000 == 0:
+                seen.append(tracemalloc.get_traced_memory()[0])
 
-    ss.fit(
-        lambda params, batch: (1.0, grads),
-        params,
-        ss.Adam(params),
-        itertools.repeat(None),
-        steps=100_000,
-        callbacks=[Look()],
-        progress=False,
-    )
-    columns = 6 * 8 * 80_000
-    assert seen[-1] - seen[0] < columns + 2**20
+    tracemalloc.start()
+    try:
+        ss.fit(
+            lambda params, batch: (1.0, grads),
+            params,
+            ss.Adam(params),
+            itertools.repeat(None),
+            steps=40_000,
+            callbacks=[Look()],
+            progress=False,
+        )
+    finally:
+        tracemalloc.stop()
+    # Six columns of 30,000 numbers, each up to an eighth longer than it needs to be.
+    assert seen[-1] - seen[0] < 6 * 8 * 30_000 * 9 / 8 + 2**12
 
 
 def test_progress_without_a_terminal_is_lines(capsys):
