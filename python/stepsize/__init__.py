@@ -26,7 +26,7 @@ from stepsize.optimizers import SGD, Adagrad, Adam, AdamW, Lion, RMSprop, StepSt
 from stepsize.problems import Problem
 from stepsize.runtime import __version__, build_info, set_num_threads
 from stepsize.saving import load, save
-from stepsize.schedules import Plateau, Schedule
+from stepsize.schedules import Plateau, Schedule, layerwise_lr
 from stepsize.training import fit
 
 runtime.use_environment()
@@ -70,6 +70,7 @@ __all__ = [
     "gradient_noise_scale",
     "group",
     "layer_groups",
+    "layerwise_lr",
     "load",
     "lr_find",
     "optimizers",
