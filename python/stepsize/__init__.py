@@ -28,6 +28,7 @@ from stepsize.runtime import __version__, build_info, set_num_threads
 from stepsize.saving import load, save
 from stepsize.schedules import Plateau, Schedule, layerwise_lr
 from stepsize.training import fit
+from stepsize.tuning import Choice, LogUniform, TuneResult, Uniform, tune
 
 runtime.use_environment()
 
@@ -40,6 +41,7 @@ __all__ = [
     "CSVLogger",
     "Checkpoint",
     "CheckpointError",
+    "Choice",
     "Diagnosis",
     "EarlyStopping",
     "Finding",
@@ -51,6 +53,7 @@ __all__ = [
     "LRMonitor",
     "Lion",
     "LogTo",
+    "LogUniform",
     "NoiseScale",
     "NoiseScaleMonitor",
     "NonFiniteGradientError",
@@ -63,6 +66,8 @@ __all__ = [
     "StepStats",
     "StopOnDivergence",
     "TensorBoard",
+    "TuneResult",
+    "Uniform",
     "__version__",
     "build_info",
     "diagnose",
@@ -80,4 +85,5 @@ __all__ = [
     "scale_lr",
     "schedules",
     "set_num_threads",
+    "tune",
 ]
