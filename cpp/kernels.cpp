@@ -17,8 +17,14 @@ namespace {
 } // namespace stepsize
 
 #include "rules/adam.hpp"
+#include "rules/adam_momentum.hpp"
+#include "rules/adam_order.hpp"
+#include "rules/adam_scale.hpp"
 #include "rules/adaptive.hpp"
+#include "rules/averaging.hpp"
+#include "rules/dual_averaging.hpp"
 #include "rules/momentum.hpp"
+#include "rules/sign.hpp"
 #include "schedule_eval.hpp"
 
 namespace stepsize {

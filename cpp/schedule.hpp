@@ -37,7 +37,6 @@ enum class Kind : int32_t {
     shift,   // delay
     stretch, // old length, new length
     repeat,  // period
-    pace,    // steps per unit, whole units only
 };
 
 struct Node {

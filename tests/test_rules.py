@@ -63,7 +63,7 @@ def test_a_step_moves_parameters_and_counts(case):
     x = np.linspace(-1, 1, 12).reshape(3, 4)
     before = x.copy()
     optimizer = case.make({"x": x})
-    for k in range(3):
+    for k in range(6):  # the first few may be silent
         optimizer.step({"x": np.cos(x)}, **({"loss": 1.0} if case.cls.needs_loss else {}))
         assert optimizer.step_count == k + 1
     assert np.all(np.isfinite(x)) and np.any(x != before)

@@ -6,6 +6,19 @@
 namespace stepsize {
 namespace {
 
+// How far the second moment can be trusted after t gradients. Liu et al. 2020, arXiv:1908.03265,
+// section 4: the length of the equivalent simple average, and the factor that evens its variance.
+struct Rectifier {
+    double limit, length;
+    Rectifier(double beta2, int64_t t) : limit(2 / (1 - beta2) - 1) {
+        const double kept = power(beta2, t);
+        length = limit - 2 * double(t) * kept / (1 - kept);
+    }
+    double factor() const {
+        return root((length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length));
+    }
+};
+
 // Adam. Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1. AdamW is the same rule after a decoupled
 // decay.
 template <class F> struct AdamCore {

@@ -76,5 +76,19 @@ template <class F> struct RMSpropCenteredMomentum : RMSpropCore<F> {
     }
 };
 
+// Adadelta. Zeiler 2012, arXiv:1212.5701, Algorithm 1.
+template <class F> struct Adadelta {
+    F lr, rho, rest, eps;
+    Adadelta(const AdadeltaNumbers& h, Clock)
+        : lr(F(h.lr)), rho(F(h.rho)), rest(F(1 - h.rho)), eps(F(h.eps)) {}
+
+    void operator()(F& x, F g, F& square_avg, F& acc_delta) const {
+        square_avg = rho * square_avg + rest * g * g;
+        const F delta = root(acc_delta + eps) / root(square_avg + eps) * g;
+        acc_delta = rho * acc_delta + rest * delta * delta;
+        x -= lr * delta;
+    }
+};
+
 } // namespace
 } // namespace stepsize

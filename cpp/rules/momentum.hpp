@@ -29,16 +29,5 @@ template <class F> struct SGDMomentum {
     }
 };
 
-// Lion. Chen et al. 2023, arXiv:2302.06675, Algorithm 2.
-template <class F> struct Lion {
-    F lr, beta1, beta2;
-    Lion(const LionNumbers& h, Clock) : lr(F(h.lr)), beta1(F(h.beta1)), beta2(F(h.beta2)) {}
-
-    void operator()(F& x, F g, F& m) const {
-        x -= lr * sign(lerp(g, m, beta1));
-        m = lerp(g, m, beta2);
-    }
-};
-
 } // namespace
 } // namespace stepsize

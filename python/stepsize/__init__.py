@@ -3,13 +3,7 @@
 from stepsize import optimizers, problems, runtime, schedules
 from stepsize.arrays import pack
 from stepsize.batchsize import NoiseScale, NoiseScaleMonitor, gradient_noise_scale, scale_lr
-from stepsize.callbacks import (
-    Checkpoint,
-    EarlyStopping,
-    KeepGenerators,
-    ReduceOnPlateau,
-    StopOnDivergence,
-)
+from stepsize.callbacks import Checkpoint, EarlyStopping, ReduceOnPlateau, StopOnDivergence
 from stepsize.diagnosis import Diagnosis, Finding, diagnose
 from stepsize.errors import CheckpointError, NonFiniteGradientError
 from stepsize.finder import LRFindResult, lr_find
@@ -22,52 +16,95 @@ from stepsize.interventions import (
     layer_groups,
 )
 from stepsize.loggers import CSVLogger, JSONLogger, LogTo, TensorBoard
-from stepsize.optimizers import SGD, Adagrad, Adam, AdamW, Lion, RMSprop, StepStats, group
+from stepsize.optimizers import (
+    ADOPT,
+    ASGD,
+    FTRL,
+    MADGRAD,
+    SGD,
+    AdaBelief,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Adan,
+    AdEMAMix,
+    LaProp,
+    Lion,
+    NAdam,
+    NAdamW,
+    RAdam,
+    RMSprop,
+    Rprop,
+    ScheduleFreeAdamW,
+    ScheduleFreeRAdam,
+    ScheduleFreeSGD,
+    SignSGD,
+    Signum,
+    StepStats,
+    Yogi,
+    group,
+)
 from stepsize.problems import Problem
 from stepsize.runtime import __version__, build_info, set_num_threads
 from stepsize.saving import load, save
-from stepsize.schedules import Plateau, Schedule, layerwise_lr
+from stepsize.schedules import Plateau, Schedule
 from stepsize.training import fit
-from stepsize.tuning import Choice, LogUniform, TuneResult, Uniform, tune
 
 runtime.use_environment()
 
 __all__ = [
+    "ADOPT",
+    "ASGD",
+    "FTRL",
+    "MADGRAD",
     "SGD",
+    "AdEMAMix",
+    "AdaBelief",
+    "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
+    "Adan",
     "BatchSizeSchedule",
     "CSVLogger",
     "Checkpoint",
     "CheckpointError",
-    "Choice",
     "Diagnosis",
     "EarlyStopping",
     "Finding",
     "Freeze",
     "History",
     "JSONLogger",
-    "KeepGenerators",
     "LRFindResult",
     "LRMonitor",
+    "LaProp",
     "Lion",
     "LogTo",
-    "LogUniform",
+    "NAdam",
+    "NAdamW",
     "NoiseScale",
     "NoiseScaleMonitor",
     "NonFiniteGradientError",
     "Plateau",
     "Problem",
+    "RAdam",
     "RMSprop",
     "ReduceOnPlateau",
     "RollBackOnSpike",
+    "Rprop",
     "Schedule",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeRAdam",
+    "ScheduleFreeSGD",
+    "SignSGD",
+    "Signum",
     "StepStats",
     "StopOnDivergence",
     "TensorBoard",
-    "TuneResult",
-    "Uniform",
+    "Yogi",
     "__version__",
     "build_info",
     "diagnose",
@@ -75,7 +112,6 @@ __all__ = [
     "gradient_noise_scale",
     "group",
     "layer_groups",
-    "layerwise_lr",
     "load",
     "lr_find",
     "optimizers",
@@ -85,5 +121,4 @@ __all__ = [
     "scale_lr",
     "schedules",
     "set_num_threads",
-    "tune",
 ]

@@ -132,15 +132,17 @@ class Number(Field):
 
 
 class Several(Field):
-    """A few numbers of one range, such as betas."""
+    """A few numbers of one range ``[0, high)``, such as betas."""
 
-    def __init__(self, *values: float) -> None:
+    def __init__(self, *values: float, high: float = 1.0) -> None:
         self.default = values
+        self._high = high
 
     def parts(self) -> tuple[Part, ...]:
         stem = self.name.removesuffix("s")
         return tuple(
-            Part(f"{stem}{i + 1}", f"{self.name}[{i}]", high=1.0) for i in range(len(self.default))
+            Part(f"{stem}{i + 1}", f"{self.name}[{i}]", high=self._high)
+            for i in range(len(self.default))
         )
 
     def values(self, value: Value) -> tuple[Value, ...]:
@@ -156,7 +158,7 @@ class Several(Field):
         return tuple(part.check(owner, item) for part, item in pairs)
 
     def range(self) -> str:
-        return "each in [0, 1)"
+        return f"each {self.parts()[0].describe()}"
 
 
 class Flag(Field):
@@ -213,9 +215,9 @@ def positive(default: float | None) -> Any:
     return Number(default, low_open=True)
 
 
-def unit(default: float) -> Any:
-    """A number in [0, 1)."""
-    return Number(default, high=1.0)
+def unit(default: float, *, low_open: bool = False) -> Any:
+    """A number in [0, 1), or in (0, 1)."""
+    return Number(default, high=1.0, low_open=low_open)
 
 
 def unit_pair(first: float, second: float) -> Any:
@@ -226,6 +228,11 @@ def unit_pair(first: float, second: float) -> Any:
 def unit_triple(first: float, second: float, third: float) -> Any:
     """Three numbers in [0, 1)."""
     return Several(first, second, third)
+
+
+def nonnegative_pair(first: float, second: float) -> Any:
+    """Two finite numbers >= 0."""
+    return Several(first, second, high=math.inf)
 
 
 def flag(default: bool = False) -> Any:

@@ -12,6 +12,21 @@ from stepsize.optimizers.base import Optimizer
 from stepsize.optimizers.words import larger, lerp, power, root
 
 
+def rectifier(beta2: float, t: int) -> tuple[float, float]:
+    """How far the second moment can be trusted after ``t`` gradients.
+
+    The length of the equivalent simple average, and the factor that evens out its variance (0 up
+    to a length of 4, where there is none). Liu et al. 2020, arXiv:1908.03265, section 4.
+    """
+    limit = 2 / (1 - beta2) - 1
+    kept = power(beta2, t)
+    length = limit - 2 * float(t) * kept / (1 - kept)
+    if length <= 4:
+        return length, 0.0
+    ratio = (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)
+    return length, math.sqrt(ratio)
+
+
 class Adam(Optimizer):
     r"""Step along a running mean of gradients, divided by the root of a running mean of squares.
 

@@ -16,7 +16,8 @@ class Adagrad(Optimizer):
     r"""Divide each coordinate's step by the root of the sum of its squared gradients.
 
     .. math::
-        g &\leftarrow g + \lambda x \\
+        g &\leftarrow g + \lambda x \quad \text{or, decoupled,} \quad
+            x \leftarrow x (1 - \eta \lambda) \\
         S &\leftarrow S + g^2 \\
         x &\leftarrow x - \frac{\eta}{1 + (t - 1) \kappa} \frac{g}{\sqrt{S} + \epsilon}
 
@@ -30,6 +31,7 @@ class Adagrad(Optimizer):
         weight_decay: :math:`\lambda`, added to the gradient.
         initial_accumulator_value: First value of :math:`S`.
         eps: :math:`\epsilon`, outside the root.
+        decoupled: Let the decay act on the parameters instead, as in `AdamW`.
 
     Source: Duchi, Hazan & Singer 2011, JMLR 12, Figure 1, diagonal form. As torch.optim.Adagrad.
 
@@ -46,7 +48,12 @@ class Adagrad(Optimizer):
     weight_decay = nonnegative(0.0)
     initial_accumulator_value = nonnegative(0.0, fixed=True)
     eps = nonnegative(1e-10)
+    decoupled = flag()
     slots = ("sum",)
+
+    @classmethod
+    def decay_kind(cls, values: Mapping[str, Value]) -> str:
+        return "decoupled" if values["decoupled"] else "coupled"
 
     def initial(self, slot: str, leaf: Array, values: Mapping[str, Value]) -> Any:
         return values["initial_accumulator_value"]
@@ -61,7 +68,8 @@ class RMSprop(Optimizer):
     r"""Divide each coordinate's step by the root of a running mean of its squared gradients.
 
     .. math::
-        g &\leftarrow g + \lambda x \\
+        g &\leftarrow g + \lambda x \quad \text{or, decoupled,} \quad
+            x \leftarrow x (1 - \eta \lambda) \\
         v &\leftarrow \alpha v + (1 - \alpha) g^2 \\
         m &\leftarrow \alpha m + (1 - \alpha) g \quad \text{(centered)} \\
         d &= \sqrt{v} + \epsilon \quad \text{or} \quad \sqrt{\max(v - m^2, 0)} + \epsilon \\
@@ -79,6 +87,7 @@ class RMSprop(Optimizer):
         weight_decay: :math:`\lambda`, added to the gradient.
         momentum: :math:`\mu`.
         centered: Divide by the standard deviation instead of the root mean square.
+        decoupled: Let the decay act on the parameters instead, as in `AdamW`.
 
     Source: Tieleman & Hinton 2012, lecture 6.5; Graves 2013, arXiv:1308.0850, equations 38 to 41.
     As torch.optim.RMSprop, which lets rounding make the centered root NaN.
@@ -97,6 +106,11 @@ class RMSprop(Optimizer):
     weight_decay = nonnegative(0.0)
     momentum = nonnegative(0.0)
     centered = flag()
+    decoupled = flag()
+
+    @classmethod
+    def decay_kind(cls, values: Mapping[str, Value]) -> str:
+        return "decoupled" if values["decoupled"] else "coupled"
 
     @classmethod
     def variant(cls, values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:
@@ -121,3 +135,48 @@ class RMSprop(Optimizer):
             x -= h.lr * s.momentum_buffer
         else:
             x -= h.lr * g / size
+
+
+class Adadelta(Optimizer):
+    r"""Divide by the root mean square of gradients and multiply by that of past updates.
+
+    .. math::
+        g &\leftarrow g + \lambda x \\
+        v &\leftarrow \rho v + (1 - \rho) g^2 \\
+        \delta &= \frac{\sqrt{u + \epsilon}}{\sqrt{v + \epsilon}} g \\
+        u &\leftarrow \rho u + (1 - \rho) \delta^2 \\
+        x &\leftarrow x - \eta \delta
+
+    The step has the unit of the parameter, so a rate of 1 is the paper's method. The first steps
+    are as small as :math:`\sqrt{\epsilon}` and grow. State: two arrays (``square_avg``,
+    ``acc_delta``).
+
+    Args:
+        params: A nest of float32 or float64 arrays, updated in place.
+        lr: Rate :math:`\eta`.
+        rho: :math:`\rho`, the memory of both means.
+        eps: :math:`\epsilon`, inside both roots.
+        weight_decay: :math:`\lambda`, added to the gradient.
+
+    Source: Zeiler 2012, arXiv:1212.5701, Algorithm 1. As torch.optim.Adadelta; Keras starts from a
+    rate of 0.001, which slows the method a thousandfold.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> x = np.array([1.0, 1.0])
+        >>> ss.Adadelta(x, rho=0.75).step(np.array([1.0, 1000.0]))
+        >>> np.round(1 - x, 6)
+        array([0.002, 0.002])
+    """
+
+    lr = nonnegative(1.0)
+    rho = unit(0.9)
+    eps = nonnegative(1e-6)
+    weight_decay = nonnegative(0.0)
+    slots = ("square_avg", "acc_delta")
+
+    def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
+        s.square_avg[...] = h.rho * s.square_avg + (1 - h.rho) * g * g
+        delta = root(s.acc_delta + h.eps) / root(s.square_avg + h.eps) * g
+        s.acc_delta[...] = h.rho * s.acc_delta + (1 - h.rho) * delta * delta
+        x -= h.lr * delta

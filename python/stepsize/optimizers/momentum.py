@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 
 from stepsize.arrays import Array
-from stepsize.fields import Value, flag, nonnegative, unit_pair
+from stepsize.fields import Value, flag, nonnegative
 from stepsize.optimizers.base import Optimizer
-from stepsize.optimizers.words import lerp, sign
 
 
 class SGD(Optimizer):
     r"""Step against the gradient, or against a running sum of gradients.
 
     .. math::
-        g &\leftarrow g + \lambda x \\
+        g &\leftarrow g + \lambda x \quad \text{or, decoupled,} \quad
+            x \leftarrow x (1 - \eta \lambda) \\
         v &\leftarrow \mu v + (1 - d) g \quad (v = g \text{ at the first step}) \\
         x &\leftarrow x - \eta v \quad \text{or, Nesterov,} \quad x - \eta (g + \mu v)
 
@@ -29,11 +29,13 @@ class SGD(Optimizer):
         dampening: :math:`d`, the share of a new gradient that is left out.
         weight_decay: :math:`\lambda`, added to the gradient.
         nesterov: Look ahead along the momentum.
+        decoupled: Let the decay act on the parameters instead, as in `AdamW`.
 
     Raises:
         ValueError: For Nesterov's form without momentum or with dampening.
 
-    Source: Robbins & Monro 1951; Polyak 1964; Sutskever et al. 2013, section 2. As torch.optim.SGD.
+    Source: Robbins & Monro 1951; Polyak 1964; Sutskever et al. 2013, section 2. As torch.optim.SGD;
+    decoupled, Loshchilov & Hutter 2019, arXiv:1711.05101, Algorithm 1.
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -48,12 +50,17 @@ class SGD(Optimizer):
     dampening = nonnegative(0.0)
     weight_decay = nonnegative(0.0)
     nesterov = flag()
+    decoupled = flag()
 
     @classmethod
     def variant(cls, values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:
         if values["momentum"] == 0:
             return "SGD", ()
         return "SGDMomentum", ("momentum_buffer",)
+
+    @classmethod
+    def decay_kind(cls, values: Mapping[str, Value]) -> str:
+        return "decoupled" if values["decoupled"] else "coupled"
 
     @classmethod
     def check_together(cls, values: Mapping[str, Value]) -> None:
@@ -71,41 +78,3 @@ class SGD(Optimizer):
         s.momentum_buffer[...] = h.momentum * s.momentum_buffer + fresh * g
         ahead = g + h.momentum * s.momentum_buffer
         x -= h.lr * (ahead if h.nesterov else s.momentum_buffer)
-
-
-class Lion(Optimizer):
-    r"""Move every coordinate by the same amount, in the direction of an averaged gradient.
-
-    .. math::
-        x &\leftarrow x (1 - \eta \lambda) \\
-        x &\leftarrow x - \eta \operatorname{sign}(\beta_1 m + (1 - \beta_1) g) \\
-        m &\leftarrow \beta_2 m + (1 - \beta_2) g
-
-    State: one array (``m``). A coordinate whose average is exactly 0 stays where it is. Rates are
-    3 to 10 times smaller than for AdamW, the weight decay as much larger.
-
-    Args:
-        params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`, the length of every coordinate's move.
-        betas: :math:`\beta_1` of the direction, :math:`\beta_2` of the average that is kept.
-        weight_decay: :math:`\lambda`, decoupled from the gradient.
-
-    Source: Chen et al. 2023, arXiv:2302.06675, Algorithm 2.
-
-    Example:
-        >>> import numpy as np, stepsize as ss
-        >>> x = np.array([1.0, -2.0, 3.0])
-        >>> ss.Lion(x, lr=0.25).step(np.array([0.001, -500.0, 0.0]))
-        >>> x
-        array([ 0.75, -1.75,  3.  ])
-    """
-
-    lr = nonnegative(1e-4)
-    betas = unit_pair(0.9, 0.99)
-    weight_decay = nonnegative(0.0)
-    slots = ("m",)
-    decay = "decoupled"
-
-    def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
-        x -= h.lr * sign(lerp(g, s.m, h.beta1))
-        s.m[...] = lerp(g, s.m, h.beta2)

@@ -48,7 +48,7 @@ def run(
     leaves = {
         i: _Leaf(optimizer, i, gradient, times[i] + 1)
         for i, gradient in enumerate(grads)
-        if gradient is not None
+        if gradient is not None and gradient.size
     }
     sums = [0.0, 0.0, 0.0]
     with np.errstate(all="ignore"):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array
+from stepsize.optimizers.waves import Pair, exact_product
 
 
 def lerp(a: Array, b: Array, w: float) -> Any:
@@ -52,6 +53,21 @@ def clamp(a: Array, limit: float) -> Any:
     return np.where(a > bound, bound, np.where(a < -bound, -bound, a))
 
 
+def cube_root(a: Array) -> Any:
+    """The cube root of numbers >= 0, by Newton's method from a guess that divides the exponent."""
+    if a.dtype == np.float32:
+        y = (a.view(np.uint32) // np.uint32(3) + np.uint32(709958130)).view(np.float32)
+        steps = 3
+    else:
+        high = a.view(np.uint64) >> np.uint64(32)
+        y = ((high // np.uint64(3) + np.uint64(715094163)) << np.uint64(32)).view(np.float64)
+        steps = 4
+    third = a.dtype.type(1) / a.dtype.type(3)
+    for _ in range(steps):
+        y = y - (y - a / (y * y)) * third
+    return np.where((a > 0) & (a < np.inf), y, a)
+
+
 def power(base: float, n: int) -> float:
     """``base ** n`` by squaring in double-double: as exact as ``**``, the same bits everywhere."""
     result, factor = (1.0, 0.0), (base, 0.0)
@@ -65,14 +81,9 @@ def power(base: float, n: int) -> float:
     return result[0]
 
 
-def _multiply(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
-    """The product of two unevaluated sums (Dekker 1971, Numerische Mathematik 18)."""
-    split = 134217729.0  # 2**27 + 1
-    ca, cb = split * a[0], split * b[0]
-    a1, b1 = ca - (ca - a[0]), cb - (cb - b[0])
-    a2, b2 = a[0] - a1, b[0] - b1
-    product = a[0] * b[0]
-    error = ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2
+def _multiply(a: Pair, b: Pair) -> Pair:
+    """The product of two unevaluated sums."""
+    product, error = exact_product(a[0], b[0])
     tail = error + (a[0] * b[1] + a[1] * b[0])
     high = product + tail
     return high, tail - (high - product)

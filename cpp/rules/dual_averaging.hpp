@@ -1,0 +1,48 @@
+// Rules that compute the parameter afresh from a sum of all gradients.
+#pragma once
+
+#include "core/kernel.hpp"
+
+namespace stepsize {
+namespace {
+
+// FTRL-Proximal. McMahan et al. 2013, KDD, Algorithm 1.
+template <class F> struct FTRL {
+    F inverse, l1, ridge, shrinkage;
+    FTRL(const FTRLNumbers& h, Clock)
+        : inverse(F(1 / h.lr)), l1(F(h.l1)), ridge(F(2 * h.l2 + h.beta / h.lr)),
+          shrinkage(F(2 * h.l2_shrinkage)) {}
+
+    void operator()(F& x, F g, F& accumulator, F& linear) const {
+        const F before = root(accumulator);
+        accumulator += g * g;
+        const F after = root(accumulator);
+        linear += (g + shrinkage * x) - (after - before) * inverse * x;
+        const F curvature = after * inverse + ridge;
+        const F minimum = (clamp(linear, l1) - linear) / curvature;
+        x = select(curvature > 0, minimum, x);
+    }
+};
+
+// MADGRAD. Defazio & Jelassi 2021, arXiv:2101.11075, Algorithm 1.
+template <class F> struct MADGRAD {
+    F weight, fresh, pull, eps;
+    bool first;
+    MADGRAD(const MADGRADNumbers& h, Clock clock) : fresh(F(1 - h.momentum)), eps(F(h.eps)) {
+        const double lr = h.lr > 0 ? h.lr + h.eps : 0;
+        weight = F(lr * root(double(clock.t)));
+        pull = F(h.decouple_decay != 0 ? lr * h.weight_decay : 0);
+        first = clock.t == 1;
+    }
+
+    void operator()(F& x, F g, F& grad_sum_sq, F& grad_sum, F& x0) const {
+        x0 = select(first, x, x0);
+        grad_sum_sq += weight * g * g;
+        grad_sum += weight * g;
+        const F z = x0 - grad_sum / (cube_root(grad_sum_sq) + eps);
+        x = lerp(x, z, fresh) - pull * x;
+    }
+};
+
+} // namespace
+} // namespace stepsize

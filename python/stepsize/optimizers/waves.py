@@ -1,0 +1,107 @@
+"""Powers and logarithms of one number in plain arithmetic: the twins of cpp/core/waves.hpp.
+
+The C library's differ between processors in the last bit; these do not.
+"""
+
+from __future__ import annotations
+
+import struct
+
+_LARGEST = 1.7976931348623157e308
+_MASK = (1 << 64) - 1
+
+# Taylor series of 2**r about 0: ln(2)**k / k!, highest power first.
+_EXP2 = (
+    1.3691488853904128e-12,
+    2.5678435993488206e-11,
+    4.4455382718708116e-10,
+    7.054911620801123e-09,
+    1.01780860092397e-07,
+    1.321548679014431e-06,
+    1.5252733804059841e-05,
+    0.0001540353039338161,
+    0.0013333558146428443,
+    0.009618129107628477,
+    0.05550410866482158,
+    0.24022650695910072,
+    0.6931471805599453,
+)
+# Series of atanh(s) / s - 1 in powers of s**2, highest power first: 1/29, 1/27, ... 1/3.
+_ATANH = tuple(1 / k for k in range(29, 1, -2))
+
+Pair = tuple[float, float]  # an unevaluated sum
+
+
+def _bits(x: float) -> int:
+    return int.from_bytes(struct.pack("<d", x), "little")
+
+
+def _double(bits: int) -> float:
+    value: float = struct.unpack("<d", (bits & _MASK).to_bytes(8, "little"))[0]
+    return value
+
+
+def _series(coefficients: tuple[float, ...], z: float) -> float:
+    q = coefficients[0]
+    for c in coefficients[1:]:
+        q = q * z + c
+    return q
+
+
+def exact_product(a: float, b: float) -> Pair:
+    """The product and what rounding took from it (Dekker 1971, Numerische Mathematik 18)."""
+    split = 134217729.0  # 2**27 + 1
+    ca, cb = split * a, split * b
+    a1, b1 = ca - (ca - a), cb - (cb - b)
+    a2, b2 = a - a1, b - b1
+    high = a * b
+    return high, ((a1 * b1 - high) + a1 * b2 + a2 * b1) + a2 * b2
+
+
+def exp2(x: Pair) -> float:
+    """2 to the power of a pair; 0 below the smallest double, the largest double above it."""
+    shifter = 6755399441055744.0  # 1.5 * 2**52: the low bits of x + shifter are round(x)
+    h = min(max(x[0], -1080.0), 1024.0)
+    low = min(max(x[1], -1.0), 1.0)
+    tiny = h < -1000.0
+    h = h + 1000.0 if tiny else h
+    shifted = h + shifter
+    r = (h - (shifted - shifter)) + low
+    mantissa = (1.0 + _series(_EXP2, r) * r) * 0.5
+    y = _double(_bits(mantissa) + (_bits(shifted) << 52))
+    scaled = y * (2.0 * 9.332636185032189e-302 if tiny else 2.0)  # 2**-1000
+    return _LARGEST if x[0] >= 1024.0 else min(scaled, _LARGEST)
+
+
+def log2(x: float) -> Pair:
+    """The logarithm of a positive normal number, with about 60 correct bits."""
+    middle = 0x3FE6A09E667F3BCD  # sqrt(1/2)
+    moved = _bits(x) + (0x3FF0000000000000 - middle)
+    e = _double((moved >> 52) | 0x4330000000000000) - (4503599627370496.0 + 1023.0)
+    m = _double((moved & 0x000FFFFFFFFFFFFF) + middle)
+    # log(m) = 2 atanh(s); s as a pair, the series' tail as one number.
+    top, bottom = m - 1.0, m + 1.0
+    bottom_low = m - (bottom - 1.0)
+    s = top / bottom
+    back = exact_product(s, bottom)
+    s_low = (((top - back[0]) - back[1]) - s * bottom_low) / bottom
+    z = s * s
+    tail = s_low + s * (z * _series(_ATANH, z))
+    c, c_low = 2.8853900817779268, 4.0710547481862066e-17  # 2 / ln(2)
+    p = exact_product(s, c)
+    high = e + p[0]
+    return high, (p[0] - (high - e)) + (p[1] + (s * c_low + tail * c))
+
+
+def real_power(base: float, exponent: float) -> float:
+    """``base ** exponent`` for a base >= 0."""
+    if exponent < 0:
+        return 1 / real_power(base, -exponent)
+    if exponent == 0:
+        return 1.0
+    smallest_normal = 2.2250738585072014e-308
+    if base < smallest_normal:
+        return 0.0
+    logarithm = log2(base)
+    high, low = exact_product(logarithm[0], exponent)
+    return exp2((high, low + logarithm[1] * exponent))
