@@ -37,6 +37,7 @@ enum class Kind : int32_t {
     shift,   // delay
     stretch, // old length, new length
     repeat,  // period
+    pace,    // steps per unit, whole units only
 };
 
 struct Node {

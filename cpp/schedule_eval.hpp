@@ -293,6 +293,11 @@ void evaluate_algebra(const Node* nodes, const Node& node, const double* s, doub
         // Past its new end the child is past its own, wherever rounding has put that.
         return moved(nodes, node, s, out, n,
                      [=](double x) { return x < q ? x * p / q : schedule::last_step; });
+    case Kind::pace:
+        return moved(nodes, node, s, out, n, [=](double x) {
+            const double units = x / p;
+            return q != 0.0 ? waves::round_down(units) : units;
+        });
     default: // repeat
         return moved(nodes, node, s, out, n, [=](double x) {
             return smaller(larger(x - waves::round_down(x / p) * p, 0.0), p);

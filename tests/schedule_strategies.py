@@ -33,7 +33,7 @@ def piecewise(draw):
 
 @st.composite
 def triangles(draw):
-    low, high = sorted([draw(rates), draw(rates)])
+    low, high = draw(rates), draw(rates)
     mode = draw(st.sampled_from(["triangular", "triangular2", "exp_range"]))
     gamma = draw(factors) if mode == "exp_range" else 1.0
     down = draw(st.none() | lengths)
@@ -102,6 +102,7 @@ LEAVES = {
 }
 ALGEBRA = {
     "then", "scale", "product", "sum", "clip", "shift", "warmup", "repeat", "stretch", "resume_at",
+    "by_epoch",
 }  # fmt: skip
 assert set(LEAVES) | ALGEBRA | {"from_function"} == set(RECIPES)
 
@@ -121,6 +122,7 @@ def combine(inner):
         st.tuples(inner, st.integers(-60, 60)).map(lambda t: t[0].shift(t[1])),
         st.tuples(inner, steps, rates).map(lambda t: t[0].warmup(t[1], init=t[2])),
         st.tuples(inner, lengths).map(lambda t: t[0].repeat(t[1])),
+        st.tuples(inner, st.integers(1, 9), st.booleans()).map(lambda t: t[0].by_epoch(*t[1:])),
         st.tuples(finite, lengths).map(lambda t: t[0].stretch(t[1])),
         st.tuples(ending, lengths).map(lambda t: t[0].resume_at(1, 1 + t[1])),
     )

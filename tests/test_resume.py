@@ -181,6 +181,35 @@ def test_streams_go_on_where_they_were(tmp_path, kind):
         assert run(f"{step}", step, 13) == whole
 
 
+@pytest.mark.parametrize("bits_of", [np.random.PCG64, np.random.MT19937, np.random.Philox])
+def test_generators_of_the_gradient_go_on(tmp_path, bits_of):
+    def run(name, *limits):
+        for steps in limits:
+            rng = np.random.Generator(bits_of(7))
+
+            def dropout(params, batch, rng=rng):
+                loss, grads = value_and_grad(params, batch)
+                return loss, {"w": grads["w"] * (rng.random(3) < 0.5), "b": grads["b"]}
+
+            params = make_params()
+            ss.fit(
+                dropout,
+                params,
+                ss.SGD(params, lr=0.1),
+                (X, Y),
+                steps=steps,
+                callbacks=[ss.KeepGenerators(rng)],
+                checkpoint=tmp_path / name,
+                resume=True,
+                progress=False,
+            )
+        return bits(params), rng.random()
+
+    whole = run("whole", 9)
+    for step in range(1, 9):
+        assert run(f"{step}", step, 9) == whole
+
+
 def test_accumulation_goes_on_at_a_whole_step(tmp_path):
     def run(name, *limits):
         for steps in limits:

@@ -115,6 +115,8 @@ def test_moving_along_the_steps(s, n, init):
     assert warm(0) == (s(0) if n == 0 else init)
     whole = np.arange(200)
     assert same(s.repeat(n + 1)(whole), s(whole % (n + 1)))
+    assert same(s.by_epoch(n + 1)(whole), s(whole // (n + 1)))
+    assert same(s.by_epoch(n + 1, smooth=True)(whole), s(whole / (n + 1)))
 
 
 @common
@@ -171,6 +173,7 @@ def test_a_python_function_joins_the_algebra(a, b, at, period):
         lambda s: (s + b).clip(0.01, 2.0),
         lambda s: (b * s).shift(at),
         lambda s: s.repeat(period + 1).warmup(at, init=0.5),
+        lambda s: s.by_epoch(period + 1).then(s.by_epoch(2.5, smooth=True), at=at),
     ):
         assert same(build(slow)(GRID), build(a)(GRID))
         assert build(slow)(at) == build(a)(at)

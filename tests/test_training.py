@@ -5,6 +5,8 @@ import math
 import os
 import signal
 import threading
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -298,6 +300,20 @@ def test_a_second_ctrl_c_raises_at_once():
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+def test_ctrl_c_takes_one_step_and_a_tenth_of_a_second():
+    def slow(params, batch):
+        time.sleep(0.05)
+        return value_and_grad(params, batch)
+
+    params = make_params()
+    sent = []
+    timer = threading.Timer(0.3, lambda: (sent.append(time.perf_counter()), interrupt()))
+    timer.start()
+    history = ss.fit(slow, params, ss.SGD(params), (X, Y), epochs=1000, progress=False)
+    assert "interrupted" in history.stopped
+    assert time.perf_counter() - sent[0] < 0.05 + 0.1
+
+
 def test_ctrl_c_does_not_wait_for_a_long_validation():
     seen = []
 
@@ -332,6 +348,31 @@ def test_nothing_is_left_behind():
     for _ in range(20):
         fit(make_params(), progress=True)
     assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+
+
+def test_a_long_run_needs_memory_for_its_history_alone():
+    params, grads, seen = {"x": np.zeros(1)}, {"x": np.zeros(1)}, []
+
+    class Look:
+        def on_step(self, run):
+            if run.step % 10_000 == 0:
+                seen.append(tracemalloc.get_traced_memory()[0])
+
+    tracemalloc.start()
+    try:
+        ss.fit(
+            lambda params, batch: (1.0, grads),
+            params,
+            ss.Adam(params),
+            itertools.repeat(None),
+            steps=40_000,
+            callbacks=[Look()],
+            progress=False,
+        )
+    finally:
+        tracemalloc.stop()
+    # Six columns of 30,000 numbers, each up to an eighth longer than it needs to be.
+    assert seen[-1] - seen[0] < 6 * 8 * 30_000 * 9 / 8 + 2**12
 
 
 def test_progress_without_a_terminal_is_lines(capsys):

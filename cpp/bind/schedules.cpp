@@ -52,6 +52,7 @@ constexpr Shape shapes[] = {
     {"shift", Kind::shift, 1, 1, 0},
     {"stretch", Kind::stretch, 2, 1, 0},
     {"repeat", Kind::repeat, 1, 1, 0},
+    {"pace", Kind::pace, 2, 1, 0},
 };
 
 const Shape& shape_of(const NodeDescription& node) {

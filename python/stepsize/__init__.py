@@ -3,7 +3,13 @@
 from stepsize import optimizers, problems, runtime, schedules
 from stepsize.arrays import pack
 from stepsize.batchsize import NoiseScale, NoiseScaleMonitor, gradient_noise_scale, scale_lr
-from stepsize.callbacks import Checkpoint, EarlyStopping, ReduceOnPlateau, StopOnDivergence
+from stepsize.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    KeepGenerators,
+    ReduceOnPlateau,
+    StopOnDivergence,
+)
 from stepsize.diagnosis import Diagnosis, Finding, diagnose
 from stepsize.errors import CheckpointError, NonFiniteGradientError
 from stepsize.finder import LRFindResult, lr_find
@@ -49,8 +55,9 @@ from stepsize.optimizers import (
 from stepsize.problems import Problem
 from stepsize.runtime import __version__, build_info, set_num_threads
 from stepsize.saving import load, save
-from stepsize.schedules import Plateau, Schedule
+from stepsize.schedules import Plateau, Schedule, layerwise_lr
 from stepsize.training import fit
+from stepsize.tuning import Choice, LogUniform, TuneResult, Uniform, tune
 
 runtime.use_environment()
 
@@ -72,17 +79,20 @@ __all__ = [
     "CSVLogger",
     "Checkpoint",
     "CheckpointError",
+    "Choice",
     "Diagnosis",
     "EarlyStopping",
     "Finding",
     "Freeze",
     "History",
     "JSONLogger",
+    "KeepGenerators",
     "LRFindResult",
     "LRMonitor",
     "LaProp",
     "Lion",
     "LogTo",
+    "LogUniform",
     "NAdam",
     "NAdamW",
     "NoiseScale",
@@ -104,6 +114,8 @@ __all__ = [
     "StepStats",
     "StopOnDivergence",
     "TensorBoard",
+    "TuneResult",
+    "Uniform",
     "Yogi",
     "__version__",
     "build_info",
@@ -112,6 +124,7 @@ __all__ = [
     "gradient_noise_scale",
     "group",
     "layer_groups",
+    "layerwise_lr",
     "load",
     "lr_find",
     "optimizers",
@@ -121,4 +134,5 @@ __all__ = [
     "scale_lr",
     "schedules",
     "set_num_threads",
+    "tune",
 ]

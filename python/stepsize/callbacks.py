@@ -107,6 +107,35 @@ class Checkpoint:
         self._kept = [list(entry) for entry in state["kept"]]
 
 
+class KeepGenerators:
+    """Save random generators of yours with the run, and resume them with it.
+
+    `fit` itself does so with the global generators of Python and NumPy, and its own shuffling has
+    no state. A generator that value_and_grad draws from, for dropout or noise, goes here.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> keeper = KeepGenerators(rng)
+        >>> state = keeper.state_dict()
+        >>> first = rng.random()
+        >>> keeper.load_state_dict(state)
+        >>> rng.random() == first
+        True
+    """
+
+    def __init__(self, *generators: np.random.Generator):
+        self.generators = generators
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each generator."""
+        return {"generators": [g.bit_generator.state for g in self.generators]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put the generators where `state_dict` found them."""
+        for generator, saved in zip(self.generators, state["generators"], strict=True):
+            generator.bit_generator.state = saved
+
+
 class _Monitor:
     """Watches one value and calls ``on_value`` with each new one."""
 

@@ -5,6 +5,7 @@ without pyplot. `ax.figure` shows it in a notebook, `plots.save(ax, path)` write
 """
 
 from stepsize.plots.charts import comparison, curves, heatmap, landscape
+from stepsize.plots.searches import tuning
 from stepsize.plots.style import png, save, svg
 from stepsize.plots.text import (
     sparkline,
@@ -31,4 +32,5 @@ __all__ = [
     "text_learning_curves",
     "text_range_test",
     "text_schedule",
+    "tuning",
 ]

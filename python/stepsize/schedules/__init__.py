@@ -6,6 +6,14 @@
 (0.0, 0.003, 0.0)
 """
 
+from stepsize.schedules.helpers import (
+    ScheduleWarning,
+    check_run,
+    cyclic_momentum,
+    epochs,
+    layerwise_lr,
+    one_cycle_momentum,
+)
 from stepsize.schedules.importers import (
     from_hf,
     from_keras,
@@ -47,10 +55,14 @@ __all__ = [
     "Greedy",
     "Plateau",
     "Schedule",
+    "ScheduleWarning",
+    "check_run",
     "constant",
     "cosine",
     "cosine_restarts",
     "cyclic",
+    "cyclic_momentum",
+    "epochs",
     "exponential",
     "flat_cosine",
     "from_function",
@@ -61,10 +73,12 @@ __all__ = [
     "from_torch",
     "inverse_sqrt",
     "inverse_time",
+    "layerwise_lr",
     "linear",
     "multistep",
     "noam",
     "one_cycle",
+    "one_cycle_momentum",
     "piecewise_constant",
     "piecewise_linear",
     "polynomial",

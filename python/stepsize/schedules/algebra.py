@@ -98,6 +98,14 @@ def repeat(schedule: Tree, period: Length) -> Schedule:
 
 
 @recipe
+def by_epoch(schedule: Tree, steps_per_epoch: Length, smooth: bool = False) -> Schedule:
+    """A schedule of epochs as one of steps."""
+    node = Node("pace", (steps_per_epoch, float(not smooth)), (schedule._node,))
+    whole = schedule.length if smooth or math.isinf(schedule.length) else math.ceil(schedule.length)
+    return combined(node, whole * steps_per_epoch)
+
+
+@recipe
 def stretch(schedule: Tree, total: Length) -> Schedule:
     """A schedule whose own length is made `total`."""
     length = finite_length("stretch", schedule)

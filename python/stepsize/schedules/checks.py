@@ -82,6 +82,7 @@ Rate = Annotated[
 ]
 Positive = Annotated[float, Number("a finite number > 0", above=True)]
 Fraction = Annotated[float, Number("in [0, 1]", high=1.0)]
+Share = Annotated[float, Number("in (0, 1]", high=1.0, above=True)]
 Finite = Annotated[float, Number("a finite number", low=-sys.float_info.max)]
 Length = Annotated[
     float,

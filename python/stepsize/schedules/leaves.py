@@ -16,6 +16,7 @@ from stepsize.schedules.checks import (
     Positive,
     Rate,
     Rates,
+    Share,
     Step,
     Steps,
     check_for,
@@ -25,7 +26,6 @@ from stepsize.schedules.nodes import Node
 from stepsize.schedules.schedule import Schedule, recipe
 
 Multiplier = Annotated[float, Number("1, or between 1.001 and 1000", low=1.0, high=1e3, whole=True)]
-Share = Annotated[float, Number("in (0, 1]", high=1.0, above=True)]
 
 
 def points_check(where: str, name: str, value: Any) -> tuple[tuple[float, float], ...]:
@@ -276,7 +276,8 @@ def cyclic(
 ) -> Schedule:
     """Triangles: `up` steps from `low` to `high`, `down` steps back (as many as `up` when None).
 
-    The height is halved each cycle with `"triangular2"`, and times `gamma**s` with `"exp_range"`.
+    `low` may be the larger of the two: that is how momentum is cycled against the rate. The height
+    is halved each cycle with `"triangular2"`, and times `gamma**s` with `"exp_range"`.
 
     Smith 2017, arXiv:1506.01186, section 3.
 
@@ -284,8 +285,6 @@ def cyclic(
     >>> s(5), s(10), s(20), s(30)
     (0.5, 1.0, 0.0, 0.5)
     """
-    if low > high:
-        raise fail("cyclic", "low", f"at most high={high!r}", low)
     if mode != "exp_range" and gamma != 1:
         raise fail("cyclic", "gamma", f"1 where mode={mode!r}", gamma, "use mode='exp_range'")
     shrink = {"triangular": 1.0, "triangular2": 0.5, "exp_range": gamma}[mode]

@@ -120,6 +120,7 @@ def values_of(node: Node) -> Values:
         "clip": lambda s: np.clip(first(s), p[0], p[1]),
         "shift": lambda s: first(np.maximum(s - p[0], 0.0)),
         "stretch": lambda s: first(np.where(s < p[1], s * p[0] / p[1], 2.0**53)),
+        "pace": lambda s: first(np.floor(s / p[0]) if p[1] else s / p[0]),
         "repeat": lambda s: first(np.clip(s - np.floor(s / p[0]) * p[0], 0.0, p[0])),
     }
     return made[node.kind]

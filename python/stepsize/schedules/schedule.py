@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -180,6 +181,18 @@ class Schedule:
         """The first `period` steps of this schedule over and over."""
         return RECIPES["repeat"](self, period)
 
+    def by_epoch(self, steps_per_epoch: float, smooth: bool = False) -> Schedule:
+        """This schedule as one of epochs, each of `steps_per_epoch` steps.
+
+        The value changes when an epoch is over, or a little in every step with `smooth`.
+
+        >>> from stepsize.schedules import step_decay
+        >>> s = step_decay(0.1, 30, 0.5).by_epoch(100)
+        >>> s(2999), s(3000)
+        (0.1, 0.05)
+        """
+        return RECIPES["by_epoch"](self, steps_per_epoch, smooth)
+
     def stretch(self, total: float) -> Schedule:
         """This schedule slowed down or sped up so that it ends at step `total`."""
         return RECIPES["stretch"](self, total)
@@ -211,6 +224,49 @@ class Schedule:
         blocks = (self(np.arange(i, min(i + block, changing), dtype=np.float64)) for i in starts)
         total = math.fsum(value for values in blocks for value in values.tolist())
         return math.fsum([total, self(self.length) * (n - changing)]) if n > changing else total
+
+    # -- to look at ------------------------------------------------------------------------------
+
+    def plot(self, ax: Any = None, *, steps: int | None = None) -> Any:
+        """Draw the values over `steps` steps (its length, or 1000); returns matplotlib's axes.
+
+        ImportError where matplotlib is missing: `pip install "stepsize[plot]"`.
+        """
+        from stepsize import plots
+        from stepsize.schedules.view import shown_steps
+
+        return plots.schedule(self, ax, steps=shown_steps(self) if steps is None else steps)
+
+    def plot_text(self, *, steps: int | None = None, width: int = 78, height: int = 12) -> str:
+        """The values over `steps` steps (its length, or 1000) drawn with characters."""
+        from stepsize import plots
+        from stepsize.schedules.view import shown_steps
+
+        stop = shown_steps(self) if steps is None else steps
+        return plots.text_schedule(self, steps=stop, width=width, height=height)
+
+    def table(self, every: float | None = None, steps: int | None = None) -> str:
+        """Steps and values in two columns, one line `every` that many steps, before step `steps`.
+
+        >>> from stepsize.schedules import linear
+        >>> print(linear(1.0, 0.0, 4).table(every=2))
+        step  value
+           0  1
+           2  0.5
+           4  0
+        """
+        from stepsize.schedules.view import table
+
+        return table(self, every, steps)
+
+    def svg(self) -> str:
+        """The curve as a small SVG picture, in the colour of the text around it."""
+        from stepsize.schedules.view import svg
+
+        return svg(self)
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code><br>{self.svg()}"
 
     # -- identity --------------------------------------------------------------------------------
 
@@ -290,8 +346,8 @@ def step_argument(where: str, name: str, value: Any) -> float:
     return step
 
 
-def count_argument(where: str, value: Any) -> int:
-    """How many steps to evaluate."""
+def count_argument(where: str, value: Any, name: str = "n") -> int:
+    """How many steps there are."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0:
         return int(value)
-    raise fail(where, "n", "a whole number >= 0", value)
+    raise fail(where, name, "a whole number >= 0", value)

@@ -11,7 +11,7 @@ from stepsize.schedules.schedule import RECIPES, Schedule
 
 ATOM, TERM, SUM = 2, 1, 0  # how tightly an expression binds: a call, a product, a sum
 OPERATORS = {"scale": TERM, "product": TERM, "sum": SUM}
-METHODS = {"clip", "shift", "warmup", "repeat", "stretch", "resume_at"}
+METHODS = {"clip", "shift", "warmup", "repeat", "stretch", "resume_at", "by_epoch"}
 
 
 def expression(schedule: Schedule) -> str:
