@@ -118,7 +118,7 @@ double Engine::gradient_norm(bool& finite) {
         return std::sqrt(total);
     int exponent = 0;
     std::frexp(top, &exponent);
-    const double unit = std::ldexp(1.0, std::min(exponent, 1020));
+    const double unit = std::ldexp(1.0, std::clamp(exponent, -1020, 1020));
     return unit * std::sqrt(total_of_squares(blocks, elements, 1 / unit));
 }
 
