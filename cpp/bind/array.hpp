@@ -1,6 +1,9 @@
 // What the engine reads from a NumPy array, without NumPy's headers.
 #pragma once
 
+#include <algorithm>
+#include <vector>
+
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -26,6 +29,11 @@ inline bool has_dtype(PyObject* array, Dtype dtype) {
     const int wanted = dtype == Dtype::float32 ? py::detail::npy_api::NPY_FLOAT_
                                                : py::detail::npy_api::NPY_DOUBLE_;
     return found->type_num == wanted && found->byteorder == '=';
+}
+
+inline bool has_shape(const ArrayProxy* array, const std::vector<Py_ssize_t>& shape) {
+    return size_t(array->nd) == shape.size() &&
+           std::equal(shape.begin(), shape.end(), array->dimensions);
 }
 
 inline bool is_plain(PyObject* array, Dtype dtype) {

@@ -206,7 +206,8 @@ void Engine::set_memory(size_t leaf, const std::vector<double>& values) {
 void Engine::check_parameters(const py::object& owner) const {
     for (size_t i = 0; i < leaves_.size(); ++i) {
         const ArrayProxy* array = proxy(leaves_[i].array.ptr());
-        if (array->data != leaves_[i].x || !(array->flags & writeable_flag))
+        if (array->data != leaves_[i].x || !(array->flags & writeable_flag) ||
+            !has_shape(array, leaves_[i].shape))
             owner.attr("_refuse_parameter")(i);
     }
 }
@@ -239,8 +240,8 @@ py::object Engine::step(const py::object& owner, const py::object& grads, const 
                         bool stats) {
     const Turn turn(mutex_);
     const Release release{gathered_};
-    gather(owner, grads);
     check_parameters(owner);
+    gather(owner, grads);
     evaluate(owner, loss);
 
     bool finite = true;

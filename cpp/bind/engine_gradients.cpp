@@ -32,8 +32,7 @@ bool Engine::take(Leaf& leaf, PyObject* gradient) {
     if (!py::isinstance<py::array>(gradient) || !is_plain(gradient, leaf.dtype))
         return false;
     const ArrayProxy* array = proxy(gradient);
-    if (size_t(array->nd) != leaf.shape.size() ||
-        !std::equal(leaf.shape.begin(), leaf.shape.end(), array->dimensions))
+    if (!has_shape(array, leaf.shape))
         return false;
     if (array->data != leaf.verified) {
         if (overlaps_parameters(leaf, array->data))

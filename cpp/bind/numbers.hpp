@@ -38,9 +38,19 @@ struct Number {
     double at(int64_t step) const {
         if (schedule)
             return schedule->at(double(step));
-        if (function)
-            return py::float_(function(step));
-        return value;
+        return function ? result(step) : value;
+    }
+
+    double result(int64_t step) const {
+        const py::object found = function(step);
+        const double number = PyFloat_AsDouble(found.ptr());
+        if (number == -1 && PyErr_Occurred()) {
+            PyErr_Clear();
+            throw py::type_error(name + ": the function of the step returned " +
+                                 py::repr(found).cast<std::string>() + " at step " +
+                                 std::to_string(step) + ", expected a number");
+        }
+        return number;
     }
 
     bool holds(double v) const {

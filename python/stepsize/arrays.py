@@ -64,7 +64,7 @@ def explain_difference(spec: Any, nest: Nest, path: str) -> None:
     entries, children = list(spec.entries()), spec.children()
     if issubclass(spec.type, dict):
         if not isinstance(nest, dict):
-            raise ValueError(f"grads: {where} is a {type(nest).__name__}, expected a dict")
+            raise ValueError(f"grads: {where} must be a dict, got a {type(nest).__name__}")
         missing = [key for key in entries if key not in nest]
         extra = [key for key in nest if key not in entries]
         for keys, problem, fix in (
@@ -74,8 +74,10 @@ def explain_difference(spec: Any, nest: Nest, path: str) -> None:
             if keys:
                 name = f"{path}/{keys[0]}".lstrip("/")
                 raise ValueError(f"grads: {name} {problem}; {fix}")
-    elif not isinstance(nest, list | tuple) or len(nest) != len(entries):
-        found = len(nest) if isinstance(nest, list | tuple) else type(nest).__name__
+    elif not isinstance(nest, spec.type) or len(nest) != len(entries):
+        found = f"a {type(nest).__name__}"
+        if isinstance(nest, list | tuple):
+            found += f" of {len(nest)}"
         raise ValueError(
             f"grads: {where} must be a {spec.type.__name__} of {len(entries)}, got {found}"
         )
@@ -149,8 +151,8 @@ def check_dtype(leaf: Any, path: str, owner: str) -> None:
     """Refuse what is not an array of float32 or float64."""
     if not isinstance(leaf, np.ndarray):
         raise TypeError(
-            f"{owner}: {path} is a {type(leaf).__name__}, expected a NumPy array; "
-            "wrap it in np.array(..., dtype=np.float32)"
+            f"{owner}: parameter {path} is a {type(leaf).__name__}, expected a NumPy array or a "
+            "nest of them; convert it with np.array(..., np.float32)"
         )
     if leaf.dtype not in FLOATS:
         raise TypeError(
@@ -165,11 +167,6 @@ def check_parameters(leaves: Sequence[Array], paths: Sequence[str], owner: str) 
         raise ValueError(f"{owner}: params holds no array; give at least one")
     for leaf, path in zip(leaves, paths, strict=True):
         check_dtype(leaf, path, owner)
-        if not leaf.dtype.isnative:
-            raise TypeError(
-                f"{owner}: {path} has the byte order of another machine; convert it with "
-                f".astype(np.{leaf.dtype.name})"
-            )
         if not leaf.flags.writeable:
             raise ValueError(
                 f"{owner}: {path} is read-only, but parameters are updated in place; pass a copy"
@@ -180,6 +177,22 @@ def check_parameters(leaves: Sequence[Array], paths: Sequence[str], owner: str) 
                 "pass a copy"
             )
     _check_overlap(leaves, paths, owner)
+
+
+def check_alike(structure: Structure, other: Structure, owner: str) -> None:
+    """Refuse leaves that differ from those of a structure in name, shape or dtype."""
+    if structure.paths != other.paths:
+        raise ValueError(
+            f"{owner}: expected the leaves {', '.join(structure.paths)}, got "
+            f"{', '.join(other.paths)}"
+        )
+    for path, here, there in zip(structure.paths, structure.leaves, other.leaves, strict=True):
+        check_dtype(there, path, owner)
+        if (here.shape, here.dtype) != (there.shape, there.dtype):
+            raise ValueError(
+                f"{owner}: {path} must have shape {here.shape} and dtype {here.dtype}, got "
+                f"{there.shape} and {there.dtype}"
+            )
 
 
 def _overlaps_itself(leaf: Array) -> bool:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple, Self
 
 from stepsize import _core, checkpoint
-from stepsize.arrays import Array, Nest, Structure, check_parameters
+from stepsize.arrays import Array, Nest, Structure, check_alike, check_parameters
 from stepsize.errors import NonFiniteGradientError
 from stepsize.fields import Field, Value
 from stepsize.optimizers import gradients, hyperparams, numpy_loop
@@ -145,18 +145,18 @@ class Optimizer:
         self._options = options
         self._numpy = not self.accelerated
         self._engine = _core.Engine(structure.description())
-        self._strided: list[tuple[Array, Array]] = []
-        self._contiguous = [self._whole(leaf) for leaf in structure.leaves]
+        self._strided: list[tuple[int, Array, Array]] = []
+        self._contiguous = [self._whole(i, leaf) for i, leaf in enumerate(structure.leaves)]
         self._state = states.allocate(self)
         states.fill_engine(self)
         options.apply(self._engine)
 
-    def _whole(self, leaf: Array) -> Array:
+    def _whole(self, i: int, leaf: Array) -> Array:
         """The leaf, or memory of its own for one whose elements do not lie side by side."""
         if leaf.flags.c_contiguous and leaf.flags.aligned:
             return leaf
         whole: Array = _core.allocate(leaf.nbytes).view(leaf.dtype).reshape(leaf.shape)
-        self._strided.append((leaf, whole))
+        self._strided.append((i, leaf, whole))
         return whole
 
     # The step.
@@ -199,13 +199,13 @@ class Optimizer:
         return numpy_loop.run(self, grads, scale, stats)
 
     def _read_strided(self) -> None:
-        for leaf, whole in self._strided:
-            if not leaf.flags.writeable:
-                self._refuse_parameter(self._structure.leaves.index(leaf))
+        for i, leaf, whole in self._strided:
+            if not leaf.flags.writeable or leaf.shape != whole.shape:
+                self._refuse_parameter(i)
             whole[...] = leaf
 
     def _write_strided(self) -> None:
-        for leaf, whole in self._strided:
+        for _, leaf, whole in self._strided:
             leaf[...] = whole
 
     def _stats(
@@ -225,8 +225,8 @@ class Optimizer:
 
     def _refuse_parameter(self, leaf: int) -> None:
         raise ValueError(
-            f"{type(self).__name__}: {self.paths[leaf]} became read-only or was resized after the "
-            "optimizer was made; make it writable, or make the optimizer anew"
+            f"{type(self).__name__}: {self.paths[leaf]} became read-only or changed its shape "
+            "after the optimizer was made; make it writable, or make the optimizer anew"
         )
 
     def _refuse_number(self, group: int, name: str, value: float) -> None:
@@ -295,6 +295,7 @@ class Optimizer:
 
     def clone(self, params: Nest) -> Self:
         """The same optimizer, state included, over other arrays of the same shapes."""
+        check_alike(self._structure, Structure(ungroup(params)), type(self).__name__)
         copy: Self = _restore(type(self), params, *self._recipe())
         return copy
 

@@ -17,7 +17,7 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
         if not hasattr(value, "__array__"):
             raise TypeError(
                 f"{owner}: the gradient of {path} is a {type(value).__name__}, expected an array "
-                f"of {leaf.dtype}; wrap it in np.asarray"
+                f"of {leaf.dtype}; convert it with np.asarray(..., np.{leaf.dtype})"
             )
         value = np.asarray(value)
     if value.dtype != leaf.dtype:

@@ -90,6 +90,8 @@ def assign_groups(
             tables.append({**values, **check_values(fields, f"{owner}: group {i}", overrides)})
         return [int(path.split("/")[0]) for path in paths], tables
 
+    if not isinstance(specs, list | tuple):
+        raise TypeError(f"{owner}: groups must be a list of ss.group(pattern, ...), got {specs!r}")
     tables = [values]
     assignment = [0] * len(paths)
     for number, spec in enumerate(specs, 1):

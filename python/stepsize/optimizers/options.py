@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -56,9 +57,9 @@ class Options:
             value = getattr(self, name)
             if value is None:
                 continue
-            if isinstance(value, bool | str):
+            if isinstance(value, bool) or not isinstance(value, numbers.Real):
                 raise TypeError(f"{owner}: {name} must be a number > 0 or None, got {value!r}")
-            if not 0 < value < math.inf:
+            if not 0 < float(value) < math.inf:
                 raise ValueError(
                     f"{owner}: {name} must be a finite number > 0, or None for no limit, "
                     f"got {value!r}"

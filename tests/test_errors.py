@@ -1,0 +1,530 @@
+"""Bad input: an error that names leaf or argument, value and fix; nothing has changed."""
+
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import stepsize as ss
+from cases import CASES, RULES, numpy_rule, random_grads, random_nest, snapshot
+from stepsize.optimizers.options import Options
+
+
+def ones(*shape, dtype=np.float64):
+    return np.ones(shape, dtype)
+
+
+def nest():
+    return {"layers": [{"w": ones(3, 2), "b": ones(2)}], "out": ones(4)}
+
+
+def changed(**leaves):
+    """Gradients with some leaves of the first layer, or `out`, replaced."""
+    grads = nest()
+    for name, value in leaves.items():
+        (grads if name in grads else grads["layers"][0])[name] = value
+    return grads
+
+
+def without_a_leaf():
+    grads = nest()
+    del grads["layers"][0]["b"]
+    return grads
+
+
+CONVERT = "convert it with .astype(np.float64)"
+BAD_GRADS = {
+    "missing": (
+        without_a_leaf,
+        ValueError,
+        "grads: layers/0/b is missing; add it, or None where a leaf has no gradient",
+    ),
+    "extra": (
+        lambda: changed() | {"more": ones(1)},
+        ValueError,
+        "grads: more is not a parameter; leave it out",
+    ),
+    "too long": (
+        lambda: changed(layers=[*nest()["layers"], None]),
+        ValueError,
+        "grads: layers must be a list of 1, got a list of 2",
+    ),
+    "another sequence": (
+        lambda: changed(layers=tuple(nest()["layers"])),
+        ValueError,
+        "grads: layers must be a list of 1, got a tuple of 1",
+    ),
+    "an array for a dict": (
+        lambda: ones(3),
+        ValueError,
+        "grads: the nest must be a dict, got a ndarray",
+    ),
+    "an array for a list": (
+        lambda: changed(layers=ones(3)),
+        ValueError,
+        "grads: layers must be a list of 1, got a ndarray",
+    ),
+    "nothing": (lambda: None, ValueError, "grads: the nest must be a dict, got a NoneType"),
+    "a list for an array": (
+        lambda: changed(out=[1.0, 2.0]),
+        ValueError,
+        "grads: out is a list, expected an array or None; give the gradients the nesting of the "
+        "parameters",
+    ),
+    "a number": (
+        lambda: changed(out=1.0),
+        TypeError,
+        "X: the gradient of out is a float, expected an array of float64; convert it with "
+        "np.asarray(..., np.float64)",
+    ),
+    "shape": (
+        lambda: changed(w=ones(2, 3)),
+        ValueError,
+        "X: the gradient of layers/0/w has shape (2, 3), expected (3, 2)",
+    ),
+    "number of axes": (
+        lambda: changed(out=ones(4, 1)),
+        ValueError,
+        "X: the gradient of out has shape (4, 1), expected (4,)",
+    ),
+    "float32": (
+        lambda: changed(out=ones(4, dtype=np.float32)),
+        TypeError,
+        f"X: the gradient of out has dtype float32, expected float64; {CONVERT}",
+    ),
+    "whole numbers": (
+        lambda: changed(b=ones(2, dtype=np.int64)),
+        TypeError,
+        f"X: the gradient of layers/0/b has dtype int64, expected float64; {CONVERT}",
+    ),
+    "another byte order": (
+        lambda: changed(out=ones(4, dtype=np.dtype(float).newbyteorder())),
+        TypeError,
+        f"X: the gradient of out has dtype >f8, expected float64; {CONVERT}",
+    ),
+    "complex": (
+        lambda: changed(out=ones(4, dtype=np.complex128)),
+        TypeError,
+        f"X: the gradient of out has dtype complex128, expected float64; {CONVERT}",
+    ),
+    "NaN": (
+        lambda: changed(b=np.array([1, np.nan])),
+        ss.NonFiniteGradientError,
+        "X: the gradient of layers/0/b holds NaN or infinity at step 3; nothing was changed. Lower "
+        'the rate (it is 0.125), or choose on_nonfinite="skip" to leave such steps out',
+    ),
+}
+
+
+@pytest.mark.parametrize("by_numpy", [False, True])
+@pytest.mark.parametrize("kind", BAD_GRADS)
+@pytest.mark.parametrize("cls", RULES)
+def test_bad_gradients(cls, kind, by_numpy):
+    bad, error, message = BAD_GRADS[kind]
+    if by_numpy:
+        with numpy_rule(cls):
+            optimizer = cls(nest(), lr=0.125)
+    else:
+        optimizer = cls(nest(), lr=0.125)
+    more = {"loss": 1.0} if cls.needs_loss else {}
+    for seed in range(3):
+        optimizer.step(random_grads(nest(), seed), **more)
+    before = snapshot(optimizer)
+    for stats in (False, True):
+        with pytest.raises(error) as caught:
+            optimizer.step(bad(), stats=stats, **more)
+        assert str(caught.value) == message.replace("X:", f"{cls.__name__}:")
+        assert snapshot(optimizer) == before
+    optimizer.step(nest(), **more)
+    assert optimizer.step_count == 4
+
+
+def frozen():
+    leaf = ones(3)
+    leaf.flags.writeable = False
+    return {"w": leaf}
+
+
+def crossed():
+    memory = ones(6)
+    return {"a": memory[:4], "b": memory[3:]}
+
+
+def interleaved():
+    memory = ones(9)
+    return {"a": memory[0:8:2], "b": memory[1:9:2], "c": memory[2:5]}
+
+
+def folded():
+    return {"a": np.lib.stride_tricks.as_strided(ones(6), (3, 3), (8, 8))}
+
+
+ACCEPTED = "; convert it with .astype(np.float32)"
+BAD_PARAMS = {
+    "nothing": (dict, ValueError, "X: params holds no array; give at least one"),
+    "None": (lambda: [None], ValueError, "X: params holds no array; give at least one"),
+    "numbers": (
+        lambda: [1.0, 2.0],
+        TypeError,
+        "X: parameter 0 is a float, expected a NumPy array or a nest of them; convert it with "
+        "np.array(..., np.float32)",
+    ),
+    "whole numbers": (
+        lambda: {"w": ones(3, dtype=np.int64)},
+        TypeError,
+        f"X: w has dtype int64, expected float32 or float64{ACCEPTED}",
+    ),
+    "half precision": (
+        lambda: {"w": ones(3, dtype=np.float16)},
+        TypeError,
+        f"X: w has dtype float16, expected float32 or float64{ACCEPTED}",
+    ),
+    "another byte order": (
+        lambda: {"w": ones(3, dtype=np.dtype(float).newbyteorder())},
+        TypeError,
+        f"X: w has dtype >f8, expected float32 or float64{ACCEPTED}",
+    ),
+    "read-only": (
+        frozen,
+        ValueError,
+        "X: w is read-only, but parameters are updated in place; pass a copy",
+    ),
+    "overlap": (
+        crossed,
+        ValueError,
+        "X: b overlaps a in memory, so one step would update it twice; pass each array once, or a "
+        "copy",
+    ),
+    "interleaved": (
+        interleaved,
+        ValueError,
+        "X: c overlaps a in memory, so one step would update it twice; pass each array once, or a "
+        "copy",
+    ),
+    "twice": (
+        lambda: [leaf := ones(2), leaf],
+        ValueError,
+        "X: 1 overlaps 0 in memory, so one step would update it twice; pass each array once, or a "
+        "copy",
+    ),
+    "folded": (
+        folded,
+        ValueError,
+        "X: a overlaps itself (strides (8, 8) for shape (3, 3)); pass a copy",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_PARAMS)
+@pytest.mark.parametrize("cls", RULES)
+def test_bad_parameters(cls, kind):
+    bad, error, message = BAD_PARAMS[kind]
+    with pytest.raises(error) as caught:
+        cls(bad())
+    assert str(caught.value) == message.replace("X:", f"{cls.__name__}:")
+
+
+def test_interleaved_leaves_that_share_nothing_are_fine():
+    params = interleaved()
+    del params["c"]
+    ss.SGD(params, lr=1.0).step({"a": ones(4), "b": 2 * ones(4)})
+    assert params["a"].tolist() == [0] * 4 and params["b"].tolist() == [-1] * 4
+
+
+NUMBERS = [(cls, part) for cls in RULES for f in cls.fields.values() for part in f.parts()]
+NUMBERS = [(cls, part) for cls, part in NUMBERS if part.name in ("lr", "momentum") or part.low == 0]
+
+
+def given(cls, part, value):
+    """The keyword that sets one number of a field to a value."""
+    known = next(f for f in cls.fields.values() if part in f.parts())
+    if not isinstance(known.default, tuple):
+        return {known.name: value}
+    items = list(known.default)
+    items[known.parts().index(part)] = value
+    return {known.name: tuple(items)}
+
+
+@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, -math.inf, 1e9])
+@pytest.mark.parametrize(
+    ("cls", "part"), [pytest.param(*p, id=f"{p[0].__name__}-{p[1].label}") for p in NUMBERS]
+)
+def test_numbers_out_of_range(cls, part, value):
+    if part.holds(value):
+        return
+    known = next(f for f in cls.fields.values() if part in f.parts())
+    if isinstance(known.default, bool):
+        expected = f"{cls.__name__}: {part.label} must be True or False, got {value!r}"
+        error = TypeError
+    else:
+        expected = f"{cls.__name__}: {part.label} must be {part.describe()}, got {value!r}"
+        error = ValueError
+    with pytest.raises(error) as caught:
+        cls(ones(1), **given(cls, part, value))
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("cls", RULES)
+@pytest.mark.parametrize("value", ["0.1", True, [0.1], 1j, ones(2)])
+def test_rates_that_are_no_number(cls, value):
+    with pytest.raises(TypeError) as caught:
+        cls(ones(1), lr=value)
+    assert str(caught.value) == (
+        f"{cls.__name__}: lr must be a number, a schedule or a function of the step, got "
+        f"{type(value).__name__} {value!r}"
+    )
+
+
+def sgd(**keywords):
+    return lambda: ss.SGD(nest(), **keywords)
+
+
+def set_on(optimizer, name, value):
+    setattr(optimizer, name, value)
+
+
+SGD_TAKES = ", ".join([*ss.SGD.fields, *Options.names()])
+BAD_ARGUMENTS = [
+    (
+        sgd(momentun=0.9),
+        TypeError,
+        f"SGD: unknown argument 'momentun'; did you mean momentum? (it takes {SGD_TAKES})",
+    ),
+    (sgd(foo=1), TypeError, f"SGD: unknown argument 'foo' (it takes {SGD_TAKES})"),
+    (
+        lambda: ss.Adam(ones(1), betas=(0.9, 1.5)),
+        ValueError,
+        "Adam: betas[1] must be in [0, 1), got 1.5",
+    ),
+    (
+        lambda: ss.Adam(ones(1), betas=(0.9, "x")),
+        TypeError,
+        "Adam: betas[1] must be a number, a schedule or a function of the step, got str 'x'",
+    ),
+    (
+        lambda: ss.Adam(ones(1), betas=0.9),
+        ValueError,
+        "Adam: betas must be 2 numbers, got 0.9",
+    ),
+    (
+        lambda: ss.Adam(ones(1), amsgrad=1),
+        TypeError,
+        "Adam: amsgrad must be True or False, got 1",
+    ),
+    (
+        sgd(nesterov=True),
+        ValueError,
+        "SGD: nesterov=True needs momentum > 0 and dampening = 0, got momentum=0.0, dampening=0.0",
+    ),
+    (
+        sgd(clip_norm=0),
+        ValueError,
+        "SGD: clip_norm must be a finite number > 0, or None for no limit, got 0",
+    ),
+    (
+        sgd(clip_value=[1]),
+        TypeError,
+        "SGD: clip_value must be a number > 0 or None, got [1]",
+    ),
+    (
+        sgd(on_nonfinite="drop"),
+        ValueError,
+        "SGD: on_nonfinite must be one of 'raise', 'skip', 'ignore', got 'drop'",
+    ),
+    (sgd(maximize=1), TypeError, "SGD: maximize must be True or False, got 1"),
+    (
+        sgd(groups=[ss.group("*/x", lr=1)]),
+        ValueError,
+        "SGD: group '*/x' matches no leaf; the leaves are layers/0/b, layers/0/w, out",
+    ),
+    (
+        sgd(groups=[ss.group("out", lr_=1)]),
+        TypeError,
+        f"SGD: group 'out': unknown argument 'lr_'; did you mean lr? (it takes "
+        f"{', '.join(ss.SGD.fields)})",
+    ),
+    (
+        sgd(groups=[ss.group("out", lr=-1)]),
+        ValueError,
+        "SGD: group 'out': lr must be a finite number >= 0, got -1",
+    ),
+    (
+        sgd(groups="out"),
+        TypeError,
+        "SGD: groups must be a list of ss.group(pattern, ...), got 'out'",
+    ),
+    (
+        sgd(groups=["out"]),
+        TypeError,
+        "SGD: groups must be a list of ss.group(pattern, ...), got 'out'",
+    ),
+    (
+        lambda: ss.SGD([{"params": ones(1)}], groups=[ss.group("0", lr=1)]),
+        ValueError,
+        "SGD: give groups either in params or by groups=, not both",
+    ),
+    (
+        lambda: ss.SGD([{"params": ones(1), "mometum": 1}]),
+        TypeError,
+        f"SGD: group 0: unknown argument 'mometum'; did you mean momentum? (it takes "
+        f"{', '.join(ss.SGD.fields)})",
+    ),
+    (
+        lambda: set_on(sgd()(), "momentun", 1),
+        AttributeError,
+        f"SGD has no attribute 'momentun'; it has {', '.join(ss.SGD.fields)} and lr_scale to set",
+    ),
+    (
+        lambda: set_on(sgd()(), "momentum", 0.9),
+        ValueError,
+        "SGD: momentum=0.9 needs state that this optimizer was made without; make a new one with "
+        "momentum=0.9",
+    ),
+    (
+        lambda: set_on(ss.Adam(ones(1)), "amsgrad", True),
+        ValueError,
+        "Adam: amsgrad is settled when the optimizer is made (it is False); make a new one",
+    ),
+    (
+        lambda: set_on(sgd()(), "lr_scale", -1),
+        ValueError,
+        "SGD: lr_scale must be a finite number >= 0, got -1",
+    ),
+    (
+        lambda: ss.Adagrad(ones(1), initial_accumulator_value=lambda step: 1.0),
+        TypeError,
+        "Adagrad: initial_accumulator_value acts once, at the start: give a number",
+    ),
+    (
+        lambda: sgd()().clone({"a": ones(3)}),
+        ValueError,
+        "SGD: expected the leaves layers/0/b, layers/0/w, out, got a",
+    ),
+    (
+        lambda: ss.SGD([ones(2)]).clone([ones(3)]),
+        ValueError,
+        "SGD: 0 must have shape (2,) and dtype float64, got (3,) and float64",
+    ),
+    (
+        lambda: ss.set_num_threads(0),
+        ValueError,
+        "set_num_threads: count must be an integer >= 1 or None, got 0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("act", "error", "message"), BAD_ARGUMENTS)
+def test_bad_arguments(act, error, message):
+    with pytest.raises(error) as caught:
+        act()
+    assert str(caught.value) == message
+
+
+# A step that fails has changed nothing.
+
+
+def fails():
+    raise RuntimeError("no rate today")
+
+
+BAD_STEPS = [
+    (lambda step: -1.0, ValueError, "lr is -1.0 at step 1, but must be a finite number >= 0"),
+    (lambda step: math.nan, ValueError, "lr is nan at step 1, but must be a finite number >= 0"),
+    (lambda step: "x", TypeError, "lr: the function of the step returned 'x' at step 1"),
+    (lambda step: None, TypeError, "lr: the function of the step returned None at step 1"),
+    (lambda step: fails(), RuntimeError, "no rate today"),
+]
+
+
+@pytest.mark.parametrize(("then", "error", "message"), BAD_STEPS)
+@pytest.mark.parametrize("cls", RULES)
+def test_a_rate_that_goes_wrong_changes_nothing(cls, then, error, message):
+    params = random_nest({"a": 20, "b": (2, 3)}, np.float32)
+    optimizer = cls(
+        params,
+        groups=[ss.group("b", lr=lambda step: 0.1 if step < 1 else then(step))],
+    )
+    more = {"loss": 1.0} if cls.needs_loss else {}
+    optimizer.step(random_grads(params, 0), **more)
+    before = snapshot(optimizer)
+    with pytest.raises(error, match=message):
+        optimizer.step(random_grads(params, 1), **more)
+    assert snapshot(optimizer) == before
+
+
+@pytest.mark.parametrize("loss", [None, math.nan, math.inf, "low"])
+def test_rules_that_need_the_loss_say_so(loss):
+    for cls in [cls for cls in RULES if cls.needs_loss]:
+        optimizer = cls(ones(3))
+        before = snapshot(optimizer)
+        with pytest.raises((TypeError, ValueError), match=f"{cls.__name__}: loss"):
+            optimizer.step(ones(3), loss=loss)
+        assert snapshot(optimizer) == before
+
+
+def made_read_only(params):
+    params["b"].flags.writeable = False
+
+
+def made_longer(params):
+    params["b"].resize((5000,), refcheck=False)
+
+
+def reshaped(params):
+    params["b"].resize((2, 2), refcheck=False)
+
+
+@pytest.mark.parametrize("spoil", [made_read_only, made_longer, reshaped])
+@pytest.mark.parametrize("strided", [False, True])
+@pytest.mark.parametrize("cls", RULES)
+def test_parameters_that_change_under_the_optimizer(cls, strided, spoil):
+    if strided and spoil is not made_read_only:
+        return  # a view cannot be resized
+    params = {"a": ones(3), "b": ones(8)[::2] if strided else np.ones(4)}
+    optimizer = cls(params)
+    more = {"loss": 1.0} if cls.needs_loss else {}
+    optimizer.step({"a": ones(3), "b": ones(4)}, **more)
+    spoil(params)
+    before = snapshot(optimizer)
+    for grad in (ones(4), np.ones_like(params["b"])):
+        with pytest.raises(ValueError, match=f"{cls.__name__}: b became read-only or changed its"):
+            optimizer.step({"a": ones(3), "b": grad}, **more)
+    assert snapshot(optimizer) == before
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=str(case)) for case in CASES])
+def test_a_refused_step_leaves_no_trace_in_later_ones(case):
+    one, two = (random_nest({"a": 20, "b": 3}, np.float32) for _ in range(2))
+    plain, troubled = case.make(one), case.make(two)
+    more = {"loss": 1.0} if case.cls.needs_loss else {}
+    for seed in range(3):
+        grads = random_grads(one, seed)
+        plain.step(grads, **more)
+        with pytest.raises(ss.NonFiniteGradientError):
+            troubled.step(grads | {"b": np.full(3, np.inf, np.float32)}, **more)
+        with pytest.raises(ValueError):
+            troubled.step(grads | {"b": grads["a"]}, **more)
+        troubled.step(grads, **more)
+    assert snapshot(plain) == snapshot(troubled)
+
+
+# The machine.
+
+
+def test_an_unknown_target_is_refused_with_the_names_there_are():
+    run = subprocess.run(
+        [sys.executable, "-c", "import stepsize"],
+        env={**os.environ, "STEPSIZE_TARGET": "sse9"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    names = ", ".join(ss.build_info()["available_targets"])
+    assert run.returncode == 1
+    assert run.stderr.strip().splitlines()[-1] == (
+        "ValueError: STEPSIZE_TARGET: 'sse9' is not an instruction set of this build and "
+        f"processor; use one of {names}, or unset it for the best"
+    )
