@@ -187,6 +187,7 @@ def load_state_dict(optimizer: Optimizer, d: Mapping[str, Any]) -> None:
         tables.append(loaded)
     for path, slots in zip(optimizer.paths, optimizer._state, strict=True):
         _check_slots(owner, path, slots, d["state"][path])
+    _check_counters(optimizer, d)
 
     engine = optimizer._engine
     for path, slots in zip(optimizer.paths, optimizer._state, strict=True):
@@ -243,6 +244,29 @@ def state_groups(optimizer: Optimizer) -> list[dict[str, list[str]]]:
         {"leaves": [path for path, group in pairs if group == k]}
         for k in range(len(optimizer._tables))
     ]
+
+
+def _check_counters(optimizer: Optimizer, d: Mapping[str, Any]) -> None:
+    owner, paths = type(optimizer).__name__, optimizer.paths
+    for name in ("steps", "scalars"):
+        if set(d[name]) != set(paths):
+            raise ValueError(
+                f"{owner}: {name} must name the leaves {', '.join(paths)}, got {', '.join(d[name])}"
+            )
+    for path in paths:
+        if set(d["scalars"][path]) != set(optimizer.scalars):
+            raise ValueError(
+                f"{owner}: the scalars of {path} are {', '.join(d['scalars'][path]) or 'none'}, "
+                f"expected {', '.join(optimizer.scalars) or 'none'}"
+            )
+    counters = {"step_count": d["step_count"]}
+    counters |= {f"the steps of {path}": d["steps"][path] for path in paths}
+    for label, count in counters.items():
+        if type(count) is not int or count < 0:
+            raise ValueError(f"{owner}: {label} must be a whole number >= 0, got {count!r}")
+    scale = d["lr_scale"]
+    if not isinstance(scale, float | int) or not 0 <= scale < math.inf:
+        raise ValueError(f"{owner}: lr_scale must be a finite number >= 0, got {scale!r}")
 
 
 def _check_slots(owner: str, path: str, slots: Mapping[str, Array], saved: Any) -> None:

@@ -1,0 +1,246 @@
+"""An optimizer's state as a dict and as a file: copied, strict, and nothing changed on refusal."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+import stepsize as ss
+from cases import CASES, RULES, advance, random_grads, random_nest, snapshot
+
+SHAPES = {"w": (3, 4), "b": (4,), "s": ()}
+
+
+def trained(cls=ss.Adam, steps=3, **keywords):
+    params = random_nest(SHAPES, np.float32)
+    optimizer = cls(params, **keywords)
+    for seed in range(steps):
+        advance(optimizer, random_grads(params, seed))
+    return optimizer
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=str(case)) for case in CASES])
+def test_a_state_dict_is_plain_and_copied_both_ways(case):
+    params = random_nest(SHAPES, np.float32)
+    optimizer = case.make(params)
+    advance(optimizer, random_grads(params, 0))
+    saved = optimizer.state_dict()
+    assert type(saved["step_count"]) is int and saved["rule"] == case.cls.__name__
+    kept = copy.deepcopy(saved)
+    check_plain(saved)
+    before = snapshot(optimizer)
+    for slots in saved["state"].values():
+        for array in slots.values():
+            array[...] = 77
+    assert snapshot(optimizer) == before
+    fresh = case.make(ss.arrays.copy(params))
+    fresh.load_state_dict(kept)
+    advance(fresh, random_grads(params, 1))
+    for path, slots in optimizer.state_dict()["state"].items():
+        for name, array in slots.items():
+            assert np.array_equal(kept["state"][path][name], array)
+
+
+def check_plain(value):
+    if isinstance(value, dict):
+        assert all(isinstance(key, str) for key in value)
+        for item in value.values():
+            check_plain(item)
+    elif isinstance(value, list):
+        for item in value:
+            check_plain(item)
+    else:
+        assert type(value) in (int, float, str, bool, type(None), np.ndarray)
+
+
+def test_loading_takes_over_hyperparameters_and_schedule():
+    schedule = ss.schedules.cosine(0.1, 0.0, 20)
+    first = trained(ss.AdamW, lr=schedule, weight_decay=0.5)
+    first.lr_scale = 0.25
+    second = ss.AdamW(random_nest(SHAPES, np.float32), lr=9.0)
+    second.load_state_dict(first.state_dict())
+    assert second.lr == first.lr == schedule(3) * 0.25
+    assert second.hyperparams == first.hyperparams and second.step_count == 3
+
+
+def test_a_function_cannot_be_saved_but_kept():
+    first = trained(lr=lambda step: 0.1)
+    second = ss.Adam(random_nest(SHAPES, np.float32), lr=lambda step: 0.2)
+    second.load_state_dict(first.state_dict())
+    assert second.lr == 0.2
+    third = ss.Adam(random_nest(SHAPES, np.float32))
+    before = snapshot(third)
+    with pytest.raises(ValueError) as caught:
+        third.load_state_dict(first.state_dict())
+    assert "Adam: lr was the function" in str(caught.value)
+    assert "make the optimizer with lr= that function, then load" in str(caught.value)
+    assert snapshot(third) == before
+
+
+def damage(**changes):
+    def act(d):
+        for place, value in changes.items():
+            *keys, last = place.split("__")
+            inner = d
+            for key in keys:
+                inner = inner[int(key) if key.isdigit() else key]
+            if value is KeyError:
+                del inner[last]
+            else:
+                inner[last] = value
+        return d
+
+    return act
+
+
+KEYS = "format, rule, step_count, lr_scale, groups, steps, scalars, state"
+BAD_STATES = [
+    (lambda d: None, f"Adam: a state dict has {KEYS}; got NoneType"),
+    (lambda d: {}, f"Adam: a state dict has {KEYS}; got "),
+    (damage(rule=KeyError), f"Adam: a state dict has {KEYS}; got {KEYS.replace('rule, ', '')}"),
+    (damage(more=1), f"Adam: a state dict has {KEYS}; got {KEYS}, more"),
+    (
+        damage(format=99),
+        "Adam: the state has format 99, this stepsize reads 1; load it with the version that "
+        "wrote it",
+    ),
+    (damage(rule="SGD"), "Adam: the state is one of SGD; load it into that class"),
+    (damage(state__w=KeyError), "Adam: the state has no leaf w; it has b, s, w"),
+    (
+        damage(groups__0__leaves=["b", "s", "w", "x"]),
+        "Adam: the state's leaf x is not a parameter here",
+    ),
+    (damage(groups__0__leaves=["b", "s"]), "Adam: the state has no leaf w; it has b, s"),
+    (
+        damage(groups__0__hyperparams__eps=KeyError),
+        "Adam: the state has hyperparameters lr, betas, weight_decay, amsgrad, expected lr, "
+        "betas, eps, weight_decay, amsgrad",
+    ),
+    (
+        damage(groups__0__hyperparams__lr=-1.0),
+        "Adam: lr must be a finite number >= 0, got -1.0",
+    ),
+    (
+        damage(groups__0__hyperparams__amsgrad=True),
+        "Adam: the saved amsgrad is True, here it is False; make the optimizer with "
+        "amsgrad=True, then load",
+    ),
+    (
+        damage(state__w__exp_avg=KeyError),
+        "Adam: the state of w has exp_avg_sq, expected exp_avg, exp_avg_sq",
+    ),
+    (
+        damage(state__w__more=np.zeros(3)),
+        "Adam: the state of w has exp_avg, exp_avg_sq, more, expected exp_avg, exp_avg_sq",
+    ),
+    (
+        damage(state__w__exp_avg=np.zeros((4, 3), np.float32)),
+        "Adam: the state exp_avg of w has shape (4, 3), expected (3, 4)",
+    ),
+    (
+        damage(state__w__exp_avg=np.zeros((3, 4))),
+        "Adam: the state exp_avg of w has dtype float64, expected float32",
+    ),
+    (
+        damage(state__w__exp_avg=[0.0]),
+        "Adam: the state exp_avg of w has shape list, expected (3, 4)",
+    ),
+    (
+        damage(step_count=-1),
+        "Adam: step_count must be a whole number >= 0, got -1",
+    ),
+    (
+        damage(step_count="many"),
+        "Adam: step_count must be a whole number >= 0, got 'many'",
+    ),
+    (
+        damage(steps__w=2.5),
+        "Adam: the steps of w must be a whole number >= 0, got 2.5",
+    ),
+    (damage(steps__w=KeyError), "Adam: steps must name the leaves b, s, w, got b, s"),
+    (damage(scalars__w=KeyError), "Adam: scalars must name the leaves b, s, w, got b, s"),
+    (
+        damage(lr_scale=float("nan")),
+        "Adam: lr_scale must be a finite number >= 0, got nan",
+    ),
+]
+
+
+@pytest.mark.parametrize(("act", "message"), BAD_STATES)
+def test_bad_state_dicts(act, message):
+    optimizer = trained()
+    before = snapshot(optimizer)
+    other = trained(steps=5).state_dict()
+    with pytest.raises(ValueError) as caught:
+        optimizer.load_state_dict(act(other))
+    assert str(caught.value) == message
+    assert snapshot(optimizer) == before
+
+
+def test_groups_must_be_the_same():
+    saved = trained(groups=[ss.group("b", lr=0.5)]).state_dict()
+    with pytest.raises(ValueError) as caught:
+        trained().load_state_dict(saved)
+    assert str(caught.value) == (
+        "Adam: the state's groups are [['s', 'w'], ['b']], here they are [['b', 's', 'w']]"
+    )
+
+
+# Files.
+
+
+@pytest.mark.parametrize("cls", RULES)
+def test_a_file_holds_everything_but_the_parameters(cls, tmp_path):
+    first = trained(cls)
+    first.save(tmp_path / "state")
+    second = cls(random_nest(SHAPES, np.float32), lr=0.75)
+    second.load(tmp_path / "state")
+    assert snapshot(second)["state"] == snapshot(first)["state"]
+
+
+def test_a_file_in_other_hands(tmp_path):
+    optimizer, path = trained(), tmp_path / "state"
+    before = snapshot(optimizer)
+    with pytest.raises(FileNotFoundError, match="state"):
+        optimizer.load(path)
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(ss.CheckpointError, match="state"):
+        optimizer.load(path)
+    trained(ss.SGD, momentum=0.9).save(path)
+    with pytest.raises(ValueError, match="Adam: the state is one of SGD"):
+        optimizer.load(path)
+    assert snapshot(optimizer) == before
+
+
+def test_every_flipped_bit_is_noticed(tmp_path):
+    optimizer, path = trained(), tmp_path / "state"
+    optimizer.save(path)
+    good = path.read_bytes()
+    before = snapshot(optimizer)
+    for place in range(0, len(good), 37):
+        bad = bytearray(good)
+        bad[place] ^= 4
+        path.write_bytes(bad)
+        with pytest.raises(ss.CheckpointError):
+            optimizer.load(path)
+    assert snapshot(optimizer) == before
+
+
+def test_a_file_is_safetensors_with_json(tmp_path):
+    from safetensors import safe_open
+
+    path = tmp_path / "state"
+    trained().save(path)
+    with safe_open(path, framework="numpy") as file:
+        assert len(list(file.keys())) == 6
+        json.loads(file.metadata()["meta"])
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "state"
+    trained().save(path)
+    good = path.read_bytes()
+    with pytest.raises(OSError):
+        trained(steps=4).save(tmp_path / "missing" / "state")
+    assert path.read_bytes() == good and list(tmp_path.iterdir()) == [path]
