@@ -13,8 +13,6 @@ from stepsize.demo.story import Run, Settings, Story, mean_accuracy, tell
 from stepsize.plots.style import new_axes, number
 from stepsize.report import Page
 
-__all__ = ["run"]
-
 WORDS = {
     "diverging": ("diverging", "bad"),
     "too_high": ("too high", "bad"),
@@ -42,17 +40,14 @@ def run(
     out = Path(out)
     chapters = {
         "find": _echo_find,
-        "grid": None,
         "rates": _echo_rates,
         "schedules": _echo_schedules,
         "rules": _echo_rules,
     }
     story = None
     for name, story in tell(seed, Settings.quick() if quick else Settings()):
-        chapter = chapters[name]
-        if chapter is not None:
-            echo(chapter(story))
-            echo("")
+        if name in chapters:
+            echo(chapters[name](story) + "\n")
     assert story is not None
     pictures = _pictures(story)
     for name, ax in pictures.items():
