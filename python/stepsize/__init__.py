@@ -2,6 +2,7 @@
 
 from stepsize import optimizers, problems, runtime, schedules
 from stepsize.arrays import pack
+from stepsize.autolr import Action, AutoResult, autolr
 from stepsize.batchsize import NoiseScale, NoiseScaleMonitor, gradient_noise_scale, scale_lr
 from stepsize.callbacks import (
     Checkpoint,
@@ -67,6 +68,7 @@ __all__ = [
     "FTRL",
     "MADGRAD",
     "SGD",
+    "Action",
     "AdEMAMix",
     "AdaBelief",
     "Adadelta",
@@ -75,6 +77,7 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Adan",
+    "AutoResult",
     "BatchSizeSchedule",
     "CSVLogger",
     "Checkpoint",
@@ -118,6 +121,7 @@ __all__ = [
     "Uniform",
     "Yogi",
     "__version__",
+    "autolr",
     "build_info",
     "diagnose",
     "fit",

@@ -120,16 +120,13 @@ def _series(history: Mapping[str, Any], name: str, rows: int | None = None) -> C
 def _broke(loss: Curve, others: list[Curve]) -> int | None:
     """The row where the loss stopped being finite, or None.
 
-    NaN also means that a row has no value; it counts as broken where nothing finite follows and
-    the row is not merely a row of another series.
+    Rows count where nothing finite follows: a run that recovered is not broken. NaN also means that
+    a row has no value, so a row that only holds another series does not count.
     """
-    infinite = np.flatnonzero(np.isinf(loss))
-    if len(infinite):
-        return int(infinite[0])
     finite = np.flatnonzero(np.isfinite(loss))
-    tail = int(finite[-1]) + 1 if len(finite) else 0
-    for row in range(tail, len(loss)):
-        if not any(row < len(s) and np.isfinite(s[row]) for s in others):
+    for row in range(int(finite[-1]) + 1 if len(finite) else 0, len(loss)):
+        other = any(row < len(s) and np.isfinite(s[row]) for s in others)
+        if np.isinf(loss[row]) or not other:
             return row
     return None
 
