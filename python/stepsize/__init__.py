@@ -23,6 +23,7 @@ from stepsize.interventions import (
     layer_groups,
 )
 from stepsize.loggers import CSVLogger, JSONLogger, LogTo, TensorBoard
+from stepsize.monitoring import DiagnosisMonitor
 from stepsize.optimizers import (
     ADOPT,
     ASGD,
@@ -84,6 +85,7 @@ __all__ = [
     "CheckpointError",
     "Choice",
     "Diagnosis",
+    "DiagnosisMonitor",
     "EarlyStopping",
     "Finding",
     "Freeze",
