@@ -25,6 +25,12 @@ namespace {
 #include "rules/dual_averaging.hpp"
 #include "rules/momentum.hpp"
 #include "rules/sign.hpp"
+#include "rules/dadapt.hpp"
+#include "rules/layerwise.hpp"
+#include "rules/loss_based.hpp"
+#include "rules/momentum.hpp"
+#include "rules/parameter_free.hpp"
+#include "rules/prodigy.hpp"
 #include "schedule_eval.hpp"
 
 namespace stepsize {

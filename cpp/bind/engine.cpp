@@ -217,6 +217,8 @@ void Engine::evaluate(const py::object& owner, const py::object& loss) {
         Group& group = groups_[k];
         for (size_t i = 0; i < group.numbers.size(); ++i) {
             const Number& number = group.numbers[i];
+            if (int(i) == group.loss && loss.is_none())
+                owner.attr("_refuse_number")(k, number.name, loss);
             double value = int(i) == group.loss ? loss.cast<double>() : number.at(step_count);
             if (int(i) == group.lr)
                 value *= lr_scale;

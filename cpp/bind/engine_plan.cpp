@@ -131,10 +131,12 @@ void Engine::measure(double scale) {
         const bool last = i + 1 == work_.size();
         if (!last && (shared_ || work_[i + 1].leaf == work.leaf))
             continue;
-        Leaf& leaf = leaves_[shared_ ? work_[0].leaf : work.leaf];
+        Leaf& leaf = leaves_[work.leaf];
         double numbers[max_numbers];
-        rule_numbers(groups_[size_t(leaf.group)], numbers);
-        work.rule->settle(numbers, leaf.t + 1, memory_of(leaf), total.data());
+        // What all leaves share is settled by the first group's numbers, whoever has a gradient.
+        rule_numbers(groups_[shared_ ? 0 : size_t(leaf.group)], numbers);
+        const int64_t t = shared_ ? step_count : leaf.t;
+        work.rule->settle(numbers, t + 1, memory_of(leaf), total.data());
         total = {};
     }
 }

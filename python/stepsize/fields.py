@@ -25,6 +25,10 @@ class Part:
     high_open: bool = True
 
     def describe(self) -> str:
+        if self.low == -math.inf:
+            return "a finite number"
+        if self.high == math.inf and not self.high_open:
+            return f"a number >= {self.low:g}"
         if self.high == math.inf:
             sign = ">" if self.low_open else ">="
             return f"a finite number {sign} {self.low:g}"
@@ -210,9 +214,19 @@ def nonnegative(default: float | None, *, fixed: bool = False) -> Any:
     return Number(default, fixed=fixed)
 
 
-def positive(default: float | None) -> Any:
+def positive(default: float | None, *, fixed: bool = False) -> Any:
     """A finite number > 0."""
-    return Number(default, low_open=True)
+    return Number(default, low_open=True, fixed=fixed)
+
+
+def real(default: float) -> Any:
+    """A finite number of either sign."""
+    return Number(default, low=-math.inf, low_open=True)
+
+
+def growth(default: float = math.inf) -> Any:
+    """A factor >= 1, infinite for no bound."""
+    return Number(default, low=1.0, high_open=False)
 
 
 def unit(default: float, *, low_open: bool = False) -> Any:

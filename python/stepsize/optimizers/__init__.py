@@ -18,6 +18,18 @@ __all__ = [
     "ASGD",
     "FTRL",
     "MADGRAD",
+from stepsize.optimizers.dadapt import DAdaptAdam, DAdaptSGD
+from stepsize.optimizers.groups import group
+from stepsize.optimizers.layerwise import LAMB, LARS, NovoGrad
+from stepsize.optimizers.loss_based import MoMo, MoMoAdam, PolyakSGD
+from stepsize.optimizers.momentum import SGD, Lion
+from stepsize.optimizers.parameter_free import COCOB, DoG, DoWG, LDoG
+from stepsize.optimizers.prodigy import Prodigy
+
+__all__ = [
+    "COCOB",
+    "LAMB",
+    "LARS",
     "SGD",
     "AdEMAMix",
     "AdaBelief",
@@ -33,6 +45,18 @@ __all__ = [
     "NAdamW",
     "Optimizer",
     "RAdam",
+    "DAdaptAdam",
+    "DAdaptSGD",
+    "DoG",
+    "DoWG",
+    "LDoG",
+    "Lion",
+    "MoMo",
+    "MoMoAdam",
+    "NovoGrad",
+    "Optimizer",
+    "PolyakSGD",
+    "Prodigy",
     "RMSprop",
     "Rprop",
     "ScheduleFreeAdamW",

@@ -94,6 +94,10 @@ class Optimizer:
         """Between the passes: set the scalars of ``s`` from the sums."""
         raise NotImplementedError
 
+    def effective(self, s: SimpleNamespace, h: SimpleNamespace) -> float:
+        """The rate that a rule makes of ``h.lr`` and the scalars it keeps."""
+        return float(h.lr)
+
     @classmethod
     def variant(cls, values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:
         """The compiled rule and the state arrays that these hyperparameters ask for."""
@@ -229,7 +233,7 @@ class Optimizer:
             "after the optimizer was made; make it writable, or make the optimizer anew"
         )
 
-    def _refuse_number(self, group: int, name: str, value: float) -> None:
+    def _refuse_number(self, group: int, name: str, value: float | None) -> None:
         hyperparams.refuse(self, name, value)
 
     # Reading and setting.
@@ -253,6 +257,26 @@ class Optimizer:
     def step_count(self) -> int:
         """Updates applied so far."""
         return int(self._engine.step_count)
+
+    @property
+    def lr_effective(self) -> Any:
+        """The rate that multiplies the update: ``lr`` times what the rule made of it last.
+
+        A float (a tuple with groups); for rules that set a rate for each leaf, a dict by path.
+        """
+        numbers = [hyperparams.current(self, k) for k in range(len(self._tables))]
+        if self.scope == "leaf":
+            pairs = zip(self.paths, self._assignment, strict=True)
+            return {
+                path: self.effective(self._scalars(i), numbers[group])
+                for i, (path, group) in enumerate(pairs)
+            }
+        found = tuple(self.effective(self._scalars(0), h) for h in numbers)
+        return found if isinstance(self.lr, tuple) else found[0]
+
+    def _scalars(self, leaf: int) -> SimpleNamespace:
+        values = self._engine.memory(leaf)
+        return SimpleNamespace(**dict(zip(self.scalars, values, strict=True)))
 
     @property
     def lr_scale(self) -> float:

@@ -63,9 +63,21 @@ def evaluated(optimizer: Optimizer, group: int, t: int) -> SimpleNamespace:
     return SimpleNamespace(**{**optimizer._engine.values(group), **words}, t=t)
 
 
-def refuse(optimizer: Optimizer, name: str, value: float) -> NoReturn:
+def current(optimizer: Optimizer, group: int) -> SimpleNamespace:
+    """The numbers that the next step will use, by name."""
+    table = optimizer._tables[group]
+    fields = [field for name, field in optimizer.fields.items() if table[name] is not None]
+    names = [part.name for field in fields for part in field.parts()]
+    return SimpleNamespace(**{name: optimizer._engine.number(group, name) for name in names})
+
+
+def refuse(optimizer: Optimizer, name: str, value: float | None) -> NoReturn:
     """Say which hyperparameter left its range at this step."""
     owner, step = type(optimizer).__name__, optimizer.step_count
+    if value is None:
+        raise TypeError(
+            f"{owner}: the rule needs the loss; call step(grads, loss=...) with its value here"
+        )
     if name == "loss":
         raise ValueError(
             f"{owner}: loss is {value!r} at step {step}, but the rule needs a finite one; nothing "

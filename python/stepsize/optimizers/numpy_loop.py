@@ -72,20 +72,33 @@ def run(
 def _measure(optimizer: Optimizer, leaves: dict[int, _Leaf], scale: float, limit: float) -> None:
     """The first pass of a two-pass rule, and what it settles, per leaf or for all together."""
     totals: list[float] = []
+    last = None
     for i, leaf in leaves.items():
-        names = _lend_scalars(optimizer, i, leaf.s)
+        if leaf.x.size == 0:
+            continue
+        _lend_scalars(optimizer, i, leaf.s)
         terms = optimizer.measure(leaf.x, leaf.gradient(scale, limit), leaf.s, leaf.h)
         if optimizer.scope == "leaf" or not totals:
             totals = [0.0] * len(terms)
         totals = [add_blocks(a, np.asarray(b, float)) for a, b in zip(totals, terms, strict=True)]
         if optimizer.scope == "leaf":
-            optimizer.settle(leaf.s, leaf.h, totals)
-            _keep_scalars(optimizer, i, leaf.s, names)
-    if optimizer.scope == "all" and leaves:
-        i, leaf = next(iter(leaves.items()))
-        names = _lend_scalars(optimizer, i, leaf.s)
-        optimizer.settle(leaf.s, leaf.h, totals)
-        _keep_scalars(optimizer, i, leaf.s, names)
+            _settle(optimizer, i, leaf.h, totals)
+        last = i
+    if optimizer.scope == "all" and last is not None:
+        # By the first group's numbers, whoever has a gradient.
+        _settle(
+            optimizer, last, hyperparams.evaluated(optimizer, 0, optimizer.step_count + 1), totals
+        )
+
+
+def _settle(optimizer: Optimizer, i: int, h: SimpleNamespace, totals: Sequence[float]) -> None:
+    """Let the rule turn sums into scalars, with NumPy's numbers: 1 / 0 is infinite, no error."""
+    s = SimpleNamespace()
+    names = _lend_scalars(optimizer, i, s)
+    for name in names:
+        setattr(s, name, np.float64(getattr(s, name)))
+    optimizer.settle(s, h, [np.float64(total) for total in totals])
+    _keep_scalars(optimizer, i, s, names)
 
 
 def _lend_scalars(optimizer: Optimizer, i: int, s: SimpleNamespace) -> tuple[str, ...]:

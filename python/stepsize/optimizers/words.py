@@ -23,6 +23,11 @@ def sign(a: Array) -> Any:
     return ((a > 0).astype(np.int8) - (a < 0).astype(np.int8)).astype(a.dtype)
 
 
+def wide(a: Array) -> Any:
+    """The same values in double precision, for terms of sums."""
+    return a.astype(np.float64)
+
+
 def square(a: Any) -> Any:
     return a * a
 

@@ -1,0 +1,86 @@
+// Rules that estimate the distance to the solution, and with it their rate, from inner products.
+#pragma once
+
+#include "core/kernel.hpp"
+
+namespace stepsize {
+namespace {
+
+// The estimate, which is d0 before the first step.
+inline double estimate(double kept, double d0) { return kept > 0 ? kept : d0; }
+
+// D-Adaptation for SGD. Defazio & Mishchenko 2023, arXiv:2301.07733, Algorithm 4.
+template <class F> struct DAdaptSGD {
+    static constexpr int sums = 3;
+    enum { d, numerator, slope, fresh };
+    double pull;
+    F rate, momentum, rest;
+    bool first, opening;
+    DAdaptSGD(const DAdaptSGDNumbers& h, Clock clock)
+        : pull(clock.memory[slope] > 0
+                   ? estimate(clock.memory[d], h.d0) * h.lr / clock.memory[slope]
+                   : 0),
+          rate(F(pull)), momentum(F(h.momentum)), rest(F(1 - h.momentum)), first(clock.t == 1),
+          opening(clock.memory[fresh] != 0) {}
+
+    Terms<3> measure(F x, F g, F& start, F& sum) const {
+        start = select(first, x, start);
+        const double along = pull * (double(g) * double(sum));
+        sum += rate * g;
+        return {{along, square(double(sum)), square(double(g))}};
+    }
+    // The first step only learns the length of the gradient.
+    static void settle(const DAdaptSGDNumbers& h, Clock clock, const double* sums) {
+        double* kept = clock.memory;
+        kept[fresh] = kept[slope] > 0 ? 0 : 1;
+        kept[slope] = kept[slope] > 0 ? kept[slope] : root(sums[2]);
+        kept[numerator] += sums[0];
+        const double known = estimate(kept[d], h.d0);
+        const double found = sums[1] > 0 ? 2 * kept[numerator] / root(sums[1]) : 0;
+        kept[d] = larger(known, smaller(found, known * h.growth_rate));
+    }
+    void operator()(F& x, F g, F& start, F& sum) const {
+        sum = select(opening, sum + rate * g, sum);
+        x = momentum * x + rest * (start - sum);
+    }
+};
+
+// D-Adaptation for Adam. Defazio & Mishchenko 2023, arXiv:2301.07733, Algorithm 5.
+template <class F> struct DAdaptAdam {
+    static constexpr int sums = 2;
+    enum { d, numerator, used };
+    double pull;
+    F beta1, beta2, beta3, fresh1, fresh2, fresh3, eps, shrink;
+    DAdaptAdam(const DAdaptAdamNumbers& h, Clock clock)
+        : pull(rate(h, clock, estimate(clock.memory[d], h.d0))), beta1(F(h.beta1)),
+          beta2(F(h.beta2)), beta3(F(root(h.beta2))), fresh1(F(pull * (1 - h.beta1))),
+          fresh2(F(1 - h.beta2)), fresh3(F(pull * (1 - root(h.beta2)))), eps(F(h.eps)),
+          shrink(F(h.decouple * h.weight_decay * rate(h, clock, clock.memory[used]))) {}
+
+    static double rate(const DAdaptAdamNumbers& h, Clock clock, double size) {
+        const double corrected = root(1 - power(h.beta2, clock.t)) / (1 - power(h.beta1, clock.t));
+        return size * h.lr * (h.use_bias_correction != 0 ? corrected : 1);
+    }
+    Terms<2> measure(F, F g, F& exp_avg, F& exp_avg_sq, F& sum) const {
+        const double along = pull * (double(g) * double(sum / (root(exp_avg_sq) + eps)));
+        exp_avg = beta1 * exp_avg + fresh1 * g;
+        exp_avg_sq = beta2 * exp_avg_sq + fresh2 * g * g;
+        sum = beta3 * sum + fresh3 * g;
+        return {{along, magnitude(double(sum))}};
+    }
+    static void settle(const DAdaptAdamNumbers& h, Clock clock, const double* sums) {
+        double* kept = clock.memory;
+        const double known = estimate(kept[d], h.d0), beta3 = root(h.beta2);
+        kept[used] = sums[1] > 0 ? known : 0;
+        kept[numerator] = beta3 * kept[numerator] + (1 - beta3) * sums[0];
+        const double found = sums[1] > 0 ? kept[numerator] / ((1 - beta3) * sums[1]) : 0;
+        kept[d] = larger(known, smaller(found, known * h.growth_rate));
+    }
+    void operator()(F& x, F, F& exp_avg, F& exp_avg_sq, F&) const {
+        x -= shrink * x;
+        x -= exp_avg / (root(exp_avg_sq) + eps);
+    }
+};
+
+} // namespace
+} // namespace stepsize

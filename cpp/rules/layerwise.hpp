@@ -1,0 +1,85 @@
+// Rules whose step is set for each leaf by norms over the leaf.
+#pragma once
+
+#include "core/kernel.hpp"
+
+namespace stepsize {
+namespace {
+
+// What a rule keeps for a leaf between its passes: the ratio that multiplies the rate.
+inline double trust(double numerator, double denominator) {
+    return numerator > 0 && denominator > 0 ? numerator / denominator : 1;
+}
+
+// LARS. You, Gitman & Ginsburg 2017, arXiv:1708.03888, Algorithm 1.
+template <class F> struct LARS {
+    static constexpr int sums = 2;
+    F lr, momentum, ratio, decay;
+    bool nesterov;
+    LARS(const LARSNumbers& h, Clock clock)
+        : lr(F(h.lr)), momentum(F(h.momentum)), ratio(F(clock.memory[0])),
+          decay(F(h.weight_decay)), nesterov(h.nesterov != 0) {}
+
+    Terms<2> measure(F x, F g, F&) const {
+        return {{square(double(x)), square(double(g))}};
+    }
+    static void settle(const LARSNumbers& h, Clock clock, const double* sums) {
+        const double size = root(sums[0]), slope = root(sums[1]);
+        const double ratio = trust(h.trust_coefficient * size,
+                                   slope > 0 ? slope + h.weight_decay * size + h.eps : 0);
+        clock.memory[0] = h.adapt != 0 ? ratio : 1;
+    }
+    void operator()(F& x, F g, F& buffer) const {
+        const F pull = ratio * (g + decay * x);
+        buffer = momentum * buffer + pull;
+        x -= lr * select(nesterov, pull + momentum * buffer, buffer);
+    }
+};
+
+// LAMB. You et al. 2020, arXiv:1904.00962, Algorithm 2.
+template <class F> struct LAMB {
+    static constexpr int sums = 2;
+    F beta2, fresh1, fresh2, unbias1, unbias2, eps, decay, step;
+    LAMB(const LAMBNumbers& h, Clock clock)
+        : beta2(F(h.beta2)), fresh1(F(1 - h.beta1)), fresh2(F(1 - h.beta2)),
+          unbias1(F(1 / (1 - power(h.beta1, clock.t)))),
+          unbias2(F(1 / root(1 - power(h.beta2, clock.t)))), eps(F(h.eps)),
+          decay(F(h.weight_decay)), step(F(h.lr * clock.memory[0])) {}
+
+    F direction(F x, F exp_avg, F exp_avg_sq) const {
+        return exp_avg * unbias1 / (root(exp_avg_sq) * unbias2 + eps) + decay * x;
+    }
+    Terms<2> measure(F x, F g, F& exp_avg, F& exp_avg_sq) const {
+        exp_avg = lerp(exp_avg, g, fresh1);
+        exp_avg_sq = beta2 * exp_avg_sq + fresh2 * g * g;
+        return {{square(double(x)), square(double(direction(x, exp_avg, exp_avg_sq)))}};
+    }
+    static void settle(const LAMBNumbers& h, Clock clock, const double* sums) {
+        clock.memory[0] = h.adapt != 0 ? trust(root(sums[0]), root(sums[1])) : 1;
+    }
+    void operator()(F& x, F, F& exp_avg, F& exp_avg_sq) const {
+        x -= step * direction(x, exp_avg, exp_avg_sq);
+    }
+};
+
+// NovoGrad. Ginsburg et al. 2019, arXiv:1905.11286, Algorithm 1.
+template <class F> struct NovoGrad {
+    static constexpr int sums = 1;
+    F lr, beta1, size, decay;
+    NovoGrad(const NovoGradNumbers& h, Clock clock)
+        : lr(F(h.lr)), beta1(F(h.beta1)), size(F(root(clock.memory[0]) + h.eps)),
+          decay(F(h.weight_decay)) {}
+
+    Terms<1> measure(F, F g, F&) const { return {{square(double(g))}}; }
+    static void settle(const NovoGradNumbers& h, Clock clock, const double* sums) {
+        double& second = clock.memory[0];
+        second = clock.t == 1 ? sums[0] : h.beta2 * second + (1 - h.beta2) * sums[0];
+    }
+    void operator()(F& x, F g, F& exp_avg) const {
+        exp_avg = beta1 * exp_avg + (g / size + decay * x);
+        x -= lr * exp_avg;
+    }
+};
+
+} // namespace
+} // namespace stepsize

@@ -1,0 +1,104 @@
+// Rules that read the loss: the gap to its smallest value over the gradient sets the rate.
+#pragma once
+
+#include "core/kernel.hpp"
+
+namespace stepsize {
+namespace {
+
+// Stochastic Polyak step size. Loizou et al. 2021, arXiv:2002.10542, equation 4.
+template <class F> struct PolyakSGD {
+    static constexpr int sums = 1;
+    F step;
+    PolyakSGD(const PolyakSGDNumbers& h, Clock clock)
+        : step(F(h.scaling * smaller(clock.memory[0], h.lr))) {}
+
+    Terms<1> measure(F, F g) const { return {{square(double(g))}}; }
+    static void settle(const PolyakSGDNumbers& h, Clock clock, const double* sums) {
+        const double gap = h.loss - h.f_min;
+        const double below = sums[0] + h.eps;
+        clock.memory[0] =
+            below > 2.220446049250313e-16 ? (h.positive != 0 ? larger(gap, 0.0) : gap) / below : 0;
+    }
+    void operator()(F& x, F g) const { x -= step * g; }
+};
+
+// What MoMo keeps: averages of the loss and of <g, x>, the lower bound of the loss, the rate that
+// the model of the loss asks for, and the weight of all steps so far in an average.
+enum Momo { loss_average, product_average, lower_bound, polyak, unbias };
+
+// Schaipp et al. 2024, arXiv:2305.07583: equation 9 for the step, section 4.1 for the lower bound.
+// sums: <g, x>, <m, x>, |m|^2.
+inline void model_loss(double* kept, const double* sums, double fresh, double weight, double lr,
+                       double weight_decay, double loss, bool adapt, double lb) {
+    kept[loss_average] = (1 - fresh) * kept[loss_average] + fresh * loss;
+    kept[product_average] = (1 - fresh) * kept[product_average] + fresh * sums[0];
+    const double widen = 1 + lr * weight_decay;
+    double bound = larger(kept[lower_bound], lb);
+    const double cap = widen * (kept[loss_average] - kept[product_average]) + sums[1];
+    if (adapt && cap < widen * weight * bound)
+        bound = larger(cap / (2 * widen * weight), lb);
+    kept[polyak] = larger(cap - widen * weight * bound, 0.0) / sums[2];
+    if (!(sums[2] > 0))
+        kept[polyak] = 0;
+    const double tau = smaller(kept[polyak], lr / weight);
+    const double here = kept[loss_average] + sums[1] - kept[product_average];
+    kept[lower_bound] = adapt ? larger((here - tau * sums[2] / 2) / weight, lb) : bound;
+    kept[unbias] = weight;
+}
+
+// MoMo. Schaipp et al. 2024, arXiv:2305.07583, Algorithm 1.
+template <class F> struct MoMo {
+    static constexpr int sums = 3;
+    F beta, fresh, tau, widen;
+    MoMo(const MoMoNumbers& h, Clock clock)
+        : beta(F(h.bias_correction == 0 && clock.t == 1 ? 0 : h.beta)),
+          fresh(F(h.bias_correction == 0 && clock.t == 1 ? 1 : 1 - h.beta)),
+          tau(F(smaller(clock.memory[polyak], h.lr / clock.memory[unbias]))),
+          widen(F(1 + h.lr * h.weight_decay)) {}
+
+    Terms<3> measure(F x, F g, F& grad_avg) const {
+        grad_avg = beta * grad_avg + fresh * g;
+        const double average = double(grad_avg);
+        return {{double(g) * double(x), average * double(x), square(average)}};
+    }
+    static void settle(const MoMoNumbers& h, Clock clock, const double* sums) {
+        const double fresh = h.bias_correction == 0 && clock.t == 1 ? 1 : 1 - h.beta;
+        const double weight = h.bias_correction != 0 ? 1 - power(h.beta, clock.t) : 1;
+        model_loss(clock.memory, sums, fresh, weight, h.lr, h.weight_decay, h.loss,
+                   h.use_fstar != 0, h.lb);
+    }
+    void operator()(F& x, F, F& grad_avg) const { x = (x - tau * grad_avg) / widen; }
+};
+
+// MoMo-Adam. Schaipp et al. 2024, arXiv:2305.07583, Algorithm 2.
+template <class F> struct MoMoAdam {
+    static constexpr int sums = 3;
+    F beta1, beta2, fresh1, fresh2, unbias2, eps, tau, widen;
+    MoMoAdam(const MoMoAdamNumbers& h, Clock clock)
+        : beta1(F(h.beta1)), beta2(F(h.beta2)), fresh1(F(1 - h.beta1)), fresh2(F(1 - h.beta2)),
+          unbias2(F(1 / root(1 - power(h.beta2, clock.t)))), eps(F(h.eps)),
+          tau(F(smaller(clock.memory[polyak], h.lr / clock.memory[unbias]))),
+          widen(F(1 + h.lr * h.weight_decay)) {}
+
+    F scaled(F grad_avg, F grad_avg_sq) const {
+        return grad_avg / (root(grad_avg_sq) * unbias2 + eps);
+    }
+    Terms<3> measure(F x, F g, F& grad_avg, F& grad_avg_sq) const {
+        grad_avg = beta1 * grad_avg + fresh1 * g;
+        grad_avg_sq = beta2 * grad_avg_sq + fresh2 * g * g;
+        const double average = double(grad_avg);
+        return {{double(g) * double(x), average * double(x),
+                 average * double(scaled(grad_avg, grad_avg_sq))}};
+    }
+    static void settle(const MoMoAdamNumbers& h, Clock clock, const double* sums) {
+        model_loss(clock.memory, sums, 1 - h.beta1, 1 - power(h.beta1, clock.t), h.lr,
+                   h.weight_decay, h.loss, h.use_fstar != 0, h.lb);
+    }
+    void operator()(F& x, F, F& grad_avg, F& grad_avg_sq) const {
+        x = (x - tau * scaled(grad_avg, grad_avg_sq)) / widen;
+    }
+};
+
+} // namespace
+} // namespace stepsize

@@ -1,0 +1,87 @@
+// Rules that find their rate from distances and gradients.
+#pragma once
+
+#include "core/kernel.hpp"
+
+namespace stepsize {
+namespace {
+
+// The point where a leaf was at its first update.
+template <class F> inline F remember(bool first, F x, F& start) {
+    start = select(first, x, start);
+    return start;
+}
+
+// DoG. Ivgi, Hinder & Carmon 2023, arXiv:2302.12022, section 3. The numbers are those of DoG or of
+// LDoG, whose sums are taken leaf by leaf.
+template <class F, class Numbers> struct DistanceOverGradients {
+    static constexpr int sums = 3;
+    enum { distance, squares };
+    F step;
+    bool first;
+    DistanceOverGradients(const Numbers& h, Clock clock)
+        : step(F(h.lr * clock.memory[distance] / root(clock.memory[squares]))),
+          first(clock.t == 1) {}
+
+    Terms<3> measure(F x, F g, F& start) const {
+        const double apart = double(x) - double(remember(first, x, start));
+        return {{square(apart), square(double(g)), square(double(x))}};
+    }
+    static void settle(const Numbers& h, Clock clock, const double* sums) {
+        const bool fresh = clock.memory[distance] == 0;
+        clock.memory[squares] = (fresh ? h.eps : clock.memory[squares]) + sums[1];
+        clock.memory[distance] = fresh ? h.reps_rel * (1 + root(sums[2]))
+                                       : larger(clock.memory[distance], root(sums[0]));
+    }
+    void operator()(F& x, F g, F&) const { x -= step * g; }
+};
+
+template <class F> struct DoG : DistanceOverGradients<F, DoGNumbers> {
+    using DistanceOverGradients<F, DoGNumbers>::DistanceOverGradients;
+};
+
+template <class F> struct LDoG : DistanceOverGradients<F, LDoGNumbers> {
+    using DistanceOverGradients<F, LDoGNumbers>::DistanceOverGradients;
+};
+
+// DoWG. Khaled, Mishchenko & Jin 2023, arXiv:2305.16284, Algorithm 1.
+template <class F> struct DoWG {
+    static constexpr int sums = 2;
+    enum { distance, weighted };
+    F step;
+    bool first;
+    DoWG(const DoWGNumbers& h, Clock clock)
+        : step(F(h.lr * (clock.memory[distance] / (root(clock.memory[weighted]) + h.eps)))),
+          first(clock.t == 1) {}
+
+    Terms<2> measure(F x, F g, F& start) const {
+        const double apart = double(x) - double(remember(first, x, start));
+        return {{square(apart), square(double(g))}};
+    }
+    static void settle(const DoWGNumbers& h, Clock clock, const double* sums) {
+        clock.memory[distance] = larger(larger(clock.memory[distance], h.eps), sums[0]);
+        clock.memory[weighted] += clock.memory[distance] * sums[1];
+    }
+    void operator()(F& x, F g, F&) const { x -= step * g; }
+};
+
+// COCOB-Backprop. Orabona & Tommasi 2017, arXiv:1705.07795, Algorithm 2.
+template <class F> struct COCOB {
+    F lr, alpha, eps;
+    bool first;
+    COCOB(const COCOBNumbers& h, Clock clock)
+        : lr(F(h.lr)), alpha(F(h.alpha)), eps(F(h.eps)), first(clock.t == 1) {}
+
+    void operator()(F& x, F g, F& start, F& theta, F& scale, F& total, F& reward) const {
+        remember(first, x, start);
+        scale = larger(larger(scale, eps), magnitude(g));
+        total += magnitude(g);
+        reward = larger(reward - g * (x - start), F(0));
+        theta -= g;
+        const F bet = theta / (scale * larger(total + scale, alpha * scale));
+        x = lerp(x, start + bet * (scale + reward), lr);
+    }
+};
+
+} // namespace
+} // namespace stepsize
