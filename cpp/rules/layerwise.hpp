@@ -17,12 +17,10 @@ template <class F> struct LARS {
     F lr, momentum, ratio, decay;
     bool nesterov;
     LARS(const LARSNumbers& h, Clock clock)
-        : lr(F(h.lr)), momentum(F(h.momentum)), ratio(F(clock.memory[0])),
-          decay(F(h.weight_decay)), nesterov(h.nesterov != 0) {}
+        : lr(F(h.lr)), momentum(F(h.momentum)), ratio(F(clock.memory[0])), decay(F(h.weight_decay)),
+          nesterov(h.nesterov != 0) {}
 
-    Terms<2> measure(F x, F g, F&) const {
-        return {{square(double(x)), square(double(g))}};
-    }
+    Terms<2> measure(F x, F g, F&) const { return {{square(double(x)), square(double(g))}}; }
     static void settle(const LARSNumbers& h, Clock clock, const double* sums) {
         const double size = root(sums[0]), slope = root(sums[1]);
         const double ratio = trust(h.trust_coefficient * size,

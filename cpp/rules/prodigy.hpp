@@ -21,9 +21,8 @@ template <class F> struct Prodigy {
     Prodigy(const ProdigyNumbers& h, Clock clock, double size, double next, double last)
         : pull(size / h.d0 * next), beta1(F(h.beta1)), beta2(F(h.beta2)), beta3(F(root(h.beta2))),
           fresh1(F(size * (1 - h.beta1))), fresh2(F(size * size * (1 - h.beta2))),
-          fresh3(F(size / h.d0 * (h.safeguard_warmup != 0 ? size : next))),
-          eps(F(size * h.eps)), shrink(F(h.decouple * h.weight_decay * last)), step(F(last)),
-          first(clock.t == 1) {}
+          fresh3(F(size / h.d0 * (h.safeguard_warmup != 0 ? size : next))), eps(F(size * h.eps)),
+          shrink(F(h.decouple * h.weight_decay * last)), step(F(last)), first(clock.t == 1) {}
 
     static double rate(const ProdigyNumbers& h, Clock clock, double size) {
         const double corrected = root(1 - power(h.beta2, clock.t)) / (1 - power(h.beta1, clock.t));
