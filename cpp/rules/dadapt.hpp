@@ -14,13 +14,13 @@ template <class F> struct DAdaptSGD {
     static constexpr int sums = 3;
     enum { d, numerator, slope, fresh };
     double pull;
-    F rate, momentum, rest;
+    F rate, rest;
     bool first, opening;
     DAdaptSGD(const DAdaptSGDNumbers& h, Clock clock)
         : pull(clock.memory[slope] > 0
                    ? estimate(clock.memory[d], h.d0) * h.lr / clock.memory[slope]
                    : 0),
-          rate(F(pull)), momentum(F(h.momentum)), rest(F(1 - h.momentum)), first(clock.t == 1),
+          rate(F(pull)), rest(F(1 - h.momentum)), first(clock.t == 1),
           opening(clock.memory[fresh] != 0) {}
 
     Terms<3> measure(F x, F g, F& start, F& sum) const {
@@ -41,7 +41,7 @@ template <class F> struct DAdaptSGD {
     }
     void operator()(F& x, F g, F& start, F& sum) const {
         sum = select(opening, sum + rate * g, sum);
-        x = momentum * x + rest * (start - sum);
+        x = lerp(x, start - sum, rest);
     }
 };
 

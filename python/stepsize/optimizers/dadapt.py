@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from stepsize.arrays import Array
 from stepsize.fields import Value, flag, growth, nonnegative, positive, unit, unit_pair
 from stepsize.optimizers.base import Optimizer
-from stepsize.optimizers.words import larger, magnitude, power, root, smaller, square, wide
+from stepsize.optimizers.words import larger, lerp, magnitude, power, root, smaller, square, wide
 
 
 def estimate(kept: Any, d0: float) -> Any:
@@ -90,7 +90,7 @@ class DAdaptSGD(Optimizer):
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         if s.fresh != 0:
             s.sum += self._pull(s, h) * g
-        x[...] = h.momentum * x + (1 - h.momentum) * (s.start - s.sum)
+        x[...] = lerp(x, s.start - s.sum, 1 - h.momentum)
 
     def effective(self, s: SimpleNamespace, h: SimpleNamespace) -> float:
         return float(h.lr * s.d / s.slope) if s.slope > 0 else 0.0
