@@ -200,6 +200,36 @@ def test_hopeless_tasks_are_told_apart():
     assert str(rising).startswith("no usable rate, because")
 
 
+def test_an_optimizer_of_another_package_will_do():
+    class Plain:
+        def __init__(self, params):
+            self.params, self.lr = params, 0.1
+
+        def step(self, grads):
+            self.params["x"] -= self.lr * grads["x"]
+
+    ours = ss.lr_find(quadratic(), start(), [None])
+    theirs = ss.lr_find(quadratic(), start(), [None], optimizer=Plain)
+    # The rounding of a step may differ, and with it that of the shift that is measured on steps.
+    assert theirs.suggestion == pytest.approx(ours.suggestion, rel=1e-6)
+
+
+def test_groups_with_rates_of_their_own_keep_their_ratio():
+    made = []
+
+    def factory(params):
+        made.append(ss.SGD(params, lr=0.1, groups=[ss.group("y", lr=0.001)]))
+        return made[-1]
+
+    def value_and_grad(p, batch):
+        return float(p["x"] @ p["x"] + p["y"] @ p["y"]), {k: 2 * v for k, v in p.items()}
+
+    ss.lr_find(value_and_grad, {"x": np.ones(2), "y": np.ones(2)}, [None], optimizer=factory)
+    tried = {max(o.lr) for o in made if o.step_count}
+    assert len(tried) > 3
+    assert all(max(o.lr) / min(o.lr) == pytest.approx(100) for o in made)
+
+
 def test_short_and_reused_batches_are_cycled():
     seen = []
 

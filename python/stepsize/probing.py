@@ -7,23 +7,52 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FunctionType, GeneratorType, MethodType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import copy
+from stepsize.arrays import copy, flatten
 from stepsize.errors import NonFiniteGradientError
+from stepsize.optimizers import Optimizer
 
 Nest = Any
 ValueAndGrad = Callable[[Nest, Any], tuple[Any, Nest]]
 
 
-class Steps(Protocol):
-    """What a trial asks of an optimizer."""
+class Stepper:
+    """An optimizer over copies whose rate is given anew at every step."""
 
-    lr: Any
+    def __init__(self, optimizer: Any, params: Nest) -> None:
+        self._optimizer = optimizer
+        self._leaves = flatten(params)[0]
+        rates = optimizer.lr
+        several = isinstance(rates, tuple) and len(set(rates)) > 1 and min(rates) > 0
+        self._top = max(rates) if several else None
 
-    def step(self, grads: Nest, /) -> Any: ...
+    def _set(self, lr: float) -> None:
+        if self._top is not None:
+            self._optimizer.lr_scale = lr / self._top
+        else:
+            self._optimizer.lr = lr
+
+    def step(self, grads: Nest, lr: float, loss: float) -> None:
+        """Step; groups with rates of their own keep the ratios of these, `lr` being the largest."""
+        self._set(lr)
+        if isinstance(self._optimizer, Optimizer):
+            self._optimizer.step(grads, loss=loss)
+        else:
+            self._optimizer.step(grads)
+
+    def measured(self, grads: Nest, lr: float, loss: float) -> float:
+        """Step, and return how far it went."""
+        if isinstance(self._optimizer, Optimizer):
+            self._set(lr)
+            stats = self._optimizer.step(grads, loss=loss, stats=True)
+            return math.nan if stats is None else stats.update_norm
+        before = [np.array(leaf, np.float64) for leaf in self._leaves]
+        self.step(grads, lr, loss)
+        moves = (after - leaf for after, leaf in zip(self._leaves, before, strict=True))
+        return math.sqrt(sum(float(np.vdot(m, m)) for m in moves))
 
 
 def _held(thing: object, depth: int = 3) -> Iterator[object]:
@@ -131,11 +160,15 @@ class Trial:
         self._first = first_batch
         self._period = period
         self._params = copy(bench.params)
-        self._optimizer = bench.build(self._params)
+        self._stepper: Stepper | None = bench.stepper(self._params)
         self.lrs: list[float] = []
         self.losses: list[float] = []
         self.failure: str | None = None
         self.ceiling = math.inf
+
+    def retire(self) -> None:
+        """Give up the copies: this run will not go on."""
+        self._params = self._stepper = None
 
     @property
     def rate(self) -> float:
@@ -151,7 +184,8 @@ class Trial:
         """Evaluate one batch and step; False once the run has failed or the budget is spent."""
         done = len(self.losses)
         batch = self._first + (done % self._period if self._period else done)
-        if self.failure is not None or not self._bench.affords(batch, fresh=done == 0):
+        stepper = self._stepper
+        if stepper is None or not self._bench.affords(batch, fresh=done == 0):
             return False
         self.lrs.append(lr)
         loss, grads = self._bench.evaluate(self._params, batch, fresh=done == 0)
@@ -161,13 +195,13 @@ class Trial:
             self.losses.append(loss)
             if loss > self.ceiling:
                 self.failure = f"the loss rose to {loss:.3g} at lr={lr:.2e}"
+        if self.failure is None:
+            try:
+                stepper.step(grads, lr, loss)
+            except NonFiniteGradientError:
+                self.failure = f"a gradient was not finite at lr={lr:.2e}"
         if self.failure is not None:
-            return False
-        self._optimizer.lr = lr
-        try:
-            self._optimizer.step(grads)
-        except NonFiniteGradientError:
-            self.failure = f"a gradient was not finite at lr={lr:.2e}"
+            self.retire()
         return self.failure is None
 
     def extend(self, lr: float, until: int) -> Trial:
@@ -198,7 +232,11 @@ class Bench:
         self._tick = tick
         self._first: dict[int, tuple[float, Nest]] = {}
 
-    def build(self, params: Nest) -> Steps:
+    def stepper(self, params: Nest) -> Stepper:
+        """A fresh optimizer over the copies."""
+        return Stepper(self.build(params), params)
+
+    def build(self, params: Nest) -> Any:
         """An optimizer over the copies: cloned with its state, or made by class or factory."""
         clone = getattr(self._optimizer, "clone", None)
         if clone is not None and not isinstance(self._optimizer, type):
@@ -210,7 +248,7 @@ class Bench:
                 "lr_find: optimizer must be an optimizer class, a function params -> optimizer, "
                 f"or an optimizer, got {type(self._optimizer).__name__}"
             )
-        return made  # type: ignore[no-any-return]
+        return made
 
     def affords(self, batch: int, fresh: bool) -> bool:
         return self.left > 0 or (fresh and batch in self._first)
@@ -237,5 +275,6 @@ class Bench:
     def trial(self, first_batch: int = 0, period: int | None = None) -> Trial:
         return Trial(self, first_batch, period)
 
-    def first_gradient(self, batch: int = 0) -> Nest:
-        return self._first[batch][1]
+    def first(self, batch: int = 0) -> tuple[float, Nest]:
+        """Loss and gradient of a batch at the starting point."""
+        return self._first[batch]

@@ -101,6 +101,8 @@ def race(bench: Bench, centre: float, depth: int, first_batch: int) -> Race:
     def enter(rate: float) -> Trial:
         trial = bench.trial(first_batch)
         trials[rate] = trial.extend(rate, depth)
+        for loser in sorted(trials.values(), key=Trial.score)[2:]:
+            loser.retire()
         return trial
 
     for exponent in (0.5, -0.5, -1.5):
@@ -150,7 +152,10 @@ def refined(bench: Bench, rate: float, length: int, first_batch: int) -> Race:
         # A longer training likes lower rates than a shorter one: the next below go on too.
         lead = live.index(min(live, key=place))
         going = live[max(0, lead - kept + 1) : lead + 1]
-        out += [trial for trial, _ in live if trial not in [t for t, _ in going]]
+        losers = [trial for trial, _ in live if trial not in [t for t, _ in going]]
+        for trial in losers:
+            trial.retire()
+        out += losers
         live = going
     live.sort(key=place)
     return Race((*(trial for trial, _ in live), *reversed(out)))
@@ -164,22 +169,16 @@ def _worth(trials: dict[float, Trial], ranked: list[float]) -> bool:
     return len(scores) > 1 and scores[1] - scores[0] > 0.1 * (scores[-1] - scores[0])
 
 
-def _moves(bench: Bench, lr: float, gradients: Iterable[tuple[float, Nest]]) -> Curve:
+def _moves(bench: Bench, lr: float, loss: float, gradients: Iterable[Nest]) -> Curve:
     """Length of each step an optimizer takes on copies when it is shown these gradients."""
     params = copy(bench.params)
-    optimizer = bench.build(params)
-    optimizer.lr = lr
-    leaves, _, _ = flatten(params)
-    before = [a.astype(np.float64) for a in leaves]
-    lengths = []
-    for factor, gradient in gradients:
-        values, _, spec = flatten(gradient)
-        optimizer.step(unflatten(spec, [g * g.dtype.type(factor) for g in values]))
-        after = [a.astype(np.float64) for a in leaves]
-        squares = sum(float(np.vdot(d, d)) for d in map(np.subtract, after, before))
-        lengths.append(math.sqrt(squares))
-        before = after
-    return np.asarray(lengths)
+    stepper = bench.stepper(params)
+    return np.array([stepper.measured(g, lr, loss) for g in gradients])
+
+
+def _times(factor: float, gradient: Nest) -> Nest:
+    leaves, _, spec = flatten(gradient)
+    return unflatten(spec, [np.asarray(leaf * factor, leaf.dtype) for leaf in leaves])
 
 
 def foresight(bench: Bench, lr: float, first_batch: int) -> float:
@@ -190,11 +189,13 @@ def foresight(bench: Bench, lr: float, first_batch: int) -> float:
     long is it when the sign of g is random; does it ignore the size of g (Adam, Lion)?
     An optimizer that keeps stepping just as far when nothing but noise is left needs the most.
     """
-    g, lr = bench.first_gradient(first_batch), lr / 30  # so that the weights hardly change
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], 40)
-    steady = _moves(bench, lr, [(1.0, g)] * 40)
-    noisy = _moves(bench, lr, [(float(s), g) for s in signs])
-    faint = _moves(bench, lr, [(1e-3, g)])
+    loss, g = bench.first(first_batch)
+    lr /= 30  # so that the weights hardly change
+    sides = {1: g, -1: _times(-1, g)}
+    signs = np.random.default_rng(0).choice([-1, 1], 40)
+    steady = _moves(bench, lr, loss, [g] * 40)
+    noisy = _moves(bench, lr, loss, [sides[int(s)] for s in signs])
+    faint = _moves(bench, lr, loss, [_times(1e-3, g)])
     if not (steady > 0).all() or not np.isfinite(steady).all():
         return OPTIMISM
     drift = math.log10(steady[-1] / steady[:32].mean())
