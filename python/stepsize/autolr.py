@@ -52,7 +52,7 @@ class AutoResult:
         losses = self.history["loss"]
         end = losses[-max(1, len(losses) // 20) :].mean()
         lines = [
-            f"{self.found.gradients} gradients found the rate {self.found.suggestion:.1e} "
+            f"{self.found.gradients} gradients found the rate {self.found.peak:.1e} "
             f"({self.found.confidence} confidence: {self.found.why})",
             f"schedule: {self.schedule!r}",
             *map(str, self.actions or ["no correction was needed"]),
@@ -154,8 +154,8 @@ class Guard:
 
 
 def plan(found: LRFindResult, steps: int) -> Schedule:
-    """Warm up over a twentieth of the run to the rate found, then down to 0 along a cosine."""
-    return warmup_cosine(found.suggestion, min(steps - 1, max(1, steps // 20)), steps)
+    """Warm up over a twentieth of the run to the peak found, then down to 0 along a cosine."""
+    return warmup_cosine(found.peak, min(steps - 1, max(1, steps // 20)), steps)
 
 
 def autolr(
