@@ -100,7 +100,7 @@ def fits(folder, count):
     def one():
         fitting.fit(fitting.make_params(), epochs=1, batch_size=20, progress=False)
 
-    for _ in range(count // 10):
+    for _ in range(count // 2):
         one()
     gc.collect()
     before = memory(), threading.active_count(), len(os.listdir("/proc/self/fd"))
