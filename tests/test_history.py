@@ -132,6 +132,16 @@ def test_html_has_a_curve_for_each_series_and_escapes(history):
     assert "<table>" in History()._repr_html_()
 
 
+def test_the_picture_shows_the_rate_the_gap_and_where_the_run_was_resumed(history):
+    history.meta["resumed"] = [3]
+    axes = history.plot()
+    (below,) = axes.child_axes
+    np.testing.assert_array_equal(below.lines[0].get_ydata(), history["lr"])
+    assert len(axes.collections) == 1
+    assert "resumed" in [text.get_text() for text in axes.texts]
+    axes.figure.canvas.draw()
+
+
 def test_pictures(history):
     axes = history.plot()
     assert history.plot(ax=axes) is axes

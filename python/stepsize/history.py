@@ -215,13 +215,13 @@ class History(Mapping[str, Column]):
         return pandas.DataFrame(dict(self)).set_index("step")
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the loss, the validation loss and the rate over the steps (matplotlib).
+        """Draw the loss, the validation loss, the gap between them, and the rate (matplotlib).
 
         ``plots.learning_curves({"one": h1, "two": h2})`` compares several runs.
         """
         from stepsize import plots
 
-        return plots.learning_curves(self, ax=ax)
+        return plots.run_curves(self, ax=ax)
 
     def plot_text(self) -> str:
         """The same curves as text, for a terminal."""

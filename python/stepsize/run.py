@@ -213,6 +213,7 @@ class Run:
             self.batches.batch_size = cursor["batch_size"]
         self._epoch_random = state["epoch_random"]
         set_random_state(state["random"])
+        self.history.meta["resumed"] = [*self.history.meta.get("resumed", ()), self.step]
         if not self.finished:
             self.history.stopped = None
 

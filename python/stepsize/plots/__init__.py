@@ -5,6 +5,7 @@ without pyplot. `ax.figure` shows it in a notebook, `plots.save(ax, path)` write
 """
 
 from stepsize.plots.charts import comparison, curves, heatmap, landscape
+from stepsize.plots.runs import run_curves
 from stepsize.plots.searches import tuning
 from stepsize.plots.style import png, save, svg
 from stepsize.plots.text import (
@@ -24,6 +25,7 @@ __all__ = [
     "learning_curves",
     "png",
     "range_test",
+    "run_curves",
     "save",
     "schedule",
     "sparkline",
