@@ -69,16 +69,24 @@ class Guard:
       rate; the run ends at the sixth time.
     * A quarter of the run is over and its steps are so short that all of them together will not
       change the weights by a third: three times the rate, once.
-    * The loss has not fallen for a quarter of the run, its last third apart: 0.3 of the rate, once.
+    * The loss has stayed a tenth of its gain above its best for a quarter of the run, the last third
+      apart: back to the best state, at 0.3 of the rate, once.
+
+    Args:
+        total: steps of the run.
+        schedule: its schedule, which keeps its end when the run goes back.
+        start: what the loss is before the first step, where one batch is too few to say.
     """
 
-    def __init__(self, total: int, schedule: Schedule | None = None) -> None:
+    def __init__(
+        self, total: int, schedule: Schedule | None = None, start: float = -math.inf
+    ) -> None:
         self.actions: list[Action] = []
         self._total = total
         self._schedule = schedule
         self._every = max(5, total // 50)
         self._recent: deque[float] = deque(maxlen=self._every)
-        self._start = math.nan
+        self._start = start
         self._best = math.inf
         self._best_at = 0
         self._good: tuple[list[Any], dict[str, Any]] | None = None
@@ -91,8 +99,8 @@ class Guard:
     def on_step(self, run: Run) -> None:
         """Look at the run now and then."""
         loss = run.history.last("loss")
-        if math.isnan(self._start):
-            self._start = self._best = loss
+        if run.step == 1:
+            self._start = self._best = max(self._start, loss)
         self._recent.append(loss)
         if run.step % self._every or len(self._recent) < self._every:
             return
@@ -104,13 +112,13 @@ class Guard:
             self._keep(run)
         elif min(self._recent) > self._start + room:
             self._back(run, f"the loss rose to {level:.3g}, above its start of {self._start:.3g}")
-        self._pace(run)
+        self._pace(run, level)
 
     def on_nonfinite(self, run: Run) -> bool:
         """Take up a run whose loss or gradient is not finite."""
         return self._back(run, "the loss or a gradient was not finite")
 
-    def _pace(self, run: Run) -> None:
+    def _pace(self, run: Run, level: float) -> None:
         if run.step >= self._total // 4 and "raise" not in self._done:
             self._done.add("raise")
             ratios, norms = run.history["update_ratio"], run.history["grad_norm"]
@@ -121,9 +129,10 @@ class Guard:
                 self._done.add("raised")
                 self._scale(run, RAISE, f"its steps will change the weights by only {travel:.0%}")
         waited = run.step - self._best_at
-        if waited > self._total // 4 and run.step < 2 * self._total // 3:
+        above = level - self._best > 0.1 * (self._start - self._best)
+        if waited > self._total // 4 and above and run.step < 2 * self._total // 3:
             if not self._done & {"drop", "raised"}:
-                self._scale(run, SHRINK, f"the loss has not fallen for {waited} steps")
+                self._back(run, f"the loss stayed above its best, of step {self._best_at}")
             self._done.add("drop")
 
     def _scale(self, run: Run, factor: float, why: str) -> None:
@@ -214,7 +223,7 @@ def autolr(
     schedule = plan(found, total)
     made = optimizer(params)
     made.lr = schedule
-    guard = Guard(total, schedule)
+    guard = Guard(total, schedule, float(found.losses[:3].mean()))
     history = fit(
         value_and_grad,
         params,
