@@ -122,6 +122,25 @@ def test_rates_of_all_groups_are_recorded():
     assert set(history["lr_scale"]) == {1.0}
 
 
+@pytest.mark.parametrize(
+    ("rule", "names"),
+    [
+        (ss.DoG, ["lr_effective"]),
+        (ss.LDoG, ["lr_effective/b", "lr_effective/w"]),
+        (ss.Adam, []),
+    ],
+)
+def test_rates_that_a_rule_finds_are_recorded(rule, names):
+    params = make_params()
+    opt = rule(params)
+    history = fit(params, opt, callbacks=[ss.LRMonitor()])
+    assert [name for name in history if name.startswith("lr_effective")] == names
+    found = opt.lr_effective
+    for name in names:
+        expected = found[name[-1]] if isinstance(found, dict) else found
+        assert history[name][-1] == expected > 0
+
+
 def test_layer_groups_take_schedules():
     groups = ss.layer_groups(["w", "b"], lr=ss.schedules.linear(0.4, 0.0, 10), factor=2)
     opt = ss.SGD(make_params(), lr=1.0, groups=groups)

@@ -210,6 +210,19 @@ def test_generators_of_the_gradient_go_on(tmp_path, bits_of):
         assert run(f"{step}", step, 9) == whole
 
 
+@pytest.mark.parametrize("rule", ss.optimizers.registry(), ids=lambda rule: rule.__name__)
+def test_every_rule_resumes(tmp_path, rule):
+    def run(name, *limits):
+        for steps in limits:
+            params = make_params()
+            opt = rule(params)
+            keeper = ss.Checkpoint(tmp_path / name, every_epochs=None)
+            history = fit(params, opt, epochs=None, steps=steps, checkpoint=keeper, resume=True)
+        return bits(params), repr(opt.state_dict()), history
+
+    assert run("parts", 3, 7) == run("whole", 7)
+
+
 def test_accumulation_goes_on_at_a_whole_step(tmp_path):
     def run(name, *limits):
         for steps in limits:

@@ -148,11 +148,27 @@ def test_evaluate_names_the_metrics():
     assert "val_loss" not in history
 
 
-def test_validation_leaves_training_alone():
+@pytest.mark.parametrize("rule", [ss.Adam, ss.ScheduleFreeAdamW])
+def test_validation_leaves_training_alone(rule):
     params, expected = make_params(), make_params()
-    fit(params, validation=batches(), validate_every=1)
-    fit(expected)
+    fit(params, rule(params), validation=batches(), validate_every=1)
+    fit(expected, rule(expected))
     assert bits(params) == bits(expected)
+
+
+def test_an_averaging_optimizer_is_measured_at_its_average():
+    params = make_params()
+    opt = ss.ScheduleFreeSGD(params, lr=0.1)
+    stopper = ss.EarlyStopping(patience=None)
+    fit(params, opt, epochs=1, callbacks=[stopper], validation=[(X, Y)])
+    best = bits(params)
+    params = make_params()
+    opt = ss.ScheduleFreeSGD(params, lr=0.1)
+    history = fit(params, opt, epochs=1, validation=[(X, Y)])
+    assert value_and_grad(params, (X, Y))[0] != history["val_loss"][-1]
+    with opt.averaged():
+        assert value_and_grad(params, (X, Y))[0] == history["val_loss"][-1]
+        assert bits(params) == best
 
 
 def explode(at, value=math.nan, leaf=None):

@@ -7,7 +7,8 @@ A callback is any object with some of the methods below; each gets the `Run`.
 * ``on_step(run)``: after each step, its row in ``run.history``.
 * ``on_nonfinite(run)``: a loss or gradient is not finite and the run is to end; one that returns
   True has mended it, and the run goes on with the next batch.
-* ``on_validation(run)``: after each validation, its values in ``run.metrics``.
+* ``on_validation(run)``: after each validation, its values in ``run.metrics``, the parameters as
+  they were measured.
 * ``on_epoch(run)``: after each epoch and its validation.
 * ``on_end(run)``: always, at the end; ``run.error`` is the exception if there was one.
 

@@ -14,6 +14,7 @@ import optree
 
 from stepsize import arrays
 from stepsize.optimizers import group
+from stepsize.optimizers.base import Optimizer
 
 if TYPE_CHECKING:
     from stepsize.run import Run
@@ -208,7 +209,11 @@ class Freeze:
 
 
 class LRMonitor:
-    """Record the rate of each parameter group as ``lr/0``, ``lr/1`` and so on, and ``lr_scale``."""
+    """Record the rate of each parameter group as ``lr/0``, ``lr/1`` and so on, and ``lr_scale``.
+
+    For rules that find a rate of their own, also what they made of it, as ``lr_effective`` or,
+    where it is one for each leaf, ``lr_effective/`` + path.
+    """
 
     def __init__(self) -> None:
         self._rates: Sequence[float] = ()
@@ -223,6 +228,17 @@ class LRMonitor:
         for index, rate in enumerate(self._rates):
             run.history.record(f"lr/{index}", rate)
         run.history.record("lr_scale", run.optimizer.lr_scale)
+        if type(run.optimizer).effective is not Optimizer.effective:
+            for name, rate in _by_name(run.optimizer.lr_effective).items():
+                run.history.record(f"lr_effective{name}", rate)
+
+
+def _by_name(rates: Any) -> dict[str, float]:
+    if isinstance(rates, tuple):
+        rates = dict(enumerate(rates))
+    if isinstance(rates, dict):
+        return {f"/{name}": rate for name, rate in rates.items()}
+    return {"": rates}
 
 
 def layer_groups(patterns: Sequence[str], lr: Any, factor: float = 2.6) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +16,7 @@ from stepsize.batches import ArrayBatches, Batches, count
 from stepsize.callbacks import Checkpoint
 from stepsize.errors import NonFiniteGradientError
 from stepsize.interrupts import Interrupt
+from stepsize.optimizers.averaging import AveragingOptimizer
 from stepsize.optimizers.base import Optimizer
 from stepsize.progress import Progress
 from stepsize.run import Run
@@ -179,8 +181,9 @@ class Loop:
     def validate(self) -> None:
         """Measure on the validation data, if there are any, and tell the callbacks."""
         if self.validation is not None:
-            self.validation(self.run, self.interrupt)
-            self.run.call("on_validation")
+            with answer_of(self.run.optimizer):
+                self.validation(self.run, self.interrupt)
+                self.run.call("on_validation")
 
     def validate_once_more(self) -> None:
         """Measure where the run ended, if it was not done; resuming it does not see this."""
@@ -188,7 +191,8 @@ class Loop:
         names = [name for name in run.history if name.startswith("val_")]
         measured = any(math.isfinite(run.history.at(name, -1)) for name in names)
         if self.validation and not (measured or self.diverged or self.interrupt.pending):
-            self.validation(run, self.interrupt)
+            with answer_of(run.optimizer):
+                self.validation(run, self.interrupt)
 
     def over(self) -> bool:
         """Whether the next step shall not be made."""
@@ -252,6 +256,11 @@ def rate_of(optimizer: Optimizer) -> Callable[[], float]:
     """What tells the rate of the next step, that of the first group with parameters."""
     # The property ``lr`` makes a tuple of all groups first, which costs as much as a small step.
     return functools.partial(optimizer._engine.number, min(optimizer._assignment), "lr")
+
+
+def answer_of(optimizer: Optimizer) -> AbstractContextManager[Any]:
+    """Inside, the parameters are what the optimizer answers with: the average, if it makes one."""
+    return optimizer.averaged() if isinstance(optimizer, AveragingOptimizer) else nullcontext()
 
 
 def grouped(stream: Iterator[tuple[Any, int]], size: int) -> Iterator[tuple[Any, int]]:

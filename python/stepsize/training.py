@@ -55,7 +55,8 @@ def fit(
         params: the nest of arrays that ``optimizer`` updates.
         train: a tuple of arrays, cut along the first axis into batches (tuples), or an iterable of
             batches, or a callable that returns one for each epoch.
-        validation: like ``train``; never shuffled.
+        validation: like ``train``; never shuffled. An optimizer that answers with an average, such
+            as a schedule-free one, is measured there.
         evaluate: ``(params, batch) -> {name: value}``, recorded as ``val_`` + name, means weighted
             by batch size. Without it ``val_loss`` is the loss of ``value_and_grad``.
         seed: orders the arrays in ``train``; the order of an epoch depends on seed and epoch
