@@ -303,6 +303,52 @@ def test_on_end_runs_after_errors_too():
     assert log[-1] == ("on_end", 2)
 
 
+def test_one_failing_end_does_not_keep_the_others_from_ending():
+    log = []
+
+    class Bad:
+        def on_end(self, run):
+            raise OSError("cannot close")
+
+    with pytest.raises(OSError, match="cannot close"):
+        fit(make_params(), callbacks=[Bad(), Spy(log)])
+    assert log[-1] == ("on_end", 15)
+
+
+STATEFUL = {
+    "EarlyStopping": lambda: ss.EarlyStopping("loss", patience=1),
+    "ReduceOnPlateau": lambda: ss.ReduceOnPlateau("loss", patience=0, factor=0.5),
+    "StopOnDivergence": lambda: ss.StopOnDivergence(factor=3, patience=4),
+    "RollBackOnSpike": lambda: ss.RollBackOnSpike(threshold=2, window=4, every=3),
+    "NoiseScaleMonitor": lambda: ss.NoiseScaleMonitor(every=1),
+    "BatchSizeSchedule": lambda: ss.BatchSizeSchedule({0: 4, 2: 8}),
+    "Freeze": lambda: ss.Freeze("b", until=3),
+    "LRMonitor": ss.LRMonitor,
+}
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_a_callback_can_be_used_again(name):
+    def run(callback):
+        params = make_params()
+        opt = ss.SGD(params, lr=0.4)
+        history = fit(params, opt, epochs=5, batch_size=4, accumulate=2, callbacks=[callback])
+        return bits(params), history.stopped, history
+
+    callback = STATEFUL[name]()
+    first = run(callback)
+    assert run(callback) == first == run(STATEFUL[name]())
+
+
+def test_a_checkpoint_can_be_used_again_and_be_given_as_a_callback(tmp_path):
+    keeper = ss.Checkpoint(tmp_path / "c", keep=2)
+    for _ in range(2):
+        fit(make_params(), callbacks=[keeper])
+    assert sorted(os.listdir(tmp_path)) == ["c", "c-10"]
+    history = fit(make_params(), epochs=4, callbacks=[keeper], resume=True)
+    assert history == fit(make_params(), epochs=4)
+
+
 def test_csv_logger_writes_a_line_per_epoch(tmp_path):
     history = fit(make_params(), callbacks=[ss.CSVLogger(tmp_path / "log.csv")], validation=(X, Y))
     with open(tmp_path / "log.csv", newline="") as file:

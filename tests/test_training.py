@@ -9,6 +9,7 @@ import time
 import tracemalloc
 
 import numpy as np
+import pandas
 import pytest
 
 import stepsize as ss
@@ -243,6 +244,7 @@ BAD = {
     "empty list": ({"train": []}, ValueError, "train: there is no batch in it"),
     "empty validation": ({"validation": []}, ValueError, "validation: there is no batch in it"),
     "not data": ({"train": 3}, TypeError, "train: expected a tuple of arrays.* got int"),
+    "frame": ({"train": (pandas.DataFrame(X), Y)}, TypeError, r"DataFrame .* give .to_numpy\(\)"),
     "spent": ({"train": iter(batches())}, ValueError, "train is an iterator.*epochs=3"),
     "spent validation": ({"validation": iter(batches())}, ValueError, "validation is an iterator"),
     "resume": ({"resume": True}, ValueError, "resume=True needs checkpoint="),

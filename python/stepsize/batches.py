@@ -19,6 +19,9 @@ class ArrayBatches:
     """
 
     def __init__(self, arrays: tuple[Any, ...], batch_size: int, seed: int | None, name: str):
+        for part in arrays:
+            if hasattr(part, "iloc"):
+                raise TypeError(f"{name}: a {type(part).__name__} is no array, give .to_numpy()")
         lengths = [part.shape[0] if part.shape else None for part in arrays]
         if None in lengths or len(set(lengths)) != 1:
             shapes = ", ".join(str(tuple(part.shape)) for part in arrays)

@@ -180,6 +180,8 @@ class NoiseScaleMonitor:
         if run.accumulate < 2:
             raise ValueError("NoiseScaleMonitor: give fit accumulate=2 or more to compare with")
         _ = run.batch_size
+        if run.step == 0:
+            self._moments.clear()
 
     def on_gradients(self, run: Run) -> None:
         """Compare the small batches with their mean."""

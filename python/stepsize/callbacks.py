@@ -59,6 +59,11 @@ class Checkpoint:
         self.keep = _positive("Checkpoint", "keep", keep) or 1
         self._kept: list[list[Any]] = []
 
+    def on_start(self, run: Run) -> None:
+        """Forget the states of an earlier run."""
+        if run.step == 0:
+            self._kept = []
+
     def on_step(self, run: Run) -> None:
         """Save if it is time to."""
         if self.every_steps is not None and run.step % self.every_steps == 0:
@@ -313,6 +318,11 @@ class StopOnDivergence:
         self.factor = factor
         self.patience = _positive("StopOnDivergence", "patience", patience) or 1
         self._failures = 0
+
+    def on_start(self, run: Run) -> None:
+        """Start anew, unless a run is being resumed."""
+        if run.step == 0:
+            self._failures = 0
 
     def on_step(self, run: Run) -> None:
         """Look at the loss of the step."""

@@ -63,13 +63,18 @@ class RollBackOnSpike:
         self.shrink = shrink
         self.limit = limit
         self.rollback = rollback
+        self._forget()
+
+    def _forget(self) -> None:
         self.spikes = 0
-        self._losses: deque[float] = deque(maxlen=window)
+        self._losses: deque[float] = deque(maxlen=self.window)
         self._good: dict[str, Any] | None = None
         self._fresh: dict[str, Any] | None = None
 
     def on_start(self, run: Run) -> None:
         """Keep the first state."""
+        if run.step == 0:
+            self._forget()
         if self._good is None and self.rollback:
             self._good = self._fresh = _snapshot(run)
 

@@ -103,7 +103,7 @@ class Loop:
             raise
         finally:
             self.progress.close(run)
-            run.call("on_end")
+            run.end()
 
     def make_epochs(self) -> None:
         """Make epochs until something ends the run."""

@@ -106,6 +106,17 @@ class Run:
         for hook in self._hooks[name]:
             hook(self)
 
+    def end(self) -> None:
+        """Run ``on_end`` of all callbacks, whatever some of them raise, then raise that."""
+        errors = []
+        for hook in self._hooks["on_end"]:
+            try:
+                hook(self)
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
     def end_epoch(self) -> None:
         """Move the cursor to the start of the next epoch."""
         self.metrics["loss"] = self.history.mean_since("loss", self._epoch_row)

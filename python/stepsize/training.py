@@ -103,7 +103,7 @@ def fit(
         loop.validate_every = validate_every
     run.history.meta = run.describe()
     if resume:
-        _resume(run, checkpoint)
+        _resume(run)
     loop.execute(progress)
     return run.history
 
@@ -143,12 +143,12 @@ def _ordered(callbacks: Sequence[Any], checkpoint: Any) -> list[Any]:
     return sorted(given, key=lambda callback: isinstance(callback, Checkpoint))
 
 
-def _resume(run: Run, checkpoint: Any) -> None:
-    if checkpoint is None:
+def _resume(run: Run) -> None:
+    keeper = next((c for c in run.callbacks if isinstance(c, Checkpoint)), None)
+    if keeper is None:
         raise ValueError("resume=True needs checkpoint=..., the file to go on from")
-    path = checkpoint.path if isinstance(checkpoint, Checkpoint) else os.fspath(checkpoint)
-    if os.path.exists(path):
-        run.load(path)
+    if os.path.exists(keeper.path):
+        run.load(keeper.path)
 
 
 def _loss_of(value_and_grad: Callable[[Any, Any], tuple[float, Any]]) -> Evaluate:
