@@ -8,20 +8,7 @@ A logger is any object with these five methods, which get plain numbers:
 * ``epoch(step, values)``: after each epoch: ``epoch``, ``lr``, mean ``loss``, what was measured.
 * ``end(stopped)``: always, with the reason in words.
 
-`LogTo` makes a callback of it. MLflow, for instance:
-
-    class MLflow:
-        def start(self, step, meta):
-            mlflow.start_run()
-            mlflow.log_params({"rule": meta["rule"], "seed": meta["seed"]})
-        def step(self, step, values):
-            mlflow.log_metrics(values, step)
-        validation = epoch = step
-        def end(self, stopped):
-            mlflow.set_tag("stopped", stopped)
-            mlflow.end_run()
-
-    ss.fit(..., callbacks=[ss.LogTo(MLflow(), every=10)])
+`LogTo` makes a callback of it; docs/training.md shows MLflow.
 """
 
 from __future__ import annotations
