@@ -22,15 +22,14 @@ namespace {
 #include "rules/adam_scale.hpp"
 #include "rules/adaptive.hpp"
 #include "rules/averaging.hpp"
-#include "rules/dual_averaging.hpp"
-#include "rules/momentum.hpp"
-#include "rules/sign.hpp"
 #include "rules/dadapt.hpp"
+#include "rules/dual_averaging.hpp"
 #include "rules/layerwise.hpp"
 #include "rules/loss_based.hpp"
 #include "rules/momentum.hpp"
 #include "rules/parameter_free.hpp"
 #include "rules/prodigy.hpp"
+#include "rules/sign.hpp"
 #include "schedule_eval.hpp"
 
 namespace stepsize {
