@@ -4,7 +4,8 @@
 
 A run at a rate of the grid is labelled
     diverging     its loss over all the data ended above its start, or was not finite;
-    overfitting   on held-out data it was better at some time, by a tenth of all it gained there;
+    overfitting   since it was best on held-out data, by a tenth of all it gained there, its loss
+                  on the training data has fallen;
     too_low, too_high   its regret is above 0.1 and the best rate is higher, lower;
     healthy       it is near the best, and training on at the same rate still gains 3 %;
     plateau       training on gains nothing, a tenth of the rate gains 3 %;
@@ -82,6 +83,7 @@ class Runner:
         self.history: dict[str, list[float]] = {
             k: [] for k in ("loss", "lr", "grad_norm", "update_ratio", "val_loss")
         }
+        self.levels: list[tuple[float, float]] = []
         self.lost = False
 
     def train(self, steps: int) -> float:
@@ -105,6 +107,7 @@ class Runner:
                 self.lost = True
             if self.held is not None and validate and not self.lost:
                 row["val_loss"] = self.task.value_and_grad(self.params, self.held)[0]
+                self.levels.append((self.task.loss(self.params), row["val_loss"]))
         self.lost = self.lost or not math.isfinite(loss)
         for name, value in row.items():
             self.history[name].append(value)
@@ -120,14 +123,16 @@ def _best(task: Task, rule: str, truth: dict[tuple[str, str], Any]) -> float:
     return float(cell["log10_rates"][int(np.argmin(table))])
 
 
-def _overfits(history: dict[str, list[float]]) -> bool:
-    val = np.array(history["val_loss"])
-    val = val[np.isfinite(val)]
-    if len(val) < 4:
+def _overfits(levels: list[tuple[float, float]]) -> bool:
+    """From pairs of training loss and held-out loss, each over all its data."""
+    if len(levels) < 5:
         return False
     # The mean of two neighbours, so that one lucky moment is no proof.
-    level = (val[1:] + val[:-1]) / 2
-    return bool(level[-1] - level.min() > 0.1 * max(val[0] - level.min(), 1e-12))
+    pairs = np.array(levels)
+    level = (pairs[1:] + pairs[:-1]) / 2
+    turn = int(np.argmin(level[:, 1]))
+    risen = level[-1, 1] - level[turn, 1] > 0.1 * max(level[0, 1] - level[turn, 1], 1e-12)
+    return bool(risen and level[-1, 0] < level[turn, 0])
 
 
 def label(task: Task, runs: dict[float, Runner], shift: float, losses: dict[float, float]) -> str:
@@ -140,7 +145,7 @@ def label(task: Task, runs: dict[float, Runner], shift: float, losses: dict[floa
     regret = (loss - best) / (start - best)
     if regret > 0.1:
         return "too_high" if shift > min(losses, key=lambda s: _or_inf(losses[s])) else "too_low"
-    if _overfits(run.history):
+    if _overfits(run.levels):
         return "overfitting"
     if regret > 0.05:
         return ""
@@ -169,6 +174,7 @@ def _continued(run: Runner, factor: float) -> float:
     on.optimizer.lr = run.optimizer.lr * factor
     on.batches = run.task.batches(1)
     on.history = {k: [] for k in run.history}
+    on.levels = []
     return _or_inf(on.train(run.task.steps))
 
 

@@ -94,6 +94,8 @@ class _Facts:
     late_fall: float
     late_sigma: float
     swing: float
+    spread: float
+    grad_left: float
     lr: float
     grad_change: float
     grad_jitter: float
@@ -174,6 +176,14 @@ def _gradients(grads: Curve) -> tuple[float, float]:
     return change, float(np.std(np.log(known[len(known) // 2 :])))
 
 
+def _grad_left(grads: Curve) -> float:
+    """The gradient norm at the end as a share of its highest."""
+    known = grads[np.isfinite(grads)]
+    if not len(known):
+        return math.nan
+    return _middle(known[-max(1, len(known) // 10) :]) / (float(known.max()) + 1e-300)
+
+
 def _facts(history: Mapping[str, Any]) -> _Facts:
     raw = _series(history, "loss")
     rows = len(raw)
@@ -208,6 +218,8 @@ def _facts(history: Mapping[str, Any]) -> _Facts:
         late_fall=fall,
         late_sigma=sigma,
         swing=float(np.std(half - np.linspace(fall / 2, -fall / 2, len(half)))),
+        spread=float(np.subtract(*np.quantile(half, (0.9, 0.1)))),
+        grad_left=_grad_left(grads),
         lr=float(lrs[np.isfinite(lrs)].max()) if np.isfinite(lrs).any() else math.nan,
         grad_change=change,
         grad_jitter=jitter,
@@ -224,7 +236,7 @@ def _diverging(f: _Facts) -> Finding | None:
         what = f"the loss or the gradient stopped being finite at step {f.broke_at}"
         return Finding("diverging", "critical", what, advice)
     lost = f.end - f.start
-    if lost > max(3 * f.noise / math.sqrt(f.steps / 20), 0.1 * f.drop) and not f.travel < 0.5:
+    if lost > max(f.noise / math.sqrt(f.steps / 20), 0.1 * f.drop) and not f.travel < 0.5:
         what = f"the loss ended at {f.end:.3g}, above its start of {f.start:.3g}"
         return Finding("diverging", "critical", what, advice)
     return None
@@ -234,12 +246,18 @@ def _too_high(f: _Facts) -> Finding | None:
     signs = []
     settled = max(f.drop, 1e-300)
     rise = f.top - f.start
-    if rise > 6 * f.noise and (f.early < -0.05 or rise > 8 * settled):
+    unsettled = f.spread > 0.19 * settled
+    lasting = unsettled or f.still_falling > 0.06
+    if lasting and rise > 6 * f.noise and (f.early < -0.05 or rise > 8 * settled):
         signs.append(f"the loss rose to {f.top:.3g} from a start of {f.start:.3g} before it fell")
     if f.end - f.best > max(0.1 * settled, 4 * f.noise / math.sqrt(f.steps / 20)):
         signs.append(f"the loss ended at {f.end:.3g} after a best level of {f.best:.3g}")
-    if f.late_sigma < 2 and f.swing > 0.25 * settled and not f.travel < 1:
-        signs.append(f"the loss swings by {f.swing:.2g} without falling")
+    rough = not f.grad_jitter < 0.3 or f.spread > 1.5 * settled
+    bouncing = unsettled and rough and f.end - f.best > 0.04 * settled
+    if bouncing and f.still_falling < 0.1 and not f.travel < 1:
+        signs.append(f"the loss swings by {f.spread:.2g} without falling")
+    if f.grad_left < 1e-6 and f.end > 0.5 * f.start > 0:
+        signs.append(f"the gradient vanished with the loss still at {f.end:.3g}, as if units died")
     if not signs:
         return None
     advice = "Steps overshoot the valley: lower the rate, or decay it."
@@ -285,11 +303,11 @@ def _overfitting(f: _Facts) -> Finding | None:
 
 def _flat(f: _Facts) -> Finding | None:
     """Converged, underfitting or plateau: three ways of not moving any more."""
-    if f.still_falling > 0.03:
+    if f.still_falling > 0.06:
         return None
     level = f"the loss stays at {f.end:.3g}"
     left = f.end / f.start if f.start > 0 else math.nan
-    if f.grad_change < 0.1 or abs(left) < 0.05:
+    if f.grad_left < 0.17 or abs(left) < 0.05 or f.spread < 0.19 * f.drop:
         why = f"{level}, down from {f.start:.3g}"
         if f.grad_change < 0.1:
             why += f", and the gradient norm fell to {f.grad_change:.1%} of what it was"
