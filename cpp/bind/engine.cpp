@@ -93,6 +93,7 @@ void Engine::add_group(const py::object& kernel, const std::string& decay,
     group.values.resize(group.numbers.size());
     group.lr = require(group.numbers, "lr");
     group.weight_decay = find(group.numbers, "weight_decay");
+    group.cautious = find(group.numbers, "cautious");
     group.loss = find(group.numbers, "loss");
     two_passes_ = two_passes_ || (group.rule && group.rule->sums > 0);
     if (group.rule) {

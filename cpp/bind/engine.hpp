@@ -39,7 +39,7 @@ struct Group {
     std::vector<Number> numbers;
     std::vector<double> values; // of the current step, in the order of numbers
     std::vector<int> rule_numbers;
-    int lr, weight_decay, loss;
+    int lr, weight_decay, cautious, loss;
     struct {
         int64_t t;
         int index;

@@ -19,6 +19,7 @@ struct Clock {
 
 template <class R, class F> struct Prepared {
     F scale, limit, decay, shrink;
+    bool cautious;
     R rule;
 };
 
@@ -28,8 +29,8 @@ void prepare(const double* numbers, int64_t t, double* memory, const Prologue& p
     static_assert(sizeof(Numbers) <= max_numbers * sizeof(double), "enlarge max_numbers");
     Numbers h;
     __builtin_memcpy(&h, numbers, sizeof h);
-    const Prepared<R, F> prepared = {F(p.scale), F(p.limit), F(p.decay), F(p.shrink),
-                                     R(h, Clock{t, memory})};
+    const Prepared<R, F> prepared = {F(p.scale),  F(p.limit), F(p.decay),
+                                     F(p.shrink), p.cautious, R(h, Clock{t, memory})};
     __builtin_memcpy(out, &prepared, sizeof prepared);
 }
 
@@ -50,11 +51,11 @@ inline void stretch(const Prepared<R, F>& p, F* x, const F* g, F* const* slots, 
     const Prepared<R, F> here = p; // a copy the compiler may keep in registers
 #pragma omp simd
     for (size_t i = 0; i < count; ++i) {
-        F value = x[i];
-        const F grad = clamp(g[i] * here.scale, here.limit) + here.decay * value;
-        value *= here.shrink;
+        const F grad = clamp(g[i] * here.scale, here.limit) + here.decay * x[i];
+        const F start = x[i] * here.shrink;
+        F value = start;
         here.rule(value, grad, s[K][i]...);
-        x[i] = value;
+        x[i] = select(here.cautious & astray(start, value, grad), start, value);
     }
 }
 

@@ -22,6 +22,11 @@ template <class F> inline F larger(F a, F b) { return a > b ? a : b; }
 
 template <class F> inline F smaller(F a, F b) { return a < b ? a : b; }
 
+// Whether the way from a to b does not go against g. NaN: no.
+template <class F> inline bool astray(F a, F b, F g) {
+    return ((b > a) & (g >= 0)) | ((b < a) & (g <= 0));
+}
+
 // NaN stays NaN.
 template <class F> inline F clamp(F a, F limit) {
     return a > limit ? limit : a < -limit ? -limit : a;

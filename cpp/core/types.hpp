@@ -26,9 +26,11 @@ constexpr size_t max_prepared = 256;
 constexpr size_t chunk_size = 16384;
 
 // What the loop does to gradient and parameter before the rule sees them:
-// g = clamp(g * scale, -limit, limit) + decay * x, then x = x * shrink.
+// g = clamp(g * scale, -limit, limit) + decay * x, then x = x * shrink. And to the rule's move
+// after it: cautious, a move along g is taken back.
 struct Prologue {
     double scale, limit, decay, shrink;
+    bool cautious;
 };
 
 // One leaf's stretch of memory: parameters, gradients and state run side by side.

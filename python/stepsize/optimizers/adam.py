@@ -49,6 +49,8 @@ class Adam(Optimizer):
         eps: :math:`\epsilon`, added after the bias correction.
         weight_decay: :math:`\lambda`, added to the gradient; see `AdamW` for the decoupled form.
         amsgrad: Divide by the largest second moment so far.
+        cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
+            2024, arXiv:2411.16085, without its rescaling.
 
     Source: Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1; Reddi, Kale & Kumar 2018,
     arXiv:1904.09237, Algorithm 2. As torch.optim.Adam.
@@ -66,6 +68,7 @@ class Adam(Optimizer):
     eps = nonnegative(1e-8)
     weight_decay = nonnegative(0.0)
     amsgrad = flag()
+    cautious = flag()
     slots = ("exp_avg", "exp_avg_sq")
 
     @classmethod
@@ -101,6 +104,8 @@ class AdamW(Adam):
         eps: :math:`\epsilon`, added after the bias correction.
         weight_decay: :math:`\lambda`.
         amsgrad: Divide by the largest second moment so far.
+        cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
+            2024, arXiv:2411.16085, without its rescaling.
 
     Source: Loshchilov & Hutter 2019, arXiv:1711.05101, Algorithm 2. As torch.optim.AdamW.
 

@@ -35,6 +35,8 @@ class NAdam(Optimizer):
         weight_decay: :math:`\lambda`, added to the gradient.
         momentum_decay: :math:`\psi`, the pace of the momentum's warm-up.
         decoupled_weight_decay: Let the decay act on the parameters, as in `AdamW`.
+        cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
+            2024, arXiv:2411.16085, without its rescaling.
 
     Source: Dozat 2016, "Incorporating Nesterov Momentum into Adam", Algorithm 2. As
     torch.optim.NAdam; Keras has :math:`\psi = 1`, Optax a constant :math:`\mu`.
@@ -53,6 +55,7 @@ class NAdam(Optimizer):
     weight_decay = nonnegative(0.0)
     momentum_decay = nonnegative(4e-3)
     decoupled_weight_decay = flag()
+    cautious = flag()
     slots = ("exp_avg", "exp_avg_sq")
     scalars = {"mu_product": 1.0}  # noqa: RUF012
 
@@ -92,6 +95,8 @@ class NAdamW(NAdam):
         weight_decay: :math:`\lambda`.
         momentum_decay: :math:`\psi`, the pace of the momentum's warm-up.
         decoupled_weight_decay: False makes it `NAdam`.
+        cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
+            2024, arXiv:2411.16085, without its rescaling.
 
     Source: Dozat 2016, Algorithm 2, with the decay of Loshchilov & Hutter 2019, arXiv:1711.05101.
     As torch.optim.NAdam with ``decoupled_weight_decay=True``.

@@ -87,6 +87,8 @@ class LaProp(Optimizer):
         betas: :math:`\beta_1` and :math:`\beta_2`, of any size relative to each other.
         eps: :math:`\epsilon`, added after the bias correction.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
+        cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
+            2024, arXiv:2411.16085, without its rescaling.
 
     Source: Ziyin, Wang & Ueda 2020, arXiv:2002.04839, Algorithm 1. The authors' code multiplies by
     the rate inside the average; with a constant rate that is the same.
@@ -103,6 +105,7 @@ class LaProp(Optimizer):
     betas = unit_pair(0.9, 0.999)
     eps = nonnegative(1e-15)
     weight_decay = nonnegative(0.0)
+    cautious = flag()
     slots = ("exp_avg", "exp_avg_sq")
     decay = "decoupled"
 

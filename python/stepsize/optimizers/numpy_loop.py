@@ -12,7 +12,7 @@ import numpy as np
 from stepsize import _core
 from stepsize.arrays import Array
 from stepsize.optimizers import hyperparams
-from stepsize.optimizers.words import clamp
+from stepsize.optimizers.words import astray, clamp, select
 
 if TYPE_CHECKING:
     from stepsize.optimizers.base import Optimizer
@@ -58,8 +58,11 @@ def run(
             before = leaf.x.copy()
             seen = leaf.gradient(scale, limit)
             leaf.x *= 1 - leaf.h.lr * leaf.decay if leaf.kind == "decoupled" else 1.0
+            start = leaf.x.copy()
             names = _lend_scalars(optimizer, i, leaf.s)
             optimizer.rule(leaf.x, seen, leaf.s, leaf.h)
+            if getattr(leaf.h, "cautious", False):
+                leaf.x[...] = select(astray(start, leaf.x, seen), start, leaf.x)
             if optimizer.scope is None:
                 _keep_scalars(optimizer, i, leaf.s, names)
             if stats:

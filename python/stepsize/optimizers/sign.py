@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 
 from stepsize.arrays import Array
-from stepsize.fields import Value, nonnegative, nonnegative_pair, positive, unit, unit_pair
+from stepsize.fields import Value, flag, nonnegative, nonnegative_pair, positive, unit, unit_pair
 from stepsize.optimizers.base import Optimizer
 from stepsize.optimizers.words import larger, lerp, select, sign, smaller
 
@@ -105,6 +105,8 @@ class Lion(Optimizer):
         lr: Rate :math:`\eta`, the length of every coordinate's move.
         betas: :math:`\beta_1` of the direction, :math:`\beta_2` of the average that is kept.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
+        cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
+            2024, arXiv:2411.16085, without its rescaling.
 
     Source: Chen et al. 2023, arXiv:2302.06675, Algorithm 2.
 
@@ -119,6 +121,7 @@ class Lion(Optimizer):
     lr = nonnegative(1e-4)
     betas = unit_pair(0.9, 0.99)
     weight_decay = nonnegative(0.0)
+    cautious = flag()
     slots = ("m",)
     decay = "decoupled"
 

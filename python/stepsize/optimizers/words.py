@@ -52,6 +52,11 @@ def select(condition: Any, yes: Any, no: Any) -> Any:
     return np.where(condition, yes, no)
 
 
+def astray(a: Array, b: Array, g: Array) -> Any:
+    """Whether the way from ``a`` to ``b`` does not go against ``g``; NaN: no."""
+    return ((b > a) & (g >= 0)) | ((b < a) & (g <= 0))
+
+
 def clamp(a: Array, limit: float) -> Any:
     """``a`` within ``[-limit, limit]``; NaN stays NaN."""
     bound = a.dtype.type(limit)
