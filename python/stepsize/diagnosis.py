@@ -95,6 +95,7 @@ class _Facts:
     late_sigma: float
     swing: float
     spread: float
+    late_low: float
     grad_left: float
     lr: float
     grad_change: float
@@ -219,6 +220,7 @@ def _facts(history: Mapping[str, Any]) -> _Facts:
         late_sigma=sigma,
         swing=float(np.std(half - np.linspace(fall / 2, -fall / 2, len(half)))),
         spread=float(np.subtract(*np.quantile(half, (0.9, 0.1)))),
+        late_low=float(np.quantile(half[len(half) // 2 :], 0.1)),
         grad_left=_grad_left(grads),
         lr=float(lrs[np.isfinite(lrs)].max()) if np.isfinite(lrs).any() else math.nan,
         grad_change=change,
@@ -235,8 +237,8 @@ def _diverging(f: _Facts) -> Finding | None:
     if f.broke_at is not None:
         what = f"the loss or the gradient stopped being finite at step {f.broke_at}"
         return Finding("diverging", "critical", what, advice)
-    lost = f.end - f.start
-    if lost > max(f.noise / math.sqrt(f.steps / 20), 0.1 * f.drop) and not f.travel < 0.5:
+    room = 0.0 if f.late_low > f.start else f.noise / math.sqrt(f.steps / 20)
+    if f.end - f.start > max(room, 0.1 * f.drop) and not f.travel < 0.5:
         what = f"the loss ended at {f.end:.3g}, above its start of {f.start:.3g}"
         return Finding("diverging", "critical", what, advice)
     return None
