@@ -32,7 +32,7 @@ struct Mix {
     double from, to;
 };
 
-inline double mix(double from, double to, Mix w) {
+STEPSIZE_INLINE double mix(double from, double to, Mix w) {
     const double low = smaller(from, to), high = larger(from, to);
     return smaller(larger(from * w.from + to * w.to, low), high);
 }

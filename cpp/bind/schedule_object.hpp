@@ -27,6 +27,8 @@ class ScheduleObject {
     // Throws std::invalid_argument for a step that is negative, NaN or above 2^53.
     double at(double step) const;
     void values(const double* steps, double* out, size_t n) const;
+    // Values at the steps 0, 1, ... n - 1.
+    void first(double* out, size_t n) const;
 
   private:
     std::vector<NodeDescription> described_; // owns what the nodes point into

@@ -20,6 +20,8 @@ namespace {
 using schedule::Kind;
 
 constexpr int any = -1;
+constexpr size_t piece = 1024;       // steps that stay in the first-level cache between two passes
+constexpr size_t long_enough = 4096; // values worth letting other Python threads run for
 
 struct Shape {
     const char* name;
@@ -113,12 +115,20 @@ py::array_t<double> values_of(const ScheduleObject& self, const py::array& steps
     const double* from = in.data();
     double* to = out.mutable_data();
     const size_t n = size_t(in.size());
-    if (n < 4096) {
+    if (n < long_enough) {
         self.values(from, to, n);
     } else {
         const py::gil_scoped_release released;
         self.values(from, to, n);
     }
+    return out;
+}
+
+py::array_t<double> first_of(const ScheduleObject& self, size_t n) {
+    py::array_t<double> out(static_cast<py::ssize_t>(n));
+    double* to = out.mutable_data();
+    const py::gil_scoped_release released;
+    self.first(to, n);
     return out;
 }
 
@@ -193,10 +203,27 @@ double ScheduleObject::at(double step) const {
 }
 
 void ScheduleObject::values(const double* steps, double* out, size_t n) const {
-    for (size_t i = 0; i < n; ++i)
-        if (!(steps[i] >= 0 && steps[i] <= schedule::last_step))
-            check_step(steps[i]);
-    table().evaluate(nodes_.data(), nodes_.size() - 1, steps, out, n);
+    for (size_t done = 0; done < n; done += piece) {
+        const size_t count = std::min(piece, n - done);
+        const double* part = steps + done;
+        bool right = true; // no early way out of the loop, so that it vectorises
+        for (size_t i = 0; i < count; ++i)
+            right &= (part[i] >= 0) & (part[i] <= schedule::last_step);
+        if (!right)
+            for (size_t i = 0; i < count; ++i)
+                check_step(part[i]);
+        table().evaluate(nodes_.data(), nodes_.size() - 1, part, out + done, count);
+    }
+}
+
+void ScheduleObject::first(double* out, size_t n) const {
+    double steps[piece];
+    for (size_t done = 0; done < n; done += piece) {
+        const size_t count = std::min(piece, n - done);
+        for (size_t i = 0; i < count; ++i)
+            steps[i] = double(int64_t(done + i));
+        table().evaluate(nodes_.data(), nodes_.size() - 1, steps, out + done, count);
+    }
 }
 
 void bind_schedules(py::module_& m) {
@@ -213,6 +240,7 @@ void bind_schedules(py::module_& m) {
                  }),
              py::arg("nodes"))
         .def("at", &ScheduleObject::at, py::arg("step"))
+        .def("first", &first_of, py::arg("n"))
         .def("values", &values_of, py::arg("steps"));
 }
 

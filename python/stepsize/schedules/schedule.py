@@ -213,7 +213,8 @@ class Schedule:
 
     def values(self, n: int) -> Array:
         """The values the first `n` updates use, as a float64 array."""
-        return self(np.arange(count_argument("values", n), dtype=np.float64))
+        n = count_argument("values", n)
+        return self(np.arange(n)) if self.compiled is None else self.compiled.first(n)
 
     def integral(self, n: int) -> float:
         """The sum of the first `n` values: all the rate that is spent, correctly rounded."""
