@@ -167,6 +167,17 @@ inline size_t count_reached(const double* starts, size_t count, double s) {
     return low;
 }
 
+// Whether all steps lie in [low, high).
+inline bool all_within(const double* s, size_t n, double low, double high) {
+    double least = s[0], most = s[0];
+#pragma omp simd reduction(min : least) reduction(max : most)
+    for (size_t i = 0; i < n; ++i) {
+        least = s[i] < least ? s[i] : least;
+        most = s[i] > most ? s[i] : most;
+    }
+    return least >= low && most < high;
+}
+
 // Calls f(piece, first, last) for each run of neighbouring steps that lie in the same piece; pieces
 // are separated by ascending starts, and piece k holds at starts[k - 1].
 template <class F> void runs(const double* starts, size_t count, const double* s, size_t n, F f) {
@@ -174,7 +185,8 @@ template <class F> void runs(const double* starts, size_t count, const double* s
         const size_t piece = count_reached(starts, count, s[i]);
         const double low = piece > 0 ? starts[piece - 1] : -1.0;
         const double high = piece < count ? starts[piece] : waves::largest_number;
-        size_t j = i + 1;
+        // Almost every block of steps in order is one run.
+        size_t j = i == 0 && all_within(s, n, low, high) ? n : i + 1;
         while (j < n && s[j] >= low && s[j] < high)
             ++j;
         f(piece, i, j);
