@@ -4,6 +4,7 @@
 
 #include "bind/engine.hpp"
 #include "core/driver.hpp"
+#include "core/targets.hpp"
 
 namespace stepsize {
 namespace {
@@ -86,6 +87,7 @@ void Engine::plan(double scale, bool separate) {
             open.span.x = leaf.x;
             open.span.g = leaf.g;
             open.span.size = leaf.size;
+            open.span.ahead = leaf.size >= chunk_size && prefetches();
             for (int k = 0; k < open.rule->slots; ++k)
                 open.span.slots[k] = leaf.slots[size_t(k)];
         }

@@ -75,8 +75,8 @@ void share(size_t count, size_t elements, void (*job)(void*, size_t), void* cont
     const int threads = thread_count();
     if (threads > 1 && count > 1 && elements >= parallel_elements) {
         const long jobs = long(count);
-        const long grain = std::max(1L, std::min(4L, jobs / (threads * 8L)));
-#pragma omp parallel for num_threads(threads) schedule(dynamic, grain)
+        // Long runs of memory first, short ones to even out the end.
+#pragma omp parallel for num_threads(threads) schedule(guided)
         for (long i = 0; i < jobs; ++i)
             job(context, size_t(i));
         return;

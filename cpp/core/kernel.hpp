@@ -59,10 +59,10 @@ inline void stretch(const Prepared<R, F>& p, F* x, const F* g, F* const* slots, 
     }
 }
 
-template <class F> inline void prefetch(const F* data, size_t from) {
-    const char* line = reinterpret_cast<const char*>(data + from) + prefetch_bytes;
-    for (size_t at = 0; at < tile * sizeof(F); at += 64)
-        __builtin_prefetch(line + at);
+// One cache line ahead of the loop. Which processors gain by it is for targets.cpp to say.
+template <class F> inline void prefetch(const F* data) {
+    for (size_t at = 0; at < lanes * sizeof(F); at += 64)
+        __builtin_prefetch(reinterpret_cast<const char*>(data) + prefetch_bytes + at);
 }
 
 template <class R, class F, int slot_count>
@@ -76,21 +76,28 @@ void run(const void* prepared, const Span& span, Sums* sums) {
         slots[k] = static_cast<F*>(span.slots[k]);
 
     Lanes grads, params, updates;
-    for (size_t from = 0; from < span.size; from += tile) {
+    // Up to the first cache line of the parameters, so that the tiles after it store whole lines.
+    const size_t offset = reinterpret_cast<size_t>(x) % 64;
+    const size_t head = sums || offset == 0 ? tile : (64 - offset) / sizeof(F);
+    for (size_t from = 0, next = 0; from < span.size; from = next) {
         const size_t left = span.size - from;
-        const size_t count = left < tile ? left : tile;
+        const size_t most = from == 0 ? head : tile;
+        const size_t count = left < most ? left : most;
+        next = from + count;
         F before[tile];
         if (sums) {
             for (size_t i = 0; i < count; ++i)
                 before[i] = x[from + i];
             grads.add(count, [&](size_t i) { return square(double(g[from + i])); });
         }
-        if (count == tile) {
-            prefetch(x, from);
-            prefetch(g, from);
-            for (int k = 0; k < slot_count; ++k)
-                prefetch(slots[k], from);
-            stretch(p, x, g, slots, from, tile, indices);
+        if (span.ahead && count == tile) {
+            for (size_t at = from; at < next; at += lanes) {
+                prefetch(x + at);
+                prefetch(g + at);
+                for (int k = 0; k < slot_count; ++k)
+                    prefetch(slots[k] + at);
+                stretch(p, x, g, slots, at, lanes, indices);
+            }
         } else {
             stretch(p, x, g, slots, from, count, indices);
         }

@@ -43,6 +43,15 @@ const std::vector<const Table*>& available_tables() {
 
 const Table& table() { return *current(); }
 
+bool& prefetches() {
+#if defined(STEPSIZE_HAS_avx2)
+    static bool gains = __builtin_cpu_is("intel");
+#else
+    static bool gains = false;
+#endif
+    return gains;
+}
+
 void choose_target(const std::string& name) {
     std::string names;
     for (const Table* candidate : available_tables()) {

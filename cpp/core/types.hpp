@@ -39,6 +39,7 @@ struct Span {
     const void* g;
     void* slots[max_slots];
     size_t size;
+    bool ahead; // ask for memory ahead of the loop
 };
 
 // Sums of squares over a chunk, taken in the update pass.

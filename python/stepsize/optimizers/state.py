@@ -42,7 +42,7 @@ def allocate(optimizer: Optimizer) -> list[dict[str, Array]]:
         for leaf, slots, _ in wanted:
             follows = last is not None and _address(leaf) == last
             if not follows:
-                start = -(-start // _LINE) * _LINE
+                start += (_address(leaf) - start) % _LINE  # both reach a line together
             column.append(start)
             start += leaf.nbytes if k < len(slots) else 0
             last = _address(leaf) + leaf.nbytes
