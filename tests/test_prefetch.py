@@ -1,9 +1,9 @@
 """Asking for memory ahead of the loop moves no bit."""
 
-import cases
 import numpy as np
 import pytest
 
+import cases
 from stepsize import _core
 
 
