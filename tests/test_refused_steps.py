@@ -146,8 +146,8 @@ def fails():
 
 
 BAD_STEPS = [
-    (lambda step: -1.0, ValueError, "lr is -1.0 at step 1, but must be a finite number >= 0"),
-    (lambda step: math.nan, ValueError, "lr is nan at step 1, but must be a finite number >= 0"),
+    (lambda step: -1.0, ValueError, "lr is -1.0 at step 1, but must be a finite number >=? 0"),
+    (lambda step: math.nan, ValueError, "lr is nan at step 1, but must be a finite number >=? 0"),
     (lambda step: "x", TypeError, "lr: the function of the step returned 'x' at step 1"),
     (lambda step: None, TypeError, "lr: the function of the step returned None at step 1"),
     (lambda step: fails(), RuntimeError, "no rate today"),

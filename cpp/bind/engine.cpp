@@ -218,9 +218,9 @@ void Engine::evaluate(const py::object& owner, const py::object& loss) {
         Group& group = groups_[k];
         for (size_t i = 0; i < group.numbers.size(); ++i) {
             const Number& number = group.numbers[i];
-            if (int(i) == group.loss && loss.is_none())
+            if (int(i) == group.loss && !PyNumber_Check(loss.ptr()))
                 owner.attr("_refuse_number")(k, number.name, loss);
-            double value = int(i) == group.loss ? loss.cast<double>() : number.at(step_count);
+            double value = int(i) == group.loss ? double(py::float_(loss)) : number.at(step_count);
             if (int(i) == group.lr)
                 value *= lr_scale;
             if (!number.holds(value))

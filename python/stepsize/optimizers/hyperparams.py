@@ -71,13 +71,12 @@ def current(optimizer: Optimizer, group: int) -> SimpleNamespace:
     return SimpleNamespace(**{name: optimizer._engine.number(group, name) for name in names})
 
 
-def refuse(optimizer: Optimizer, name: str, value: float | None) -> NoReturn:
+def refuse(optimizer: Optimizer, name: str, value: object) -> NoReturn:
     """Say which hyperparameter left its range at this step."""
     owner, step = type(optimizer).__name__, optimizer.step_count
-    if value is None:
-        raise TypeError(
-            f"{owner}: the rule needs the loss; call step(grads, loss=...) with its value here"
-        )
+    if name == "loss" and not isinstance(value, float):
+        found = "missing" if value is None else f"a {type(value).__name__}, not a number"
+        raise TypeError(f"{owner}: loss is {found}; the rule needs it, step(grads, loss=...)")
     if name == "loss":
         raise ValueError(
             f"{owner}: loss is {value!r} at step {step}, but the rule needs a finite one; nothing "
