@@ -69,8 +69,8 @@ class Guard:
       rate; the run ends at the sixth time.
     * A quarter of the run is over and its steps are so short that all of them together will not
       change the weights by a third: three times the rate, once.
-    * The loss has stayed a tenth of its gain above its best for a quarter of the run, the last third
-      apart: back to the best state, at 0.3 of the rate, once.
+    * The loss has stayed a tenth of its gain above its best for a quarter of the run, the last
+      third apart: back to the best state, at 0.3 of the rate, once.
 
     Args:
         total: steps of the run.
