@@ -38,6 +38,11 @@ def test_what_is_handed_out_cannot_be_written_and_does_not_change(history):
     assert math.isnan(history["grad_norm"][-1])
 
 
+def test_recording_pads_to_the_last_row(history):
+    history.record("late", 3.0)
+    np.testing.assert_array_equal(history["late"], [np.nan] * 4 + [3])
+
+
 def test_recording_twice_keeps_the_later_value(history):
     history.record("loss", 9.0)
     assert history["loss"][-1] == 9

@@ -54,6 +54,12 @@ def test_the_state_returned_to_is_the_one_that_was():
     assert states[41] == states[35]
 
 
+def test_what_was_kept_just_before_a_spike_is_not_trusted_later():
+    _, opt, _ = train(spiky([41, 47]), [ss.RollBackOnSpike(window=10, every=5)])
+    # Both times back to the state after step 35, and 13 steps from there to step 60.
+    assert opt.step_count == 35 + 13
+
+
 def test_spikes_can_be_recorded_alone():
     _, opt, history = train(spiky([41]), [ss.RollBackOnSpike(window=10, rollback=False)])
     assert history["spike"][40] == 1 and opt.lr_scale == 1 and opt.step_count == 60

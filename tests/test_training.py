@@ -4,6 +4,7 @@ import itertools
 import math
 import os
 import signal
+import sys
 import threading
 import time
 import tracemalloc
@@ -361,7 +362,10 @@ def test_fit_works_in_another_thread():
     assert result[0].steps == 15
 
 
-def test_nothing_is_left_behind():
+@pytest.mark.parametrize("terminal", [False, True])
+def test_nothing_is_left_behind(monkeypatch, terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    fit(make_params(), progress=True)
     before = threading.active_count(), len(os.listdir("/proc/self/fd"))
     for _ in range(20):
         fit(make_params(), progress=True)
@@ -404,8 +408,6 @@ def test_progress_without_a_terminal_is_lines(capsys):
 
 
 def test_progress_in_a_terminal_is_a_bar(capsys, monkeypatch):
-    import sys
-
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     fit(make_params(), progress=None)
     text = capsys.readouterr().err

@@ -15,6 +15,7 @@ from stepsize import _core, arrays, checkpoint
 from stepsize.batches import ArrayBatches, Batches
 from stepsize.errors import CheckpointError
 from stepsize.history import History
+from stepsize.optimizers.base import Optimizer
 from stepsize.runtime import __version__
 from stepsize.saving import check_params, explained, named
 
@@ -50,7 +51,7 @@ class Run:
     def __init__(
         self,
         params: Any,
-        optimizer: Any,
+        optimizer: Optimizer,
         batches: Batches,
         callbacks: Sequence[Any],
         seed: int | None,

@@ -11,13 +11,14 @@ from stepsize.batches import batches
 from stepsize.callbacks import Checkpoint
 from stepsize.history import History
 from stepsize.loop import Evaluate, Loop, Validation
+from stepsize.optimizers.base import Optimizer
 from stepsize.run import Run
 
 
 def fit(
     value_and_grad: Callable[[Any, Any], tuple[float, Any]],
     params: Any,
-    optimizer: Any,
+    optimizer: Optimizer,
     train: Any,
     *,
     epochs: int | None = None,
@@ -110,7 +111,7 @@ def fit(
 
 def _check(
     params: Any,
-    optimizer: Any,
+    optimizer: Optimizer,
     epochs: int | None,
     steps: int | None,
     accumulate: int,
