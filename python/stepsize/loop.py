@@ -17,7 +17,7 @@ from stepsize.callbacks import Checkpoint
 from stepsize.errors import NonFiniteGradientError
 from stepsize.interrupts import Interrupt
 from stepsize.optimizers.averaging import AveragingOptimizer
-from stepsize.optimizers.base import Optimizer
+from stepsize.optimizers.base import Optimizer, StepStats
 from stepsize.progress import Progress
 from stepsize.run import Run
 
@@ -127,7 +127,8 @@ class Loop:
         """Make steps to the end of the epoch, or to the end of the run if it comes first."""
         run, interrupt, steps, strict = self.run, self.interrupt, self.steps, self.strict
         gradient, params, rate = self.gradient, run.params, rate_of(run.optimizer)
-        step, append, after = run.optimizer.step, run.history.append, run.hooks("on_step")
+        step = cast(Callable[..., StepStats], run.optimizer.step)
+        append, after = run.history.append, run.hooks("on_step")
         before, every, show = run.hooks("on_gradients"), self.validate_every, self.progress.on_step
         self.exhausted = False
         stream = run.stream()
