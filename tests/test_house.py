@@ -30,7 +30,7 @@ FLOORS = [
     {"history", "callbacks", "training", "finder", "diagnosis"},
     {"tuning"},
 ]
-ABOVE_ALL = {"plots", "report", "demo", "cli", "interop", "__main__"}
+ABOVE_ALL = {"plots", "report", "demo", "guide", "cli", "interop", "__main__"}
 LAZY = {"matplotlib", "plotext", "sklearn", "optuna", "pandas", "tensorboardX", "tqdm", "torch"}
 LAZY |= {"jax", "optax", "scipy", "distributed", "mpi4py", "ml_dtypes", "autograd"}
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from stepsize import plots
 
-__all__ = ["Page", "highlight"]
+__all__ = ["Page", "Tone", "highlight"]
 
 Tone = Literal["good", "fair", "bad"]
 
