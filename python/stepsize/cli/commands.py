@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 import stepsize as ss
+from stepsize.cli.errors import CommandError
 from stepsize.cli.expressions import parse_schedule
-from stepsize.cli.loading import CommandError, load_problem, optimizer_class, parse_lr
+from stepsize.cli.loading import load_problem, optimizer_class, parse_lr
 from stepsize.plots.style import number
 
-__all__ = ["demo", "find", "info", "schedule", "train"]
+__all__ = ["bench", "demo", "find", "info", "schedule", "train", "tune"]
 
 DIVERGED = 3
 _EXTRAS = {"plot": "matplotlib", "demo": "sklearn", "tune": "optuna", "peers": "torch"}
@@ -64,11 +65,36 @@ def _draw(path: Path | None, draw: Any) -> None:
 
 
 def demo(args: argparse.Namespace) -> int:
-    """The story on digits."""
+    """The story on digits, or the guide."""
+    if args.guide:
+        return _guide(args)
+    if args.only:
+        raise CommandError("--only names pages of the guide: add --guide")
     from stepsize.demo import run
 
-    run(args.out, seed=args.seed, quick=args.quick)
+    run(args.out or Path("stepsize-report"), seed=args.seed or 0, quick=args.quick)
     return 0
+
+
+def _guide(args: argparse.Namespace) -> int:
+    from stepsize.guide import build
+
+    if args.seed is not None:
+        raise CommandError("--seed does not go with --guide: the guide uses seeds of its own")
+    out = args.out or Path("stepsize-guide")
+    results = build(out, only=args.only or (), quick=args.quick)
+    print(_table([r.claim.name, r.finding.verdict] for r in results))
+    print(f"\nGuide: {out / 'index.html'}")
+    return 0
+
+
+def _load(args: argparse.Namespace) -> Any:
+    problem, notes = load_problem(
+        args.problem, target=args.target, drop=args.drop, hidden=args.hidden, seed=args.seed
+    )
+    for note in notes:
+        print(note, file=sys.stderr)
+    return problem
 
 
 def _range_test(args: argparse.Namespace, problem: Any, rule: Any, **settings: Any) -> Any:
@@ -78,7 +104,7 @@ def _range_test(args: argparse.Namespace, problem: Any, rule: Any, **settings: A
 
 def find(args: argparse.Namespace) -> int:
     """A range test on the user's problem."""
-    problem, rule = load_problem(args.problem), optimizer_class(args.optimizer)
+    problem, rule = _load(args), optimizer_class(args.optimizer)
     result = _range_test(
         args,
         problem,
@@ -104,7 +130,7 @@ def train(args: argparse.Namespace) -> int:
     """A training run on the user's problem, with its diagnosis."""
     if args.resume and args.checkpoint is None:
         raise CommandError("--resume needs --checkpoint FILE to continue from")
-    problem, rule = load_problem(args.problem), optimizer_class(args.optimizer)
+    problem, rule = _load(args), optimizer_class(args.optimizer)
     if args.lr is None:
         lr = _range_test(args, problem, rule).suggestion
         print(f"learning rate found: {number(lr)}", file=sys.stderr)
@@ -170,6 +196,104 @@ def _report_training(
     print(_table([name, number(value)] for name, value in final.items()))
     print()
     print(diagnosis)
+
+
+def tune(args: argparse.Namespace) -> int:
+    """A search over rates, for one rule after the other."""
+    problem = _load(args)
+    if problem.validation is None:
+        raise CommandError("tune judges by the validation loss: give the problem validation data")
+    rules = {name: optimizer_class(name) for name in args.optimizers}
+    results = {}
+    for name, rule in rules.items():
+        found = _range_test(args, problem, rule).suggestion
+        results[name] = ss.tune(
+            _Objective(args, problem, rule),
+            {"lr": ss.LogUniform(found / 30, found * 30)},
+            trials=args.trials,
+            method=args.method,
+            prior=found if args.method in ("lr", "tpe") else None,
+            storage=args.storage and args.storage.with_suffix(f".{name}{args.storage.suffix}"),
+            seed=args.seed,
+        )
+    best = min(results, key=lambda name: results[name].best_value)
+    if not math.isfinite(results[best].best_value):
+        print("stepsize tune: every trial diverged", file=sys.stderr)
+        return DIVERGED
+    if args.csv:
+        _write_trials(args.csv, results)
+    line = f"optimizer = ss.{rules[best].__name__}(params, lr={results[best].best['lr']:.3g})"
+    if args.json:
+        values = {n: {"lr": r.best.get("lr"), "loss": r.best_value} for n, r in results.items()}
+        _print_json({"best": best, "rules": values, "line": line})
+    else:
+        rows = [
+            [name, number(float(f"{r.best['lr']:.3g}")), f"{r.best_value:.4g}"]
+            for name, r in results.items()
+        ]
+        print(_table([["rule", "best rate", "validation loss"], *rows]))
+        print(line)
+    _draw(args.plot, lambda plots: plots.tuning(results[best], title=f"{problem.name}: {best}"))
+    return 0
+
+
+class _Objective:
+    """The validation loss of a training at one rate; reports every epoch so that it may stop."""
+
+    def __init__(self, args: argparse.Namespace, problem: Any, rule: Any) -> None:
+        self.args, self.problem, self.rule = args, problem, rule
+
+    def __call__(self, point: dict[str, Any], trial: Any) -> float:
+        problem = self.problem.fresh()
+
+        class Report:
+            def on_epoch(self, run: Any) -> None:
+                trial.report(run.epoch, run.history.last("val_loss"))
+
+        history = ss.fit(
+            problem.value_and_grad,
+            problem.params,
+            self.rule(problem.params, lr=point["lr"]),
+            problem.train,
+            epochs=self.args.epochs,
+            batch_size=self.args.batch_size,
+            validation=problem.validation,
+            evaluate=problem.evaluate,
+            callbacks=(Report(),),
+            seed=self.args.seed,
+            progress=False,
+        )
+        lost = "val_loss" not in history or not math.isfinite(history["loss"][-1])
+        return math.inf if lost else float(history.last("val_loss"))
+
+
+def _write_trials(path: Path, results: dict[str, Any]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["rule", "lr", "loss", "state"])
+        for name, result in results.items():
+            writer.writerows([name, t.point["lr"], t.value, t.state] for t in result.trials)
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Step times on this machine."""
+    from stepsize.cli.bench import SHAPES, measure
+
+    rules = {optimizer_class(n).__name__: optimizer_class(n) for n in args.optimizers}
+    shapes = [shape for shape in SHAPES if not (args.quick and shape == "1 x 10,000,000")]
+    rows = measure(rules, shapes, args.seconds)
+    if args.json:
+        _print_json({"microseconds": rows, "build": ss.build_info()})
+        return 0
+    names = ["stepsize", *(n for n in ("torch", "numpy") if any(n in row for row in rows))]
+    cells = [
+        [f"{row['tensors']}  {row['rule']}", *(f"{row[n]:,.1f}" if n in row else "" for n in names)]
+        for row in rows
+    ]
+    info = ss.build_info()
+    print(f"microseconds per step, float32, {info['target']}, {info['threads']} threads\n")
+    print(_table([["tensors and rule", *names], *cells]))
+    return 0
 
 
 def schedule(args: argparse.Namespace) -> int:

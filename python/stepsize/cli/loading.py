@@ -12,22 +12,32 @@ from types import ModuleType
 from typing import Any
 
 from stepsize import optimizers
+from stepsize.cli.errors import CommandError
 from stepsize.cli.expressions import parse_schedule
+from stepsize.cli.tables import ENDINGS, load_table
 from stepsize.problems import Problem
 
-__all__ = ["CommandError", "load_problem", "optimizer_class", "parse_lr"]
+__all__ = ["load_problem", "optimizer_class", "parse_lr"]
 
 
-class CommandError(Exception):
-    """A mistake in what was asked for; shown as one line."""
+def load_problem(place: str, /, **table: Any) -> tuple[Problem, list[str]]:
+    """The problem of a table, or of the factory `FILE.py:factory` or `module:factory`.
+
+    Also returns notes on what was made of a table.
+    """
+    if place.lower().endswith(ENDINGS):
+        return load_table(Path(place), **table)
+    if table.get("target") is not None or table.get("drop"):
+        raise CommandError("--target and --drop go with a .csv, .npz or .parquet file")
+    return _made_by(place), []
 
 
-def load_problem(target: str) -> Problem:
-    """The problem that the factory named by `FILE.py:factory` or `module:factory` makes."""
+def _made_by(target: str) -> Problem:
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
         raise CommandError(
-            f"expected FILE.py:factory or module:factory, got {target!r}; "
+            f"expected FILE.py:factory, module:factory or a table (.csv, .npz, .parquet), "
+            f"got {target!r}; "
             "the factory is a function that returns an ss.Problem"
         )
     module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)

@@ -16,6 +16,7 @@ start here:
   stepsize demo                       the whole story on real data, in under a minute
   stepsize find  model.py:make        which learning rate suits my model?
   stepsize train model.py:make        train with it, and say how the run went
+  stepsize train table.csv --target species    no code: a network for a table
 
 model.py holds a function that takes nothing and returns an ss.Problem:
 
@@ -25,7 +26,10 @@ model.py holds a function that takes nothing and returns an ss.Problem:
 
 exit codes: 0 done, 1 failed, 2 wrong usage, 3 the training diverged, 130 interrupted
 """
-_TARGET = "FILE.py:FUNCTION or module:FUNCTION, returning an ss.Problem"
+_TARGET = (
+    "FILE.py:FUNCTION or module:FUNCTION, returning an ss.Problem; or a table: "
+    "FILE.csv, FILE.npz or FILE.parquet with --target COLUMN"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     from stepsize.cli import commands
-    from stepsize.cli.loading import CommandError
+    from stepsize.cli.errors import CommandError
 
     run: Callable[[argparse.Namespace], int] = getattr(commands, args.command)
     try:
@@ -77,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_find(commands)
     _add_train(commands)
+    _add_tune(commands)
     _add_schedule(commands)
+    _add_bench(commands)
     _add_info(commands)
     return parser
 
@@ -107,25 +113,63 @@ def _positive(text: str) -> int:
     return value
 
 
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(part) for part in text.split(","))
+    if sizes == (0,):
+        return ()
+    if min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"layers need at least 1 unit, got {text}")
+    return sizes
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _add_demo(commands: _Commands) -> None:
     parser = _command(
         commands,
         "demo",
         "Show on handwritten digits what the learning rate does.",
         "Writes report.html, one self-contained page, and its pictures as PNG files.\n"
-        'Needs the extra: pip install "stepsize[demo]"',
+        "With --guide it writes some thirty pages, in a few minutes.\n"
+        'Needs the extra: pip install "stepsize[demo]", for the guide "stepsize[demo,tune]"',
     )
-    parser.add_argument("--out", type=Path, default=Path("stepsize-report"), metavar="DIR")
-    parser.add_argument("--seed", type=int, default=0, help="draws data split, weights and batches")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: stepsize-report, or stepsize-guide"
+    )
+    parser.add_argument(
+        "--seed", type=int, help="draws data split, weights and batches (default 0)"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="a few seconds: fewer epochs and rates"
     )
-
-
-def _add_running(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("problem", help=_TARGET)
     parser.add_argument(
-        "--optimizer", default="SGD", metavar="NAME", help="the rule, such as SGD or AdamW"
+        "--guide",
+        action="store_true",
+        help="build the guide instead: every claim about the rate as an experiment with a verdict",
+    )
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="with --guide: this page; may be repeated"
+    )
+
+
+def _add_running(parser: argparse.ArgumentParser, optimizer: bool = True) -> None:
+    parser.add_argument("problem", help=_TARGET)
+    if optimizer:
+        parser.add_argument(
+            "--optimizer", default="SGD", metavar="NAME", help="the rule, such as SGD or AdamW"
+        )
+    parser.add_argument("--target", metavar="COLUMN", help="of a table: what to predict")
+    parser.add_argument(
+        "--drop", action="append", default=[], metavar="COLUMN", help="of a table: leave it out"
+    )
+    parser.add_argument(
+        "--hidden",
+        type=_sizes,
+        default=(32,),
+        metavar="N,N",
+        help="of a table: units of the hidden layers, 0 for a linear model (default: 32)",
     )
     parser.add_argument("--batch-size", type=_positive, default=32, metavar="N")
     parser.add_argument("--seed", type=int, default=0, help="draws the order of the batches")
@@ -170,6 +214,49 @@ def _add_train(commands: _Commands) -> None:
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="written every epoch")
     parser.add_argument("--resume", action="store_true", help="continue from --checkpoint")
     parser.add_argument("--save", type=Path, metavar="FILE", help="parameters and state at the end")
+
+
+def _add_tune(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "tune",
+        "Search for the rule and rate with the lowest validation loss.",
+        "example:\n"
+        "  stepsize tune model.py:make --optimizers SGD,Adam --trials 20\n\n"
+        "The range test says where each rule's search begins. With --storage a search that was\n"
+        'interrupted goes on where it was. Needs the extra: pip install "stepsize[tune]"',
+    )
+    _add_running(parser, optimizer=False)
+    parser.add_argument(
+        "--optimizers", type=_names, default=("SGD",), metavar="NAME,NAME", help="rules to compare"
+    )
+    parser.add_argument("--trials", type=_positive, default=12, metavar="N", help="per rule")
+    parser.add_argument("--epochs", type=_positive, default=10, metavar="N", help="per trial")
+    parser.add_argument(
+        "--method", choices=("lr", "tpe", "random", "grid", "halving"), default="lr"
+    )
+    parser.add_argument("--storage", type=Path, metavar="FILE", help="keeps the trials")
+
+
+def _add_bench(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "bench",
+        "Measure how long a step takes on this machine.",
+        "Beside it stand Adam written by hand in NumPy and, where it is installed, torch (fused\n"
+        "where it can). Medians in microseconds; other work on the machine shows in them.",
+    )
+    parser.add_argument(
+        "--optimizers",
+        type=_names,
+        default=("SGD", "Adam", "AdamW", "RMSprop"),
+        metavar="NAME,NAME",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=0.3, metavar="S", help="per measurement (default: 0.3)"
+    )
+    parser.add_argument("--quick", action="store_true", help="leave out the largest size")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def _add_schedule(commands: _Commands) -> None:
