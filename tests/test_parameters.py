@@ -222,6 +222,7 @@ def test_hyperparams_lists_current_values():
         "eps": 1e-8,
         "weight_decay": 0.0,
         "amsgrad": True,
+        "cautious": False,
     }
 
 

@@ -114,8 +114,8 @@ BAD_STATES = [
     (damage(groups__0__leaves=["b", "s"]), "Adam: the state has no leaf w; it has b, s"),
     (
         damage(groups__0__hyperparams__eps=KeyError),
-        "Adam: the state has hyperparameters lr, betas, weight_decay, amsgrad, expected lr, "
-        "betas, eps, weight_decay, amsgrad",
+        "Adam: the state has hyperparameters lr, betas, weight_decay, amsgrad, cautious, "
+        "expected lr, betas, eps, weight_decay, amsgrad, cautious",
     ),
     (
         damage(groups__0__hyperparams__lr=-1.0),

@@ -64,7 +64,7 @@ def test_one_group_or_two_alike_are_the_same(cls):
 def test_a_missing_or_infinite_loss_is_refused_and_changes_nothing(cls):
     x = nest()
     optimizer = cls(x)
-    with pytest.raises(TypeError, match=r"needs the loss; call step\(grads, loss="):
+    with pytest.raises(TypeError, match=r"loss is missing; the rule needs it, step\(grads, loss="):
         optimizer.step(nest())
     with pytest.raises(ValueError, match="loss is nan"):
         optimizer.step(nest(), loss=float("nan"))
