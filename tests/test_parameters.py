@@ -106,9 +106,11 @@ def test_packed_leaves_share_one_aligned_buffer():
 
 
 def test_large_state_lies_on_a_large_page():
-    optimizer = ss.Adam(np.zeros(1 << 20, np.float32))
-    first = optimizer.state["params"]["exp_avg"]
-    assert first.ctypes.data % (1 << 21) == 0
+    x = np.zeros((1 << 20) + 16, np.float32)[5:]
+    state = ss.Adam(x).state["params"]
+    line = x.ctypes.data % 64  # parameter and state reach the edge of a cache line together
+    assert state["exp_avg"].ctypes.data % (1 << 21) == line
+    assert state["exp_avg_sq"].ctypes.data % 64 == line
 
 
 # Groups.
