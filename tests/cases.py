@@ -50,7 +50,7 @@ class Case:
     @property
     def elementwise(self) -> bool:
         """Whether an element's update depends on that element alone."""
-        return self.cls.scope is None and "shape" not in self.cls.rule.__code__.co_names
+        return self.cls.scope is None and not self.cls.shaped
 
     def make(self, params: Any, **more: Any) -> Any:
         return self.cls(params, **{**self.keywords, **more})

@@ -123,14 +123,14 @@ void Engine::add_leaf(const py::array& x, const py::tuple& shape, int group,
     if (owner.rule && int(slots.size()) != owner.rule->slots)
         throw std::invalid_argument(std::string(owner.rule->name) +
                                     ": wrong number of state arrays");
-    if (slots.size() > max_slots)
-        throw std::invalid_argument("too many state arrays for one leaf");
     for (py::handle item : slots) {
         const py::array slot = item.cast<py::array>();
-        if (owner.rule && (!is_plain(slot.ptr(), leaf.dtype) || size_t(slot.size()) != leaf.size))
-            throw std::invalid_argument("state must have the size and dtype of its parameter");
-        leaf.slots[leaf.slot_arrays.size()] = proxy(slot.ptr())->data;
         leaf.slot_arrays.push_back(slot);
+        if (!owner.rule)
+            continue; // NumPy's own state may have any shape and number
+        if (!is_plain(slot.ptr(), leaf.dtype) || size_t(slot.size()) != leaf.size)
+            throw std::invalid_argument("state must have the size and dtype of its parameter");
+        leaf.slots[leaf.slot_arrays.size() - 1] = proxy(slot.ptr())->data;
     }
     std::copy(owner.memory.begin(), owner.memory.end(), leaf.memory.begin());
     leaves_.push_back(leaf);
@@ -145,7 +145,8 @@ void Engine::finish() {
         const Leaf& last = leaves_[i - 1];
         leaf.adjacent =
             leaf.group == last.group && leaf.dtype == last.dtype && leaf.x == last.x + last.bytes();
-        for (size_t k = 0; k < leaf.slot_arrays.size(); ++k)
+        const Rule* rule = groups_[size_t(leaf.group)].rule;
+        for (size_t k = 0; rule && k < size_t(rule->slots); ++k)
             leaf.adjacent = leaf.adjacent && leaf.slots[k] == last.slots[k] + last.bytes();
     }
     std::sort(intervals_.begin(), intervals_.end(),

@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 Value = Any  # float | Schedule | Callable[[int], float], or a tuple of two of them, bool or str
 
 
@@ -143,7 +145,7 @@ class Several(Field):
         self._high = high
 
     def parts(self) -> tuple[Part, ...]:
-        stem = self.name.removesuffix("s")
+        stem = self.name if self.name == "eps" else self.name.removesuffix("s")
         return tuple(
             Part(f"{stem}{i + 1}", f"{self.name}[{i}]", high=self._high)
             for i in range(len(self.default))
@@ -184,6 +186,24 @@ class Flag(Field):
 
     def range(self) -> str:
         return "True or False"
+
+    def same_kind(self, old: Value, new: Value) -> bool:
+        return bool(old == new)
+
+
+class Count(Field):
+    """A whole number >= 1, settled at construction."""
+
+    def __init__(self, default: int) -> None:
+        self.default = default
+
+    def check(self, owner: str, value: Value) -> Value:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{owner}: {self.name} must be a whole number >= 1, got {value!r}")
+        return int(value)
+
+    def range(self) -> str:
+        return "a whole number >= 1"
 
     def same_kind(self, old: Value, new: Value) -> bool:
         return bool(old == new)
@@ -252,6 +272,11 @@ def nonnegative_pair(first: float, second: float) -> Any:
 def flag(default: bool = False) -> Any:
     """True or False."""
     return Flag(default)
+
+
+def count(default: int) -> Any:
+    """A whole number >= 1."""
+    return Count(default)
 
 
 def choice(default: str, *others: str) -> Any:

@@ -9,10 +9,13 @@ from stepsize.optimizers.averaging import ASGD
 from stepsize.optimizers.base import Optimizer, StepStats, registry
 from stepsize.optimizers.dadapt import DAdaptAdam, DAdaptSGD
 from stepsize.optimizers.dual_averaging import FTRL, MADGRAD
+from stepsize.optimizers.factored import SM3, Adafactor
 from stepsize.optimizers.groups import group
 from stepsize.optimizers.layerwise import LAMB, LARS, NovoGrad
 from stepsize.optimizers.loss_based import MoMo, MoMoAdam, PolyakSGD
+from stepsize.optimizers.matrix import SOAP, Shampoo
 from stepsize.optimizers.momentum import SGD
+from stepsize.optimizers.muon import Muon
 from stepsize.optimizers.parameter_free import COCOB, DoG, DoWG, LDoG
 from stepsize.optimizers.prodigy import Prodigy
 from stepsize.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD
@@ -27,9 +30,12 @@ __all__ = [
     "LARS",
     "MADGRAD",
     "SGD",
+    "SM3",
+    "SOAP",
     "AdEMAMix",
     "AdaBelief",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -44,6 +50,7 @@ __all__ = [
     "Lion",
     "MoMo",
     "MoMoAdam",
+    "Muon",
     "NAdam",
     "NAdamW",
     "NovoGrad",
@@ -56,6 +63,7 @@ __all__ = [
     "ScheduleFreeAdamW",
     "ScheduleFreeRAdam",
     "ScheduleFreeSGD",
+    "Shampoo",
     "SignSGD",
     "Signum",
     "StepStats",

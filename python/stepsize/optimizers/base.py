@@ -60,6 +60,7 @@ class Optimizer:
     fields: ClassVar[dict[str, Field]] = {}
     slots: ClassVar[tuple[str, ...]] = ()
     scalars: ClassVar[dict[str, float]] = {}  # numbers a rule keeps per leaf, with first values
+    shaped: ClassVar[bool] = False  # the rule gets arrays in their shapes, not flat
     scope: ClassVar[str | None] = None  # two passes: what settles together, "leaf" or "all"
     needs_loss: ClassVar[bool] = False
     decay: ClassVar[str] = "coupled"  # what weight_decay does: coupled, decoupled, or none of both
@@ -107,6 +108,12 @@ class Optimizer:
     def decay_kind(cls, values: Mapping[str, Value]) -> str:
         """How weight decay acts under these hyperparameters."""
         return cls.decay
+
+    def slot_shape(
+        self, slot: str, leaf: Array, values: Mapping[str, Value]
+    ) -> tuple[int, ...] | None:
+        """The shape of a shaped rule's state array; None for a leaf that does without it."""
+        return tuple(leaf.shape)
 
     def initial(self, slot: str, leaf: Array, values: Mapping[str, Value]) -> Any:
         """The first value of a state array, a number or an array."""

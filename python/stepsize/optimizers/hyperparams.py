@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from stepsize.fields import Choice, Field, Flag, Value
+from stepsize.fields import Choice, Count, Field, Flag, Value
 from stepsize.optimizers import state as states
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def evaluated(optimizer: Optimizer, group: int, t: int) -> SimpleNamespace:
     words = {
         name: value
         for name, value in optimizer._tables[group].items()
-        if isinstance(optimizer.fields[name], Choice | Flag)
+        if isinstance(optimizer.fields[name], Choice | Count | Flag)
     }
     return SimpleNamespace(**{**optimizer._engine.values(group), **words}, t=t)
 

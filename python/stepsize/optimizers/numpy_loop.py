@@ -19,24 +19,27 @@ if TYPE_CHECKING:
 
 
 class _Leaf:
-    """One leaf in one step: flat views of parameter, gradient and state, and the numbers."""
+    """One leaf in one step: views of parameter, gradient and state, and the numbers.
+
+    The views are flat, unless the rule asks for shapes.
+    """
 
     def __init__(self, optimizer: Optimizer, i: int, gradient: Array, t: int) -> None:
         self.group = optimizer._assignment[i]
-        self.x = optimizer._contiguous[i].reshape(-1)
-        self.raw = gradient.reshape(-1)
+        self.x, self.raw = optimizer._contiguous[i], gradient
+        arrays = dict(optimizer._state[i])
+        if not optimizer.shaped:
+            self.x, self.raw = self.x.reshape(-1), self.raw.reshape(-1)
+            arrays = {name: slot.reshape(-1) for name, slot in arrays.items()}
+        self.s = SimpleNamespace(**arrays)
         self.h = hyperparams.evaluated(optimizer, self.group, t)
         self.kind = optimizer.decay_kind(optimizer._tables[self.group])
         self.decay = getattr(self.h, "weight_decay", 0.0)
-        self.h.shape = optimizer._contiguous[i].shape
-        arrays = {name: slot.reshape(-1) for name, slot in optimizer._state[i].items()}
-        self.s = SimpleNamespace(**arrays)
 
     def gradient(self, scale: float, limit: float) -> Array:
         """What the rule sees: scaled, clamped, with coupled decay."""
         pull = self.x * (self.decay if self.kind == "coupled" else 0.0)
-        seen: Array = clamp(self.raw * self.x.dtype.type(scale), limit) + pull
-        return seen
+        return np.asarray(clamp(self.raw * self.x.dtype.type(scale), limit) + pull)
 
 
 def run(
@@ -56,6 +59,7 @@ def run(
             _measure(optimizer, leaves, scale, limit)
         for i, leaf in leaves.items():
             before = leaf.x.copy()
+            given = np.square(leaf.raw, dtype=float)  # the gradient may be the parameter
             seen = leaf.gradient(scale, limit)
             leaf.x *= 1 - leaf.h.lr * leaf.decay if leaf.kind == "decoupled" else 1.0
             start = leaf.x.copy()
@@ -67,7 +71,7 @@ def run(
                 _keep_scalars(optimizer, i, leaf.s, names)
             if stats:
                 moved = leaf.x.astype(float) - before.astype(float)
-                terms = (np.square(leaf.raw, dtype=float), np.square(before, dtype=float), moved**2)
+                terms = (given, np.square(before, dtype=float), moved**2)
                 sums = [add_blocks(old, new) for old, new in zip(sums, terms, strict=True)]
     return sums[0], sums[1], sums[2]
 
@@ -77,8 +81,6 @@ def _measure(optimizer: Optimizer, leaves: dict[int, _Leaf], scale: float, limit
     totals: list[float] = []
     last = None
     for i, leaf in leaves.items():
-        if leaf.x.size == 0:
-            continue
         _lend_scalars(optimizer, i, leaf.s)
         terms = optimizer.measure(leaf.x, leaf.gradient(scale, limit), leaf.s, leaf.h)
         if optimizer.scope == "leaf" or not totals:
@@ -119,6 +121,7 @@ def _keep_scalars(optimizer: Optimizer, i: int, s: SimpleNamespace, names: Seque
 
 def add_blocks(total: float, terms: Array) -> float:
     """``total`` plus the sum of the terms, in the fixed order of blocks and lanes."""
+    terms = terms.reshape(-1)
     for start in range(0, terms.size, _core.chunk_size):
         total += _core.sum_lanes(np.ascontiguousarray(terms[start : start + _core.chunk_size]))
     return total

@@ -32,7 +32,8 @@ def allocate(optimizer: Optimizer) -> list[dict[str, Array]]:
     wanted = []
     for leaf, group in zip(optimizer._contiguous, optimizer._assignment, strict=True):
         values = optimizer._tables[group]
-        wanted.append((leaf, optimizer.variant(values)[1], values))
+        slots = () if optimizer.shaped else optimizer.variant(values)[1]
+        wanted.append((leaf, slots, values))
     depth = max((len(slots) for _, slots, _ in wanted), default=0)
     offsets: list[list[int]] = []
     end = 0
@@ -59,8 +60,19 @@ def allocate(optimizer: Optimizer) -> list[dict[str, Array]]:
             first = optimizer.initial(slot, leaf, values)
             if np.any(first):
                 arrays[slot][...] = first
-        result.append(arrays)
+        result.append(arrays or _shaped(optimizer, leaf, values))
     return result
+
+
+def _shaped(optimizer: Optimizer, leaf: Array, values: Mapping[str, Value]) -> dict[str, Array]:
+    """State arrays in shapes of their own."""
+    arrays = {}
+    for slot in optimizer.variant(values)[1] if optimizer.shaped else ():
+        shape = optimizer.slot_shape(slot, leaf, values)
+        if shape is not None:
+            arrays[slot] = np.zeros(shape, leaf.dtype)
+            arrays[slot][...] = optimizer.initial(slot, leaf, values)
+    return arrays
 
 
 def _address(array: Array) -> int:

@@ -1,0 +1,168 @@
+"""Rules that keep second moments by row, column and axis instead of by element."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from stepsize.arrays import Array
+from stepsize.fields import Number, Value, nonnegative, positive, real, unit, unit_pair
+from stepsize.optimizers.base import Optimizer
+from stepsize.optimizers.words import larger, lerp, root, select, square, wide
+
+_AXES = 8  # how many axes a leaf may have for SM3
+
+
+def _mean_square(a: Array) -> float:
+    return float(np.mean(square(wide(a))))
+
+
+class Adafactor(Optimizer):
+    r"""Divide by a second moment that is kept as one row and one column, and bound the update.
+
+    .. math::
+        R &\leftarrow R + t^{c} (\text{mean of } g^2 \text{ over columns} - R), \quad
+        C \text{ likewise over rows}, \quad V = R C / \max(\text{mean } R, \epsilon_1) \\
+        u &= g / \sqrt{\max(V, \epsilon_1^2)}, \quad
+        \alpha = \max(\epsilon_2, \text{rms}(x)) \min(\eta, 1 / \sqrt t) \\
+        x &\leftarrow x (1 - \eta \lambda) - \frac{\alpha}{\max(1, \text{rms}(u) / d)} u
+
+    Of leaves with two axes or more the last two are factored; vectors keep the whole moment. State:
+    ``row_var`` and ``col_var``, or ``variance``: m + n numbers for an m x n matrix. As torch. Of
+    the other forms: transformers adds :math:`\epsilon_1` to :math:`g^2`; optax factors only axes
+    of 128 and more, the two longest.
+
+    Args:
+        params: A nest of float32 or float64 arrays, updated in place.
+        lr: Bound :math:`\eta` of the relative rate.
+        beta2_decay: :math:`c`, the power by which the moment's memory grows.
+        eps: :math:`\epsilon_1`, 0 for the machine epsilon of the leaf, and :math:`\epsilon_2`.
+        d: The largest rms of an update.
+        weight_decay: :math:`\lambda`, decoupled from the gradient.
+
+    Source: Shazeer & Stern 2018, arXiv:1804.04235, Algorithms 4 and 5. As torch.optim.Adafactor.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> params = {"w": np.ones((200, 300), np.float32)}
+        >>> opt = ss.Adafactor(params)
+        >>> {name: slot.size for name, slot in opt.state["w"].items()}
+        {'row_var': 200, 'col_var': 300}
+    """
+
+    lr = nonnegative(1e-2)
+    beta2_decay = real(-0.8)
+    eps = unit_pair(0.0, 1e-3)
+    d = positive(1.0)
+    weight_decay = nonnegative(0.0)
+    slots = ("row_var", "col_var", "variance")
+    shaped = True
+    decay = "none"
+
+    def slot_shape(
+        self, slot: str, leaf: Array, values: Mapping[str, Value]
+    ) -> tuple[int, ...] | None:
+        if leaf.ndim < 2:
+            return leaf.shape if slot == "variance" else None
+        *front, rows, columns = leaf.shape
+        return {"row_var": (*front, rows, 1), "col_var": (*front, 1, columns)}.get(slot)
+
+    def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
+        tiny = h.eps1 or float(np.finfo(x.dtype).eps)
+        fresh = h.t**h.beta2_decay
+        alpha = max(h.eps2, math.sqrt(_mean_square(x))) * min(h.lr, 1 / math.sqrt(h.t))
+        if hasattr(s, "variance"):
+            s.variance[...] = lerp(s.variance, g * g, fresh)
+            moment: Any = s.variance
+        else:
+            squares = square(wide(g))
+            rows = squares.mean(axis=-1, keepdims=True).astype(x.dtype)
+            columns = squares.mean(axis=-2, keepdims=True).astype(x.dtype)
+            s.row_var[...] = lerp(s.row_var, rows, fresh)
+            s.col_var[...] = lerp(s.col_var, columns, fresh)
+            middle = s.row_var.mean(axis=-2, keepdims=True)
+            moment = s.row_var * s.col_var / larger(middle, x.dtype.type(tiny))
+        update = g / root(larger(moment, x.dtype.type(tiny * tiny)))
+        bound = max(1.0, math.sqrt(_mean_square(update)) / h.d)
+        x *= 1 - h.lr * h.weight_decay
+        x -= alpha / bound * update
+
+
+class SM3(Optimizer):
+    r"""Adagrad whose sums of squares are kept as one maximum for each index of each axis.
+
+    .. math::
+        \nu_i &= \beta_2 \min_r \mu_r(i_r) + (1 - \beta_2) g_i^2
+            \quad (+ g_i^2 \text{ where } \beta_2 = 1) \\
+        \mu_r(j) &= \max_{i_r = j} \nu_i \\
+        m &\leftarrow \mu m + (1 - \mu) g / \sqrt{\nu + \epsilon} \quad (0 \text{ where } \nu = 0),
+        \quad x \leftarrow x - \eta m
+
+    State: the average (``exp_avg``) and, for each axis, as many numbers as the axis is long
+    (``axis0``, ``axis1``, ...): m + n for an m x n matrix. Leaves have at most eight axes. As
+    optax.
+
+    Args:
+        params: A nest of float32 or float64 arrays, updated in place.
+        lr: Rate :math:`\eta`.
+        momentum: :math:`\mu`.
+        beta2: :math:`\beta_2`, 1 for sums as in the paper.
+        eps: :math:`\epsilon`.
+        weight_decay: :math:`\lambda`, added to the gradient.
+
+    Raises:
+        ValueError: For a leaf of more than eight axes.
+
+    Source: Anil et al. 2019, arXiv:1901.11150, Algorithm SM3-II.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> params = {"w": np.ones((2, 3))}
+        >>> opt = ss.SM3(params, lr=0.1, momentum=0.0)
+        >>> opt.step({"w": np.array([[1.0, 1.0, 1.0], [1.0, 1.0, 5.0]])})
+        >>> opt.state["w"]["axis0"].ravel(), np.round(params["w"], 2)[1]
+        (array([ 1., 25.]), array([0.9, 0.9, 0.9]))
+    """
+
+    lr = nonnegative(1e-2)
+    momentum = unit(0.9)
+    beta2: Any = Number(1.0, high=1.0, high_open=False)
+    eps = nonnegative(1e-8)
+    weight_decay = nonnegative(0.0)
+    slots = ("exp_avg", *(f"axis{k}" for k in range(_AXES)))
+    shaped = True
+
+    def slot_shape(
+        self, slot: str, leaf: Array, values: Mapping[str, Value]
+    ) -> tuple[int, ...] | None:
+        if leaf.ndim > _AXES:
+            raise ValueError(f"SM3: a leaf has {leaf.ndim} axes; reshape it to at most {_AXES}")
+        if slot == "exp_avg":
+            return tuple(leaf.shape)
+        axis = int(slot.removeprefix("axis"))
+        if leaf.ndim == 0:
+            return () if axis == 0 else None
+        return _along(leaf.shape, axis) if axis < leaf.ndim else None
+
+    def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
+        maxima = [getattr(s, f"axis{k}") for k in range(max(x.ndim, 1))]
+        least: Any = maxima[0]
+        for other in maxima[1:]:
+            least = np.minimum(least, other)
+        fresh = 1.0 if h.beta2 == 1 else 1 - h.beta2
+        total = fresh * g * g + h.beta2 * least
+        for k, kept in enumerate(maxima):
+            others = tuple(axis for axis in range(x.ndim) if axis != k)
+            kept[...] = total.max(axis=others, keepdims=True)
+        nothing = x.dtype.type(0)
+        update = select(total > 0, g / root(total + h.eps), nothing)
+        s.exp_avg[...] = h.momentum * s.exp_avg + (1 - h.momentum) * update
+        x -= h.lr * s.exp_avg
+
+
+def _along(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return tuple(length if k == axis else 1 for k, length in enumerate(shape))

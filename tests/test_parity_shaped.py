@@ -1,0 +1,125 @@
+"""Rules that act on whole matrices: torch's and Optax's numbers, and the laws of their algebra.
+
+The numbers are in golden/shaped.npz; golden/make_shaped.py made them.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import stepsize as ss
+from stepsize.optimizers.muon import orthogonalize
+
+GOLDEN = dict(np.load(Path(__file__).parent / "golden" / "shaped.npz"))
+CASES = sorted(key for key in GOLDEN if "{" in key)
+# Means and matrix products are rounded in another order.
+TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_arrives_where_the_reference_does(case):
+    name, rest = case.split(" ", 1)
+    keywords, dtype, leaf = rest.rsplit(" ", 2)
+    x = GOLDEN[f"{leaf} x0"].astype(dtype)
+    optimizer = getattr(ss, name)(x, **json.loads(keywords))
+    marks = list(GOLDEN["marks"])
+    for step, g in enumerate(GOLDEN[f"{leaf} grads"].astype(dtype), 1):
+        optimizer.step(g)
+        if step in marks:
+            expected = GOLDEN[case][marks.index(step)]
+            apart = np.abs(x.astype(float) - expected).max()
+            assert apart <= TOLERANCE[dtype] * max(1.0, np.abs(expected).max()), step
+
+
+def rotation(n, seed):
+    return np.linalg.qr(np.random.default_rng(seed).normal(size=(n, n)))[0]
+
+
+@pytest.mark.parametrize(
+    ("cls", "keywords"),
+    [
+        (ss.Shampoo, {"momentum": 0.5}),
+        (ss.Shampoo, {"precondition_frequency": 3}),
+        (ss.SOAP, {"precondition_frequency": 2}),
+        (ss.Muon, {}),
+    ],
+)
+def test_does_the_same_in_a_rotated_space(cls, keywords):
+    left, right = rotation(4, 1), rotation(3, 2)
+    random = np.random.default_rng(3)
+    plain = random.normal(size=(4, 3))
+    turned = left @ plain @ right
+    one, two = cls(plain, lr=0.05, **keywords), cls(turned, lr=0.05, **keywords)
+    for _ in range(12):
+        g = random.normal(size=(4, 3))
+        one.step(g)
+        two.step(np.ascontiguousarray(left @ g @ right))
+    # The last eigenvalue of a sum of few gradients is near 0, where its root is steep.
+    np.testing.assert_allclose(left @ plain @ right, turned, atol=1e-6)
+
+
+def test_shampoo_is_adagrad_where_gradients_are_diagonal():
+    random = np.random.default_rng(4)
+    x, y = np.zeros((3, 3)), np.zeros(3)
+    one = ss.Shampoo(x, lr=0.1, eps=1e-12)
+    two = ss.Adagrad(y, lr=0.1)
+    for _ in range(20):
+        g = random.normal(size=3)
+        one.step(np.diag(g))
+        two.step(g)
+    np.testing.assert_allclose(np.diag(x), y, rtol=1e-6)
+
+
+def test_soap_is_adam_on_vectors_a_step_later():
+    random = np.random.default_rng(5)
+    x, y = np.zeros(5), np.zeros(5)
+    one = ss.SOAP(x, lr=0.1, weight_decay=0.0, eps=0.0)
+    two = ss.Adam(y, lr=0.1, betas=(0.95, 0.95), eps=0.0)
+    one.step(random.normal(size=5))
+    for _ in range(20):
+        g = random.normal(size=5)
+        one.step(g)
+        two.step(g)
+    np.testing.assert_allclose(x, y, rtol=1e-9)
+
+
+def test_muon_makes_singular_values_alike():
+    matrix = np.diag([100.0, 1.0, 0.2]) @ rotation(3, 6)
+    found = np.linalg.svd(orthogonalize(matrix, 5, 1e-7), compute_uv=False)
+    assert found.min() > 0.6 and found.max() < 1.3
+
+
+@pytest.mark.parametrize("cls", [ss.Adafactor, ss.SM3, ss.Shampoo, ss.SOAP, ss.Muon])
+def test_states_of_their_own_shape_are_saved(cls, tmp_path):
+    random = np.random.default_rng(7)
+
+    def nest():
+        return {"w": random.normal(size=(3, 2)), "b": random.normal(size=4), "s": np.array(1.0)}
+
+    x = nest()
+    optimizer = cls(x)
+    for _ in range(3):
+        optimizer.step(nest())
+    optimizer.save(tmp_path / "state")
+    y = ss.arrays.copy(x)
+    other = cls(y)
+    other.load(tmp_path / "state")
+    for _ in range(3):
+        grads = nest()
+        optimizer.step(grads)
+        other.step(grads)
+    assert all(np.array_equal(x[name], y[name]) for name in x)
+    with pytest.raises(ValueError, match="shape"):
+        cls({"w": np.ones((2, 3)), "b": np.ones(4), "s": np.array(1.0)}).load(tmp_path / "state")
+
+
+def test_other_leaves_of_muon_follow_adamw():
+    x, y = np.ones(3), np.ones(3)
+    one = ss.Muon({"b": x}, lr=0.01, adamw_scale=2.0, adamw_betas=(0.9, 0.999))
+    two = ss.AdamW({"b": y}, lr=0.02, weight_decay=0.1)
+    for g in np.random.default_rng(8).normal(size=(10, 3)):
+        one.step({"b": g})
+        two.step({"b": g})
+    np.testing.assert_array_equal(x, y)
