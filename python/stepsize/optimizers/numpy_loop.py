@@ -59,7 +59,8 @@ def run(
             _measure(optimizer, leaves, scale, limit)
         for i, leaf in leaves.items():
             before = leaf.x.copy()
-            given = np.square(leaf.raw, dtype=float)  # the gradient may be the parameter
+            # The gradient may be the parameter.
+            given = np.square(leaf.raw, dtype=float) if stats else before
             seen = leaf.gradient(scale, limit)
             leaf.x *= 1 - leaf.h.lr * leaf.decay if leaf.kind == "decoupled" else 1.0
             start = leaf.x.copy()
