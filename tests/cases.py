@@ -18,7 +18,7 @@ from stepsize import _core
 from stepsize.fields import Choice, Flag, Number, Several
 from stepsize.optimizers import state as states
 
-RULES = ss.optimizers.registry()
+RULES = [cls for cls in ss.optimizers.registry() if not cls.needs_closure]
 DTYPES = (np.float32, np.float64)
 CHUNK = _core.chunk_size
 # Around the widths of vectors, tiles and chunks.

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import stepsize as ss
+from cases import RULES
 from stepsize.rate_rules import classical, debiased_ema, minimum, slide, steepest, valley
 
 
@@ -200,7 +201,7 @@ def test_hopeless_tasks_are_told_apart():
     assert str(rising).startswith("no usable rate, because")
 
 
-@pytest.mark.parametrize("rule", ss.optimizers.registry(), ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_every_rule_learns_at_the_rate_found(rule):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((256, 8))

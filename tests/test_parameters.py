@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 
 import stepsize as ss
-from cases import CHUNK, DTYPES, EDGES, numpy_rule, random_grads, random_nest, same_bits, snapshot
+from cases import (
+    CHUNK,
+    DTYPES,
+    EDGES,
+    RULES,
+    numpy_rule,
+    random_grads,
+    random_nest,
+    same_bits,
+    snapshot,
+)
 
 
 def ones(*shape, dtype=np.float64):
@@ -228,7 +238,7 @@ def test_hyperparams_lists_current_values():
     }
 
 
-@pytest.mark.parametrize("cls", ss.optimizers.registry())
+@pytest.mark.parametrize("cls", RULES)
 def test_none_is_the_default_rate(cls):
     assert cls(ones(1), None).lr == cls(ones(1)).lr
 
@@ -316,7 +326,7 @@ def test_a_bad_gradient_is_found_wherever_it_is(dtype, bad, clip):
 # Statistics.
 
 
-@pytest.mark.parametrize("cls", ss.optimizers.registry())
+@pytest.mark.parametrize("cls", RULES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_statistics_are_what_numpy_computes(cls, dtype):
     params = random_nest({str(size): size for size in EDGES}, dtype)
@@ -339,7 +349,7 @@ def norm_of(nest):
     return math.sqrt(math.fsum(np.concatenate(list(squares))))
 
 
-@pytest.mark.parametrize("cls", ss.optimizers.registry())
+@pytest.mark.parametrize("cls", RULES)
 def test_asking_for_statistics_changes_nothing_and_numpy_says_the_same(cls):
     more = {"loss": 1.0} if cls.needs_loss else {}
     source = random_nest({str(size): size for size in EDGES}, np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import stepsize as ss
+from cases import RULES
 from fitting import X, Y, batches, bits, fit, make_params, value_and_grad
 from stepsize.errors import CheckpointError
 
@@ -211,7 +212,7 @@ def test_generators_of_the_gradient_go_on(tmp_path, bits_of):
         assert run(f"{step}", step, 9) == whole
 
 
-@pytest.mark.parametrize("rule", ss.optimizers.registry(), ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_every_rule_resumes(tmp_path, rule):
     def run(name, *limits):
         for steps in limits:

@@ -192,12 +192,14 @@ class Flag(Field):
 
 
 class Count(Field):
-    """A whole number >= 1, settled at construction."""
+    """A whole number >= 1, settled at construction; None where that is the default."""
 
-    def __init__(self, default: int) -> None:
+    def __init__(self, default: int | None) -> None:
         self.default = default
 
     def check(self, owner: str, value: Value) -> Value:
+        if value is None and self.default is None:
+            return None
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{owner}: {self.name} must be a whole number >= 1, got {value!r}")
         return int(value)
@@ -212,7 +214,7 @@ class Count(Field):
 class Choice(Field):
     """One of a few words, settled at construction."""
 
-    def __init__(self, default: str, *others: str) -> None:
+    def __init__(self, default: str | None, *others: str) -> None:
         self.default = default
         self.words = (default, *others)
 
@@ -274,7 +276,7 @@ def flag(default: bool = False) -> Any:
     return Flag(default)
 
 
-def count(default: int) -> Any:
+def count(default: int | None) -> Any:
     """A whole number >= 1."""
     return Count(default)
 

@@ -12,6 +12,7 @@ from stepsize.optimizers.dual_averaging import FTRL, MADGRAD
 from stepsize.optimizers.factored import SM3, Adafactor
 from stepsize.optimizers.groups import group
 from stepsize.optimizers.layerwise import LAMB, LARS, NovoGrad
+from stepsize.optimizers.lbfgs import LBFGS
 from stepsize.optimizers.loss_based import MoMo, MoMoAdam, PolyakSGD
 from stepsize.optimizers.matrix import SOAP, Shampoo
 from stepsize.optimizers.momentum import SGD
@@ -28,6 +29,7 @@ __all__ = [
     "FTRL",
     "LAMB",
     "LARS",
+    "LBFGS",
     "MADGRAD",
     "SGD",
     "SM3",

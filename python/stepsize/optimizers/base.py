@@ -63,6 +63,7 @@ class Optimizer:
     shaped: ClassVar[bool] = False  # the rule gets arrays in their shapes, not flat
     scope: ClassVar[str | None] = None  # two passes: what settles together, "leaf" or "all"
     needs_loss: ClassVar[bool] = False
+    needs_closure: ClassVar[bool] = False  # step takes value_and_grad instead of gradients
     decay: ClassVar[str] = "coupled"  # what weight_decay does: coupled, decoupled, or none of both
     accelerated: ClassVar[bool] = False
 

@@ -71,7 +71,9 @@ def _shaped(optimizer: Optimizer, leaf: Array, values: Mapping[str, Value]) -> d
         shape = optimizer.slot_shape(slot, leaf, values)
         if shape is not None:
             arrays[slot] = np.zeros(shape, leaf.dtype)
-            arrays[slot][...] = optimizer.initial(slot, leaf, values)
+            first = optimizer.initial(slot, leaf, values)
+            if np.any(first):
+                arrays[slot][...] = first
     return arrays
 
 
