@@ -171,6 +171,26 @@ def test_an_averaging_optimizer_is_measured_at_its_average():
         assert bits(params) == best
 
 
+def test_an_optimizer_that_takes_the_function_gets_it():
+    class Closure(ss.SGD, abstract=True):
+        needs_closure = True
+
+        def step(self, function):
+            loss, grads = function(self.params)
+            super().step(grads)
+            return loss
+
+    params, expected = make_params(), make_params()
+    history = fit(params, Closure(params, lr=0.1))
+    plain = fit(expected, ss.SGD(expected, lr=0.1))
+    assert bits(params) == bits(expected)
+    for name in ("loss", "lr"):
+        np.testing.assert_array_equal(history[name], plain[name])
+    for name in ("grad_norm", "update_ratio"):
+        # The moves are rounded to the parameters' precision before they are measured.
+        np.testing.assert_allclose(history[name], plain[name], rtol=1e-5)
+
+
 def explode(at, value=math.nan, leaf=None):
     count = itertools.count(1)
 

@@ -127,12 +127,13 @@ class Loop:
         """Make steps to the end of the epoch, or to the end of the run if it comes first."""
         run, interrupt, steps, strict = self.run, self.interrupt, self.steps, self.strict
         gradient, params, rate = self.gradient, run.params, rate_of(run.optimizer)
-        step = cast(Callable[..., StepStats], run.optimizer.step)
+        step = stepper_of(run, gradient)
         append, after = run.history.append, run.hooks("on_step")
         before, every, show = run.hooks("on_gradients"), self.validate_every, self.progress.on_step
         self.exhausted = False
         stream = run.stream()
         for batch, offset in stream if self.accumulate == 1 else grouped(stream, self.accumulate):
+            run.batch = batch
             result = gradient(params, batch)
             try:
                 loss, run.grads = result
@@ -259,6 +260,23 @@ def rate_of(optimizer: Optimizer) -> Callable[[], float]:
     return functools.partial(optimizer._engine.number, min(optimizer._assignment), "lr")
 
 
+def stepper_of(run: Run, gradient: Gradient) -> Callable[..., StepStats]:
+    """The optimizer's step; for one that takes the function, a step of it on the present batch."""
+    if not getattr(run.optimizer, "needs_closure", False):
+        return cast(Callable[..., StepStats], run.optimizer.step)
+    closure_step = cast(Callable[[Any], float], run.optimizer.step)
+
+    def step(grads: Any, *, loss: float, stats: bool) -> StepStats:
+        leaves = arrays.flatten(run.params)[0]
+        before = [np.array(leaf) for leaf in leaves]
+        closure_step(lambda params: gradient(params, run.batch))
+        moves = [leaf - old for leaf, old in zip(leaves, before, strict=True)]
+        moved, size = _norm(moves), _norm(before)
+        return StepStats(_norm(grads), moved, size, moved / size if size else math.inf, 0)
+
+    return step
+
+
 def answer_of(optimizer: Optimizer) -> AbstractContextManager[Any]:
     """Inside, the parameters are what the optimizer answers with: the average, if it makes one."""
     return optimizer.averaged() if isinstance(optimizer, AveragingOptimizer) else nullcontext()
@@ -302,6 +320,10 @@ def averaged(value_and_grad: Gradient, squares: list[float] | None = None) -> Gr
 
 def _add(a: Any, b: Any) -> Any:
     return b if a is None else a if b is None else np.add(a, b)
+
+
+def _norm(nest: Any) -> float:
+    return math.sqrt(sum(map(arrays.sum_of_squares, arrays.flatten(nest)[0])))
 
 
 def _culprits(grads: Any) -> list[str]:

@@ -39,6 +39,7 @@ class Run:
         history: one row per step made so far.
         step: steps made.
         epoch: epochs completed.
+        batch: the batch of this step, or the list of them if it accumulates.
         grads: the gradients of this step; ``on_gradients`` may replace them.
         accumulate: how many batches a step averages over.
         micro_squares: the squared norm of the gradient of each of them, for callbacks whose
@@ -65,6 +66,7 @@ class Run:
         self.step = 0
         self.epoch = 0
         self.offset = 0
+        self.batch: Any = None
         self.grads: Any = None
         self.accumulate = 1
         self.micro_squares: list[float] = []

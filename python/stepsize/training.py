@@ -54,6 +54,8 @@ def fit(
     Args:
         value_and_grad: ``(params, batch) -> (loss, grads)``, the loss a mean over the batch.
         params: the nest of arrays that ``optimizer`` updates.
+        optimizer: one that takes a function, as L-BFGS does, steps on each batch with it; give it
+            all data in one.
         train: a tuple of arrays, cut along the first axis into batches (tuples), or an iterable of
             batches, or a callable that returns one for each epoch.
         validation: like ``train``; never shuffled. An optimizer that answers with an average, such
