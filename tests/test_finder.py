@@ -198,7 +198,12 @@ def test_gradients_that_are_not_finite_end_a_sweep():
 def test_hopeless_tasks_are_told_apart():
     rising = ss.lr_find(lambda p, b: (float(-p["x"] @ p["x"]), {"x": p["x"] * 0}), start(), [None])
     assert rising.confidence == "none" and not rising.usable
-    assert str(rising).startswith("no usable rate, because")
+    assert str(rising).startswith("no usable rate, because no rate tried made the loss fall")
+    lost = ss.lr_find(lambda p, b: (np.nan, {"x": p["x"]}), start(), [None])
+    assert lost.why == "the loss is not finite at the starting parameters"
+    assert not lost.usable and len(lost.losses) == 0
+    broken = ss.lr_find(lambda p, b: (1.0, {"x": p["x"] * np.nan}), start(), [None])
+    assert "at the lowest, a gradient was not finite" in str(broken)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)

@@ -104,6 +104,11 @@ class _Facts:
     travel: float
     val: Curve
     val_when: Curve
+    levels: Curve
+
+    def level_at(self, when: float) -> float:
+        """The training loss around a share of the run."""
+        return float(self.levels[min(int(when * len(self.levels)), len(self.levels) - 1)])
 
     @property
     def still_falling(self) -> float:
@@ -229,6 +234,7 @@ def _facts(history: Mapping[str, Any]) -> _Facts:
         travel=_middle(ratios[: max(5, rows // 20)]) * rows,
         val=val[when],
         val_when=when / max(rows, 1),
+        levels=levels,
     )
 
 
@@ -250,9 +256,11 @@ def _too_high(f: _Facts) -> Finding | None:
     rise = f.top - f.start
     unsettled = f.spread > 0.19 * settled
     lasting = unsettled or f.still_falling > 0.06
-    if lasting and rise > 6 * f.noise and (f.early < -0.05 or rise > 8 * settled):
+    early = f.early < -0.05 and not f.grad_jitter < 0.3
+    if lasting and rise > 6 * f.noise and (early or rise > 8 * settled):
         signs.append(f"the loss rose to {f.top:.3g} from a start of {f.start:.3g} before it fell")
-    if f.end - f.best > max(0.1 * settled, 4 * f.noise / math.sqrt(f.steps / 20)):
+    lost = f.end - f.best > max(0.1 * settled, 4 * f.noise / math.sqrt(f.steps / 20))
+    if lost and not f.travel < 0.5:
         signs.append(f"the loss ended at {f.end:.3g} after a best level of {f.best:.3g}")
     rough = not f.grad_jitter < 0.3 or f.spread > 1.5 * settled
     bouncing = unsettled and rough and f.end - f.best > 0.04 * settled
@@ -276,7 +284,7 @@ def _too_low(f: _Facts) -> Finding | None:
         )
     if f.travel < 1:
         signs.append(f"the weights travel only {f.travel:.2g} times their own length in this run")
-        if not signs[:-1] and f.still_falling < 0.05 and f.drop > 6 * f.noise:
+        if not signs[:-1] and f.still_falling < 0.02 and f.drop > 6 * f.noise:
             return None
     if not signs:
         return None
@@ -286,17 +294,20 @@ def _too_low(f: _Facts) -> Finding | None:
 
 
 def _overfitting(f: _Facts) -> Finding | None:
-    if len(f.val) < 4:
+    if len(f.val) < 4 or f.end >= f.start:
         return None
-    best = int(np.argmin(f.val))
-    end = float(np.median(f.val[-max(1, len(f.val) // 10) :]))
-    rise = end - float(f.val[best])
+    # Means of neighbours, so that one lucky moment does not count as the best.
+    level = (f.val[1:] + f.val[:-1]) / 2
+    best = int(np.argmin(level))
+    low, end = float(level[best]), float(level[-1])
+    when = f.val_when[best + int(f.val[best + 1] < f.val[best])]
     noise = 1.4826 * float(np.median(np.abs(np.diff(f.val[len(f.val) // 2 :])))) / math.sqrt(2)
-    gained = max(float(f.val[0] - f.val[best]), 0.0)
-    if best < 0.85 * len(f.val) and rise > max(0.05 * gained, 3 * noise) and f.late_fall > 0:
+    gained = max(float(f.val[0]) - low, 0.0)
+    still_learning = f.end < f.level_at(when) + 0.02 * f.drop
+    if best < 0.85 * len(level) and end - low > max(0.08 * gained, 1.5 * noise) and still_learning:
         what = (
-            f"the validation loss was best ({f.val[best]:.3g}) after {f.val_when[best]:.0%} of the "
-            f"run and has risen to {end:.3g} while the training loss fell to {f.end:.3g}"
+            f"the validation loss was best ({low:.3g}) after {when:.0%} of the run "
+            f"and has risen to {end:.3g} while the training loss went to {f.end:.3g}"
         )
         advice = "Stop there (EarlyStopping), add weight decay, or get more data."
         return Finding("overfitting", "warning", what, advice)
@@ -305,7 +316,7 @@ def _overfitting(f: _Facts) -> Finding | None:
 
 def _flat(f: _Facts) -> Finding | None:
     """Converged, underfitting or plateau: three ways of not moving any more."""
-    if f.still_falling > 0.06:
+    if f.still_falling > 0.08:
         return None
     level = f"the loss stays at {f.end:.3g}"
     left = f.end / f.start if f.start > 0 else math.nan

@@ -179,6 +179,8 @@ def _swept(bench: Bench, s: _Settings, first_batch: int) -> Sweep:
 
 def _advise(bench: Bench, s: _Settings, first_batch: int) -> _Advice:
     swept = _swept(bench, s, first_batch)
+    if not len(swept.losses):
+        return _Advice(swept, Race(()), math.nan, math.nan)
     raced = race(bench, swept.centre, s.race_steps, first_batch)
     best = raced.best
     if best.failure is not None or swept.learnt <= 0:
@@ -200,7 +202,7 @@ def _refine(bench: Bench, passes: list[_Advice], length: int, first_batch: int) 
 def _confidence(passes: list[_Advice]) -> tuple[str, str]:
     """How far to trust the suggestion, and why; the thresholds are those of bench/advice."""
     if not passes:
-        return "none", "no rate tried made the loss fall"
+        return "none", ""
     spread = max(a.rate for a in passes) / min(a.rate for a in passes)
     if spread > 4:
         return "low", f"repeats differ by a factor of {spread:.1f}"
@@ -244,15 +246,25 @@ def _call(optimizer: Any) -> str:
 def _curve(passes: list[_Advice]) -> tuple[Curve, Curve]:
     """Rates and losses of the range test: those of the first pass, or means over all passes."""
     first = passes[0].sweep
-    same = [a.sweep for a in passes if a.sweep.lrs[0] == first.lrs[0]]
+    same = [a.sweep for a in passes if a.sweep.lrs[:1].tolist() == first.lrs[:1].tolist()]
     length = min(len(w.losses) for w in same)
     return first.lrs[:length], np.mean([w.losses[:length] for w in same], axis=0)
+
+
+def _why_not(tried: _Advice) -> str:
+    """Why there is no usable rate."""
+    if not len(tried.sweep.losses):
+        return "the loss is not finite at the starting parameters"
+    failures = [t.failure for t in tried.race.trials if t.failure is not None]
+    if failures and len(failures) == len(tried.race.trials):
+        return f"every rate tried lost the loss; at the lowest, {failures[-1]}"
+    return "no rate tried made the loss fall"
 
 
 def _result(passes: list[_Advice], s: _Settings, bench: Bench) -> LRFindResult:
     lrs, losses = _curve(passes)
     kept = s.smoothing ** (100 / s.sweep_steps)
-    level = losses[:PERIOD].mean() + progress(losses)
+    level = progress(losses) + (losses[:PERIOD].mean() if len(losses) else 0.0)
     smoothed = debiased_ema(level, kept)
     good = [a for a in passes if math.isfinite(a.rate)]
     rate = float(np.exp(np.mean(np.log([a.rate for a in good])))) if good else math.nan
@@ -265,7 +277,7 @@ def _result(passes: list[_Advice], s: _Settings, bench: Bench) -> LRFindResult:
         peak=peak,
         interval=(rate * below, rate * above),
         confidence=confidence,
-        why=why,
+        why=why or _why_not(passes[0]),
         stopped=passes[0].sweep.stopped,
         lrs=lrs,
         losses=losses,
@@ -305,31 +317,43 @@ def lr_find(
 ) -> LRFindResult:
     """Suggest a learning rate from at most `steps` gradients per repeat, all taken on copies.
 
-    A fifth of the gradients sweep the rate from `lr_min` to `lr_max` until `stop_ratio` times
-    what was learnt is lost again; the rest race constant rates around the place where the loss
-    fell. The sweep is repeated lower or higher when nothing happens inside its range.
+    A fifth of the gradients sweep the rate from `lr_min` to `lr_max`, until much of what was learnt
+    is lost again; the rest race constant rates around the place where the loss fell. The sweep is
+    repeated lower or higher when nothing happens inside its range. Parameters, optimizer and random
+    generators come back bit for bit, also when `value_and_grad` raises, whose exception is passed
+    on; one that reports an overflow counts as a lost loss.
 
-    `value_and_grad(params, batch)` returns the loss, a number of any sign, and gradients nested as
-    `params`. `batches` is an iterable of batches or a function returning one; a short one is
-    cycled. `optimizer` is a class, a function `params -> optimizer`, or an optimizer, whose state
-    is taken over by the copies. `smoothing` is the share kept over a hundredth of the sweep.
-    `repeats` averages over other batches. `refine` says how many steps the training will have, and
-    spends as many gradients as two such trainings on longer races around the first answer; True
-    stands for `2 * steps`. Parameters, optimizer and random generators come back
-    bit for bit, also when `value_and_grad` raises, whose exception is passed on.
+    Args:
+        value_and_grad: ``(params, batch) -> (loss, grads)``, the loss of any sign and scale.
+        params: the starting point; only copies of it are changed.
+        batches: an iterable of batches, or a function that returns one; a short one is cycled.
+        optimizer: a class, a function ``params -> optimizer``, or an optimizer, whose state the
+            copies start from. Groups with rates of their own keep their ratios; the rates found
+            are then those of the fastest group.
+        lr_min, lr_max: ends of the sweep.
+        steps: the budget of gradients, at least 20.
+        spacing: of the rates in the sweep, "exponential" or "linear".
+        smoothing: the share that the averaged curve keeps over a hundredth of the sweep.
+        stop_ratio: the sweep ends when so many times what was gained is lost again.
+        repeats: average over so many passes, each over other batches.
+        refine: how many steps the training will have. Longer races around the first answer then
+            raise the cost to that of two such trainings; True stands for ``2 * steps``.
+        progress: None shows a bar in terminals.
 
-    Raises ValueError for settings out of range and for empty `batches`.
+    Raises:
+        ValueError: a setting is out of range, or there is no batch.
 
     Source: range test, Smith 2017, arXiv:1506.01186, section 3.3; races, successive halving,
-    Jamieson and Talwalkar 2016, arXiv:1502.07943.
+    Jamieson & Talwalkar 2016, arXiv:1502.07943.
 
-    >>> import numpy as np, stepsize as ss
-    >>> params = {"x": np.array([3.0, -2.0])}
-    >>> def value_and_grad(p, batch):
-    ...     return float(p["x"] @ p["x"]) / 2, {"x": p["x"].copy()}
-    >>> result = ss.lr_find(value_and_grad, params, [None])
-    >>> 0.1 < result.suggestion < 2
-    True
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> params = {"x": np.array([3.0, -2.0])}
+        >>> def value_and_grad(p, batch):
+        ...     return float(p["x"] @ p["x"]) / 2, {"x": p["x"].copy()}
+        >>> result = ss.lr_find(value_and_grad, params, [None])
+        >>> 0.1 < result.suggestion < 2
+        True
     """
     settings = _Settings(lr_min, lr_max, steps, spacing, smoothing, stop_ratio)
     length = 2 * steps if refine is True else int(refine)
