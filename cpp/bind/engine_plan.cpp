@@ -35,7 +35,7 @@ const void* Engine::prepared_for(Leaf& leaf, double scale) {
         scale, clip_value > 0 ? clip_value : infinity,
         group.decay == Group::Decay::coupled ? decay : 0,
         group.decay == Group::Decay::decoupled ? 1 - group.values[size_t(group.lr)] * decay : 1,
-        group.cautious >= 0 && group.values[size_t(group.cautious)] != 0};
+        group.cautious < 0 ? 0 : group.values[size_t(group.cautious)]};
     known.t = leaf.t;
     known.index = int(prepared_.size());
     prepared_.emplace_back();

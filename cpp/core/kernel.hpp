@@ -17,9 +17,10 @@ struct Clock {
     double* memory;
 };
 
+// Switches, here and in rules, are numbers of the loop's type, 0 or 1: beside a bool the compiler
+// gives up vectorising.
 template <class R, class F> struct Prepared {
-    F scale, limit, decay, shrink;
-    bool cautious;
+    F scale, limit, decay, shrink, cautious;
     R rule;
 };
 
@@ -29,8 +30,8 @@ void prepare(const double* numbers, int64_t t, double* memory, const Prologue& p
     static_assert(sizeof(Numbers) <= max_numbers * sizeof(double), "enlarge max_numbers");
     Numbers h;
     __builtin_memcpy(&h, numbers, sizeof h);
-    const Prepared<R, F> prepared = {F(p.scale),  F(p.limit), F(p.decay),
-                                     F(p.shrink), p.cautious, R(h, Clock{t, memory})};
+    const Prepared<R, F> prepared = {F(p.scale),  F(p.limit),    F(p.decay),
+                                     F(p.shrink), F(p.cautious), R(h, Clock{t, memory})};
     __builtin_memcpy(out, &prepared, sizeof prepared);
 }
 
@@ -55,7 +56,7 @@ inline void stretch(const Prepared<R, F>& p, F* x, const F* g, F* const* slots, 
         const F start = x[i] * here.shrink;
         F value = start;
         here.rule(value, grad, s[K][i]...);
-        x[i] = select(here.cautious & astray(start, value, grad), start, value);
+        x[i] = select((here.cautious > 0) & astray(start, value, grad), start, value);
     }
 }
 

@@ -29,8 +29,7 @@ constexpr size_t chunk_size = 16384;
 // g = clamp(g * scale, -limit, limit) + decay * x, then x = x * shrink. And to the rule's move
 // after it: cautious, a move along g is taken back.
 struct Prologue {
-    double scale, limit, decay, shrink;
-    bool cautious;
+    double scale, limit, decay, shrink, cautious;
 };
 
 // One leaf's stretch of memory: parameters, gradients and state run side by side.

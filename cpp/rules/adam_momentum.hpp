@@ -30,17 +30,16 @@ template <class F> struct NAdam {
 
 // Adan. Xie et al. 2022, arXiv:2208.06677, Algorithm 1.
 template <class F> struct Adan {
-    F step, step_diff, beta1, beta2, beta3, fresh1, fresh2, fresh3, unbias, eps, grow;
-    bool first;
+    F step, step_diff, beta1, beta2, beta3, fresh1, fresh2, fresh3, unbias, eps, grow, first;
     Adan(const AdanNumbers& h, Clock clock)
         : step(F(h.lr / (1 - power(h.beta1, clock.t)))),
           step_diff(F(h.lr * h.beta2 / (1 - power(h.beta2, clock.t)))), beta1(F(h.beta1)),
           beta2(F(h.beta2)), beta3(F(h.beta3)), fresh1(F(1 - h.beta1)), fresh2(F(1 - h.beta2)),
           fresh3(F(1 - h.beta3)), unbias(F(1 / root(1 - power(h.beta3, clock.t)))), eps(F(h.eps)),
-          grow(F(h.no_prox != 0 ? 1 : 1 + h.lr * h.weight_decay)), first(clock.t == 1) {}
+          grow(F(h.no_prox != 0 ? 1 : 1 + h.lr * h.weight_decay)), first(F(clock.t == 1)) {}
 
     void operator()(F& x, F g, F& exp_avg, F& exp_avg_diff, F& exp_avg_sq, F& last) const {
-        const F diff = select(first, F(0), g - last);
+        const F diff = select(first > 0, F(0), g - last);
         const F ahead = g + beta2 * diff;
         exp_avg = lerp(exp_avg, g, fresh1);
         exp_avg_diff = lerp(exp_avg_diff, diff, fresh2);

@@ -23,19 +23,19 @@ template <class F> struct Adamax {
 // RAdam. Liu et al. 2020, arXiv:1908.03265, Algorithm 2, with the threshold of torch.
 template <class F> struct RAdam {
     F step, beta2, fresh1, fresh2, eps;
-    bool rectified;
+    F rectified;
     RAdam(const RAdamNumbers& h, Clock clock)
         : beta2(F(h.beta2)), fresh1(F(1 - h.beta1)), fresh2(F(1 - h.beta2)), eps(F(h.eps)) {
         const Rectifier r(h.beta2, clock.t);
-        rectified = r.length > 5;
-        const double scale = rectified ? r.factor() * root(1 - power(h.beta2, clock.t)) : 1;
+        rectified = F(r.length > 5);
+        const double scale = r.length > 5 ? r.factor() * root(1 - power(h.beta2, clock.t)) : 1;
         step = F(h.lr / (1 - power(h.beta1, clock.t)) * scale);
     }
 
     void operator()(F& x, F g, F& exp_avg, F& exp_avg_sq) const {
         exp_avg = lerp(exp_avg, g, fresh1);
         exp_avg_sq = beta2 * exp_avg_sq + fresh2 * g * g;
-        x -= step * exp_avg / select(rectified, root(exp_avg_sq) + eps, F(1));
+        x -= step * exp_avg / select(rectified > 0, root(exp_avg_sq) + eps, F(1));
     }
 };
 

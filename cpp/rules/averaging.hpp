@@ -27,10 +27,9 @@ template <class F> struct ASGD {
 // Schedule-free learning. Defazio et al. 2024, arXiv:2405.15682, Algorithm 1; x holds the point y
 // at which gradients are taken.
 template <class F> struct ScheduleFreeCore {
-    F lr, share, step;
-    bool first;
+    F lr, share, step, first;
     ScheduleFreeCore(double rate, double beta, double r, double exponent, Clock clock)
-        : lr(F(rate)), first(clock.t == 1) {
+        : lr(F(rate)), first(F(clock.t == 1)) {
         double &top = clock.memory[0], &sum = clock.memory[1];
         top = larger(top, rate);
         const double weight = real_power(double(clock.t), r) * real_power(top, exponent);
@@ -41,7 +40,7 @@ template <class F> struct ScheduleFreeCore {
     }
 
     void move(F& y, F d, F& z) const {
-        z = select(first, y, z);
+        z = select(first > 0, y, z);
         y = lerp(y, z, share) - step * d;
         z -= lr * d;
     }
@@ -75,13 +74,12 @@ template <class F> struct ScheduleFreeAdamW : ScheduleFreeCore<F> {
 };
 
 template <class F> struct ScheduleFreeRAdam : ScheduleFreeCore<F> {
-    F beta2, fresh2, unbias, eps, decay;
-    bool rectified;
+    F beta2, fresh2, unbias, eps, decay, rectified;
     ScheduleFreeRAdam(const ScheduleFreeRAdamNumbers& h, Clock clock)
         : ScheduleFreeCore<F>(h.lr * scale(h, clock.t), h.beta1, h.r, h.weight_lr_power, clock),
           beta2(F(h.beta2)), fresh2(F(1 - h.beta2)),
           unbias(F(1 / root(1 - power(h.beta2, clock.t)))), eps(F(h.eps)), decay(F(h.weight_decay)),
-          rectified(Rectifier(h.beta2, clock.t).length > 4) {}
+          rectified(F(Rectifier(h.beta2, clock.t).length > 4)) {}
 
     static double scale(const ScheduleFreeRAdamNumbers& h, int64_t t) {
         const Rectifier r(h.beta2, t);
@@ -90,7 +88,7 @@ template <class F> struct ScheduleFreeRAdam : ScheduleFreeCore<F> {
 
     void operator()(F& y, F g, F& z, F& exp_avg_sq) const {
         exp_avg_sq = beta2 * exp_avg_sq + fresh2 * g * g;
-        const F size = select(rectified, root(exp_avg_sq) * unbias + eps, F(1));
+        const F size = select(rectified > 0, root(exp_avg_sq) * unbias + eps, F(1));
         this->move(y, g / size + decay * y, z);
     }
 };

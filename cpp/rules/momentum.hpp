@@ -17,15 +17,14 @@ template <class F> struct SGD {
 // Momentum, Polyak 1964; Nesterov's form, Sutskever et al. 2013. The buffer starts as the first
 // gradient, which dampening does not touch.
 template <class F> struct SGDMomentum {
-    F lr, momentum, fresh;
-    bool nesterov;
+    F lr, momentum, fresh, nesterov;
     SGDMomentum(const SGDMomentumNumbers& h, Clock clock)
         : lr(F(h.lr)), momentum(F(h.momentum)), fresh(clock.t == 1 ? F(1) : F(1 - h.dampening)),
-          nesterov(h.nesterov != 0) {}
+          nesterov(F(h.nesterov)) {}
 
     void operator()(F& x, F g, F& buffer) const {
         buffer = momentum * buffer + fresh * g;
-        x -= lr * select(nesterov, g + momentum * buffer, buffer);
+        x -= lr * select(nesterov > 0, g + momentum * buffer, buffer);
     }
 };
 

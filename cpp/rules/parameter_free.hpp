@@ -7,8 +7,8 @@ namespace stepsize {
 namespace {
 
 // The point where a leaf was at its first update.
-template <class F> inline F remember(bool first, F x, F& start) {
-    start = select(first, x, start);
+template <class F> inline F remember(F first, F x, F& start) {
+    start = select(first > 0, x, start);
     return start;
 }
 
@@ -18,10 +18,10 @@ template <class F, class Numbers> struct DistanceOverGradients {
     static constexpr int sums = 3;
     enum { distance, squares };
     F step;
-    bool first;
+    F first;
     DistanceOverGradients(const Numbers& h, Clock clock)
         : step(F(h.lr * clock.memory[distance] / root(clock.memory[squares]))),
-          first(clock.t == 1) {}
+          first(F(clock.t == 1)) {}
 
     Terms<3> measure(F x, F g, F& start) const {
         const double apart = double(x) - double(remember(first, x, start));
@@ -49,10 +49,10 @@ template <class F> struct DoWG {
     static constexpr int sums = 2;
     enum { distance, weighted };
     F step;
-    bool first;
+    F first;
     DoWG(const DoWGNumbers& h, Clock clock)
         : step(F(h.lr * (clock.memory[distance] / (root(clock.memory[weighted]) + h.eps)))),
-          first(clock.t == 1) {}
+          first(F(clock.t == 1)) {}
 
     Terms<2> measure(F x, F g, F& start) const {
         const double apart = double(x) - double(remember(first, x, start));
@@ -68,9 +68,9 @@ template <class F> struct DoWG {
 // COCOB-Backprop. Orabona & Tommasi 2017, arXiv:1705.07795, Algorithm 2.
 template <class F> struct COCOB {
     F lr, alpha, eps;
-    bool first;
+    F first;
     COCOB(const COCOBNumbers& h, Clock clock)
-        : lr(F(h.lr)), alpha(F(h.alpha)), eps(F(h.eps)), first(clock.t == 1) {}
+        : lr(F(h.lr)), alpha(F(h.alpha)), eps(F(h.eps)), first(F(clock.t == 1)) {}
 
     void operator()(F& x, F g, F& start, F& theta, F& scale, F& total, F& reward) const {
         remember(first, x, start);

@@ -39,16 +39,15 @@ template <class F> struct Lion {
 // Rprop. Riedmiller & Braun 1993, ICNN; the form without weight-backtracking, Igel & Huesken 2000,
 // iRprop-.
 template <class F> struct Rprop {
-    F lr, shorter, longer, least, most;
-    bool first;
+    F lr, shorter, longer, least, most, first;
     Rprop(const RpropNumbers& h, Clock clock)
         : lr(F(h.lr)), shorter(F(h.eta1)), longer(F(h.eta2)), least(F(h.step_size1)),
-          most(F(h.step_size2)), first(clock.t == 1) {}
+          most(F(h.step_size2)), first(F(clock.t == 1)) {}
 
     void operator()(F& x, F g, F& prev, F& step_size) const {
         const F turn = sign(g) * sign(prev);
         const F factor = select(turn > 0, longer, select(turn < 0, shorter, F(1)));
-        step_size = smaller(larger(select(first, lr, step_size) * factor, least), most);
+        step_size = smaller(larger(select(first > 0, lr, step_size) * factor, least), most);
         prev = select(turn < 0, F(0), g);
         x -= step_size * sign(prev);
     }
