@@ -460,3 +460,26 @@ def test_bench_measures_every_shape(run, monkeypatch):
     code, out, _ = run("bench", "--optimizers", "Lion", "--quick", "--seconds", "0.001")
     assert code == 0
     assert "1,000 x 100  Lion" in out
+
+
+def test_train_writes_a_report(run, iris, tmp_path):
+    page = tmp_path / "deep" / "iris.html"
+    code, out, err = run("train", iris, "--target", "species", "--epochs", 4, "--report", page)
+    assert code == 0
+    assert str(page) in err
+    text = page.read_text("utf-8")
+    accuracy = re.search(r"val_accuracy +([0-9.]+)", out)[1]
+    assert f"<strong>{100 * float(accuracy):.1f} %</strong>" in text
+    assert text.count("<svg") == 2
+
+
+def test_no_usable_rate_is_said(run, model, monkeypatch):
+    from types import SimpleNamespace
+
+    from stepsize.cli import commands
+
+    lost = SimpleNamespace(suggestion=float("nan"), why="the loss does not react")
+    monkeypatch.setattr(commands, "_range_test", lambda *a, **k: lost)
+    code, out, err = run("train", f"{model}:make")
+    assert (code, out) == (1, "")
+    assert "finds no rate for SGD, because the loss does not react" in err

@@ -19,6 +19,7 @@ import stepsize as ss
 from stepsize.cli.errors import CommandError
 from stepsize.cli.expressions import parse_schedule
 from stepsize.cli.loading import load_problem, optimizer_class, parse_lr
+from stepsize.cli.reporting import final, write_report
 from stepsize.plots.style import number
 
 __all__ = ["bench", "demo", "find", "info", "schedule", "train", "tune"]
@@ -102,6 +103,14 @@ def _range_test(args: argparse.Namespace, problem: Any, rule: Any, **settings: A
     return ss.lr_find(problem.value_and_grad, problem.params, batches, optimizer=rule, **settings)
 
 
+def _found_rate(args: argparse.Namespace, problem: Any, rule: Any) -> float:
+    result = _range_test(args, problem, rule)
+    if not math.isfinite(result.suggestion):
+        name = rule.__name__
+        raise CommandError(f"the range test finds no rate for {name}, because {result.why}")
+    return float(result.suggestion)
+
+
 def find(args: argparse.Namespace) -> int:
     """A range test on the user's problem."""
     problem, rule = _load(args), optimizer_class(args.optimizer)
@@ -132,7 +141,7 @@ def train(args: argparse.Namespace) -> int:
         raise CommandError("--resume needs --checkpoint FILE to continue from")
     problem, rule = _load(args), optimizer_class(args.optimizer)
     if args.lr is None:
-        lr = _range_test(args, problem, rule).suggestion
+        lr = _found_rate(args, problem, rule)
         print(f"learning rate found: {number(lr)}", file=sys.stderr)
     else:
         lr = parse_lr(args.lr)
@@ -158,32 +167,24 @@ def train(args: argparse.Namespace) -> int:
     if args.save:
         ss.save(args.save, problem.params, optimizer)
     _report_training(args, problem, lr, history, diagnosis)
+    if args.report:
+        write_report(args.report, problem, rule.__name__, lr, history, diagnosis)
+        print(f"report: {args.report}", file=sys.stderr)
     _draw(args.plot, lambda plots: plots.learning_curves(history, title=problem.name))
     return DIVERGED if diagnosis.verdict == "diverging" else 0
-
-
-def _final(history: Any) -> dict[str, float]:
-    """The last value of every series."""
-    last = {}
-    for name in history:
-        values = np.asarray(history[name], float)
-        seen = values[~np.isnan(values)]
-        if len(seen):
-            last[name] = float(seen[-1])
-    return last
 
 
 def _report_training(
     args: argparse.Namespace, problem: Any, lr: Any, history: Any, diagnosis: Any
 ) -> None:
-    final = _final(history)
+    ends = final(history)
     if args.json:
         _print_json(
             {
                 "problem": problem.name,
                 "optimizer": args.optimizer,
                 "lr": lr,
-                "final": final,
+                "final": ends,
                 "verdict": diagnosis.verdict,
                 "suggested_lr": diagnosis.suggested_lr,
                 "diagnosis": str(diagnosis),
@@ -193,7 +194,7 @@ def _report_training(
     from stepsize import plots
 
     print(plots.text_learning_curves(history))
-    print(_table([name, number(value)] for name, value in final.items()))
+    print(_table([name, number(value)] for name, value in ends.items()))
     print()
     print(diagnosis)
 
@@ -206,7 +207,7 @@ def tune(args: argparse.Namespace) -> int:
     rules = {name: optimizer_class(name) for name in args.optimizers}
     results = {}
     for name, rule in rules.items():
-        found = _range_test(args, problem, rule).suggestion
+        found = _found_rate(args, problem, rule)
         results[name] = ss.tune(
             _Objective(args, problem, rule),
             {"lr": ss.LogUniform(found / 30, found * 30)},
@@ -347,7 +348,7 @@ def info(args: argparse.Namespace) -> int:
         "numpy": np.__version__,
         "machine": f"{platform.system()} {platform.machine()}",
     }
-    facts |= ss.build_info()
+    facts |= {name: value for name, value in ss.build_info().items() if name != "version"}
     found = {extra: importlib.util.find_spec(name) is not None for extra, name in _EXTRAS.items()}
     facts["extras"] = [extra for extra, here in found.items() if here]
     facts["optimizers"] = [cls.__name__ for cls in ss.optimizers.registry()]

@@ -1,0 +1,61 @@
+"""A training run of the command line as one web page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stepsize.plots.style import number
+
+__all__ = ["final", "write_report"]
+
+TONES = {"healthy": "good", "converged": "good", "diverging": "bad", "too_high": "bad"}
+
+
+def final(history: Any) -> dict[str, float]:
+    """The last value of every series that has one."""
+    last = {}
+    for name in history:
+        values = np.asarray(history[name], float)
+        seen = values[~np.isnan(values)]
+        if len(seen):
+            last[name] = float(seen[-1])
+    return last
+
+
+def write_report(
+    path: Path, problem: Any, rule: str, lr: Any, history: Any, diagnosis: Any
+) -> None:
+    """Write the diagnosis, the learning curves, the rate and the last values to `path`."""
+    from stepsize import plots
+    from stepsize.report import Page
+
+    ends = final(history)
+    page = Page(problem.name, f"Trained with {rule} for {int(ends.get('step', 0)):,} steps.")
+    cards = []
+    if "val_accuracy" in ends:
+        cards.append((f"{100 * ends['val_accuracy']:.1f} %", "accuracy on held-out rows"))
+    if "val_r2" in ends:
+        cards.append((f"{ends['val_r2']:.3f}", "R squared on held-out rows"))
+    cards.append((number(ends["loss"]), "training loss at the end"))
+    if "val_loss" in ends:
+        cards.append((number(ends["val_loss"]), "held-out loss at the end"))
+    page.cards(cards)
+    word = diagnosis.verdict.replace("_", " ")
+    tone: Any = TONES.get(diagnosis.verdict, "fair")
+    page.verdict(f"{word.capitalize()}.", str(diagnosis), tone)
+    figures = [(plots.learning_curves(history, title="Loss"), "Every step, and their average.")]
+    steps = np.asarray(history["step"], float)
+    rates = np.asarray(history["lr"], float)
+    figures.append(
+        (
+            plots.curves(steps, {"": rates}, title="Rate", xlabel="step", ylabel="learning rate"),
+            f"Given or found: {lr if not isinstance(lr, float) else number(lr)}.",
+        )
+    )
+    page.figures(figures)
+    page.heading("At the end")
+    page.table(["series", "last value"], [[name, number(value)] for name, value in ends.items()])
+    page.write(path)
