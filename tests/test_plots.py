@@ -239,3 +239,16 @@ def test_sparkline_is_monotone_and_bounded():
     assert len(bar) == 40
     assert list(bar) == sorted(bar)
     assert plots.sparkline([np.nan] * 3) == "   "
+
+
+def test_long_names_leave_the_axes_their_room():
+    short, long = (
+        plots.schedule({name: lambda step: 0.1, f"{name} too": lambda step: 0.2}, steps=9)
+        for name in ("a", "one_cycle(0.003, 2000, pct_start=0.3)")
+    )
+    widths = []
+    for ax in (short, long):
+        ax.figure.canvas.draw()
+        widths.append(ax.get_window_extent().width)
+        assert_legible(ax)
+    assert widths[1] > 0.6 * widths[0]

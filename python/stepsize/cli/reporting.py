@@ -52,7 +52,7 @@ def write_report(
     figures.append(
         (
             plots.curves(steps, {"": rates}, title="Rate", xlabel="step", ylabel="learning rate"),
-            f"Given or found: {lr if not isinstance(lr, float) else number(lr)}.",
+            f"As used by every step: {number(lr) if isinstance(lr, float) else lr}.",
         )
     )
     page.figures(figures)

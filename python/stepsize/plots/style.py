@@ -56,6 +56,12 @@ def new_axes(width: float = _WIDTH, height: float = _HEIGHT) -> Any:
     return figure.add_subplot()
 
 
+def width_for(names: Iterable[str]) -> float:
+    """Width in inches of a figure whose lines carry these names, so that long ones leave room."""
+    longest = max((len(name) for name in names), default=0)
+    return _WIDTH + 0.075 * max(0, longest - 18)
+
+
 def colour(index: int) -> tuple[str, str]:
     """Line and text colour number `index`; they repeat after eight."""
     return COLOURS[index % len(COLOURS)]

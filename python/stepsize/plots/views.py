@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stepsize.plots.style import INK, MUTED, colour, dress, label_ends, new_axes, number
+from stepsize.plots.style import INK, MUTED, colour, dress, label_ends, new_axes, number, width_for
 
 __all__ = ["learning_curves", "range_test", "schedule"]
 
@@ -77,7 +77,7 @@ def learning_curves(
     A run that left the picture at the top is drawn up to there.
     """
     runs = named(history, "run")
-    ax = new_axes() if ax is None else ax
+    ax = new_axes(width_for(runs)) if ax is None else ax
     labels, averages, checked = [], [], []
     for index, (name, run) in enumerate(runs.items()):
         steps, losses = series(run, "loss")
@@ -177,10 +177,11 @@ def schedule(
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
-    ax = new_axes() if ax is None else ax
+    plans = named(schedule, "schedule")
+    ax = new_axes(width_for(plans)) if ax is None else ax
     at = np.arange(steps)
     labels = []
-    for index, (name, one) in enumerate(named(schedule, "schedule").items()):
+    for index, (name, one) in enumerate(plans.items()):
         paint, text = colour(index)
         values = (
             [float(one(int(i))) for i in at] if not hasattr(one, "values") else one.values(steps)
