@@ -350,3 +350,15 @@ def test_integral():
     assert S.linear(1.0, 0.0, 10).integral(10**9) == 5.5
     assert S.linear(1.0, 0.0, 10).integral(0) == 0.0
     assert S.constant(0.0).then(1.0, at=100_000).integral(200_000) == 100_000.0
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.float64])
+def test_long_arrays_are_the_values_one_by_one(dtype):
+    s = cosine(1.0, 0.25, 150_000)
+    steps = np.arange(200_000, dtype=dtype)
+    found = s(steps)
+    assert found.dtype == np.float64
+    assert found[::997].tolist() == [s(int(step)) for step in steps[::997]]
+    steps[131_072] = -3
+    with pytest.raises(ValueError, match=r"step must be in \[0, 2\*\*53\], got -3"):
+        s(steps)

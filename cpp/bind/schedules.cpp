@@ -6,10 +6,13 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstdint>
 #include <cstdio>
 #include <memory>
 #include <stdexcept>
 
+#include "core/driver.hpp"
 #include "core/targets.hpp"
 
 namespace py = pybind11;
@@ -103,23 +106,53 @@ void check_step(double step) {
                                 "; it is the number of updates already applied");
 }
 
+// The values at n steps, 64-bit integers or doubles, block by block on as many threads as pay.
+void fill(const ScheduleObject& self, const void* from, bool whole, double* to, size_t n) {
+    constexpr size_t block = 2048;
+    const auto one = [&](size_t i) {
+        const size_t start = i * block, count = std::min(block, n - start);
+        if (!whole) {
+            self.values(static_cast<const double*>(from) + start, to + start, count);
+            return;
+        }
+        double steps[block];
+        const int64_t* given = static_cast<const int64_t*>(from) + start;
+        std::copy(given, given + count, steps);
+        self.values(steps, to + start, count);
+    };
+    std::atomic<size_t> refused{SIZE_MAX}; // a block; no exception may leave a thread
+    share((n + block - 1) / block, n, [&](size_t i) {
+        try {
+            one(i);
+        } catch (const std::invalid_argument&) {
+            refused = std::min(refused.load(), i);
+        }
+    });
+    if (refused != SIZE_MAX)
+        one(refused);
+}
+
 py::array_t<double> values_of(const ScheduleObject& self, const py::array& steps) {
     const char kind = steps.dtype().kind();
     if (kind != 'f' && kind != 'i' && kind != 'u')
         throw py::type_error("step must hold real numbers, got an array of dtype " +
                              std::string(py::str(py::object(steps.dtype()))));
-    const auto in = py::array_t<double, py::array::c_style | py::array::forcecast>::ensure(steps);
+    py::array_t<double> out(std::vector<py::ssize_t>(steps.shape(), steps.shape() + steps.ndim()));
+    const bool whole =
+        steps.dtype().is(py::dtype::of<int64_t>()) && steps.flags() & py::array::c_style;
+    const py::array in =
+        whole ? steps
+              : py::array_t<double, py::array::c_style | py::array::forcecast>::ensure(steps);
     if (!in)
         throw py::error_already_set();
-    py::array_t<double> out(std::vector<py::ssize_t>(steps.shape(), steps.shape() + steps.ndim()));
-    const double* from = in.data();
+    const void* from = in.data();
     double* to = out.mutable_data();
     const size_t n = size_t(in.size());
     if (n < long_enough) {
-        self.values(from, to, n);
+        fill(self, from, whole, to, n);
     } else {
         const py::gil_scoped_release released;
-        self.values(from, to, n);
+        fill(self, from, whole, to, n);
     }
     return out;
 }
