@@ -1,12 +1,15 @@
 """The file format: what goes in comes out, and a file with one wrong bit is refused."""
 
 import errno
+import gc
 import hashlib
 import io
 import json
 import os
+import sys
 import time
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -68,6 +71,15 @@ def test_any_memory_layout_keeps_its_values(path, view):
     array = view(np.arange(42.0).reshape(6, 7))
     checkpoint.write(path, {"a": array}, {})
     np.testing.assert_array_equal(checkpoint.read(path)[0]["a"], array)
+
+
+def test_bfloat16_keeps_its_bits_and_says_what_it_needs(path, monkeypatch):
+    array = np.array([1.5, -0.0, np.nan], ml_dtypes.bfloat16)
+    checkpoint.write(path, {"a": array}, {})
+    assert_same(checkpoint.read(path)[0], {"a": array})
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(ImportError, match=r'pip install "stepsize\[bf16\]"'):
+        checkpoint.read(path)
 
 
 def test_big_endian_values_are_kept(path):
@@ -245,6 +257,7 @@ HOSTILE = {
     "many dimensions": forge([entry("a", "U8", [1] * 65, 0, 1)], b"a"),
     "unknown dtype": forge([entry("a", "F128", [1], 0, 16)], b"a" * 16),
     "dtype a list": forge([entry("a", ["U8"], [1], 0, 1)], b"a"),
+    "many lists": forge(['"a":[' + "[]," * 2**21 + "[]]"]),
     "entry a number": forge(['"a":1']),
     "extra field": forge(['"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"x":1}']),
 }
@@ -253,10 +266,10 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_refused_quickly(path, name):
     path.write_bytes(HOSTILE[name])
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(CheckpointError, match=r"run\.safetensors: "):
         checkpoint.read(path)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1 and gc.isenabled()
 
 
 def test_forged_files_are_refused_for_their_forgery_alone(path):

@@ -14,6 +14,7 @@ every byte is checked before any of it is used, and each system call can fail sa
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 import json
@@ -29,7 +30,7 @@ from stepsize.atomic import replacing
 from stepsize.errors import CheckpointError
 
 SCHEMA = 1
-MAX_HEADER = 32 * 2**20
+MAX_HEADER = 16 * 2**20
 _NO_DIGEST = "0" * 64
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -283,12 +284,18 @@ def _take(file: BinaryIO, count: int) -> bytes:
 
 
 def _parse(text: bytes | str) -> dict[str, Any]:
+    # Parsing makes no cycles, and looking for some in millions of new lists takes seconds.
+    collecting = gc.isenabled()
+    gc.disable()
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise _Refused(f"its header is not valid JSON ({error})") from None
+    finally:
+        if collecting:
+            gc.enable()
     if not isinstance(value, dict):
         raise _Refused("its header is not a JSON object")
     return value
