@@ -354,7 +354,7 @@ def test_integral():
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.float64])
 def test_long_arrays_are_the_values_one_by_one(dtype):
-    s = cosine(1.0, 0.25, 150_000)
+    s = ss.schedules.cosine(1.0, 0.25, 150_000)
     steps = np.arange(200_000, dtype=dtype)
     found = s(steps)
     assert found.dtype == np.float64
