@@ -1,8 +1,8 @@
-"""The demo as text in the terminal, as a web page and as pictures."""
+"""The demo as a web page and as pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,25 @@ import numpy as np
 
 from stepsize import plots
 from stepsize.demo.story import Run, Settings, Story, mean_accuracy, tell
-from stepsize.plots.style import new_axes, number
+from stepsize.demo.terminal import (
+    WORDS,
+    loss_of,
+    percent,
+    rates_of,
+    short,
+    spread,
+    starts,
+    tell_end,
+    tell_find,
+    tell_rates,
+    tell_rules,
+    tell_schedules,
+    three,
+)
+from stepsize.plots.style import new_axes
 from stepsize.report import Page
 
-WORDS = {
-    "diverging": ("diverging", "bad"),
-    "too_high": ("too high", "bad"),
-    "too_low": ("too low", "fair"),
-    "healthy": ("healthy", "good"),
-    "plateau": ("on a plateau", "fair"),
-    "converged": ("converged", "good"),
-    "overfitting": ("overfitting", "fair"),
-    "underfitting": ("underfitting", "fair"),
-}
+__all__ = ["run"]
 
 
 def run(
@@ -39,10 +45,10 @@ def run(
     """
     out = Path(out)
     chapters = {
-        "find": _echo_find,
-        "rates": _echo_rates,
-        "schedules": _echo_schedules,
-        "rules": _echo_rules,
+        "find": tell_find,
+        "rates": tell_rates,
+        "schedules": tell_schedules,
+        "rules": tell_rules,
     }
     story = None
     for name, story in tell(seed, Settings.quick() if quick else Settings()):
@@ -54,110 +60,15 @@ def run(
         plots.save(ax, out / f"{name}.png")
     page = _page(story, pictures)
     path = page.write(out / "report.html")
-    echo(_echo_end(story, path))
+    echo(tell_end(story, path))
     return story
-
-
-# -- terminal -------------------------------------------------------------------------------------
-
-
-def _columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    cells = [list(header), *map(list, rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for row in cells:
-        first, *rest = row
-        words = [f"{first:<{widths[0]}}"]
-        words += [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]
-        lines.append("  " + "   ".join(words).rstrip())
-    return "\n".join(lines)
-
-
-def _short(rate: float) -> str:
-    """A rate to two digits: no run can tell more of them apart."""
-    return number(float(f"{rate:.2g}"))
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def _spread(runs: Sequence[Run]) -> str:
-    values = [run.accuracy for run in runs]
-    mean = _percent(float(np.mean(values)))
-    if len(values) == 1:
-        return mean
-    return f"{mean} ({100 * min(values):.1f} to {100 * max(values):.1f})"
-
-
-def _loss(runs: Sequence[Run]) -> str:
-    finite = [run.loss for run in runs if np.isfinite(run.loss)]
-    return f"{np.mean(finite):.3f}" if finite else "not finite"
-
-
-def _echo_find(story: Story) -> str:
-    train, held_out = story.problem.train, story.problem.validation
-    return (
-        f"1  Which rate?  A range test on {len(train[0]):,} handwritten digits, "
-        f"{len(held_out[0])} held out\n\n"
-        f"{plots.text_range_test(story.found)}\n\n{story.found}"
-    )
-
-
-def _echo_rates(story: Story) -> str:
-    runs = _three(story)
-    rows = [
-        [run.name, _short(run.lr), _percent(run.accuracy), WORDS[run.verdict][0]] for run in runs
-    ]
-    table = _columns(["rate", "value", "accuracy", "diagnosis"], rows)
-    words = "\n".join(f"  {run.name}: {run.diagnosis}" for run in runs)
-    return f"2  Too low, right, too high\n\n{table}\n\n{words}"
-
-
-def _echo_schedules(story: Story) -> str:
-    rows = [
-        [name, _rates_of(runs), _spread(runs), _loss(runs)]
-        for name, runs in story.schedules.items()
-    ]
-    head = f"3  Schedules, each from the best of {_starts(story)} times the suggestion"
-    return f"{head}\n\n{_columns(['schedule', 'rate', 'accuracy', 'loss'], rows)}"
-
-
-def _starts(story: Story) -> str:
-    *most, last = map(number, story.starts)
-    return f"{', '.join(most)} and {last}"
-
-
-def _rates_of(runs: Sequence[Run]) -> str:
-    rates = [_short(run.lr) for run in runs]
-    return (
-        rates[0] if len(set(rates)) == 1 else f"{min(rates, key=float)} to {max(rates, key=float)}"
-    )
-
-
-def _echo_rules(story: Story) -> str:
-    rows = [
-        [name, _rates_of(runs), _spread(runs), _loss(runs)] for name, runs in story.rules.items()
-    ]
-    head = "4  Rules, each at the rate found for it"
-    return f"{head}\n\n{_columns(['rule', 'rate', 'accuracy', 'loss'], rows)}"
-
-
-def _echo_end(story: Story, path: Path) -> str:
-    checks = "\n".join(f"  {'yes' if ok else 'NO'}  {what}" for what, ok in story.holds.items())
-    return f"{checks}\n\n{story.seconds:.0f} s. Report: {path}"
-
-
-def _three(story: Story) -> list[Run]:
-    runs = [run for run in (story.low, story.right, story.high) if run is not None]
-    return runs
 
 
 # -- pictures -------------------------------------------------------------------------------------
 
 
 def _pictures(story: Story) -> dict[str, Any]:
-    labels = {f"{_short(run.lr)}, {run.name}": run.history for run in _three(story)}
+    labels = {f"{short(run.lr)}, {run.name}": run.history for run in three(story)}
     steps = len(next(iter(story.schedules.values()))[0].history["loss"])
     plans = dict(story.plans)
     # Where the metric decides, the picture shows what was decided in the first run.
@@ -215,7 +126,7 @@ def _accuracy_by_rate(story: Story) -> Any:
     ax.plot([story.right.lr], [100 * story.right.accuracy], "o", color=paint, ms=8, zorder=5)
     # Low and to the left is below every curve that rises to a good rate and falls after it.
     ax.annotate(
-        f"suggested {_short(story.right.lr)}",
+        f"suggested {short(story.right.lr)}",
         (story.right.lr, 6),
         xytext=(-6, 0),
         textcoords="offset points",
@@ -242,12 +153,12 @@ def _page(story: Story, pictures: Mapping[str, Any]) -> Page:
     best = story.best
     page.cards(
         [
-            (_short(found.suggestion), "learning rate suggested by the range test"),
-            (_percent(story.right.accuracy), "accuracy on digits it has not seen, at that rate"),
+            (short(found.suggestion), "learning rate suggested by the range test"),
+            (percent(story.right.accuracy), "accuracy on digits it has not seen, at that rate"),
             (
                 f"{abs(story.gap):.1f} points",
                 f"{'behind' if story.gap >= 0 else 'ahead of'} the best of {len(story.grid)} rates "
-                f"tried one by one, which is {_short(best.lr)}",
+                f"tried one by one, which is {short(best.lr)}",
             ),
         ]
     )
@@ -276,7 +187,7 @@ def _write_find(page: Page, story: Story, pictures: Mapping[str, Any]) -> None:
             (
                 pictures["accuracy_by_rate"],
                 f"The slow way: {len(story.grid)} whole trainings, one per rate. "
-                f"The best, {_short(story.best.lr)}, reaches {_percent(story.best.accuracy)}.",
+                f"The best, {short(story.best.lr)}, reaches {percent(story.best.accuracy)}.",
             ),
         ]
     )
@@ -291,11 +202,11 @@ def _write_rates(page: Page, story: Story, pictures: Mapping[str, Any]) -> None:
     page.figures(
         [(pictures["three_rates"], "Training loss; a curve that leaves at the top blew up.")]
     )
-    for run in _three(story):
+    for run in three(story):
         word, tone = WORDS[run.verdict]
         page.verdict(
-            f"{_short(run.lr)}, {run.name}: {word}.",
-            f"{_percent(run.accuracy)} accuracy. {run.diagnosis}",
+            f"{short(run.lr)}, {run.name}: {word}.",
+            f"{percent(run.accuracy)} accuracy. {run.diagnosis}",
             tone,  # type: ignore[arg-type]
         )
 
@@ -311,14 +222,14 @@ def _write_schedules(page: Page, story: Story, pictures: Mapping[str, Any]) -> N
     constant = story.schedules["constant"]
     gain = 100 * (mean_accuracy(story.schedules[best]) - mean_accuracy(constant))
     values = [100 * run.accuracy for run in constant]
-    spread = max(values) - min(values)
+    luck = max(values) - min(values)
     page.heading("How to spend it: schedules")
     page.text(
         "A schedule lowers the rate while training goes on, so it may start higher than a rate "
-        f"that stays. Each of the eight was tried from {_starts(story)} times the suggested rate, "
+        f"that stays. Each of the eight was tried from {starts(story)} times the suggested rate, "
         f"with the same number of steps, and keeps its best. Over {_count(story)}, {best} came out "
         f"first, {gain:.1f} points above the constant rate."
-        + _caution(gain, spread, story.settings.seeds)
+        + _caution(gain, luck, story.settings.seeds)
     )
     page.figures(
         [
@@ -330,19 +241,19 @@ def _write_schedules(page: Page, story: Story, pictures: Mapping[str, Any]) -> N
     page.table(
         ["schedule", "rate", "accuracy", "loss", "call"],
         [
-            [name, _rates_of(runs), _spread(runs), _loss(runs), f"`{_call(story, name)}`"]
+            [name, rates_of(runs), spread(runs), loss_of(runs), f"`{_call(story, name)}`"]
             for name, runs in story.schedules.items()
         ],
         best=names.index(best),
     )
 
 
-def _caution(gain: float, spread: float, seeds: int) -> str:
+def _caution(gain: float, luck: float, seeds: int) -> str:
     """A difference smaller than what the seed alone does is said to be so."""
     if seeds == 1:
         return " One seed cannot tell whether that is more than luck."
-    if gain < spread:
-        return f" The seed alone moves the constant rate's accuracy by {spread:.1f} points."
+    if gain < luck:
+        return f" The seed alone moves the constant rate's accuracy by {luck:.1f} points."
     return ""
 
 
@@ -370,7 +281,7 @@ def _write_rules(page: Page, story: Story, pictures: Mapping[str, Any]) -> None:
     )
     page.table(
         ["rule", "rate found", "accuracy", "loss"],
-        [[name, _rates_of(runs), _spread(runs), _loss(runs)] for name, runs in story.rules.items()],
+        [[name, rates_of(runs), spread(runs), loss_of(runs)] for name, runs in story.rules.items()],
         best=names.index(best),
     )
 

@@ -36,9 +36,9 @@ class Result:
 
 def pages() -> dict[str, Claim]:
     """All pages by name, in reading order."""
-    from stepsize.guide import basics, choosing, decays, judging, rules
+    from stepsize.guide import adapting, basics, choosing, decays, judging, rules
 
-    modules: tuple[Any, ...] = (basics, decays, rules, choosing, judging)
+    modules: tuple[Any, ...] = (basics, decays, rules, choosing, adapting, judging)
     return {claim.name: claim for module in modules for claim in module.PAGES}
 
 
