@@ -341,12 +341,11 @@ def _healthy(f: _Facts) -> Finding:
 
 def _findings(f: _Facts) -> list[Finding]:
     """What the checks find, the most telling first; whether a run is flat is asked last."""
-    checks = [_diverging(f), _overfitting(f), _too_high(f)]
-    found = [finding for finding in checks if finding is not None]
-    slow = _too_low(f)
-    if slow is not None and not any(finding.kind == "diverging" for finding in found):
-        found.append(slow)
-    return found or [_flat(f) or _healthy(f)]
+    lost = _diverging(f)
+    if lost is not None:
+        return [lost]
+    checks = [_overfitting(f), _too_high(f), _too_low(f)]
+    return [finding for finding in checks if finding is not None] or [_flat(f) or _healthy(f)]
 
 
 def _next_rate(verdict: str, f: _Facts) -> float | None:
