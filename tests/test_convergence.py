@@ -32,9 +32,11 @@ RATES = {
     "ScheduleFreeAdamW": 0.01,
     "ScheduleFreeRAdam": 0.01,
     "ScheduleFreeSGD": 0.01,
+    "Shampoo": 1.0,
     "SGD": 0.001,
     "SignSGD": 0.01,
     "Signum": 0.01,
+    "SM3": 1.0,
     "Yogi": 0.01,
 }
 # Steps of one length for all coordinates cannot follow a bent valley at a constant rate, and a rate

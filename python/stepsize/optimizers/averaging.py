@@ -46,7 +46,7 @@ class AveragingOptimizer(Optimizer, abstract=True):
             names = [part.name for field in self.fields.values() for part in field.parts()]
             h = SimpleNamespace(**{name: self._engine.number(group, name) for name in names})
             s = SimpleNamespace(**self._state[i])
-            result.append(np.array(self.average(x, s, h) if times[i] else x, x.dtype))
+            result.append(np.array(self.average(x, s, h) if times[i] else x))
         return result
 
     @contextmanager
