@@ -16,7 +16,6 @@ from stepsize.batches import ArrayBatches, Batches, count
 from stepsize.callbacks import Checkpoint
 from stepsize.errors import NonFiniteGradientError
 from stepsize.interrupts import Interrupt
-from stepsize.optimizers.averaging import AveragingOptimizer
 from stepsize.optimizers.base import Optimizer, StepStats
 from stepsize.progress import Progress
 from stepsize.run import Run
@@ -279,7 +278,8 @@ def stepper_of(run: Run, gradient: Gradient) -> Callable[..., StepStats]:
 
 def answer_of(optimizer: Optimizer) -> AbstractContextManager[Any]:
     """Inside, the parameters are what the optimizer answers with: the average, if it makes one."""
-    return optimizer.averaged() if isinstance(optimizer, AveragingOptimizer) else nullcontext()
+    averaged = getattr(optimizer, "averaged", nullcontext)
+    return averaged()
 
 
 def grouped(stream: Iterator[tuple[Any, int]], size: int) -> Iterator[tuple[Any, int]]:

@@ -64,6 +64,17 @@ OPTAX = [
     ),
 ]
 
+# Our inner class at a rate of 1, Mechanic's hyperparameters, and Optax's transformation.
+OPTAX += [
+    ("Mechanic(SGD)", {}, optax.contrib.mechanize(optax.sgd(1.0))),
+    ("Mechanic(Adam)", {"s_init": 1e-3}, optax.contrib.mechanize(optax.adam(1.0), s_init=1e-3)),
+    (
+        "Mechanic(Lion)",
+        {"weight_decay": 0.1, "num_betas": 3},
+        optax.contrib.mechanize(optax.lion(1.0, weight_decay=0.0), 0.1, num_betas=3),
+    ),
+]
+
 # LARS as timm states it with always_adapt=True.
 LARS = [
     {"lr": 1.0, "trust_coefficient": 0.1, "weight_decay": 0.1},

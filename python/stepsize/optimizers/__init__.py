@@ -5,6 +5,7 @@ from stepsize.optimizers.adam_momentum import Adan, AdEMAMix, NAdam, NAdamW
 from stepsize.optimizers.adam_order import ADOPT, LaProp
 from stepsize.optimizers.adam_scale import AdaBelief, Adamax, RAdam, Yogi
 from stepsize.optimizers.adaptive import Adadelta, Adagrad, RMSprop
+from stepsize.optimizers.averages import EMA, SWA, Lookahead
 from stepsize.optimizers.averaging import ASGD
 from stepsize.optimizers.base import Optimizer, StepStats, registry
 from stepsize.optimizers.dadapt import DAdaptAdam, DAdaptSGD
@@ -15,25 +16,31 @@ from stepsize.optimizers.layerwise import LAMB, LARS, NovoGrad
 from stepsize.optimizers.lbfgs import LBFGS
 from stepsize.optimizers.loss_based import MoMo, MoMoAdam, PolyakSGD
 from stepsize.optimizers.matrix import SOAP, Shampoo
+from stepsize.optimizers.mechanic import Mechanic
 from stepsize.optimizers.momentum import SGD
 from stepsize.optimizers.muon import Muon
 from stepsize.optimizers.parameter_free import COCOB, DoG, DoWG, LDoG
 from stepsize.optimizers.prodigy import Prodigy
 from stepsize.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD
 from stepsize.optimizers.sign import Lion, Rprop, SignSGD, Signum
+from stepsize.optimizers.wrappers import SAM, Accumulate, AdaptiveClip, Centralize, GradientNoise
 
 __all__ = [
     "ADOPT",
     "ASGD",
     "COCOB",
+    "EMA",
     "FTRL",
     "LAMB",
     "LARS",
     "LBFGS",
     "MADGRAD",
+    "SAM",
     "SGD",
     "SM3",
     "SOAP",
+    "SWA",
+    "Accumulate",
     "AdEMAMix",
     "AdaBelief",
     "Adadelta",
@@ -43,13 +50,18 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Adan",
+    "AdaptiveClip",
+    "Centralize",
     "DAdaptAdam",
     "DAdaptSGD",
     "DoG",
     "DoWG",
+    "GradientNoise",
     "LDoG",
     "LaProp",
     "Lion",
+    "Lookahead",
+    "Mechanic",
     "MoMo",
     "MoMoAdam",
     "Muon",

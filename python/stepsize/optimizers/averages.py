@@ -1,0 +1,160 @@
+"""Wrappers that keep, or return to, an average of the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stepsize.arrays import Nest
+from stepsize.optimizers.words import lerp
+from stepsize.optimizers.wrapping import AverageWrapper, Wrapper
+
+
+class EMA(AverageWrapper):
+    r"""Keep an exponential average of the parameters of any optimizer.
+
+    .. math::
+        e \leftarrow d\, e + (1 - d)\, x, \quad
+        d = \min(\text{decay}, 1 - (1 + n / \gamma)^{-p}) \text{ with warm-up}
+
+    Training goes on at :math:`x`; ``eval_params()`` gives :math:`e` as new arrays, ``with
+    opt.averaged():`` puts it into the parameters for a while. :math:`n` counts the updates before.
+    State: one array. The warm-up lets the average forget its start.
+
+    Args:
+        optimizer: The optimizer whose steps are taken.
+        decay: The share that is kept, near 1.
+        warmup: Start with a smaller share.
+        gamma: :math:`\gamma`, the warm-up's length.
+        power: :math:`p`, its speed.
+
+    Source: Polyak & Juditsky 1992; the warm-up is that of timm's ModelEmaV3.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> x = np.array([1.0])
+        >>> opt = ss.EMA(ss.SGD(x, lr=1.0), decay=0.5)
+        >>> opt.step(np.array([1.0]))
+        >>> x, opt.eval_params()
+        (array([0.]), array([0.5]))
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        decay: float = 0.9999,
+        *,
+        warmup: bool = False,
+        gamma: float = 1.0,
+        power: float = 2 / 3,
+    ) -> None:
+        super().__init__(optimizer)
+        self._set(
+            decay=self._number("decay", decay, 0.0, 1.0, open_low=False),
+            warmup=bool(warmup),
+            gamma=self._number("gamma", gamma, 0.0, np.inf, open_low=True),
+            power=self._number("power", power, 0.0, np.inf, open_low=True),
+            _numbers={"updates": 0},
+        )
+
+    def take_in(self) -> None:
+        n = self._numbers["updates"]
+        grown = 1.0 - (1.0 + n / self.gamma) ** -self.power
+        decay = min(self.decay, grown) if self.warmup else self.decay
+        for average, leaf in zip(self._arrays["average"], self._leaves, strict=True):
+            average[...] = lerp(average, leaf, 1.0 - decay)
+        self._numbers["updates"] = n + 1
+
+
+class SWA(AverageWrapper):
+    r"""Keep the plain mean of the parameters at every few steps.
+
+    .. math::
+        e \leftarrow e + (x - e) / (n + 1)
+
+    ``eval_params()`` and ``with opt.averaged():`` as `EMA`. Until the first point is taken in, the
+    mean is where the parameters were at construction. State: one array.
+
+    Args:
+        optimizer: The optimizer whose steps are taken.
+        start: Updates before the first point is taken in.
+        every: Updates from one point to the next.
+
+    Source: Izmailov et al. 2018, arXiv:1803.05407, Algorithm 1.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> x = np.array([4.0])
+        >>> opt = ss.SWA(ss.SGD(x, lr=1.0), start=1)
+        >>> for _ in range(3):
+        ...     opt.step(np.array([1.0]))
+        >>> x, opt.eval_params()
+        (array([1.]), array([1.5]))
+    """
+
+    def __init__(self, optimizer: Any, *, start: int = 0, every: int = 1) -> None:
+        super().__init__(optimizer)
+        self._set(
+            start=self._count("start", start, 0),
+            every=self._count("every", every),
+            _numbers={"updates": 0, "points": 0},
+        )
+
+    def take_in(self) -> None:
+        after = self._numbers["updates"] - self.start
+        self._numbers["updates"] += 1
+        if after < 0 or after % self.every:
+            return
+        n = self._numbers["points"]
+        for average, leaf in zip(self._arrays["average"], self._leaves, strict=True):
+            average += (leaf - average) / leaf.dtype.type(n + 1)
+        self._numbers["points"] = n + 1
+
+
+class Lookahead(Wrapper):
+    r"""Let any optimizer run ahead for k steps, then go a part of the way and start there.
+
+    .. math::
+        \phi \leftarrow \phi + \alpha (x - \phi), \quad x \leftarrow \phi
+            \quad \text{after every } k \text{ steps}
+
+    State: one array (:math:`\phi`, the slow weights).
+
+    Args:
+        optimizer: The optimizer that runs ahead.
+        k: Steps between two returns.
+        alpha: :math:`\alpha`, the part of the way.
+
+    Source: Zhang et al. 2019, arXiv:1907.08610, Algorithm 1.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> x = np.array([4.0])
+        >>> opt = ss.Lookahead(ss.SGD(x, lr=1.0), k=2)
+        >>> for _ in range(2):
+        ...     opt.step(np.array([1.0]))
+        >>> x
+        array([3.])
+    """
+
+    def __init__(self, optimizer: Any, k: int = 5, alpha: float = 0.5) -> None:
+        super().__init__(optimizer)
+        self._set(
+            k=self._count("k", k),
+            alpha=self._number("alpha", alpha, 0.0, 1.0, open_low=True),
+            _numbers={"ahead": 0},
+            _arrays={"slow": [np.array(leaf) for leaf in self._leaves]},
+        )
+
+    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
+        """As the inner optimizer's step, and at every k-th the return."""
+        before = self.step_count
+        result = self.inner.step(grads, loss=loss, stats=stats)
+        self._numbers["ahead"] += self.step_count - before
+        if self._numbers["ahead"] >= self.k:
+            for slow, leaf in zip(self._arrays["slow"], self._leaves, strict=True):
+                slow[...] = lerp(slow, leaf, self.alpha)
+                leaf[...] = slow
+            self._numbers["ahead"] = 0
+        return result

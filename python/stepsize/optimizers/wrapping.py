@@ -1,0 +1,192 @@
+"""What all wrappers share: they look like the optimizer inside, and their state goes along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from stepsize import checkpoint
+from stepsize.arrays import Array, Nest, unflatten
+
+
+class Wrapper:
+    """Base of the wrappers: an optimizer that does something around each step of another one.
+
+    What is not said here is the inner optimizer's: ``lr``, ``params``, ``step_count`` and so on.
+    ``state_dict``, ``save``, ``load`` and ``clone`` take the wrapper's own state along. Wrappers
+    may be put into each other.
+    """
+
+    needs_closure: ClassVar[bool] = False
+
+    def __init__(self, optimizer: Any) -> None:
+        if not hasattr(optimizer, "_engine"):
+            raise TypeError(
+                f"{type(self).__name__}: optimizer must be an optimizer, got "
+                f"{type(optimizer).__name__}; write {type(self).__name__}(ss.AdamW(params))"
+            )
+        self._set(inner=optimizer, _numbers={}, _arrays={})
+
+    def _set(self, **attributes: Any) -> None:
+        self.__dict__.update(attributes)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "inner" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.__dict__["inner"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.inner, name, value)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} around {self.inner!r}>"
+
+    @property
+    def _leaves(self) -> list[Array]:
+        return list(self._structure.leaves)
+
+    def _number(self, name: str, value: Any, low: float, high: float, *, open_low: bool) -> float:
+        number = float(value)
+        if not (low < number if open_low else low <= number) or not number <= high:
+            bracket = "(" if open_low else "["
+            raise ValueError(
+                f"{type(self).__name__}: {name} must be in {bracket}{low:g}, {high:g}], "
+                f"got {value!r}"
+            )
+        return number
+
+    def _count(self, name: str, value: Any, low: int = 1) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+            raise ValueError(
+                f"{type(self).__name__}: {name} must be a whole number >= {low}, got {value!r}"
+            )
+        return int(value)
+
+    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
+        """As the inner optimizer's step."""
+        return self.inner.step(grads, loss=loss, stats=stats)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The inner optimizer's state, and after it this wrapper's."""
+        inner = self.inner.state_dict()
+        own = {
+            "name": type(self).__name__,
+            "numbers": dict(self._numbers),
+            "arrays": {
+                name: dict(zip(self.paths, map(np.array, arrays), strict=True))
+                for name, arrays in self._arrays.items()
+            },
+        }
+        return {**inner, "wrappers": [*inner.get("wrappers", []), own]}
+
+    def load_state_dict(self, d: Mapping[str, Any]) -> None:
+        """Take over a `state_dict`; ValueError names what does not fit, and nothing has changed."""
+        owner = type(self).__name__
+        wrappers = list(d.get("wrappers", []))
+        own: dict[str, Any] = wrappers.pop() if wrappers else {"name": "no wrapper"}
+        if own["name"] != owner or set(own["numbers"]) != set(self._numbers):
+            raise ValueError(f"{owner}: the state is one of {own['name']}; load it into that")
+        saved = own["arrays"]
+        for name, arrays in self._arrays.items():
+            for path, array in zip(self.paths, arrays, strict=True):
+                found = saved.get(name, {}).get(path)
+                if getattr(found, "shape", None) != array.shape or found.dtype != array.dtype:
+                    raise ValueError(
+                        f"{owner}: the state {name} of {path} must have shape {array.shape} and "
+                        f"dtype {array.dtype}"
+                    )
+        rest = {key: value for key, value in d.items() if key != "wrappers"}
+        self.inner.load_state_dict({**rest, "wrappers": wrappers} if wrappers else rest)
+        self._numbers.update(own["numbers"])
+        for name, arrays in self._arrays.items():
+            for path, array in zip(self.paths, arrays, strict=True):
+                array[...] = saved[name][path]
+
+    def save(self, path: checkpoint.Path) -> None:
+        """Write everything but the parameters to one file, whole or not at all."""
+        checkpoint.dump(path, "optimizer", self.state_dict())
+
+    def load(self, path: checkpoint.Path) -> None:
+        """Take over what `save` wrote; CheckpointError or ValueError names what is wrong."""
+        self.load_state_dict(checkpoint.load(path, "optimizer"))
+
+    def clone(self, params: Nest) -> Self:
+        """The same wrapper and optimizer, state included, over other arrays of the same shapes."""
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        copy._set(
+            inner=self.inner.clone(params),
+            _numbers=dict(self._numbers),
+            _arrays={name: [np.array(a) for a in arrays] for name, arrays in self._arrays.items()},
+        )
+        return copy
+
+
+class GradientWrapper(Wrapper):
+    """Base of the wrappers that hand other gradients on."""
+
+    def change(self, g: Array, leaf: Array, i: int) -> Any:
+        """The gradient that the inner optimizer gets for this leaf, the i-th."""
+        raise NotImplementedError
+
+    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
+        """As the inner optimizer's step, with changed gradients."""
+        return self.inner.step(self._changed(grads, self.change), loss=loss, stats=stats)
+
+    def _changed(self, grads: Nest, change: Callable[[Array, Array, int], Any]) -> Nest:
+        flat = self._gather(grads)
+        changed = [
+            None if g is None else np.asarray(change(g, leaf, i), leaf.dtype)
+            for i, (g, leaf) in enumerate(zip(flat, self._leaves, strict=True))
+        ]
+        return unflatten(self._structure.spec, changed)
+
+
+class AverageWrapper(Wrapper):
+    """Base of the wrappers that keep an average of the points passed."""
+
+    def __init__(self, optimizer: Any) -> None:
+        super().__init__(optimizer)
+        self._set(_inside=False, _arrays={"average": [np.array(leaf) for leaf in self._leaves]})
+
+    def eval_params(self) -> Nest:
+        """The averaged parameters: new arrays in the nesting of the parameters."""
+        averages = [np.array(average) for average in self._arrays["average"]]
+        return unflatten(self._structure.spec, averages)
+
+    @contextmanager
+    def averaged(self) -> Iterator[Nest]:
+        """Hold the average in the parameters inside a ``with`` block, the training point after it.
+
+        Inside, `step` raises RuntimeError.
+        """
+        training = [np.array(leaf) for leaf in self._leaves]
+        self._set(_inside=True)
+        try:
+            for leaf, average in zip(self._leaves, self._arrays["average"], strict=True):
+                leaf[...] = average
+            yield self.params
+        finally:
+            for leaf, value in zip(self._leaves, training, strict=True):
+                leaf[...] = value
+            self._set(_inside=False)
+
+    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
+        """As the inner optimizer's step; then the average takes the new point in."""
+        if self._inside:
+            raise RuntimeError(
+                f"{type(self).__name__}: the parameters hold the average now; leave the "
+                "`with opt.averaged():` block before the next step"
+            )
+        before = self.step_count
+        result = self.inner.step(grads, loss=loss, stats=stats)
+        if self.step_count > before:
+            self.take_in()
+        return result
+
+    def take_in(self) -> None:
+        """Let the average follow the parameters."""
+        raise NotImplementedError
