@@ -20,7 +20,8 @@ class Accumulate(Wrapper):
             \text{and after every } k \text{ calls a step with } a
 
     ``step_count``, schedules, decay and clipping see the steps that are applied, never the calls in
-    between, whose ``stats`` report no update. A leaf without a gradient counts as 0. State: one array.
+    between, whose ``stats`` report no update. A leaf without a gradient counts as 0. State: one
+    array.
 
     Args:
         optimizer: The optimizer whose steps are taken.
