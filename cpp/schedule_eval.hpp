@@ -128,7 +128,8 @@ void inverse_time(const Node& node, const double* s, double* out, size_t n) {
     const double value = node.p[0], rate = node.p[1], steps = node.p[2];
     const bool staircase = node.p[3] != 0.0;
     each(s, out, n, [=](double x) {
-        double e = x / steps;
+        double e =
+            smaller(x / steps, waves::largest_number); // a rate of 0 makes infinity no number
         e = staircase ? waves::round_down(e) : e;
         return value / (1.0 + rate * e);
     });
@@ -307,7 +308,7 @@ void evaluate_algebra(const Node* nodes, const Node& node, const double* s, doub
                      [=](double x) { return x < q ? x * p / q : schedule::last_step; });
     case Kind::pace:
         return moved(nodes, node, s, out, n, [=](double x) {
-            const double units = x / p;
+            const double units = smaller(x / p, schedule::last_step);
             return q != 0.0 ? waves::round_down(units) : units;
         });
     default: // repeat

@@ -155,6 +155,14 @@ def test_growth_stops_at_the_largest_float():
     assert (huge + huge)(0) == (huge * huge)(0) == sys.float_info.max
 
 
+def test_lengths_next_to_nothing():
+    for tiny in (5e-324, 1e-310, 1e-300):
+        assert S.inverse_time(0.1, 0.0, tiny)(2**53) == 0.1
+        assert S.inverse_time(0.1, 1.0, tiny)(2**53) < 1e-300
+        assert S.cyclic(0.1, 1.0, 3).by_epoch(tiny)(2**53) <= 1.0
+        assert S.linear(1.0, 0.0, tiny)(1) == S.cosine(1.0, 0.0, tiny)(1) == 0.0
+
+
 def test_length():
     assert S.constant(1.0).length == 0
     assert S.warmup_cosine(0.1, 10, 50).length == 50

@@ -120,7 +120,7 @@ def values_of(node: Node) -> Values:
         "clip": lambda s: np.clip(first(s), p[0], p[1]),
         "shift": lambda s: first(np.maximum(s - p[0], 0.0)),
         "stretch": lambda s: first(np.where(s < p[1], s * p[0] / p[1], 2.0**53)),
-        "pace": lambda s: first(np.floor(s / p[0]) if p[1] else s / p[0]),
+        "pace": lambda s: first(units(s, p[0], p[1] != 0)),
         "repeat": lambda s: first(np.clip(s - np.floor(s / p[0]) * p[0], 0.0, p[0])),
     }
     return made[node.kind]
@@ -131,6 +131,13 @@ def saturated(operation: np.ufunc, a: Array, b: Array | float) -> Array:
     with np.errstate(over="ignore"):
         result: Array = np.minimum(operation(a, b), LARGEST)
         return result
+
+
+def units(steps: Array, length: float, whole: bool) -> Array:
+    """How many stretches of `length` the steps are, whole ones or exactly."""
+    with np.errstate(over="ignore"):
+        exact: Array = np.minimum(steps / length, 2.0**53)
+    return np.floor(exact) if whole else exact
 
 
 def joined(children: list[Values], starts: tuple[float, ...]) -> Values:

@@ -172,7 +172,7 @@ def flat_cosine(
 
 
 @recipe
-def noam(dim: Positive, warmup_steps: Length, scale: Rate = 1.0) -> Schedule:
+def noam(dim: Divisor, warmup_steps: Length, scale: Rate = 1.0) -> Schedule:
     """The Transformer's warm-up and inverse square root decay.
 
     With `t = s + 1`: `scale * dim**-0.5 * min(t**-0.5, t * warmup_steps**-1.5)`.
