@@ -65,8 +65,9 @@ def other_value(known: Any) -> Any:
     if isinstance(known, Several):
         return tuple(item / 2 for item in known.default)
     if isinstance(known, Number) and known.default is not None:
+        others = (known.default / 2 or 0.3, 1.5)
         return next(
-            (value for value in (known.default / 2 or 0.3, 1.5) if known.parts()[0].holds(value)),
+            (v for v in others if v != known.default and known.parts()[0].holds(v)),
             None,
         )
     return None
