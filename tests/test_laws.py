@@ -29,6 +29,12 @@ def named(values):
 
 
 every_case = pytest.mark.parametrize("case", named(CASES))
+# float64 differs in its kernels, which one case of each rule shows.
+every_case_and_dtype = pytest.mark.parametrize(
+    ("case", "dtype"),
+    [pytest.param(case, np.float32, id=f"{case}-float32") for case in CASES]
+    + [pytest.param(Case(cls), np.float64, id=f"{cls.__name__}-float64") for cls in RULES],
+)
 every_rule = pytest.mark.parametrize("case", named(map(Case, RULES)))
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -69,8 +75,7 @@ def test_step_of_a_concatenation_is_the_concatenation_of_steps(case, dtype):
         assert same_bits(np.concatenate(parts), together)
 
 
-@every_dtype
-@every_case
+@every_case_and_dtype
 def test_packing_changes_nothing(case, dtype):
     loose = random_nest(SHAPES, dtype)
     packed = ss.pack(loose)
@@ -156,8 +161,7 @@ def test_coupled_decay_is_a_gradient(case, dtype):
     assert_same_nests(params, other)
 
 
-@every_dtype
-@every_case
+@every_case_and_dtype
 def test_climbing_is_descending_the_negative(case, dtype):
     up, down = random_nest(SHAPES, dtype), random_nest(SHAPES, dtype)
     maximize = not case.keywords.get("maximize", False)
@@ -172,8 +176,7 @@ def test_climbing_is_descending_the_negative(case, dtype):
 # Missing gradients, and gradients that live in odd places.
 
 
-@every_dtype
-@every_case
+@every_case_and_dtype
 def test_a_leaf_without_gradient_stays_where_it_is(case, dtype):
     params = random_nest({"moved": 20, "kept": 20}, dtype)
     optimizer = trained(case, params)
@@ -198,8 +201,7 @@ def test_a_step_without_any_gradient_moves_nothing(case):
     assert after["state"]["steps"] == before["state"]["steps"]
 
 
-@every_dtype
-@every_case
+@every_case_and_dtype
 def test_gradients_are_only_read(case, dtype):
     params = random_nest(SHAPES, dtype)
     optimizer = case.make(params)
@@ -272,8 +274,18 @@ def by_deepcopy(optimizer, case, path):
     return copy.deepcopy(optimizer)
 
 
-@pytest.mark.parametrize("way", [by_state_dict, by_file, by_clone, by_pickle, by_deepcopy])
-@every_case
+WAYS = [by_state_dict, by_clone, by_pickle, by_deepcopy]
+
+
+@pytest.mark.parametrize(
+    ("case", "way"),
+    [pytest.param(case, by_file, id=f"{case}-by_file") for case in CASES]
+    + [
+        pytest.param(Case(cls), way, id=f"{cls.__name__}-{way.__name__}")
+        for cls in RULES
+        for way in WAYS
+    ],
+)
 def test_a_run_goes_on_bit_for_bit(case, way, tmp_path):
     params = random_nest(SHAPES, np.float32)
     first = case.make(params)
