@@ -25,6 +25,14 @@ def test_real_power_is_within_two_ulp():
     assert real_power(0.0, 2.0) == 0.0 and real_power(0.0, 0.0) == 1.0 == real_power(3.0, 0.0)
 
 
+def test_real_power_is_the_compiled_power_bit_for_bit():
+    steps = np.arange(1, 997)
+    for exponent in (0.3, 0.5, 0.75, 1.7, 2.0, 40.0, 300.0):
+        compiled = ss.schedules.polynomial(1.0, 0.0, 997, exponent)(steps)
+        ours = [real_power((997 - float(step)) / 997, exponent) for step in steps]
+        assert compiled.tolist() == ours
+
+
 def test_whole_powers_are_alike_by_both_words():
     assert max(ulps(real_power(0.96, n), power(0.96, n)) for n in range(1, 400)) <= 2
     assert all(power(0.999, n) == _core.power(0.999, n) for n in range(1, 1000, 7))

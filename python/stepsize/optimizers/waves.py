@@ -10,24 +10,23 @@ import struct
 _LARGEST = 1.7976931348623157e308
 _MASK = (1 << 64) - 1
 
-# Taylor series of 2**r about 0: ln(2)**k / k!, highest power first.
+# Taylor series of 2**r about 0: ln(2)**k / k!.
 _EXP2 = (
-    1.3691488853904128e-12,
-    2.5678435993488206e-11,
-    4.4455382718708116e-10,
-    7.054911620801123e-09,
-    1.01780860092397e-07,
-    1.321548679014431e-06,
-    1.5252733804059841e-05,
-    0.0001540353039338161,
-    0.0013333558146428443,
-    0.009618129107628477,
-    0.05550410866482158,
-    0.24022650695910072,
     0.6931471805599453,
+    0.24022650695910072,
+    0.05550410866482158,
+    0.009618129107628477,
+    0.0013333558146428443,
+    0.0001540353039338161,
+    1.5252733804059841e-05,
+    1.321548679014431e-06,
+    1.01780860092397e-07,
+    7.054911620801123e-09,
+    4.4455382718708116e-10,
+    2.5678435993488206e-11,
 )
-# Series of atanh(s) / s - 1 in powers of s**2, highest power first: 1/29, 1/27, ... 1/3.
-_ATANH = tuple(1 / k for k in range(29, 1, -2))
+# Series of atanh(s) / s - 1 in powers of s**2.
+_ATANH = tuple(1 / k for k in range(3, 27, 2))
 
 Pair = tuple[float, float]  # an unevaluated sum
 
@@ -41,11 +40,12 @@ def _double(bits: int) -> float:
     return value
 
 
-def _series(coefficients: tuple[float, ...], z: float) -> float:
-    q = coefficients[0]
-    for c in coefficients[1:]:
-        q = q * z + c
-    return q
+def _series(c: tuple[float, ...], x: float, last: float) -> float:
+    """Twelve coefficients in the order of the twin, which pairs them, then ``last``."""
+    x2 = x * x
+    x4 = x2 * x2
+    q0, q1, q2 = ((a + b * x) + x2 * (c + d * x) for a, b, c, d in (c[:4], c[4:8], c[8:]))
+    return (q0 + x4 * q1) + (x4 * x4) * (q2 + x4 * last)
 
 
 def exact_product(a: float, b: float) -> Pair:
@@ -61,16 +61,17 @@ def exact_product(a: float, b: float) -> Pair:
 def exp2(x: Pair) -> float:
     """2 to the power of a pair; 0 below the smallest double, the largest double above it."""
     shifter = 6755399441055744.0  # 1.5 * 2**52: the low bits of x + shifter are round(x)
-    h = min(max(x[0], -1080.0), 1024.0)
-    low = min(max(x[1], -1.0), 1.0)
+    if x[0] < -1080.0:
+        return 0.0
+    h = x[0] if x[0] < 1024.0 else 1023.0
     tiny = h < -1000.0
     h = h + 1000.0 if tiny else h
     shifted = h + shifter
-    r = (h - (shifted - shifter)) + low
-    mantissa = (1.0 + _series(_EXP2, r) * r) * 0.5
+    r = (h - (shifted - shifter)) + x[1]
+    mantissa = (1.0 + _series(_EXP2, r, 1.3691488853904128e-12) * r) * 0.5
     y = _double(_bits(mantissa) + (_bits(shifted) << 52))
     scaled = y * (2.0 * 9.332636185032189e-302 if tiny else 2.0)  # 2**-1000
-    return _LARGEST if x[0] >= 1024.0 else min(scaled, _LARGEST)
+    return min(scaled, _LARGEST) if x[0] < 1024.0 else _LARGEST
 
 
 def log2(x: float) -> Pair:
@@ -86,7 +87,7 @@ def log2(x: float) -> Pair:
     back = exact_product(s, bottom)
     s_low = (((top - back[0]) - back[1]) - s * bottom_low) / bottom
     z = s * s
-    tail = s_low + s * (z * _series(_ATANH, z))
+    tail = s_low + s * (z * _series(_ATANH, z, 1 / 27 + z * (1 / 29)))
     c, c_low = 2.8853900817779268, 4.0710547481862066e-17  # 2 / ln(2)
     p = exact_product(s, c)
     high = e + p[0]
