@@ -483,3 +483,17 @@ def test_no_usable_rate_is_said(run, model, monkeypatch):
     code, out, err = run("train", f"{model}:make")
     assert (code, out) == (1, "")
     assert "finds no rate for SGD, because the loss does not react" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("constant(1).to_dict()", "there is no method 'to_dict'; there are: clip"),
+        ("constant(1).values(10 * 9)", "there is no method 'values'"),
+        ("'a' * 999", r"\"'a' \* 999\" is not allowed in a schedule"),
+        ("[0] * 999", r"'\[0\] \* 999' is not allowed in a schedule"),
+    ],
+)
+def test_what_is_refused_is_refused_before_it_runs(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_schedule(text)

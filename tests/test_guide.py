@@ -132,6 +132,8 @@ def test_the_batch_size_is_judged_by_its_slope():
     judge = pages()["batch-size"].judge
     assert judge([{"best": [0.1, 0.14, 0.2, 0.28, 0.4, 0.56]}] * 5).verdict == HOLDS
     assert judge([{"best": [0.1] * 6}] * 5).verdict == FAILS
+    mixed = [{"best": [0.1, 0.14, 0.2, 0.28, 0.4, 0.56]}] * 3 + [{"best": [0.1] * 6}] * 2
+    assert judge(mixed).verdict == FAILS
 
 
 def test_the_subset_is_judged_by_its_ratio():
