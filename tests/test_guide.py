@@ -71,6 +71,17 @@ def test_the_page_says_what_was_found(built, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_titles_fit_into_their_pictures(built, name):
+    for ax, _ in built[1][name].finding.figures:
+        ax.figure.canvas.draw()
+        wanted = ax.get_title(loc="left")
+        (title,) = (t for t in ax.get_children() if getattr(t, "get_text", str)() == wanted != "")
+        box = title.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= ax.figure.bbox.x1, wanted
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_code_shown_is_the_code_that_ran(built, name):
     out, _ = built
     text = (out / f"{name}.html").read_text("utf-8")

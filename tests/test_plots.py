@@ -115,6 +115,8 @@ def test_comparison_counts_runs_that_diverged():
         "1 of 1 diverged",
     ]
     assert_legible(ax)
+    ax = plots.comparison({"slow": [np.nan]}, lost="did not")
+    assert [text.get_text() for text in texts(ax)] == ["1 of 1 did not"]
 
 
 def test_heatmap_hides_what_is_not_finite():

@@ -135,7 +135,7 @@ def judge_no_rate_fits_all(results: Results) -> Finding:
     groups = [case.rsplit(", ", 1)[0] for case in cases if case.endswith(", SGD")]
     ax = plots.comparison(
         rows,
-        title="Best rates, one dot per data set and network",
+        title="Best rates of each rule",
         xlabel="best rate (mean of the seeds)",
         xscale="log",
         form="{:.2g}",
@@ -147,7 +147,7 @@ def judge_no_rate_fits_all(results: Results) -> Finding:
         "seeds of five.",
         f"The best rates differ by a factor of {spread(range_, '{:.0f}')}. The rate that fits most "
         f"cases fits {spread(100 * most, '{:.0f}')} % of {len(cases)}.",
-        [(ax, f"{len(groups)} cases for each rule.")],
+        [(ax, f"One dot for each of {len(groups)} pairs of data set and network.")],
         ["data and network", *RULES],
         [
             [group, *(number(float(f"{rows[name][i]:.2g}")) for name in RULES)]

@@ -144,6 +144,7 @@ def judge_tuning(results: Results) -> Finding:
         {words[m]: needed[m] for m in METHODS},
         title="Runs until within 10 % of the best",
         xlabel="runs, fewer is better",
+        lost="did not",
         form="{:.1f}",
     )
     return Finding(
@@ -156,7 +157,7 @@ def judge_tuning(results: Results) -> Finding:
         + ".",
         [
             (ax, "Every run costs the same number of gradients."),
-            (dots, "Lost: never came so near."),
+            (dots, "Seeds that never came so near are counted in words."),
         ],
         ["method", "runs needed", "best loss"],
         [[words[m], spread(needed[m], "{:.1f}"), spread(best[m][:, -1])] for m in METHODS],
@@ -251,7 +252,7 @@ def judge_adaptive(results: Results) -> Finding:
     tries = len(results[0]["SGD rates"])
     dots = plots.comparison(
         accuracy,
-        title="Tuned rates and rules that find their own",
+        title="Tuned, and without tuning",
         xlabel="held-out accuracy, %",
         form="{:.1f} %",
     )

@@ -65,11 +65,12 @@ def comparison(
     xscale: str = "linear",
     form: str = "{:.4g}",
     highlight: str | None = None,
+    lost: str = "diverged",
 ) -> Any:
     """Draw one row of dots per name: every seed faint, their mean strong and written by `form`.
 
-    A value that is not finite (a run that diverged) is counted in words instead. Rows keep the
-    order given, the first on top. Returns the axes.
+    A value that is not finite is counted in words instead: `lost` says what befell it. Rows keep
+    the order given, the first on top. Returns the axes.
     """
     ax = new_axes(height=0.9 + 0.32 * len(results)) if ax is None else ax
     names = list(results)
@@ -81,10 +82,10 @@ def comparison(
             if len(finite) > 1:
                 ax.plot(finite, np.full(len(finite), row), "o", color=paint, alpha=0.3, ms=4)
             ax.plot(finite.mean(), row, "o", color=paint, ms=7)
-        lost = len(values) - len(finite)
+        gone = len(values) - len(finite)
         words = form.format(finite.mean()) if len(finite) else ""
-        if lost:
-            words += f"{', ' if words else ''}{lost} of {len(values)} diverged"
+        if gone:
+            words += f"{', ' if words else ''}{gone} of {len(values)} {lost}"
         ax.annotate(
             words,
             (1.0, row),
