@@ -118,6 +118,7 @@ class ScheduleFreeAdamW(_ScheduleFreeAdam):
     with the :math:`\gamma` and :math:`c` of `ScheduleFreeSGD`. The parameters hold :math:`y`,
     where gradients are to be taken. Evaluate at :math:`x`: `eval_params` gives it, `averaged`
     swaps it in. State: two arrays (``z``, ``exp_avg_sq``) and two numbers for each leaf.
+    Keras weighs all steps alike and leaves the decay out of :math:`d`; that is not followed.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
