@@ -134,6 +134,7 @@ def test_rates_of_all_groups_are_recorded():
         (ss.DoG, ["lr_effective"]),
         (ss.LDoG, ["lr_effective/b", "lr_effective/w"]),
         (ss.Adam, []),
+        (lambda params: ss.Centralize(ss.DoG(params)), ["lr_effective"]),
     ],
 )
 def test_rates_that_a_rule_finds_are_recorded(rule, names):

@@ -212,7 +212,17 @@ def test_generators_of_the_gradient_go_on(tmp_path, bits_of):
         assert run(f"{step}", step, 9) == whole
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+WRAPPERS = {
+    "Accumulate": lambda params: ss.Accumulate(ss.Adam(params), every=2),
+    "EMA of Lookahead": lambda params: ss.EMA(ss.Lookahead(ss.Adam(params))),
+    "SAM": lambda params: ss.SAM(ss.SGD(params)),
+    "Mechanic": lambda params: ss.Mechanic(ss.SGD(params)),
+    "LBFGS": ss.LBFGS,
+}
+EVERY_RULE = {rule.__name__: rule for rule in RULES} | WRAPPERS
+
+
+@pytest.mark.parametrize("rule", EVERY_RULE.values(), ids=list(EVERY_RULE))
 def test_every_rule_resumes(tmp_path, rule):
     def run(name, *limits):
         for steps in limits:

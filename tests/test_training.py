@@ -156,14 +156,22 @@ def test_validation_leaves_training_alone(rule):
     assert bits(params) == bits(expected)
 
 
-def test_an_averaging_optimizer_is_measured_at_its_average():
+AVERAGING = {
+    "schedule-free": lambda params: ss.ScheduleFreeSGD(params, lr=0.1),
+    "average around": lambda params: ss.EMA(ss.SGD(params, lr=0.1)),
+    "average inside": lambda params: ss.Centralize(ss.ScheduleFreeSGD(params, lr=0.1)),
+}
+
+
+@pytest.mark.parametrize("name", AVERAGING)
+def test_an_averaging_optimizer_is_measured_at_its_average(name):
     params = make_params()
-    opt = ss.ScheduleFreeSGD(params, lr=0.1)
+    opt = AVERAGING[name](params)
     stopper = ss.EarlyStopping(patience=None)
     fit(params, opt, epochs=1, callbacks=[stopper], validation=[(X, Y)])
     best = bits(params)
     params = make_params()
-    opt = ss.ScheduleFreeSGD(params, lr=0.1)
+    opt = AVERAGING[name](params)
     history = fit(params, opt, epochs=1, validation=[(X, Y)])
     assert value_and_grad(params, (X, Y))[0] != history["val_loss"][-1]
     with opt.averaged():

@@ -233,7 +233,8 @@ class LRMonitor:
         for index, rate in enumerate(self._rates):
             run.history.record(f"lr/{index}", rate)
         run.history.record("lr_scale", run.optimizer.lr_scale)
-        if type(run.optimizer).effective is not Optimizer.effective:
+        # Asked of the instance, since a wrapper hands the question on.
+        if run.optimizer.effective.__func__ is not Optimizer.effective:  # type: ignore[attr-defined]
             for name, rate in _by_name(run.optimizer.lr_effective).items():
                 run.history.record(f"lr_effective{name}", rate)
 
