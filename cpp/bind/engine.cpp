@@ -244,6 +244,10 @@ py::object Engine::step(const py::object& owner, const py::object& grads, const 
                         bool stats) {
     const Turn turn(mutex_);
     const Release release{gathered_};
+    struct Return {
+        Engine& engine;
+        ~Return() { engine.take_back(); }
+    } give_back{*this};
     check_parameters(owner);
     gather(owner, grads);
     evaluate(owner, loss);
@@ -290,6 +294,8 @@ py::object Engine::step(const py::object& owner, const py::object& grads, const 
     }
     if (strided)
         owner.attr("_write_strided")();
+    if (!lent_.empty())
+        owner.attr("_return_rows")();
     for (Leaf& leaf : leaves_)
         leaf.t += leaf.gradient != Py_None;
     ++step_count;

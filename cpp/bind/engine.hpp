@@ -88,6 +88,8 @@ class Engine {
 
     void gather(const py::object& owner, const py::object& grads);
     bool take(Leaf& leaf, PyObject* gradient);
+    void lend(size_t leaf, const py::tuple& rows);
+    void take_back();
     bool overlaps_parameters(const Leaf& leaf, const char* g) const;
     void check_parameters(const py::object& owner) const;
     void evaluate(const py::object& owner, const py::object& loss);
@@ -112,6 +114,16 @@ class Engine {
     };
     std::vector<Interval> intervals_; // parameter memory, sorted
     std::vector<PyObject*> found_;
+    // Leaves of which this step sees some rows, in memory of their own.
+    struct Lent {
+        size_t leaf;
+        char* x;
+        size_t size;
+        std::vector<Py_ssize_t> shape;
+        std::array<char*, max_slots> slots;
+        const char* verified;
+    };
+    std::vector<Lent> lent_;
     py::object gathered_; // keeps gradients alive that Python had to copy
     bool shared_ = false; // the rule's scalars belong to all leaves together
     bool two_passes_ = false;

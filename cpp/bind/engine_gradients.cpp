@@ -50,15 +50,53 @@ void Engine::gather(const py::object& owner, const py::object& grads) {
     if (plain)
         return;
     // A copy, a conversion or an error with words: Python's part.
-    const py::list flat = owner.attr("_gather")(grads);
+    const py::list flat = owner.attr("_gather")(grads, true);
     gathered_ = flat;
     for (size_t i = 0; i < leaves_.size(); ++i) {
+        if (PyTuple_Check(flat[i].ptr())) {
+            lend(i, py::reinterpret_borrow<py::tuple>(flat[i]));
+            continue;
+        }
         if (take(leaves_[i], flat[i].ptr()))
             continue;
         flat[i] = flat[i].attr("copy")(); // it overlaps parameters
         if (!take(leaves_[i], flat[i].ptr()))
             throw std::invalid_argument("a gradient could not be taken");
     }
+}
+
+// Lets the step see rows of a leaf instead of all: gradient, parameters and state arrays.
+void Engine::lend(size_t i, const py::tuple& rows) {
+    Leaf& leaf = leaves_[i];
+    const Rule* rule = groups_[size_t(leaf.group)].rule;
+    lent_.push_back({i, leaf.x, leaf.size, leaf.shape, leaf.slots, leaf.verified});
+    const py::array x = rows[1].cast<py::array>();
+    const py::list slots = rows[2].cast<py::list>();
+    bool fits = is_plain(x.ptr(), leaf.dtype) && (!rule || int(slots.size()) == rule->slots);
+    leaf.x = proxy(x.ptr())->data;
+    leaf.size = size_t(x.size());
+    leaf.shape.assign(x.shape(), x.shape() + x.ndim());
+    for (size_t k = 0; rule && fits && k < slots.size(); ++k) {
+        const py::array slot = slots[k].cast<py::array>();
+        fits = is_plain(slot.ptr(), leaf.dtype) && size_t(slot.size()) == leaf.size;
+        leaf.slots[k] = proxy(slot.ptr())->data;
+    }
+    leaf.verified = nullptr;
+    const py::object gradient = rows[0];
+    if (!fits || !take(leaf, gradient.ptr()))
+        throw std::invalid_argument("a gradient of rows could not be taken");
+}
+
+void Engine::take_back() {
+    for (const Lent& lent : lent_) {
+        Leaf& leaf = leaves_[lent.leaf];
+        leaf.x = lent.x;
+        leaf.size = lent.size;
+        leaf.shape = lent.shape;
+        leaf.slots = lent.slots;
+        leaf.verified = lent.verified;
+    }
+    lent_.clear();
 }
 
 namespace {

@@ -75,8 +75,8 @@ void Engine::plan(double scale, bool separate) {
         }
         const void* prepared = prepared_for(leaf, scale);
         elements_ += leaf.size;
-        if (last && leaf.adjacent && !separate && prepared == open.prepared &&
-            leaf.g == last->g + last->bytes()) {
+        if (last && leaf.adjacent && !separate && leaf.x == last->x + last->bytes() &&
+            prepared == open.prepared && leaf.g == last->g + last->bytes()) {
             open.span.size += leaf.size;
         } else {
             cut(open);

@@ -21,6 +21,7 @@ from stepsize.optimizers.momentum import SGD
 from stepsize.optimizers.muon import Muon
 from stepsize.optimizers.parameter_free import COCOB, DoG, DoWG, LDoG
 from stepsize.optimizers.prodigy import Prodigy
+from stepsize.optimizers.rows import RowGradient
 from stepsize.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD
 from stepsize.optimizers.sign import Lion, Rprop, SignSGD, Signum
 from stepsize.optimizers.wrappers import SAM, Accumulate, AdaptiveClip, Centralize, GradientNoise
@@ -73,6 +74,7 @@ __all__ = [
     "Prodigy",
     "RAdam",
     "RMSprop",
+    "RowGradient",
     "Rprop",
     "ScheduleFreeAdamW",
     "ScheduleFreeRAdam",

@@ -67,6 +67,7 @@ class Adam(Optimizer):
     betas = unit_pair(0.9, 0.999)
     eps = nonnegative(1e-8)
     weight_decay = nonnegative(0.0)
+    by_row = True
     amsgrad = flag()
     cautious = flag()
     slots = ("exp_avg", "exp_avg_sq")

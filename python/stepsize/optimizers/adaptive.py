@@ -46,6 +46,7 @@ class Adagrad(Optimizer):
     lr = nonnegative(1e-2)
     lr_decay = nonnegative(0.0)
     weight_decay = nonnegative(0.0)
+    by_row = True
     initial_accumulator_value = nonnegative(0.0, fixed=True)
     eps = nonnegative(1e-10)
     decoupled = flag()

@@ -16,6 +16,7 @@ from stepsize.optimizers import gradients, hyperparams, numpy_loop
 from stepsize.optimizers import state as states
 from stepsize.optimizers.groups import assign_groups, check_values, is_grouped, ungroup
 from stepsize.optimizers.options import Options
+from stepsize.optimizers.rows import Lent
 
 _registry: list[type[Optimizer]] = []
 
@@ -62,6 +63,7 @@ class Optimizer:
     scalars: ClassVar[dict[str, float]] = {}  # numbers a rule keeps per leaf, with first values
     shaped: ClassVar[bool] = False  # the rule gets arrays in their shapes, not flat
     scope: ClassVar[str | None] = None  # two passes: what settles together, "leaf" or "all"
+    by_row: ClassVar[bool] = False  # whether rows may be updated without the others
     needs_loss: ClassVar[bool] = False
     needs_closure: ClassVar[bool] = False  # step takes value_and_grad instead of gradients
     decay: ClassVar[str] = "coupled"  # what weight_decay does: coupled, decoupled, or none of both
@@ -157,6 +159,7 @@ class Optimizer:
         self._options = options
         self._numpy = not self.accelerated
         self._engine = _core.Engine(structure.description())
+        self._lent: dict[int, Lent] = {}
         self._strided: list[tuple[int, Array, Array]] = []
         self._contiguous = [self._whole(i, leaf) for i, leaf in enumerate(structure.leaves)]
         self._state = states.allocate(self)
@@ -194,16 +197,19 @@ class Optimizer:
         """
         return self._engine.step(self, grads, loss, stats)  # type: ignore[no-any-return]
 
-    def _gather(self, grads: Nest) -> list[Array | None]:
-        """The gradients as a flat list of plain arrays, or an error that names the leaf."""
-        owner = type(self).__name__
+    def _gather(self, grads: Nest, lend: bool = False) -> list[Any]:
+        """The gradients as a flat list of plain arrays, or an error that names the leaf.
+
+        With ``lend``, rows come as (gradient, rows of the leaf, of its state), for one step.
+        """
         if self._grouped:
             grads = ungroup(grads)
-        flat = self._structure.flatten(grads)
-        return [
-            gradients.plain(owner, path, leaf, value)
-            for path, leaf, value in zip(self.paths, self._structure.leaves, flat, strict=True)
-        ]
+        return gradients.gather(self, self._structure.flatten(grads), lend)
+
+    def _return_rows(self) -> None:
+        for lent in self._lent.values():
+            lent.give_back()
+        self._lent = {}
 
     def _run_numpy(
         self, grads: Sequence[Array | None], scale: float, stats: bool

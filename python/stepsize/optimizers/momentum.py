@@ -49,6 +49,7 @@ class SGD(Optimizer):
     momentum = nonnegative(0.0)
     dampening = nonnegative(0.0)
     weight_decay = nonnegative(0.0)
+    by_row = True
     nesterov = flag()
     decoupled = flag()
 

@@ -28,6 +28,9 @@ class _Leaf:
         self.group = optimizer._assignment[i]
         self.x, self.raw = optimizer._contiguous[i], gradient
         arrays = dict(optimizer._state[i])
+        lent = optimizer._lent.get(i)
+        if lent is not None and lent.grad is gradient:
+            self.x, arrays = lent.x, dict(lent.slots)
         if not optimizer.shaped:
             self.x, self.raw = self.x.reshape(-1), self.raw.reshape(-1)
             arrays = {name: slot.reshape(-1) for name, slot in arrays.items()}
