@@ -102,9 +102,16 @@ def _one(task: Task) -> tuple[dict[str, Any], float]:
     return values, time.process_time() - started
 
 
+def _processors() -> int:
+    """Those this process may use, where the system can tell."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _run(tasks: list[Task], jobs: int | None) -> Iterator[Done]:
     """Results as they come; the longest-running pages are not known, so the order is as given."""
-    jobs = jobs or min(len(os.sched_getaffinity(0)), len(tasks))
+    jobs = jobs or min(_processors(), len(tasks))
     if jobs == 1:
         for task in tasks:
             yield task, _one(task)
