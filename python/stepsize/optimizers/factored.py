@@ -12,13 +12,13 @@ import numpy as np
 from stepsize.arrays import Array
 from stepsize.fields import Number, Value, nonnegative, positive, real, unit, unit_pair
 from stepsize.optimizers.base import Optimizer
-from stepsize.optimizers.words import larger, lerp, root, select, square, wide
+from stepsize.optimizers.words import larger, lerp, root, select, square
 
 _AXES = 8  # how many axes a leaf may have for SM3
 
 
 def _mean_square(a: Array) -> float:
-    return float(np.mean(square(wide(a))))
+    return float(np.mean(square(a), dtype=np.float64))
 
 
 class Adafactor(Optimizer):
@@ -79,17 +79,19 @@ class Adafactor(Optimizer):
             s.variance[...] = lerp(s.variance, g * g, fresh)
             moment: Any = s.variance
         else:
-            squares = square(wide(g))
-            rows = squares.mean(axis=-1, keepdims=True).astype(x.dtype)
-            columns = squares.mean(axis=-2, keepdims=True).astype(x.dtype)
+            squares = square(g)
+            rows = squares.mean(axis=-1, keepdims=True, dtype=np.float64).astype(x.dtype)
+            columns = squares.mean(axis=-2, keepdims=True, dtype=np.float64).astype(x.dtype)
             s.row_var[...] = lerp(s.row_var, rows, fresh)
             s.col_var[...] = lerp(s.col_var, columns, fresh)
             middle = s.row_var.mean(axis=-2, keepdims=True)
-            moment = s.row_var * s.col_var / larger(middle, x.dtype.type(tiny))
-        update = g / root(larger(moment, x.dtype.type(tiny * tiny)))
+            moment = s.row_var / larger(middle, x.dtype.type(tiny)) * s.col_var
+        update = np.asarray(np.maximum(moment, x.dtype.type(tiny * tiny)))
+        np.divide(g, np.sqrt(update, out=update), out=update)
         bound = max(1.0, math.sqrt(_mean_square(update)) / h.d)
         x *= 1 - h.lr * h.weight_decay
-        x -= alpha / bound * update
+        update *= alpha / bound
+        x -= update
 
 
 class SM3(Optimizer):
