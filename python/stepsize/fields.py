@@ -66,9 +66,11 @@ class Field:
 
     name: str
     default: Value
+    _parts: tuple[Part, ...]
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
+        self._parts = self.make_parts()
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
@@ -80,6 +82,9 @@ class Field:
 
     def parts(self) -> tuple[Part, ...]:
         """The numbers of this field that the compiled step reads."""
+        return self._parts
+
+    def make_parts(self) -> tuple[Part, ...]:
         return ()
 
     def values(self, value: Value) -> tuple[Value, ...]:
@@ -117,7 +122,7 @@ class Number(Field):
         self.fixed = fixed
         self._range = (low, high, low_open, high_open)
 
-    def parts(self) -> tuple[Part, ...]:
+    def make_parts(self) -> tuple[Part, ...]:
         return (Part(self.name, self.name, *self._range),)
 
     def values(self, value: Value) -> tuple[Value, ...]:
@@ -144,7 +149,7 @@ class Several(Field):
         self.default = values
         self._high = high
 
-    def parts(self) -> tuple[Part, ...]:
+    def make_parts(self) -> tuple[Part, ...]:
         stem = self.name if self.name == "eps" else self.name.removesuffix("s")
         return tuple(
             Part(f"{stem}{i + 1}", f"{self.name}[{i}]", high=self._high)
@@ -173,7 +178,7 @@ class Flag(Field):
     def __init__(self, default: bool) -> None:
         self.default = default
 
-    def parts(self) -> tuple[Part, ...]:
+    def make_parts(self) -> tuple[Part, ...]:
         return (Part(self.name, self.name, 0.0, 1.0, high_open=False),)
 
     def values(self, value: Value) -> tuple[Value, ...]:

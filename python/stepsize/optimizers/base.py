@@ -153,6 +153,7 @@ class Optimizer:
         for values in tables:
             self.check_together(values)
         self._params = params
+        self._grouped = is_grouped(params)
         self._structure = structure
         self._assignment = assignment
         self._tables = tables
@@ -310,10 +311,6 @@ class Optimizer:
     def hyperparams(self) -> dict[str, Any]:
         """The values that the next step will use; with groups, tuples of one entry a group."""
         return {name: self._read(field) for name, field in self.fields.items()}
-
-    @property
-    def _grouped(self) -> bool:
-        return is_grouped(self._params)
 
     def _read(self, field: Field) -> Any:
         return hyperparams.read(self, field)

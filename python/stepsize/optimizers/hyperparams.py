@@ -24,8 +24,10 @@ def _read_group(optimizer: Optimizer, field: Field, group: int) -> Any:
     parts = field.parts()
     if not parts or isinstance(field, Flag) or value is None:
         return value
-    numbers = tuple(optimizer._engine.number(group, part.name) for part in parts)
-    return numbers if isinstance(field.default, tuple) else numbers[0]
+    number = optimizer._engine.number
+    if isinstance(field.default, tuple):
+        return tuple(number(group, part.name) for part in parts)
+    return number(group, parts[0].name)
 
 
 def write(optimizer: Optimizer, field: Field, value: Value) -> None:
