@@ -39,7 +39,7 @@ LR, BETAS, EPS = 1e-3, (0.9, 0.999), 1e-8
 SIZES = {"1 x 1,000": (1, 1_000), "100 x 1,000": (100, 1_000), "1,000 x 100": (1_000, 100)}
 SIZES |= {"1 x 1 M": (1, 1_000_000), "1 x 10 M": (1, 10_000_000)}
 # Bytes of one element in float32: parameter and state are read and written, the gradient read.
-BYTES = {"Adam": 28, "AdamW": 28, "RMSprop": 20, "SGD momentum": 20, "Adagrad": 20, "Lion": 20}
+BYTES = {"Adam": 28, "AdamW": 28, "RMSprop": 20, "SGD momentum": 20, "Adagrad": 20}
 Step = Callable[[], object]
 
 
