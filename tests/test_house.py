@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,7 @@ def part_of(path):
 PARTS = {part_of(path) for path in PYTHON_FILES} | {"_core"}
 
 
+@cache
 def arrows():
     """Which parts of the package each part imports."""
     found = {part: set() for part in PARTS}
