@@ -104,7 +104,7 @@ def test_extras_are_imported_where_they_are_used(path):
     assert not roots & LAZY
 
 
-# C++: types <- math <- rules, reduce <- kernel <- kernels.cpp, and targets <- driver <- bind.
+# C++: types <- math <- rules, reduce, storage <- kernel <- kernels.cpp; targets <- driver <- bind.
 
 WORDS = {"core/types.hpp", "core/math.hpp", "core/waves.hpp", "core/reduce.hpp"}
 INCLUDES = {
@@ -112,7 +112,8 @@ INCLUDES = {
     "core/waves.hpp": {"core/types.hpp"},
     "core/math.hpp": {"core/types.hpp", "core/waves.hpp"},
     "core/reduce.hpp": {"core/types.hpp", "core/math.hpp"},
-    "core/kernel.hpp": WORDS,
+    "core/storage.hpp": {"core/types.hpp", "core/math.hpp"},
+    "core/kernel.hpp": {*WORDS, "core/storage.hpp"},
     "core/targets.hpp": {"core/types.hpp"},
     "core/driver.hpp": {"core/types.hpp"},
     "core/targets.cpp": {"core/targets.hpp"},

@@ -23,6 +23,10 @@ constexpr int writeable_flag = py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
 
 inline size_t item_size(Dtype dtype) { return dtype == Dtype::float32 ? 4 : 8; }
 
+inline size_t item_size(Storage storage, size_t native) {
+    return storage == Storage::native ? native : storage == Storage::bfloat16 ? 2 : 1;
+}
+
 // An unpickled array has a descriptor object of its own, so identity does not tell.
 inline bool has_dtype(PyObject* array, Dtype dtype) {
     const auto* found = py::detail::array_descriptor_proxy(proxy(array)->descr);
@@ -34,6 +38,11 @@ inline bool has_dtype(PyObject* array, Dtype dtype) {
 inline bool has_shape(const ArrayProxy* array, const std::vector<Py_ssize_t>& shape) {
     return size_t(array->nd) == shape.size() &&
            std::equal(shape.begin(), shape.end(), array->dimensions);
+}
+
+inline bool is_array(PyObject* object) {
+    static PyTypeObject* const type = py::detail::npy_api::get().PyArray_Type_;
+    return Py_TYPE(object) == type || PyType_IsSubtype(Py_TYPE(object), type);
 }
 
 inline bool is_plain(PyObject* array, Dtype dtype) {

@@ -1,39 +1,14 @@
 #include "bind/engine.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <sstream>
 #include <stdexcept>
 
+#include "bind/turn.hpp"
 #include "core/targets.hpp"
 
 namespace stepsize {
 namespace {
-
-// Holds the engine's lock, waiting for it without the interpreter's, so that two threads that step
-// one optimizer take turns.
-class Turn {
-  public:
-    explicit Turn(std::recursive_mutex& mutex) : mutex_(mutex) {
-        if (!mutex_.try_lock()) {
-            py::gil_scoped_release release;
-            mutex_.lock();
-        }
-    }
-    ~Turn() { mutex_.unlock(); }
-    Turn(const Turn&) = delete;
-    Turn& operator=(const Turn&) = delete;
-
-  private:
-    std::recursive_mutex& mutex_;
-};
-
-// Lets go of the gradients that Python prepared, however the step ends.
-struct Release {
-    py::object& held;
-    ~Release() { held = py::object(); }
-};
 
 int find(const std::vector<Number>& numbers, const std::string& name) {
     for (size_t i = 0; i < numbers.size(); ++i)
@@ -63,6 +38,34 @@ Group::Decay decay_of(const std::string& name) {
     if (name == "decoupled")
         return Group::Decay::decoupled;
     return Group::Decay::none;
+}
+
+Storage storage_of(const py::array& codes) {
+    const char kind = codes.dtype().kind();
+    if (kind == 'u' && codes.itemsize() == 2)
+        return Storage::bfloat16;
+    if (codes.itemsize() == 1)
+        return kind == 'i' ? Storage::signed8 : Storage::unsigned8;
+    return Storage::native;
+}
+
+// A slot of numbers of the parameter's dtype, or of codes and, for those of one byte, scales.
+Slot slot_of(const py::array& codes, const py::object& scales, Dtype dtype, size_t size) {
+    Slot slot = {proxy(codes.ptr())->data, nullptr, storage_of(codes)};
+    const bool plain = slot.storage == Storage::native
+                           ? is_plain(codes.ptr(), dtype)
+                           : (proxy(codes.ptr())->flags & contiguous_flag) != 0;
+    if (!plain || size_t(codes.size()) != size)
+        throw std::invalid_argument("state must have the size of its parameter, and its dtype or "
+                                    "that of codes");
+    if (slot.storage == Storage::signed8 || slot.storage == Storage::unsigned8) {
+        const py::array found = scales.cast<py::array>();
+        if (!is_plain(found.ptr(), Dtype::float32) ||
+            size_t(found.size()) != (size + tile - 1) / tile)
+            throw std::invalid_argument("codes of one byte need a float32 scale for every tile");
+        slot.scales = reinterpret_cast<float*>(proxy(found.ptr())->data);
+    }
+    return slot;
 }
 
 } // namespace
@@ -96,6 +99,7 @@ void Engine::add_group(const py::object& kernel, const std::string& decay,
     group.cautious = find(group.numbers, "cautious");
     group.loss = find(group.numbers, "loss");
     two_passes_ = two_passes_ || (group.rule && group.rule->sums > 0);
+    numpy_ = numpy_ || !group.rule;
     if (group.rule) {
         std::stringstream names(group.rule->numbers);
         for (std::string name; names >> name;) {
@@ -124,13 +128,13 @@ void Engine::add_leaf(const py::array& x, const py::tuple& shape, int group,
         throw std::invalid_argument(std::string(owner.rule->name) +
                                     ": wrong number of state arrays");
     for (py::handle item : slots) {
-        const py::array slot = item.cast<py::array>();
-        leaf.slot_arrays.push_back(slot);
+        const py::tuple pair = item.cast<py::tuple>();
+        leaf.slot_arrays.push_back(pair);
         if (!owner.rule)
             continue; // NumPy's own state may have any shape and number
-        if (!is_plain(slot.ptr(), leaf.dtype) || size_t(slot.size()) != leaf.size)
-            throw std::invalid_argument("state must have the size and dtype of its parameter");
-        leaf.slots[leaf.slot_arrays.size() - 1] = proxy(slot.ptr())->data;
+        Slot& slot = leaf.slots[leaf.slot_arrays.size() - 1];
+        slot = slot_of(pair[0].cast<py::array>(), pair[1], leaf.dtype, leaf.size);
+        leaf.coded = leaf.coded || slot.storage != Storage::native;
     }
     std::copy(owner.memory.begin(), owner.memory.end(), leaf.memory.begin());
     leaves_.push_back(leaf);
@@ -147,16 +151,17 @@ void Engine::finish() {
             leaf.group == last.group && leaf.dtype == last.dtype && leaf.x == last.x + last.bytes();
         const Rule* rule = groups_[size_t(leaf.group)].rule;
         for (size_t k = 0; rule && k < size_t(rule->slots); ++k)
-            leaf.adjacent = leaf.adjacent && leaf.slots[k] == last.slots[k] + last.bytes();
+            leaf.adjacent =
+                leaf.adjacent && !leaf.coded && !last.coded &&
+                leaf.slots[k].data == static_cast<char*>(last.slots[k].data) + last.bytes();
     }
     std::sort(intervals_.begin(), intervals_.end(),
               [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
     found_.resize(leaves_.size());
-    prepared_.reserve(leaves_.size());
 }
 
 void Engine::set_number(int group, const std::string& name, const py::object& source) {
-    Turn turn(mutex_);
+    const Turn turn(mutex_);
     std::vector<Number>& numbers = groups_.at(size_t(group)).numbers;
     numbers[size_t(require(numbers, name))].set(source);
 }
@@ -186,10 +191,7 @@ std::vector<int64_t> Engine::times() const {
 void Engine::set_times(const std::vector<int64_t>& times) {
     for (size_t i = 0; i < leaves_.size(); ++i)
         leaves_[i].t = times.at(i);
-}
-
-double* Engine::memory_of(Leaf& leaf) {
-    return shared_ ? shared_memory_.data() : leaf.memory.data();
+    moved_ = true; // leaves may share their numbers otherwise now
 }
 
 std::vector<double> Engine::memory(size_t leaf) {
@@ -203,104 +205,6 @@ void Engine::set_memory(size_t leaf, const std::vector<double>& values) {
     if (values.size() != groups_[size_t(to.group)].memory.size())
         throw std::invalid_argument("wrong number of scalars for one leaf");
     std::copy(values.begin(), values.end(), memory_of(to));
-}
-
-void Engine::check_parameters(const py::object& owner) const {
-    for (size_t i = 0; i < leaves_.size(); ++i) {
-        const ArrayProxy* array = proxy(leaves_[i].array.ptr());
-        if (array->data != leaves_[i].x || !(array->flags & writeable_flag) ||
-            !has_shape(array, leaves_[i].shape))
-            owner.attr("_refuse_parameter")(i);
-    }
-}
-
-void Engine::evaluate(const py::object& owner, const py::object& loss) {
-    for (size_t k = 0; k < groups_.size(); ++k) {
-        Group& group = groups_[k];
-        for (size_t i = 0; i < group.numbers.size(); ++i) {
-            const Number& number = group.numbers[i];
-            if (int(i) == group.loss && !PyNumber_Check(loss.ptr()))
-                owner.attr("_refuse_number")(k, number.name, loss);
-            double value = int(i) == group.loss ? double(py::float_(loss)) : number.at(step_count);
-            if (int(i) == group.lr)
-                value *= lr_scale;
-            if (!number.holds(value))
-                owner.attr("_refuse_number")(k, number.name, value);
-            group.values[i] = value;
-        }
-        for (auto& prepared : group.prepared)
-            prepared.index = -1;
-    }
-}
-
-py::object Engine::result(const py::object& owner, bool stats, const Sums& sums, size_t nonfinite) {
-    if (!stats)
-        return py::none();
-    return owner.attr("_stats")(std::sqrt(sums.grad), std::sqrt(sums.update), std::sqrt(sums.param),
-                                nonfinite);
-}
-
-py::object Engine::step(const py::object& owner, const py::object& grads, const py::object& loss,
-                        bool stats) {
-    const Turn turn(mutex_);
-    const Release release{gathered_};
-    struct Return {
-        Engine& engine;
-        ~Return() { engine.take_back(); }
-    } give_back{*this};
-    check_parameters(owner);
-    gather(owner, grads);
-    evaluate(owner, loss);
-
-    bool finite = true;
-    double scale = maximize ? -1 : 1;
-    double norm = 0;
-    if (clip_norm > 0) {
-        norm = gradient_norm(finite);
-        const double ratio = clip_norm / (norm + 1e-6);
-        if (ratio < 1)
-            scale *= ratio;
-    }
-    if (on_nonfinite != NonFinite::ignore && (clip_norm > 0 ? !finite : true)) {
-        const int bad = first_nonfinite();
-        if (bad >= 0 && on_nonfinite == NonFinite::raise)
-            owner.attr("_refuse_gradient")(bad);
-        if (bad >= 0) {
-            const double unknown = std::numeric_limits<double>::quiet_NaN();
-            return result(owner, stats, {unknown, unknown, 0}, stats ? count_nonfinite() : 0);
-        }
-    }
-
-    if (strided)
-        owner.attr("_read_strided")();
-    Sums total = {};
-    bool numpy = false;
-    for (const Group& group : groups_)
-        numpy = numpy || !group.rule;
-    if (numpy) {
-        py::list flat;
-        for (const Leaf& leaf : leaves_)
-            flat.append(py::reinterpret_borrow<py::object>(leaf.gradient));
-        const py::tuple sums = owner.attr("_run_numpy")(flat, scale, stats);
-        total = {sums[0].cast<double>(), sums[1].cast<double>(), sums[2].cast<double>()};
-    } else {
-        if (two_passes_)
-            measure(scale);
-        plan(scale, stats);
-        std::vector<Sums> sums(stats ? work_.size() : 0);
-        run(stats ? &sums : nullptr);
-        for (const Sums& part : sums)
-            total = {total.grad + part.grad, total.param + part.param, total.update + part.update};
-    }
-    if (strided)
-        owner.attr("_write_strided")();
-    if (!lent_.empty())
-        owner.attr("_return_rows")();
-    for (Leaf& leaf : leaves_)
-        leaf.t += leaf.gradient != Py_None;
-    ++step_count;
-    const bool spoiled = stats && !std::isfinite(total.grad);
-    return result(owner, stats, total, spoiled ? count_nonfinite() : 0);
 }
 
 } // namespace stepsize

@@ -8,24 +8,27 @@
 
 #include "bind/nest.hpp"
 #include "bind/numbers.hpp"
+#include "core/driver.hpp"
 
 namespace stepsize {
 
+// What every step reads stands first.
 struct Leaf {
     py::object array; // keeps x alive
     char* x;
     size_t size;
-    Dtype dtype;
+    PyObject* gradient;            // borrowed
+    const char* g;                 // this step's gradient, or null
+    const char* verified;          // a gradient address known not to overlap parameters
     std::vector<Py_ssize_t> shape; // of the gradient
+    int64_t t = 0;                 // updates of this leaf
+    Dtype dtype;
     int group;
-    std::vector<py::object> slot_arrays;
-    std::array<char*, max_slots> slots;
+    bool adjacent; // x and state follow those of the leaf before
+    bool coded;    // some slot is not of the parameter's dtype
+    std::array<Slot, max_slots> slots;
     std::array<double, max_memory> memory;
-    int64_t t = 0;        // updates of this leaf
-    bool adjacent;        // x and state follow those of the leaf before
-    const char* g;        // this step's gradient, or null
-    PyObject* gradient;   // borrowed
-    const char* verified; // a gradient address known not to overlap parameters
+    std::vector<py::object> slot_arrays;
 
     size_t bytes() const { return size * item_size(dtype); }
 };
@@ -40,10 +43,9 @@ struct Group {
     std::vector<double> values; // of the current step, in the order of numbers
     std::vector<int> rule_numbers;
     int lr, weight_decay, cautious, loss;
-    struct {
-        int64_t t;
-        int index;
-    } prepared[dtype_count];
+    int prepared[dtype_count]; // the last entry laid out for the group, or -1
+
+    bool keeps_scalars() const { return !memory.empty(); }
 };
 
 enum class NonFinite { raise, skip, ignore };
@@ -62,8 +64,9 @@ class Engine {
     double number(int group, const std::string& name) const;
     py::dict values(int group) const; // as the last step evaluated them
 
-    py::object step(const py::object& owner, const py::object& grads, const py::object& loss,
-                    bool stats);
+    // Null for grads: the bound ones. A new reference.
+    py::object step(py::handle owner, py::handle grads, py::handle loss, bool stats);
+    void bind(py::handle owner, const py::list& flat);
 
     double clip_norm = 0, clip_value = 0; // 0: off
     bool maximize = false;
@@ -78,33 +81,57 @@ class Engine {
     void set_memory(size_t leaf, const std::vector<double>& values);
 
   private:
+    // A chunk of a span: a stretch of memory that may run on from leaf to leaf.
     struct Work {
         size_t leaf; // the first one
+        size_t prepared;
         const Rule* rule;
         Dtype dtype;
-        const void* prepared;
         Span span;
     };
+    // The fields of a rule for this step, shared by leaves that have the same ones.
+    struct alignas(64) Prepared {
+        unsigned char fields[max_prepared];
+        size_t leaf; // one of them
+    };
+    // A stretch of one leaf's gradient, the unit of norms and checks.
+    struct Block {
+        const char* data;
+        size_t size;
+        Dtype dtype;
+    };
 
-    void gather(const py::object& owner, const py::object& grads);
+    struct Return;
+
+    // engine_gradients.cpp
+    void gather(py::handle owner, py::handle grads);
+    void take_bound(py::handle owner);
     bool take(Leaf& leaf, PyObject* gradient);
     void lend(size_t leaf, const py::tuple& rows);
     void take_back();
     bool overlaps_parameters(const Leaf& leaf, const char* g) const;
-    void check_parameters(const py::object& owner) const;
-    void evaluate(const py::object& owner, const py::object& loss);
     double gradient_norm(bool& finite);
-    int first_nonfinite();
+    double total_of_squares(double scale);
+    bool all_finite();
+    int first_nonfinite() const;
     size_t count_nonfinite() const;
-    void plan(double scale, bool separate);
-    const void* prepared_for(Leaf& leaf, double scale);
+
+    // engine_plan.cpp
+    void lay_out(bool separate);
+    size_t prepared_for(const Leaf& leaf);
     void cut(const Work& work);
+    void prepare(double scale);
     void rule_numbers(const Group& group, double* numbers) const;
     double* memory_of(Leaf& leaf);
     void measure(double scale);
-    void run(std::vector<Sums>* sums);
-    template <class Job> void spread(const Job& job);
-    py::object result(const py::object& owner, bool stats, const Sums& sums, size_t nonfinite);
+    void run(bool stats);
+    template <class Job> void spread(size_t count, const Job& job);
+
+    // engine_step.cpp
+    void check_parameters(py::handle owner) const;
+    void evaluate(py::handle owner, py::handle loss);
+    Sums move(py::handle owner, double scale, bool stats);
+    py::object result(py::handle owner, bool stats, const Sums& sums, size_t nonfinite);
 
     Nest nest_;
     std::vector<Leaf> leaves_;
@@ -113,25 +140,55 @@ class Engine {
         const char *begin, *end;
     };
     std::vector<Interval> intervals_; // parameter memory, sorted
-    std::vector<PyObject*> found_;
     // Leaves of which this step sees some rows, in memory of their own.
     struct Lent {
         size_t leaf;
         char* x;
         size_t size;
         std::vector<Py_ssize_t> shape;
-        std::array<char*, max_slots> slots;
+        std::array<Slot, max_slots> slots;
         const char* verified;
     };
     std::vector<Lent> lent_;
     py::object gathered_; // keeps gradients alive that Python had to copy
     bool shared_ = false; // the rule's scalars belong to all leaves together
     bool two_passes_ = false;
+    bool numpy_ = false; // some rule has no compiled twin
     std::array<double, max_memory> shared_memory_ = {};
-    std::vector<Work> work_;
-    std::vector<std::array<unsigned char, max_prepared>> prepared_;
-    size_t elements_ = 0;
+
+    std::vector<PyObject*> found_; // this step's gradients, borrowed
+    py::object bound_;             // the list of those that `bind` was given
     std::recursive_mutex mutex_;
+
+    // The layout of the work, kept while gradients lie where they lay.
+    bool moved_ = true;
+    bool separate_ = false;
+    bool ahead_ = false;
+    size_t elements_ = 0;
+    std::vector<Work> work_;
+    std::vector<Prepared> prepared_;
+    std::vector<Block> blocks_;
+    std::vector<double> block_sums_;
+    std::vector<Sums> sums_;
 };
+
+// Below this many elements the step is over before another thread could use the interpreter.
+constexpr size_t release_elements = 131072;
+
+// Calls job(i) for every i below count, on several threads and without the interpreter's lock where
+// that pays.
+template <class Job> void Engine::spread(size_t count, const Job& job) {
+    if (elements_ < release_elements) {
+        for (size_t i = 0; i < count; ++i)
+            job(i);
+        return;
+    }
+    std::vector<py::object> held; // another thread may empty the nest meanwhile
+    for (const Leaf& leaf : leaves_)
+        if (leaf.g)
+            held.push_back(py::reinterpret_borrow<py::object>(leaf.gradient));
+    const py::gil_scoped_release release;
+    share(count, elements_, job);
+}
 
 } // namespace stepsize

@@ -1,9 +1,11 @@
 // The engine's look at the gradients: where they lie, their norm, whether they are finite.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <stdexcept>
 
 #include "bind/engine.hpp"
-#include "core/driver.hpp"
+#include "bind/turn.hpp"
 #include "core/targets.hpp"
 
 namespace stepsize {
@@ -25,25 +27,31 @@ bool Engine::overlaps_parameters(const Leaf& leaf, const char* g) const {
 
 // Notes where a leaf's gradient lies; false if Python has to look at it first.
 bool Engine::take(Leaf& leaf, PyObject* gradient) {
-    leaf.gradient = gradient;
-    leaf.g = nullptr;
-    if (gradient == Py_None)
-        return true;
-    if (!py::isinstance<py::array>(gradient) || !is_plain(gradient, leaf.dtype))
-        return false;
-    const ArrayProxy* array = proxy(gradient);
-    if (!has_shape(array, leaf.shape))
-        return false;
-    if (array->data != leaf.verified) {
-        if (overlaps_parameters(leaf, array->data))
+    const char* data = nullptr;
+    if (gradient != Py_None) {
+        if (!is_array(gradient) || !is_plain(gradient, leaf.dtype))
             return false;
-        leaf.verified = array->data;
+        const ArrayProxy* array = proxy(gradient);
+        if (!has_shape(array, leaf.shape))
+            return false;
+        data = array->data;
+        if (data != leaf.verified) {
+            if (overlaps_parameters(leaf, data))
+                return false;
+            leaf.verified = data;
+        }
     }
-    leaf.g = array->data;
+    moved_ = moved_ || data != leaf.g;
+    leaf.gradient = gradient;
+    leaf.g = data;
     return true;
 }
 
-void Engine::gather(const py::object& owner, const py::object& grads) {
+void Engine::gather(py::handle owner, py::handle grads) {
+    if (!grads) {
+        take_bound(owner);
+        return;
+    }
     bool plain = nest_.walk(grads.ptr(), found_.data());
     for (size_t i = 0; plain && i < leaves_.size(); ++i)
         plain = take(leaves_[i], found_[i]);
@@ -79,9 +87,10 @@ void Engine::lend(size_t i, const py::tuple& rows) {
     for (size_t k = 0; rule && fits && k < slots.size(); ++k) {
         const py::array slot = slots[k].cast<py::array>();
         fits = is_plain(slot.ptr(), leaf.dtype) && size_t(slot.size()) == leaf.size;
-        leaf.slots[k] = proxy(slot.ptr())->data;
+        leaf.slots[k] = {proxy(slot.ptr())->data, nullptr, Storage::native};
     }
     leaf.verified = nullptr;
+    moved_ = true;
     const py::object gradient = rows[0];
     if (!fits || !take(leaf, gradient.ptr()))
         throw std::invalid_argument("a gradient of rows could not be taken");
@@ -96,58 +105,50 @@ void Engine::take_back() {
         leaf.slots = lent.slots;
         leaf.verified = lent.verified;
     }
+    moved_ = moved_ || !lent_.empty();
     lent_.clear();
 }
 
-namespace {
-
-struct Block {
-    const char* data;
-    size_t size;
-    Dtype dtype;
-    size_t leaf;
-};
-
-std::vector<Block> blocks_of(const std::vector<Leaf>& leaves, size_t& elements) {
-    std::vector<Block> blocks;
-    elements = 0;
-    for (size_t k = 0; k < leaves.size(); ++k) {
-        const Leaf& leaf = leaves[k];
-        if (!leaf.g)
-            continue;
-        elements += leaf.size;
-        for (size_t at = 0; at < leaf.size; at += chunk_size)
-            blocks.push_back({leaf.g + at * item_size(leaf.dtype),
-                              std::min(chunk_size, leaf.size - at), leaf.dtype, k});
-    }
-    return blocks;
+void Engine::take_bound(py::handle owner) {
+    if (!bound_)
+        owner.attr("_refuse")("unbound");
+    for (size_t i = 0; i < leaves_.size(); ++i)
+        if (!take(leaves_[i], PyList_GET_ITEM(bound_.ptr(), Py_ssize_t(i))))
+            owner.attr("_refuse")("overlap", i);
 }
 
-double total_of_squares(const std::vector<Block>& blocks, size_t elements, double scale) {
-    std::vector<double> sums(blocks.size());
-    share(blocks.size(), elements, [&](size_t i) {
-        const Block& block = blocks[i];
-        sums[i] = table().sum_of_squares[int(block.dtype)](block.data, block.size, scale);
+void Engine::bind(py::handle owner, const py::list& flat) {
+    const Turn turn(mutex_);
+    const py::object before = bound_;
+    bound_ = flat;
+    try {
+        take_bound(owner);
+    } catch (...) {
+        bound_ = before;
+        throw;
+    }
+}
+
+double Engine::total_of_squares(double scale) {
+    spread(blocks_.size(), [&](size_t i) {
+        const Block& block = blocks_[i];
+        block_sums_[i] = table().sum_of_squares[int(block.dtype)](block.data, block.size, scale);
     });
     double total = 0;
-    for (double sum : sums)
+    for (double sum : block_sums_)
         total += sum;
     return total;
 }
 
-} // namespace
-
 // Global norm of the gradients. Where the squares leave the range of double, once more on scaled
 // values.
 double Engine::gradient_norm(bool& finite) {
-    size_t elements = 0;
-    const std::vector<Block> blocks = blocks_of(leaves_, elements);
-    const double total = total_of_squares(blocks, elements, 1.0);
+    const double total = total_of_squares(1.0);
     finite = true;
     if (std::isfinite(total) && total > 1e-280)
         return std::sqrt(total);
     double top = 0;
-    for (const Block& block : blocks) {
+    for (const Block& block : blocks_) {
         finite = finite && table().all_finite[int(block.dtype)](block.data, block.size);
         top = std::max(top, table().largest[int(block.dtype)](block.data, block.size));
     }
@@ -156,20 +157,25 @@ double Engine::gradient_norm(bool& finite) {
     int exponent = 0;
     std::frexp(top, &exponent);
     const double unit = std::ldexp(1.0, std::clamp(exponent, -1020, 1020));
-    return unit * std::sqrt(total_of_squares(blocks, elements, 1 / unit));
+    return unit * std::sqrt(total_of_squares(1 / unit));
 }
 
-int Engine::first_nonfinite() {
-    size_t elements = 0;
-    const std::vector<Block> blocks = blocks_of(leaves_, elements);
-    std::vector<unsigned char> bad(blocks.size());
-    share(blocks.size(), elements, [&](size_t i) {
-        const Block& block = blocks[i];
-        bad[i] = !table().all_finite[int(block.dtype)](block.data, block.size);
+bool Engine::all_finite() {
+    std::atomic<bool> finite{true};
+    spread(work_.size(), [&](size_t i) {
+        const Work& work = work_[i];
+        if (!table().all_finite[int(work.dtype)](work.span.g, work.span.size))
+            finite.store(false, std::memory_order_relaxed);
     });
-    for (size_t i = 0; i < blocks.size(); ++i)
-        if (bad[i])
-            return int(blocks[i].leaf);
+    return finite;
+}
+
+int Engine::first_nonfinite() const {
+    for (size_t i = 0; i < leaves_.size(); ++i) {
+        const Leaf& leaf = leaves_[i];
+        if (leaf.g && !table().all_finite[int(leaf.dtype)](leaf.g, leaf.size))
+            return int(i);
+    }
     return -1;
 }
 

@@ -3,78 +3,89 @@
 #include <limits>
 
 #include "bind/engine.hpp"
-#include "core/driver.hpp"
 #include "core/targets.hpp"
 
 namespace stepsize {
 namespace {
 
-// Below this many elements the step is over before another thread could use the interpreter.
-constexpr size_t release_elements = 8192;
-
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
+// The slot from element `at` on, the first of a tile.
+Slot shifted(const Slot& slot, size_t at, size_t native) {
+    Slot result = slot;
+    result.data = static_cast<char*>(slot.data) + at * item_size(slot.storage, native);
+    if (slot.scales)
+        result.scales = slot.scales + at / tile;
+    return result;
+}
+
 } // namespace
+
+double* Engine::memory_of(Leaf& leaf) {
+    return shared_ ? shared_memory_.data() : leaf.memory.data();
+}
 
 void Engine::rule_numbers(const Group& group, double* numbers) const {
     for (size_t i = 0; i < group.rule_numbers.size(); ++i)
         numbers[i] = group.values[size_t(group.rule_numbers[i])];
 }
 
-// The fields of the leaf's rule for this step, shared by the leaves of a group that have had the
-// same number of updates.
-const void* Engine::prepared_for(Leaf& leaf, double scale) {
+// The entry of the leaf's fields, shared by the leaves of a group that have had the same number of
+// updates. Leaves with a gradient keep that in common from step to step.
+size_t Engine::prepared_for(const Leaf& leaf) {
     Group& group = groups_[size_t(leaf.group)];
-    auto& known = group.prepared[int(leaf.dtype)];
-    if (known.index >= 0 && known.t == leaf.t && (shared_ || group.memory.empty()))
-        return prepared_[size_t(known.index)].data();
-    double numbers[max_numbers];
-    rule_numbers(group, numbers);
-    const double decay = group.weight_decay < 0 ? 0 : group.values[size_t(group.weight_decay)];
-    const Prologue prologue = {
-        scale, clip_value > 0 ? clip_value : infinity,
-        group.decay == Group::Decay::coupled ? decay : 0,
-        group.decay == Group::Decay::decoupled ? 1 - group.values[size_t(group.lr)] * decay : 1,
-        group.cautious < 0 ? 0 : group.values[size_t(group.cautious)]};
-    known.t = leaf.t;
-    known.index = int(prepared_.size());
+    int& known = group.prepared[int(leaf.dtype)];
+    if (known >= 0 && leaves_[prepared_[size_t(known)].leaf].t == leaf.t &&
+        (shared_ || !group.keeps_scalars()))
+        return size_t(known);
+    known = int(prepared_.size());
     prepared_.emplace_back();
-    group.rule->prepare[int(leaf.dtype)](numbers, leaf.t + 1, memory_of(leaf), prologue,
-                                         prepared_.back().data());
-    return prepared_.back().data();
+    prepared_.back().leaf = size_t(&leaf - leaves_.data());
+    return prepared_.size() - 1;
 }
 
 void Engine::cut(const Work& work) {
     const size_t width = item_size(work.dtype);
+    const int slots = work.rule ? work.rule->slots : 0;
     for (size_t at = 0; at < work.span.size; at += chunk_size) {
-        Work chunk = work;
-        chunk.span.size = std::min(chunk_size, work.span.size - at);
-        chunk.span.x = static_cast<char*>(work.span.x) + at * width;
-        chunk.span.g = static_cast<const char*>(work.span.g) + at * width;
-        for (int k = 0; k < work.rule->slots; ++k)
-            chunk.span.slots[k] = static_cast<char*>(work.span.slots[k]) + at * width;
-        work_.push_back(chunk);
+        work_.push_back(work);
+        Span& span = work_.back().span;
+        span.size = std::min(chunk_size, work.span.size - at);
+        span.ahead = ahead_ && work.span.size >= chunk_size;
+        span.x = static_cast<char*>(work.span.x) + at * width;
+        span.g = static_cast<const char*>(work.span.g) + at * width;
+        for (int k = 0; k < slots; ++k)
+            span.slots[k] = shifted(work.span.slots[k], at, width);
+        span.first = uint32_t(at / tile);
     }
 }
 
 // The flat list of work: stretches of memory that run on from leaf to leaf are one span, unless the
-// sums must be taken leaf by leaf.
-void Engine::plan(double scale, bool separate) {
+// sums must be taken leaf by leaf. Stays as it is while the gradients stay where they are.
+void Engine::lay_out(bool separate) {
+    if (!moved_ && separate == separate_ && ahead_ == prefetches())
+        return;
+    moved_ = true;
+    separate_ = separate;
+    ahead_ = prefetches();
     work_.clear();
     prepared_.clear();
+    blocks_.clear();
     elements_ = 0;
     for (Group& group : groups_)
-        for (auto& known : group.prepared)
-            known.index = -1;
+        std::fill_n(group.prepared, dtype_count, -1);
     Work open = {};
     const Leaf* last = nullptr;
-    for (Leaf& leaf : leaves_) {
+    for (const Leaf& leaf : leaves_) {
         if (!leaf.g || leaf.size == 0) {
             last = nullptr;
             continue;
         }
-        const void* prepared = prepared_for(leaf, scale);
+        const size_t prepared = prepared_for(leaf);
         elements_ += leaf.size;
+        for (size_t at = 0; at < leaf.size; at += chunk_size)
+            blocks_.push_back({leaf.g + at * item_size(leaf.dtype),
+                               std::min(chunk_size, leaf.size - at), leaf.dtype});
         if (last && leaf.adjacent && !separate && leaf.x == last->x + last->bytes() &&
             prepared == open.prepared && leaf.g == last->g + last->bytes()) {
             open.span.size += leaf.size;
@@ -87,44 +98,53 @@ void Engine::plan(double scale, bool separate) {
             open.span.x = leaf.x;
             open.span.g = leaf.g;
             open.span.size = leaf.size;
-            open.span.ahead = leaf.size >= chunk_size && prefetches();
-            for (int k = 0; k < open.rule->slots; ++k)
-                open.span.slots[k] = leaf.slots[size_t(k)];
+            std::copy(leaf.slots.begin(), leaf.slots.end(), open.span.slots);
+            open.span.coded = leaf.coded;
+            open.span.place = uint32_t(open.leaf);
         }
         last = &leaf;
     }
     cut(open);
+    block_sums_.resize(blocks_.size());
+    moved_ = false;
 }
 
-template <class Job> void Engine::spread(const Job& job) {
-    if (elements_ < release_elements) {
-        for (size_t i = 0; i < work_.size(); ++i)
-            job(i);
-        return;
+// Turns this step's numbers into the fields the loop reads.
+void Engine::prepare(double scale) {
+    for (Prepared& entry : prepared_) {
+        Leaf& leaf = leaves_[entry.leaf];
+        const Group& group = groups_[size_t(leaf.group)];
+        double numbers[max_numbers];
+        rule_numbers(group, numbers);
+        const double decay = group.weight_decay < 0 ? 0 : group.values[size_t(group.weight_decay)];
+        const double lr = group.values[size_t(group.lr)];
+        const Prologue prologue = {scale, clip_value > 0 ? clip_value : infinity,
+                                   group.decay == Group::Decay::coupled ? decay : 0,
+                                   group.decay == Group::Decay::decoupled ? 1 - lr * decay : 1,
+                                   group.cautious < 0 ? 0 : group.values[size_t(group.cautious)]};
+        group.rule->prepare[int(leaf.dtype)](numbers, leaf.t + 1, memory_of(leaf), prologue,
+                                             entry.fields);
     }
-    std::vector<py::object> held; // another thread may empty the nest meanwhile
-    for (const Leaf& leaf : leaves_)
-        if (leaf.g)
-            held.push_back(py::reinterpret_borrow<py::object>(leaf.gradient));
-    py::gil_scoped_release release;
-    share(work_.size(), elements_, job);
 }
 
-void Engine::run(std::vector<Sums>* sums) {
-    spread([&](size_t i) {
+void Engine::run(bool stats) {
+    sums_.resize(stats ? work_.size() : 0);
+    spread(work_.size(), [&](size_t i) {
         const Work& work = work_[i];
-        work.rule->run[int(work.dtype)](work.prepared, work.span, sums ? &(*sums)[i] : nullptr);
+        work.rule->run[int(work.dtype)](prepared_[work.prepared].fields, work.span,
+                                        stats ? &sums_[i] : nullptr);
     });
 }
 
 // The first pass: sums over each leaf, or over all, in the order of leaves and chunks.
 void Engine::measure(double scale) {
     using Parts = std::array<double, max_sums>;
-    plan(scale, true);
+    prepare(scale);
     std::vector<Parts> parts(work_.size());
-    spread([&](size_t i) {
+    spread(work_.size(), [&](size_t i) {
         const Work& work = work_[i];
-        work.rule->measure[int(work.dtype)](work.prepared, work.span, parts[i].data());
+        work.rule->measure[int(work.dtype)](prepared_[work.prepared].fields, work.span,
+                                            parts[i].data());
     });
     Parts total = {};
     for (size_t i = 0; i < work_.size(); ++i) {

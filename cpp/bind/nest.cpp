@@ -17,53 +17,83 @@ Nest::Nest(const py::tuple& description) : kind_(Kind::other) {
     else if (kind == "tuple")
         kind_ = Kind::tuple;
     if (kind_ == Kind::dict)
-        for (py::handle key : description[1])
+        for (py::handle key : description[1]) {
+            child_of_[key] = keys_.size();
             keys_.push_back(py::reinterpret_borrow<py::object>(key));
+        }
+    if (kind_ == Kind::leaf)
+        leaf_count_ = 1;
     if (description.size() > 1)
-        for (py::handle child : description[description.size() - 1])
-            children_.emplace_back(child.cast<py::tuple>());
+        for (py::handle child : description[description.size() - 1]) {
+            children_.push_back({Nest(child.cast<py::tuple>()), leaf_count_});
+            leaf_count_ += children_.back().nest.leaf_count_;
+        }
 }
 
-bool Nest::walk(PyObject* value, PyObject** leaves) const { return descend(value, leaves); }
-
-bool Nest::descend(PyObject* value, PyObject**& next) const {
-    switch (kind_) {
-    case Kind::leaf:
-        *next++ = value;
+bool Nest::walk(PyObject* value, PyObject** leaves) {
+    if (kind_ == Kind::leaf) {
+        *leaves = value;
         return true;
-    case Kind::none:
-        return value == Py_None;
-    case Kind::dict:
-        if (!PyDict_CheckExact(value) || size_t(PyDict_GET_SIZE(value)) != keys_.size())
-            return false;
-        for (size_t i = 0; i < keys_.size(); ++i) {
-            PyObject* item = PyDict_GetItemWithError(value, keys_[i].ptr());
-            if (!item) {
-                PyErr_Clear();
-                return false;
-            }
-            if (!children_[i].descend(item, next))
-                return false;
-        }
-        return true;
-    case Kind::list:
-        if (!PyList_CheckExact(value) || size_t(PyList_GET_SIZE(value)) != children_.size())
-            return false;
-        for (size_t i = 0; i < children_.size(); ++i)
-            if (!children_[i].descend(PyList_GET_ITEM(value, Py_ssize_t(i)), next))
-                return false;
-        return true;
-    case Kind::tuple:
-        if (!PyTuple_Check(value) || size_t(PyTuple_GET_SIZE(value)) != children_.size())
-            return false;
-        for (size_t i = 0; i < children_.size(); ++i)
-            if (!children_[i].descend(PyTuple_GET_ITEM(value, Py_ssize_t(i)), next))
-                return false;
-        return true;
-    case Kind::other:
-        break;
     }
-    return false;
+    if (kind_ == Kind::none)
+        return value == Py_None;
+    if (kind_ == Kind::dict)
+        return descend_dict(value, leaves);
+    const bool list = kind_ == Kind::list && PyList_CheckExact(value);
+    if (!list && !(kind_ == Kind::tuple && PyTuple_Check(value)))
+        return false;
+    if (size_t(PySequence_Fast_GET_SIZE(value)) != children_.size())
+        return false;
+    PyObject** items = PySequence_Fast_ITEMS(value);
+    for (size_t i = 0; i < children_.size(); ++i)
+        if (!children_[i].nest.walk(items[i], leaves + children_[i].first))
+            return false;
+    return true;
+}
+
+bool Nest::descend_dict(PyObject* value, PyObject** leaves) {
+    if (!PyDict_CheckExact(value) || size_t(PyDict_GET_SIZE(value)) != children_.size())
+        return false;
+    Py_ssize_t at = 0;
+    PyObject *key, *item;
+    size_t matched = 0;
+    while (matched < seen_.size() && PyDict_Next(value, &at, &key, &item)) {
+        if (key != seen_[matched].key.ptr())
+            break;
+        Child& child = children_[seen_[matched].child];
+        if (!child.nest.walk(item, leaves + child.first))
+            return false;
+        ++matched;
+    }
+    if (matched == children_.size())
+        return true;
+    for (size_t i = 0; i < children_.size(); ++i) {
+        item = PyDict_GetItemWithError(value, keys_[i].ptr());
+        if (!item) {
+            PyErr_Clear();
+            return false;
+        }
+        if (!children_[i].nest.walk(item, leaves + children_[i].first))
+            return false;
+    }
+    learn(value);
+    return true;
+}
+
+// Notes the order of a dict in which every key of ours was found, so that it has no others.
+void Nest::learn(PyObject* value) {
+    seen_.clear();
+    Py_ssize_t at = 0;
+    PyObject *key, *item;
+    while (PyDict_Next(value, &at, &key, &item)) {
+        PyObject* child = PyDict_GetItemWithError(child_of_.ptr(), key);
+        if (!child) {
+            PyErr_Clear();
+            seen_.clear();
+            return;
+        }
+        seen_.push_back({py::reinterpret_borrow<py::object>(key), PyLong_AsSize_t(child)});
+    }
 }
 
 } // namespace stepsize

@@ -16,16 +16,33 @@ class Nest {
     explicit Nest(const py::tuple& description);
 
     // Appends one borrowed reference per leaf (None included); false where the structure differs.
-    bool walk(PyObject* value, PyObject** leaves) const;
+    bool walk(PyObject* value, PyObject** leaves);
 
   private:
     enum class Kind { leaf, none, dict, list, tuple, other };
 
-    bool descend(PyObject* value, PyObject**& next) const;
+    // A child, and where its leaves begin among those of this nest.
+    struct Child;
+
+    bool descend_dict(PyObject* value, PyObject** leaves);
+    void learn(PyObject* value);
 
     Kind kind_;
+    size_t leaf_count_ = 0;
     std::vector<py::object> keys_;
-    std::vector<Nest> children_;
+    py::dict child_of_; // key: number of the child
+    std::vector<Child> children_;
+    // The dict's keys in the order they came last time: the same objects mostly come again.
+    struct Seen {
+        py::object key;
+        size_t child;
+    };
+    std::vector<Seen> seen_;
+};
+
+struct Nest::Child {
+    Nest nest;
+    size_t first;
 };
 
 } // namespace stepsize

@@ -42,10 +42,35 @@ NonFinite nonfinite_of(const std::string& name) {
                             : NonFinite::ignore;
 }
 
+// Engine.step(owner, grads, loss, stats); without grads, the bound ones.
+PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count) {
+    if (count != 4) {
+        PyErr_SetString(PyExc_TypeError, "step needs owner, grads, loss and stats");
+        return nullptr;
+    }
+    try {
+        const py::handle grads = args[1] == Py_NotImplemented ? py::handle() : args[1];
+        const bool stats = PyObject_IsTrue(args[3]) == 1;
+        return py::handle(self)
+            .cast<Engine&>()
+            .step(args[0], grads, args[2], stats)
+            .release()
+            .ptr();
+    } catch (py::error_already_set& error) {
+        error.restore();
+    } catch (const py::builtin_exception& error) {
+        error.set_error();
+    } catch (const std::exception& error) {
+        PyErr_SetString(PyExc_ValueError, error.what());
+    }
+    return nullptr;
+}
+
 } // namespace
 
 void bind_optimizers(py::module_& m) {
     m.attr("chunk_size") = chunk_size;
+    m.attr("tile") = tile;
     m.def("rules", rules,
           "(name, hyperparameter names, number of state arrays) of the compiled rules");
     m.def("allocate", allocate, py::arg("bytes"));
@@ -55,8 +80,14 @@ void bind_optimizers(py::module_& m) {
         "power", [](double base, int64_t n) { return table().power(base, n); }, py::arg("base"),
         py::arg("n"));
 
-    py::class_<Engine>(m, "Engine")
-        .def(py::init<const py::tuple&>(), py::arg("nest"))
+    py::class_<Engine> type(m, "Engine");
+    // Straight into the type: the dispatcher of bound functions costs more than a small step.
+    static PyMethodDef method = {"step",
+                                 reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(step)),
+                                 METH_FASTCALL, "step(owner, grads, loss, stats)"};
+    type.attr("step") = py::reinterpret_steal<py::object>(
+        PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &method));
+    type.def(py::init<const py::tuple&>(), py::arg("nest"))
         .def("add_group", &Engine::add_group, py::arg("kernel"), py::arg("decay"),
              py::arg("memory"), py::arg("scope"), py::arg("numbers"))
         .def("add_leaf", &Engine::add_leaf, py::arg("x"), py::arg("shape"), py::arg("group"),
@@ -66,8 +97,7 @@ void bind_optimizers(py::module_& m) {
              py::arg("source"))
         .def("number", &Engine::number, py::arg("group"), py::arg("name"))
         .def("values", &Engine::values, py::arg("group"))
-        .def("step", &Engine::step, py::arg("owner"), py::arg("grads"), py::arg("loss"),
-             py::arg("stats"))
+        .def("bind", &Engine::bind, py::arg("owner"), py::arg("flat"))
         .def_readwrite("clip_norm", &Engine::clip_norm)
         .def_readwrite("clip_value", &Engine::clip_value)
         .def_readwrite("maximize", &Engine::maximize)

@@ -3,12 +3,13 @@
 #pragma once
 
 #include "core/reduce.hpp"
+#include "core/storage.hpp"
 
 namespace stepsize {
 namespace {
 
-constexpr size_t tile = 256;
 constexpr size_t prefetch_bytes = 2048;
+constexpr size_t prefetch_from = 4096; // elements: less is already in the cache, or soon there
 
 // What a rule may know besides its hyperparameters: the number of this update of the leaf, from 1,
 // and the scalars it keeps for the leaf.
@@ -21,6 +22,7 @@ struct Clock {
 // gives up vectorising.
 template <class R, class F> struct Prepared {
     F scale, limit, decay, shrink, cautious;
+    uint64_t noise;
     R rule;
 };
 
@@ -30,8 +32,13 @@ void prepare(const double* numbers, int64_t t, double* memory, const Prologue& p
     static_assert(sizeof(Numbers) <= max_numbers * sizeof(double), "enlarge max_numbers");
     Numbers h;
     __builtin_memcpy(&h, numbers, sizeof h);
-    const Prepared<R, F> prepared = {F(p.scale),  F(p.limit),    F(p.decay),
-                                     F(p.shrink), F(p.cautious), R(h, Clock{t, memory})};
+    const Prepared<R, F> prepared = {F(p.scale),
+                                     F(p.limit),
+                                     F(p.decay),
+                                     F(p.shrink),
+                                     F(p.cautious),
+                                     mix(uint64_t(t)),
+                                     R(h, Clock{t, memory})};
     __builtin_memcpy(out, &prepared, sizeof prepared);
 }
 
@@ -66,25 +73,48 @@ template <class F> inline void prefetch(const F* data) {
         __builtin_prefetch(reinterpret_cast<const char*>(data) + prefetch_bytes + at);
 }
 
+// Finds the slots of a tile, decoded where they are coded, and fetches what comes next.
+template <class F, int slot_count> struct Slots {
+    const Span& span;
+    F buffers[slot_count + 1][tile];
+    F* at[slot_count + 1] = {};
+
+    explicit Slots(const Span& span_) : span(span_) {}
+
+    void open(size_t from, size_t count) {
+        for (int k = 0; k < slot_count; ++k)
+            at[k] = span.coded ? open_tile(span.slots[k], from, count, buffers[k])
+                               : static_cast<F*>(span.slots[k].data) + from;
+    }
+    void close(size_t from, size_t count, uint64_t noise) {
+        for (int k = 0; span.coded && k < slot_count; ++k)
+            close_tile(span.slots[k], from, count, buffers[k],
+                       mix(noise + span.place * max_slots + uint64_t(k)) + span.first);
+    }
+    void fetch(size_t element) const {
+        for (int k = 0; k < slot_count; ++k)
+            if (at[k] != buffers[k])
+                prefetch(at[k] + element);
+    }
+};
+
 template <class R, class F, int slot_count>
 void run(const void* prepared, const Span& span, Sums* sums) {
     const Prepared<R, F>& p = *static_cast<const Prepared<R, F>*>(prepared);
     const typename Counted<size_t(slot_count)>::type indices;
     F* x = static_cast<F*>(span.x);
     const F* g = static_cast<const F*>(span.g);
-    F* slots[slot_count + 1] = {};
-    for (int k = 0; k < slot_count; ++k)
-        slots[k] = static_cast<F*>(span.slots[k]);
-
+    Slots<F, slot_count> slots(span);
     Lanes grads, params, updates;
     // Up to the first cache line of the parameters, so that the tiles after it store whole lines.
     const size_t offset = reinterpret_cast<size_t>(x) % 64;
-    const size_t head = sums || offset == 0 ? tile : (64 - offset) / sizeof(F);
+    const size_t head = sums || span.coded || offset == 0 ? tile : (64 - offset) / sizeof(F);
     for (size_t from = 0, next = 0; from < span.size; from = next) {
         const size_t left = span.size - from;
         const size_t most = from == 0 ? head : tile;
         const size_t count = left < most ? left : most;
         next = from + count;
+        slots.open(from, count);
         F before[tile];
         if (sums) {
             for (size_t i = 0; i < count; ++i)
@@ -92,16 +122,16 @@ void run(const void* prepared, const Span& span, Sums* sums) {
             grads.add(count, [&](size_t i) { return square(double(g[from + i])); });
         }
         if (span.ahead && count == tile) {
-            for (size_t at = from; at < next; at += lanes) {
-                prefetch(x + at);
-                prefetch(g + at);
-                for (int k = 0; k < slot_count; ++k)
-                    prefetch(slots[k] + at);
-                stretch(p, x, g, slots, at, lanes, indices);
+            for (size_t at = 0; at < tile; at += lanes) {
+                prefetch(x + from + at);
+                prefetch(g + from + at);
+                slots.fetch(at);
+                stretch(p, x + from, g + from, slots.at, at, lanes, indices);
             }
         } else {
-            stretch(p, x, g, slots, from, count, indices);
+            stretch(p, x + from, g + from, slots.at, 0, count, indices);
         }
+        slots.close(from, count, p.noise);
         if (sums) {
             params.add(count, [&](size_t i) { return square(double(before[i])); });
             updates.add(count,
@@ -121,7 +151,7 @@ template <int N> struct Terms {
 template <class R, class F, size_t... K>
 inline void measure_stretch(const Prepared<R, F>& p, const F* x, const F* g, F* const* slots,
                             size_t from, size_t count, double (*terms)[tile], Indices<K...>) {
-    F* s[sizeof...(K) + 1] = {(slots[K] + from)..., nullptr};
+    F* s[sizeof...(K) + 1] = {slots[K]..., nullptr};
     (void)s;
     (void)slots;
     x += from;
@@ -142,15 +172,15 @@ void measure(const void* prepared, const Span& span, double* sums) {
     const typename Counted<size_t(slot_count)>::type indices;
     const F* x = static_cast<const F*>(span.x);
     const F* g = static_cast<const F*>(span.g);
-    F* slots[slot_count + 1] = {};
-    for (int k = 0; k < slot_count; ++k)
-        slots[k] = static_cast<F*>(span.slots[k]);
+    Slots<F, slot_count> slots(span);
     Lanes total[R::sums];
     double terms[R::sums][tile];
     for (size_t from = 0; from < span.size; from += tile) {
         const size_t left = span.size - from;
         const size_t count = left < tile ? left : tile;
-        measure_stretch(p, x, g, slots, from, count, terms, indices);
+        slots.open(from, count);
+        measure_stretch(p, x, g, slots.at, from, count, terms, indices);
+        slots.close(from, count, p.noise);
         for (int k = 0; k < R::sums; ++k)
             total[k].add(count, [&](size_t i) { return terms[k][i]; });
     }

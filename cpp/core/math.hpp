@@ -82,16 +82,50 @@ inline Double2 multiply(Double2 a, Double2 b) {
     return {high, tail - (high - product)};
 }
 
-inline double power(double base, int64_t n) {
-    Double2 result = {1.0, 0.0}, factor = {base, 0.0};
-    for (; n > 0; n >>= 1) {
-        if (n & 1)
-            result = multiply(result, factor);
-        if (factor.high == 0.0 && n > 1)
-            return 0.0;
-        factor = multiply(factor, factor);
+// The squares base, base**2, base**4, ... found so far, and the product over the bits of n above
+// the lowest `low_bits`, which stays the same for many steps. Taken from here or computed anew, a
+// number has the same bits.
+struct Powers {
+    static constexpr int low_bits = 4;
+    double base;
+    int64_t upper; // n >> low_bits of `product`
+    int count;     // squares found
+    Double2 product;
+    Double2 squares[64];
+
+    Double2 square(int bit) {
+        for (; count <= bit; ++count)
+            squares[count] = multiply(squares[count - 1], squares[count - 1]);
+        return squares[bit];
     }
-    return result.high;
+    Double2 times(Double2 result, int64_t n, int top, int bottom) {
+        for (int bit = top; bit >= bottom; --bit)
+            if (n >> bit & 1)
+                result = multiply(result, square(bit));
+        return result;
+    }
+    double power(int64_t n) {
+        if (n >> low_bits != upper) {
+            upper = n >> low_bits;
+            product = times({1.0, 0.0}, n, 62, low_bits);
+        }
+        return times(product, n, low_bits - 1, 0).high;
+    }
+};
+
+inline double power(double base, int64_t n) {
+    static thread_local Powers known[8];
+    std::uint64_t bits;
+    __builtin_memcpy(&bits, &base, sizeof bits);
+    Powers& here = known[bits * 0x9e3779b97f4a7c15u >> 61];
+    if (here.count == 0 || here.base != base) {
+        here.base = base;
+        here.upper = 0;
+        here.count = 1;
+        here.product = {1.0, 0.0};
+        here.squares[0] = {base, 0.0};
+    }
+    return here.power(n);
 }
 
 // base ** exponent for a base >= 0, once a step.

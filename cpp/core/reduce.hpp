@@ -58,6 +58,7 @@ template <> struct Bits<double> {
     static constexpr type exponent = 0x7ff0000000000000u;
 };
 
+// An exponent of ones, in NaN and infinity alone, carries into the sign when its last bit is added.
 template <class F> bool all_finite(const void* data, size_t size) {
     using Word = typename Bits<F>::type;
     const char* bytes = static_cast<const char*>(data);
@@ -66,9 +67,9 @@ template <class F> bool all_finite(const void* data, size_t size) {
     for (size_t i = 0; i < size; ++i) {
         Word word;
         __builtin_memcpy(&word, bytes + i * sizeof(F), sizeof(F));
-        bad |= Word((word & Bits<F>::exponent) == Bits<F>::exponent);
+        bad |= (word & Bits<F>::exponent) + (Bits<F>::exponent & -Bits<F>::exponent);
     }
-    return bad == 0;
+    return bad >> (8 * sizeof(Word) - 1) == 0;
 }
 
 template <class F> double largest(const void* data, size_t size) {

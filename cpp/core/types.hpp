@@ -11,6 +11,8 @@ namespace stepsize {
 using std::int32_t;
 using std::int64_t;
 using std::size_t;
+using std::uint32_t;
+using std::uint64_t;
 
 enum class Dtype : int32_t { float32 = 0, float64 = 1 };
 constexpr int dtype_count = 2;
@@ -32,13 +34,29 @@ struct Prologue {
     double scale, limit, decay, shrink, cautious;
 };
 
+// How the numbers of a slot lie in memory. native: the type the rule computes in. The last two have
+// one byte a number and a float32 scale per tile.
+enum class Storage : int32_t { native = 0, bfloat16 = 1, signed8 = 2, unsigned8 = 3 };
+
+struct Slot {
+    void* data;
+    float* scales;
+    Storage storage;
+};
+
+// Elements that share a scale, and the step of the loop.
+constexpr size_t tile = 256;
+
 // One leaf's stretch of memory: parameters, gradients and state run side by side.
 struct Span {
     void* x;
     const void* g;
-    void* slots[max_slots];
     size_t size;
-    bool ahead; // ask for memory ahead of the loop
+    Slot slots[max_slots];
+    bool ahead;     // ask for memory ahead of the loop
+    bool coded;     // some slot is not native
+    uint32_t place; // of the leaf, and
+    uint32_t first; // of the first tile in the leaf: what rounding depends on
 };
 
 // Sums of squares over a chunk, taken in the update pass.

@@ -76,7 +76,7 @@ class AveragingOptimizer(Optimizer, abstract=True):
             )
 
     def step(
-        self, grads: Nest, *, loss: float | None = None, stats: bool = False
+        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
     ) -> StepStats | None:
         """As `Optimizer.step`; RuntimeError while the parameters hold the average."""
         self._refuse_average("a step starts from the training point")

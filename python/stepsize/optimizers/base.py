@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
@@ -10,12 +9,11 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 from stepsize import _core, checkpoint
 from stepsize.arrays import Array, Nest, Structure, check_alike, check_parameters
-from stepsize.errors import NonFiniteGradientError
 from stepsize.fields import Field, Value
-from stepsize.optimizers import gradients, hyperparams, numpy_loop
+from stepsize.optimizers import gradients, hyperparams, numpy_loop, refusals, storage
 from stepsize.optimizers import state as states
 from stepsize.optimizers.groups import assign_groups, check_values, is_grouped, ungroup
-from stepsize.optimizers.options import Options
+from stepsize.optimizers.options import Options, signature
 from stepsize.optimizers.rows import Lent
 
 _registry: list[type[Optimizer]] = []
@@ -79,7 +77,7 @@ class Optimizer:
             return
         defaults = {name: field.default for name, field in cls.fields.items()}
         cls.accelerated = cls.variant(defaults)[0] in states.COMPILED
-        cls.__signature__ = _signature(cls.fields)  # type: ignore[attr-defined]
+        cls.__signature__ = signature(cls.fields)  # type: ignore[attr-defined]
         _registry.append(cls)
 
     # What a subclass may refine.
@@ -163,7 +161,8 @@ class Optimizer:
         self._lent: dict[int, Lent] = {}
         self._strided: list[tuple[int, Array, Array]] = []
         self._contiguous = [self._whole(i, leaf) for i, leaf in enumerate(structure.leaves)]
-        self._state = states.allocate(self)
+        storage.check(self)
+        self._state, self._scales = states.allocate(self)
         states.fill_engine(self)
         options.apply(self._engine)
 
@@ -178,13 +177,13 @@ class Optimizer:
     # The step.
 
     def step(
-        self, grads: Nest, *, loss: float | None = None, stats: bool = False
+        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
     ) -> StepStats | None:
         """Update the parameters in place by one step.
 
         Args:
             grads: Gradients in the nesting of the parameters; None for a leaf leaves it and its
-                state alone. They are only read.
+                state alone. They are only read. Left out: the arrays given to `bind`.
             loss: The loss at this point; rules that need it say so.
             stats: Whether to return norms, taken in the same pass over memory.
 
@@ -197,6 +196,32 @@ class Optimizer:
             In every case nothing has changed.
         """
         return self._engine.step(self, grads, loss, stats)  # type: ignore[no-any-return]
+
+    def bind(self, grads: Nest) -> None:
+        """Hold the arrays that every ``opt.step()`` without an argument reads its gradients from.
+
+        Spares each step the walk through the nest, for models that write their gradients into the
+        same arrays every time. ``opt.step(grads)`` still takes any others.
+
+        Args:
+            grads: C-contiguous arrays in the nesting of the parameters, or None for a leaf that
+                is left alone.
+
+        Raises:
+            ValueError, TypeError: For gradients that do not fit or would have to be copied.
+
+        Example:
+            >>> import numpy as np, stepsize as ss
+            >>> x, g = np.ones(2), np.ones(2)
+            >>> opt = ss.SGD(x, lr=0.25)
+            >>> opt.bind(g)
+            >>> opt.step()
+            >>> g[:] = [0.0, -1.0]
+            >>> opt.step()
+            >>> x
+            array([0.75, 1.  ])
+        """
+        self._engine.bind(self, gradients.bindable(self, grads))
 
     def _gather(self, grads: Nest, lend: bool = False) -> list[Any]:
         """The gradients as a flat list of plain arrays, or an error that names the leaf.
@@ -220,7 +245,7 @@ class Optimizer:
     def _read_strided(self) -> None:
         for i, leaf, whole in self._strided:
             if not leaf.flags.writeable or leaf.shape != whole.shape:
-                self._refuse_parameter(i)
+                self._refuse("parameter", i)
             whole[...] = leaf
 
     def _write_strided(self) -> None:
@@ -235,21 +260,8 @@ class Optimizer:
         )
         return StepStats(grad_norm, update_norm, param_norm, ratio, nonfinite)
 
-    def _refuse_gradient(self, leaf: int) -> None:
-        raise NonFiniteGradientError(
-            f"{type(self).__name__}: the gradient of {self.paths[leaf]} holds NaN or infinity at "
-            f"step {self.step_count}; nothing was changed. Lower the rate (it is {self.lr}), or "
-            'choose on_nonfinite="skip" to leave such steps out'
-        )
-
-    def _refuse_parameter(self, leaf: int) -> None:
-        raise ValueError(
-            f"{type(self).__name__}: {self.paths[leaf]} became read-only or changed its shape "
-            "after the optimizer was made; make it writable, or make the optimizer anew"
-        )
-
-    def _refuse_number(self, group: int, name: str, value: float | None) -> None:
-        hyperparams.refuse(self, name, value)
+    def _refuse(self, what: str, *details: Any) -> None:
+        refusals.refuse(self, what, *details)
 
     # Reading and setting.
 
@@ -378,15 +390,3 @@ def _restore(
     optimizer._setup(params, Structure(ungroup(params)), assignment, tables, options)
     states.load_state_dict(optimizer, state)
     return optimizer
-
-
-def _signature(fields: Mapping[str, Field]) -> inspect.Signature:
-    kinds = inspect.Parameter
-    listed = [kinds("params", kinds.POSITIONAL_OR_KEYWORD)]
-    for name, field in fields.items():
-        kind = kinds.POSITIONAL_OR_KEYWORD if name == "lr" else kinds.KEYWORD_ONLY
-        listed.append(kinds(name, kind, default=field.default))
-    for name, default in Options.defaults().items():
-        listed.append(kinds(name, kinds.KEYWORD_ONLY, default=default))
-    listed.append(kinds("groups", kinds.KEYWORD_ONLY, default=()))
-    return inspect.Signature(listed)

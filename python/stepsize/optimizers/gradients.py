@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stepsize.arrays import Array
+from stepsize.arrays import Array, Nest
+from stepsize.optimizers.groups import ungroup
 from stepsize.optimizers.rows import Lent, RowGradient
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
             result.append(plain(owner, path, leaf, value))
         elif not lend:
             result.append(value.whole(owner, path, leaf))
+        elif optimizer._options.state_dtype is not None:
+            raise ValueError(
+                f"{owner}: the gradient of {path} is a RowGradient, which needs "
+                f"state_dtype=None, got {optimizer._options.state_dtype!r}; give an array"
+            )
         elif not optimizer.by_row:
             raise TypeError(
                 f"{owner}: the gradient of {path} is a RowGradient, which SGD, Adagrad, Adam and "
@@ -35,6 +41,10 @@ def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
             lent = optimizer._lent[i] = Lent(leaf, optimizer._state[i], rows, grad)
             result.append((grad, lent.x, list(lent.slots.values())))
     return result
+
+
+# Gradients of these dtypes, the second one of ml_dtypes, move parameters in float32.
+_WIDENED = ("float16", "bfloat16")
 
 
 def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
@@ -48,6 +58,8 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
                 f"of {leaf.dtype}; convert it with np.asarray(..., np.{leaf.dtype})"
             )
         value = np.asarray(value)
+    if value.dtype.name in _WIDENED and leaf.dtype == np.float32:
+        value = value.astype(np.float32)
     if value.dtype != leaf.dtype:
         raise TypeError(
             f"{owner}: the gradient of {path} has dtype {value.dtype}, expected {leaf.dtype}; "
@@ -58,3 +70,18 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
             f"{owner}: the gradient of {path} has shape {value.shape}, expected {leaf.shape}"
         )
     return np.require(value, leaf.dtype, ["C", "A"]).reshape(leaf.shape)
+
+
+def bindable(optimizer: Optimizer, grads: Nest) -> list[Any]:
+    """The gradients as plain arrays in the memory that was given, or an error names the leaf."""
+    owner = type(optimizer).__name__
+    given = optimizer._structure.flatten(ungroup(grads) if optimizer._grouped else grads)
+    plain = gather(optimizer, given, lend=False)
+    for path, value, taken in zip(optimizer.paths, given, plain, strict=True):
+        same = isinstance(value, np.ndarray) and value.ctypes.data == taken.ctypes.data
+        if taken is not None and not same:
+            raise ValueError(
+                f"{owner}: the gradient of {path} cannot be bound, since it has to be copied at "
+                "every step; bind a C-contiguous numpy array, or pass it to step"
+            )
+    return plain

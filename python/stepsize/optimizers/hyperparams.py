@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from stepsize.fields import Choice, Count, Field, Flag, Value
 from stepsize.optimizers import state as states
@@ -71,22 +71,3 @@ def current(optimizer: Optimizer, group: int) -> SimpleNamespace:
     fields = [field for name, field in optimizer.fields.items() if table[name] is not None]
     names = [part.name for field in fields for part in field.parts()]
     return SimpleNamespace(**{name: optimizer._engine.number(group, name) for name in names})
-
-
-def refuse(optimizer: Optimizer, name: str, value: object) -> NoReturn:
-    """Say which hyperparameter left its range at this step."""
-    owner, step = type(optimizer).__name__, optimizer.step_count
-    if name == "loss" and not isinstance(value, float):
-        found = "missing" if value is None else f"a {type(value).__name__}, not a number"
-        raise TypeError(f"{owner}: loss is {found}; the rule needs it, step(grads, loss=...)")
-    if name == "loss":
-        raise ValueError(
-            f"{owner}: loss is {value!r} at step {step}, but the rule needs a finite one; nothing "
-            "was changed. Lower the rate, or leave such steps out"
-        )
-    parts = [part for field in optimizer.fields.values() for part in field.parts()]
-    part = next(part for part in parts if part.name == name)
-    raise ValueError(
-        f"{owner}: {part.label} is {value!r} at step {step}, but must be {part.describe()}; "
-        "nothing was changed. Mend its schedule"
-    )

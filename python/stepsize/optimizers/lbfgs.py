@@ -147,7 +147,7 @@ class _Search:
         loss, grad = first, _ = self.evaluate(self.x)
         for i, part in enumerate(_split(grad, self.leaves)):
             if not np.all(np.isfinite(part)):
-                self.owner._refuse_gradient(i)
+                self.owner._refuse("gradient", i)
         calls, most = 1, h.max_eval or h.max_iter * 5 // 4
         for iteration in range(1, h.max_iter + 1):
             if _largest(grad) <= h.tolerance_grad:

@@ -11,7 +11,7 @@ import numpy as np
 
 from stepsize import _core
 from stepsize.arrays import Array
-from stepsize.optimizers import hyperparams
+from stepsize.optimizers import hyperparams, storage
 from stepsize.optimizers.words import astray, clamp, select
 
 if TYPE_CHECKING:
@@ -27,17 +27,29 @@ class _Leaf:
     def __init__(self, optimizer: Optimizer, i: int, gradient: Array, t: int) -> None:
         self.group = optimizer._assignment[i]
         self.x, self.raw = optimizer._contiguous[i], gradient
-        arrays = dict(optimizer._state[i])
+        self.place, self.t = i, t
+        self.slots, self.scales = dict(optimizer._state[i]), optimizer._scales[i]
         lent = optimizer._lent.get(i)
         if lent is not None and lent.grad is gradient:
-            self.x, arrays = lent.x, dict(lent.slots)
+            self.x, self.slots = lent.x, dict(lent.slots)
         if not optimizer.shaped:
             self.x, self.raw = self.x.reshape(-1), self.raw.reshape(-1)
-            arrays = {name: slot.reshape(-1) for name, slot in arrays.items()}
+            self.slots = {name: slot.reshape(-1) for name, slot in self.slots.items()}
+        arrays = {
+            name: storage.read(slot, self.scales.get(name), self.x.dtype)
+            for name, slot in self.slots.items()
+        }
         self.s = SimpleNamespace(**arrays)
         self.h = hyperparams.evaluated(optimizer, self.group, t)
         self.kind = optimizer.decay_kind(optimizer._tables[self.group])
         self.decay = getattr(self.h, "weight_decay", 0.0)
+
+    def store(self) -> None:
+        """Write back the state that was decoded."""
+        for k, (name, slot) in enumerate(self.slots.items()):
+            if slot.dtype.kind != "f":
+                noise = storage.noise(self.t, self.place, k)
+                storage.write(getattr(self.s, name), slot, self.scales.get(name), noise)
 
     def gradient(self, scale: float, limit: float) -> Array:
         """What the rule sees: scaled, clamped, with coupled decay."""
@@ -71,6 +83,7 @@ def run(
             optimizer.rule(leaf.x, seen, leaf.s, leaf.h)
             if getattr(leaf.h, "cautious", False):
                 leaf.x[...] = select(astray(start, leaf.x, seen), start, leaf.x)
+            leaf.store()
             if optimizer.scope is None:
                 _keep_scalars(optimizer, i, leaf.s, names)
             if stats:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import numbers
 from collections.abc import Mapping
 from typing import Any, Self
+
+from stepsize.fields import Field
+from stepsize.optimizers.storage import FORMS
 
 _CHOICES = ("raise", "skip", "ignore")
 
@@ -21,12 +25,15 @@ class Options:
         clip_value: Then clamp each value to ``[-clip_value, clip_value]``.
         on_nonfinite: What a NaN or infinite gradient does: "raise" an error, "skip" the step, or
             "ignore", which does not look.
+        state_dtype: None keeps the state in the dtype of the parameters, "bfloat16" and "int8" in
+            fewer bytes, rounded at random.
     """
 
     maximize: bool = False
     clip_norm: float | None = None
     clip_value: float | None = None
     on_nonfinite: str = "raise"
+    state_dtype: str | None = None
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -52,6 +59,11 @@ class Options:
                 f"{owner}: on_nonfinite must be one of {', '.join(map(repr, _CHOICES))}, "
                 f"got {self.on_nonfinite!r}"
             )
+        if self.state_dtype not in FORMS:
+            raise ValueError(
+                f"{owner}: state_dtype must be one of {', '.join(map(repr, FORMS))}, "
+                f"got {self.state_dtype!r}"
+            )
         limits: dict[str, Any] = {}
         for name in ("clip_norm", "clip_value"):
             value = getattr(self, name)
@@ -72,3 +84,16 @@ class Options:
         engine.clip_norm = self.clip_norm or 0.0
         engine.clip_value = self.clip_value or 0.0
         engine.on_nonfinite = self.on_nonfinite
+
+
+def signature(fields: Mapping[str, Field]) -> inspect.Signature:
+    """What an optimizer with these hyperparameters is called with."""
+    kinds = inspect.Parameter
+    listed = [kinds("params", kinds.POSITIONAL_OR_KEYWORD)]
+    for name, field in fields.items():
+        kind = kinds.POSITIONAL_OR_KEYWORD if name == "lr" else kinds.KEYWORD_ONLY
+        listed.append(kinds(name, kind, default=field.default))
+    for name, default in Options.defaults().items():
+        listed.append(kinds(name, kinds.KEYWORD_ONLY, default=default))
+    listed.append(kinds("groups", kinds.KEYWORD_ONLY, default=()))
+    return inspect.Signature(listed)

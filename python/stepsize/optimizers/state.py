@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from stepsize import _core
 from stepsize.arrays import Array
 from stepsize.fields import Field, Value
+from stepsize.optimizers import storage
 from stepsize.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -27,41 +28,66 @@ _LINE = 64  # bytes of a cache line
 _STAGGER = 17 * _LINE  # keeps the streams of one leaf out of each other's cache sets
 
 
-def allocate(optimizer: Optimizer) -> list[dict[str, Array]]:
-    """State arrays of every leaf, side by side where the parameters lie side by side."""
+State = list[dict[str, Array]]
+
+
+def allocate(optimizer: Optimizer) -> tuple[State, State]:
+    """State arrays of every leaf, side by side where the parameters lie so, and their scales."""
     wanted = []
     for leaf, group in zip(optimizer._contiguous, optimizer._assignment, strict=True):
         values = optimizer._tables[group]
         slots = () if optimizer.shaped else optimizer.variant(values)[1]
-        wanted.append((leaf, slots, values))
+        dtypes = [storage.dtype_of(optimizer, slot, leaf) for slot in slots]
+        wanted.append((leaf, slots, dtypes))
+    offsets, end = _lay_out(wanted)
+    arena = _core.allocate(end)
+    state: State = []
+    scales: State = []
+    for i, (leaf, slots, dtypes) in enumerate(wanted):
+        state.append({})
+        scales.append({})
+        for k, (slot, dtype) in enumerate(zip(slots, dtypes, strict=True)):
+            start = offsets[k][i]
+            flat = arena[start : start + leaf.size * dtype.itemsize].view(dtype)
+            state[i][slot] = flat.reshape(leaf.shape)
+            if dtype.itemsize == 1:
+                scales[i][slot] = np.zeros(storage.tiles(leaf.size), np.float32)
+            first = optimizer.initial(slot, leaf, optimizer._tables[optimizer._assignment[i]])
+            if np.any(first):
+                set_slot(state[i][slot], scales[i].get(slot), first, storage.noise(0, i, k))
+        if optimizer.shaped:
+            state[i] = _shaped(optimizer, leaf, optimizer._tables[optimizer._assignment[i]])
+    return state, scales
+
+
+def set_slot(slot: Array, scales: Array | None, values: Any, noise: int) -> None:
+    """Store numbers in a slot, as they are or as codes."""
+    if slot.dtype.kind == "f":
+        slot[...] = values
+    else:
+        flat = np.broadcast_to(values, slot.shape).reshape(-1)
+        storage.write(flat, slot.reshape(-1), scales, noise)
+
+
+def _lay_out(wanted: Sequence[tuple[Array, Sequence[str], Sequence[Any]]]) -> tuple[Any, int]:
+    """The offsets of slot k of leaf i, and the bytes for all."""
     depth = max((len(slots) for _, slots, _ in wanted), default=0)
     offsets: list[list[int]] = []
     end = 0
     for k in range(depth):
         start, last = end + k * _STAGGER, None
         column = []
-        for leaf, slots, _ in wanted:
+        for leaf, _, dtypes in wanted:
             follows = last is not None and _address(leaf) == last
-            if not follows:
-                start += (_address(leaf) - start) % _LINE  # both reach a line together
+            coded = k < len(dtypes) and dtypes[k] != leaf.dtype
+            if not follows or coded:
+                start += ((0 if coded else _address(leaf)) - start) % _LINE  # a line together
             column.append(start)
-            start += leaf.nbytes if k < len(slots) else 0
+            start += leaf.size * dtypes[k].itemsize if k < len(dtypes) else 0
             last = _address(leaf) + leaf.nbytes
         offsets.append(column)
         end = start
-    arena = _core.allocate(end)
-    result: list[dict[str, Array]] = []
-    for i, (leaf, slots, values) in enumerate(wanted):
-        arrays = {}
-        for k, slot in enumerate(slots):
-            start = offsets[k][i]
-            flat = arena[start : start + leaf.nbytes].view(leaf.dtype)
-            arrays[slot] = flat.reshape(leaf.shape)
-            first = optimizer.initial(slot, leaf, values)
-            if np.any(first):
-                arrays[slot][...] = first
-        result.append(arrays or _shaped(optimizer, leaf, values))
-    return result
+    return offsets, end
 
 
 def _shaped(optimizer: Optimizer, leaf: Array, values: Mapping[str, Value]) -> dict[str, Array]:
@@ -109,10 +135,15 @@ def fill_engine(optimizer: Optimizer) -> None:
             optimizer.scope or "",
             numbers,
         )
-    for leaf, group, slots in zip(
-        optimizer._contiguous, optimizer._assignment, optimizer._state, strict=True
+    for leaf, group, slots, scales in zip(
+        optimizer._contiguous,
+        optimizer._assignment,
+        optimizer._state,
+        optimizer._scales,
+        strict=True,
     ):
-        engine.add_leaf(leaf, leaf.shape, group, list(slots.values()))
+        pairs = [(slot, scales.get(name)) for name, slot in slots.items()]
+        engine.add_leaf(leaf, leaf.shape, group, pairs)
     engine.finish()
     engine.strided = bool(optimizer._strided)
 
@@ -122,6 +153,14 @@ def set_numbers(optimizer: Optimizer, group: int, field: Field) -> None:
     value = optimizer._tables[group][field.name]
     for part, item in zip(field.parts(), field.values(value), strict=True):
         optimizer._engine.set_number(group, part.name, _source(item))
+
+
+def _stored(optimizer: Optimizer) -> State:
+    """The state arrays of every leaf and the scales of those that have some, by name."""
+    return [
+        {**slots, **storage.named_scales(scales)}
+        for slots, scales in zip(optimizer._state, optimizer._scales, strict=True)
+    ]
 
 
 def state_dict(optimizer: Optimizer) -> dict[str, Any]:
@@ -147,7 +186,7 @@ def state_dict(optimizer: Optimizer) -> dict[str, Any]:
         },
         "state": {
             path: {name: np.array(slot) for name, slot in slots.items()}
-            for path, slots in zip(paths, optimizer._state, strict=True)
+            for path, slots in zip(paths, _stored(optimizer), strict=True)
         },
     }
 
@@ -199,12 +238,12 @@ def load_state_dict(optimizer: Optimizer, d: Mapping[str, Any]) -> None:
                 )
             loaded[name] = value
         tables.append(loaded)
-    for path, slots in zip(optimizer.paths, optimizer._state, strict=True):
+    for path, slots in zip(optimizer.paths, _stored(optimizer), strict=True):
         _check_slots(owner, path, slots, d["state"][path])
     _check_counters(optimizer, d)
 
     engine = optimizer._engine
-    for path, slots in zip(optimizer.paths, optimizer._state, strict=True):
+    for path, slots in zip(optimizer.paths, _stored(optimizer), strict=True):
         for name, slot in slots.items():
             slot[...] = d["state"][path][name]
     for i, path in enumerate(optimizer.paths):
@@ -297,7 +336,9 @@ def _check_slots(owner: str, path: str, slots: Mapping[str, Array], saved: Any) 
                 f"{owner}: the state {name} of {path} has shape {found}, expected {slot.shape}"
             )
         if value.dtype != slot.dtype:
+            coded = {value.dtype.kind, slot.dtype.kind} & {"i", "u"}
+            hint = "; make the optimizer with the state_dtype it was saved with" if coded else ""
             raise ValueError(
                 f"{owner}: the state {name} of {path} has dtype {value.dtype}, expected "
-                f"{slot.dtype}"
+                f"{slot.dtype}{hint}"
             )

@@ -80,14 +80,13 @@ def cube_root(a: Array) -> Any:
 
 def power(base: float, n: int) -> float:
     """``base ** n`` by squaring in double-double: as exact as ``**``, the same bits everywhere."""
-    result, factor = (1.0, 0.0), (base, 0.0)
-    while n > 0:
-        if n & 1:
-            result = _multiply(result, factor)
-        if factor[0] == 0.0 and n > 1:
-            return 0.0
-        factor = _multiply(factor, factor)
-        n >>= 1
+    squares = [(base, 0.0)]
+    while n >> len(squares):
+        squares.append(_multiply(squares[-1], squares[-1]))
+    result = (1.0, 0.0)
+    for bit in reversed(range(len(squares))):
+        if n >> bit & 1:
+            result = _multiply(result, squares[bit])
     return result[0]
 
 

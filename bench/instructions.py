@@ -1,0 +1,85 @@
+"""Instructions of one step, counted by valgrind: a measure of overhead that noise cannot touch.
+
+    python bench/instructions.py          prints a table
+    python bench/instructions.py --check  exits with 1 if a count is above its limit
+
+Needs valgrind. Counts are of AdamW in float32 with the avx2 kernels.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+# Instructions a step may take: about a tenth more than it took when the limit was set.
+LIMITS = {
+    "1 x 1000": 9_000,
+    "1000 x 100": 1_200_000,
+    "1000 x 100 packed": 800_000,
+    "1000 x 100 bound": 1_100_000,
+    "1000 x 100 packed, bound": 700_000,
+}
+
+PROGRAM = """
+import sys
+import numpy as np
+import stepsize as ss
+
+shape, steps = sys.argv[1], int(sys.argv[2])
+count, size = map(int, shape.replace(",", "").split(" packed")[0].split(" bound")[0].split(" x "))
+draw = np.random.default_rng(0).standard_normal
+params = {f"w{i}": np.zeros(size, np.float32) for i in range(count)}
+grads = {key: draw(size).astype(np.float32) for key in params}
+if "packed" in shape:
+    params, grads = ss.pack(params), ss.pack(grads)
+opt = ss.AdamW(params)
+arguments = (grads,)
+if "bound" in shape:
+    opt.bind(grads)
+    arguments = ()
+
+def train(steps):
+    for _ in range(steps):
+        opt.step(*arguments)
+
+train(steps)
+"""
+
+
+def count(shape: str, steps: int) -> int:
+    """Instructions of a whole run."""
+    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable]
+    environment = {
+        **os.environ,
+        "STEPSIZE_TARGET": "avx2",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
+    }
+    done = subprocess.run(
+        [*command, "-c", PROGRAM, shape, str(steps)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = re.search(r"Collected : (\d+)", done.stderr)
+    if found is None:
+        raise RuntimeError(f"valgrind counted nothing: {done.stderr[-500:]}")
+    return int(found[1])
+
+
+def main() -> int:
+    over = 0
+    print(f"{'AdamW':<26}{'instructions':>14}{'limit':>12}")
+    for shape, limit in LIMITS.items():
+        few = 200 if shape.startswith("1 x") else 5
+        step = (count(shape, 11 * few) - count(shape, few)) / (10 * few)
+        over += step > limit
+        print(f"{shape:<26}{step:>14,.0f}{limit:>12,}{'  above' if step > limit else ''}")
+    return int("--check" in sys.argv and over > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+// The engine's step: what happens in which order, and what stops it.
+#include <cmath>
+#include <limits>
+
+#include "bind/engine.hpp"
+#include "bind/turn.hpp"
+
+namespace stepsize {
+namespace {
+
+// Lets go of the gradients that Python prepared, however the step ends.
+struct Release {
+    py::object& held;
+    ~Release() {
+        if (held)
+            held = py::object();
+    }
+};
+
+} // namespace
+
+void Engine::check_parameters(py::handle owner) const {
+    for (const Leaf& leaf : leaves_) {
+        const ArrayProxy* array = proxy(leaf.array.ptr());
+        if (array->data != leaf.x || !(array->flags & writeable_flag) ||
+            !has_shape(array, leaf.shape))
+            owner.attr("_refuse")("parameter", size_t(&leaf - leaves_.data()));
+    }
+}
+
+void Engine::evaluate(py::handle owner, py::handle loss) {
+    for (Group& group : groups_) {
+        for (size_t i = 0; i < group.numbers.size(); ++i) {
+            const Number& number = group.numbers[i];
+            if (int(i) == group.loss && !PyNumber_Check(loss.ptr()))
+                owner.attr("_refuse")("number", number.name, loss);
+            double value = int(i) == group.loss
+                               ? double(py::float_(py::reinterpret_borrow<py::object>(loss)))
+                               : number.at(step_count);
+            if (int(i) == group.lr)
+                value *= lr_scale;
+            else if (number.constant() && int(i) != group.loss) {
+                group.values[i] = value; // checked when it was set
+                continue;
+            }
+            if (!number.holds(value))
+                owner.attr("_refuse")("number", number.name, value);
+            group.values[i] = value;
+        }
+    }
+}
+
+py::object Engine::result(py::handle owner, bool stats, const Sums& sums, size_t nonfinite) {
+    if (!stats)
+        return py::none();
+    return owner.attr("_stats")(std::sqrt(sums.grad), std::sqrt(sums.update), std::sqrt(sums.param),
+                                nonfinite);
+}
+
+// Runs the rules; the sums of squares over all leaves, if they are asked for.
+Sums Engine::move(py::handle owner, double scale, bool stats) {
+    if (numpy_) {
+        py::list flat;
+        for (const Leaf& leaf : leaves_)
+            flat.append(py::reinterpret_borrow<py::object>(leaf.gradient));
+        const py::tuple sums = owner.attr("_run_numpy")(flat, scale, stats);
+        return {sums[0].cast<double>(), sums[1].cast<double>(), sums[2].cast<double>()};
+    }
+    if (two_passes_)
+        measure(scale);
+    prepare(scale);
+    run(stats);
+    Sums total = {};
+    for (const Sums& part : sums_)
+        total = {total.grad + part.grad, total.param + part.param, total.update + part.update};
+    return total;
+}
+
+// Gives leaves of which the step saw some rows all of them again.
+struct Engine::Return {
+    Engine& engine;
+    ~Return() { engine.take_back(); }
+};
+
+py::object Engine::step(py::handle owner, py::handle grads, py::handle loss, bool stats) {
+    const Turn turn(mutex_);
+    const Release release{gathered_};
+    const Return give_back{*this};
+    check_parameters(owner);
+    gather(owner, grads);
+    evaluate(owner, loss);
+    lay_out(stats || two_passes_);
+
+    bool finite = true;
+    double scale = maximize ? -1 : 1;
+    if (clip_norm > 0) {
+        const double norm = gradient_norm(finite);
+        const double ratio = clip_norm / (norm + 1e-6);
+        if (ratio < 1)
+            scale *= ratio;
+    } else if (on_nonfinite != NonFinite::ignore) {
+        finite = all_finite();
+    }
+    if (!finite && on_nonfinite != NonFinite::ignore) {
+        if (on_nonfinite == NonFinite::raise)
+            owner.attr("_refuse")("gradient", first_nonfinite());
+        const double unknown = std::numeric_limits<double>::quiet_NaN();
+        return result(owner, stats, {unknown, unknown, 0}, stats ? count_nonfinite() : 0);
+    }
+
+    if (strided)
+        owner.attr("_read_strided")();
+    const Sums total = move(owner, scale, stats);
+    if (strided)
+        owner.attr("_write_strided")();
+    if (!lent_.empty())
+        owner.attr("_return_rows")();
+    for (Leaf& leaf : leaves_)
+        leaf.t += leaf.gradient != Py_None;
+    ++step_count;
+    const bool spoiled = stats && !std::isfinite(total.grad);
+    return result(owner, stats, total, spoiled ? count_nonfinite() : 0);
+}
+
+} // namespace stepsize
