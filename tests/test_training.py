@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import tracemalloc
+import warnings
 
 import numpy as np
 import pandas
@@ -366,3 +367,24 @@ def test_progress_in_a_terminal_is_a_bar(capsys, monkeypatch):
     fit(make_params(), progress=None)
     text = capsys.readouterr().err
     assert "15/15" in text and "loss=" in text and "lr=" in text and "grad=" in text
+
+
+@pytest.mark.parametrize(
+    ("steps", "text"), [(5, "the warm-up is longer than the run of 5 steps"), (50, "at step 50")]
+)
+def test_a_schedule_that_does_not_fit_the_run_warns(steps, text):
+    params = make_params()
+    opt = ss.SGD(params, lr=ss.schedules.warmup_cosine(0.1, 10, 100))
+    with pytest.warns(ss.schedules.ScheduleWarning, match=text):
+        fit(params, opt, epochs=None, steps=steps)
+
+
+def test_a_run_that_goes_on_is_as_long_as_its_steps_and_those_before():
+    params = make_params()
+    opt = ss.SGD(params, lr=ss.schedules.warmup_cosine(0.1, 10, 20))
+    with pytest.warns(ss.schedules.ScheduleWarning):
+        fit(params, opt, epochs=None, steps=12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(params, opt, epochs=None, steps=8)
+    assert opt.step_count == 20

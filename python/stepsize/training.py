@@ -13,6 +13,7 @@ from stepsize.history import History
 from stepsize.loop import Evaluate, Loop, Validation
 from stepsize.optimizers.base import Optimizer
 from stepsize.run import Run
+from stepsize.schedules import Schedule, check_run
 
 
 def fit(
@@ -71,6 +72,9 @@ def fit(
         accumulate: average the gradients of so many batches for one step.
         validate_every: validate after so many steps; None validates after each epoch.
 
+    Warns:
+        ScheduleWarning: where the run ends before the warm-up or the decay of the rate does.
+
     Raises:
         ValueError, TypeError: an argument is unusable; nothing has been trained.
         CheckpointError: the file to resume from is damaged or belongs to another run.
@@ -107,8 +111,19 @@ def fit(
     run.history.meta = run.describe()
     if resume:
         _resume(run)
+    _check_schedules(optimizer, loop.total(), run.step)
     loop.execute(progress)
     return run.history
+
+
+def _check_schedules(optimizer: Optimizer, total: int | None, done: int) -> None:
+    """Warn where a schedule of the rate does not fit the run."""
+    if total is None or total <= done:
+        return
+    steps = optimizer.step_count + total - done
+    for rate in {id(table["lr"]): table["lr"] for table in optimizer._tables}.values():
+        if isinstance(rate, Schedule):
+            check_run(rate, steps)
 
 
 def _check(
