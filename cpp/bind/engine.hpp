@@ -173,7 +173,7 @@ class Engine {
 };
 
 // Below this many elements the step is over before another thread could use the interpreter.
-constexpr size_t release_elements = 131072;
+constexpr size_t release_elements = 65536;
 
 // Calls job(i) for every i below count, on several threads and without the interpreter's lock where
 // that pays.

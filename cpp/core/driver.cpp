@@ -16,7 +16,7 @@ namespace stepsize {
 namespace {
 
 // Below this many elements a second thread costs more than it saves.
-constexpr size_t parallel_elements = 131072;
+constexpr size_t parallel_elements = 65536;
 
 std::atomic<int> requested{0};
 
