@@ -66,20 +66,11 @@ template <class F> inline F lerp(F a, F b, F w) {
 
 // base ** n with an error far below one unit in the last place, without the C library, whose pow
 // differs between processors with and without fused multiply-add. Double-double by squaring.
-struct Double2 {
-    double high, low;
-};
-
-inline Double2 multiply(Double2 a, Double2 b) {
-    const double split = 134217729.0; // 2**27 + 1
-    const double ca = split * a.high, cb = split * b.high;
-    const double a1 = ca - (ca - a.high), b1 = cb - (cb - b.high);
-    const double a2 = a.high - a1, b2 = b.high - b1;
-    const double product = a.high * b.high;
-    const double error = ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2;
-    const double tail = error + (a.high * b.low + a.low * b.high);
-    const double high = product + tail;
-    return {high, tail - (high - product)};
+inline waves::Pair multiply(waves::Pair a, waves::Pair b) {
+    const waves::Pair product = waves::exact_product(a.high, b.high);
+    const double tail = product.low + (a.high * b.low + a.low * b.high);
+    const double high = product.high + tail;
+    return {high, tail - (high - product.high)};
 }
 
 // The squares base, base**2, base**4, ... found so far, and the product over the bits of n above
@@ -90,15 +81,15 @@ struct Powers {
     double base;
     int64_t upper; // n >> low_bits of `product`
     int count;     // squares found
-    Double2 product;
-    Double2 squares[64];
+    waves::Pair product;
+    waves::Pair squares[64];
 
-    Double2 square(int bit) {
+    waves::Pair square(int bit) {
         for (; count <= bit; ++count)
             squares[count] = multiply(squares[count - 1], squares[count - 1]);
         return squares[bit];
     }
-    Double2 times(Double2 result, int64_t n, int top, int bottom) {
+    waves::Pair times(waves::Pair result, int64_t n, int top, int bottom) {
         for (int bit = top; bit >= bottom; --bit)
             if (n >> bit & 1)
                 result = multiply(result, square(bit));

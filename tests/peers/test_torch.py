@@ -13,7 +13,7 @@ sys.path[:0] = [str(TESTS), str(TESTS / "golden")]
 from make_torch import theirs  # noqa: E402
 
 import stepsize as ss  # noqa: E402
-from trajectories import DTYPES, GRADIENTS, OPTIONS, TOLERANCE, combinations, distance, ours  # noqa: E402  # noqa: E402
+from trajectories import DTYPES, GRADIENTS, OPTIONS, TOLERANCE, combinations, distance, ours  # noqa: E402
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
