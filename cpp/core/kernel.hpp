@@ -60,10 +60,21 @@ inline void stretch(const Prepared<R, F>& p, F* x, const F* g, F* const* slots, 
 #pragma omp simd
     for (size_t i = 0; i < count; ++i) {
         const F grad = clamp(g[i] * here.scale, here.limit) + here.decay * x[i];
-        const F start = x[i] * here.shrink;
-        F value = start;
+        F value = x[i] * here.shrink;
         here.rule(value, grad, s[K][i]...);
-        x[i] = select((here.cautious > 0) & astray(start, value, grad), start, value);
+        x[i] = value;
+    }
+}
+
+// Takes back the moves that go along the gradient.
+template <class R, class F>
+void hold_back(const Prepared<R, F>& p, F* x, const F* before, const F* g, size_t count) {
+    const Prepared<R, F> here = p;
+#pragma omp simd
+    for (size_t i = 0; i < count; ++i) {
+        const F grad = clamp(g[i] * here.scale, here.limit) + here.decay * before[i];
+        const F start = before[i] * here.shrink;
+        x[i] = select(astray(start, x[i], grad), start, x[i]);
     }
 }
 
@@ -76,7 +87,7 @@ template <class F> inline void prefetch(const F* data) {
 // Finds the slots of a tile, decoded where they are coded, and fetches what comes next.
 template <class F, int slot_count> struct Slots {
     const Span& span;
-    F buffers[slot_count + 1][tile];
+    alignas(64) F buffers[slot_count + 1][tile];
     F* at[slot_count + 1] = {};
 
     explicit Slots(const Span& span_) : span(span_) {}
@@ -115,10 +126,11 @@ void run(const void* prepared, const Span& span, Sums* sums) {
         const size_t count = left < most ? left : most;
         next = from + count;
         slots.open(from, count);
-        F before[tile];
+        alignas(64) F before[tile];
+        const F* given = g == x ? before : g + from;
+        if (sums || p.cautious > 0)
+            __builtin_memcpy(before, x + from, count * sizeof(F));
         if (sums) {
-            for (size_t i = 0; i < count; ++i)
-                before[i] = x[from + i];
             grads.add(count, [&](size_t i) { return square(double(g[from + i])); });
         }
         if (span.ahead && count == tile) {
@@ -131,6 +143,8 @@ void run(const void* prepared, const Span& span, Sums* sums) {
         } else {
             stretch(p, x + from, g + from, slots.at, 0, count, indices);
         }
+        if (p.cautious > 0)
+            hold_back(p, x + from, before, given, count);
         slots.close(from, count, p.noise);
         if (sums) {
             params.add(count, [&](size_t i) { return square(double(before[i])); });

@@ -27,9 +27,10 @@ template <class F> inline bool astray(F a, F b, F g) {
     return ((b > a) & (g >= 0)) | ((b < a) & (g <= 0));
 }
 
-// NaN stays NaN.
+// NaN stays NaN. Two selections, each of them one instruction.
 template <class F> inline F clamp(F a, F limit) {
-    return a > limit ? limit : a < -limit ? -limit : a;
+    const F below = limit < a ? limit : a;
+    return -limit > below ? -limit : below;
 }
 
 #if defined(_MSC_VER)
@@ -59,9 +60,26 @@ inline double cube_root(double a) {
     return select((a > 0) & (a < __builtin_inf()), y, a);
 }
 
-// The point a share w of the way from a to b, exact at both ends.
+// The bits of a number.
+template <class F> struct Bits;
+template <> struct Bits<float> {
+    using type = uint32_t;
+    static constexpr type exponent = 0x7f800000u;
+};
+template <> struct Bits<double> {
+    using type = uint64_t;
+    static constexpr type exponent = 0x7ff0000000000000u;
+};
+
+// The point a share w of the way from a to b, exact at both ends: a + w (b - a) up to the middle,
+// b - (1 - w) (b - a) from there on. Which half it is does not depend on the element, and bits
+// chosen by a mask take one instruction where a condition takes many.
 template <class F> inline F lerp(F a, F b, F w) {
-    return w < F(0.5) ? a + w * (b - a) : b - (b - a) * (F(1) - w);
+    using Word = typename Bits<F>::type;
+    const bool near = w < F(0.5);
+    const Word mask = near ? ~Word(0) : Word(0);
+    const Word from = (__builtin_bit_cast(Word, a) & mask) | (__builtin_bit_cast(Word, b) & ~mask);
+    return __builtin_bit_cast(F, from) + (near ? w : -(F(1) - w)) * (b - a);
 }
 
 // base ** n with an error far below one unit in the last place, without the C library, whose pow

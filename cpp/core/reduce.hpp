@@ -48,16 +48,6 @@ inline double sum_lanes(const double* values, size_t size) {
     return sum.total();
 }
 
-template <class F> struct Bits;
-template <> struct Bits<float> {
-    using type = std::uint32_t;
-    static constexpr type exponent = 0x7f800000u;
-};
-template <> struct Bits<double> {
-    using type = std::uint64_t;
-    static constexpr type exponent = 0x7ff0000000000000u;
-};
-
 // An exponent of ones, in NaN and infinity alone, carries into the sign when its last bit is added.
 template <class F> bool all_finite(const void* data, size_t size) {
     using Word = typename Bits<F>::type;

@@ -1,6 +1,7 @@
 // State in fewer bytes: how a tile of a slot is read from its codes and written back, rounded up or
 // down at random so that it is right on average. The draws count rather than run on: each depends
-// on update, leaf, slot and element alone. Included by kernel.hpp only.
+// on update, leaf, slot and element alone. Every code is the upper bits of a float32, so reading
+// and writing are shifts and sums of integers. Included by kernel.hpp only.
 #pragma once
 
 #include "core/math.hpp"
@@ -19,114 +20,130 @@ inline uint64_t mix(uint64_t a) {
     return a ^ a >> 31;
 }
 
-inline uint32_t draw(uint32_t key, size_t i) {
-    uint32_t a = key + uint32_t(i) * 0x9e3779b9u;
-    a = (a ^ a >> 16) * 0x7feb352du;
-    a = (a ^ a >> 15) * 0x846ca68bu;
-    return a ^ a >> 16;
-}
-
-// In [0, 1).
-inline float unit_draw(uint32_t key, size_t i) {
-    return float(int32_t(draw(key, i) >> 8)) * (1.0f / 16777216);
-}
+// The draws of a tile are key, key + step, key + 2 step, ... : a lattice (Weyl 1916) shifted by a
+// hash of update, leaf, slot and tile, so each is uniform, and independent from update to update.
+constexpr uint32_t draw_step = 0x9e3779b9u;
 
 inline uint32_t bits_of(float a) { return __builtin_bit_cast(uint32_t, a); }
 inline float float_of(uint32_t bits) { return __builtin_bit_cast(float, bits); }
 
-constexpr uint32_t infinite_bits = 0x7f800000u;
+constexpr uint32_t sign_bit = 0x80000000u;
+constexpr int tile_length = int(tile);
 
 template <class F> __attribute__((noinline)) void read_bfloat16(const void* codes, F* out) {
     const uint16_t* from = static_cast<const uint16_t*>(codes);
 #pragma omp simd
-    for (size_t i = 0; i < tile; ++i)
+    for (int i = 0; i < tile_length; ++i)
         out[i] = F(float_of(uint32_t(from[i]) << 16));
 }
 
+// From the largest number of this type on nothing is added: a finite number stays one, infinity and
+// NaN stay what they are.
+constexpr uint32_t largest_bfloat16 = 0x7f7f0000u;
+
 template <class F>
-__attribute__((noinline)) void write_bfloat16(const F* in, void* codes, uint32_t key) {
+__attribute__((noinline)) void write_bfloat16(const F* in, void* codes, uint32_t draw) {
     uint16_t* to = static_cast<uint16_t*>(codes);
 #pragma omp simd
-    for (size_t i = 0; i < tile; ++i) {
+    for (int i = 0; i < tile_length; ++i) {
         const uint32_t bits = bits_of(float(in[i]));
-        const uint32_t size = bits & 0x7fffffffu;
-        const uint32_t moved = size + (draw(key, i) & 0xffffu);
-        // A finite number stays one; infinity and NaN stay what they are.
-        const uint32_t finite = moved < infinite_bits ? moved : infinite_bits - 1;
-        const uint32_t special = size > infinite_bits ? size | 0x400000u : size;
-        const uint32_t kept = size < infinite_bits ? finite : special;
-        to[i] = uint16_t(((bits & 0x80000000u) | kept) >> 16);
+        const uint32_t added = (bits & ~sign_bit) < largest_bfloat16 ? draw >> 16 : 0;
+        to[i] = uint16_t((bits + added) >> 16);
+        draw += draw_step;
     }
 }
 
 // The largest magnitude of a tile. Unless all are 0 it is at least 2**-117, since the lowest code
-// of unsigned8 stands for 2**-32 of it.
+// of unsigned8 stands for 2**-21 of it.
 constexpr int32_t least_scale_bits = 0x05000000;
 
 template <class F> __attribute__((noinline)) float scale_of(const F* in) {
     int32_t top = 0;
 #pragma omp simd reduction(max : top)
-    for (size_t i = 0; i < tile; ++i) {
-        const int32_t size = int32_t(bits_of(float(in[i])) & 0x7fffffffu);
+    for (int i = 0; i < tile_length; ++i) {
+        const int32_t size = int32_t(bits_of(float(in[i])) & ~sign_bit);
         top = top > size ? top : size;
     }
     return top == 0 ? 0.0f : float_of(uint32_t(top > least_scale_bits ? top : least_scale_bits));
 }
 
-// Code q in [-127, 127] stands for q |q| / 127**2 * scale.
+// Codes of one byte. The number of code q, before the scale, is level(q) - floor, where level(q) is
+// the float32 whose bits lie q above those of level(0) when four bits of mantissa are left: 16
+// steps to each doubling. The largest, `top`, stands for the scale.
+constexpr int dropped_bits = 19;
+
+struct Levels {
+    uint32_t first; // bits of level(0)
+    int32_t last;   // the largest code
+    float floor, least, top;
+};
+
+// Eight doublings: 0, then in units of the scale 2**-12 to 1 by steps of 1/16 to 1/32.
+constexpr Levels signed_levels = {0x3c000000u, 127, 0x1p-7f, 0, 1.9375f - 0x1p-7f};
+// Sixteen doublings, from 2**-21 to 1: never 0.
+constexpr Levels unsigned_levels = {0x38000000u, 255, 0x1.fp-16f, 0x1p-20f, 1.9375f - 0x1.fp-16f};
+
+inline float level_of(const Levels& levels, int32_t q, float unit) {
+    const float level = float_of((uint32_t(q) << dropped_bits) + levels.first);
+    return (level - levels.floor) * unit;
+}
+
+// Of a NaN, whose tile has a scale of NaN, the least code.
+inline int32_t code_of(const Levels& levels, float size, float inverse, uint32_t draw) {
+    const float height = larger(size * inverse, levels.least) + levels.floor;
+    const uint32_t above = bits_of(height) - levels.first + (draw >> (32 - dropped_bits));
+    const int32_t q = int32_t(above >> dropped_bits);
+    return q < levels.last ? q : levels.last;
+}
+
+inline float inverse_of(const Levels& levels, float scale) {
+    return scale > 0 ? levels.top / scale : 0.0f;
+}
+
 template <class F>
 __attribute__((noinline)) void read_signed8(const void* codes, float scale, F* out) {
     const int8_t* from = static_cast<const int8_t*>(codes);
-    const float unit = scale * (1.0f / 16129);
+    const float unit = scale / signed_levels.top;
 #pragma omp simd
-    for (size_t i = 0; i < tile; ++i) {
+    for (int i = 0; i < tile_length; ++i) {
         const int32_t q = from[i];
-        out[i] = F(float(q * (q < 0 ? -q : q)) * unit);
+        const float size = level_of(signed_levels, q < 0 ? -q : q, unit);
+        out[i] = F(float_of(bits_of(size) | (uint32_t(q) & sign_bit)));
     }
 }
 
 template <class F>
-__attribute__((noinline)) void write_signed8(const F* in, void* codes, float scale, uint32_t key) {
+__attribute__((noinline)) void write_signed8(const F* in, void* codes, float scale, uint32_t draw) {
     int8_t* to = static_cast<int8_t*>(codes);
-    const float inverse = scale > 0 ? 1 / scale : 0.0f;
+    const float inverse = inverse_of(signed_levels, scale);
 #pragma omp simd
-    for (size_t i = 0; i < tile; ++i) {
-        const float value = float(in[i]);
-        const float height = magnitude(value) * inverse * 16129.0f;
-        const float level = root(height);
-        const int32_t below = int32_t(select(level < 127.0f, level, 127.0f));
-        const float rest = height - float(below * below);
-        const int32_t up = unit_draw(key, i) * float(2 * below + 1) < rest ? 1 : 0;
-        const int32_t q = below + up < 127 ? below + up : 127;
-        to[i] = int8_t(value < 0 ? -q : q);
+    for (int i = 0; i < tile_length; ++i) {
+        const uint32_t bits = bits_of(float(in[i]));
+        const int32_t q = code_of(signed_levels, float_of(bits & ~sign_bit), inverse, draw);
+        const int32_t flip = int32_t(bits) >> 31;
+        to[i] = int8_t((q ^ flip) - flip);
+        draw += draw_step;
     }
 }
 
-// Code q in [0, 255] stands for ((q + 1) / 256)**4 * scale: never 0 where the tile is not.
 template <class F>
 __attribute__((noinline)) void read_unsigned8(const void* codes, float scale, F* out) {
     const uint8_t* from = static_cast<const uint8_t*>(codes);
-    const float unit = scale * (1.0f / 4294967296.0f);
+    const float unit = scale / unsigned_levels.top;
 #pragma omp simd
-    for (size_t i = 0; i < tile; ++i)
-        out[i] = F(square(square(float(int32_t(from[i]) + 1))) * unit);
+    for (int i = 0; i < tile_length; ++i)
+        out[i] = F(level_of(unsigned_levels, from[i], unit));
 }
 
 template <class F> __attribute__((noinline)) void write_unsigned8(const F* in, void* codes,
-                                                                  float scale, uint32_t key) {
+                                                                  float scale, uint32_t draw) {
     uint8_t* to = static_cast<uint8_t*>(codes);
-    const float inverse = scale > 0 ? 1 / scale : 0.0f;
+    const float inverse = inverse_of(unsigned_levels, scale);
 #pragma omp simd
-    for (size_t i = 0; i < tile; ++i) {
-        const float height = magnitude(float(in[i])) * inverse * 4294967296.0f;
-        const float level = root(root(height));
-        const float low = select(level > 1.0f, level, 1.0f);
-        const int32_t below = int32_t(select(low < 256.0f, low, 256.0f));
-        const float floor = square(square(float(below)));
-        const float ceiling = square(square(float(below + 1)));
-        const int32_t up = unit_draw(key, i) * (ceiling - floor) < height - floor ? 1 : 0;
-        const int32_t level_code = below + up < 256 ? below + up : 256;
-        to[i] = uint8_t(level_code - 1);
+    for (int i = 0; i < tile_length; ++i) {
+        const float size = float_of(bits_of(float(in[i])) & ~sign_bit);
+        to[i] = uint8_t(code_of(unsigned_levels, size, inverse, draw));
+        draw += draw_step;
     }
 }
 
@@ -136,11 +153,12 @@ template <class F> F* open_tile(const Slot& slot, size_t from, size_t count, F* 
     const size_t at = from / tile;
     if (slot.storage == Storage::native)
         return static_cast<F*>(slot.data) + from;
-    unsigned char codes[2 * tile] = {};
+    unsigned char codes[2 * tile];
     const size_t width = slot.storage == Storage::bfloat16 ? 2 : 1;
     const unsigned char* data = static_cast<const unsigned char*>(slot.data) + from * width;
     const void* whole = data;
     if (count < tile) {
+        __builtin_memset(codes, 0, sizeof codes);
         __builtin_memcpy(codes, data, count * width);
         whole = codes;
     }

@@ -1,16 +1,17 @@
 """State in fewer bytes: codes, scales and rounding at random. The twin of cpp/core/storage.hpp.
 
 ``"bfloat16"`` keeps the upper half of a float32. ``"int8"`` keeps one byte a number and, for every
-256 numbers of a leaf, a float32 scale, their largest magnitude: a code q of a slot that has both
-signs stands for ``q |q| / 127**2`` of it, one of a slot that has none for ``((q + 1) / 256)**4``,
-which is never 0, so that a second moment does not vanish under a first moment. Both round up or
-down at random and are right on average; the draws depend on update, leaf, slot and element alone.
+256 numbers of a leaf, a float32 scale, their largest magnitude. Its codes too are upper bits of a
+float32, with 16 steps to each doubling: for a slot that has both signs eight doublings below the
+scale, then evenly to 0; for one that has none sixteen, then evenly to ``2**-21`` of the scale. It
+is never 0, so that a second moment does not vanish under a first moment. All round up or down at
+random and are right on average; the draws depend on update, leaf, slot and element alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -42,8 +43,27 @@ EXACT |= {"x0", "z"}
 _TILE = _core.tile
 _MAX_SLOTS = 8
 _WORD = (1 << 64) - 1
-_INFINITE = 0x7F800000
+_LARGEST_BFLOAT16 = 0x7F7F0000
 _LEAST_SCALE = 0x05000000  # 2**-117 as a float32
+_DROPPED = 19  # bits
+
+
+class _Levels(NamedTuple):
+    """The numbers that codes of one byte stand for, before the scale; see the twin."""
+
+    first: int
+    last: int
+    floor: np.float32
+    least: np.float32
+    top: np.float32
+
+
+def _levels(first: int, last: int, floor: float, least: float) -> _Levels:
+    return _Levels(first, last, *map(np.float32, (floor, least, 1.9375 - floor)))
+
+
+_SIGNED = _levels(0x3C000000, 127, 2.0**-7, 0.0)
+_UNSIGNED = _levels(0x38000000, 255, 31 * 2.0**-20, 2.0**-20)
 
 
 def dtype_of(optimizer: Optimizer, slot: str, leaf: Array) -> Any:
@@ -81,13 +101,13 @@ def read(codes: Array, scales: Array | None, dtype: Any) -> Array:
     if codes.dtype == np.uint16:
         return (codes.astype(np.uint32) << 16).view(np.float32).astype(dtype)
     assert scales is not None
+    levels = _SIGNED if codes.dtype == np.int8 else _UNSIGNED
+    unit = np.repeat(scales / levels.top, _TILE)[: codes.size]
     q = codes.astype(np.int32)
-    shape = np.repeat(scales, _TILE)[: codes.size]
-    if codes.dtype == np.int8:
-        return ((q * abs(q)).astype(np.float32) * (shape * np.float32(1 / 16129))).astype(dtype)
-    level = (q + 1).astype(np.float32)
-    level *= level
-    return (level * level * (shape * np.float32(2.0**-32))).astype(dtype)
+    level = ((abs(q) << _DROPPED) + levels.first).astype(np.uint32).view(np.float32)
+    size = (level - levels.floor) * unit
+    signed: Array = np.where(q < 0, -size, size).astype(dtype)
+    return signed
 
 
 def write(values: Array, codes: Array, scales: Array | None, noise: int) -> None:
@@ -101,8 +121,8 @@ def write(values: Array, codes: Array, scales: Array | None, noise: int) -> None
         else:
             assert scales is not None
             scales[...] = _scales(whole)
-            encode = _signed8 if codes.dtype == np.int8 else _unsigned8
-            found = encode(whole, scales[:, None], (draws >> 8).astype(np.float32) * 2.0**-24)
+            levels = _SIGNED if codes.dtype == np.int8 else _UNSIGNED
+            found = _codes(levels, whole, scales[:, None], draws)
         codes[...] = found.reshape(-1)[: codes.size]
 
 
@@ -120,11 +140,9 @@ def _mix(a: Any) -> Any:
 
 def _draws(noise: int, count: int) -> Array:
     keys = [_mix(noise + tile & _WORD) & 0xFFFFFFFF for tile in range(count)]
-    a: Array = np.array(keys, np.uint32)[:, None] + np.arange(_TILE, dtype=np.uint32) * 0x9E3779B9
-    a = (a ^ a >> 16) * np.uint32(0x7FEB352D)
-    a = (a ^ a >> 15) * np.uint32(0x846CA68B)
-    mixed: Array = a ^ a >> 16
-    return mixed
+    shifts: Array = np.array(keys, np.uint32)[:, None]
+    draws: Array = shifts + np.arange(_TILE, dtype=np.uint32) * np.uint32(0x9E3779B9)
+    return draws
 
 
 def _scales(whole: Array) -> Array:
@@ -135,40 +153,18 @@ def _scales(whole: Array) -> Array:
 
 def _bfloat16(whole: Array, draws: Array) -> Array:
     bits = whole.view(np.uint32)
-    size = bits & 0x7FFFFFFF
-    moved = size + (draws & 0xFFFF)
-    finite = np.minimum(moved, _INFINITE - 1)
-    special = np.where(size > _INFINITE, size | 0x400000, size)
-    kept = np.where(size < _INFINITE, finite, special)
-    coded: Array = ((bits & 0x80000000) | kept) >> 16
-    return coded
+    added = np.where((bits & 0x7FFFFFFF) < _LARGEST_BFLOAT16, draws >> 16, 0).astype(np.uint32)
+    moved: Array = bits + added
+    return moved >> 16
 
 
-def _inverse(scales: Array) -> Array:
-    kept: Array = np.where(scales > 0, np.float32(1) / scales, np.float32(0))
-    return kept
-
-
-def _signed8(whole: Array, scales: Array, unit: Array) -> Array:
-    height = abs(whole) * _inverse(scales) * np.float32(16129)
-    level = np.sqrt(height)
-    below = np.where(level < 127, level, 127).astype(np.int32)
-    rest = height - (below * below).astype(np.float32)
-    up = unit * (2 * below + 1).astype(np.float32) < rest
-    q = np.minimum(below + up, 127)
-    coded: Array = np.where(whole < 0, -q, q)
-    return coded
-
-
-def _unsigned8(whole: Array, scales: Array, unit: Array) -> Array:
-    height = abs(whole) * _inverse(scales) * np.float32(2.0**32)
-    low = np.sqrt(np.sqrt(height))
-    low = np.where(low > 1, low, 1)
-    below = np.where(low < 256, low, 256).astype(np.int32)
-    floor, ceiling = ((below + k).astype(np.float32) ** 2 for k in (0, 1))
-    floor, ceiling = floor * floor, ceiling * ceiling
-    up = unit * (ceiling - floor) < height - floor
-    coded: Array = np.minimum(below + up, 256) - 1
+def _codes(levels: _Levels, whole: Array, scales: Array, draws: Array) -> Array:
+    inverse = np.where(scales > 0, levels.top / scales, np.float32(0))
+    size = abs(whole) * inverse
+    height = np.where(size > levels.least, size, levels.least) + levels.floor
+    above = height.view(np.uint32) - np.uint32(levels.first) + (draws >> (32 - _DROPPED))
+    q = np.minimum(above >> _DROPPED, levels.last).astype(np.int32)
+    coded: Array = np.where(np.signbit(whole) & (levels is _SIGNED), -q, q)
     return coded
 
 
