@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "bind/engine.hpp"
+#include "bind/tensor.hpp"
 #include "bind/turn.hpp"
 #include "core/targets.hpp"
 
@@ -29,12 +30,16 @@ bool Engine::overlaps_parameters(const Leaf& leaf, const char* g) const {
 bool Engine::take(Leaf& leaf, PyObject* gradient) {
     const char* data = nullptr;
     if (gradient != Py_None) {
-        if (!is_array(gradient) || !is_plain(gradient, leaf.dtype))
-            return false;
-        const ArrayProxy* array = proxy(gradient);
-        if (!has_shape(array, leaf.shape))
-            return false;
-        data = array->data;
+        if (is_array(gradient)) {
+            const ArrayProxy* array = proxy(gradient);
+            if (!is_plain(gradient, leaf.dtype) || !has_shape(array, leaf.shape))
+                return false;
+            data = array->data;
+        } else {
+            data = numpy_ ? nullptr : tensor_data(gradient, leaf.dtype, leaf.shape);
+            if (!data)
+                return false;
+        }
         if (data != leaf.verified) {
             if (overlaps_parameters(leaf, data))
                 return false;

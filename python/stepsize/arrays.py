@@ -171,12 +171,7 @@ def check_parameters(leaves: Sequence[Array], paths: Sequence[str], owner: str) 
             raise ValueError(
                 f"{owner}: {path} is read-only, but parameters are updated in place; pass a copy"
             )
-        if _overlaps_itself(leaf):
-            raise ValueError(
-                f"{owner}: {path} overlaps itself (strides {leaf.strides} for shape {leaf.shape}); "
-                "pass a copy"
-            )
-    _check_overlap(leaves, paths, owner)
+    check_apart(leaves, paths, owner)
 
 
 def check_alike(structure: Structure, other: Structure, owner: str) -> None:
@@ -217,9 +212,15 @@ def _distinct_offsets(leaf: Array) -> int:
     return int(np.unique(offsets).size)
 
 
-def _check_overlap(leaves: Sequence[Array], paths: Sequence[str], owner: str) -> None:
+def check_apart(leaves: Sequence[Array], paths: Sequence[str], owner: str) -> None:
+    """Refuse leaves that share memory with themselves or with each other."""
     bounds = []
     for i, leaf in enumerate(leaves):
+        if _overlaps_itself(leaf):
+            raise ValueError(
+                f"{owner}: {paths[i]} overlaps itself (strides {leaf.strides} for shape "
+                f"{leaf.shape}); pass a copy"
+            )
         if leaf.size:
             low, high = np.lib.array_utils.byte_bounds(leaf)
             bounds.append((low, high, i))

@@ -1,0 +1,116 @@
+#include "bind/tensor.hpp"
+
+#include <cstdint>
+#include <string>
+
+namespace stepsize {
+namespace {
+
+// The parts of DLPack 1 that are read here, in the words of its dlpack.h.
+struct DLDevice {
+    int32_t device_type, device_id;
+};
+
+struct DLDataType {
+    uint8_t code, bits;
+    uint16_t lanes;
+};
+
+struct DLTensor {
+    void* data;
+    DLDevice device;
+    int32_t ndim;
+    DLDataType dtype;
+    int64_t *shape, *strides;
+    uint64_t byte_offset;
+};
+
+struct DLPackExchangeAPI {
+    uint32_t major, minor;
+    DLPackExchangeAPI* previous;
+    void *allocator, *managed_from_object, *managed_to_object;
+    int (*tensor_from_object)(void* object, DLTensor* out); // without a reference to the memory
+};
+
+constexpr int32_t cpu = 1;
+constexpr uint8_t floating = 2;
+
+// A type's table of functions, or null. The last type is remembered: a step sees one.
+const DLPackExchangeAPI* exchange_of(PyTypeObject* type) {
+    static PyTypeObject* known = nullptr;
+    static const DLPackExchangeAPI* found = nullptr;
+    if (type == known)
+        return found;
+    const py::object capsule = py::reinterpret_steal<py::object>(
+        PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dlpack_c_exchange_api__"));
+    void* table = capsule ? PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api") : nullptr;
+    PyErr_Clear();
+    auto* api = static_cast<const DLPackExchangeAPI*>(table);
+    while (api && api->major != 1)
+        api = api->previous;
+    Py_INCREF(type); // so that no other type takes its place in memory
+    Py_XDECREF(known);
+    known = type;
+    found = api && api->tensor_from_object ? api : nullptr;
+    return found;
+}
+
+bool is_plain(const DLTensor& tensor, Dtype dtype, const std::vector<Py_ssize_t>& shape) {
+    if (tensor.device.device_type != cpu || tensor.dtype.code != floating ||
+        tensor.dtype.lanes != 1 || tensor.dtype.bits != 8 * item_size(dtype) ||
+        size_t(tensor.ndim) != shape.size())
+        return false;
+    int64_t reach = 1;
+    for (size_t axis = shape.size(); axis-- > 0;) {
+        if (tensor.shape[axis] != shape[axis])
+            return false;
+        if (tensor.strides && shape[axis] != 1 && tensor.strides[axis] != reach)
+            return false;
+        reach *= shape[axis];
+    }
+    return true;
+}
+
+// False for objects that are no such tensors.
+bool read(PyObject* object, DLTensor& tensor) {
+    const DLPackExchangeAPI* api = exchange_of(Py_TYPE(object));
+    if (api && api->tensor_from_object(object, &tensor) == 0)
+        return true;
+    PyErr_Clear();
+    return false;
+}
+
+template <class T> void append(std::string& bytes, const T* values, size_t count) {
+    bytes.append(reinterpret_cast<const char*>(values), count * sizeof(T));
+}
+
+} // namespace
+
+char* tensor_data(PyObject* object, Dtype dtype, const std::vector<Py_ssize_t>& shape) {
+    DLTensor tensor = {};
+    if (!read(object, tensor))
+        return nullptr;
+    char* data = static_cast<char*>(tensor.data) + tensor.byte_offset;
+    const bool aligned = reinterpret_cast<uintptr_t>(data) % item_size(dtype) == 0;
+    return aligned && is_plain(tensor, dtype, shape) ? data : nullptr;
+}
+
+py::bytes layout(const py::list& tensors) {
+    std::string found;
+    for (py::handle object : tensors) {
+        DLTensor tensor = {};
+        if (!read(object.ptr(), tensor)) {
+            const auto address = object.attr("data_ptr")().cast<uintptr_t>();
+            append(found, &address, 1);
+            continue;
+        }
+        append(found, &tensor.data, 1);
+        append(found, &tensor.dtype, 1);
+        append(found, tensor.shape, size_t(tensor.ndim));
+        if (tensor.strides)
+            append(found, tensor.strides, size_t(tensor.ndim));
+    }
+    return found;
+}
+
+} // namespace stepsize

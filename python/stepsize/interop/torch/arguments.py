@@ -1,0 +1,110 @@
+"""What the classes are called with: torch's arguments first, then ours."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from stepsize.optimizers.base import Optimizer as Rule
+from stepsize.optimizers.groups import check_values
+from stepsize.optimizers.options import Options
+
+# Words of torch's that choose an implementation, and what they may say of this one.
+IMPLEMENTATIONS: dict[str, tuple[Any, ...]] = {
+    "foreach": (None, False, True),
+    "fused": (None, False, True),
+    "capturable": (False,),
+    "differentiable": (False,),
+}
+OPTIONS = {"clip_norm": None, "clip_value": None, "on_nonfinite": "ignore"}
+
+
+def torch_class(rule: type[Rule]) -> Any:
+    """The class of the same name in torch.optim, or None."""
+    return getattr(torch.optim, rule.__name__, None)
+
+
+def signature(rule: type[Rule]) -> inspect.Signature:
+    """Torch's arguments in torch's order where it has the class; ours follow as keywords."""
+    kinds = inspect.Parameter
+    fields = {name: field.default for name, field in rule.fields.items()}
+    if torch_class(rule) is not None:
+        listed = list(inspect.signature(torch_class(rule)).parameters.values())
+        listed = [each.replace(annotation=kinds.empty) for each in listed]
+    else:
+        listed = [
+            kinds("params", kinds.POSITIONAL_OR_KEYWORD),
+            kinds("lr", kinds.POSITIONAL_OR_KEYWORD, default=fields["lr"]),
+        ]
+    known = {each.name for each in listed}
+    ours = {**fields, "maximize": False, **OPTIONS}
+    listed += [
+        kinds(name, kinds.KEYWORD_ONLY, default=default)
+        for name, default in ours.items()
+        if name not in known
+    ]
+    return inspect.Signature(listed)
+
+
+def bind(owner: str, called: inspect.Signature, args: Any, keywords: Any) -> dict[str, Any]:
+    """The arguments by name, with defaults."""
+    try:
+        bound = called.bind(*args, **keywords)
+    except TypeError as error:
+        raise TypeError(f"{owner}: {error}; it takes {', '.join(called.parameters)}") from None
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def fixed(rule: type[Rule]) -> dict[str, Any]:
+    """Entries of torch's groups that are no arguments of the class, or none of ours."""
+    if rule.__name__ in ("Adam", "AdamW"):
+        return {"decoupled_weight_decay": rule.decay == "decoupled"}
+    return {}
+
+
+def table(rule: type[Rule], owner: str, group: Mapping[str, Any]) -> dict[str, Any]:
+    """The rule's hyperparameters of a group as plain numbers, checked."""
+    for word, allowed in IMPLEMENTATIONS.items():
+        if word in group and not any(group[word] is value for value in allowed):
+            raise ValueError(
+                f"{owner}: {word}={group[word]!r} is not possible in a compiled step on the CPU; "
+                f"leave it out, or use torch.optim.{rule.__name__}"
+            )
+    for word, value in fixed(rule).items():
+        if group.get(word, value) is not value:
+            other = "AdamW" if rule.__name__ == "Adam" else "Adam"
+            raise ValueError(f"{owner}: {word}={group[word]!r} is the rule {other}; use that class")
+    given = {name: plain(group[name]) for name in rule.fields}
+    for name, value in given.items():
+        members = value if isinstance(value, tuple) else (value,)
+        if any(callable(member) for member in members):
+            raise TypeError(
+                f"{owner}: {name} must be numbers here, got {value!r}; a torch optimizer follows a "
+                "schedule by ScheduleLR(optimizer, schedule)"
+            )
+    values = check_values(rule.fields, owner, given)
+    rule.check_together(values)
+    return values
+
+
+def plain(value: Any) -> Any:
+    """A value of a group without tensors in it."""
+    if isinstance(value, torch.Tensor):
+        return value.item()
+    if isinstance(value, tuple | list):
+        return tuple(plain(member) for member in value)
+    return value
+
+
+def options(owner: str, chosen: Mapping[str, Any], groups: Any) -> Options:
+    """Clipping and its like, which hold for all groups together."""
+    maximize = {bool(group["maximize"]) for group in groups}
+    if len(maximize) > 1:
+        raise ValueError(
+            f"{owner}: maximize must be the same in all groups, got both; make two optimizers"
+        )
+    return Options.take(owner, {**chosen, "maximize": maximize.pop()})[0]

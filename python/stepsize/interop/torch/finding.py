@@ -1,0 +1,131 @@
+"""The range test on a torch model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from stepsize.finder import LRFindResult
+from stepsize.finder import lr_find as find
+from stepsize.interop.torch.making import CLASSES
+from stepsize.interop.torch.optimizer import Optimizer
+from stepsize.interop.torch.places import gather
+
+
+def lr_find(
+    model: torch.nn.Module,
+    loss_fn: Callable[[Any, Any], torch.Tensor],
+    batches: Iterable[Any] | Callable[[], Iterable[Any]],
+    *,
+    optimizer: Any = None,
+    **settings: Any,
+) -> LRFindResult:
+    """Suggest a learning rate for a torch model, as `stepsize.lr_find` does.
+
+    Model (parameters, buffers, gradients), optimizer and random generators come back bit for bit,
+    also when ``loss_fn`` raises.
+
+    Args:
+        model: The model in the mode in which it is to train, on the CPU.
+        loss_fn: ``(model, batch) -> loss``, a tensor of one number.
+        batches: An iterable of batches such as a DataLoader, or a function that returns one.
+        optimizer: A class of here or of torch.optim, a function of the parameters that returns an
+            optimizer, or an optimizer, whose groups and state the trials start from; `AdamW` when
+            left out.
+        **settings: Those of `stepsize.lr_find`: ``lr_min``, ``lr_max``, ``steps``, ``repeats``, ...
+
+    Raises:
+        ValueError: A setting is out of range, there is no batch, or the optimizer is of a rule
+            that is not compiled here.
+
+    Example:
+        >>> import torch
+        >>> from stepsize.interop.torch import SGD, lr_find
+        >>> x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+        >>> model = torch.nn.Linear(3, 1)
+        >>> def loss_fn(model, batch):
+        ...     return ((model(batch) - batch.sum(1, keepdim=True)) ** 2).mean()
+        >>> result = lr_find(model, loss_fn, [x], optimizer=SGD)
+        >>> 0.03 < result.suggestion < 3
+        True
+    """
+    made = _optimizer(model, optimizer)
+    with _kept(model, made, batches):
+        trial = _Trial(model, loss_fn, made)
+        result = find(trial, trial.start(), batches, optimizer=trial.build, **settings)
+    call = result.call.removeprefix("ss.").replace("(params,", "(model.parameters(),", 1)
+    return dataclasses.replace(result, call=call)
+
+
+def _optimizer(model: torch.nn.Module, given: Any) -> Optimizer:
+    """An optimizer of here with the groups and the state of what was given."""
+    given = CLASSES["AdamW"] if given is None else given
+    if callable(given):
+        given = given([p for p in model.parameters() if p.requires_grad])
+    if isinstance(given, Optimizer):
+        return given
+    cls = CLASSES.get(type(given).__name__)
+    if cls is None or not isinstance(given, torch.optim.Optimizer):
+        raise ValueError(
+            f"lr_find: optimizer must be a torch optimizer of one of the rules "
+            f"{', '.join(CLASSES)}, got {type(given).__name__}; choose the nearest of these"
+        )
+    made = cls([{"params": group["params"]} for group in given.param_groups])
+    made.load_state_dict(given.state_dict())
+    return made
+
+
+class _Trial:
+    """Loss and gradients of the model at parameters of any trial."""
+
+    def __init__(self, model: torch.nn.Module, loss_fn: Any, optimizer: Optimizer) -> None:
+        self._model = model
+        self._loss_fn = loss_fn
+        self._name = type(optimizer).__name__
+        self._places = optimizer.places()
+        self.build = optimizer.over
+
+    def start(self) -> list[Any]:
+        """Copies of the parameters' numbers."""
+        return [np.array(place.array) for place in self._places]
+
+    def __call__(self, params: list[Any], batch: Any) -> tuple[float, list[Any]]:
+        for place, array in zip(self._places, params, strict=True):
+            place.write(array)
+        with torch.enable_grad():
+            loss = self._loss_fn(self._model, batch)
+        wanted = [place.tensor for place in self._places if place.tensor.requires_grad]
+        found = iter(torch.autograd.grad(loss, wanted, allow_unused=True))
+        grads = [next(found) if place.tensor.requires_grad else None for place in self._places]
+        ready = [
+            None if grad is None else place.gradient(grad)
+            for place, grad in zip(self._places, grads, strict=True)
+        ]
+        return loss.item(), gather(self._name, self._places, ready)
+
+
+@contextmanager
+def _kept(model: torch.nn.Module, optimizer: Optimizer, batches: Any) -> Iterator[None]:
+    """Put back parameters, buffers and torch's generators."""
+    held = [*model.parameters(), *model.buffers(), *(p.tensor for p in optimizer.places())]
+    before = [(tensor, tensor.detach().clone()) for tensor in held]
+    buffers = [(module, dict(module._buffers)) for module in model.modules()]
+    sources = [getattr(batches, "generator", None), getattr(batches, "sampler", None)]
+    found = [getattr(source, "generator", source) for source in sources]
+    generators = [torch.default_generator, *(g for g in found if isinstance(g, torch.Generator))]
+    states = [generator.get_state() for generator in generators]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, named in buffers:
+                module._buffers.update(named)
+            for tensor, value in before:
+                tensor.copy_(value)
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)

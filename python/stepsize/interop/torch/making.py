@@ -1,0 +1,37 @@
+"""The classes: one for each compiled rule, made from the registry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stepsize.interop.torch.arguments import signature, torch_class
+from stepsize.interop.torch.optimizer import AveragingOptimizer, Optimizer
+from stepsize.optimizers import registry
+from stepsize.optimizers.base import Optimizer as Rule
+
+
+def _make(rule: type[Rule]) -> type[Optimizer]:
+    base = AveragingOptimizer if hasattr(rule, "averaged") else Optimizer
+    contents: dict[str, Any] = {
+        "rule": rule,
+        "__signature__": signature(rule),
+        "__module__": "stepsize.interop.torch",  # where pickle looks
+        "__doc__": _doc(rule),
+    }
+    return type(rule.__name__, (base,), contents)
+
+
+def _doc(rule: type[Rule]) -> str:
+    what, _, _ = (rule.__doc__ or "").partition("Args:")
+    name = rule.__name__
+    if torch_class(rule) is None:
+        how = f"Arguments as `stepsize.{name}`'s"
+    else:
+        how = f"Arguments, groups and state as torch.optim.{name}'s"
+    return (
+        f"{what.rstrip()}\n\n    {how}, and ``clip_norm``, ``clip_value`` and ``on_nonfinite`` "
+        "(which\n    looks for NaN and infinity only on demand here).\n    "
+    )
+
+
+CLASSES = {rule.__name__: _make(rule) for rule in registry() if rule.accelerated}

@@ -1,0 +1,300 @@
+"""Torch's optimizer outside, one compiled step inside."""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from operator import itemgetter
+from typing import Any, ClassVar
+
+import torch
+from torch.autograd.graph import increment_version
+
+from stepsize import _core
+from stepsize.arrays import Array, Structure
+from stepsize.interop.torch import arguments
+from stepsize.interop.torch.places import Place, check_memory, gather, labels
+from stepsize.interop.torch.states import Kept, States
+from stepsize.optimizers import state as compiled_state
+from stepsize.optimizers.base import Optimizer as Rule
+from stepsize.optimizers.options import Options
+
+
+class Optimizer(torch.optim.Optimizer):
+    """Base of the optimizers here; a torch.optim.Optimizer in every respect.
+
+    `param_groups` and `state` are the interface, as everywhere in torch: what is changed there is
+    followed. The compiled optimizer, which moves the tensors' own memory, is made from them, and
+    anew when groups, parameters or their memory change.
+    """
+
+    rule: ClassVar[type[Rule]]
+    __signature__: ClassVar[inspect.Signature]
+
+    _compiled: Any = None
+    _seen_state = True  # whether somebody may have changed the state since the last step
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        name = type(self).__name__
+        defaults = arguments.bind(name, self.__signature__, args, keywords)
+        params = defaults.pop("params")
+        self._chosen = {option: defaults.pop(option) for option in arguments.OPTIONS}
+        super().__init__(params, {**arguments.fixed(self.rule), **defaults})
+        self._compile()
+
+    # The step.
+
+    def step(self, closure: Callable[[], Any] | None = None, *, loss: Any = None) -> Any:
+        """Update the parameters by one step; those without a gradient are left alone.
+
+        Args:
+            closure: Evaluates the model again and returns the loss, which is returned.
+            loss: The loss, for rules that need it and are not given a closure.
+        """
+        found = None
+        if closure is not None:
+            with torch.enable_grad():
+                found = closure()
+        loss = found if loss is None else loss
+        tensors = [p for group in self.param_groups for p in group["params"]]
+        self._follow(tensors)
+        grads = [p.grad for p in tensors]
+        moved = [p for p, grad in zip(tensors, grads, strict=True) if grad is not None]
+        if moved:
+            self._move(grads, self._number(loss) if self.rule.needs_loss else None)
+            increment_version(moved)
+        return found
+
+    def _move(self, grads: list[Any], loss: float | None) -> None:
+        for i, place in self._special:
+            if grads[i] is not None:
+                grads[i] = place.gradient(grads[i])
+        if not self._copied:
+            self._compiled.step(grads, loss=loss)
+            return
+        with torch.no_grad():
+            copied = [place for i, place in self._copied if grads[i] is not None]
+            for place in copied:
+                place.copy_in()
+            self._compiled.step(grads, loss=loss)
+            for place in copied:
+                place.copy_out()
+
+    def _number(self, loss: Any) -> float:
+        if loss is None:
+            raise TypeError(
+                f"{type(self).__name__}: the rule needs the loss; call step(closure) or "
+                "step(loss=loss)"
+            )
+        return float(loss)
+
+    # Groups, parameters and state as they are now.
+
+    def _follow(self, tensors: list[torch.Tensor]) -> None:
+        groups = self.param_groups
+        if (
+            self._compiled is None
+            or len(groups) != len(self._seen)
+            or _core.layout(tensors) != self._layout
+        ):
+            self._compile()
+        for k, group in enumerate(groups):
+            if self._read(group) != self._seen[k]:
+                self._regroup(k, group)
+        if self._seen_state:
+            self._take_state()
+
+    def _owner(self, k: int) -> str:
+        name = type(self).__name__
+        return name if len(self.param_groups) == 1 else f"{name}: group {k}"
+
+    def _compile(self, loaded: bool = False) -> None:
+        """Make the compiled optimizer from groups and state."""
+        self._show_state()
+        name, groups = type(self).__name__, self.param_groups
+        tables = [arguments.table(self.rule, self._owner(k), g) for k, g in enumerate(groups)]
+        options = arguments.options(name, self._chosen, groups)
+        tensors = [p for group in groups for p in group["params"]]
+        places = [
+            Place(name, label, p, self.rule.shaped)
+            for label, p in zip(labels(groups), tensors, strict=True)
+        ]
+        check_memory(name, places)
+        assignment = [k for k, group in enumerate(groups) for _ in group["params"]]
+        paths = tuple(place.label for place in places)
+        arrays = [place.array for place in places]
+        compiled = _make(self.rule, arrays, paths, assignment, tables, options)
+        compiled._gather = partial(gather, name, places)
+        self._compiled, self._places = compiled, places
+        self._special = [(i, place) for i, place in enumerate(places) if not place.plain]
+        self._copied = [(i, place) for i, place in enumerate(places) if place.copied]
+        self._layout = _core.layout(tensors)
+        self._watched = [key for key in self.defaults if key in groups[0]]
+        self._read = itemgetter(*self._watched)
+        self._seen = [self._plain(group) for group in groups]
+        self._states = States(compiled, places)
+        self._take_state(loaded)
+
+    def _plain(self, group: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(arguments.plain(value) for value in self._read(group))
+
+    def _regroup(self, k: int, group: dict[str, Any]) -> None:
+        """Take over a group's changed values."""
+        new = arguments.table(self.rule, self._owner(k), group)
+        old = self._compiled._tables[k]
+        changed = [field for name, field in self.rule.fields.items() if new[name] != old[name]]
+        same = all(field.same_kind(old[field.name], new[field.name]) for field in changed)
+        if (
+            not same
+            or group["maximize"] != self._compiled._options.maximize
+            or self.rule.variant(new) != self.rule.variant(old)
+        ):
+            self._compile()
+            return
+        self._compiled._tables[k] = new
+        for field in changed:
+            compiled_state.set_numbers(self._compiled, k, field)
+        self._seen[k] = self._plain(group)
+
+    @property
+    def state(self) -> defaultdict[Any, Any]:
+        """A dict for each parameter that has had an update; the arrays in it are the live ones."""
+        self._show_state()
+        return self._state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._state: defaultdict[Any, Any] = defaultdict(dict, state)
+        self._seen_state = True
+
+    def _show_state(self) -> None:
+        if self._seen_state or self._compiled is None:
+            return
+        for i, count in enumerate(self._compiled._engine.times):
+            entry = self._states.show(i, count)
+            if entry:
+                self._state[self._places[i].tensor].update(entry)
+        self._seen_state = True
+
+    def _take_state(self, loaded: bool = False) -> None:
+        entries = [self._state.get(place.tensor) or {} for place in self._places]
+        if loaded:
+            for i, entry in enumerate(entries):
+                self._states.check(i, entry)
+        engine = self._compiled._engine
+        counts = [self._states.take(i, entry) for i, entry in enumerate(entries)]
+        engine.times = counts
+        if self.rule.scope != "all":
+            engine.step_count = max(counts)
+        self._seen_state = False
+
+    def places(self) -> list[Place]:
+        """The parameters and the arrays that are moved for them, as they are now."""
+        self._follow([p for group in self.param_groups for p in group["params"]])
+        self._copy(Place.copy_in)
+        return self._places
+
+    def over(self, arrays: list[Array]) -> Rule:
+        """The compiled optimizer, with a copy of its state, over copies of its arrays."""
+        now = self._compiled
+        options = replace(now._options, on_nonfinite="raise")
+        tables = [dict(table) for table in now._tables]
+        copy: Rule = _make(self.rule, arrays, now.paths, now._assignment, tables, options)
+        copy.load_state_dict(now.state_dict())
+        return copy
+
+    def _copy(self, way: Callable[[Place], None]) -> None:
+        with torch.no_grad():
+            for _, place in self._copied:
+                way(place)
+
+    # What torch's own methods call.
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with values of their own; an error leaves the optimizer as it was."""
+        super().add_param_group(param_group)
+        if self._compiled is None:
+            return
+        try:
+            self._compile()
+        except Exception:
+            self.param_groups.pop()
+            raise
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a state of this class or of torch's; an error leaves everything as it was."""
+        before = self.param_groups, self.state
+        # Torch rounds what it loads to the dtype of the parameters; this hook, the last, prevents.
+        hook = self.register_load_state_dict_pre_hook(_keep)
+        try:
+            super().load_state_dict(state_dict)
+            self._compile(loaded=True)
+        except Exception:
+            self.param_groups, self.state = before
+            raise
+        finally:
+            hook.remove()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "chosen": self._chosen}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        rest = dict(state)
+        entries = rest.pop("state")
+        if "chosen" in rest:
+            self._chosen = rest.pop("chosen")
+        super().__setstate__(rest)
+        for group in self.param_groups:
+            for name, default in self.defaults.items():
+                group.setdefault(name, default)
+        self.state = {
+            key: entry.values if isinstance(entry, Kept) else entry
+            for key, entry in entries.items()
+        }
+
+
+def _make(
+    rule: type[Rule],
+    arrays: list[Array],
+    paths: tuple[str, ...],
+    assignment: list[int],
+    tables: list[dict[str, Any]],
+    options: Options,
+) -> Any:
+    structure = Structure(arrays)
+    structure.paths = paths
+    made = object.__new__(rule)
+    made._setup(arrays, structure, assignment, tables, options)
+    return made
+
+
+def _keep(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
+    entries = state_dict["state"]
+    kept = {
+        key: Kept(entry) if isinstance(entry, dict) else entry for key, entry in entries.items()
+    }
+    return {**state_dict, "state": kept}
+
+
+class AveragingOptimizer(Optimizer):
+    """Base of the optimizers that train at one point and answer with another, the average."""
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Hold the average in the parameters inside a ``with`` block, the training point after it.
+
+        For evaluation, and to save the model; `step` raises RuntimeError inside.
+        """
+        tensors = [place.tensor for place in self.places()]
+        try:
+            with self._compiled.averaged():
+                self._copy(Place.copy_out)
+                increment_version(tensors)
+                yield
+        finally:
+            self._copy(Place.copy_out)
+            increment_version(tensors)

@@ -1,0 +1,152 @@
+"""Tensors as the arrays that the compiled step moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from stepsize.arrays import Array, check_apart
+
+FULL = (torch.float32, torch.float64)
+HALF = (torch.float16, torch.bfloat16)
+
+
+class Place:
+    """A parameter and the array that the compiled step moves for it.
+
+    The array is the tensor's own memory, its axes in the order in which they lie there. For half
+    precision it holds the numbers in float32 while a step is made.
+
+    Attributes:
+        label: What errors call the parameter.
+        array: What the step moves.
+        dtype: Of the array, in torch's words.
+        copied: Whether the numbers are copied in before a step and out after it.
+        plain: Whether gradients can be handed on as they are.
+    """
+
+    def __init__(self, owner: str, label: str, tensor: torch.Tensor, keep_axes: bool) -> None:
+        check(owner, label, tensor)
+        self.label = label
+        self.tensor = tensor
+        self.copied = tensor.dtype in HALF
+        self.dtype = torch.float32 if self.copied else tensor.dtype
+        self._order = None if keep_axes else memory_order(tensor)
+        self.plain = self._order is None and not self.copied
+        self._seen = self._ordered(tensor.detach())
+        if self.copied:
+            self._wide = self._seen.to(torch.float32, memory_format=torch.contiguous_format)
+            self.array: Array = self._wide.numpy()
+        else:
+            self.array = self._seen.numpy()
+
+    def _ordered(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor if self._order is None else tensor.permute(self._order)
+
+    def gradient(self, grad: torch.Tensor) -> torch.Tensor:
+        """A gradient as the step reads it, if it is no plain one."""
+        grad = self._ordered(grad)
+        return grad.to(torch.float32) if self.copied and grad.dtype in HALF else grad
+
+    def shown(self, array: Array) -> torch.Tensor:
+        """An array of the leaf's shape as a tensor of the parameter's, in the same memory."""
+        tensor = torch.from_numpy(array)
+        if self._order is None:
+            return tensor
+        return tensor.permute([self._order.index(axis) for axis in range(tensor.ndim)])
+
+    def write(self, array: Array) -> None:
+        """Give the parameter the numbers of an array of the leaf's shape."""
+        with torch.no_grad():
+            self._seen.copy_(torch.from_numpy(array))
+
+    def copy_in(self) -> None:
+        """Read the numbers of a half-precision parameter."""
+        self._wide.copy_(self._seen)
+
+    def copy_out(self) -> None:
+        """Round to the nearest numbers of a half-precision parameter."""
+        self._seen.copy_(self._wide)
+
+    def memory(self) -> Array:
+        """The tensor's own memory, to be compared with others'."""
+        tensor = self.tensor.detach()
+        whole: Array = (tensor.view(torch.int16) if self.copied else tensor).numpy()
+        return whole
+
+
+def check(owner: str, label: str, tensor: torch.Tensor) -> None:
+    """Refuse by name what has no plain memory to share."""
+    if tensor.device.type != "cpu":
+        problem = f"is on the device {tensor.device}, expected the CPU"
+        fix = f"move the model with .cpu(), or use torch.optim.{owner} there"
+    elif tensor.layout != torch.strided:
+        problem = f"has the layout {tensor.layout}, expected a dense tensor"
+        fix = "make it dense with .to_dense()"
+    elif tensor.is_complex():
+        problem = f"is {tensor.dtype}, expected real numbers"
+        fix = "hold its parts as real numbers, torch.view_as_real(tensor)"
+    elif tensor.dtype not in FULL + HALF:
+        names = ", ".join(str(dtype) for dtype in FULL + HALF)
+        problem, fix = f"is {tensor.dtype}, expected one of {names}", "convert it with .float()"
+    else:
+        return
+    raise TypeError(f"{owner}: {label} {problem}; {fix}")
+
+
+def check_memory(owner: str, places: Sequence[Place]) -> None:
+    """Refuse parameters that share memory, and those that overlap themselves."""
+    check_apart([place.memory() for place in places], [place.label for place in places], owner)
+
+
+def memory_order(tensor: torch.Tensor) -> tuple[int, ...] | None:
+    """The axes from the slowest to the fastest, where that makes a dense tensor contiguous."""
+    if tensor.is_contiguous():
+        return None
+    strides = tensor.stride()
+    order = tuple(sorted(range(tensor.ndim), key=lambda axis: -strides[axis]))
+    return order if tensor.permute(order).is_contiguous() else None
+
+
+def labels(groups: Sequence[dict[str, Any]]) -> list[str]:
+    """What errors call the parameters: by their names, else by their numbers."""
+    found: list[str] = []
+    for group in groups:
+        names = group.get("param_names")
+        for i in range(len(group["params"])):
+            found.append(f"parameter {names[i]}" if names else f"parameter {len(found)}")
+    return found
+
+
+def gather(
+    owner: str, places: Sequence[Place], grads: Sequence[Any], lend: bool = False
+) -> list[Any]:
+    """Gradients that the step cannot read where they lie, as arrays; or an error with the name."""
+    return [
+        None if grad is None else _array(owner, place, grad)
+        for place, grad in zip(places, grads, strict=True)
+    ]
+
+
+def _array(owner: str, place: Place, grad: torch.Tensor) -> Array:
+    name = f"the gradient of {place.label}"
+    if grad.layout != torch.strided:
+        raise TypeError(
+            f"{owner}: {name} has the layout {grad.layout}, expected a dense one; make it dense "
+            "with .to_dense(), or the layer with sparse=False"
+        )
+    if grad.device.type != "cpu":
+        raise TypeError(f"{owner}: {name} is on {grad.device}; move it with .cpu()")
+    expected = place.dtype
+    if grad.dtype != expected and grad.dtype not in HALF:
+        raise TypeError(
+            f"{owner}: {name} is {grad.dtype}, expected {expected}; convert it with .to({expected})"
+        )
+    if grad.shape != place.array.shape:
+        raise ValueError(
+            f"{owner}: {name} has shape {tuple(grad.shape)}, expected {place.array.shape}"
+        )
+    whole: Array = grad.detach().resolve_neg().to(expected).contiguous().numpy()
+    return whole

@@ -1,0 +1,125 @@
+"""An optimizer's state as torch keeps it: a dict for each parameter, of tensors and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from stepsize.interop.torch.places import Place
+from stepsize.optimizers.base import Optimizer as Rule
+
+Entry = dict[str, Any]
+
+
+class Kept:
+    """Values that `load_state_dict` of torch hands on as they are, in full precision."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = dict(values)
+
+
+class States:
+    """The way between a compiled optimizer's state and the entries that torch's users see.
+
+    Arrays are shared: an entry holds views. Counts and scalars are copied, out when the state is
+    looked at and back before the next step.
+    """
+
+    def __init__(self, compiled: Rule, places: list[Place]) -> None:
+        self._compiled = compiled
+        self._places = places
+        self._rule = type(compiled)
+        self._name = self._rule.__name__
+        self._views = [
+            {name: place.shown(slot) for name, slot in slots.items()}
+            for place, slots in zip(places, compiled._state, strict=True)
+        ]
+
+    def show(self, i: int, count: int) -> Entry:
+        """The entry of a parameter after so many updates; empty before the first."""
+        # torch.optim.Adagrad has its state from the start, and expects it of a state that it loads.
+        if count == 0 and self._name != "Adagrad":
+            return {}
+        views = dict(self._views[i])
+        # torch.optim.SGD does not count: a buffer is there, or this is the first step.
+        if self._name == "SGD":
+            return views
+        scalars = self._scalars(i)
+        if self._name == "NAdam":
+            scalars = {k: torch.tensor(v, dtype=torch.float64) for k, v in scalars.items()}
+        if self._name == "ASGD":
+            scalars = self._rates(i, count)
+        return {"step": torch.tensor(float(count)), **scalars, **views}
+
+    def _scalars(self, i: int) -> Entry:
+        found = dict(zip(self._rule.scalars, self._compiled._engine.memory(i), strict=True))
+        if self._rule.scope == "all":
+            found["updates"] = self._compiled.step_count
+        return found
+
+    def _rates(self, i: int, count: int) -> Entry:
+        h = self._compiled._tables[self._compiled._assignment[i]]
+        eta = h["lr"] / (1 + h["lambd"] * h["lr"] * count) ** h["alpha"]
+        return {"eta": torch.tensor(eta), "mu": torch.tensor(1 / max(1.0, count - h["t0"]))}
+
+    def take(self, i: int, entry: Entry) -> int:
+        """Take over a parameter's entry, the first values where it has none; how many updates."""
+        count = self._count(entry)
+        for name, view in self._views[i].items():
+            value = entry.get(name) if count else None
+            if value is view:
+                continue
+            if value is None:
+                self._reset(i, name)
+            else:
+                view.copy_(value)
+            if count:
+                entry[name] = view
+        self._take_scalars(i, entry if count else {})
+        return count
+
+    def _count(self, entry: Entry) -> int:
+        if self._name == "SGD":
+            return int(entry.get("momentum_buffer") is not None)
+        return int(entry.get("step", 0))
+
+    def _reset(self, i: int, name: str) -> None:
+        compiled = self._compiled
+        values = compiled._tables[compiled._assignment[i]]
+        slot = compiled._state[i][name]
+        slot[...] = compiled.initial(name, compiled._contiguous[i], values)
+
+    def _take_scalars(self, i: int, entry: Entry) -> None:
+        scalars = self._rule.scalars
+        if not scalars or (self._rule.scope == "all" and not entry):
+            return  # others may have had updates of what all share
+        values = [float(entry.get(name, first)) for name, first in scalars.items()]
+        self._compiled._engine.set_memory(i, values)
+        if "updates" in entry:
+            self._compiled._engine.step_count = int(entry["updates"])
+
+    def check(self, i: int, entry: Entry) -> None:
+        """Refuse a loaded entry of another rule or of another shape."""
+        label = f"{self._name}: the loaded state of {self._places[i].label}"
+        tensor = self._places[i].tensor
+        if not self._count(entry):
+            foreign = [name for name in entry if entry[name] is not None and name != "step"]
+            if foreign and not set(foreign) <= {*self._views[i], *self._rule.scalars}:
+                self._refuse(label, i, entry)
+            return
+        for name in self._views[i]:
+            if entry.get(name) is None:
+                self._refuse(label, i, entry)
+            if entry[name].shape != tensor.shape:
+                raise ValueError(
+                    f"{label}: {name} has shape {tuple(entry[name].shape)}, expected "
+                    f"{tuple(tensor.shape)}"
+                )
+
+    def _refuse(self, label: str, i: int, entry: Entry) -> None:
+        raise ValueError(
+            f"{label} has {', '.join(map(str, entry))}, expected {', '.join(self._views[i])}; "
+            "load it into the class that it is of"
+        )
