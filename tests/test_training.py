@@ -87,6 +87,16 @@ def test_epochs_and_steps_whichever_comes_first(epochs, steps, made):
     assert history.stopped == ("finished 2 epochs" if made == 10 else "finished 7 steps")
 
 
+def test_a_stop_after_an_epoch_keeps_its_reason():
+    class Stop:
+        def on_epoch(self, run):
+            run.stop("enough")
+
+    for train in ((X, Y), batches(), lambda: iter(batches())):
+        history = fit(make_params(), train=train, callbacks=[Stop()])
+        assert history.stopped == "enough" and len(history["loss"]) == 5
+
+
 def test_an_endless_stream_ends_with_steps():
     history = fit(make_params(), train=itertools.cycle(batches()), epochs=None, steps=12)
     assert history.steps == 12

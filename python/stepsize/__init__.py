@@ -1,5 +1,7 @@
 """stepsize sets, schedules and applies the learning rate for gradients in NumPy arrays."""
 
+from types import ModuleType as _ModuleType
+
 from stepsize import optimizers, problems, runtime, schedules
 from stepsize.arrays import pack
 from stepsize.autolr import Action, AutoResult, autolr
@@ -91,6 +93,15 @@ from stepsize.training import fit
 from stepsize.tuning import Choice, LogUniform, TuneResult, Uniform, tune
 
 runtime.use_environment()
+
+
+def __getattr__(name: str) -> _ModuleType:
+    if name != "interop":
+        raise AttributeError(f"module 'stepsize' has no attribute {name!r}")
+    import importlib
+
+    return importlib.import_module("stepsize.interop")
+
 
 __all__ = [
     "ADOPT",

@@ -177,6 +177,7 @@ class Loop:
         if self.validate_every is None:
             self.validate()
         self.run.end_epoch()
+        self.exhausted = False
         self.run.call("on_epoch")
 
     def validate(self) -> None:

@@ -1,0 +1,270 @@
+"""What the four estimators share: checks, the start, the run, and the answer."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from stepsize.arrays import Array, flatten, map_leaves
+from stepsize.history import History
+from stepsize.interop.sklearn.network import Network, draw
+from stepsize.interop.sklearn.training import (
+    Once,
+    Ranges,
+    Watch,
+    check_settings,
+    find_rate,
+    given_rate,
+    maker,
+    one_of,
+    warn_of_end,
+    whole,
+)
+from stepsize.training import fit
+
+Data = tuple[Any, ...]  # x, y and, where there are any, weights
+
+
+class Estimator(BaseEstimator):  # type: ignore[misc]
+    """A network trained by any rule at any rate, with the methods of scikit-learn."""
+
+    alpha: float
+    batch_size: Any
+    callbacks: Sequence[Any]
+    early_stopping: bool
+    lr: Any
+    max_iter: int
+    random_state: Any
+    shuffle: bool
+    validation_fraction: float
+    verbose: Any
+    warm_start: bool
+    coefs_: list[Array]
+    intercepts_: list[Array]
+    history_: History
+    _optimizer: Any
+    _saved: Any  # in place of the optimizer, after reading from a file
+    _recipe: Any
+    _rate: Any
+
+    ranges: ClassVar[Ranges] = {
+        "alpha": (lambda v: v >= 0, "a number >= 0"),
+        "batch_size": (lambda v: v == "auto" or whole(1)(v), "'auto' or a whole number >= 1"),
+        "learning_rate": one_of("constant", "invscaling", "adaptive"),
+        "power_t": (lambda v: v >= 0, "a number >= 0"),
+        "max_iter": (whole(1), "a whole number >= 1"),
+        "tol": (lambda v: v >= 0, "a number >= 0"),
+        "validation_fraction": (lambda v: 0 < v < 1, "in (0, 1)"),
+        "n_iter_no_change": (lambda v: v == np.inf or whole(1)(v), "a whole number >= 1"),
+        "lr": (lambda v: not isinstance(v, str) or v == "auto", "a number, a schedule or 'auto'"),
+    }
+
+    def _keep(self, arguments: dict[str, Any]) -> None:
+        for name, value in arguments.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
+
+    # What the subclasses say.
+
+    def _sizes(self) -> list[int]:
+        """The sizes of the hidden layers."""
+        raise NotImplementedError
+
+    def _network(self, mass: float) -> Network:
+        """The network; ``mass`` is the mean weight of a row."""
+        raise NotImplementedError
+
+    def _take(self, X: Any, y: Any, first: bool, incremental: bool) -> tuple[Any, Array]:
+        """The data, checked, with targets as the loss wants them."""
+        raise NotImplementedError
+
+    def _score(self, scores: Array, y: Array, weight: Array | None) -> float:
+        """What early stopping watches."""
+        raise NotImplementedError
+
+    def _mass(self, X: Any, y: Any, sample_weight: Any) -> Array | None:
+        """The weight of each row, or None if all count the same."""
+        return None if sample_weight is None else _check_sample_weight(sample_weight, X)
+
+    # Fitting.
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Self:
+        name = type(self).__name__
+        check_settings(self, self.ranges)
+        make, options = maker(self)
+        if incremental and self.early_stopping:
+            raise ValueError(f"{name}: partial_fit has no use for early_stopping=True; fit has")
+        if incremental and getattr(make, "needs_closure", False):
+            raise ValueError(f"{name}: partial_fit needs a rule of gradients, not {self.solver!r}")
+        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        labels = y
+        X, y = self._take(X, y, first, incremental)
+        weight = self._mass(X, labels, sample_weight)
+        if weight is not None and not weight.sum() > 0:
+            raise ValueError(f"{name}: sample_weight must have a sum above 0, got {weight.sum()}")
+        random = check_random_state(self.random_state)
+        if first:
+            self._start(X, y, random)
+        dtype = self.coefs_[0].dtype
+        data: Data = (X.astype(dtype, copy=False), y if y.dtype.kind == "i" else y.astype(dtype))
+        mass = 1.0
+        if weight is not None:
+            mass = float(weight.mean())
+            data = (*data, np.asarray(weight / mass, dtype))
+        self._run(data, self._network(mass), (make, options), random, first, incremental)
+        return self
+
+    def _start(self, X: Any, y: Array, random: Any) -> None:
+        """Draw the weights, and set the counters to nothing."""
+        sizes = [X.shape[1], *self._sizes(), self._outputs(y)]
+        params = draw(sizes, getattr(self, "activation", "identity"), random, X.dtype)
+        if len(sizes) == 2:
+            # A linear model has one minimum; the start should not depend on chance.
+            params = map_leaves(np.zeros_like, params)
+        self.coefs_, self.intercepts_ = params["coefs"], params["intercepts"]
+        self.n_outputs_, self.n_layers_ = sizes[-1], len(sizes)
+        self.t_, self.best_loss_ = 0, np.inf
+        self.loss_curve_: list[float] = []
+        self.validation_scores_: Any = [] if self.early_stopping else None
+        self.best_validation_score_: Any = -np.inf if self.early_stopping else None
+        self._failures = 0
+        self._optimizer = self._saved = self._recipe = self._rate = None
+
+    def _outputs(self, y: Array) -> int:
+        return int(y.shape[1])
+
+    def _run(
+        self,
+        data: Data,
+        network: Network,
+        recipe: tuple[Any, dict[str, Any]],
+        random: Any,
+        first: bool,
+        incremental: bool,
+    ) -> None:
+        early = self.early_stopping and not getattr(recipe[0], "needs_closure", False)
+        data, held_out = self._split(data, random) if early else (data, None)
+        rows = data[0].shape[0]
+        size = min(200, rows) if self.batch_size == "auto" else min(self.batch_size, rows)
+        seed = int(random.randint(2**31 - 1)) if self.shuffle else None
+        params = {"coefs": self.coefs_, "intercepts": self.intercepts_}
+        optimizer = self._optimizer_over(params, recipe, network, data, size, seed or 0)
+        calls = Once(network) if getattr(optimizer, "needs_closure", False) else None
+        watch = Watch(self, rows, early, calls)
+        self.history_ = fit(
+            calls or network,
+            optimizer.params,
+            optimizer,
+            data if calls is None else [data],
+            epochs=1 if incremental else self.max_iter,
+            batch_size=size,
+            validation=None if held_out is None else [held_out],
+            evaluate=functools.partial(self._evaluate, network),
+            callbacks=[watch, *self.callbacks],
+            seed=seed,
+            progress=bool(self.verbose),
+        )
+        self._answer(optimizer, watch.best)
+        if not incremental:
+            warn_of_end(self, str(self.history_.stopped))
+
+    def _optimizer_over(
+        self,
+        params: Any,
+        recipe: tuple[Any, dict[str, Any]],
+        network: Network,
+        data: Data,
+        size: int,
+        seed: int,
+    ) -> Any:
+        """The optimizer of the last call if it still fits, or a new one."""
+        make, options = recipe
+        make_one = functools.partial(make, **options)
+        rate = given_rate(self, make)
+        optimizer, state = self._optimizer, self._saved
+        if self._recipe == recipe and state is not None:
+            training = map_leaves(np.array, params if state["params"] is None else state["params"])
+            optimizer = make_one(training)
+            optimizer.load_state_dict(state["optimizer"])
+        if optimizer is not None and self._recipe == recipe:
+            if rate != self._rate:
+                optimizer.lr = rate
+        else:
+            given = rate
+            if isinstance(rate, str):
+                self.lr_find_ = find_rate(network, params, data, size, make_one, seed)
+                given = self.lr_find_.suggestion if self.lr_find_.usable else None
+            optimizer = make_one(map_leaves(np.array, params))
+            if given is not None:
+                optimizer.lr = given
+        self._saved = None
+        self._optimizer, self._recipe, self._rate = optimizer, recipe, rate
+        return optimizer
+
+    def _answer(self, optimizer: Any, best: Any) -> None:
+        """Keep the best parameters, or those that the optimizer answers with."""
+        averages = hasattr(optimizer, "averaged")
+        if best is None and averages:
+            with optimizer.averaged() as params:
+                best = map_leaves(np.array, params)
+        elif best is not None and not averages:
+            leaves = zip(flatten(optimizer.params)[0], flatten(best)[0], strict=True)
+            for leaf, value in leaves:
+                leaf[...] = value
+            best = None
+        answer = optimizer.params if best is None else best
+        self.coefs_, self.intercepts_ = answer["coefs"], answer["intercepts"]
+
+    def _split(self, data: Data, random: Any) -> tuple[Data, Data]:
+        """Set a part of the rows aside."""
+        y = data[1]
+        parts = train_test_split(
+            *data,
+            random_state=random,
+            test_size=self.validation_fraction,
+            stratify=self._strata(y),
+        )
+        if parts[1].shape[0] < 2:
+            raise ValueError(
+                f"{type(self).__name__}: {parts[1].shape[0]} rows are too few to validate on; "
+                "raise validation_fraction"
+            )
+        return tuple(parts[::2]), tuple(parts[1::2])
+
+    def _strata(self, y: Array) -> Array | None:
+        return None
+
+    def _evaluate(self, network: Network, params: Any, batch: Data) -> dict[str, float]:
+        outputs = network.predict(params, batch[0])
+        score = -np.inf
+        if np.isfinite(outputs).all():
+            score = self._score(outputs, batch[1], batch[2] if len(batch) > 2 else None)
+        return {"loss": network(params, batch)[0], "score": score}
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        optimizer = state.get("_optimizer")
+        if optimizer is not None:
+            # The parameters of an optimizer are arrays it writes to; what is read may not be.
+            params = optimizer.params if hasattr(optimizer, "averaged") else None
+            state["_saved"] = {"params": params, "optimizer": optimizer.state_dict()}
+            state["_optimizer"] = None
+        return state
+
+    def _predict(self, X: Any) -> Array:
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
+        params = {"coefs": self.coefs_, "intercepts": self.intercepts_}
+        return self._network(1.0).predict(params, X)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags

@@ -1,0 +1,200 @@
+"""One run of an estimator: its optimizer, its rate, when it ends."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from stepsize.arrays import Array, flatten, map_leaves
+from stepsize.batches import batches
+from stepsize.finder import LRFindResult, lr_find
+from stepsize.optimizers import LBFGS, SGD, Adam
+from stepsize.optimizers.names import find_rule, finds_its_rate
+from stepsize.run import Run
+
+Ranges = dict[str, tuple[Callable[[Any], Any], str]]
+
+SMALLEST_RATE = 1e-6  # where "adaptive" gives up, as in scikit-learn
+
+
+def maker(owner: Any) -> tuple[Any, dict[str, Any]]:
+    """What makes the optimizer of an estimator, and the keywords for it besides the rate."""
+    name, solver = type(owner).__name__, owner.solver
+    options = dict(owner.solver_options or {})
+    if callable(solver) and not isinstance(solver, type):
+        if options:
+            raise ValueError(f"{name}: solver_options go with a rule; yours is made by a function")
+        return solver, {}
+    rule = find_rule(solver, name, "solver")
+    if rule is Adam and hasattr(owner, "beta_1"):
+        betas = (owner.beta_1, owner.beta_2)
+        options = {"betas": betas, "eps": owner.epsilon, **options}
+    if rule is SGD and hasattr(owner, "momentum"):
+        nesterov = owner.nesterovs_momentum and owner.momentum > 0
+        options = {"momentum": owner.momentum, "nesterov": nesterov, **options}
+    if rule is LBFGS:
+        # One iteration at a time, so that each has its row in the history.
+        ours = {"line_search_fn": "strong_wolfe", "max_iter": 1, "max_eval": 25}
+        options = {**ours, "tolerance_grad": owner.tol, "history_size": 10, **options}
+    return rule, options
+
+
+def given_rate(owner: Any, make: Any) -> Any:
+    """The rate asked for: a number, a schedule, "auto", or None for the rule's own default."""
+    if isinstance(owner.lr, str) and finds_its_rate(make):
+        return None
+    if owner.lr is not None:
+        return owner.lr
+    first = getattr(owner, "learning_rate_init", None)
+    if make in (Adam, SGD):
+        return first
+    if first not in (None, 0.001):
+        raise ValueError(
+            f"{type(owner).__name__}: learning_rate_init={first!r} belongs to the solvers 'sgd' "
+            f"and 'adam'; give lr={first!r}, or lr=None for the rule's own default"
+        )
+    return None
+
+
+def find_rate(
+    network: Any, params: Any, data: tuple[Any, ...], size: int, make: Callable[..., Any], seed: int
+) -> LRFindResult:
+    """A range test on copies, over batches of the training data."""
+    source = batches(data, size, seed)
+    return lr_find(
+        network,
+        params,
+        lambda: (batch for batch, _ in source.epoch(0, 0)),
+        optimizer=make,
+        progress=False,
+    )
+
+
+class Once:
+    """A function that is not called again where it was called last.
+
+    L-BFGS asks at the beginning of a step for what it found at the end of the one before.
+    """
+
+    def __init__(self, function: Callable[[Any, Any], tuple[float, Any]]) -> None:
+        self._function = function
+        self._at: list[Array] = []
+        self._found: Any = None
+        self.calls = 0
+
+    def __call__(self, params: Any, batch: Any) -> tuple[float, Any]:
+        leaves = flatten(params)[0]
+        if self._found is None or not all(map(np.array_equal, leaves, self._at)):
+            self._at = [leaf.copy() for leaf in leaves]
+            self._found = self._function(params, batch)
+            self.calls += 1
+        return self._found  # type: ignore[no-any-return]
+
+
+class Watch:
+    """Ends a run as scikit-learn does, and lowers the rate as ``learning_rate`` says."""
+
+    def __init__(self, owner: Any, rows: int, early: bool, calls: Once | None) -> None:
+        self.owner, self.rows, self.early, self.calls = owner, rows, early, calls
+        self.best: Any = None
+
+    def on_validation(self, run: Run) -> None:
+        """Keep the best parameters."""
+        if run.metrics["val_score"] > self.owner.best_validation_score_:
+            self.best = map_leaves(np.array, run.params)
+
+    def on_epoch(self, run: Run) -> None:
+        """Take note of the epoch, and end the run if it no longer gets better."""
+        owner = self.owner
+        owner.n_iter_ = run.epoch
+        owner.t_ += self.rows
+        owner.loss_ = run.metrics["loss"]
+        owner.loss_curve_.append(owner.loss_)
+        if self.calls is not None:
+            self._closure(run, self.calls)
+            return
+        what, better = self._compare(run)
+        owner._failures = 0 if better else owner._failures + 1
+        if owner.learning_rate == "invscaling":
+            run.optimizer.lr_scale = (owner.t_ + 1.0) ** -owner.power_t
+        if owner._failures <= owner.n_iter_no_change:
+            return
+        if owner.learning_rate == "adaptive" and run.history.last("lr") > SMALLEST_RATE:
+            run.optimizer.lr_scale /= 5
+            owner._failures = 0
+            return
+        run.stop(
+            f"{what} did not improve by more than tol={owner.tol:g} for "
+            f"{owner.n_iter_no_change} epochs"
+        )
+
+    def _compare(self, run: Run) -> tuple[str, bool]:
+        owner = self.owner
+        if self.early:
+            score, best = run.metrics["val_score"], owner.best_validation_score_
+            owner.validation_scores_.append(score)
+            owner.best_validation_score_ = max(best, score)
+            return "the validation score", score >= best + owner.tol
+        best, owner.best_loss_ = owner.best_loss_, min(owner.best_loss_, owner.loss_)
+        return "the loss", owner.loss_ <= best - owner.tol
+
+    def _closure(self, run: Run, calls: Once) -> None:
+        """The end of a run whose rule searches along lines."""
+        owner = self.owner
+        owner.best_loss_ = min(owner.best_loss_, owner.loss_)
+        largest = max(
+            float(np.abs(leaf).max(initial=0.0))
+            for leaf in flatten(calls(run.params, run.batch)[1])[0]
+        )
+        if largest <= owner.tol:
+            run.stop(f"every component of the gradient is at most tol={owner.tol:g}")
+        elif run.history.last("update_ratio") == 0:
+            run.stop("the line search finds no lower point")
+        elif calls.calls >= getattr(owner, "max_fun", math.inf):
+            run.stop(f"the function was called max_fun={owner.max_fun} times")
+
+
+def warn_of_end(owner: Any, stopped: str) -> None:
+    """Warn of a run that ended before it converged."""
+    name = type(owner).__name__
+    if stopped.startswith("diverged"):
+        hint = "scale the data, or give a smaller lr, or lr='auto'"
+        warnings.warn(f"{name}: {stopped}; {hint}", ConvergenceWarning, stacklevel=4)
+    elif stopped.startswith("finished"):
+        warnings.warn(
+            f"{name}: it had not converged after max_iter={owner.max_iter} epochs",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+
+def check_settings(owner: Any, ranges: Ranges) -> None:
+    """Refuse settings that are out of range, by name."""
+    for name, (holds, what) in ranges.items():
+        value = getattr(owner, name)
+        try:
+            fine = holds(value)
+        except (TypeError, ValueError):
+            fine = False
+        if not fine:
+            raise ValueError(f"{type(owner).__name__}: {name} must be {what}, got {value!r}")
+
+
+def whole(low: int) -> Callable[[Any], Any]:
+    """Whether a value is a whole number of at least ``low``."""
+    return lambda v: isinstance(v, int | np.integer) and not isinstance(v, bool) and v >= low
+
+
+def one_of(*words: str) -> tuple[Callable[[Any], Any], str]:
+    """Whether a value is one of some words."""
+    return (lambda v: v in words), "one of " + ", ".join(map(repr, words))
+
+
+def sizes_of(hidden: int | Sequence[int]) -> list[int]:
+    """The sizes of hidden layers, given as one number or several."""
+    return [int(n) for n in np.atleast_1d(np.asarray(hidden)).tolist()]
