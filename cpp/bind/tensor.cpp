@@ -1,7 +1,6 @@
 #include "bind/tensor.hpp"
 
 #include <cstdint>
-#include <string>
 
 namespace stepsize {
 namespace {
@@ -80,10 +79,6 @@ bool read(PyObject* object, DLTensor& tensor) {
     return false;
 }
 
-template <class T> void append(std::string& bytes, const T* values, size_t count) {
-    bytes.append(reinterpret_cast<const char*>(values), count * sizeof(T));
-}
-
 } // namespace
 
 char* tensor_data(PyObject* object, Dtype dtype, const std::vector<Py_ssize_t>& shape) {
@@ -96,21 +91,21 @@ char* tensor_data(PyObject* object, Dtype dtype, const std::vector<Py_ssize_t>& 
 }
 
 py::bytes layout(const py::list& tensors) {
-    std::string found;
+    std::vector<int64_t> found;
+    found.reserve(8 * tensors.size());
     for (py::handle object : tensors) {
         DLTensor tensor = {};
         if (!read(object.ptr(), tensor)) {
-            const auto address = object.attr("data_ptr")().cast<uintptr_t>();
-            append(found, &address, 1);
+            found.push_back(object.attr("data_ptr")().cast<int64_t>());
             continue;
         }
-        append(found, &tensor.data, 1);
-        append(found, &tensor.dtype, 1);
-        append(found, tensor.shape, size_t(tensor.ndim));
+        found.push_back(int64_t(reinterpret_cast<intptr_t>(tensor.data)));
+        found.push_back(tensor.dtype.code << 8 | tensor.dtype.bits);
+        found.insert(found.end(), tensor.shape, tensor.shape + tensor.ndim);
         if (tensor.strides)
-            append(found, tensor.strides, size_t(tensor.ndim));
+            found.insert(found.end(), tensor.strides, tensor.strides + tensor.ndim);
     }
-    return found;
+    return {reinterpret_cast<const char*>(found.data()), found.size() * sizeof(int64_t)};
 }
 
 } // namespace stepsize

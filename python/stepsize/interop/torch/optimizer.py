@@ -90,7 +90,7 @@ class Optimizer(torch.optim.Optimizer):
                 f"{type(self).__name__}: the rule needs the loss; call step(closure) or "
                 "step(loss=loss)"
             )
-        return float(loss)
+        return float(arguments.plain(loss))
 
     # Groups, parameters and state as they are now.
 

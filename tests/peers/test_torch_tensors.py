@@ -1,0 +1,310 @@
+"""Which tensors the torch optimizers take, how they share memory, and what they refuse by name."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch_cases import ALL, CLASSES
+
+import stepsize as ss
+import stepsize.interop.torch as interop
+from stepsize.interop.torch import SGD, AdamW
+
+CONTIGUOUS = torch.arange(24.0).reshape(2, 3, 4) / 24 + 0.5
+LAYOUTS = {
+    "transposed": CONTIGUOUS.permute(2, 0, 1),
+    "channels last": CONTIGUOUS.reshape(1, 2, 3, 4).to(memory_format=torch.channels_last),
+    "every second": torch.arange(48.0).reshape(6, 8)[::2, ::2] / 48 + 0.5,
+    "scalar": torch.tensor(0.7),
+    "empty": torch.ones(0, 3),
+    "offset": torch.arange(9.0)[1:] / 9 + 0.5,
+}
+
+
+def with_gradient(tensor, gradient):
+    p = tensor.detach().requires_grad_()
+    p.grad = gradient
+    return p
+
+
+def values(tensor):
+    return tensor.detach().float().numpy().copy()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ALL)
+def test_any_layout_of_parameter_and_gradient(name, layout):
+    start = LAYOUTS[layout]
+    twin = start.contiguous().clone()
+    base = copy.deepcopy(start)  # keeps the strides
+    assert base.stride() == start.stride()
+    other = torch.ones(3)
+    cls = CLASSES[name]
+    loss = {"loss": 1.0} if cls.rule.needs_loss else {}
+    for gradient in (torch.cos(start), torch.cos(start).contiguous()):
+        p = with_gradient(copy.deepcopy(start), gradient)
+        q = with_gradient(twin.clone(), torch.cos(twin))
+        for tensor in (p, q):
+            optimizer = cls([tensor, with_gradient(other.clone(), other)], lr=0.1)
+            for _ in range(3):
+                optimizer.step(**loss)
+            for value in optimizer.state[tensor].values():
+                assert not isinstance(value, torch.Tensor) or value.shape in ((), tensor.shape)
+        # Norms are sums in the order of memory.
+        assert np.allclose(values(p), values(q), rtol=1e-6, atol=0)
+        if cls.rule.scope is None:
+            assert np.array_equal(values(p), values(q))
+        assert torch.equal(p.grad, gradient)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ALL)
+def test_half_precision_steps_in_single_and_rounds(name, dtype):
+    cls = CLASSES[name]
+    loss = {"loss": 1.0} if cls.rule.needs_loss else {}
+    start = torch.linspace(0.5, 1.5, 40).reshape(5, 8).to(dtype)
+    p = with_gradient(start.t().clone().t(), torch.cos(start))
+    wide = start.float().numpy().copy()
+    optimizer = cls([p, with_gradient(torch.ones(3), torch.ones(3))], lr=0.05)
+    plain = cls.rule([wide, np.ones(3, np.float32)], lr=0.05)
+    for _ in range(4):
+        optimizer.step(**loss)
+        plain.step([torch.cos(start).float().numpy(), np.ones(3, np.float32)], **loss)
+        wide[...] = torch.from_numpy(wide).to(dtype).float().numpy()
+        assert p.dtype is dtype
+        if cls.rule.scope is None:  # norms are sums in the order of memory
+            assert np.array_equal(values(p), wide)
+        else:
+            assert np.allclose(values(p), wide, rtol=torch.finfo(dtype).eps)
+    kept = optimizer.state[p]
+    assert all(
+        v.dtype in (torch.float32, torch.float64)
+        for v in kept.values()
+        if isinstance(v, torch.Tensor)
+    )
+    other = cls([p, torch.ones(3)], lr=0.05)
+    other.load_state_dict(optimizer.state_dict())
+    for name, value in other.state[p].items():
+        assert np.array_equal(value, kept[name])
+
+
+def test_half_precision_is_near_torchs():
+    torch.manual_seed(0)
+    start, gradients = torch.randn(50).bfloat16(), torch.randn(5, 50).bfloat16()
+    p, q = (start.clone().requires_grad_() for _ in range(2))
+    ours, theirs = AdamW([p], lr=0.1), torch.optim.AdamW([q], lr=0.1, fused=True)
+    for gradient in gradients:
+        p.grad = q.grad = gradient
+        ours.step()
+        theirs.step()
+    torch.testing.assert_close(p, q, rtol=0.02, atol=0.02)  # torch keeps bfloat16 moments
+
+
+def test_autograd_notices_the_change():
+    p, still = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    used = (p**2).sum() + (still**2).sum()
+    p.grad = torch.ones(3)
+    before = p._version, still._version
+    SGD([p, still], lr=0.1).step()
+    assert p._version > before[0] and still._version == before[1]
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        used.backward()
+
+
+def test_new_memory_of_a_parameter_is_followed():
+    """As after model.to(...), load_state_dict(assign=True) or `p.data = ...`."""
+    p, q = (torch.nn.Parameter(torch.ones(2, 2)) for _ in range(2))
+    ours, theirs = AdamW([p], lr=0.1), torch.optim.AdamW([q], lr=0.1)
+    square = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    for change in (
+        lambda data: data,
+        lambda data: square,
+        lambda data: data.double(),
+        lambda data: data.t(),
+        lambda data: data.bfloat16(),
+        lambda data: data.float(),
+    ):
+        for tensor, optimizer in ((p, ours), (q, theirs)):
+            tensor.data = change(tensor.data)
+            tensor.grad = torch.arange(4.0).reshape(2, 2).to(tensor.dtype)
+            if optimizer is theirs:
+                for name, value in theirs.state[tensor].items():
+                    if name != "step":
+                        theirs.state[tensor][name] = value.to(tensor.dtype)
+            optimizer.step()
+        torch.testing.assert_close(p, q, rtol=0.02, atol=0.02)
+    assert ours.state[p]["step"] == 6
+
+
+def test_gradients_are_read_where_they_lie(monkeypatch):
+    """The compiled step takes torch's pointers; Python looks at what it cannot take."""
+    looked = []
+    gather = interop.optimizer.gather
+    monkeypatch.setattr(
+        interop.optimizer, "gather", lambda *args: (looked.append(1), gather(*args))[1]
+    )
+    start = torch.arange(12.0).reshape(3, 4)
+    ready = [
+        start.clone(),
+        start.clone().requires_grad_(),
+        torch.cat([start, start])[3:],
+    ]
+    unready = [
+        torch.ones(1, 4).expand(3, 4),
+        start.clone().t().contiguous().t(),
+        start.bfloat16(),
+    ]
+    for count, gradients in ((0, ready), (len(unready), unready)):
+        looked.clear()
+        for gradient in gradients:
+            p = torch.zeros(3, 4, requires_grad=True)
+            p.grad_dtype = None
+            p.grad = gradient
+            optimizer = SGD([p], lr=1.0)
+            optimizer.step()
+            assert torch.equal(p, -gradient.detach().float())
+        assert len(looked) == count
+
+
+def test_the_core_reads_tensors_too():
+    x = np.zeros((3, 4))
+    for gradient in (torch.ones(3, 4).double(), torch.ones(4, 3).double().t()):
+        ss.SGD(x, lr=1.0).step(gradient)
+    assert (x == -2).all()
+    with pytest.raises(TypeError, match="dtype float32, expected float64"):
+        ss.SGD(x, lr=1.0).step(torch.ones(3, 4))
+    whole = ss.SM3([np.zeros(3)])  # whose rule runs on NumPy
+    whole.step([torch.ones(3).double()])
+
+
+def test_a_gradient_that_is_its_parameter():
+    p = torch.tensor([1.0, 2.0], requires_grad=True)
+    p.grad = p.detach()
+    SGD([p], lr=0.5).step()
+    assert p.tolist() == [0.5, 1.0]
+    base = torch.tensor([1.0, 2.0, 3.0])
+    p = base[:2].requires_grad_()
+    p.grad = base[1:]
+    SGD([p], lr=0.5).step()
+    assert p.tolist() == [0.0, 0.5]
+
+
+def layer():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+    return model.named_parameters()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda p: p.to("meta"), "is on the device meta, expected the CPU; move the model with"),
+        (lambda p: p.to(torch.complex64), "is torch.complex64, expected real numbers; hold its"),
+        (lambda p: p.to_sparse(), "has the layout torch.sparse_coo, expected a dense tensor; make"),
+        (lambda p: p.to(torch.float8_e5m2), "is torch.float8_e5m2, expected one of torch.float32"),
+    ],
+)
+def test_unfit_parameters_are_refused_by_name(change, message):
+    named = [(name, p.detach()) for name, p in layer()]
+    name, tensor = named[2]
+    with pytest.raises(TypeError, match=f"AdamW: parameter 2 {message}"):
+        AdamW([*(p for _, p in named[:2]), change(tensor)])
+    with pytest.raises(TypeError, match=f"AdamW: parameter 1.weight {message}"):
+        AdamW([*named[:2], (name, change(tensor))])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_shared_memory_is_refused_by_name(dtype):
+    base = torch.zeros(6, dtype=dtype)
+    with pytest.raises(ValueError, match="SGD: parameter [01] overlaps parameter [01] in memory"):
+        SGD([base[:4], base[2:]])
+    with pytest.raises(ValueError, match="SGD: parameter 0 overlaps itself"):
+        SGD([base[:1].expand(3)])
+    SGD([base[:3], base[3:]])
+    SGD([base[::2], base[1::2]])
+
+
+def test_unfit_gradients_are_refused_by_name():
+    p = torch.zeros(3, 2, requires_grad=True)
+    p.grad = torch.eye(3, 2).to_sparse()
+    with pytest.raises(
+        TypeError, match=r"SGD: the gradient of parameter 0 has the layout torch.sp"
+    ):
+        SGD([p]).step()
+    p.grad = None
+    p.grad_dtype = torch.float64
+    p.grad = torch.ones(3, 2).double()
+    with pytest.raises(TypeError, match=r"parameter 0 is torch.float64, expected torch.float32"):
+        SGD([p]).step()
+    assert not p.any()
+
+
+@pytest.mark.parametrize(
+    "name, keywords, error, message",
+    [
+        (
+            "AdamW",
+            {"capturable": True},
+            ValueError,
+            "capturable=True is not possible in a compiled",
+        ),
+        ("SGD", {"differentiable": True}, ValueError, "differentiable=True is not possible"),
+        ("Adam", {"decoupled_weight_decay": True}, ValueError, "is the rule AdamW; use that"),
+        ("AdamW", {"decoupled_weight_decay": True}, TypeError, "unexpected keyword argument"),
+        ("AdamW", {"lrr": 1}, TypeError, "AdamW: got an unexpected .*'lrr'; it takes params, lr"),
+        ("SGD", {"lr": ss.schedules.constant(0.1)}, TypeError, "ScheduleLR"),
+        ("SGD", {"lr": -1}, ValueError, "SGD: lr must be a finite number >= 0, got -1"),
+        ("SGD", {"nesterov": True}, ValueError, "nesterov=True needs momentum > 0"),
+        ("SGD", {"clip_norm": 0}, ValueError, "SGD: clip_norm must be a finite number > 0"),
+        ("SGD", {"on_nonfinite": "stop"}, ValueError, "SGD: on_nonfinite must be one of"),
+    ],
+)
+def test_arguments_are_never_ignored(name, keywords, error, message):
+    with pytest.raises(error, match=message):
+        CLASSES[name]([torch.zeros(2)], **keywords)
+
+
+@pytest.mark.parametrize("word", ["foreach", "fused"])
+def test_the_choice_of_torchs_implementations_is_taken(word):
+    for value in (None, False, True):
+        assert AdamW([torch.zeros(2)], **{word: value}).param_groups[0][word] is value
+
+
+def test_maximize_holds_for_all_groups():
+    here = [torch.ones(2), torch.ones(2)]
+    groups = [{"params": here[:1]}, {"params": here[1:], "maximize": True}]
+    with pytest.raises(ValueError, match="maximize must be the same in all groups"):
+        SGD(groups, lr=0.1)
+
+
+def test_clipping_and_nonfinite_gradients():
+    p = with_gradient(torch.zeros(2), torch.tensor([3.0, 4.0]))
+    SGD([p], lr=1.0, clip_norm=1.0).step()
+    assert p.tolist() == pytest.approx([-0.6, -0.8])
+    p.grad[0] = torch.nan
+    SGD([p], lr=1.0, on_nonfinite="skip").step()
+    with pytest.raises(ss.NonFiniteGradientError, match="the gradient of parameter 0 holds NaN"):
+        SGD([p], lr=1.0, on_nonfinite="raise").step()
+    assert p.tolist() == pytest.approx([-0.6, -0.8])
+    SGD([p], lr=1.0).step()  # torch does not look either
+    assert p[0].isnan()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_averages_are_held_for_a_while(dtype):
+    p = with_gradient(torch.ones(4, dtype=dtype), torch.ones(4, dtype=dtype))
+    optimizer = interop.ScheduleFreeSGD([p], lr=0.25)
+    for _ in range(4):
+        optimizer.step()
+    training, version = p.detach().clone(), p._version
+    x = np.ones(4, np.float32)
+    plain = ss.ScheduleFreeSGD(x, lr=0.25)
+    for _ in range(4):
+        plain.step(np.ones(4, np.float32))
+    with optimizer.averaged():
+        assert torch.is_grad_enabled() and p._version > version
+        assert values(p).tolist() == pytest.approx(plain.eval_params().tolist(), rel=0.01)
+        assert not torch.equal(p, training)
+        with pytest.raises(RuntimeError, match="the parameters hold the average now"):
+            optimizer.step()
+    assert torch.equal(p, training)
