@@ -78,11 +78,8 @@ def test_half_precision_steps_in_single_and_rounds(name, dtype):
         else:
             assert np.allclose(values(p), wide, rtol=torch.finfo(dtype).eps)
     kept = optimizer.state[p]
-    assert all(
-        v.dtype in (torch.float32, torch.float64)
-        for v in kept.values()
-        if isinstance(v, torch.Tensor)
-    )
+    arrays = [value for value in kept.values() if isinstance(value, torch.Tensor)]
+    assert all(value.dtype in (torch.float32, torch.float64) for value in arrays)
     other = cls([p, torch.ones(3)], lr=0.05)
     other.load_state_dict(optimizer.state_dict())
     for name, value in other.state[p].items():
@@ -216,7 +213,7 @@ def test_unfit_parameters_are_refused_by_name(change, message):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_shared_memory_is_refused_by_name(dtype):
     base = torch.zeros(6, dtype=dtype)
-    with pytest.raises(ValueError, match="SGD: parameter [01] overlaps parameter [01] in memory"):
+    with pytest.raises(ValueError, match=r"SGD: parameter [01] overlaps parameter [01] in memory"):
         SGD([base[:4], base[2:]])
     with pytest.raises(ValueError, match="SGD: parameter 0 overlaps itself"):
         SGD([base[:1].expand(3)])
@@ -227,9 +224,7 @@ def test_shared_memory_is_refused_by_name(dtype):
 def test_unfit_gradients_are_refused_by_name():
     p = torch.zeros(3, 2, requires_grad=True)
     p.grad = torch.eye(3, 2).to_sparse()
-    with pytest.raises(
-        TypeError, match=r"SGD: the gradient of parameter 0 has the layout torch.sp"
-    ):
+    with pytest.raises(TypeError, match=r"SGD: the gradient of parameter 0 has the layout torch"):
         SGD([p]).step()
     p.grad = None
     p.grad_dtype = torch.float64
