@@ -78,6 +78,80 @@ void hold_back(const Prepared<R, F>& p, F* x, const F* before, const F* g, size_
     }
 }
 
+// The sums of squares of gradients, parameters and updates, on their way.
+struct Tally {
+    Lanes grad, param, update;
+
+    template <class F>
+    void add(const F* g, const F* before, const F* x, size_t count, size_t lane) {
+        size_t done = 0;
+#if defined(__GNUC__)
+        done = count / lanes * lanes;
+        for (size_t part = 0; part < lanes; part += width)
+            add_part(g + part, before + part, x + part, done, part);
+#endif
+        const size_t left = count - done;
+        g += done;
+        before += done;
+        x += done;
+        grad.add(left, lane, [=](size_t i) { return square(double(g[i])); });
+        param.add(left, lane, [=](size_t i) { return square(double(before[i])); });
+        update.add(left, lane, [=](size_t i) { return square(double(x[i]) - double(before[i])); });
+    }
+
+#if defined(__GNUC__)
+  private:
+#if defined(__AVX512F__)
+    static constexpr size_t width = 8;
+#elif defined(__AVX__)
+    static constexpr size_t width = 4;
+#else
+    static constexpr size_t width = 2;
+#endif
+    typedef double Part __attribute__((vector_size(width * sizeof(double))));
+
+    // Some lanes at a time, as vectors: in a loop over all of them the compiler would keep the sums
+    // in memory, and each addition would wait for the one before it to arrive there.
+    template <class F>
+    void add_part(const F* g, const F* before, const F* x, size_t count, size_t part) {
+        Part sums[3];
+        __builtin_memcpy(&sums[0], grad.sum + part, sizeof(Part));
+        __builtin_memcpy(&sums[1], param.sum + part, sizeof(Part));
+        __builtin_memcpy(&sums[2], update.sum + part, sizeof(Part));
+        for (size_t i = 0; i < count; i += lanes) {
+            double terms[3][width];
+            for (size_t j = 0; j < width; ++j) {
+                terms[0][j] = double(g[i + j]);
+                terms[1][j] = double(before[i + j]);
+                terms[2][j] = double(x[i + j]) - terms[1][j];
+            }
+            for (size_t k = 0; k < 3; ++k) {
+                Part term;
+                __builtin_memcpy(&term, terms[k], sizeof(Part));
+                sums[k] += term * term;
+            }
+        }
+        __builtin_memcpy(grad.sum + part, &sums[0], sizeof(Part));
+        __builtin_memcpy(param.sum + part, &sums[1], sizeof(Part));
+        __builtin_memcpy(update.sum + part, &sums[2], sizeof(Part));
+    }
+#endif
+};
+
+// The stretch with sums and caution. Elements before the first cache line start in lane `lane`.
+template <class R, class F, class Indices>
+void careful_stretch(const Prepared<R, F>& p, F* x, const F* g, F* const* slots, size_t count,
+                     size_t lane, Tally& tally, Indices indices) {
+    alignas(64) F before[tile];
+    for (size_t i = 0; i < count; ++i)
+        before[i] = x[i];
+    stretch(p, x, g, slots, 0, count, indices);
+    const F* given = g == x ? before : g;
+    if (p.cautious > 0)
+        hold_back(p, x, before, given, count);
+    tally.add(given, before, x, count, lane);
+}
+
 // One cache line ahead of the loop. Which processors gain by it is for targets.cpp to say.
 template <class F> inline void prefetch(const F* data) {
     for (size_t at = 0; at < lanes * sizeof(F); at += 64)
@@ -116,24 +190,21 @@ void run(const void* prepared, const Span& span, Sums* sums) {
     F* x = static_cast<F*>(span.x);
     const F* g = static_cast<const F*>(span.g);
     Slots<F, slot_count> slots(span);
-    Lanes grads, params, updates;
+    Tally tally;
+    const bool careful = sums || p.cautious > 0;
     // Up to the first cache line of the parameters, so that the tiles after it store whole lines.
     const size_t offset = reinterpret_cast<size_t>(x) % 64;
-    const size_t head = sums || span.coded || offset == 0 ? tile : (64 - offset) / sizeof(F);
+    const size_t head = span.coded || offset == 0 ? 0 : (64 - offset) / sizeof(F);
     for (size_t from = 0, next = 0; from < span.size; from = next) {
         const size_t left = span.size - from;
-        const size_t most = from == 0 ? head : tile;
+        const size_t most = from == 0 && head > 0 ? head : tile;
         const size_t count = left < most ? left : most;
         next = from + count;
         slots.open(from, count);
-        alignas(64) F before[tile];
-        const F* given = g == x ? before : g + from;
-        if (sums || p.cautious > 0)
-            __builtin_memcpy(before, x + from, count * sizeof(F));
-        if (sums) {
-            grads.add(count, [&](size_t i) { return square(double(g[from + i])); });
-        }
-        if (span.ahead && count == tile) {
+        if (careful) {
+            careful_stretch(p, x + from, g + from, slots.at, count, most == head ? lanes - head : 0,
+                            tally, indices);
+        } else if (span.ahead && count == tile) {
             for (size_t at = 0; at < tile; at += lanes) {
                 prefetch(x + from + at);
                 prefetch(g + from + at);
@@ -143,17 +214,10 @@ void run(const void* prepared, const Span& span, Sums* sums) {
         } else {
             stretch(p, x + from, g + from, slots.at, 0, count, indices);
         }
-        if (p.cautious > 0)
-            hold_back(p, x + from, before, given, count);
         slots.close(from, count, p.noise);
-        if (sums) {
-            params.add(count, [&](size_t i) { return square(double(before[i])); });
-            updates.add(count,
-                        [&](size_t i) { return square(double(x[from + i]) - double(before[i])); });
-        }
     }
     if (sums)
-        *sums = {grads.total(), params.total(), updates.total()};
+        *sums = {tally.grad.total(head), tally.param.total(head), tally.update.total(head)};
 }
 
 // The first pass of a rule that has `static constexpr int sums`: its measure gives the terms of one
@@ -196,7 +260,7 @@ void measure(const void* prepared, const Span& span, double* sums) {
         measure_stretch(p, x, g, slots.at, from, count, terms, indices);
         slots.close(from, count, p.noise);
         for (int k = 0; k < R::sums; ++k)
-            total[k].add(count, [&](size_t i) { return terms[k][i]; });
+            total[k].add(count, 0, [&](size_t i) { return terms[k][i]; });
     }
     for (int k = 0; k < R::sums; ++k)
         sums[k] = total[k].total();

@@ -12,22 +12,23 @@ constexpr size_t lanes = 16;
 struct Lanes {
     double sum[lanes] = {};
 
-    // `count` elements whose first belongs to lane 0, except in the last call.
-    template <class Term> void add(size_t count, Term term) {
+    // A multiple of `lanes` elements, except in the last call, or fewer from lane `first` on.
+    template <class Term> void add(size_t count, size_t first, Term term) {
         size_t i = 0;
         for (; i + lanes <= count; i += lanes) {
 #pragma omp simd
             for (size_t j = 0; j < lanes; ++j)
                 sum[j] += term(i + j);
         }
-        for (size_t j = 0; i + j < count; ++j)
-            sum[j] += term(i + j);
+        for (; i < count; ++i)
+            sum[(first + i) % lanes] += term(i);
     }
 
-    double total() const {
+    // `head` elements came first, in the last lanes.
+    double total(size_t head = 0) const {
         double tree[lanes];
         for (size_t j = 0; j < lanes; ++j)
-            tree[j] = sum[j];
+            tree[j] = sum[(j + lanes - head) % lanes];
         for (size_t half = lanes / 2; half > 0; half /= 2)
             for (size_t j = 0; j < half; ++j)
                 tree[j] += tree[j + half];
@@ -38,13 +39,13 @@ struct Lanes {
 template <class F> double sum_of_squares(const void* data, size_t size, double scale) {
     const F* values = static_cast<const F*>(data);
     Lanes sum;
-    sum.add(size, [=](size_t i) { return square(double(values[i]) * scale); });
+    sum.add(size, 0, [=](size_t i) { return square(double(values[i]) * scale); });
     return sum.total();
 }
 
 inline double sum_lanes(const double* values, size_t size) {
     Lanes sum;
-    sum.add(size, [=](size_t i) { return values[i]; });
+    sum.add(size, 0, [=](size_t i) { return values[i]; });
     return sum.total();
 }
 
