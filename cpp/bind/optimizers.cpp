@@ -75,7 +75,7 @@ void bind_optimizers(py::module_& m) {
     m.def("rules", rules,
           "(name, hyperparameter names, number of state arrays) of the compiled rules");
     m.def("allocate", allocate, py::arg("bytes"));
-    m.def("layout", layout, py::arg("tensors"));
+    m.def("layout", layout, py::arg("groups"));
     m.def("sum_of_squares", sum_of_squares, py::arg("values"));
     m.def("sum_lanes", sum_lanes, py::arg("values"), "Sum of one block, in its 16 lanes");
     m.def(

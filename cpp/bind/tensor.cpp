@@ -90,13 +90,21 @@ char* tensor_data(PyObject* object, Dtype dtype, const std::vector<Py_ssize_t>& 
     return aligned && is_plain(tensor, dtype, shape) ? data : nullptr;
 }
 
-py::bytes layout(const py::list& tensors) {
+py::bytes layout(const py::list& groups) {
+    std::vector<PyObject*> tensors;
     std::vector<int64_t> found;
-    found.reserve(8 * tensors.size());
-    for (py::handle object : tensors) {
+    for (py::handle group : groups) {
+        const py::list members = group.cast<py::list>();
+        for (py::handle member : members)
+            tensors.push_back(member.ptr());
+        found.push_back(int64_t(members.size()));
+    }
+    found.reserve(found.size() + 8 * tensors.size());
+    for (PyObject* object : tensors) {
+        found.push_back(int64_t(reinterpret_cast<intptr_t>(object)));
         DLTensor tensor = {};
-        if (!read(object.ptr(), tensor)) {
-            found.push_back(object.attr("data_ptr")().cast<int64_t>());
+        if (!read(object, tensor)) {
+            found.push_back(py::handle(object).attr("data_ptr")().cast<int64_t>());
             continue;
         }
         found.push_back(int64_t(reinterpret_cast<intptr_t>(tensor.data)));

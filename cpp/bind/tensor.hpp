@@ -11,7 +11,8 @@ namespace stepsize {
 // dtype, shape and layout.
 char* tensor_data(PyObject* object, Dtype dtype, const std::vector<Py_ssize_t>& shape);
 
-// Where tensors lie in memory and how, as bytes that are equal where nothing has changed.
-py::bytes layout(const py::list& tensors);
+// Which tensors there are in which group, and where and how they lie, as bytes that are equal where
+// nothing has changed.
+py::bytes layout(const py::list& groups);
 
 } // namespace stepsize

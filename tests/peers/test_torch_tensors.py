@@ -303,3 +303,14 @@ def test_averages_are_held_for_a_while(dtype):
         with pytest.raises(RuntimeError, match="the parameters hold the average now"):
             optimizer.step()
     assert torch.equal(p, training)
+
+
+def test_a_new_parameter_in_the_same_memory_starts_anew():
+    p = with_gradient(torch.ones(2), torch.ones(2))
+    optimizer = AdamW([p], lr=0.1)
+    optimizer.step()
+    q = with_gradient(torch.nn.Parameter(p.data), torch.ones(2))
+    assert q is not p and q.data_ptr() == p.data_ptr()
+    optimizer.param_groups[0]["params"][0] = q
+    optimizer.step()
+    assert optimizer.state[q]["step"] == 1

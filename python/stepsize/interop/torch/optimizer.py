@@ -60,8 +60,8 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 found = closure()
         loss = found if loss is None else loss
-        tensors = [p for group in self.param_groups for p in group["params"]]
-        self._follow(tensors)
+        self._follow()
+        tensors = self._tensors
         grads = [p.grad for p in tensors]
         moved = [p for p, grad in zip(tensors, grads, strict=True) if grad is not None]
         if moved:
@@ -94,13 +94,10 @@ class Optimizer(torch.optim.Optimizer):
 
     # Groups, parameters and state as they are now.
 
-    def _follow(self, tensors: list[torch.Tensor]) -> None:
+    def _follow(self) -> None:
         groups = self.param_groups
-        if (
-            self._compiled is None
-            or len(groups) != len(self._seen)
-            or _core.layout(tensors) != self._layout
-        ):
+        layout = _core.layout([group["params"] for group in groups])
+        if self._compiled is None or layout != self._layout:
             self._compile()
         for k, group in enumerate(groups):
             if self._read(group) != self._seen[k]:
@@ -132,7 +129,8 @@ class Optimizer(torch.optim.Optimizer):
         self._compiled, self._places = compiled, places
         self._special = [(i, place) for i, place in enumerate(places) if not place.plain]
         self._copied = [(i, place) for i, place in enumerate(places) if place.copied]
-        self._layout = _core.layout(tensors)
+        self._tensors = tensors
+        self._layout = _core.layout([group["params"] for group in groups])
         self._watched = [key for key in self.defaults if key in groups[0]]
         self._read = itemgetter(*self._watched)
         self._seen = [self._plain(group) for group in groups]
@@ -194,7 +192,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def places(self) -> list[Place]:
         """The parameters and the arrays that are moved for them, as they are now."""
-        self._follow([p for group in self.param_groups for p in group["params"]])
+        self._follow()
         self._copy(Place.copy_in)
         return self._places
 
