@@ -25,6 +25,7 @@ from stepsize.interventions import (
     layer_groups,
 )
 from stepsize.loggers import CSVLogger, JSONLogger, LogTo, TensorBoard
+from stepsize.minimization import Result, minimize
 from stepsize.monitoring import DiagnosisMonitor
 from stepsize.optimizers import (
     ADOPT,
@@ -175,6 +176,7 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "ReduceOnPlateau",
+    "Result",
     "RollBackOnSpike",
     "RowGradient",
     "Rprop",
@@ -202,6 +204,7 @@ __all__ = [
     "layerwise_lr",
     "load",
     "lr_find",
+    "minimize",
     "optimizers",
     "pack",
     "problems",

@@ -1,0 +1,152 @@
+"""Every rule as a ``method`` of `scipy.optimize.minimize`.
+
+    scipy.optimize.minimize(fun, x0, jac=True, method=stepsize.interop.scipy.adam)
+
+One function for each rule, named as the rule is: ``adam``, ``adamw``, ``lbfgs``, ``sign_sgd`` ...
+The gradient must be given, by ``jac=True`` or as a function. ``tol`` is ``gtol``. In ``options``:
+
+* ``lr``: a number, a schedule, None for the default of the rule, or "auto" (the default): the rate
+  that `ss.lr_find` suggests, lowered to 0 in the second half of ``maxiter``;
+* ``maxiter``, ``gtol``, ``ftol``, ``patience``: as ``max_iter`` and so on of `ss.minimize`;
+* ``disp``: print what was found;
+* any keyword of the rule, such as ``betas`` or ``clip_norm``.
+
+There are neither bounds nor constraints, and no use for second derivatives: they are refused.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+try:
+    from scipy.optimize import OptimizeResult
+except ImportError as error:
+    raise ImportError(
+        'stepsize.interop.scipy needs SciPy: pip install "stepsize[scipy]"'
+    ) from error
+
+from stepsize.minimization import Result, minimize
+from stepsize.optimizers import Optimizer, registry
+from stepsize.optimizers.names import snake_case
+
+
+def method(rule: type[Optimizer] | str) -> Callable[..., OptimizeResult]:
+    """The ``method`` of a rule, for one that is not in the registry when this is imported."""
+
+    def optimize(
+        fun: Callable[..., Any],
+        x0: Any,
+        args: tuple[Any, ...] = (),
+        *,
+        jac: Any = None,
+        hess: Any = None,
+        hessp: Any = None,
+        bounds: Any = None,
+        constraints: Any = (),
+        callback: Callable[..., Any] | None = None,
+        lr: Any = "auto",
+        maxiter: int = 1000,
+        gtol: float = 1e-5,
+        ftol: float = 0.0,
+        patience: int = 50,
+        tol: float | None = None,
+        disp: bool = False,
+        **options: Any,
+    ) -> OptimizeResult:
+        name = optimize.__name__
+        _refuse(name, jac, hess=hess, hessp=hessp, bounds=bounds, constraints=constraints)
+
+        def fun_and_grad(x: Any) -> tuple[float, Any]:
+            # The parameters change in place, and what SciPy's users get they may keep.
+            point = x.copy()
+            value = float(fun(point, *args))
+            return value, np.asarray(jac(point, *args), x.dtype).reshape(x.shape)
+
+        found = minimize(
+            fun_and_grad,
+            np.asarray(x0),
+            rule,
+            lr,
+            max_iter=maxiter,
+            gtol=gtol if tol is None else tol,
+            ftol=ftol,
+            patience=patience,
+            callback=None if callback is None else _told(callback),
+            **options,
+        )
+        if disp:
+            print(found)
+        return _result(found)
+
+    cls = rule if isinstance(rule, type) else None
+    optimize.__name__ = optimize.__qualname__ = snake_case(cls) if cls else str(rule)
+    first = (inspect.getdoc(cls) or "").split("\n", 1)[0] if cls else ""
+    keywords = ", ".join(f"``{key}={field.default!r}``" for key, field in _fields(cls).items())
+    optimize.__doc__ = f"""{first}
+
+    A ``method`` of ``scipy.optimize.minimize``, with ``jac=True`` or a function.
+
+    Options: ``lr="auto"``, ``maxiter=1000``, ``gtol=1e-5``, ``ftol=0``, ``patience=50``,
+    ``disp=False``, and those of the rule: {keywords or "none"}.
+    """
+    return optimize
+
+
+def _fields(cls: Any) -> dict[str, Any]:
+    return {key: field for key, field in getattr(cls, "fields", {}).items() if key != "lr"}
+
+
+def _refuse(name: str, jac: Any, **others: Any) -> None:
+    """Say what this method has no use for, instead of leaving it out."""
+    if not callable(jac):
+        raise ValueError(
+            f"{name}: the gradient is needed, got jac={jac!r}; give jac=True where fun returns "
+            "(value, gradient), or a function"
+        )
+    for key, value in others.items():
+        if value is not None and not (isinstance(value, tuple | list) and not len(value)):
+            uses = "'L-BFGS-B' or 'SLSQP'" if key in ("bounds", "constraints") else "'trust-ncg'"
+            raise ValueError(f"{name}: {key} is not supported; leave it out, or use method={uses}")
+
+
+def _told(callback: Callable[..., Any]) -> Callable[[Result], bool]:
+    """SciPy's callback, of a point or of a result, which ends the run by StopIteration."""
+    whole = list(inspect.signature(callback).parameters) == ["intermediate_result"]
+
+    def call(result: Result) -> bool:
+        try:
+            if whole:
+                callback(intermediate_result=_result(result))
+            else:
+                callback(result.x)
+        except StopIteration:
+            return True
+        return False
+
+    return call
+
+
+def _result(found: Result) -> OptimizeResult:
+    return OptimizeResult(
+        x=found.x,
+        fun=found.fun,
+        jac=found.grad,
+        nit=found.nit,
+        nfev=found.nfev,
+        njev=found.nfev,
+        success=found.converged,
+        status=0 if found.converged else 1,
+        message=found.message,
+        lr=found.lr,
+        history=found.history,
+    )
+
+
+for _rule in registry():
+    globals()[snake_case(_rule)] = method(_rule)
+
+__all__ = ["method", *map(snake_case, registry())]
