@@ -1,0 +1,50 @@
+"""The pages about SciPy and JAX, and the lines for those who come from optax."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import stepsize as ss
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("page", ["scipy.md", "jax.md"])
+def test_the_page_runs(page, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL)
+    assert len(blocks) >= 3
+    scope = {"__name__": "page"}
+    for block in blocks:
+        exec(compile(block, page, "exec"), scope)
+
+
+def lines():
+    text = (DOCS / "coming-from.md").read_text("utf-8").split("\n## optax\n")[1].split("\n## ")[0]
+    return re.findall(r"^\| `(.*)` \| `(.*)` \|$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("there", "here"), lines())
+def test_from_optax(there, here, random):
+    params = {"w": random.normal(size=(3, 4)).astype("f4"), "b": np.ones(4, np.float32)}
+    theirs = jax.tree.map(jnp.array, params)
+    transformation = eval(there, {"optax": optax})
+    state = transformation.init(theirs)
+    opt = eval(here, {"ss": ss, "params": params})
+    for _ in range(12):
+        grads = {k: random.normal(size=p.shape).astype("f4") for k, p in params.items()}
+        if "masked" in there:
+            grads["b"][:] = 0  # optax.masked hands the other gradients on, as they are
+        updates, state = transformation.update(grads, state, theirs)
+        theirs = optax.apply_updates(theirs, updates)
+        opt.step(grads)
+    for name, leaf in params.items():
+        np.testing.assert_allclose(leaf, theirs[name], rtol=1e-5, atol=1e-6)
+
+
+def test_the_lines_are_there():
+    assert len(lines()) >= 12
