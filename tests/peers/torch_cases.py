@@ -7,7 +7,8 @@ import torch
 
 from stepsize.interop.torch.making import CLASSES
 
-SHARED = [name for name in CLASSES if hasattr(torch.optim, name)]
+# Muon computes in the dtype of the parameters, torch's in bfloat16.
+SHARED = [name for name in CLASSES if hasattr(torch.optim, name) and name != "Muon"]
 ALL = list(CLASSES)
 
 OPTIONS = {

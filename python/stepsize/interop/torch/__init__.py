@@ -1,4 +1,4 @@
-"""PyTorch on the CPU: every compiled rule as a torch optimizer, our schedules, the range test.
+"""PyTorch on the CPU: every rule of gradients as a torch optimizer, our schedules, the range test.
 
 Classes have the names of the rules, and the arguments, defaults, groups and state of the class of
 that name in torch.optim where there is one.

@@ -10,6 +10,7 @@ import torch
 
 from stepsize.optimizers.base import Optimizer as Rule
 from stepsize.optimizers.groups import check_values
+from stepsize.optimizers.muon import COEFFICIENTS
 from stepsize.optimizers.options import Options
 
 # Words of torch's that choose an implementation, and what they may say of this one.
@@ -60,10 +61,10 @@ def bind(owner: str, called: inspect.Signature, args: Any, keywords: Any) -> dic
 
 
 def fixed(rule: type[Rule]) -> dict[str, Any]:
-    """Entries of torch's groups that are no arguments of the class, or none of ours."""
+    """Entries of torch's groups that are settled here by the choice of the class."""
     if rule.__name__ in ("Adam", "AdamW"):
         return {"decoupled_weight_decay": rule.decay == "decoupled"}
-    return {}
+    return {"ns_coefficients": COEFFICIENTS} if rule.__name__ == "Muon" else {}
 
 
 def table(rule: type[Rule], owner: str, group: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,10 +76,13 @@ def table(rule: type[Rule], owner: str, group: Mapping[str, Any]) -> dict[str, A
                 f"leave it out, or use torch.optim.{rule.__name__}"
             )
     for word, value in fixed(rule).items():
-        if group.get(word, value) is not value:
-            other = "AdamW" if rule.__name__ == "Adam" else "Adam"
-            raise ValueError(f"{owner}: {word}={group[word]!r} is the rule {other}; use that class")
-    given = {name: plain(group[name]) for name in rule.fields}
+        if group.get(word, value) != value:
+            others = {"Adam": "AdamW is the class for that", "AdamW": "Adam is the class for that"}
+            raise ValueError(
+                f"{owner}: {word} is {value!r} here, got {group[word]!r}; "
+                f"{others.get(rule.__name__, f'use torch.optim.{rule.__name__}')}"
+            )
+    given = {name: filled(plain(group[name]), f.default) for name, f in rule.fields.items()}
     for name, value in given.items():
         members = value if isinstance(value, tuple) else (value,)
         if any(callable(member) for member in members):
@@ -98,6 +102,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return tuple(plain(member) for member in value)
     return value
+
+
+def filled(value: Any, default: Any) -> Any:
+    """A value without None, which stands for the default in torch."""
+    if isinstance(value, tuple) and isinstance(default, tuple) and len(value) == len(default):
+        return tuple(filled(*pair) for pair in zip(value, default, strict=True))
+    return default if value is None else value
 
 
 def options(owner: str, chosen: Mapping[str, Any], groups: Any) -> Options:

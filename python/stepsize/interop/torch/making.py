@@ -1,4 +1,4 @@
-"""The classes: one for each compiled rule, made from the registry."""
+"""The classes: one for each rule, made from the registry."""
 
 from __future__ import annotations
 
@@ -34,4 +34,4 @@ def _doc(rule: type[Rule]) -> str:
     )
 
 
-CLASSES = {rule.__name__: _make(rule) for rule in registry() if rule.accelerated}
+CLASSES = {rule.__name__: _make(rule) for rule in registry() if not rule.needs_closure}

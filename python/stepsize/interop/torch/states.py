@@ -43,7 +43,6 @@ class States:
         if count == 0 and self._name != "Adagrad":
             return {}
         views = dict(self._views[i])
-        # torch.optim.SGD does not count: a buffer is there, or this is the first step.
         if self._name == "SGD":
             return views
         scalars = self._scalars(i)
@@ -66,7 +65,7 @@ class States:
 
     def take(self, i: int, entry: Entry) -> int:
         """Take over a parameter's entry, the first values where it has none; how many updates."""
-        count = self._count(entry)
+        count = self._count(i, entry)
         for name, view in self._views[i].items():
             value = entry.get(name) if count else None
             if value is view:
@@ -80,10 +79,12 @@ class States:
         self._take_scalars(i, entry if count else {})
         return count
 
-    def _count(self, entry: Entry) -> int:
-        if self._name == "SGD":
-            return int(entry.get("momentum_buffer") is not None)
-        return int(entry.get("step", 0))
+    def _count(self, i: int, entry: Entry) -> int:
+        # torch.optim.SGD and Muon do not count: an array is there, or the next step is the first.
+        if "step" in entry:
+            return int(entry["step"])
+        views = self._views[i]
+        return int(bool(views) and all(entry.get(name) is not None for name in views))
 
     def _reset(self, i: int, name: str) -> None:
         compiled = self._compiled
@@ -103,19 +104,18 @@ class States:
     def check(self, i: int, entry: Entry) -> None:
         """Refuse a loaded entry of another rule or of another shape."""
         label = f"{self._name}: the loaded state of {self._places[i].label}"
-        tensor = self._places[i].tensor
-        if not self._count(entry):
+        if not self._count(i, entry):
             foreign = [name for name in entry if entry[name] is not None and name != "step"]
             if foreign and not set(foreign) <= {*self._views[i], *self._rule.scalars}:
                 self._refuse(label, i, entry)
             return
-        for name in self._views[i]:
+        for name, view in self._views[i].items():
             if entry.get(name) is None:
                 self._refuse(label, i, entry)
-            if entry[name].shape != tensor.shape:
+            if entry[name].shape != view.shape:
                 raise ValueError(
                     f"{label}: {name} has shape {tuple(entry[name].shape)}, expected "
-                    f"{tuple(tensor.shape)}"
+                    f"{tuple(view.shape)}"
                 )
 
     def _refuse(self, label: str, i: int, entry: Entry) -> None:
