@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
@@ -200,3 +201,23 @@ def test_wrong_arguments_are_refused(wrong, error, message):
 def test_wrong_ranges_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("method", ["random", "grid", "halving", "lr"])
+def test_only_the_model_needs_optuna(method, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert ss.tune(valley, SPACE, trials=4, method=method).best_value < math.inf
+    with pytest.raises(ImportError, match=r'pip install "stepsize\[tune\]"'):
+        ss.tune(valley, SPACE, trials=4, method="tpe")
+
+
+def test_a_line_cut_short_is_taken_off(tmp_path):
+    kept = tmp_path / "search"
+    first = ss.tune(curve, SPACE, trials=4, method="random", storage=kept)
+    kept.write_bytes(kept.read_bytes()[:-9])
+    again = ss.tune(curve, SPACE, trials=4, method="random", storage=kept)
+    assert again.trials[:3] == first.trials[:3] and len(again.trials) == 4
+    assert [t.point for t in again.trials] == [t.point for t in first.trials]
+    kept.write_bytes(b"SQLite format 3\n")
+    with pytest.raises(ValueError, match="does not hold a search"):
+        ss.tune(curve, SPACE, trials=4, method="random", storage=kept)

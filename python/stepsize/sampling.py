@@ -1,4 +1,4 @@
-"""Where a search looks next: Optuna's samplers, and a search of our own for rates."""
+"""Where a search looks next, and the file that keeps its runs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,6 @@ from stepsize.finder import LRFindResult
 from stepsize.tuning import Choice, LogUniform, Point, Space, TrialRecord, Uniform
 
 COARSE, FINE = math.log(10), math.log(10) / 3
-
-
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise ImportError('tune needs Optuna: pip install "stepsize[tune]"') from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
 
 
 def next_rate(
@@ -78,18 +69,6 @@ def _inside(
     return min(max(x, left[0] + down / 8), right[0] - up / 8)
 
 
-def _distribution(name: str, values: Uniform | LogUniform | Choice) -> Any:
-    distributions = _optuna().distributions
-    if isinstance(values, Choice):
-        plain = (str, int, float, bool, type(None))
-        options = values.options
-        # Optuna stores plain values; others go by their number.
-        kept = options if all(isinstance(o, plain) for o in options) else range(len(options))
-        return distributions.CategoricalDistribution(tuple(kept))
-    log = isinstance(values, LogUniform)
-    return distributions.FloatDistribution(values.low, values.high, log=log)
-
-
 def _grid(space: Space, trials: int, seed: int) -> list[Point]:
     """As many equal steps in each direction as the trials allow, in random order."""
     fixed = math.prod(len(v.options) for v in space.values() if isinstance(v, Choice))
@@ -104,8 +83,73 @@ def _grid(space: Space, trials: int, seed: int) -> list[Point]:
     return [points[k] for k in np.random.default_rng(seed).permutation(len(points))]
 
 
+def _draw(space: Space, rng: np.random.Generator) -> Point:
+    """A random point."""
+    point: Point = {}
+    for name, values in space.items():
+        if isinstance(values, Choice):
+            point[name] = values.options[int(rng.integers(len(values.options)))]
+        elif isinstance(values, LogUniform):
+            drawn = math.exp(rng.uniform(math.log(values.low), math.log(values.high)))
+            point[name] = min(max(drawn, values.low), values.high)
+        else:
+            point[name] = float(rng.uniform(values.low, values.high))
+    return point
+
+
+class _Model:
+    """Optuna's tree-structured Parzen estimator."""
+
+    def __init__(self, space: Space, records: Sequence[TrialRecord], seed: int) -> None:
+        try:
+            import optuna
+        except ImportError as error:
+            raise ImportError(
+                "tune: method 'tpe' needs Optuna: pip install \"stepsize[tune]\"; "
+                "'lr', 'random', 'grid' and 'halving' do without"
+            ) from error
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._optuna, self._space = optuna, space
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
+        self._study = optuna.create_study(sampler=sampler)
+        self._spans = {name: self._span(values) for name, values in space.items()}
+        self._asked: dict[int, Any] = {}
+        for record in records:
+            self._study.add_trial(self._finished(record))
+
+    def _span(self, values: Uniform | LogUniform | Choice) -> Any:
+        spans = self._optuna.distributions
+        if isinstance(values, Choice):
+            return spans.CategoricalDistribution(tuple(range(len(values.options))))
+        log = isinstance(values, LogUniform)
+        return spans.FloatDistribution(values.low, values.high, log=log)
+
+    def _finished(self, record: TrialRecord) -> Any:
+        done = record.state == "done"
+        state = self._optuna.trial.TrialState
+        return self._optuna.trial.create_trial(
+            params=_coded(record.point, self._space),
+            distributions=self._spans,
+            value=record.value if done else None,
+            state=state.COMPLETE if done else state.PRUNED,
+        )
+
+    def ask(self, number: int, first: Mapping[str, float]) -> Point:
+        if first:
+            self._study.enqueue_trial(dict(first))
+        self._asked[number] = trial = self._study.ask(self._spans)
+        return _decoded(trial.params, self._space)
+
+    def tell(self, number: int, record: TrialRecord) -> None:
+        trial = self._asked.pop(number)
+        if record.state == "done":
+            self._study.tell(trial, record.value)
+        else:
+            self._study.tell(trial, state=self._optuna.trial.TrialState.PRUNED)
+
+
 class Study:
-    """An Optuna study that hands out points and is told records."""
+    """Hands out points, is told records, and keeps them in a file."""
 
     def __init__(
         self,
@@ -116,95 +160,104 @@ class Study:
         storage: str | Path | None,
         seed: int,
     ) -> None:
-        optuna = _optuna()
-        self._space = space
-        self._distributions = {name: _distribution(name, v) for name, v in space.items()}
-        rates = [name for name, v in space.items() if isinstance(v, LogUniform)]
         start = prior.suggestion if isinstance(prior, LRFindResult) else prior
         if start is not None and not 0 < start < math.inf:
             raise ValueError(f"tune: prior must be a positive rate, got {start}")
-        self._study = optuna.create_study(
-            study_name="stepsize",
-            storage=None if storage is None else f"sqlite:///{Path(storage).absolute()}",
-            load_if_exists=True,
-        )
-        kept = self._study.get_trials(deepcopy=False)
-        self._asked: dict[int, Any] = {}
-        self.records = [_record(t, space) for t in kept if "record" in t.user_attrs]
-        self._grid = _grid(space, trials, seed)[len(self.records) :] if method == "grid" else []
-        self._rate = rates[0] if method == "lr" else None
-        self._start = start
+        self._space, self._method, self._seed, self._start = space, method, seed, start
+        self._file = None if storage is None else Path(storage)
+        self.records = _read(self._file, space)
+        self._next = len(self.records)
+        self._running: dict[int, Point] = {}
+        self._rate = next((n for n, v in space.items() if isinstance(v, LogUniform)), "")
+        known = [r.point for r in self.records]
+        grid = _grid(space, trials, seed) if method == "grid" else []
+        self._grid = [point for point in grid if point not in known]
         # A search that goes on must not draw its first points again.
-        seed += 7919 * len(kept)
-        if method in ("tpe", "lr"):
-            self._study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
-        else:
-            self._study.sampler = optuna.samplers.RandomSampler(seed=seed)
-        if start is not None and method == "tpe" and not kept:
-            rate = self._distributions[rates[0]]
-            self._study.enqueue_trial({rates[0]: min(max(start, rate.low), rate.high)})
+        again = seed + 7919 * self._next
+        self._model = _Model(space, self.records, again) if method == "tpe" else None
 
     def ask(self) -> tuple[int, Point]:
         """The number and the point of the next run."""
+        number, self._next = self._next, self._next + 1
         if self._grid:
-            self._study.enqueue_trial(self._stored(self._grid.pop(0)))
-        elif self._rate is not None:
-            self._study.enqueue_trial({self._rate: self._next_rate(self._rate)})
-        trial = self._study.ask(self._distributions)
-        self._asked[trial.number] = trial
-        return trial.number, self._point(trial.params)
+            point = self._grid.pop(0)
+        elif self._model is not None:
+            point = self._model.ask(number, self._first(number))
+        else:
+            point = _draw(self._space, np.random.default_rng((self._seed, number)))
+            if self._method == "lr":
+                point = self._closer(number, point)
+        self._running[number] = point
+        return number, point
 
-    def _next_rate(self, name: str) -> float:
-        """The rate to look at; runs under way count as lost, so that others look elsewhere."""
-        tried = [(r.point[name], r.value) for r in self.records]
-        tried += [(t.params[name], math.inf) for t in self._asked.values()]
-        span = self._distributions[name]
-        return next_rate(span.low, span.high, tried, self._start)
+    def _first(self, number: int) -> dict[str, float]:
+        if number or self._start is None or not self._rate:
+            return {}
+        span: Any = self._space[self._rate]
+        return {self._rate: min(max(self._start, span.low), span.high)}
+
+    def _closer(self, number: int, point: Point) -> Point:
+        """The next rate; every second run keeps the rest of the best point so far."""
+        done = [r for r in self.records if r.state == "done"]
+        if number % 2 and done:
+            point = dict(min(done, key=lambda r: r.value).point)
+        # Runs under way count as lost, so that others look elsewhere.
+        tried = [(r.point[self._rate], r.value) for r in self.records]
+        tried += [(p[self._rate], math.inf) for p in self._running.values()]
+        span: Any = self._space[self._rate]
+        return {**point, self._rate: next_rate(span.low, span.high, tried, self._start)}
 
     def tell(self, number: int, record: TrialRecord) -> None:
         """Keep what came of a run."""
-        trial = self._asked.pop(number)
-        kept = {"state": record.state, "reports": record.reports, "seconds": record.seconds}
-        trial.set_user_attr("record", json.dumps(kept))
-        if record.state == "done":
-            self._study.tell(trial, record.value)
-        else:
-            self._study.tell(trial, state=_optuna().trial.TrialState.PRUNED)
+        del self._running[number]
+        if self._model is not None:
+            self._model.tell(number, record)
+        if self._file is not None:
+            _append(self._file, record, self._space)
         self.records.append(record)
 
-    def _stored(self, point: Mapping[str, Any]) -> Point:
-        out = dict(point)
-        for name, values in self._space.items():
-            if isinstance(values, Choice) and self._by_number(name):
-                out[name] = values.options.index(point[name])
-        return out
 
-    def _by_number(self, name: str) -> bool:
-        choices = self._distributions[name].choices
-        return tuple(choices) != tuple(self._space[name].options)  # type: ignore[union-attr]
-
-    def _point(self, params: Mapping[str, Any]) -> Point:
-        return _decode(params, self._space)
+def _coded(point: Point, space: Space) -> dict[str, Any]:
+    """A point in plain values: choices go by their number."""
+    return {
+        name: values.options.index(point[name]) if isinstance(values, Choice) else point[name]
+        for name, values in space.items()
+    }
 
 
-def _decode(params: Mapping[str, Any], space: Space) -> Point:
-    point = {}
-    for name, values in space.items():
-        value = params[name]
-        if isinstance(values, Choice):
-            plain = _distribution(name, values).choices
-            value = values.options[plain.index(value)]
-        point[name] = value
-    return point
+def _decoded(plain: Mapping[str, Any], space: Space) -> Point:
+    return {
+        name: values.options[plain[name]] if isinstance(values, Choice) else plain[name]
+        for name, values in space.items()
+    }
 
 
-def _record(trial: Any, space: Space) -> TrialRecord:
-    missing = [name for name in space if name not in trial.params]
+def _append(file: Path, record: TrialRecord, space: Space) -> None:
+    kept = {**vars(record), "point": _coded(record.point, space)}
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(kept) + "\n")
+
+
+def _read(file: Path | None, space: Space) -> list[TrialRecord]:
+    """The runs of a file, one to a line; a last line that was cut short is taken off."""
+    if file is None or not file.exists():
+        return []
+    whole, _, rest = file.read_bytes().rpartition(b"\n")
+    if rest:
+        file.write_bytes(whole + b"\n" if whole else b"")
+    return [_record(line, file, space) for line in whole.splitlines()]
+
+
+def _record(line: bytes, file: Path, space: Space) -> TrialRecord:
+    try:
+        kept = json.loads(line)
+        plain, reports = kept["point"], tuple((int(s), float(v)) for s, v in kept["reports"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"tune: {file} does not hold a search; give another file") from error
+    missing = [name for name in space if name not in plain]
     if missing:
         raise ValueError(
             f"tune: storage holds a search without {missing[0]!r}; give another file for this space"
         )
-    kept = json.loads(trial.user_attrs["record"])
-    value = trial.value if kept["state"] == "done" else math.inf
-    reports = tuple((int(s), float(v)) for s, v in kept["reports"])
-    return TrialRecord(_decode(trial.params, space), value, kept["state"], reports, kept["seconds"])
+    point = _decoded(plain, space)
+    return TrialRecord(point, kept["value"], kept["state"], reports, kept["seconds"])

@@ -251,11 +251,12 @@ def tune(
     Methods: "tpe" models good and bad points (Bergstra et al. 2011), "random", "grid" takes equal
     steps in every direction, "halving" keeps the best third of random runs at each rung (Li et al.
     2020, arXiv:1810.05934), "lr" brackets the first LogUniform of the space, its rate, and closes
-    in by parabolas in the logarithm; it starts at `prior`, a rate or what `lr_find` returned.
+    in by parabolas in the logarithm; it starts at `prior`, a rate or what `lr_find` returned. Only
+    "tpe" needs Optuna, the extra "tune".
 
     `executor` runs trials elsewhere: any concurrent.futures.Executor. `storage` is the path of a
     file that keeps the runs; a search called again with it goes on where it was. The same `seed`
-    gives the same runs, one after another without an executor. Needs the extra "tune".
+    gives the same runs, one after another without an executor.
 
     >>> import stepsize as ss
     >>> result = ss.tune(lambda p: (p["lr"] - 0.1) ** 2, {"lr": ss.LogUniform(1e-3, 1)},
