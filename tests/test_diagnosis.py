@@ -119,3 +119,75 @@ def test_it_reads_as_a_paragraph_with_numbers():
 def test_a_history_without_losses_is_refused(history):
     with pytest.raises(ValueError, match="non-empty series 'loss'"):
         ss.diagnose(history)
+
+
+def noisy(level, noise=0.05, jitter=0.0, **series):
+    """A loss around `level`, a row of 400, with noise of the batches and jitter of the weights."""
+    rng = np.random.default_rng(3)
+    at = np.arange(STEPS) % 10 == 0
+    wander = jitter * rng.standard_normal(STEPS)
+    loss = np.asarray(level) + noise * rng.standard_normal(STEPS) + wander
+    rows = {"loss": loss, "lr": np.full(STEPS, 0.1), "update_ratio": np.full(STEPS, 0.02)}
+    rows["val_loss"] = np.where(at, np.asarray(level) + wander - 0.05, np.nan)
+    rows["grad_norm"] = np.exp(0.4 * rng.standard_normal(STEPS))
+    return rows | series
+
+
+T = np.linspace(0, 1, STEPS)
+RUNS = {
+    "too_low": noisy(2 - 0.5 * T, update_ratio=np.full(STEPS, 1e-3)),
+    "healthy": noisy(0.4 + 2 * np.exp(-4 * T)),
+    "converged": noisy(0.05 + 2 * np.exp(-30 * T), noise=0.01),
+    "underfitting": noisy(1.4 + np.exp(-30 * T), noise=0.02),
+    "plateau": noisy(0.2 + 2 * np.exp(-30 * T), jitter=0.2),
+    "too_high": noisy(0.9 + 1.5 * np.exp(-30 * T), jitter=0.4),
+    "overfitting": noisy(2 * np.exp(-6 * T), val_loss=np.where(T % 0.05 < 0.003, 1 + T, np.nan)),
+    "diverging": noisy(2 + 3 * T),
+}
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_each_verdict_in_plain_words_and_with_a_place(verdict):
+    diagnosis = ss.diagnose(RUNS[verdict])
+    assert diagnosis.verdict == verdict
+    assert "too_" not in str(diagnosis)
+    for finding in diagnosis.findings:
+        assert 0 <= finding.span[0] < finding.span[1] <= 1
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_the_scale_of_the_loss_does_not_matter(verdict, scale):
+    rows = {k: v * scale if "loss" in k else v for k, v in RUNS[verdict].items()}
+    assert ss.diagnose(rows).verdict == verdict
+
+
+def test_noisy_batches_are_no_divergence_where_the_weights_hardly_move():
+    rng = np.random.default_rng(1)
+    loss = 8 + 4 * rng.standard_normal(STEPS)
+    loss[0] = 3.0
+    still = {"loss": loss, "lr": np.full(STEPS, 1e-5), "update_ratio": np.full(STEPS, 1e-6)}
+    diagnosis = ss.diagnose(still)
+    assert diagnosis.verdict == "too_low" and diagnosis.suggested_lr == pytest.approx(1e-3)
+    moving = still | {"update_ratio": np.full(STEPS, 0.1)}
+    assert ss.diagnose(moving).verdict == "diverging"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_loss_that_ends_above_its_start_is_never_healthy(seed):
+    rng = np.random.default_rng(seed)
+    end = rng.uniform(2.3, 9)
+    loss = np.interp(T, [0, 0.2, 0.5, 1], [2, rng.uniform(1, 12), rng.uniform(1, 12), end])
+    rows = noisy(loss, noise=0.1 * rng.uniform(), update_ratio=np.full(STEPS, 0.05))
+    assert ss.diagnose(rows).verdict in ("diverging", "too_high")
+
+
+def test_other_signals_are_told_too():
+    rows = noisy(0.9 + 1.5 * np.exp(-30 * T), jitter=0.4)
+    rows["val_loss"] = np.where(np.isfinite(rows["val_loss"]), 1 + T, np.nan)
+    rows["loss"] = 1.2 * np.exp(-8 * T) + 0.05 * np.random.default_rng(0).standard_normal(STEPS)
+    rows["loss"][300:] += 0.5
+    diagnosis = ss.diagnose(rows)
+    assert len({f.kind for f in diagnosis.findings}) == len(diagnosis.findings)
+    for finding in diagnosis.findings[1:]:
+        assert f"Another signal points to {finding.kind.replace('_', ' ')}: " in str(diagnosis)

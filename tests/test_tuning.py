@@ -141,7 +141,9 @@ def test_the_result_reads_well():
     lines = str(result).splitlines()
     assert lines[0].split() == ["lr", "value", "state", "seconds"]
     assert lines[-2] == "6 runs: 5 done, 1 diverged"
-    assert lines[-1] == f"best: lr={result.best['lr']:.4g}"
+    low, high = result.interval
+    assert low < result.best["lr"] < high
+    assert lines[-1] == f"best: lr={result.best['lr']:.4g} (as good from {low:.4g} to {high:.4g})"
 
 
 def test_the_search_can_be_drawn():

@@ -81,7 +81,7 @@ def main() -> None:
                 result = ss.tune(
                     objective, SPACE, trials=trials, method=method, prior=given, seed=seed
                 )
-                half = "tuned on" if cell["tuned"] else "report only"
+                half = cell["half"]
                 found.setdefault((half, method), []).append(min(result.best_value, 1.0))
     for (half, method), values in sorted(found.items()):
         row = np.array(values)

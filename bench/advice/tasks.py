@@ -1,6 +1,6 @@
 """The tasks: data that scikit-learn and Python ship, inverse problems, quadratics.
 
-Half of the tasks are for tuning the rule, the other half is only reported.
+Half of the tasks are for tuning the rules, the other half is only reported; unseen.py adds others.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from functools import cache
 
 import models
 import numpy as np
+import unseen
 from models import Batch, Params
+
+HALVES = ("tuned on", "report only", "unseen")
 
 
 @dataclass(frozen=True)
 class Task:
-    """A problem and its training length; `tuned` says whether the rule may be tuned on it."""
+    """A problem and its training length; `half` says what it is for: see HALVES."""
 
     name: str
     init: Callable[[np.random.Generator], Params]
@@ -24,7 +27,7 @@ class Task:
     data: Batch
     batch_size: int
     steps: int
-    tuned: bool
+    half: str
 
     def params(self, seed: int) -> Params:
         return self.init(np.random.default_rng(1000 + seed))
@@ -166,4 +169,6 @@ RULES = ("sgd", "momentum", "adam", "rmsprop", "adagrad", "lion")
 def tasks() -> tuple[Task, ...]:
     """Every task; pairs of neighbours alternate between tuning and report."""
     rows = _classification() + _regression()
-    return tuple(Task(*row, tuned=k % 4 < 2) for k, row in enumerate(rows))
+    known = [Task(*row, half=HALVES[k % 4 // 2]) for k, row in enumerate(rows)]
+    others = unseen.rows(_scaled, _text(), _bundled("wine")[0])
+    return (*known, *(Task(*row, half="unseen") for row in others))

@@ -56,7 +56,7 @@ def measure(name: str, rule: str) -> dict[str, object]:
     return {
         "task": name,
         "rule": rule,
-        "tuned": task.tuned,
+        "half": task.half,
         "steps": task.steps,
         "start": start,
         "log10_rates": grid.tolist(),
@@ -70,10 +70,13 @@ def main() -> None:
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # for the processes
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--missing", action="store_true", help="keep what truth.json has")
     chosen = parser.parse_args()
-    cells = [(t.name, rule) for t in tasks() for rule in RULES]
+    kept = json.loads(STORE.read_text()) if chosen.missing else []
+    known = {(row["task"], row["rule"]) for row in kept}
+    cells = [(t.name, r) for t in tasks() for r in RULES if (t.name, r) not in known]
     with ProcessPoolExecutor(chosen.processes, get_context("spawn")) as pool:
-        rows = list(pool.map(measure, *zip(*cells, strict=True)))
+        rows = kept + list(pool.map(measure, *zip(*cells, strict=True)))
     STORE.write_text("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n")
     sys.stdout.write(f"{len(rows)} cells written to {STORE.name}\n")
 

@@ -15,7 +15,8 @@ from stepsize.callbacks import (
 )
 from stepsize.diagnosis import Diagnosis, Finding, diagnose
 from stepsize.errors import CheckpointError, NonFiniteGradientError
-from stepsize.finder import LRFindResult, lr_find
+from stepsize.finder import lr_find
+from stepsize.found import LRFindResult, ParameterResult
 from stepsize.history import History
 from stepsize.interventions import (
     BatchSizeSchedule,
@@ -169,6 +170,7 @@ __all__ = [
     "NoiseScaleMonitor",
     "NonFiniteGradientError",
     "NovoGrad",
+    "ParameterResult",
     "Plateau",
     "PolyakSGD",
     "Problem",

@@ -13,7 +13,8 @@ import numpy as np
 from stepsize import arrays
 from stepsize.batches import batches as batches_of
 from stepsize.diagnosis import Diagnosis, diagnose
-from stepsize.finder import LRFindResult, lr_find
+from stepsize.finder import lr_find
+from stepsize.found import LRFindResult
 from stepsize.history import History
 from stepsize.optimizers import AdamW
 from stepsize.schedules import Schedule, warmup_cosine

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stepsize.arrays import copy
+from stepsize.companions import PARAMETERS, find_parameter
+from stepsize.found import LRFindResult, ParameterResult
 from stepsize.optimizers import SGD
 from stepsize.probing import Batches, Bench, Nest, ValueAndGrad, randomness_kept
 from stepsize.racing import (
@@ -33,74 +33,6 @@ Curve = NDArray[np.float64]
 
 # Nine in ten of the best rates of bench/advice lie in these intervals around the suggestion.
 INTERVALS = {"high": (0.1, 20.0), "medium": (0.1, 20.0), "low": (0.05, 200.0), "none": (1.0, 1.0)}
-
-
-@dataclass(frozen=True)
-class LRFindResult:
-    """What `lr_find` saw and what it advises; print it to read it.
-
-    `suggestion` is for a constant rate or the start of a decay, `peak` for the top of a one-cycle
-    or warm-up schedule. `interval` holds the best constant rate nine times in ten. `confidence` is
-    "high", "medium", "low" or "none", and `why` says why; with "none" the suggestion is NaN.
-    `lrs`, `losses` and `smoothed` are the range test; `probes` the constant-rate races after it,
-    as pairs of rate and losses; `gradients` the number of gradients all of it cost.
-    """
-
-    suggestion: float
-    suggestions: dict[str, float]
-    peak: float
-    interval: tuple[float, float]
-    confidence: str
-    why: str
-    stopped: str
-    lrs: Curve
-    losses: Curve
-    smoothed: Curve
-    probes: tuple[tuple[float, Curve], ...] = field(repr=False)
-    gradients: int
-    call: str = "ss.SGD(params, lr={})"
-
-    @property
-    def usable(self) -> bool:
-        """Whether there is a rate to suggest."""
-        return math.isfinite(self.suggestion)
-
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the range test with every rule's mark; returns the matplotlib axes."""
-        from stepsize.plots import range_test
-
-        return range_test(self, ax)
-
-    def plot_text(self) -> str:
-        """The same picture as text for a terminal."""
-        from stepsize.plots import text_range_test
-
-        return text_range_test(self)
-
-    def to_csv(self, path: str | Path) -> None:
-        """Write the range test as `lr,loss,smoothed`, one row per step."""
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(("lr", "loss", "smoothed"))
-            columns = (self.lrs.tolist(), self.losses.tolist(), self.smoothed.tolist())
-            rows.writerows(zip(*columns, strict=True))
-
-    def __str__(self) -> str:
-        if not self.usable:
-            return f"no usable rate, because {self.why}\nrange test: {self.stopped}"
-        low, high = self.interval
-        others = ", ".join(f"{k} {v:.1e}" for k, v in self.suggestions.items() if k != "race")
-        return "\n".join(
-            [
-                f"learning rate {self.suggestion:.1e}, likely between {low:.1e} and {high:.1e} "
-                f"({self.confidence} confidence: {self.why})",
-                f"for the top of a one-cycle or warm-up schedule: {self.peak:.1e}",
-                f"range test over {len(self.lrs)} rates: {self.stopped}",
-                f"other rules: {others}",
-                f"{self.gradients} gradients on copies; parameters and optimizer are untouched",
-                f"optimizer = {self.call.format(f'{self.suggestion:.1e}')}",
-            ]
-        )
 
 
 @dataclass(frozen=True)
@@ -243,6 +175,10 @@ def _call(optimizer: Any) -> str:
     return f"ss.{kind.__name__}(params, " + ", ".join(["lr={}", *told]) + ")"
 
 
+def _line(optimizer: Any, lr: float) -> str:
+    return f"optimizer = {_call(optimizer).format(f'{lr:.1e}')}"
+
+
 def _curve(passes: list[_Advice]) -> tuple[Curve, Curve]:
     """Rates and losses of the range test: those of the first pass, or means over all passes."""
     first = passes[0].sweep
@@ -299,11 +235,43 @@ def _ticker(progress_bar: bool | None, total: int) -> tuple[Callable[[], object]
     return bar.update, bar
 
 
+class _Options(TypedDict, total=False):
+    optimizer: Any
+    lr_min: float
+    lr_max: float
+    steps: int
+    spacing: str
+    smoothing: float
+    stop_ratio: float
+    repeats: int
+    refine: bool | int
+    progress: bool | None
+
+
+@overload
 def lr_find(
     value_and_grad: ValueAndGrad,
     params: Nest,
     batches: Iterable[Any] | Callable[[], Iterable[Any]],
     *,
+    parameter: Literal["lr"] = "lr",
+    **options: Unpack[_Options],
+) -> LRFindResult: ...
+@overload
+def lr_find(
+    value_and_grad: ValueAndGrad,
+    params: Nest,
+    batches: Iterable[Any] | Callable[[], Iterable[Any]],
+    *,
+    parameter: Literal["momentum", "weight_decay", "batch_size"],
+    **options: Unpack[_Options],
+) -> ParameterResult: ...
+def lr_find(
+    value_and_grad: ValueAndGrad,
+    params: Nest,
+    batches: Iterable[Any] | Callable[[], Iterable[Any]],
+    *,
+    parameter: str = "lr",
     optimizer: Any = SGD,
     lr_min: float = 1e-7,
     lr_max: float = 10.0,
@@ -314,7 +282,7 @@ def lr_find(
     repeats: int = 1,
     refine: bool | int = False,
     progress: bool | None = None,
-) -> LRFindResult:
+) -> LRFindResult | ParameterResult:
     """Suggest a learning rate from at most `steps` gradients per repeat, all taken on copies.
 
     A fifth of the gradients sweep the rate from `lr_min` to `lr_max`, until much of what was learnt
@@ -327,6 +295,9 @@ def lr_find(
         value_and_grad: ``(params, batch) -> (loss, grads)``, the loss of any sign and scale.
         params: the starting point; only copies of it are changed.
         batches: an iterable of batches, or a function that returns one; a short one is cycled.
+        parameter: what to find. "momentum" and "weight_decay" are raced at the rate found first,
+            for as many gradients again, and "batch_size" is the gradient noise scale half way
+            through as many; these return a `ParameterResult`.
         optimizer: a class, a function ``params -> optimizer``, or an optimizer, whose state the
             copies start from. Groups with rates of their own keep their ratios; the rates found
             are then those of the fastest group.
@@ -359,6 +330,9 @@ def lr_find(
     length = 2 * steps if refine is True else int(refine)
     if length and length < steps:
         raise ValueError(f"lr_find: refine must be at least steps={steps}, got {refine}")
+    if parameter not in ("lr", *PARAMETERS):
+        allowed = ", ".join(("lr", *PARAMETERS))
+        raise ValueError(f"lr_find: parameter must be one of {allowed}, got {parameter!r}")
     if repeats < 1:
         raise ValueError(f"lr_find: repeats must be at least 1, got {repeats}")
     tick, bar = _ticker(progress, steps * repeats)
@@ -373,7 +347,12 @@ def lr_find(
             bench.left += 2 * length - steps
             if length and math.isfinite(passes[-1].rate):
                 passes = [_refine(bench, passes, length, steps * repeats)]
-            return _result(passes, settings, bench)
+            found = _result(passes, settings, bench)
+            if parameter == "lr":
+                return found
+            bench.left = max(2 * length, steps)
+            unread = steps * repeats + length
+            return find_parameter(bench, parameter, found, length or steps, unread, _line)
     finally:
         if bar is not None:
             bar.close()

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from stepsize.diagnosis import FEWEST_STEPS, VERDICTS, Diagnosis, diagnose
+from stepsize.diagnosis import FEWEST_STEPS, VERDICTS, Diagnosis, diagnose, words
 
 if TYPE_CHECKING:
     from stepsize.run import Run
@@ -73,7 +73,7 @@ class DiagnosisMonitor:
         if self.act is not None:
             self.act(run, diagnosis)
         if diagnosis.verdict in self.stop:
-            run.stop(f"diagnosed {diagnosis.verdict} at step {run.step}")
+            run.stop(f"diagnosed {words(diagnosis.verdict)} at step {run.step}")
         elif diagnosis.verdict in self.warn and diagnosis.verdict not in self._warned:
             self._warned.add(diagnosis.verdict)
             warnings.warn(f"step {run.step}: {diagnosis}", UserWarning, stacklevel=2)

@@ -17,6 +17,7 @@ from stepsize.optimizers import Optimizer
 
 Nest = Any
 ValueAndGrad = Callable[[Nest, Any], tuple[Any, Nest]]
+Change = Callable[[Any, Nest], Any]
 
 
 class Stepper:
@@ -155,12 +156,14 @@ class Trial:
     `period` makes it go round the first few batches, so that losses of one batch can be compared.
     """
 
-    def __init__(self, bench: Bench, first_batch: int, period: int | None) -> None:
+    def __init__(
+        self, bench: Bench, first_batch: int, period: int | None, change: Change | None
+    ) -> None:
         self._bench = bench
         self._first = first_batch
         self._period = period
         self._params = copy(bench.params)
-        self._stepper: Stepper | None = bench.stepper(self._params)
+        self._stepper: Stepper | None = bench.stepper(self._params, change)
         self.lrs: list[float] = []
         self.losses: list[float] = []
         self.failure: str | None = None
@@ -169,6 +172,11 @@ class Trial:
     def retire(self) -> None:
         """Give up the copies: this run will not go on."""
         self._params = self._stepper = None
+
+    @property
+    def params(self) -> Nest:
+        """The copies as they are now; None once the run was given up."""
+        return self._params
 
     @property
     def rate(self) -> float:
@@ -232,9 +240,10 @@ class Bench:
         self._tick = tick
         self._first: dict[int, tuple[float, Nest]] = {}
 
-    def stepper(self, params: Nest) -> Stepper:
-        """A fresh optimizer over the copies."""
-        return Stepper(self.build(params), params)
+    def stepper(self, params: Nest, change: Change | None = None) -> Stepper:
+        """A fresh optimizer over the copies, or what `change` makes of it."""
+        made = self.build(params)
+        return Stepper(made if change is None else change(made, params), params)
 
     def build(self, params: Nest) -> Any:
         """An optimizer over the copies: cloned with its state, or made by class or factory."""
@@ -272,8 +281,10 @@ class Bench:
             self._first[batch] = (result[0], copy(result[1]))
         return result
 
-    def trial(self, first_batch: int = 0, period: int | None = None) -> Trial:
-        return Trial(self, first_batch, period)
+    def trial(
+        self, first_batch: int = 0, period: int | None = None, change: Change | None = None
+    ) -> Trial:
+        return Trial(self, first_batch, period, change)
 
     def first(self, batch: int = 0) -> tuple[float, Nest]:
         """Loss and gradient of a batch at the starting point."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.finder import LRFindResult
+from stepsize.found import LRFindResult
 from stepsize.tuning import Choice, LogUniform, Point, Space, TrialRecord, Uniform
 
 COARSE, FINE = math.log(10), math.log(10) / 3

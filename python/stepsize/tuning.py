@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import os
 import time
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.finder import LRFindResult
+from stepsize.found import LRFindResult
 
 Point = dict[str, Any]
 
@@ -130,6 +131,23 @@ class TuneResult:
         """The lowest value; infinite when every run diverged."""
         return self._ranked[0].value
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where a single number does as well as the best, on the line through the runs.
+
+        As well: within a twentieth of the way from the best value to the median one. NaN where
+        more than one number was searched.
+        """
+        (name, first), *others = self.trials[0].point.items()
+        ended = [t for t in self.trials if t.state == "done"]
+        if others or not ended or not isinstance(first, float):
+            return math.nan, math.nan
+        values = [t.value for t in ended]
+        limit = self.best_value + (float(np.median(values)) - self.best_value) / 20
+        known = sorted((float(t.point[name]), t.value) for t in ended)
+        best = next(k for k, (_, v) in enumerate(known) if v == self.best_value)
+        return _crossing(known[best::-1], limit), _crossing(known[best:], limit)
+
     def table(self) -> str:
         """The runs as text, best first."""
         names = list(self.trials[0].point)
@@ -155,7 +173,23 @@ class TuneResult:
         }
         told = ", ".join(f"{n} {s}" for s, n in counts.items() if n)
         best = ", ".join(f"{k}={_short(v)}" for k, v in self.best.items())
-        return f"{self.table()}\n{len(self.trials)} runs: {told}\nbest: {best}"
+        low, high = self.interval
+        span = f" (as good from {_short(low)} to {_short(high)})" if low < high else ""
+        return f"{self.table()}\n{len(self.trials)} runs: {told}\nbest: {best}{span}"
+
+
+def _crossing(points: Sequence[tuple[float, float]], limit: float) -> float:
+    """Where a line through points, of positive places in the logarithm, first rises to a limit."""
+    log = points[0][0] > 0 and points[-1][0] > 0
+    for (x, low), (z, high) in itertools.pairwise(points):
+        if high > limit:
+            share = (limit - low) / (high - low)
+            return (
+                math.exp((1 - share) * math.log(x) + share * math.log(z))
+                if log
+                else ((1 - share) * x + share * z)
+            )
+    return points[-1][0]
 
 
 def _short(value: Any) -> str:

@@ -6,7 +6,7 @@ without pyplot. `ax.figure` shows it in a notebook, `plots.save(ax, path)` write
 
 from stepsize.plots.charts import comparison, curves, heatmap, landscape
 from stepsize.plots.runs import run_curves
-from stepsize.plots.searches import tuning
+from stepsize.plots.searches import parameter, tuning
 from stepsize.plots.style import png, save, svg
 from stepsize.plots.text import (
     sparkline,
@@ -23,6 +23,7 @@ __all__ = [
     "heatmap",
     "landscape",
     "learning_curves",
+    "parameter",
     "png",
     "range_test",
     "run_curves",

@@ -1,4 +1,4 @@
-"""The picture of a search: what each run came to."""
+"""The pictures of searches: what each run, or each value tried, came to."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ import numpy as np
 
 from stepsize.plots.style import MUTED, colour, dress, new_axes, number
 
-__all__ = ["tuning"]
+__all__ = ["parameter", "tuning"]
 
 
 def tuning(result: Any, ax: Any = None, *, title: str = "", name: str | None = None) -> Any:
     """Draw the value of every run of a search over one hyperparameter; returns matplotlib axes.
 
     `name` chooses it; by default the first number of the space, else runs in their order. Rings are
-    runs that were stopped, at their last report; ticks on top are runs that diverged.
+    runs that were stopped, at their last report; ticks on top are runs that diverged. Where only
+    one number was searched, a line joins the runs and the band is its interval.
     """
     ax = new_axes() if ax is None else ax
     trials = list(result.trials)
     numbers = [k for k, v in trials[0].point.items() if isinstance(v, float)]
     name = name or (numbers[0] if numbers else None)
     at = [float(t.point[name]) if name else float(k) for k, t in enumerate(trials)]
-    (paint, _), (mark, mark_text) = colour(0), colour(1)
+    paint, _ = colour(0)
     for x, trial in zip(at, trials, strict=True):
         last = trial.value if trial.state == "done" else _last(trial.reports)
         if trial.state == "diverged" or not math.isfinite(last):
             ax.plot([x], [0.97], "|", color=MUTED, ms=8, transform=ax.get_xaxis_transform())
         elif trial.state == "done":
-            ax.plot(x, last, "o", color=paint, ms=5)
+            ax.plot(x, last, "o", color=paint, ms=5, zorder=3)
         else:
             ax.plot(x, last, "o", mfc="none", mec=paint, alpha=0.5, ms=5)
     ax.update_datalim(np.column_stack([at, np.ones(len(at))]), updatey=False)
@@ -43,19 +44,61 @@ def tuning(result: Any, ax: Any = None, *, title: str = "", name: str | None = N
     )
     if math.isfinite(result.best_value):
         best = min(range(len(trials)), key=lambda k: trials[k].value)
-        ax.plot(at[best], result.best_value, "o", color=mark, ms=8)
-        ax.annotate(
-            f"best {number(at[best])}" if name else "best",
-            (at[best], result.best_value),
-            xytext=(0, -14),
-            textcoords="offset points",
-            ha="center",
-            color=mark_text,
-            fontsize=9.5,
-            fontweight="bold",
-        )
-        ax.margins(y=0.15)
+        if name and len(trials[0].point) == 1:
+            _valley(ax, at, trials, result.interval)
+        _mark(ax, at[best], result.best_value, f"best {number(at[best])}" if name else "best")
     return ax
+
+
+def _valley(ax: Any, at: list[float], trials: list[Any], interval: tuple[float, float]) -> None:
+    """The line through the runs that ended, and the interval of those as good as the best."""
+    ended = sorted((x, t.value) for x, t in zip(at, trials, strict=True) if t.state == "done")
+    ax.plot(*zip(*ended, strict=True), color=colour(0)[0], linewidth=1.4, alpha=0.6)
+    ax.axvspan(*interval, color=colour(1)[0], alpha=0.12, linewidth=0)
+
+
+def _mark(ax: Any, x: float, y: float, text: str) -> None:
+    paint, dark = colour(1)
+    ax.plot(x, y, "o", color=paint, ms=8, zorder=4)
+    ax.annotate(
+        text, (x, y), xytext=(0, -14), textcoords="offset points", ha="center", color=dark,
+        fontsize=9.5, fontweight="bold",
+    )  # fmt: skip
+    ax.margins(y=0.18)
+
+
+def parameter(result: Any, ax: Any = None, *, title: str = "") -> Any:
+    """Draw what each momentum or weight decay came to, or how much a batch size speeds up.
+
+    The band is the interval; returns matplotlib axes.
+    """
+    ax = new_axes() if ax is None else ax
+    name = result.parameter.replace("_", " ")
+    paint, _ = colour(0)
+    if result.parameter == "batch_size":
+        _speed(ax, result)
+    else:
+        ax.plot(result.values, result.losses, "o-", color=paint, ms=5, linewidth=1.4)
+    if result.parameter == "weight_decay" and len(result.values) > 1:
+        ax.set_xscale("symlog", linthresh=float(result.values[result.values > 0].min()))
+    log = "log" if result.parameter == "batch_size" else ax.get_xscale()
+    y = "speed-up over one sample a step" if result.parameter == "batch_size" else "loss"
+    dress(ax, title=title, xlabel=name, ylabel=y, xscale=log if log != "symlog" else "linear")
+    if log == "symlog":
+        ax.set_xscale("symlog", linthresh=float(result.values[result.values > 0].min()))
+    if result.usable:
+        ax.axvspan(*result.interval, color=colour(1)[0], alpha=0.12, linewidth=0)
+        near = int(np.argmin(np.abs(np.asarray(ax.lines[0].get_xdata()) - result.suggestion)))
+        height = float(ax.lines[0].get_ydata()[near])
+        _mark(ax, result.suggestion, height, number(result.suggestion))
+    return ax
+
+
+def _speed(ax: Any, result: Any) -> None:
+    """Steps needed fall as 1 + critical / size: McCandlish et al. 2018, equation 2.11."""
+    size = np.geomspace(1, max(64.0, 32 * result.suggestion), 97) if result.usable else np.ones(1)
+    critical = result.suggestion if result.usable else 1.0
+    ax.plot(size, (1 + critical) / (1 + critical / size), color=colour(0)[0], linewidth=1.8)
 
 
 def _last(reports: Any) -> float:

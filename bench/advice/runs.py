@@ -1,0 +1,232 @@
+"""Training runs labelled by the truth, not by their curves: what `diagnose` is scored on.
+
+A run at a rate of the grid, of half or all of its task's steps, is labelled
+
+    diverging     its loss over all the data ended above its start, or was not finite;
+    overfitting   since it was best on held-out data, by a tenth of all it gained there, its loss
+                  on the training data has fallen;
+    too_low, too_high   its regret is above 0.1 and the best rate is higher, lower;
+    healthy       it is near the best, and as many steps again at the same rate gain 4 %;
+    plateau       they gain nothing, but at a tenth of the rate they gain 4 %;
+    underfitting  neither gains anything, but a larger model does (see LARGER and NARROW);
+    converged     nothing gains anything.
+
+Runs between two labels are left out: a regret between 0.05 and 0.1, a gain between 2 % and 4 %.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import models
+import numpy as np
+from families import make
+from tasks import Task, tasks
+
+import stepsize as ss
+
+SHIFTS = (-3, -2, -1.25, -0.75, -0.4, 0, 0.4, 0.8, 1.2, 2, 3)
+NOTHING, SOMETHING = 0.02, 0.04
+SERIES = ("loss", "lr", "grad_norm", "update_ratio", "val_loss")
+SCARCE = ("digits-tanh", "cancer-mlp", "diabetes-mlp", "wine-mlp", "digits-linear", "text-1")
+# Linear models that a hidden layer beats.
+LARGER = {
+    "digits-hinge": models.mlp([64, 48, 1], models.hinge_head, "relu", l2=1e-3),
+    "diabetes-raw-target": models.mlp([10, 48, 1], models.square_head, "relu"),
+    "poisson": models.mlp([10, 48, 1], models.poisson_head),
+}
+# Models too small for their task.
+NARROW = {
+    "digits-tanh": models.mlp([64, 1, 10], models.softmax_head),
+    "digits-relu": models.mlp([64, 2, 10], models.softmax_head),
+    "autoencoder": models.mlp([64, 2, 64], models.square_head),
+    "factorisation": models.factorisation(40, 30, 1),
+    "moons": models.mlp([2, 1], models.logistic_head),
+    "friedman-raw-target": models.mlp([10, 1], models.square_head),
+}
+
+
+@cache
+def subjects() -> tuple[Task, ...]:
+    """The tasks, copies with so little data that they overfit, and with a model too small."""
+    scarce = [
+        replace(
+            t,
+            name=f"{t.name}-scarce",
+            data=tuple(a[:: max(1, len(a) // 160)] for a in t.data),
+            batch_size=min(t.batch_size, 16),
+        )
+        for t in tasks()
+        if t.name in SCARCE
+    ]
+    narrow = [
+        replace(
+            t,
+            name=f"{t.name}-narrow",
+            init=NARROW[t.name][0],
+            value_and_grad=NARROW[t.name][1],
+            steps=2 * t.steps,
+        )
+        for t in tasks()
+        if t.name in NARROW
+    ]
+    return (*tasks(), *scarce, *narrow)
+
+
+class Runner:
+    """A training that can go on, with part of the data held out."""
+
+    def __init__(self, task: Task, rule: str, rate: float) -> None:
+        rows = np.arange(len(task.data[0]))
+        held = (rows % 4 == 3) & (len(rows) > 40)
+        self.held = tuple(a[held] for a in task.data) if held.any() else None
+        kept = tuple(a[~held] for a in task.data)
+        size = min(task.batch_size, len(kept[0]))
+        self.task = replace(task, data=kept, batch_size=size)
+        self.params = self.task.params(0)
+        self.start = self.task.loss(self.params)
+        self.optimizer = make(rule)(self.params, lr=rate)
+        self.batches = self.task.batches(0)
+        self.history: dict[str, list[float]] = {k: [] for k in SERIES}
+        self.levels: list[tuple[int, float, float]] = []
+        self.lost = False
+
+    def train(self, steps: int) -> float:
+        """Train on; the loss over the training data, a mean over the last steps, NaN when lost."""
+        last = []
+        for left in reversed(range(steps)):
+            if self.lost:
+                break
+            self._step(len(self.history["loss"]) % max(1, self.task.steps // 20) == 0)
+            if left % max(1, steps // 100) == 0 and left < steps // 20:
+                last.append(self.task.loss(self.params))
+        loss = float(np.mean(last)) if last else math.nan
+        return math.nan if self.lost or not math.isfinite(loss) else loss
+
+    def _step(self, validate: bool) -> None:
+        row = dict.fromkeys(SERIES, math.nan)
+        with np.errstate(all="ignore"):
+            loss, grads = self.task.value_and_grad(self.params, next(self.batches))
+            row |= {"loss": loss, "lr": self.optimizer.lr}
+            try:
+                stats = self.optimizer.step(grads, stats=True)
+                row |= {"grad_norm": stats.grad_norm, "update_ratio": stats.update_ratio}
+            except ss.NonFiniteGradientError:
+                self.lost = True
+            if self.held is not None and validate and not self.lost:
+                row["val_loss"] = self.task.value_and_grad(self.params, self.held)[0]
+                pair = self.task.loss(self.params), row["val_loss"]
+                self.levels.append((len(self.history["loss"]), *pair))
+        self.lost = self.lost or not math.isfinite(loss)
+        for name, value in row.items():
+            self.history[name].append(value)
+
+    def until(self, steps: int) -> dict[str, np.ndarray]:
+        """The history of the first steps."""
+        return {k: np.array(v[:steps]) for k, v in self.history.items()}
+
+    def copy(self, factor: float) -> Runner:
+        """The same run at another rate from here on, over other batches."""
+        on = Runner.__new__(Runner)
+        on.__dict__ |= self.__dict__
+        on.params = pickle.loads(pickle.dumps(self.params))
+        on.optimizer = self.optimizer.clone(on.params)
+        on.optimizer.lr = self.optimizer.lr * factor
+        on.batches = self.task.batches(1)
+        on.history = {k: [] for k in SERIES}
+        on.levels = []
+        return on
+
+
+def _or_inf(value: float) -> float:
+    return value if math.isfinite(value) else math.inf
+
+
+def _overfits(levels: list[tuple[int, float, float]]) -> bool:
+    """From training loss and held-out loss, each over all its data."""
+    if len(levels) < 5:
+        return False
+    # The mean of two neighbours, so that one lucky moment is no proof.
+    pairs = np.array(levels)[:, 1:]
+    level = (pairs[1:] + pairs[:-1]) / 2
+    turn = int(np.argmin(level[:, 1]))
+    risen = level[-1, 1] - level[turn, 1] > 0.1 * max(level[0, 1] - level[turn, 1], 1e-12)
+    return bool(risen and level[-1, 0] < level[turn, 0])
+
+
+@cache
+def _larger(name: str) -> float:
+    """The loss a larger model reaches with Adam, at the best of three rates."""
+    base = name.removesuffix("-narrow")
+    task = next(t for t in tasks() if t.name == base)
+    if base == name:
+        init, value_and_grad = LARGER[name]
+        task = replace(task, init=init, value_and_grad=value_and_grad)
+    scale = 30.0 if name == "diabetes-raw-target" else 1.0
+    rates = (1e-3, 3e-3, 1e-2, 3e-2)
+    return min(_or_inf(Runner(task, "adam", scale * r).train(4 * task.steps)) for r in rates)
+
+
+def _settled(name: str, run: Runner, loss: float, on: float, low: float) -> str:
+    """The label of a run near the best rate, from what going on at its rate or a tenth gains."""
+    gained = run.start - loss
+    gain, lower = (loss - on) / gained, (loss - low) / gained
+    if gain > SOMETHING:
+        return "healthy"
+    if gain > NOTHING or NOTHING < lower <= SOMETHING:
+        return ""
+    if lower > SOMETHING:
+        return "plateau"
+    small = name in LARGER or name.endswith("-narrow")
+    if small and (loss - _larger(name)) / gained > 0.1:
+        return "underfitting"
+    return "converged"
+
+
+def _label(
+    task: Task, runs: dict[float, Runner], steps: int, losses: dict[float, float], shift: float
+) -> tuple[str, bool]:
+    """The label, empty between labels, and whether it waits for the gain of going on."""
+    run, loss = runs[shift], losses[shift]
+    best = min(v for v in losses.values() if math.isfinite(v))
+    if not math.isfinite(loss) or loss > run.start:
+        return "diverging", False
+    regret = (loss - best) / (run.start - best)
+    if regret > 0.1:
+        lower = shift > min(losses, key=lambda s: _or_inf(losses[s]))
+        return ("too_high" if lower else "too_low"), False
+    if _overfits([level for level in run.levels if level[0] < steps]):
+        return "overfitting", False
+    return "", regret <= 0.05
+
+
+def labelled(task: Task, rule: str, exponent: float) -> list[dict[str, Any]]:
+    """Rows of label and history, for runs around the best rate, of half and all of the steps."""
+    runs = {s: Runner(task, rule, 10 ** (exponent + s)) for s in SHIFTS}
+    halves = (task.steps // 2, task.steps - task.steps // 2, task.steps)
+    states: dict[float, list[Runner]] = {s: [] for s in SHIFTS}
+    losses: list[dict[float, float]] = [{}, {}, {}]
+    for shift, run in runs.items():
+        for part, steps in enumerate(halves):
+            losses[part][shift] = run.train(steps)
+            if part < 2:
+                states[shift].append(run.copy(0.1))
+    rows = []
+    for part, steps in enumerate((halves[0], task.steps)):
+        for shift, run in runs.items():
+            label, near = _label(task, runs, steps, losses[part], shift)
+            if near:
+                low = _or_inf(states[shift][part].train(steps))
+                on, loss = _or_inf(losses[part + 1][shift]), losses[part][shift]
+                label = _settled(task.name, run, loss, on, low)
+            if label:
+                row = {"task": task.name, "rule": rule, "half": task.half, "shift": shift}
+                row |= {"steps": steps, "label": label, "loss": losses[part][shift]}
+                row |= {"rate": 10 ** (exponent + shift), "history": run.until(steps)}
+                row["curve"] = [(10 ** (exponent + s), v) for s, v in losses[part].items()]
+                rows.append(row)
+    return rows

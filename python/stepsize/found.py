@@ -1,0 +1,129 @@
+"""What `lr_find` returns."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Curve = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LRFindResult:
+    """What `lr_find` saw and what it advises; print it to read it.
+
+    `suggestion` is for a constant rate or the start of a decay, `peak` for the top of a one-cycle
+    or warm-up schedule. `interval` holds the best constant rate nine times in ten. `confidence` is
+    "high", "medium", "low" or "none", and `why` says why; with "none" the suggestion is NaN.
+    `lrs`, `losses` and `smoothed` are the range test; `probes` the constant-rate races after it,
+    as pairs of rate and losses; `gradients` the number of gradients all of it cost.
+    """
+
+    suggestion: float
+    suggestions: dict[str, float]
+    peak: float
+    interval: tuple[float, float]
+    confidence: str
+    why: str
+    stopped: str
+    lrs: Curve
+    losses: Curve
+    smoothed: Curve
+    probes: tuple[tuple[float, Curve], ...] = field(repr=False)
+    gradients: int
+    call: str = "ss.SGD(params, lr={})"
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a rate to suggest."""
+        return math.isfinite(self.suggestion)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the range test with every rule's mark; returns the matplotlib axes."""
+        from stepsize.plots import range_test
+
+        return range_test(self, ax)
+
+    def plot_text(self) -> str:
+        """The same picture as text for a terminal."""
+        from stepsize.plots import text_range_test
+
+        return text_range_test(self)
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the range test as `lr,loss,smoothed`, one row per step."""
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(("lr", "loss", "smoothed"))
+            columns = (self.lrs.tolist(), self.losses.tolist(), self.smoothed.tolist())
+            rows.writerows(zip(*columns, strict=True))
+
+    def __str__(self) -> str:
+        if not self.usable:
+            return f"no usable rate, because {self.why}\nrange test: {self.stopped}"
+        low, high = self.interval
+        others = ", ".join(f"{k} {v:.1e}" for k, v in self.suggestions.items() if k != "race")
+        return "\n".join(
+            [
+                f"learning rate {self.suggestion:.1e}, likely between {low:.1e} and {high:.1e} "
+                f"({self.confidence} confidence: {self.why})",
+                f"for the top of a one-cycle or warm-up schedule: {self.peak:.1e}",
+                f"range test over {len(self.lrs)} rates: {self.stopped}",
+                f"other rules: {others}",
+                f"{self.gradients} gradients on copies; parameters and optimizer are untouched",
+                f"optimizer = {self.call.format(f'{self.suggestion:.1e}')}",
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class ParameterResult:
+    """What `lr_find(..., parameter=...)` advises for another number than the rate; print it.
+
+    `parameter` names it, `suggestion` is NaN when there is none, `interval` holds what does as well
+    as far as the noise lets one see. `values` are those tried and `losses` what they came to after
+    equally many steps (empty for a batch size). `lr` is the rate all of it was measured with,
+    `gradients` the number of gradients it cost, that of finding the rate included.
+    """
+
+    parameter: str
+    suggestion: float
+    interval: tuple[float, float]
+    confidence: str
+    why: str
+    values: Curve = field(repr=False)
+    losses: Curve = field(repr=False)
+    lr: float
+    gradients: int
+    call: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a value to suggest."""
+        return math.isfinite(self.suggestion)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw what each value came to; returns the matplotlib axes."""
+        from stepsize.plots import parameter
+
+        return parameter(self, ax)
+
+    def __str__(self) -> str:
+        name = self.parameter.replace("_", " ")
+        if not self.usable:
+            return f"no usable {name}, because {self.why}"
+        low, high = self.interval
+        return "\n".join(
+            [
+                f"{name} {self.suggestion:.4g}, as good between {low:.4g} and {high:.4g} "
+                f"({self.confidence} confidence: {self.why})",
+                f"measured at lr={self.lr:.1e}, with {self.gradients} gradients on copies",
+                self.call,
+            ]
+        )

@@ -1,0 +1,254 @@
+"""What the curves of a run show: levels, trends, noise and jitter, each with its error.
+
+Losses are taken relative to their whole decrease, so neither scale nor sign matters. Where a number
+could be chance, its distance from nothing is given in standard errors too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Curve = NDArray[np.float64]
+
+LEVELS = 20  # a run is looked at in so many pieces
+TINY = 1e-300
+
+
+@dataclass(frozen=True)
+class Held:
+    """The validation loss. It is over all of its data, so what it jitters by is the weights'.
+
+    `rise` above the `low` it had at `when`, `fall` over the last half, `jitter` around that trend
+    and `jump` at the first look are in units of its own decrease, `rise_sure` and `fall_sure` in
+    standard errors; `since` is the share of the training loss's decrease that came after `when`.
+    """
+
+    low: float
+    end: float
+    when: float
+    rise: float
+    rise_sure: float
+    fall: float
+    fall_sure: float
+    jitter: float
+    jump: float
+    since: float
+    above_start: bool
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What every check looks at: `steps` losses in `rows` rows of the history.
+
+    `start`, `end`, `best`, `top`, `drop` and `noise` are in the unit of the loss; `drop` is at
+    least what noise alone would make. Shares of `drop`: `fall` over the last half, `lost` since the
+    best level, `peak` of the levels above the start, `swing` (from the tenth to the ninetieth
+    percentile of the last quarter), `jitter` around the trend. `above` is the rise of the end above
+    the start as a share of how far any single loss went below it. `best_at` and `top_at` are places
+    in the run from 0 to 1. `travel` is the way the weights
+    went, in their own lengths.
+    """
+
+    rows: int
+    steps: int
+    broke_at: int | None
+    start: float
+    end: float
+    best: float
+    best_at: float
+    top: float
+    top_at: float
+    drop: float
+    noise: float
+    fell_sure: float
+    fall: float
+    fall_sure: float
+    lost: float
+    lost_sure: float
+    peak: float
+    swing: float
+    jitter: float
+    above: float
+    quantile_above: bool
+    travel: float
+    grad_change: float
+    grad_jitter: float
+    still: bool
+    lr: float
+    held: Held | None
+
+    @property
+    def left(self) -> float:
+        """The end as a share of the start, where the loss can be taken to have its floor at 0."""
+        share = self.end / self.start if self.start > 0 else 0.0
+        # Nearly the start: as likely a loss with a constant in it, of which nothing follows.
+        return share if 0 <= share <= 0.95 else 0.2
+
+
+def series(history: Mapping[str, Any], name: str, rows: int = 0) -> Curve:
+    """A series of the history as float64; all NaN when it is missing."""
+    if name in history:
+        return np.asarray(history[name], np.float64).reshape(-1)
+    return np.full(rows, np.nan)
+
+
+def _broke(loss: Curve, grads: Curve, val: Curve) -> int | None:
+    """The row where loss or gradient stopped being finite, or None.
+
+    Rows count where nothing finite follows: a run that recovered is not broken. NaN also means that
+    a row has no value, so a row that only holds another series does not count.
+    """
+    finite = np.flatnonzero(np.isfinite(loss))
+    for row in range(int(finite[-1]) + 1 if len(finite) else 0, len(loss)):
+        other = row < len(val) and np.isfinite(val[row])
+        if np.isinf(loss[row]) or not other:
+            return row
+    lost = np.flatnonzero(np.isinf(grads))
+    return int(lost[0]) if len(lost) else None
+
+
+def _blocks(curve: Curve, count: int) -> Curve:
+    return np.array([b.mean() for b in np.array_split(curve, min(count, len(curve)))])
+
+
+def _trend(levels: Curve) -> tuple[float, float, float]:
+    """How much a row of levels falls along a line, that in standard errors, and what is left."""
+    count = len(levels)
+    if count < 4:
+        return 0.0, 0.0, 0.0
+    x = np.arange(count) - (count - 1) / 2
+    slope = float(x @ levels / (x @ x))
+    rest = levels - levels.mean() - slope * x
+    error = math.sqrt(float(rest @ rest) / (count - 2) / float(x @ x))
+    tiny = 1e-12 * (abs(float(levels.mean())) / count + abs(slope)) + TINY
+    return -slope * count, -slope / (error + tiny), float(rest.std())
+
+
+def _noise(curve: Curve) -> float:
+    """Standard deviation of one value around a smooth curve, deaf to outliers."""
+    if len(curve) < 3:
+        return 0.0
+    return 1.4826 * float(np.median(np.abs(np.diff(curve)))) / math.sqrt(2)
+
+
+def _start(loss: Curve, ratios: Curve) -> tuple[float, int]:
+    """Mean of the first losses, as long as the weights have moved by less than a twentieth."""
+    moved = np.cumsum(np.where(np.isfinite(ratios), ratios, np.inf))[: len(loss)]
+    count = min(int(np.searchsorted(moved, 0.05)) + 1, len(loss) // LEVELS)
+    count = max(1, count)
+    return float(loss[:count].mean()), count
+
+
+def _held(val: Curve, rows: int, levels: Curve, drop: float) -> Held | None:
+    when = np.flatnonzero(np.isfinite(val))
+    v = np.clip(val[when], -1e100, 1e100)
+    if len(v) < 5:
+        return None
+    # Means of neighbours, so that one lucky moment does not count as the best.
+    level = (v[1:] + v[:-1]) / 2
+    best = int(np.argmin(level))
+    gain = max(float(v[0] - level[best]), 1e-12 * abs(float(v[0])), TINY)
+    late = v[len(v) // 2 :]
+    bend = np.abs(np.diff(late, 2))
+    noise = 1.4826 * float(np.median(bend)) / math.sqrt(6) if len(bend) else 0.0
+    fall, sure, rest = _trend(late)
+    middle = (when[best] + when[best + 1]) / 2 / rows
+    at = min(int(middle * len(levels)), len(levels) - 1)
+    rise = float(level[-1] - level[best])
+    return Held(
+        low=float(level[best]),
+        end=float(level[-1]),
+        when=float(when[best + int(v[best + 1] < v[best])]) / rows,
+        rise=rise / gain,
+        rise_sure=rise / (noise + TINY),
+        fall=fall / gain,
+        fall_sure=sure,
+        jitter=rest / gain,
+        jump=gain / drop,
+        since=float(levels[at] - levels[-1]) / drop,
+        above_start=bool(level[-1] > v[0]),
+    )
+
+
+def _together(fall: float, sure: float, held: Held | None) -> tuple[float, float]:
+    """Two measurements of one trend, weighed by their errors; a rising validation is another."""
+    if held is None or held.rise >= 0.1:
+        return fall, sure
+    a = abs(fall) / max(abs(sure), 1e-3) + 1e-9
+    b = abs(held.fall) / max(abs(held.fall_sure), 1e-3) + 1e-9
+    both = (fall / a**2 + held.fall / b**2) / (a**-2 + b**-2)
+    return both, both * math.sqrt(a**-2 + b**-2)
+
+
+def _gradients(grads: Curve) -> tuple[float, float, bool]:
+    """Norm at the end over that at the start, jitter of its logarithm, and whether it vanished."""
+    seen = grads[np.isfinite(grads)]
+    end = seen[-max(1, len(seen) // 10) :]
+    still = len(seen) > 0 and float(end.max()) <= 1e-6 * float(seen.max())
+    known = seen[seen > 0]
+    if len(known) < 9:
+        return math.nan, math.nan, still
+    tenth = max(1, len(known) // 10)
+    change = float(np.median(known[-tenth:]) / np.median(known[:tenth]))
+    jitter = float(np.std(np.diff(np.log(known[len(known) // 2 :])))) / math.sqrt(2)
+    return change, jitter, still
+
+
+def measure(history: Mapping[str, Any]) -> Signals:
+    """Every signal of a history with a loss in it."""
+    raw = series(history, "loss")
+    rows = len(raw)
+    grads, ratios = series(history, "grad_norm", rows), series(history, "update_ratio", rows)
+    val, lrs = series(history, "val_loss", rows), series(history, "lr", rows)
+    broke = _broke(raw, grads, val)
+    loss = raw[:broke][np.isfinite(raw[:broke])]
+    # Squares of a loss on its way to infinity must stay finite.
+    loss = np.clip(loss, -1e100, 1e100) if len(loss) else np.zeros(1)
+    start, first = _start(loss, ratios)
+    levels = _blocks(loss, LEVELS)
+    best, end = min(float(levels.min()), start), float(levels[-1])
+    half, last = loss[len(loss) // 2 :], loss[3 * len(loss) // 4 :]
+    noise, width = _noise(half), math.sqrt(max(1, len(loss) // LEVELS))
+    drop = max(start - best, noise / width, 1e-12 * abs(start), TINY)
+    fall, sure, rest = _trend(_blocks(half, 10))
+    held = _held(val, max(rows, 1), levels, drop)
+    both, both_sure = _together(fall / drop, sure, held)
+    change, grad_jitter, still = _gradients(grads)
+    known = ratios[np.isfinite(ratios) & (ratios > 0)]
+    room = max(start - float(loss.min()), 1e-12 * abs(start), TINY)
+    low, high = (float(q) for q in np.quantile(last, (0.1, 0.9)))
+    return Signals(
+        rows=rows,
+        steps=len(loss),
+        broke_at=broke,
+        start=start,
+        end=end,
+        best=best,
+        best_at=float(levels.argmin() + 0.5) / len(levels) if best < start else 0.0,
+        top=float(levels.max()),
+        top_at=float(levels.argmax() + 0.5) / len(levels),
+        drop=drop,
+        noise=noise,
+        fell_sure=(start - end) / (noise * math.hypot(1 / width, 1 / math.sqrt(first)) + TINY),
+        fall=both,
+        fall_sure=both_sure,
+        lost=(end - best) / drop,
+        lost_sure=(end - best) * width / (noise * math.sqrt(2) + TINY),
+        peak=(float(levels.max()) - start) / drop,
+        swing=(high - low) / drop,
+        jitter=held.jitter if held else rest / drop,
+        above=(end - start) / room,
+        quantile_above=low > start,
+        travel=float(np.minimum(known, 1e3).mean()) * rows if len(known) > 8 else math.nan,
+        grad_change=change,
+        grad_jitter=grad_jitter,
+        still=still,
+        lr=float(lrs[np.isfinite(lrs)].max()) if np.isfinite(lrs).any() else math.nan,
+        held=held,
+    )
