@@ -252,6 +252,7 @@ def test_unfit_gradients_are_refused_by_name():
         ("SGD", {"lr": ss.schedules.constant(0.1)}, TypeError, "ScheduleLR"),
         ("SGD", {"lr": -1}, ValueError, "SGD: lr must be a finite number >= 0, got -1"),
         ("SGD", {"nesterov": True}, ValueError, "nesterov=True needs momentum > 0"),
+        ("SGD", {"state_dtype": "int8"}, ValueError, "state_dtype must be None or 'bfloat16'"),
         ("SGD", {"clip_norm": 0}, ValueError, "SGD: clip_norm must be a finite number > 0"),
         ("SGD", {"on_nonfinite": "stop"}, ValueError, "SGD: on_nonfinite must be one of"),
     ],
@@ -316,3 +317,50 @@ def test_a_new_parameter_in_the_same_memory_starts_anew():
     optimizer.param_groups[0]["params"][0] = q
     optimizer.step()
     assert optimizer.state[q]["step"] == 1
+
+
+def test_state_in_bfloat16():
+    torch.manual_seed(0)
+    start, gradients = torch.randn(4, 30, 20), torch.randn(8, 4, 20, 30)
+    p, q = (with_gradient(start.clone().transpose(1, 2), None) for _ in range(2))
+    x = start.numpy().copy()
+    plain = ss.Adam(x, lr=0.1, state_dtype="bfloat16")
+    first, second = (interop.Adam([t], lr=0.1, state_dtype="bfloat16") for t in (p, q))
+    for step, gradient in enumerate(gradients):
+        p.grad = gradient
+        first.step()
+        plain.step(gradient.transpose(1, 2).contiguous().numpy())
+        if step == 3:
+            with torch.no_grad():
+                q.copy_(p)
+            second.load_state_dict(copy.deepcopy(first.state_dict()))
+        if step > 3:
+            q.grad = gradient
+            second.step()
+    entry = first.state[p]
+    assert entry["exp_avg"].dtype is torch.bfloat16 and entry["exp_avg_sq"].shape == p.shape
+    assert np.array_equal(p.detach().transpose(1, 2).numpy(), x)
+    assert torch.equal(p, q)
+    theirs = torch.optim.Adam([q], lr=0.1)
+    theirs.load_state_dict(first.state_dict())
+    assert torch.equal(theirs.state[q]["exp_avg"], entry["exp_avg"].float())
+    del first.state[p]
+    first.step()
+    assert first.state[p]["step"] == 1
+
+
+class Unread(torch.Tensor):
+    """A tensor of a library without the functions that the compiled step reads tensors by."""
+
+    __dlpack_c_exchange_api__ = None
+
+
+def test_tensors_that_are_no_pointers_to_the_compiled_step():
+    p = torch.ones(3, 2).as_subclass(Unread).requires_grad_()
+    p.grad = torch.full((3, 2), 2.0).as_subclass(Unread)
+    optimizer = SGD([p], lr=0.25)
+    optimizer.step()
+    assert p.tolist() == [[0.5, 0.5]] * 3
+    p.data = torch.zeros(3, 2).as_subclass(Unread)
+    optimizer.step()
+    assert p.tolist() == [[-0.5, -0.5]] * 3

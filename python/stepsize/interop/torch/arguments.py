@@ -20,7 +20,12 @@ IMPLEMENTATIONS: dict[str, tuple[Any, ...]] = {
     "capturable": (False,),
     "differentiable": (False,),
 }
-OPTIONS = {"clip_norm": None, "clip_value": None, "on_nonfinite": "ignore"}
+OPTIONS = {
+    "clip_norm": None,
+    "clip_value": None,
+    "on_nonfinite": "ignore",
+    "state_dtype": None,
+}
 
 
 def torch_class(rule: type[Rule]) -> Any:
@@ -112,10 +117,15 @@ def filled(value: Any, default: Any) -> Any:
 
 
 def options(owner: str, chosen: Mapping[str, Any], groups: Any) -> Options:
-    """Clipping and its like, which hold for all groups together."""
+    """Clipping and its like, which hold for all groups together, checked."""
     maximize = {bool(group["maximize"]) for group in groups}
     if len(maximize) > 1:
         raise ValueError(
             f"{owner}: maximize must be the same in all groups, got both; make two optimizers"
+        )
+    if chosen["state_dtype"] not in (None, "bfloat16"):
+        raise ValueError(
+            f"{owner}: state_dtype must be None or 'bfloat16' for tensors, got "
+            f"{chosen['state_dtype']!r}"
         )
     return Options.take(owner, {**chosen, "maximize": maximize.pop()})[0]

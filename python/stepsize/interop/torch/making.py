@@ -29,8 +29,9 @@ def _doc(rule: type[Rule]) -> str:
     else:
         how = f"Arguments, groups and state as torch.optim.{name}'s"
     return (
-        f"{what.rstrip()}\n\n    {how}, and ``clip_norm``, ``clip_value`` and ``on_nonfinite`` "
-        "(which\n    looks for NaN and infinity only on demand here).\n    "
+        f"{what.rstrip()}\n\n    {how}, and ``clip_norm``, ``clip_value``,\n"
+        '    ``state_dtype`` (None or "bfloat16") and ``on_nonfinite`` ("ignore" here, as in torch).'
+        "\n    "
     )
 
 

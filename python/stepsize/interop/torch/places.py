@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from stepsize.arrays import Array, check_apart
@@ -52,7 +53,9 @@ class Place:
 
     def shown(self, array: Array) -> torch.Tensor:
         """An array of the leaf's shape as a tensor of the parameter's, in the same memory."""
-        tensor = torch.from_numpy(array)
+        coded = array.dtype == np.uint16  # the upper halves of float32
+        tensor = torch.from_numpy(array.view(np.int16) if coded else array)
+        tensor = tensor.view(torch.bfloat16) if coded else tensor
         if self._order is None:
             return tensor
         return tensor.permute([self._order.index(axis) for axis in range(tensor.ndim)])

@@ -89,8 +89,8 @@ class States:
     def _reset(self, i: int, name: str) -> None:
         compiled = self._compiled
         values = compiled._tables[compiled._assignment[i]]
-        slot = compiled._state[i][name]
-        slot[...] = compiled.initial(name, compiled._contiguous[i], values)
+        first = compiled.initial(name, compiled._contiguous[i], values)
+        self._views[i][name].copy_(torch.as_tensor(first))
 
     def _take_scalars(self, i: int, entry: Entry) -> None:
         scalars = self._rule.scalars
