@@ -30,7 +30,7 @@ def _doc(rule: type[Rule]) -> str:
         how = f"Arguments, groups and state as torch.optim.{name}'s"
     return (
         f"{what.rstrip()}\n\n    {how}, and ``clip_norm``, ``clip_value``,\n"
-        '    ``state_dtype`` (None or "bfloat16") and ``on_nonfinite`` ("ignore" here, as in torch).'
+        '    ``state_dtype`` (None or "bfloat16") and ``on_nonfinite`` ("ignore", as in torch).'
         "\n    "
     )
 
