@@ -58,6 +58,16 @@ def test_a_rate_given_is_the_loop_one_would_write():
     assert result.history.stopped == result.message == "max_iter=30 steps were made"
 
 
+def test_auto_is_what_the_finder_says_and_then_less():
+    start = np.ones(3)
+    found = ss.lr_find(lambda x, _: bowl(x), start, [None], optimizer=ss.Lion, progress=False)
+    result = ss.minimize(bowl, start, "lion", max_iter=50)
+    assert result.lr == ss.schedules.flat_cosine(found.suggestion, 50, flat=0.5)
+    assert result.nfev == found.gradients + 51
+    assert ss.minimize(bowl, start, "prodigy", max_iter=5).lr == 1.0
+    assert ss.minimize(bowl, start, "lion", None, max_iter=5).lr == 1e-4
+
+
 def test_lbfgs_solves_rosenbrock():
     result = ss.minimize(rosenbrock, [-1.2, 1], "lbfgs", gtol=1e-9)
     assert result.converged and np.allclose(result.x, 1, atol=1e-8)

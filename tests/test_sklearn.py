@@ -164,6 +164,14 @@ def test_auto_finds_a_rate(iris):
     assert not hasattr(sk.MLPClassifier(solver="prodigy", lr="auto").fit(*iris), "lr_find_")
 
 
+def test_an_average_is_the_answer(iris):
+    model = sk.MLPClassifier(solver="schedule_free_adamw", max_iter=5, **small()).fit(*iris)
+    training = model._optimizer.params["coefs"][0].copy()
+    with model._optimizer.averaged() as params:
+        assert np.array_equal(model.coefs_[0], params["coefs"][0])
+    assert not np.array_equal(model.coefs_[0], training)
+
+
 @pytest.mark.parametrize("solver", ["adam", "lbfgs", "schedule_free_adamw"])
 def test_float32_stays_float32(iris, solver):
     x = iris[0].astype(np.float32)
@@ -200,6 +208,10 @@ def test_linear_models_have_the_shapes_of_scikit_learn(iris, diabetes):
     ).fit(*diabetes)
     shapes = [(m.coef_.shape, m.intercept_.shape) for m in (three, two, line)]
     assert shapes == [((3, 4), (3,)), ((1, 4), (1,)), ((10,), (1,))]
+    score = two.decision_function(iris[0])
+    assert np.array_equal(score, (iris[0] @ two.coef_.T + two.intercept_)[:, 0])
+    assert np.array_equal(two.predict(iris[0]), two.classes_[(score > 0).astype(int)])
+    assert three.decision_function(iris[0]).shape == (150, 3)
     x = np.c_[diabetes[0], np.ones(len(diabetes[0]))]
     best = np.linalg.lstsq(x, diabetes[1], rcond=None)[0]
     np.testing.assert_allclose(np.r_[line.coef_, line.intercept_], best, atol=1e-6)

@@ -88,11 +88,16 @@ def test_a_step_size_may_follow_the_step(name):
         np.testing.assert_allclose(flat(end), flat(by_function), rtol=1e-10)
 
 
-def test_what_a_callback_keeps_stays():
-    kept = []
-    ours.adam(lambda x, i: 2 * x, np.ones(3), lambda x, i, g: kept.append((x, g)), num_iters=3)
+def test_what_is_kept_stays():
+    kept, seen = [], []
+
+    def gradient(x, i):
+        seen.append(x)
+        return 2 * x
+
+    ours.adam(gradient, np.ones(3), lambda x, i, g: kept.append((x, g)), num_iters=3)
     assert all(np.array_equal(2 * x, g) for x, g in kept)
-    assert len({x.tobytes() for x, _ in kept}) == 3
+    assert len({x.tobytes() for x, _ in kept}) == 3 == len({x.tobytes() for x in seen})
 
 
 def test_an_average_is_the_answer():

@@ -33,13 +33,13 @@ def test_from_optax(there, here, random):
     params = {"w": random.normal(size=(3, 4)).astype("f4"), "b": np.ones(4, np.float32)}
     theirs = jax.tree.map(jnp.array, params)
     transformation = eval(there, {"optax": optax})
-    state = transformation.init(theirs)
+    state, update = transformation.init(theirs), jax.jit(transformation.update)
     opt = eval(here, {"ss": ss, "params": params})
     for _ in range(12):
         grads = {k: random.normal(size=p.shape).astype("f4") for k, p in params.items()}
         if "masked" in there:
             grads["b"][:] = 0  # optax.masked hands the other gradients on, as they are
-        updates, state = transformation.update(grads, state, theirs)
+        updates, state = update(grads, state, theirs)
         theirs = optax.apply_updates(theirs, updates)
         opt.step(grads)
     for name, leaf in params.items():

@@ -2,7 +2,7 @@
 
 * `from_optax`: any ``GradientTransformation`` in `ss.fit`, `ss.lr_find` and so on. **Slow**: each
   step copies parameters and gradients to JAX and back. Where there is a rule of the same name,
-  such as `ss.AdamW`, it is 8 to 60 times faster.
+  take the rule: `ss.AdamW` is 15 to 150 times faster than ``from_optax(optax.adamw(...))``.
 * An optax schedule, like any function of the number of updates, is an ``lr`` as it is:
   ``ss.AdamW(params, lr=optax.cosine_decay_schedule(1e-3, 1000))``. `ss.schedules.from_optax`
   makes a compiled schedule of the same numbers, by name.

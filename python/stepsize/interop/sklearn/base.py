@@ -259,10 +259,14 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return state
 
     def _predict(self, X: Any) -> Array:
+        network, params, X = self._fitted(X)
+        return network.predict(params, X)
+
+    def _fitted(self, X: Any) -> tuple[Network, Any, Any]:
+        """The network, its parameters, and the rows, checked."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
-        params = {"coefs": self.coefs_, "intercepts": self.intercepts_}
-        return self._network(1.0).predict(params, X)
+        return self._network(1.0), {"coefs": self.coefs_, "intercepts": self.intercepts_}, X
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -246,6 +246,12 @@ class LinearClassifier(Classifier, _Linear):
     ) -> None:
         self._keep(locals())
 
+    def decision_function(self, X: Any) -> Any:
+        """The score of each class, (rows, classes); of two, that of the second, (rows,)."""
+        network, params, X = self._fitted(X)
+        scores = network.forward(params, X)[-1]
+        return scores[:, 0] if self._loss == "log_loss" and not self._multilabel else scores
+
 
 class LinearRegressor(Regressor, _Linear):
     """Linear least squares or Poisson regression, trained by any rule at any rate.
