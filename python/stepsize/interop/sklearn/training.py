@@ -12,7 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from stepsize.arrays import Array, flatten, map_leaves
 from stepsize.batches import batches
-from stepsize.finder import LRFindResult, lr_find
+from stepsize.finder import lr_find
+from stepsize.found import LRFindResult
 from stepsize.optimizers import LBFGS, SGD, Adam
 from stepsize.optimizers.names import find_rule, finds_its_rate
 from stepsize.run import Run

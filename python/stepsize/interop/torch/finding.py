@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stepsize.finder import LRFindResult
 from stepsize.finder import lr_find as find
+from stepsize.found import LRFindResult
 from stepsize.interop.torch.making import CLASSES
 from stepsize.interop.torch.optimizer import Optimizer
 from stepsize.interop.torch.places import gather
@@ -57,7 +57,9 @@ def lr_find(
     made = _optimizer(model, optimizer)
     with _kept(model, made, batches):
         trial = _Trial(model, loss_fn, made)
-        result = find(trial, trial.start(), batches, optimizer=trial.build, **settings)
+        result: LRFindResult = find(
+            trial, trial.start(), batches, optimizer=trial.build, **settings
+        )
     call = result.call.removeprefix("ss.").replace("(params,", "(model.parameters(),", 1)
     return dataclasses.replace(result, call=call)
 

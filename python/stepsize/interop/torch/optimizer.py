@@ -34,6 +34,7 @@ class Optimizer(torch.optim.Optimizer):
 
     rule: ClassVar[type[Rule]]
     __signature__: ClassVar[inspect.Signature]
+    param_groups: list[dict[str, Any]]
 
     _compiled: Any = None
     _seen_state = True  # whether somebody may have changed the state since the last step
