@@ -77,6 +77,7 @@ def test_losses_are_those_of_scikit_learn(iris, activation, solver, classes):
     assert ours.loss_curve_ == pytest.approx(theirs.loss_curve_, rel=1e-8)
     np.testing.assert_allclose(ours.predict_proba(x), theirs.predict_proba(x), atol=1e-7)
     assert ours.n_iter_ == theirs.n_iter_ and ours.t_ == theirs.t_
+    assert ours.out_activation_ == theirs.out_activation_
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "poisson"])
@@ -88,6 +89,7 @@ def test_losses_of_regression_are_those_of_scikit_learn(diabetes, loss, random):
     ours = sk.MLPRegressor(**same).fit(x, y, weights)
     assert ours.loss_curve_ == pytest.approx(theirs.loss_curve_, rel=1e-8)
     np.testing.assert_allclose(ours.predict(x), theirs.predict(x), rtol=1e-6)
+    assert ours.out_activation_ == theirs.out_activation_
 
 
 def test_a_multilabel_network_is_that_of_scikit_learn(iris):
@@ -102,6 +104,15 @@ def test_names_and_defaults_are_those_of_scikit_learn():
     for ours, theirs in ((sk.MLPClassifier, MLPClassifier), (sk.MLPRegressor, MLPRegressor)):
         mine = ours().get_params()
         assert {name: mine[name] for name in theirs().get_params()} == theirs().get_params()
+
+
+def test_what_a_fit_leaves_is_what_scikit_learn_leaves(iris):
+    for early in (False, True):
+        both = [cls(early_stopping=early, max_iter=5) for cls in (MLPClassifier, sk.MLPClassifier)]
+        theirs, ours = (
+            {n for n in dir(m.fit(*iris)) if n.endswith("_") and n[0] != "_"} for m in both
+        )
+        assert theirs <= ours
 
 
 # What is new.

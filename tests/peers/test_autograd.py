@@ -43,6 +43,15 @@ def test_results_are_those_of_autograd(name, keywords):
     assert np.array_equal(flat(NEST), kept)
 
 
+@pytest.mark.parametrize("start", [np.ones((2, 3)), np.arange(4.0), 3.0, [np.ones(2), 1.0]])
+def test_any_start_comes_back_in_its_form(start):
+    a, b = (module.adam(lambda x, i: x, start, num_iters=9) for module in (ours, theirs))
+    np.testing.assert_allclose(flat(a), flat(b), rtol=1e-10)
+    assert type(a) is type(b) and np.shape(a if isinstance(a, np.ndarray) else 0) == np.shape(
+        b if isinstance(b, np.ndarray) else 0
+    )
+
+
 def test_the_other_hyperparameters_agree():
     pairs = [("sgd", {"mass": 0.5}), ("rmsprop", {"gamma": 0.7, "eps": 0.1})]
     for name, keywords in [*pairs, ("adam", {"b1": 0.5, "b2": 0.7, "eps": 0.1})]:

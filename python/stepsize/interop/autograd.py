@@ -40,11 +40,14 @@ def _run(
     num_iters: int,
 ) -> Any:
     flat, unflatten = flatten(x0)
+    plain = isinstance(x0, np.ndarray)  # autograd's flatten takes longer than a step
     # What grad and callback get they may keep, so they get copies of what changes in place.
     x = np.array(flat, np.float32 if flat.dtype == np.float32 else np.float64)
     optimizer = make(x)
     for i in range(num_iters):
-        g = np.asarray(flatten(grad(unflatten(x.copy()), i))[0], x.dtype)
+        point = x.copy().reshape(x0.shape) if plain else unflatten(x.copy())
+        found = grad(point, i)
+        g = np.asarray(np.ravel(found) if plain else flatten(found)[0], x.dtype)
         if callback:
             callback(unflatten(x.copy()), i, unflatten(g))
         optimizer.step(g)

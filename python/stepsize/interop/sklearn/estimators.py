@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from stepsize.interop.sklearn.base import Estimator
 from stepsize.interop.sklearn.kinds import Classifier, Regressor
-from stepsize.interop.sklearn.network import ACTIVATIONS, Network
+from stepsize.interop.sklearn.network import ACTIVATIONS, ENDS, Network
 from stepsize.interop.sklearn.training import one_of, sizes_of, whole
 
 
@@ -43,6 +43,12 @@ class _MLP(Estimator):
         loss: str = getattr(self, "_loss", "") or getattr(self, "loss", "")
         return Network(self.activation, loss, lambda rows: self.alpha / (rows * mass))
 
+    @property
+    def out_activation_(self) -> str:
+        """What turns the scores into the output."""
+        self.coefs_  # noqa: B018  one that is not fitted has no output
+        return ENDS[self._network(1.0).loss]
+
 
 class MLPClassifier(Classifier, _MLP):
     """A fully connected network that sorts rows into classes, trained by any rule at any rate.
@@ -70,8 +76,8 @@ class MLPClassifier(Classifier, _MLP):
         history_: the `ss.History` of the last call of `fit` or `partial_fit`.
         lr_find_: what `ss.lr_find` saw, with ``lr="auto"``.
         coefs_, intercepts_, classes_, loss_, best_loss_, loss_curve_, n_iter_, t_,
-            validation_scores_, best_validation_score_, n_features_in_, n_outputs_, n_layers_: as
-            in scikit-learn.
+            validation_scores_, best_validation_score_, n_features_in_, n_outputs_, n_layers_,
+            out_activation_: as in scikit-learn.
 
     Raises:
         ValueError: a parameter is out of range, or the data do not fit.

@@ -95,6 +95,14 @@ OUTPUTS: dict[str, Callable[[Array], Array]] = {
     "poisson": np.exp,
 }
 
+# What scikit-learn calls these.
+ENDS = {
+    "cross_entropy": "softmax",
+    "log_loss": "logistic",
+    "squared_error": "identity",
+    "poisson": "exp",
+}
+
 
 def draw(sizes: Sequence[int], activation: str, random: Any, dtype: Any) -> Params:
     r"""Weights and intercepts as scikit-learn draws them, number by number.
