@@ -24,14 +24,6 @@ int require(const std::vector<Number>& numbers, const std::string& name) {
     return index;
 }
 
-const Rule* find_rule(const std::string& name) {
-    const Table& chosen = table();
-    for (int i = 0; i < chosen.rule_count; ++i)
-        if (name == chosen.rules[i].name)
-            return &chosen.rules[i];
-    throw std::invalid_argument("no compiled rule is called '" + name + "'");
-}
-
 Group::Decay decay_of(const std::string& name) {
     if (name == "coupled")
         return Group::Decay::coupled;
@@ -69,6 +61,14 @@ Slot slot_of(const py::array& codes, const py::object& scales, Dtype dtype, size
 }
 
 } // namespace
+
+const Rule* find_rule(const std::string& name) {
+    const Table& chosen = table();
+    for (int i = 0; i < chosen.rule_count; ++i)
+        if (name == chosen.rules[i].name)
+            return &chosen.rules[i];
+    throw std::invalid_argument("no compiled rule is called '" + name + "'");
+}
 
 void Engine::add_group(const py::object& kernel, const std::string& decay,
                        const std::vector<double>& memory, const std::string& scope,

@@ -48,6 +48,8 @@ struct Group {
     bool keeps_scalars() const { return !memory.empty(); }
 };
 
+const Rule* find_rule(const std::string& name); // throws where there is none
+
 enum class NonFinite { raise, skip, ignore };
 
 class Engine {

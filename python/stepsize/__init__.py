@@ -2,7 +2,7 @@
 
 from types import ModuleType as _ModuleType
 
-from stepsize import optimizers, problems, runtime, schedules
+from stepsize import functional, optimizers, problems, runtime, schedules
 from stepsize.arrays import pack
 from stepsize.autolr import Action, AutoResult, autolr
 from stepsize.batchsize import NoiseScale, NoiseScaleMonitor, gradient_noise_scale, scale_lr
@@ -200,6 +200,7 @@ __all__ = [
     "build_info",
     "diagnose",
     "fit",
+    "functional",
     "gradient_noise_scale",
     "group",
     "layer_groups",

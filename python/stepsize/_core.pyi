@@ -63,6 +63,31 @@ class Engine:
     def memory(self, leaf: int) -> list[float]: ...
     def set_memory(self, leaf: int, values: Sequence[float]) -> None: ...
 
+class Update:
+    def __init__(
+        self,
+        kernel: str,
+        numbers: Sequence[float],
+        coupled: float,
+        decoupled: float,
+        cautious: float,
+        limit: float,
+        sign: float,
+        check: bool,
+        scalars: int,
+    ) -> None: ...
+    def apply(
+        self,
+        params: Any,
+        grads: Any,
+        state: tuple[Any, ...],
+        step: int,
+        lr: float,
+        factor: float,
+        scalars: Any,
+        /,
+    ) -> tuple[str, int, int, int, int] | None: ...
+
 class Schedule:
     def __init__(
         self,
