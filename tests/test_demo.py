@@ -80,7 +80,7 @@ def test_files(told):
     names = {path.name for path in out.iterdir()}
     assert "report.html" in names
     pictures = [name for name in names if name.endswith(".png")]
-    assert len(pictures) == 8
+    assert len(pictures) == 11
     for name in pictures:
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     assert str(out / "report.html") in text
@@ -112,7 +112,7 @@ def test_the_page_is_self_contained_and_well_formed(told):
     assert not re.search(r"url\((?!#)", page)
     assert "prefers-color-scheme: dark" in page
     assert "width=device-width" in page
-    assert page.count("<svg") == 8
+    assert page.count("<svg") == 11
 
 
 def test_the_numbers_in_the_text_are_the_results(told):

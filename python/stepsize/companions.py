@@ -134,15 +134,22 @@ def _behind(best: Trial, other: Trial) -> float:
     return float(lead.mean()) / (error + 1e-12 * abs(best.losses[-1]) + 1e-300)
 
 
+def _expected(best: Trial, other: Trial) -> float:
+    """The loss of the best at its end, and how far another lay above it when left behind."""
+    size = min(len(best.losses), len(other.losses))
+    late = slice(size // 2, size)
+    return best.score() + float(np.mean(other.losses[late]) - np.mean(best.losses[late]))
+
+
 def _raced(
     bench: Bench, name: str, entries: list[_Entry], call: Callable[[Any, float], str]
 ) -> ParameterResult:
     present = entries[0]
     live, first = _halve(bench, entries)
     ran = [e for e in entries if len(e.trial.losses) >= first]
-    early = [(e.value, float(np.mean(e.trial.losses[first // 2 : first]))) for e in ran]
-    values = np.array(sorted({value for value, _ in early}))
-    losses = np.array([min(loss for v, loss in early if v == value) for value in values])
+    came_to = [(e.value, _expected(live[0].trial, e.trial)) for e in ran] if live else []
+    values = np.array(sorted({value for value, _ in came_to}))
+    losses = np.array([min(loss for v, loss in came_to if v == value) for value in values])
     nothing = ParameterResult(
         name, math.nan, (math.nan, math.nan), "none", "every value tried lost the loss",
         values, losses, present.lr, bench.spent, "",

@@ -230,7 +230,12 @@ def _findings(s: Signals) -> list[Finding]:
     found: list[Finding] = []
     for check in (_unmoved, _dead, _overfitting, _too_low, *last):
         finding = check(s)
-        if finding is not None and finding.kind not in {f.kind for f in found}:
+        told = {f.kind for f in found}
+        if finding is None or finding.kind in told:
+            continue
+        # The same swings are told of once, and good news does not follow bad.
+        again = finding.kind == "plateau" and "too_high" in told
+        if not again and not (told and finding.kind == "healthy"):
             found.append(finding)
     return found or [_settled(s)]
 

@@ -87,9 +87,10 @@ class ParameterResult:
     """What `lr_find(..., parameter=...)` advises for another number than the rate; print it.
 
     `parameter` names it, `suggestion` is NaN when there is none, `interval` holds what does as well
-    as far as the noise lets one see. `values` are those tried and `losses` what they came to after
-    equally many steps (empty for a batch size). `lr` is the rate all of it was measured with,
-    `gradients` the number of gradients it cost, that of finding the rate included.
+    as far as the noise lets one see. `values` are those tried, `losses` that of the best one at its
+    end and, above it by as much as they lay behind over the same batches, those of the others
+    (empty for a batch size). `lr` is the rate all of it was measured with, `gradients` the number
+    of gradients it cost, that of finding the rate included.
     """
 
     parameter: str

@@ -135,7 +135,7 @@ class TuneResult:
     def interval(self) -> tuple[float, float]:
         """Where a single number does as well as the best, on the line through the runs.
 
-        As well: within a twentieth of the way from the best value to the median one. NaN where
+        As well: within a twentieth of the way from the best value to the upper quartile. NaN where
         more than one number was searched.
         """
         (name, first), *others = self.trials[0].point.items()
@@ -143,7 +143,7 @@ class TuneResult:
         if others or not ended or not isinstance(first, float):
             return math.nan, math.nan
         values = [t.value for t in ended]
-        limit = self.best_value + (float(np.median(values)) - self.best_value) / 20
+        limit = self.best_value + (float(np.quantile(values, 0.75)) - self.best_value) / 20
         known = sorted((float(t.point[name]), t.value) for t in ended)
         best = next(k for k, (_, v) in enumerate(known) if v == self.best_value)
         return _crossing(known[best::-1], limit), _crossing(known[best:], limit)

@@ -46,7 +46,8 @@ def write_report(
     word = diagnosis.verdict.replace("_", " ")
     tone: Any = TONES.get(diagnosis.verdict, "fair")
     page.verdict(f"{word.capitalize()}.", str(diagnosis), tone)
-    figures = [(plots.learning_curves(history, title="Loss"), "Every step, and their average.")]
+    curves = plots.diagnosed(history, diagnosis)
+    figures = [(curves, "Every step and their average; shaded, where the findings are.")]
     steps = np.asarray(history["step"], float)
     rates = np.asarray(history["lr"], float)
     figures.append(

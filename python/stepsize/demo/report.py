@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from stepsize.demo.terminal import (
 )
 from stepsize.plots.style import new_axes
 from stepsize.report import Page
+from stepsize.tuning import TrialRecord, TuneResult
 
 __all__ = ["run"]
 
@@ -76,6 +78,9 @@ def _pictures(story: Story) -> dict[str, Any]:
     return {
         "range_test": plots.range_test(story.found, title="The range test"),
         "accuracy_by_rate": _accuracy_by_rate(story),
+        "loss_by_rate": plots.tuning(_search(story), title="Held-out loss by rate"),
+        "low_rate": plots.diagnosed(three(story)[0].history, three(story)[0].diagnosis),
+        "high_rate": plots.diagnosed(three(story)[-1].history, three(story)[-1].diagnosis),
         "three_rates": plots.learning_curves(labels, title="Loss at three rates"),
         "schedules": plots.schedule(plans, steps=steps, title="Eight ways to spend a rate"),
         "schedule_results": _dots(story.schedules, "What they reach"),
@@ -89,6 +94,22 @@ def _pictures(story: Story) -> dict[str, Any]:
         ),
         "rule_results": _dots(story.rules, "What the rules reach"),
     }
+
+
+def _search(story: Story) -> TuneResult:
+    """The trainings over the grid of rates, as a search."""
+    return TuneResult(
+        tuple(
+            TrialRecord(
+                {"lr": run.lr},
+                run.loss if np.isfinite(run.loss) else math.inf,
+                "done" if np.isfinite(run.loss) else "diverged",
+                (),
+                0.0,
+            )
+            for run in story.grid
+        )
+    )
 
 
 def _recorded(values: Any) -> Callable[[int], float]:
@@ -189,6 +210,11 @@ def _write_find(page: Page, story: Story, pictures: Mapping[str, Any]) -> None:
                 f"The slow way: {len(story.grid)} whole trainings, one per rate. "
                 f"The best, {short(story.best.lr)}, reaches {percent(story.best.accuracy)}.",
             ),
+            (
+                pictures["loss_by_rate"],
+                "The same trainings by their held-out loss; within the band it is as low as "
+                "anywhere, nearly.",
+            ),
         ]
     )
 
@@ -201,6 +227,12 @@ def _write_rates(page: Page, story: Story, pictures: Mapping[str, Any]) -> None:
     )
     page.figures(
         [(pictures["three_rates"], "Training loss; a curve that leaves at the top blew up.")]
+    )
+    page.figures(
+        [
+            (pictures["low_rate"], "The low rate, with what the diagnosis found in it."),
+            (pictures["high_rate"], "The high rate, likewise."),
+        ]
     )
     for run in three(story):
         word, tone = WORDS[run.verdict]

@@ -4,6 +4,7 @@ Each function returns matplotlib axes on a figure of its own (or draws on the `a
 without pyplot. `ax.figure` shows it in a notebook, `plots.save(ax, path)` writes it.
 """
 
+from stepsize.plots.advice import diagnosed, range_test
 from stepsize.plots.charts import comparison, curves, heatmap, landscape
 from stepsize.plots.runs import run_curves
 from stepsize.plots.searches import parameter, tuning
@@ -15,11 +16,12 @@ from stepsize.plots.text import (
     text_range_test,
     text_schedule,
 )
-from stepsize.plots.views import learning_curves, range_test, schedule
+from stepsize.plots.views import learning_curves, schedule
 
 __all__ = [
     "comparison",
     "curves",
+    "diagnosed",
     "heatmap",
     "landscape",
     "learning_curves",

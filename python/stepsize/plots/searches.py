@@ -35,12 +35,14 @@ def tuning(result: Any, ax: Any = None, *, title: str = "", name: str | None = N
             ax.plot(x, last, "o", mfc="none", mec=paint, alpha=0.5, ms=5)
     ax.update_datalim(np.column_stack([at, np.ones(len(at))]), updatey=False)
     log = name is not None and min(at) > 0 and max(at) / min(at) > 20
+    values = [t.value for t in trials if t.state == "done"]
     dress(
         ax,
         title=title,
         xlabel="learning rate" if name == "lr" else name or "run",
         ylabel="value",
         xscale="log" if log else "linear",
+        yscale="log" if values and 0 < min(values) < max(values) / 20 else "linear",
     )
     if math.isfinite(result.best_value):
         best = min(range(len(trials)), key=lambda k: trials[k].value)
@@ -60,11 +62,14 @@ def _valley(ax: Any, at: list[float], trials: list[Any], interval: tuple[float, 
 def _mark(ax: Any, x: float, y: float, text: str) -> None:
     paint, dark = colour(1)
     ax.plot(x, y, "o", color=paint, ms=8, zorder=4)
+    ax.margins(x=0.06, y=0.18)
+    ax.autoscale_view()
+    place = ax.transAxes.inverted().transform(ax.transData.transform((x, y)))[0]
     ax.annotate(
-        text, (x, y), xytext=(0, -14), textcoords="offset points", ha="center", color=dark,
+        text, (x, y), xytext=(0, -8), textcoords="offset points", va="top", color=dark,
+        ha="left" if place < 0.15 else "right" if place > 0.85 else "center",
         fontsize=9.5, fontweight="bold",
     )  # fmt: skip
-    ax.margins(y=0.18)
 
 
 def parameter(result: Any, ax: Any = None, *, title: str = "") -> Any:
@@ -91,6 +96,8 @@ def parameter(result: Any, ax: Any = None, *, title: str = "") -> Any:
         near = int(np.argmin(np.abs(np.asarray(ax.lines[0].get_xdata()) - result.suggestion)))
         height = float(ax.lines[0].get_ydata()[near])
         _mark(ax, result.suggestion, height, number(result.suggestion))
+    if result.parameter == "batch_size":
+        ax.set_ylim(bottom=0)
     return ax
 
 
@@ -98,7 +105,8 @@ def _speed(ax: Any, result: Any) -> None:
     """Steps needed fall as 1 + critical / size: McCandlish et al. 2018, equation 2.11."""
     size = np.geomspace(1, max(64.0, 32 * result.suggestion), 97) if result.usable else np.ones(1)
     critical = result.suggestion if result.usable else 1.0
-    ax.plot(size, (1 + critical) / (1 + critical / size), color=colour(0)[0], linewidth=1.8)
+    faster = (1 + critical) / (1 + critical / size)
+    ax.plot(size, faster, color=colour(0)[0], linewidth=1.8)
 
 
 def _last(reports: Any) -> float:

@@ -1,4 +1,4 @@
-"""Pictures of this package's own results: learning curves, range tests, schedules."""
+"""Pictures of this package's own results: learning curves and schedules."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stepsize.plots.style import INK, MUTED, colour, dress, label_ends, new_axes, number, width_for
+from stepsize.plots.style import INK, colour, dress, label_ends, new_axes, width_for
 
-__all__ = ["learning_curves", "range_test", "schedule"]
+__all__ = ["learning_curves", "schedule"]
 
 
 def smooth(values: ArrayLike, window: int) -> NDArray[Any]:
@@ -107,59 +107,6 @@ def learning_curves(
     ax.margins(x=0.02)
     dress(ax, title=title, xlabel="step", ylabel="loss", yscale=yscale)
     label_ends(ax, labels)
-    return ax
-
-
-def range_test(result: Any, ax: Any = None, *, title: str = "") -> Any:
-    """Draw a learning-rate range test and the rate it suggests; returns matplotlib axes.
-
-    Dots are the losses met, the line their running average. The band is where the best constant
-    rate is likely to be; the ticks are what other rules for reading the curve would have said.
-    """
-    ax = new_axes() if ax is None else ax
-    lrs = np.asarray(result.lrs, float)
-    losses = np.asarray(result.losses, float)
-    smoothed = np.asarray(result.smoothed, float)
-    (paint, _), (mark, mark_text) = colour(0), colour(1)
-    ax.plot(lrs, losses, ".", color=paint, alpha=0.3, markersize=3)
-    ax.plot(lrs, smoothed, color=paint, linewidth=1.8)
-    finite = smoothed[np.isfinite(smoothed)]
-    low, start = float(finite.min()), float(finite[: max(1, len(finite) // 10)].mean())
-    height = max(start - low, 0.05 * abs(start), 1e-12)
-    ax.set_ylim(low - 0.22 * height, start + 0.6 * height)
-    log = len(lrs) > 2 and lrs[0] > 0 and lrs[-1] / lrs[0] > 50
-    ax.margins(x=0.02)
-    dress(
-        ax,
-        title=title,
-        xlabel="learning rate",
-        ylabel="loss",
-        xscale="log" if log else "linear",
-    )
-    if not np.isfinite(result.suggestion):
-        return ax
-    low, high = getattr(result, "interval", (np.nan, np.nan))
-    if np.isfinite(low) and np.isfinite(high):
-        ax.axvspan(low, high, color=mark, alpha=0.12, linewidth=0)
-    for value in result.suggestions.values():
-        ax.plot(
-            [value], [0.035], "|", color=MUTED, ms=7, mew=1.4, transform=ax.get_xaxis_transform()
-        )
-    ax.axvline(result.suggestion, color=mark, linewidth=1.5)
-    left, right = ax.transData.transform([[lrs[0], 0], [result.suggestion, 0]])[:, 0]
-    far = right - left > 0.5 * ax.bbox.width
-    ax.annotate(
-        f"suggested {number(float(f'{result.suggestion:.2g}'))}",
-        (result.suggestion, 0.97),
-        xycoords=("data", "axes fraction"),
-        xytext=(-6 if far else 6, 0),
-        textcoords="offset points",
-        ha="right" if far else "left",
-        va="top",
-        color=mark_text,
-        fontsize=9.5,
-        fontweight="bold",
-    )
     return ax
 
 

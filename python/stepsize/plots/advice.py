@@ -1,0 +1,126 @@
+"""Pictures of advice: a range test with every rule's mark, and a run with what was found in it."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import numpy as np
+
+from stepsize.diagnosis import diagnose, words
+from stepsize.plots.runs import run_curves
+from stepsize.plots.style import MUTED, colour, dress, new_axes, number
+from stepsize.plots.views import series
+
+__all__ = ["diagnosed", "range_test"]
+
+_TONES = {"info": 2, "warning": 4, "critical": 1}  # indices of colours
+
+
+def range_test(result: Any, ax: Any = None, *, title: str = "") -> Any:
+    """Draw a learning-rate range test and the rate it suggests; returns matplotlib axes.
+
+    Dots are the losses met, the line their running average. The band is where the best constant
+    rate is likely to be, the dotted line the top for a one-cycle schedule; the ticks below are what
+    other rules for reading the curve would have said.
+    """
+    ax = new_axes() if ax is None else ax
+    lrs = np.asarray(result.lrs, float)
+    smoothed = np.asarray(result.smoothed, float)
+    paint, _ = colour(0)
+    ax.plot(lrs, np.asarray(result.losses, float), ".", color=paint, alpha=0.3, markersize=3)
+    ax.plot(lrs, smoothed, color=paint, linewidth=1.8)
+    finite = smoothed[np.isfinite(smoothed)]
+    low, start = float(finite.min()), float(finite[: max(1, len(finite) // 10)].mean())
+    height = max(start - low, 0.05 * abs(start), 1e-12)
+    marks = [(rate, name) for name, rate in result.suggestions.items() if name != "race"]
+    marks = sorted((rate, name) for rate, name in marks if np.isfinite(rate))
+    ax.set_ylim(low - (0.25 + 0.08 * len(marks)) * height, start + 0.6 * height)
+    log = len(lrs) > 2 and lrs[0] > 0 and lrs[-1] / lrs[0] > 50
+    ax.margins(x=0.02)
+    scale = "log" if log else "linear"
+    dress(ax, title=title, xlabel="learning rate", ylabel="loss", xscale=scale)
+    _rules(ax, marks, result.suggestion)
+    if np.isfinite(result.suggestion):
+        _suggestion(ax, result)
+    return ax
+
+
+def _places(ax: Any, rates: list[float]) -> list[float]:
+    """Where rates are, in widths of the axes."""
+    points = ax.transData.transform(np.column_stack([rates, np.zeros(len(rates))]))
+    return [float(x) for x in ax.transAxes.inverted().transform(points)[:, 0]]
+
+
+def _rules(ax: Any, marks: list[tuple[float, str]], suggestion: float) -> None:
+    """A tick and a name for each rule, one above the other, away from the suggestion."""
+    if not marks:
+        return
+    places = _places(ax, [rate for rate, _ in marks])
+    for row, ((rate, name), place) in enumerate(zip(marks, places, strict=True)):
+        y = 0.04 + 0.058 * row
+        ax.plot([rate], [y], "|", color=MUTED, ms=7, mew=1.4, transform=ax.get_xaxis_transform())
+        left = place > 0.75 or (rate <= suggestion and place > 0.25)
+        ax.annotate(
+            name, (rate, y), xycoords=("data", "axes fraction"), xytext=(-5 if left else 5, 0),
+            textcoords="offset points", ha="right" if left else "left", va="center",
+            color=MUTED, fontsize=8,
+        )  # fmt: skip
+
+
+def _suggestion(ax: Any, result: Any) -> None:
+    """The suggested rate, its interval, and the peak where that is another."""
+    mark, dark = colour(1)
+    limits = ax.get_xlim()
+    low, high = getattr(result, "interval", (np.nan, np.nan))
+    if np.isfinite(low) and np.isfinite(high):
+        ax.axvspan(low, high, color=mark, alpha=0.12, linewidth=0)
+    ax.axvline(result.suggestion, color=mark, linewidth=1.5)
+    peak = getattr(result, "peak", result.suggestion)
+    if abs(np.log(peak / result.suggestion)) > 0.1:
+        ax.axvline(peak, color=mark, linewidth=1.2, linestyle=":")
+    # A band may reach beyond the test, a suggestion must be seen.
+    ax.set_xlim(min(limits[0], result.suggestion), max(limits[1], result.suggestion, peak))
+    far = _places(ax, [result.suggestion])[0] > 0.5
+    words = f"suggested {number(float(f'{result.suggestion:.2g}'))}"
+    if hasattr(result, "confidence"):
+        words += f"\n{result.confidence} confidence"
+    ax.annotate(
+        words, (min(result.suggestion, peak) if far else max(result.suggestion, peak), 0.97),
+        xycoords=("data", "axes fraction"), xytext=(-6 if far else 6, 0),
+        textcoords="offset points", ha="right" if far else "left", va="top", color=dark,
+        fontsize=9.5, fontweight="bold",
+    )  # fmt: skip
+
+
+def diagnosed(history: Any, diagnosis: Any = None, ax: Any = None, *, title: str = "") -> Any:
+    """Draw a run with what was found in it, each finding over the part that it speaks of.
+
+    `diagnosis` is made from the history if it is not given. The verdict stands above, and on a
+    figure of its own the evidence below the curves. Returns the axes of the loss.
+    """
+    diagnosis = diagnose(history) if diagnosis is None else diagnosis
+    own = ax is None
+    ax = run_curves(history, new_axes(width=5.6, height=4.4) if own else ax)
+    steps, _ = series(history, "loss")
+    rows = max(float(np.asarray(history["step"])[-1]) if "step" in history else len(steps), 1.0)
+    for row, finding in enumerate(diagnosis.findings[:3]):
+        paint, dark = colour(_TONES[finding.severity])
+        begin, end = (rows * share for share in finding.span)
+        ax.axvspan(begin, end, color=paint, alpha=0.16 if row == 0 else 0.08, linewidth=0, zorder=0)
+        late = sum(finding.span) / 2 > 0.5
+        ax.annotate(
+            words(finding.kind), (end if late else begin, 0.98 - 0.085 * row),
+            xycoords=("data", "axes fraction"), xytext=(-4 if late else 4, 0),
+            textcoords="offset points", ha="right" if late else "left", va="top", color=dark,
+            fontsize=9.5, fontweight="bold" if row == 0 else "normal",
+        )  # fmt: skip
+    lead = words(diagnosis.verdict) if diagnosis.enough_data else "not enough data"
+    ax.set_title(
+        title or lead.capitalize(), loc="left", color=colour(6)[1], fontsize=11, fontweight="bold"
+    )
+    told = textwrap.fill(str(diagnosis).partition(". ")[2], 92)
+    if own:
+        # The one text below axes that a constrained layout makes room for.
+        ax.figure.supxlabel(f"\n{told}", x=0.02, ha="left", color=MUTED, fontsize=8)
+    return ax
