@@ -268,6 +268,16 @@ def test_the_choice_of_torchs_implementations_is_taken(word):
         assert AdamW([torch.zeros(2)], **{word: value}).param_groups[0][word] is value
 
 
+def test_maximize_is_live():
+    p = with_gradient(torch.zeros(1), torch.ones(1))
+    optimizer = SGD([p], lr=1.0)
+    optimizer.step()
+    optimizer.param_groups[0]["maximize"] = True
+    for _ in range(3):
+        optimizer.step()
+    assert p.item() == 2.0
+
+
 def test_maximize_holds_for_all_groups():
     here = [torch.ones(2), torch.ones(2)]
     groups = [{"params": here[:1]}, {"params": here[1:], "maximize": True}]
@@ -286,6 +296,17 @@ def test_clipping_and_nonfinite_gradients():
     assert p.tolist() == pytest.approx([-0.6, -0.8])
     SGD([p], lr=1.0).step()  # torch does not look either
     assert p[0].isnan()
+
+
+def test_a_loaded_optimizer_knows_its_step():
+    p = with_gradient(torch.zeros(1), torch.ones(1))
+    first, second = (AdamW([p], on_nonfinite="raise") for _ in range(2))
+    for _ in range(3):
+        first.step()
+    second.load_state_dict(first.state_dict())
+    p.grad[0] = torch.inf
+    with pytest.raises(ss.NonFiniteGradientError, match="at step 3; nothing was changed"):
+        second.step()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

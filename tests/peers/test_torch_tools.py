@@ -208,6 +208,12 @@ def test_trials_start_from_groups_and_state():
     assert result.usable and "momentum=(0.9, 0" in result.call
 
 
+def test_other_parameters_than_the_rate():
+    model, batches = model_and_batches()
+    result = lr_find(model, loss_fn, batches, optimizer=interop.SGD, parameter="momentum")
+    assert result.parameter == "momentum" and "= SGD(model.parameters(), " in result.call
+
+
 def test_an_optimizer_without_a_twin_is_refused():
     model, batches = model_and_batches()
     with pytest.raises(ValueError, match="lr_find: optimizer must be a torch optimizer of one of"):

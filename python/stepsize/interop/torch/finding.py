@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from stepsize.finder import lr_find as find
-from stepsize.found import LRFindResult
+from stepsize.found import LRFindResult, ParameterResult
 from stepsize.interop.torch.making import CLASSES
 from stepsize.interop.torch.optimizer import Optimizer
 from stepsize.interop.torch.places import gather
@@ -24,7 +24,7 @@ def lr_find(
     *,
     optimizer: Any = None,
     **settings: Any,
-) -> LRFindResult:
+) -> LRFindResult | ParameterResult:
     """Suggest a learning rate for a torch model, as `stepsize.lr_find` does.
 
     Model (parameters, buffers, gradients), optimizer and random generators come back bit for bit,
@@ -37,7 +37,7 @@ def lr_find(
         optimizer: A class of here or of torch.optim, a function of the parameters that returns an
             optimizer, or an optimizer, whose groups and state the trials start from; `AdamW` when
             left out.
-        **settings: Those of `stepsize.lr_find`: ``lr_min``, ``lr_max``, ``steps``, ``repeats``, ...
+        **settings: Those of `stepsize.lr_find`: ``lr_min``, ``steps``, ``parameter``, ...
 
     Raises:
         ValueError: A setting is out of range, there is no batch, or the optimizer is of a rule
@@ -57,10 +57,9 @@ def lr_find(
     made = _optimizer(model, optimizer)
     with _kept(model, made, batches):
         trial = _Trial(model, loss_fn, made)
-        result: LRFindResult = find(
-            trial, trial.start(), batches, optimizer=trial.build, **settings
-        )
-    call = result.call.removeprefix("ss.").replace("(params,", "(model.parameters(),", 1)
+        found = find(trial, trial.start(), batches, optimizer=trial.build, **settings)
+    result: LRFindResult | ParameterResult = found
+    call = result.call.replace("ss.", "", 1).replace("(params,", "(model.parameters(),", 1)
     return dataclasses.replace(result, call=call)
 
 
