@@ -207,6 +207,15 @@ def test_groups_are_live():
     assert torch.equal(one.seldom.weight, two.seldom.weight)
 
 
+def test_a_decay_may_be_decoupled_on_the_way():
+    one, theirs, two, ours = twins("RAdam", {"lr": 0.02, "weight_decay": 0.3})
+    for model, optimizer in ((one, theirs), (two, ours)):
+        train(model, optimizer, 4)
+        optimizer.param_groups[0]["decoupled_weight_decay"] = True
+        train(model, optimizer, 4, first=4)
+    assert distance(one, two) <= TOLERANCE
+
+
 def test_a_group_that_does_not_fit_is_not_added():
     here = tensors()
     optimizer = AdamW(here[:1], lr=0.1)
