@@ -6,7 +6,6 @@ import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 from typing import Any, ClassVar
@@ -200,9 +199,8 @@ class Optimizer(torch.optim.Optimizer):
     def over(self, arrays: list[Array]) -> Rule:
         """The compiled optimizer, with a copy of its state, over copies of its arrays."""
         now = self._compiled
-        options = replace(now._options, on_nonfinite="raise")
         tables = [dict(table) for table in now._tables]
-        copy: Rule = _make(self.rule, arrays, now.paths, now._assignment, tables, options)
+        copy: Rule = _make(self.rule, arrays, now.paths, now._assignment, tables, now._options)
         copy.load_state_dict(now.state_dict())
         return copy
 
