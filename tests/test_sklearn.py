@@ -166,6 +166,11 @@ def test_a_rate_set_between_two_fits_keeps_the_state(iris):
     model = sk.MLPClassifier(max_iter=3, warm_start=True, **small()).fit(*iris)
     model.set_params(learning_rate_init=0.5).fit(*iris)
     assert set(model.history_["lr"]) == {0.5} and model._optimizer.step_count == 6
+    model.set_params(learning_rate_init=0.001, lr="auto").fit(*iris)
+    assert set(model.history_["lr"]) == {model.lr_find_.suggestion}
+    assert model._optimizer.step_count == 9
+    model.set_params(lr=None, solver="adamw").fit(*iris)
+    assert set(model.history_["lr"]) == {0.001} and model._optimizer.step_count == 3
 
 
 def test_auto_finds_a_rate(iris):

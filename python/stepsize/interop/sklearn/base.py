@@ -118,7 +118,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if weight is not None:
             mass = float(weight.mean())
             data = (*data, np.asarray(weight / mass, dtype))
-        self._run(data, self._network(mass), (make, options), random, first, incremental)
+        self._run(data, self._network(mass), (make, options), random, incremental)
         return self
 
     def _start(self, X: Any, y: Array, random: Any) -> None:
@@ -146,7 +146,6 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         network: Network,
         recipe: tuple[Any, dict[str, Any]],
         random: Any,
-        first: bool,
         incremental: bool,
     ) -> None:
         early = self.early_stopping and not getattr(recipe[0], "needs_closure", False)
@@ -189,20 +188,19 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         make_one = functools.partial(make, **options)
         rate = given_rate(self, make)
         optimizer, state = self._optimizer, self._saved
-        if self._recipe == recipe and state is not None:
-            training = map_leaves(np.array, params if state["params"] is None else state["params"])
-            optimizer = make_one(training)
+        goes_on = self._recipe == recipe
+        if goes_on and state is not None:
+            training = params if state["params"] is None else state["params"]
+            optimizer = make_one(map_leaves(np.array, training))
             optimizer.load_state_dict(state["optimizer"])
-        if optimizer is not None and self._recipe == recipe:
-            if rate != self._rate:
-                optimizer.lr = rate
-        else:
+        elif not goes_on:
+            optimizer = make_one(map_leaves(np.array, params))
+        if not (goes_on and rate == self._rate):
             given = rate
             if isinstance(rate, str):
                 self.lr_find_ = find_rate(network, params, data, size, make_one, seed)
                 given = self.lr_find_.suggestion if self.lr_find_.usable else None
-            optimizer = make_one(map_leaves(np.array, params))
-            if given is not None:
+            if goes_on or given is not None:
                 optimizer.lr = given
         self._saved = None
         self._optimizer, self._recipe, self._rate = optimizer, recipe, rate
