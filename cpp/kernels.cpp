@@ -24,6 +24,7 @@ namespace {
 #include "rules/averaging.hpp"
 #include "rules/dadapt.hpp"
 #include "rules/dual_averaging.hpp"
+#include "rules/factored.hpp"
 #include "rules/layerwise.hpp"
 #include "rules/loss_based.hpp"
 #include "rules/momentum.hpp"
@@ -35,7 +36,8 @@ namespace {
 namespace stepsize {
 namespace {
 
-#define RULE(name, slots, ...) describe<name, name##Numbers, slots>(#name, #__VA_ARGS__),
+#define RULE(name, slots, ...)                                                                     \
+    with_sheets<name>(describe<name, name##Numbers, slots>(#name, #__VA_ARGS__)),
 // Constant data: a table that had to be computed would run this instruction set at load time.
 constexpr Rule rules[] = {
 #include "rules/rules.def"

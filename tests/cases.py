@@ -24,6 +24,9 @@ CHUNK = _core.chunk_size
 # Around the widths of vectors, tiles and chunks.
 EDGES = (0, 1, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 255, 256, 257)
 EDGES += (CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5)
+# Of matrices besides: one unit of rows and several, many matrices, rows longer than a chunk.
+SHAPES = ((1, 1), (1, 17), (17, 1), (0, 3), (33, 65), (3, 2, 5, 16), (40, 20, 3, 3), (2, 900, 50))
+SHAPES += ((70, 1000), (2 * CHUNK + 3, 1), (10, CHUNK + 9))
 
 
 @dataclass(frozen=True)
@@ -166,15 +169,22 @@ def extremes(dtype: Any) -> np.ndarray:
 
 
 @cache
-def edge_run(dtype: Any, with_extremes: bool) -> tuple[dict[str, np.ndarray], list[Any]]:
+def edge_run(
+    dtype: Any, with_extremes: bool, shaped: bool = False
+) -> tuple[dict[str, np.ndarray], list[Any]]:
     """Parameters of every edge length, aligned and not, and the gradients of three steps."""
-    shapes = {f"{place}{n}": n for n in EDGES for place in ("aligned", "unaligned")}
+    shapes: dict[str, Any] = {f"{place}{n}": n for n in EDGES for place in ("aligned", "unaligned")}
+    if shaped:
+        shapes |= {f"shape{shape}": shape for shape in SHAPES} | {"scalar": ()}
     params = random_nest(shapes, dtype)
     grads = [random_grads(params, seed) for seed in (1, 2, 3)]
     if with_extremes:
         params["extreme"] = np.roll(extremes(dtype), 5)
         for step, nest in enumerate(grads):
             nest["extreme"] = np.roll(extremes(dtype), step)
+    if with_extremes and shaped:  # a few, or all that is joined is NaN
+        for step, nest in enumerate(grads):
+            nest["shape(33, 65)"][step * 7, 3:14] = extremes(dtype)[:11]
     for name in list(params)[::5]:
         grads[1][name] = None
     return params, grads
@@ -182,7 +192,7 @@ def edge_run(dtype: Any, with_extremes: bool) -> tuple[dict[str, np.ndarray], li
 
 def run_edges(case: Case, dtype: Any, threads: int = 1) -> dict[str, np.ndarray]:
     """Every array that three steps over the edge lengths leave behind."""
-    source, grads = edge_run(dtype, "clip_norm" not in case.keywords)
+    source, grads = edge_run(dtype, "clip_norm" not in case.keywords, case.cls.shaped)
     params = {
         name: unaligned(leaf) if name.startswith("un") else leaf.copy()
         for name, leaf in source.items()

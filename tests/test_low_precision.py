@@ -12,7 +12,10 @@ FORMS = ("bfloat16", "int8")
 SUPPORTED = [
     cls
     for cls in RULES
-    if cls.accelerated and cls.scope is None and not set(cls.slots) <= storage.EXACT
+    if cls.accelerated
+    and cls.scope is None
+    and not cls.shaped
+    and not set(cls.slots) <= storage.EXACT
 ]
 
 

@@ -124,18 +124,21 @@ void Engine::add_leaf(const py::array& x, const py::tuple& shape, int group,
         leaf.shape.push_back(length.cast<Py_ssize_t>());
     leaf.group = group;
     const Group& owner = groups_.at(size_t(group));
-    if (owner.rule && int(slots.size()) != owner.rule->slots)
+    leaf.sheets = owner.rule && owner.rule->advance[0] && leaf.shape.size() > 1;
+    if (owner.rule && !leaf.sheets && int(slots.size()) != owner.rule->slots)
         throw std::invalid_argument(std::string(owner.rule->name) +
                                     ": wrong number of state arrays");
     for (py::handle item : slots) {
         const py::tuple pair = item.cast<py::tuple>();
         leaf.slot_arrays.push_back(pair);
-        if (!owner.rule)
-            continue; // NumPy's own state may have any shape and number
+        if (!owner.rule || leaf.sheets)
+            continue; // the state of NumPy's rules and of matrices has shapes of its own
         Slot& slot = leaf.slots[leaf.slot_arrays.size() - 1];
         slot = slot_of(pair[0].cast<py::array>(), pair[1], leaf.dtype, leaf.size);
         leaf.coded = leaf.coded || slot.storage != Storage::native;
     }
+    if (leaf.sheets)
+        add_vectors(leaf, slots);
     std::copy(owner.memory.begin(), owner.memory.end(), leaf.memory.begin());
     leaves_.push_back(leaf);
 }
@@ -147,8 +150,8 @@ void Engine::finish() {
         if (i == 0)
             continue;
         const Leaf& last = leaves_[i - 1];
-        leaf.adjacent =
-            leaf.group == last.group && leaf.dtype == last.dtype && leaf.x == last.x + last.bytes();
+        leaf.adjacent = leaf.group == last.group && leaf.dtype == last.dtype && !leaf.sheets &&
+                        !last.sheets && leaf.x == last.x + last.bytes();
         const Rule* rule = groups_[size_t(leaf.group)].rule;
         for (size_t k = 0; rule && k < size_t(rule->slots); ++k)
             leaf.adjacent =

@@ -26,9 +26,12 @@ struct Leaf {
     int group;
     bool adjacent; // x and state follow those of the leaf before
     bool coded;    // some slot is not of the parameter's dtype
+    bool sheets;   // the rule sees it as matrices
     std::array<Slot, max_slots> slots;
     std::array<double, max_memory> memory;
     std::vector<py::object> slot_arrays;
+    std::vector<void*> vectors;  // state of a leaf seen as matrices, and
+    std::vector<double> scratch; // what its passes tell each other
 
     size_t bytes() const { return size * item_size(dtype); }
 };
@@ -49,6 +52,9 @@ struct Group {
 };
 
 const Rule* find_rule(const std::string& name); // throws where there is none
+
+// Rows of a matrix whose sums by column are taken together.
+size_t unit_rows(size_t rows, size_t columns);
 
 enum class NonFinite { raise, skip, ignore };
 
@@ -89,12 +95,24 @@ class Engine {
         size_t prepared;
         const Rule* rule;
         Dtype dtype;
+        bool sheets; // a stretch of a leaf seen as matrices: here for its statistics alone
         Span span;
     };
     // The fields of a rule for this step, shared by leaves that have the same ones.
     struct alignas(64) Prepared {
         unsigned char fields[max_prepared];
         size_t leaf; // one of them
+    };
+    // A leaf seen as matrices, and a stretch of its units.
+    struct Seen {
+        size_t leaf;
+        size_t prepared;
+        const Rule* rule;
+        Dtype dtype;
+        Sheets sheets;
+    };
+    struct Units {
+        size_t seen, first, last;
     };
     // A stretch of one leaf's gradient, the unit of norms and checks.
     struct Block {
@@ -128,6 +146,15 @@ class Engine {
     void measure(double scale);
     void run(bool stats);
     template <class Job> void spread(size_t count, const Job& job);
+
+    // engine_sheets.cpp
+    void add_vectors(Leaf& leaf, const py::list& slots) const;
+    void lay_out_sheets(Leaf& leaf, size_t prepared);
+    template <class Pass> void sweep(const Pass& pass);
+    void survey_sheets(double scale);
+    void settle_sheets(const Seen& seen);
+    void advance_sheets(bool stats);
+    static std::vector<double> numbers_of(const Work& work);
 
     // engine_step.cpp
     void check_parameters(py::handle owner) const;
@@ -169,6 +196,8 @@ class Engine {
     size_t elements_ = 0;
     std::vector<Work> work_;
     std::vector<Prepared> prepared_;
+    std::vector<Seen> seen_;
+    std::vector<Units> units_;
     std::vector<Block> blocks_;
     std::vector<double> block_sums_;
     std::vector<Sums> sums_;

@@ -46,7 +46,7 @@ size_t Engine::prepared_for(const Leaf& leaf) {
 
 void Engine::cut(const Work& work) {
     const size_t width = item_size(work.dtype);
-    const int slots = work.rule ? work.rule->slots : 0;
+    const int slots = work.rule && !work.sheets ? work.rule->slots : 0;
     for (size_t at = 0; at < work.span.size; at += chunk_size) {
         work_.push_back(work);
         Span& span = work_.back().span;
@@ -70,18 +70,22 @@ void Engine::lay_out(bool separate) {
     ahead_ = prefetches();
     work_.clear();
     prepared_.clear();
+    seen_.clear();
+    units_.clear();
     blocks_.clear();
     elements_ = 0;
     for (Group& group : groups_)
         std::fill_n(group.prepared, dtype_count, -1);
     Work open = {};
     const Leaf* last = nullptr;
-    for (const Leaf& leaf : leaves_) {
+    for (Leaf& leaf : leaves_) {
         if (!leaf.g || leaf.size == 0) {
             last = nullptr;
             continue;
         }
         const size_t prepared = prepared_for(leaf);
+        if (leaf.sheets)
+            lay_out_sheets(leaf, prepared);
         elements_ += leaf.size;
         for (size_t at = 0; at < leaf.size; at += chunk_size)
             blocks_.push_back({leaf.g + at * item_size(leaf.dtype),
@@ -94,6 +98,7 @@ void Engine::lay_out(bool separate) {
             open.rule = groups_[size_t(leaf.group)].rule;
             open.leaf = size_t(&leaf - leaves_.data());
             open.dtype = leaf.dtype;
+            open.sheets = leaf.sheets;
             open.prepared = prepared;
             open.span.x = leaf.x;
             open.span.g = leaf.g;
@@ -131,26 +136,34 @@ void Engine::run(bool stats) {
     sums_.resize(stats ? work_.size() : 0);
     spread(work_.size(), [&](size_t i) {
         const Work& work = work_[i];
-        work.rule->run[int(work.dtype)](prepared_[work.prepared].fields, work.span,
-                                        stats ? &sums_[i] : nullptr);
+        if (!work.sheets)
+            work.rule->run[int(work.dtype)](prepared_[work.prepared].fields, work.span,
+                                            stats ? &sums_[i] : nullptr);
     });
+    if (!seen_.empty())
+        advance_sheets(stats);
 }
 
 // The first pass: sums over each leaf, or over all, in the order of leaves and chunks.
 void Engine::measure(double scale) {
-    using Parts = std::array<double, max_sums>;
+    using Parts = std::array<double, max_sums + 1>;
     prepare(scale);
     std::vector<Parts> parts(work_.size());
     spread(work_.size(), [&](size_t i) {
         const Work& work = work_[i];
-        work.rule->measure[int(work.dtype)](prepared_[work.prepared].fields, work.span,
-                                            parts[i].data());
+        if (!work.sheets)
+            work.rule->measure[int(work.dtype)](prepared_[work.prepared].fields, work.span,
+                                                parts[i].data());
     });
     Parts total = {};
     for (size_t i = 0; i < work_.size(); ++i) {
         const Work& work = work_[i];
-        for (size_t k = 0; k < max_sums; ++k)
-            total[k] += k < size_t(work.rule->sums) ? parts[i][k] : 0;
+        if (work.sheets)
+            continue;
+        const size_t sums = size_t(work.rule->sums);
+        for (size_t k = 0; k < sums; ++k)
+            total[k] += parts[i][k];
+        total[sums] += double(work.span.size);
         const bool last = i + 1 == work_.size();
         if (!last && (shared_ || work_[i + 1].leaf == work.leaf))
             continue;

@@ -68,6 +68,8 @@ Sums Engine::move(py::handle owner, double scale, bool stats) {
     }
     if (two_passes_)
         measure(scale);
+    if (!seen_.empty())
+        survey_sheets(scale);
     prepare(scale);
     run(stats);
     Sums total = {};

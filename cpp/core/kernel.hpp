@@ -296,7 +296,7 @@ struct FirstPass<R, Numbers, slots, typename Always<char[R<double>::sums]>::type
 template <template <class> class R, class Numbers, int slots>
 constexpr Rule describe(const char* name, const char* numbers) {
     static_assert(slots <= max_slots, "enlarge max_slots");
-    Rule rule = {name, numbers, slots, {}, {}, 0, {}, nullptr};
+    Rule rule = {name, numbers, slots, {}, {}, 0, {}, nullptr, false, {}, {}, {}, {}, {}};
     rule.prepare[0] = prepare<R<float>, float, Numbers>;
     rule.prepare[1] = prepare<R<double>, double, Numbers>;
     rule.run[0] = run<R<float>, float, slots>;

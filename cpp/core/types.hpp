@@ -21,6 +21,7 @@ constexpr int max_slots = 8;    // state arrays of one leaf
 constexpr int max_numbers = 24; // hyperparameters of one rule
 constexpr int max_memory = 8;   // scalars a rule keeps for one leaf
 constexpr int max_sums = 4;     // sums between the passes of a rule
+constexpr int max_axes = 8;     // of a leaf that a rule sees as matrices
 constexpr size_t max_prepared = 256;
 
 // Elements of one chunk: small enough to stay in the second-level cache with its state, and the
@@ -64,6 +65,26 @@ struct Sums {
     double grad, param, update;
 };
 
+// A leaf of two axes or more as matrices, one after the other, for rules that keep statistics by
+// row and column. A unit is a stretch of whole rows of one matrix: what is joined by columns is
+// joined unit by unit, so it does not depend on who does it.
+struct Sheets {
+    void* x;
+    const void* g;
+    void* slot;               // state of the parameter's size, or null
+    void* vectors[max_axes];  // all other state
+    size_t lengths[max_axes]; // of the leaf's axes
+    int axes;
+    size_t matrices, rows, columns;
+    size_t units, unit_rows; // of one matrix
+    // Between the passes, all numbers of the loop's type but the sums:
+    double* row_sums;     // max_row_sums of each row
+    void* column_parts;   // a row for each unit: sums, or numbers of the loop's type
+    void* row_factors;    // one of each row
+    void* column_factors; // a row for each matrix
+};
+constexpr int max_row_sums = 2;
+
 struct Rule {
     const char* name;
     const char* numbers; // names of the hyperparameters, in order, "lr, beta1, beta2"
@@ -74,10 +95,21 @@ struct Rule {
     void (*run[dtype_count])(const void* prepared, const Span& span, Sums* sums);
 
     // Rules of two passes: the first takes sums over the elements, which settle turns into scalars
-    // that prepare then finds in memory. sums is 0 for all others.
+    // that prepare then finds in memory. sums is 0 for all others. After the sums settle finds the
+    // number of elements.
     int sums;
     void (*measure[dtype_count])(const void* prepared, const Span& span, double* sums);
     void (*settle)(const double* numbers, int64_t t, double* memory, const double* sums);
+
+    // Rules that see leaves of two axes or more as matrices; null for all others, which take every
+    // leaf flat. survey and weigh are passes before settle, factor comes between them, one matrix
+    // at a time; advance is the last pass and collect what follows it.
+    bool by_axis; // the axes but the last are the rows of one matrix, else the last two are one
+    void (*survey[dtype_count])(const void* prepared, const Sheets& sheets, size_t unit);
+    void (*factor[dtype_count])(const void* prepared, const Sheets& sheets, size_t matrix);
+    void (*weigh[dtype_count])(const void* prepared, const Sheets& sheets, size_t unit);
+    void (*advance[dtype_count])(const void* prepared, const Sheets& sheets, size_t unit);
+    void (*collect[dtype_count])(const Sheets& sheets);
 };
 
 namespace schedule {

@@ -93,7 +93,7 @@ class Optimizer:
         raise NotImplementedError
 
     def settle(self, s: SimpleNamespace, h: SimpleNamespace, sums: Sequence[float]) -> None:
-        """Between the passes: set the scalars of ``s`` from the sums."""
+        """Between the passes: set the scalars of ``s`` from the sums and, after them, the size."""
         raise NotImplementedError
 
     def effective(self, s: SimpleNamespace, h: SimpleNamespace) -> float:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from stepsize.arrays import Array
 from stepsize.fields import Number, Value, nonnegative, positive, real, unit, unit_pair
 from stepsize.optimizers.base import Optimizer
-from stepsize.optimizers.words import larger, lerp, root, select, square
+from stepsize.optimizers.waves import real_power
+from stepsize.optimizers.words import (
+    column_sums,
+    larger,
+    lerp,
+    root,
+    row_sums,
+    select,
+    smaller,
+    square,
+    wide,
+)
 
 _AXES = 8  # how many axes a leaf may have for SM3
-
-
-def _mean_square(a: Array) -> float:
-    return float(np.mean(square(a), dtype=np.float64))
 
 
 class Adafactor(Optimizer):
@@ -60,7 +66,9 @@ class Adafactor(Optimizer):
     d = positive(1.0)
     weight_decay = nonnegative(0.0)
     slots = ("row_var", "col_var", "variance")
+    scalars: ClassVar = {"step": 0.0}
     shaped = True
+    scope = "leaf"
     decay = "none"
 
     def slot_shape(
@@ -71,27 +79,41 @@ class Adafactor(Optimizer):
         *front, rows, columns = leaf.shape
         return {"row_var": (*front, rows, 1), "col_var": (*front, 1, columns)}.get(slot)
 
-    def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
-        tiny = h.eps1 or float(np.finfo(x.dtype).eps)
-        fresh = h.t**h.beta2_decay
-        alpha = max(h.eps2, math.sqrt(_mean_square(x))) * min(h.lr, 1 / math.sqrt(h.t))
+    def measure(
+        self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace
+    ) -> tuple[Array, ...]:
+        fresh = real_power(float(h.t), h.beta2_decay)
         if hasattr(s, "variance"):
             s.variance[...] = lerp(s.variance, g * g, fresh)
-            moment: Any = s.variance
-        else:
-            squares = square(g)
-            rows = squares.mean(axis=-1, keepdims=True, dtype=np.float64).astype(x.dtype)
-            columns = squares.mean(axis=-2, keepdims=True, dtype=np.float64).astype(x.dtype)
-            s.row_var[...] = lerp(s.row_var, rows, fresh)
-            s.col_var[...] = lerp(s.col_var, columns, fresh)
-            middle = s.row_var.mean(axis=-2, keepdims=True)
-            moment = s.row_var / larger(middle, x.dtype.type(tiny)) * s.col_var
-        update = np.asarray(np.maximum(moment, x.dtype.type(tiny * tiny)))
-        np.divide(g, np.sqrt(update, out=update), out=update)
-        bound = max(1.0, math.sqrt(_mean_square(update)) / h.d)
+            return square(wide(x)), square(wide(self._update(g, s, h)))
+        rows, columns = g.shape[-2:]
+        squares = square(wide(g))
+        s.row_var[...] = lerp(s.row_var, (row_sums(squares) / columns).astype(x.dtype), fresh)
+        s.col_var[...] = lerp(s.col_var, (column_sums(squares) / rows).astype(x.dtype), fresh)
+        return row_sums(square(wide(x))), row_sums(square(wide(self._update(g, s, h))))
+
+    def settle(self, s: SimpleNamespace, h: SimpleNamespace, sums: Sequence[float]) -> None:
+        size, length = root(sums[0] / sums[2]), root(sums[1] / sums[2])
+        rate = smaller(h.lr, 1 / root(float(h.t)))
+        s.step = larger(h.eps2, size) * rate / larger(1.0, length / h.d)
+
+    def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
+        update = self._update(g, s, h)
         x *= 1 - h.lr * h.weight_decay
-        update *= alpha / bound
-        x -= update
+        x -= s.step * update
+
+    def _update(self, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> Any:
+        tiny = h.eps1 or float(np.finfo(g.dtype).eps)
+        if hasattr(s, "variance"):
+            return g / root(larger(g.dtype.type(tiny * tiny), s.variance))
+        rows = np.swapaxes(wide(s.row_var), -1, -2)
+        middle = (row_sums(rows) / g.shape[-2]).astype(g.dtype)
+        by_row = 1 / root(s.row_var / larger(middle, g.dtype.type(tiny)))
+        by_column = 1 / root(s.col_var)
+        return g * smaller(g.dtype.type(1 / tiny), by_row * by_column)
+
+    def effective(self, s: SimpleNamespace, h: SimpleNamespace) -> float:
+        return float(s.step)
 
 
 class SM3(Optimizer):

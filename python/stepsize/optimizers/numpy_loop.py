@@ -96,21 +96,21 @@ def run(
 def _measure(optimizer: Optimizer, leaves: dict[int, _Leaf], scale: float, limit: float) -> None:
     """The first pass of a two-pass rule, and what it settles, per leaf or for all together."""
     totals: list[float] = []
-    last = None
+    size, last = 0, None
     for i, leaf in leaves.items():
         _lend_scalars(optimizer, i, leaf.s)
         terms = optimizer.measure(leaf.x, leaf.gradient(scale, limit), leaf.s, leaf.h)
         if optimizer.scope == "leaf" or not totals:
-            totals = [0.0] * len(terms)
+            totals, size = [0.0] * len(terms), 0
         totals = [add_blocks(a, np.asarray(b, float)) for a, b in zip(totals, terms, strict=True)]
+        size += leaf.x.size
         if optimizer.scope == "leaf":
-            _settle(optimizer, i, leaf.h, totals)
+            _settle(optimizer, i, leaf.h, [*totals, size])
         last = i
     if optimizer.scope == "all" and last is not None:
         # By the first group's numbers, whoever has a gradient.
-        _settle(
-            optimizer, last, hyperparams.evaluated(optimizer, 0, optimizer.step_count + 1), totals
-        )
+        h = hyperparams.evaluated(optimizer, 0, optimizer.step_count + 1)
+        _settle(optimizer, last, h, [*totals, size])
 
 
 def _settle(optimizer: Optimizer, i: int, h: SimpleNamespace, totals: Sequence[float]) -> None:

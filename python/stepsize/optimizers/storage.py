@@ -82,7 +82,8 @@ def check(optimizer: Optimizer) -> None:
     if form is None:
         return
     slots = {slot for values in optimizer._tables for slot in optimizer.variant(values)[1]}
-    if optimizer.scope is not None or not optimizer.accelerated or (slots <= EXACT and slots):
+    passes = optimizer.scope is not None or optimizer.shaped
+    if passes or not optimizer.accelerated or (slots <= EXACT and slots):
         raise ValueError(
             f"{owner}: state_dtype must be None for this rule, whose state has to be exact, got "
             f"{form!r}; leave it out, or choose a rule such as AdamW"

@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from stepsize import _core
 from stepsize.arrays import Array
 from stepsize.optimizers.waves import Pair, exact_product
+
+_LANES = 16
 
 
 def lerp(a: Array, b: Array, w: float) -> Any:
@@ -76,6 +79,35 @@ def cube_root(a: Array) -> Any:
     for _ in range(steps):
         y = y - (y - a / (y * y)) * third
     return np.where((a > 0) & (a < np.inf), y, a)
+
+
+def row_sums(a: Array) -> Any:
+    """Sums along the last axis, which stays: in 16 lanes, joined by halves, from 16 numbers on."""
+    *front, length = a.shape
+    lanes = _LANES if length >= _LANES else 1
+    count = -(-length // lanes)
+    whole = np.zeros((*front, count * lanes))
+    whole[..., :length] = a
+    total = np.zeros((*front, lanes))
+    for k in range(count):
+        total = total + whole[..., k * lanes : (k + 1) * lanes]
+    while total.shape[-1] > 1:
+        half = total.shape[-1] // 2
+        total = total[..., :half] + total[..., half:]
+    return total
+
+
+def column_sums(a: Array) -> Any:
+    """Sums along the last axis but one, which stays: row after row, in units of rows."""
+    *front, rows, columns = a.shape
+    unit = _core.unit_rows(rows, columns)
+    total = np.zeros((*front, 1, columns))
+    for start in range(0, rows, unit):
+        part = np.zeros_like(total)
+        for row in range(start, min(start + unit, rows)):
+            part = part + a[..., row : row + 1, :]
+        total = total + part if start else part
+    return total
 
 
 def power(base: float, n: int) -> float:
