@@ -23,7 +23,33 @@ struct Clock {
 template <class R, class F> struct Prepared {
     F scale, limit, decay, shrink, cautious;
     uint64_t noise;
+    bool first;
     R rule;
+};
+
+template <class T> struct Always {
+    using type = void;
+};
+
+// What a rule may say of its slots. start: the one that keeps the parameter of the leaf's first
+// update; the loop fills it. moved: how many, from the first on, the last pass looks at.
+template <class R, class = void> struct Start {
+    static constexpr int slot = -1;
+};
+template <class R> struct Start<R, typename Always<char[R::start + 1]>::type> {
+    static constexpr int slot = R::start;
+};
+template <class R, class = void> struct HasSums {
+    static constexpr bool value = false;
+};
+template <class R> struct HasSums<R, typename Always<char[R::sums]>::type> {
+    static constexpr bool value = true;
+};
+template <class R, int slots, class = void> struct Moved {
+    static constexpr int count = slots;
+};
+template <class R, int slots> struct Moved<R, slots, typename Always<char[R::moved + 1]>::type> {
+    static constexpr int count = R::moved;
 };
 
 template <class R, class F, class Numbers>
@@ -38,6 +64,7 @@ void prepare(const double* numbers, int64_t t, double* memory, const Prologue& p
                                      F(p.shrink),
                                      F(p.cautious),
                                      mix(uint64_t(t)),
+                                     t == 1,
                                      R(h, Clock{t, memory})};
     __builtin_memcpy(out, &prepared, sizeof prepared);
 }
@@ -176,10 +203,14 @@ template <class F, int slot_count> struct Slots {
             close_tile(span.slots[k], from, count, buffers[k],
                        mix(noise + span.place * max_slots + uint64_t(k)) + span.first);
     }
-    void fetch(size_t element) const {
-        for (int k = 0; k < slot_count; ++k)
+    void fetch(size_t element, int first_ones) const {
+        for (int k = 0; k < first_ones; ++k)
             if (at[k] != buffers[k])
                 prefetch(at[k] + element);
+    }
+    template <class R> void keep_start(const F* x, size_t count) {
+        if (Start<R>::slot >= 0)
+            __builtin_memcpy(at[Start<R>::slot < 0 ? 0 : Start<R>::slot], x, count * sizeof(F));
     }
 };
 
@@ -201,6 +232,8 @@ void run(const void* prepared, const Span& span, Sums* sums) {
         const size_t count = left < most ? left : most;
         next = from + count;
         slots.open(from, count);
+        if (p.first && !HasSums<R>::value)
+            slots.template keep_start<R>(x + from, count);
         if (careful) {
             careful_stretch(p, x + from, g + from, slots.at, count, most == head ? lanes - head : 0,
                             tally, indices);
@@ -208,7 +241,7 @@ void run(const void* prepared, const Span& span, Sums* sums) {
             for (size_t at = 0; at < tile; at += lanes) {
                 prefetch(x + from + at);
                 prefetch(g + from + at);
-                slots.fetch(at);
+                slots.fetch(at, Moved<R, slot_count>::count);
                 stretch(p, x + from, g + from, slots.at, at, lanes, indices);
             }
         } else {
@@ -227,40 +260,47 @@ template <int N> struct Terms {
 };
 
 template <class R, class F, size_t... K>
-inline void measure_stretch(const Prepared<R, F>& p, const F* x, const F* g, F* const* slots,
-                            size_t from, size_t count, double (*terms)[tile], Indices<K...>) {
-    F* s[sizeof...(K) + 1] = {slots[K]..., nullptr};
+STEPSIZE_INLINE void measure_lanes(const Prepared<R, F>& p, const F* x, const F* g, F* const* slots,
+                                   size_t from, size_t count, Lanes* total, Indices<K...>) {
+    F* s[sizeof...(K) + 1] = {(slots[K] + from)..., nullptr};
     (void)s;
     (void)slots;
     x += from;
     g += from;
-    const Prepared<R, F> here = p;
 #pragma omp simd
     for (size_t i = 0; i < count; ++i) {
-        const F grad = clamp(g[i] * here.scale, here.limit) + here.decay * x[i];
-        const Terms<R::sums> found = here.rule.measure(x[i], grad, s[K][i]...);
+        const F grad = clamp(g[i] * p.scale, p.limit) + p.decay * x[i];
+        const Terms<R::sums> found = p.rule.measure(x[i], grad, s[K][i]...);
         for (int k = 0; k < R::sums; ++k)
-            terms[k][i] = found.of[k];
+            total[k].sum[i] += found.of[k];
     }
 }
 
 template <class R, class F, int slot_count>
 void measure(const void* prepared, const Span& span, double* sums) {
-    const Prepared<R, F>& p = *static_cast<const Prepared<R, F>*>(prepared);
+    const Prepared<R, F> p = *static_cast<const Prepared<R, F>*>(prepared);
     const typename Counted<size_t(slot_count)>::type indices;
     const F* x = static_cast<const F*>(span.x);
     const F* g = static_cast<const F*>(span.g);
     Slots<F, slot_count> slots(span);
     Lanes total[R::sums];
-    double terms[R::sums][tile];
     for (size_t from = 0; from < span.size; from += tile) {
         const size_t left = span.size - from;
         const size_t count = left < tile ? left : tile;
         slots.open(from, count);
-        measure_stretch(p, x, g, slots.at, from, count, terms, indices);
+        if (p.first)
+            slots.template keep_start<R>(x + from, count);
+        size_t at = 0;
+        for (; at + lanes <= count; at += lanes) {
+            if (span.ahead) {
+                prefetch(x + from + at);
+                prefetch(g + from + at);
+                slots.fetch(at, slot_count);
+            }
+            measure_lanes(p, x + from, g + from, slots.at, at, lanes, total, indices);
+        }
+        measure_lanes(p, x + from, g + from, slots.at, at, count - at, total, indices);
         slots.close(from, count, p.noise);
-        for (int k = 0; k < R::sums; ++k)
-            total[k].add(count, 0, [&](size_t i) { return terms[k][i]; });
     }
     for (int k = 0; k < R::sums; ++k)
         sums[k] = total[k].total();
@@ -272,10 +312,6 @@ void settle(const double* numbers, int64_t t, double* memory, const double* sums
     __builtin_memcpy(&h, numbers, sizeof h);
     R::settle(h, Clock{t, memory}, sums);
 }
-
-template <class T> struct Always {
-    using type = void;
-};
 
 // What a rule offers of the first pass: nothing, unless it names its sums.
 template <template <class> class R, class Numbers, int slots, class = void> struct FirstPass {

@@ -11,20 +11,17 @@ inline double estimate(double kept, double d0) { return kept > 0 ? kept : d0; }
 
 // D-Adaptation for SGD. Defazio & Mishchenko 2023, arXiv:2301.07733, Algorithm 4.
 template <class F> struct DAdaptSGD {
-    static constexpr int sums = 3;
+    static constexpr int sums = 3, start = 0;
     enum { d, numerator, slope, fresh };
     double pull;
-    F rate, rest;
-    bool first, opening;
+    F rate, rest, opening;
     DAdaptSGD(const DAdaptSGDNumbers& h, Clock clock)
         : pull(clock.memory[slope] > 0
                    ? estimate(clock.memory[d], h.d0) * h.lr / clock.memory[slope]
                    : 0),
-          rate(F(pull)), rest(F(1 - h.momentum)), first(clock.t == 1),
-          opening(clock.memory[fresh] != 0) {}
+          rate(F(pull)), rest(F(1 - h.momentum)), opening(F(clock.memory[fresh])) {}
 
-    Terms<3> measure(F x, F g, F& start, F& sum) const {
-        start = select(first, x, start);
+    Terms<3> measure(F, F g, F&, F& sum) const {
         const double along = pull * (double(g) * double(sum));
         sum += rate * g;
         return {{along, square(double(sum)), square(double(g))}};
@@ -39,15 +36,15 @@ template <class F> struct DAdaptSGD {
         const double found = sums[1] > 0 ? 2 * kept[numerator] / root(sums[1]) : 0;
         kept[d] = larger(known, smaller(found, known * h.growth_rate));
     }
-    void operator()(F& x, F g, F& start, F& sum) const {
-        sum = select(opening, sum + rate * g, sum);
-        x = lerp(x, start - sum, rest);
+    void operator()(F& x, F g, F& x0, F& sum) const {
+        sum = select(opening > 0, sum + rate * g, sum);
+        x = lerp(x, x0 - sum, rest);
     }
 };
 
 // D-Adaptation for Adam. Defazio & Mishchenko 2023, arXiv:2301.07733, Algorithm 5.
 template <class F> struct DAdaptAdam {
-    static constexpr int sums = 2;
+    static constexpr int sums = 2, moved = 2;
     enum { d, numerator, used };
     double pull;
     F beta1, beta2, beta3, fresh1, fresh2, fresh3, eps, shrink;

@@ -26,16 +26,15 @@ template <class F> struct FTRL {
 
 // MADGRAD. Defazio & Jelassi 2021, arXiv:2101.11075, Algorithm 1.
 template <class F> struct MADGRAD {
-    F weight, fresh, pull, eps, first;
+    static constexpr int start = 2;
+    F weight, fresh, pull, eps;
     MADGRAD(const MADGRADNumbers& h, Clock clock) : fresh(F(1 - h.momentum)), eps(F(h.eps)) {
         const double lr = h.lr > 0 ? h.lr + h.eps : 0;
         weight = F(lr * root(double(clock.t)));
         pull = F(h.decouple_decay != 0 ? lr * h.weight_decay : 0);
-        first = F(clock.t == 1);
     }
 
     void operator()(F& x, F g, F& grad_sum_sq, F& grad_sum, F& x0) const {
-        x0 = select(first > 0, x, x0);
         grad_sum_sq += weight * g * g;
         grad_sum += weight * g;
         const F z = x0 - grad_sum / (cube_root(grad_sum_sq) + eps);

@@ -14,11 +14,10 @@ inline double trust(double numerator, double denominator) {
 // LARS. You, Gitman & Ginsburg 2017, arXiv:1708.03888, Algorithm 1.
 template <class F> struct LARS {
     static constexpr int sums = 2;
-    F lr, momentum, ratio, decay;
-    bool nesterov;
+    F lr, momentum, ratio, decay, nesterov;
     LARS(const LARSNumbers& h, Clock clock)
         : lr(F(h.lr)), momentum(F(h.momentum)), ratio(F(clock.memory[0])), decay(F(h.weight_decay)),
-          nesterov(h.nesterov != 0) {}
+          nesterov(F(h.nesterov)) {}
 
     Terms<2> measure(F x, F g, F&) const { return {{square(double(x)), square(double(g))}}; }
     static void settle(const LARSNumbers& h, Clock clock, const double* sums) {
@@ -30,7 +29,7 @@ template <class F> struct LARS {
     void operator()(F& x, F g, F& buffer) const {
         const F pull = ratio * (g + decay * x);
         buffer = momentum * buffer + pull;
-        x -= lr * select(nesterov, pull + momentum * buffer, buffer);
+        x -= lr * select(nesterov > 0, pull + momentum * buffer, buffer);
     }
 };
 

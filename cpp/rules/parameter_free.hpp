@@ -6,25 +6,17 @@
 namespace stepsize {
 namespace {
 
-// The point where a leaf was at its first update.
-template <class F> inline F remember(F first, F x, F& start) {
-    start = select(first > 0, x, start);
-    return start;
-}
-
 // DoG. Ivgi, Hinder & Carmon 2023, arXiv:2302.12022, section 3. The numbers are those of DoG or of
 // LDoG, whose sums are taken leaf by leaf.
 template <class F, class Numbers> struct DistanceOverGradients {
-    static constexpr int sums = 3;
+    static constexpr int sums = 3, start = 0, moved = 0;
     enum { distance, squares };
     F step;
-    F first;
     DistanceOverGradients(const Numbers& h, Clock clock)
-        : step(F(h.lr * clock.memory[distance] / root(clock.memory[squares]))),
-          first(F(clock.t == 1)) {}
+        : step(F(h.lr * clock.memory[distance] / root(clock.memory[squares]))) {}
 
-    Terms<3> measure(F x, F g, F& start) const {
-        const double apart = double(x) - double(remember(first, x, start));
+    Terms<3> measure(F x, F g, F& x0) const {
+        const double apart = double(x) - double(x0);
         return {{square(apart), square(double(g)), square(double(x))}};
     }
     static void settle(const Numbers& h, Clock clock, const double* sums) {
@@ -46,16 +38,14 @@ template <class F> struct LDoG : DistanceOverGradients<F, LDoGNumbers> {
 
 // DoWG. Khaled, Mishchenko & Jin 2023, arXiv:2305.16284, Algorithm 1.
 template <class F> struct DoWG {
-    static constexpr int sums = 2;
+    static constexpr int sums = 2, start = 0, moved = 0;
     enum { distance, weighted };
     F step;
-    F first;
     DoWG(const DoWGNumbers& h, Clock clock)
-        : step(F(h.lr * (clock.memory[distance] / (root(clock.memory[weighted]) + h.eps)))),
-          first(F(clock.t == 1)) {}
+        : step(F(h.lr * (clock.memory[distance] / (root(clock.memory[weighted]) + h.eps)))) {}
 
-    Terms<2> measure(F x, F g, F& start) const {
-        const double apart = double(x) - double(remember(first, x, start));
+    Terms<2> measure(F x, F g, F& x0) const {
+        const double apart = double(x) - double(x0);
         return {{square(apart), square(double(g))}};
     }
     static void settle(const DoWGNumbers& h, Clock clock, const double* sums) {
@@ -67,19 +57,17 @@ template <class F> struct DoWG {
 
 // COCOB-Backprop. Orabona & Tommasi 2017, arXiv:1705.07795, Algorithm 2.
 template <class F> struct COCOB {
+    static constexpr int start = 0;
     F lr, alpha, eps;
-    F first;
-    COCOB(const COCOBNumbers& h, Clock clock)
-        : lr(F(h.lr)), alpha(F(h.alpha)), eps(F(h.eps)), first(F(clock.t == 1)) {}
+    COCOB(const COCOBNumbers& h, Clock) : lr(F(h.lr)), alpha(F(h.alpha)), eps(F(h.eps)) {}
 
-    void operator()(F& x, F g, F& start, F& theta, F& scale, F& total, F& reward) const {
-        remember(first, x, start);
+    void operator()(F& x, F g, F& x0, F& theta, F& scale, F& total, F& reward) const {
         scale = larger(larger(scale, eps), magnitude(g));
         total += magnitude(g);
-        reward = larger(reward - g * (x - start), F(0));
+        reward = larger(reward - g * (x - x0), F(0));
         theta -= g;
         const F bet = theta / (scale * larger(total + scale, alpha * scale));
-        x = lerp(x, start + bet * (scale + reward), lr);
+        x = lerp(x, x0 + bet * (scale + reward), lr);
     }
 };
 

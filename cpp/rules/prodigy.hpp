@@ -8,29 +8,27 @@ namespace {
 
 // Prodigy. Mishchenko & Defazio 2024, arXiv:2306.06101, Algorithm 4.
 template <class F> struct Prodigy {
-    static constexpr int sums = 2;
+    static constexpr int sums = 2, start = 3, moved = 2;
     enum { d, d_max, numerator, used };
     double pull;
     F beta1, beta2, beta3, fresh1, fresh2, fresh3, eps, shrink, step;
-    bool first;
     Prodigy(const ProdigyNumbers& h, Clock clock)
-        : Prodigy(h, clock, estimate(clock.memory[d], h.d0),
+        : Prodigy(h, estimate(clock.memory[d], h.d0),
                   rate(h, clock, estimate(clock.memory[d], h.d0)),
                   rate(h, clock, clock.memory[used])) {}
 
-    Prodigy(const ProdigyNumbers& h, Clock clock, double size, double next, double last)
+    Prodigy(const ProdigyNumbers& h, double size, double next, double last)
         : pull(size / h.d0 * next), beta1(F(h.beta1)), beta2(F(h.beta2)), beta3(F(root(h.beta2))),
           fresh1(F(size * (1 - h.beta1))), fresh2(F(size * size * (1 - h.beta2))),
           fresh3(F(size / h.d0 * (h.safeguard_warmup != 0 ? size : next))), eps(F(size * h.eps)),
-          shrink(F(h.decouple * h.weight_decay * last)), step(F(last)), first(clock.t == 1) {}
+          shrink(F(h.decouple * h.weight_decay * last)), step(F(last)) {}
 
     static double rate(const ProdigyNumbers& h, Clock clock, double size) {
         const double corrected = root(1 - power(h.beta2, clock.t)) / (1 - power(h.beta1, clock.t));
         return size * h.lr * (h.use_bias_correction != 0 ? corrected : 1);
     }
-    Terms<2> measure(F x, F g, F& exp_avg, F& exp_avg_sq, F& sum, F& start) const {
-        start = select(first, x, start);
-        const double along = pull * (double(g) * (double(start) - double(x)));
+    Terms<2> measure(F x, F g, F& exp_avg, F& exp_avg_sq, F& sum, F& x0) const {
+        const double along = pull * (double(g) * (double(x0) - double(x)));
         exp_avg = beta1 * exp_avg + fresh1 * g;
         exp_avg_sq = beta2 * exp_avg_sq + fresh2 * g * g;
         sum = beta3 * sum + fresh3 * g;
