@@ -32,7 +32,8 @@ template <class T> struct Always {
 };
 
 // What a rule may say of its slots. start: the one that keeps the parameter of the leaf's first
-// update; the loop fills it. moved: how many, from the first on, the last pass looks at.
+// update; the loop fills it. Of two passes: the first looks at those from `early` on, the last at
+// the first `late` ones.
 template <class R, class = void> struct Start {
     static constexpr int slot = -1;
 };
@@ -45,11 +46,17 @@ template <class R, class = void> struct HasSums {
 template <class R> struct HasSums<R, typename Always<char[R::sums]>::type> {
     static constexpr bool value = true;
 };
-template <class R, int slots, class = void> struct Moved {
+template <class R, class = void> struct Early {
+    static constexpr int first = 0;
+};
+template <class R> struct Early<R, typename Always<char[R::early + 1]>::type> {
+    static constexpr int first = R::early;
+};
+template <class R, int slots, class = void> struct Late {
     static constexpr int count = slots;
 };
-template <class R, int slots> struct Moved<R, slots, typename Always<char[R::moved + 1]>::type> {
-    static constexpr int count = R::moved;
+template <class R, int slots> struct Late<R, slots, typename Always<char[R::late + 1]>::type> {
+    static constexpr int count = R::late;
 };
 
 template <class R, class F, class Numbers>
@@ -58,14 +65,9 @@ void prepare(const double* numbers, int64_t t, double* memory, const Prologue& p
     static_assert(sizeof(Numbers) <= max_numbers * sizeof(double), "enlarge max_numbers");
     Numbers h;
     __builtin_memcpy(&h, numbers, sizeof h);
-    const Prepared<R, F> prepared = {F(p.scale),
-                                     F(p.limit),
-                                     F(p.decay),
-                                     F(p.shrink),
-                                     F(p.cautious),
-                                     mix(uint64_t(t)),
-                                     t == 1,
-                                     R(h, Clock{t, memory})};
+    const Prepared<R, F> prepared = {
+        F(p.scale),    F(p.limit),       F(p.decay), F(p.shrink),
+        F(p.cautious), mix(uint64_t(t)), t == 1,     R(h, Clock{t, memory})};
     __builtin_memcpy(out, &prepared, sizeof prepared);
 }
 
@@ -203,8 +205,8 @@ template <class F, int slot_count> struct Slots {
             close_tile(span.slots[k], from, count, buffers[k],
                        mix(noise + span.place * max_slots + uint64_t(k)) + span.first);
     }
-    void fetch(size_t element, int first_ones) const {
-        for (int k = 0; k < first_ones; ++k)
+    void fetch(size_t element, int first, int last) const {
+        for (int k = first; k < last; ++k)
             if (at[k] != buffers[k])
                 prefetch(at[k] + element);
     }
@@ -241,7 +243,7 @@ void run(const void* prepared, const Span& span, Sums* sums) {
             for (size_t at = 0; at < tile; at += lanes) {
                 prefetch(x + from + at);
                 prefetch(g + from + at);
-                slots.fetch(at, Moved<R, slot_count>::count);
+                slots.fetch(at, 0, Late<R, slot_count>::count);
                 stretch(p, x + from, g + from, slots.at, at, lanes, indices);
             }
         } else {
@@ -255,8 +257,8 @@ void run(const void* prepared, const Span& span, Sums* sums) {
 
 // The first pass of a rule that has `static constexpr int sums`: its measure gives the terms of one
 // element and may move the state.
-template <int N> struct Terms {
-    double of[N];
+struct Terms { // not an array: beside one the compiler gives up vectorising
+    double first, second = 0, third = 0;
 };
 
 template <class R, class F, size_t... K>
@@ -270,9 +272,12 @@ STEPSIZE_INLINE void measure_lanes(const Prepared<R, F>& p, const F* x, const F*
 #pragma omp simd
     for (size_t i = 0; i < count; ++i) {
         const F grad = clamp(g[i] * p.scale, p.limit) + p.decay * x[i];
-        const Terms<R::sums> found = p.rule.measure(x[i], grad, s[K][i]...);
-        for (int k = 0; k < R::sums; ++k)
-            total[k].sum[i] += found.of[k];
+        const Terms found = p.rule.measure(x[i], grad, s[K][i]...);
+        total[0].sum[i] += found.first;
+        if (R::sums > 1)
+            total[1].sum[i] += found.second;
+        if (R::sums > 2)
+            total[2].sum[i] += found.third;
     }
 }
 
@@ -295,7 +300,7 @@ void measure(const void* prepared, const Span& span, double* sums) {
             if (span.ahead) {
                 prefetch(x + from + at);
                 prefetch(g + from + at);
-                slots.fetch(at, slot_count);
+                slots.fetch(at, Early<R>::first, slot_count);
             }
             measure_lanes(p, x + from, g + from, slots.at, at, lanes, total, indices);
         }

@@ -21,10 +21,10 @@ template <class F> struct DAdaptSGD {
                    : 0),
           rate(F(pull)), rest(F(1 - h.momentum)), opening(F(clock.memory[fresh])) {}
 
-    Terms<3> measure(F, F g, F&, F& sum) const {
+    Terms measure(F, F g, F&, F& sum) const {
         const double along = pull * (double(g) * double(sum));
         sum += rate * g;
-        return {{along, square(double(sum)), square(double(g))}};
+        return {along, square(double(sum)), square(double(g))};
     }
     // The first step only learns the length of the gradient.
     static void settle(const DAdaptSGDNumbers& h, Clock clock, const double* sums) {
@@ -44,7 +44,7 @@ template <class F> struct DAdaptSGD {
 
 // D-Adaptation for Adam. Defazio & Mishchenko 2023, arXiv:2301.07733, Algorithm 5.
 template <class F> struct DAdaptAdam {
-    static constexpr int sums = 2, moved = 2;
+    static constexpr int sums = 2, late = 2;
     enum { d, numerator, used };
     double pull;
     F beta1, beta2, beta3, fresh1, fresh2, fresh3, eps, shrink;
@@ -58,12 +58,12 @@ template <class F> struct DAdaptAdam {
         const double corrected = root(1 - power(h.beta2, clock.t)) / (1 - power(h.beta1, clock.t));
         return size * h.lr * (h.use_bias_correction != 0 ? corrected : 1);
     }
-    Terms<2> measure(F, F g, F& exp_avg, F& exp_avg_sq, F& sum) const {
+    Terms measure(F, F g, F& exp_avg, F& exp_avg_sq, F& sum) const {
         const double along = pull * (double(g) * double(sum / (root(exp_avg_sq) + eps)));
         exp_avg = beta1 * exp_avg + fresh1 * g;
         exp_avg_sq = beta2 * exp_avg_sq + fresh2 * g * g;
         sum = beta3 * sum + fresh3 * g;
-        return {{along, magnitude(double(sum))}};
+        return {along, magnitude(double(sum))};
     }
     static void settle(const DAdaptAdamNumbers& h, Clock clock, const double* sums) {
         double* kept = clock.memory;

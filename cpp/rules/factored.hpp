@@ -26,9 +26,9 @@ template <class F> struct Adafactor {
     }
 
     F update(F g, F variance) const { return g / root(larger(floor, variance)); }
-    Terms<2> measure(F x, F g, F& variance) const {
+    Terms measure(F x, F g, F& variance) const {
         variance = lerp(variance, g * g, fresh);
-        return {{square(double(x)), square(double(update(g, variance)))}};
+        return {square(double(x)), square(double(update(g, variance)))};
     }
     static void settle(const AdafactorNumbers& h, Clock clock, const double* sums) {
         const double size = root(sums[0] / sums[2]), length = root(sums[1] / sums[2]);

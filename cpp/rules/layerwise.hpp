@@ -19,7 +19,7 @@ template <class F> struct LARS {
         : lr(F(h.lr)), momentum(F(h.momentum)), ratio(F(clock.memory[0])), decay(F(h.weight_decay)),
           nesterov(F(h.nesterov)) {}
 
-    Terms<2> measure(F x, F g, F&) const { return {{square(double(x)), square(double(g))}}; }
+    Terms measure(F x, F g, F&) const { return {square(double(x)), square(double(g))}; }
     static void settle(const LARSNumbers& h, Clock clock, const double* sums) {
         const double size = root(sums[0]), slope = root(sums[1]);
         const double ratio = trust(h.trust_coefficient * size,
@@ -46,10 +46,10 @@ template <class F> struct LAMB {
     F direction(F x, F exp_avg, F exp_avg_sq) const {
         return exp_avg * unbias1 / (root(exp_avg_sq) * unbias2 + eps) + decay * x;
     }
-    Terms<2> measure(F x, F g, F& exp_avg, F& exp_avg_sq) const {
+    Terms measure(F x, F g, F& exp_avg, F& exp_avg_sq) const {
         exp_avg = lerp(exp_avg, g, fresh1);
         exp_avg_sq = beta2 * exp_avg_sq + fresh2 * g * g;
-        return {{square(double(x)), square(double(direction(x, exp_avg, exp_avg_sq)))}};
+        return {square(double(x)), square(double(direction(x, exp_avg, exp_avg_sq)))};
     }
     static void settle(const LAMBNumbers& h, Clock clock, const double* sums) {
         clock.memory[0] = h.adapt != 0 ? trust(root(sums[0]), root(sums[1])) : 1;
@@ -67,7 +67,7 @@ template <class F> struct NovoGrad {
         : lr(F(h.lr)), beta1(F(h.beta1)), size(F(root(clock.memory[0]) + h.eps)),
           decay(F(h.weight_decay)) {}
 
-    Terms<1> measure(F, F g, F&) const { return {{square(double(g))}}; }
+    Terms measure(F, F g, F&) const { return {square(double(g))}; }
     static void settle(const NovoGradNumbers& h, Clock clock, const double* sums) {
         double& second = clock.memory[0];
         second = clock.t == 1 ? sums[0] : h.beta2 * second + (1 - h.beta2) * sums[0];

@@ -13,7 +13,7 @@ template <class F> struct PolyakSGD {
     PolyakSGD(const PolyakSGDNumbers& h, Clock clock)
         : step(F(h.scaling * smaller(clock.memory[0], h.lr))) {}
 
-    Terms<1> measure(F, F g) const { return {{square(double(g))}}; }
+    Terms measure(F, F g) const { return {square(double(g))}; }
     static void settle(const PolyakSGDNumbers& h, Clock clock, const double* sums) {
         const double gap = h.loss - h.f_min;
         const double below = sums[0] + h.eps;
@@ -57,10 +57,10 @@ template <class F> struct MoMo {
           tau(F(smaller(clock.memory[polyak], h.lr / clock.memory[unbias]))),
           widen(F(1 + h.lr * h.weight_decay)) {}
 
-    Terms<3> measure(F x, F g, F& grad_avg) const {
+    Terms measure(F x, F g, F& grad_avg) const {
         grad_avg = beta * grad_avg + fresh * g;
         const double average = double(grad_avg);
-        return {{double(g) * double(x), average * double(x), square(average)}};
+        return {double(g) * double(x), average * double(x), square(average)};
     }
     static void settle(const MoMoNumbers& h, Clock clock, const double* sums) {
         const double fresh = h.bias_correction == 0 && clock.t == 1 ? 1 : 1 - h.beta;
@@ -84,12 +84,12 @@ template <class F> struct MoMoAdam {
     F scaled(F grad_avg, F grad_avg_sq) const {
         return grad_avg / (root(grad_avg_sq) * unbias2 + eps);
     }
-    Terms<3> measure(F x, F g, F& grad_avg, F& grad_avg_sq) const {
+    Terms measure(F x, F g, F& grad_avg, F& grad_avg_sq) const {
         grad_avg = beta1 * grad_avg + fresh1 * g;
         grad_avg_sq = beta2 * grad_avg_sq + fresh2 * g * g;
         const double average = double(grad_avg);
-        return {{double(g) * double(x), average * double(x),
-                 average * double(scaled(grad_avg, grad_avg_sq))}};
+        return {double(g) * double(x), average * double(x),
+                average * double(scaled(grad_avg, grad_avg_sq))};
     }
     static void settle(const MoMoAdamNumbers& h, Clock clock, const double* sums) {
         model_loss(clock.memory, sums, 1 - h.beta1, 1 - power(h.beta1, clock.t), h.lr,

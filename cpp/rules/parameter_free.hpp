@@ -9,15 +9,15 @@ namespace {
 // DoG. Ivgi, Hinder & Carmon 2023, arXiv:2302.12022, section 3. The numbers are those of DoG or of
 // LDoG, whose sums are taken leaf by leaf.
 template <class F, class Numbers> struct DistanceOverGradients {
-    static constexpr int sums = 3, start = 0, moved = 0;
+    static constexpr int sums = 3, start = 0, late = 0;
     enum { distance, squares };
     F step;
     DistanceOverGradients(const Numbers& h, Clock clock)
         : step(F(h.lr * clock.memory[distance] / root(clock.memory[squares]))) {}
 
-    Terms<3> measure(F x, F g, F& x0) const {
+    Terms measure(F x, F g, F& x0) const {
         const double apart = double(x) - double(x0);
-        return {{square(apart), square(double(g)), square(double(x))}};
+        return {square(apart), square(double(g)), square(double(x))};
     }
     static void settle(const Numbers& h, Clock clock, const double* sums) {
         const bool fresh = clock.memory[distance] == 0;
@@ -38,15 +38,15 @@ template <class F> struct LDoG : DistanceOverGradients<F, LDoGNumbers> {
 
 // DoWG. Khaled, Mishchenko & Jin 2023, arXiv:2305.16284, Algorithm 1.
 template <class F> struct DoWG {
-    static constexpr int sums = 2, start = 0, moved = 0;
+    static constexpr int sums = 2, start = 0, late = 0;
     enum { distance, weighted };
     F step;
     DoWG(const DoWGNumbers& h, Clock clock)
         : step(F(h.lr * (clock.memory[distance] / (root(clock.memory[weighted]) + h.eps)))) {}
 
-    Terms<2> measure(F x, F g, F& x0) const {
+    Terms measure(F x, F g, F& x0) const {
         const double apart = double(x) - double(x0);
-        return {{square(apart), square(double(g))}};
+        return {square(apart), square(double(g))};
     }
     static void settle(const DoWGNumbers& h, Clock clock, const double* sums) {
         clock.memory[distance] = larger(larger(clock.memory[distance], h.eps), sums[0]);

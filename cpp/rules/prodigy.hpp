@@ -8,18 +8,19 @@ namespace {
 
 // Prodigy. Mishchenko & Defazio 2024, arXiv:2306.06101, Algorithm 4.
 template <class F> struct Prodigy {
-    static constexpr int sums = 2, start = 3, moved = 2;
-    enum { d, d_max, numerator, used };
+    static constexpr int sums = 2, start = 3, early = 2, late = 2;
+    enum { d, d_max, numerator, used, moving };
     double pull;
     F beta1, beta2, beta3, fresh1, fresh2, fresh3, eps, shrink, step;
     Prodigy(const ProdigyNumbers& h, Clock clock)
         : Prodigy(h, estimate(clock.memory[d], h.d0),
-                  rate(h, clock, estimate(clock.memory[d], h.d0)),
-                  rate(h, clock, clock.memory[used])) {}
+                  rate(h, clock, estimate(clock.memory[d], h.d0)), clock.memory[used],
+                  rate(h, clock, clock.memory[used]) * clock.memory[moving]) {}
 
-    Prodigy(const ProdigyNumbers& h, double size, double next, double last)
+    // size and next for the first pass, old and last, of before settle, for the last one.
+    Prodigy(const ProdigyNumbers& h, double size, double next, double old, double last)
         : pull(size / h.d0 * next), beta1(F(h.beta1)), beta2(F(h.beta2)), beta3(F(root(h.beta2))),
-          fresh1(F(size * (1 - h.beta1))), fresh2(F(size * size * (1 - h.beta2))),
+          fresh1(F(old * (1 - h.beta1))), fresh2(F(old * old * (1 - h.beta2))),
           fresh3(F(size / h.d0 * (h.safeguard_warmup != 0 ? size : next))), eps(F(size * h.eps)),
           shrink(F(h.decouple * h.weight_decay * last)), step(F(last)) {}
 
@@ -27,26 +28,27 @@ template <class F> struct Prodigy {
         const double corrected = root(1 - power(h.beta2, clock.t)) / (1 - power(h.beta1, clock.t));
         return size * h.lr * (h.use_bias_correction != 0 ? corrected : 1);
     }
-    Terms<2> measure(F x, F g, F& exp_avg, F& exp_avg_sq, F& sum, F& x0) const {
+    Terms measure(F x, F g, F&, F&, F& sum, F& x0) const {
         const double along = pull * (double(g) * (double(x0) - double(x)));
-        exp_avg = beta1 * exp_avg + fresh1 * g;
-        exp_avg_sq = beta2 * exp_avg_sq + fresh2 * g * g;
         sum = beta3 * sum + fresh3 * g;
-        return {{along, magnitude(double(sum))}};
+        return {along, magnitude(double(sum))};
     }
     static void settle(const ProdigyNumbers& h, Clock clock, const double* sums) {
         double* kept = clock.memory;
         const double known = estimate(kept[d], h.d0);
         const double best = estimate(kept[d_max], h.d0);
         const bool moved = sums[1] > 0;
-        kept[used] = moved ? known : 0;
+        kept[used] = known;
+        kept[moving] = moved ? 1 : 0;
         kept[numerator] = root(h.beta2) * kept[numerator] + sums[0];
         const double found = moved ? h.d_coef * kept[numerator] / sums[1] : 0;
         const double grown = known == h.d0 ? larger(known, found) : known;
         kept[d_max] = larger(best, found);
         kept[d] = smaller(kept[d_max], grown * h.growth_rate);
     }
-    void operator()(F& x, F, F& exp_avg, F& exp_avg_sq, F&, F&) const {
+    void operator()(F& x, F g, F& exp_avg, F& exp_avg_sq, F&, F&) const {
+        exp_avg = beta1 * exp_avg + fresh1 * g;
+        exp_avg_sq = beta2 * exp_avg_sq + fresh2 * g * g;
         x -= shrink * x;
         x -= step * exp_avg / (root(exp_avg_sq) + eps);
     }

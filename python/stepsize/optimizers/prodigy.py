@@ -27,7 +27,7 @@ class Prodigy(Optimizer):
 
     Sums are over all leaves together; :math:`\gamma` and the averages use the old :math:`d`, the
     term with :math:`\epsilon` the new one. State: four arrays (``exp_avg``, ``exp_avg_sq``,
-    ``sum``, which is :math:`s`, and ``start``, which is :math:`x_0`) and four numbers.
+    ``sum``, which is :math:`s`, and ``start``, which is :math:`x_0`) and five numbers.
     ``lr_effective`` is :math:`\eta d`. Groups may have different rates, which multiply; the
     authors' package refuses them. A step without any gradient so far moves nothing. optax always
     corrects the bias; here, as with the authors, only on demand.
@@ -68,7 +68,7 @@ class Prodigy(Optimizer):
     d_coef = positive(1.0)
     growth_rate = growth()
     slots = ("exp_avg", "exp_avg_sq", "sum", "start")
-    scalars: ClassVar = {"d": 0.0, "d_max": 0.0, "numerator": 0.0, "used": 0.0}
+    scalars: ClassVar = {"d": 0.0, "d_max": 0.0, "numerator": 0.0, "used": 0.0, "moving": 0.0}
     scope = "all"
 
     @classmethod
@@ -83,15 +83,13 @@ class Prodigy(Optimizer):
         size = float(estimate(s.d, h.d0))
         rate, beta3 = scaled_rate(h, size), float(root(h.beta2))
         along = size / h.d0 * rate * (wide(g) * (wide(s.start) - wide(x)))
-        s.exp_avg[...] = h.beta1 * s.exp_avg + size * (1 - h.beta1) * g
-        s.exp_avg_sq[...] = h.beta2 * s.exp_avg_sq + size * size * (1 - h.beta2) * g * g
         s.sum[...] = beta3 * s.sum + size / h.d0 * (size if h.safeguard_warmup else rate) * g
         return along, magnitude(wide(s.sum))
 
     def settle(self, s: SimpleNamespace, h: SimpleNamespace, sums: Sequence[float]) -> None:
         known, best = estimate(s.d, h.d0), estimate(s.d_max, h.d0)
         moved = sums[1] > 0
-        s.used = known if moved else 0.0
+        s.used, s.moving = known, float(moved)
         s.numerator = root(h.beta2) * s.numerator + sums[0]
         found = h.d_coef * s.numerator / sums[1] if moved else 0.0
         grown = larger(known, found) if known == h.d0 else known
@@ -99,7 +97,9 @@ class Prodigy(Optimizer):
         s.d = smaller(s.d_max, grown * h.growth_rate)
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
-        last = scaled_rate(h, s.used)
+        s.exp_avg[...] = h.beta1 * s.exp_avg + s.used * (1 - h.beta1) * g
+        s.exp_avg_sq[...] = h.beta2 * s.exp_avg_sq + s.used * s.used * (1 - h.beta2) * g * g
+        last = scaled_rate(h, s.used) * s.moving
         x -= h.decouple * h.weight_decay * last * x
         x -= last * s.exp_avg / (root(s.exp_avg_sq) + float(estimate(s.d, h.d0)) * h.eps)
 
