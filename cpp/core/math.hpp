@@ -43,20 +43,33 @@ inline float root(float a) { return __builtin_sqrtf(a); }
 inline double root(double a) { return __builtin_sqrt(a); }
 #endif
 
-// Cube root of a number >= 0 by Newton's method, within 1 ulp or so. The first guess, 5% off,
-// divides the exponent bits by 3.
+// Cube root of a number >= 0, within 1 ulp, with no division: from a guess of the inverse root r,
+// 3% off, that divides the exponent bits by 3; steps of fourth order, r (1 - e)^(-1/3) with
+// e = 1 - a r^3; and one of Newton's. Numbers near the smallest are made larger by a cube.
+template <class F> inline F inverse_cube_step(F a, F r) {
+    const F e = F(1) - a * r * r * r;
+    return r + r * (e * (F(1.0 / 3) + e * (F(2.0 / 9) + e * F(14.0 / 81))));
+}
+template <class F> inline F cube_from_inverse(F a, F r) {
+    const F r2 = r * r;
+    const F y = a * r2;
+    return y + (F(0.5) * a - F(0.5) * y * y * y) * (r2 * F(2.0 / 3)); // halves: y^3 may overflow
+}
 inline float cube_root(float a) {
-    const uint32_t bits = __builtin_bit_cast(uint32_t, a);
-    float y = __builtin_bit_cast(float, bits / 3 + 709958130u);
-    for (int i = 0; i < 3; ++i)
-        y -= (y - a / (y * y)) * (1.0f / 3);
+    constexpr float low = 7.8886090522101181e-31f;                        // 2^-100
+    const float scaled = select(a < low, a * 8.5070591730234616e+37f, a); // 2^126
+    const uint32_t bits = __builtin_bit_cast(uint32_t, scaled);
+    const float r = inverse_cube_step(scaled, __builtin_bit_cast(float, 0x54a20c00u - bits / 3));
+    const float y = cube_from_inverse(scaled, r) * select(a < low, 2.2737367544323206e-13f, 1.0f);
     return select((a > 0) & (a < __builtin_inff()), y, a);
 }
 inline double cube_root(double a) {
-    const uint32_t bits = uint32_t(__builtin_bit_cast(uint64_t, a) >> 32);
-    double y = __builtin_bit_cast(double, uint64_t(bits / 3 + 715094163u) << 32);
-    for (int i = 0; i < 4; ++i)
-        y -= (y - a / (y * y)) * (1.0 / 3);
+    constexpr double low = 1.1830521861667747e-271;                        // 2^-900
+    const double scaled = select(a < low, a * 8.4527124981706439e+270, a); // 2^900
+    const uint32_t bits = uint32_t(__builtin_bit_cast(uint64_t, scaled) >> 32);
+    double r = __builtin_bit_cast(double, uint64_t(0x553ef0ffu - bits / 3) << 32);
+    r = inverse_cube_step(scaled, inverse_cube_step(scaled, r));
+    const double y = cube_from_inverse(scaled, r) * select(a < low, 4.909093465297727e-91, 1.0);
     return select((a > 0) & (a < __builtin_inf()), y, a);
 }
 

@@ -77,11 +77,13 @@ def state(rule: str | type[Optimizer], params: Any, **hyperparameters: Any) -> d
 
 
 def _is_elementwise(cls: type[Optimizer]) -> bool:
-    return cls.accelerated and cls.scope is None
+    return cls.accelerated and cls.scope is None and not cls.shaped
 
 
 def _why_not(cls: type[Optimizer]) -> str:
-    reason = "sums over whole arrays" if cls.accelerated else "more than one element at a time"
+    reason = (
+        "sums over whole arrays" if cls.scope is not None else "more than one element at a time"
+    )
     return (
         f"{cls.__name__} has no function on arrays of the caller's: its update needs {reason}; "
         f"use the class, stepsize.{cls.__name__}"

@@ -67,18 +67,25 @@ def clamp(a: Array, limit: float) -> Any:
 
 
 def cube_root(a: Array) -> Any:
-    """The cube root of numbers >= 0, by Newton's method from a guess that divides the exponent."""
-    if a.dtype == np.float32:
-        y = (a.view(np.uint32) // np.uint32(3) + np.uint32(709958130)).view(np.float32)
-        steps = 3
+    """The cube root of numbers >= 0: the inverse root from a guess that divides the exponent."""
+    real = a.dtype.type
+    if real is np.float32:
+        small, up, down, steps = a < real(2.0**-100), real(2.0**126), real(2.0**-42), 1
+        scaled = a * np.where(small, up, real(1))
+        guess = np.uint32(0x54A20C00) - scaled.view(np.uint32) // np.uint32(3)
     else:
-        high = a.view(np.uint64) >> np.uint64(32)
-        y = ((high // np.uint64(3) + np.uint64(715094163)) << np.uint64(32)).view(np.float64)
-        steps = 4
-    third = a.dtype.type(1) / a.dtype.type(3)
+        small, up, down, steps = a < real(2.0**-900), real(2.0**900), real(2.0**-300), 2
+        scaled = a * np.where(small, up, real(1))
+        high = scaled.view(np.uint64) >> np.uint64(32)
+        guess = (np.uint64(0x553EF0FF) - high // np.uint64(3)) << np.uint64(32)
+    r = guess.view(a.dtype)
     for _ in range(steps):
-        y = y - (y - a / (y * y)) * third
-    return np.where((a > 0) & (a < np.inf), y, a)
+        e = real(1) - scaled * r * r * r
+        r = r + r * (e * (real(1 / 3) + e * (real(2 / 9) + e * real(14 / 81))))
+    r2 = r * r
+    y = scaled * r2
+    y = y + (real(0.5) * scaled - real(0.5) * y * y * y) * (r2 * real(2 / 3))
+    return np.where((a > 0) & (a < np.inf), y * np.where(small, down, real(1)), a)
 
 
 def row_sums(a: Array) -> Any:
