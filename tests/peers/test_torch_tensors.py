@@ -1,6 +1,7 @@
 """Which tensors the torch optimizers take, how they share memory, and what they refuse by name."""
 
 import copy
+import weakref
 
 import numpy as np
 import pytest
@@ -152,6 +153,7 @@ def test_gradients_are_read_where_they_lie(monkeypatch):
         torch.ones(1, 4).expand(3, 4),
         start.clone().t().contiguous().t(),
         start.bfloat16(),
+        torch._neg_view(start.clone().t().contiguous().t()),
     ]
     for count, gradients in ((0, ready), (len(unready), unready)):
         looked.clear()
@@ -233,6 +235,34 @@ def test_unfit_gradients_are_refused_by_name():
     with pytest.raises(TypeError, match=r"parameter 0 is torch.float64, expected torch.float32"):
         SGD([p]).step()
     assert not p.any()
+    p = with_gradient(torch.zeros(3), torch.ones(3))
+    p.data = torch.zeros(4)
+    with pytest.raises(ValueError, match=r"parameter 0 has shape \(3,\), expected \(4,\)"):
+        SGD([p]).step()
+
+
+def test_what_all_parameters_share_is_not_lost_with_one_that_never_moved():
+    p, still = with_gradient(torch.ones(3), torch.ones(3)), torch.ones(2)
+    first = interop.DoG([p, still])
+    for _ in range(4):
+        first.step()
+    q = with_gradient(p.clone(), torch.ones(3))
+    second = interop.DoG([q, still])
+    second.load_state_dict(first.state_dict())
+    first.step()
+    second.step()
+    assert torch.equal(p, q)
+
+
+def test_loaded_arrays_are_let_go():
+    p = with_gradient(torch.ones(3), torch.ones(3))
+    first, second = AdamW([p]), AdamW([p])
+    first.step()
+    loaded = copy.deepcopy(first.state_dict())
+    held = weakref.ref(loaded["state"][0]["exp_avg"])
+    second.load_state_dict(loaded)
+    del loaded
+    assert held() is None
 
 
 @pytest.mark.parametrize(

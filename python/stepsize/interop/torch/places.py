@@ -140,8 +140,6 @@ def _array(owner: str, place: Place, grad: torch.Tensor) -> Array:
             f"{owner}: {name} has the layout {grad.layout}, expected a dense one; make it dense "
             "with .to_dense(), or the layer with sparse=False"
         )
-    if grad.device.type != "cpu":
-        raise TypeError(f"{owner}: {name} is on {grad.device}; move it with .cpu()")
     expected = place.dtype
     if grad.dtype != expected and grad.dtype not in HALF:
         raise TypeError(
