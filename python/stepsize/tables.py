@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stepsize import schedules
+from stepsize import optimizers, schedules
 from stepsize.optimizers import Optimizer, registry
+from stepsize.optimizers.wrapping import Wrapper
 
 
 def rules() -> str:
@@ -17,10 +18,20 @@ def rules() -> str:
     rows = []
     for cls in registry():
         defaults = {name: field.default for name, field in cls.fields.items()}
-        slots = cls.variant(defaults)[1]
-        state = ", ".join(f"`{slot}`" for slot in slots) or "none"
+        state = _named(cls.variant(defaults)[1]) or "none"
         rows.append((f"`{cls.__name__}`", _first_sentence(cls), state, _source(cls)))
     return _table(("Rule", "What it does", "State per parameter", "Source"), rows)
+
+
+def wrappers() -> str:
+    """One row per wrapper: what it does around a rule and its source."""
+    classes = [getattr(optimizers, name) for name in sorted(optimizers.__all__, key=str.lower)]
+    rows = [
+        (f"`{cls.__name__}`", _first_sentence(cls), _source(cls))
+        for cls in classes
+        if inspect.isclass(cls) and issubclass(cls, Wrapper)
+    ]
+    return _table(("Wrapper", "What it does", "Source"), rows)
 
 
 def recipes() -> str:
@@ -40,7 +51,11 @@ def recipes() -> str:
     return _table(("Schedule", "What it does"), rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"rules": rules, "schedules": recipes}
+TABLES: dict[str, Callable[[], str]] = {
+    "rules": rules,
+    "wrappers": wrappers,
+    "schedules": recipes,
+}
 
 
 def fill(text: str) -> str:
@@ -52,11 +67,21 @@ def fill(text: str) -> str:
     return text
 
 
-def _first_sentence(thing: type[Optimizer] | Callable[..., object]) -> str:
+def _first_sentence(thing: type[Optimizer | Wrapper] | Callable[..., object]) -> str:
     return (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ")
 
 
-def _source(cls: type[Optimizer]) -> str:
+def _named(slots: Sequence[str]) -> str:
+    """The state arrays; of those that are numbered by axis the first two."""
+    names = []
+    for slot in slots:
+        stem, number = re.fullmatch(r"(.*?)(\d*)", slot).groups()  # type: ignore[union-attr]
+        if f"{stem}1" not in slots or int(number) < 2:
+            names.append(f"`{slot}`" + (", ..." if f"{stem}1" in slots and number == "1" else ""))
+    return ", ".join(names)
+
+
+def _source(cls: type[Optimizer | Wrapper]) -> str:
     found = re.search(r"Source: (.*?)\n\n", inspect.getdoc(cls) or "", re.DOTALL)
     text = found[1].replace("\n", " ").rstrip(".") if found else ""
     return re.sub(r"arXiv:(\d+\.\d+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)

@@ -22,9 +22,10 @@ from stepsize.optimizers.muon import Muon
 from stepsize.optimizers.parameter_free import COCOB, DoG, DoWG, LDoG
 from stepsize.optimizers.prodigy import Prodigy
 from stepsize.optimizers.rows import RowGradient
+from stepsize.optimizers.sam import SAM
 from stepsize.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD
 from stepsize.optimizers.sign import Lion, Rprop, SignSGD, Signum
-from stepsize.optimizers.wrappers import SAM, Accumulate, AdaptiveClip, Centralize, GradientNoise
+from stepsize.optimizers.wrappers import Accumulate, AdaptiveClip, Centralize, GradientNoise
 
 __all__ = [
     "ADOPT",

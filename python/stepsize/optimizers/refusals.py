@@ -58,9 +58,11 @@ def _number(optimizer: Optimizer, name: str, value: object) -> NoReturn:
         )
     parts = [part for field in optimizer.fields.values() for part in field.parts()]
     part = next(part for part in parts if part.name == name)
+    above = part.low_open and value == part.low
+    advice = f"Let its schedule end above {part.low:g}" if above else "Mend its schedule"
     raise ValueError(
         f"{owner}: {part.label} is {value!r} at step {step}, but must be {part.describe()}; "
-        "nothing was changed. Mend its schedule"
+        f"nothing was changed. {advice}"
     )
 
 
