@@ -76,6 +76,11 @@ class Engine {
     py::object step(py::handle owner, py::handle grads, py::handle loss, bool stats);
     void bind(py::handle owner, const py::list& flat);
 
+    // population.cpp: the gradients are a row of stacked arrays, seen to be finite or not.
+    void rehearse(py::handle owner, py::handle loss);
+    py::object step_row(py::handle owner, PyObject* const* stacked, size_t row, py::handle loss,
+                        bool stats, bool checked);
+
     double clip_norm = 0, clip_value = 0; // 0: off
     bool maximize = false;
     bool strided = false; // some parameters are copied in before and out after a step, by Python
@@ -126,6 +131,7 @@ class Engine {
     // engine_gradients.cpp
     void gather(py::handle owner, py::handle grads);
     void take_bound(py::handle owner);
+    void take_row(PyObject* const* stacked, size_t row);
     bool take(Leaf& leaf, PyObject* gradient);
     void lend(size_t leaf, const py::tuple& rows);
     void take_back();
@@ -188,6 +194,9 @@ class Engine {
     std::vector<PyObject*> found_; // this step's gradients, borrowed
     py::object bound_;             // the list of those that `bind` was given
     std::recursive_mutex mutex_;
+
+    PyObject* const* stacked_ = nullptr; // during a step on a row of stacked gradients
+    size_t row_ = 0;
 
     // The layout of the work, kept while gradients lie where they lay.
     bool moved_ = true;

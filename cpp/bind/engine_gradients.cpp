@@ -53,6 +53,10 @@ bool Engine::take(Leaf& leaf, PyObject* gradient) {
 }
 
 void Engine::gather(py::handle owner, py::handle grads) {
+    if (stacked_) {
+        take_row(stacked_, row_);
+        return;
+    }
     if (!grads) {
         take_bound(owner);
         return;

@@ -10,6 +10,7 @@ namespace py = pybind11;
 
 void bind_optimizers(py::module_& m);
 void bind_functional(py::module_& m);
+void bind_population(py::module_& m);
 void bind_schedules(py::module_& m);
 
 namespace {
@@ -48,6 +49,7 @@ PYBIND11_MODULE(_core, m) {
     m.def("set_thread_count", set_thread_count, py::arg("count"));
     bind_optimizers(m);
     bind_functional(m);
+    bind_population(m);
     bind_schedules(m);
 }
 

@@ -87,6 +87,7 @@ from stepsize.optimizers import (
     Yogi,
     group,
 )
+from stepsize.optimizers.populations import Population, population, replicate
 from stepsize.problems import Problem
 from stepsize.runtime import __version__, build_info, set_num_threads
 from stepsize.saving import load, save
@@ -173,6 +174,7 @@ __all__ = [
     "ParameterResult",
     "Plateau",
     "PolyakSGD",
+    "Population",
     "Problem",
     "Prodigy",
     "RAdam",
@@ -210,7 +212,9 @@ __all__ = [
     "minimize",
     "optimizers",
     "pack",
+    "population",
     "problems",
+    "replicate",
     "save",
     "scale_lr",
     "schedules",

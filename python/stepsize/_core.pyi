@@ -89,6 +89,14 @@ class Update:
         /,
     ) -> tuple[str, int, int, int, int] | None: ...
 
+class Population:
+    def __init__(
+        self, nest: tuple[Any, ...], optimizers: list[Any], params: list[_Array]
+    ) -> None: ...
+    def step(
+        self, owner: Any, grads: Any, losses: list[Any], stats: bool, check: bool
+    ) -> list[Any] | None: ...
+
 class Schedule:
     def __init__(
         self,
