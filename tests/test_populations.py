@@ -246,3 +246,19 @@ def test_rules_that_call_the_model_are_refused():
         ss.replicate(np.ones(3), 0)
     copies = ss.replicate([np.ones((2, 3), np.float32), (np.ones(()),)], 4)
     assert copies[0].shape == (4, 2, 3) and copies[1][0].shape == (4,)
+
+
+@pytest.mark.parametrize("rule", ["adam", "lamb"])
+def test_threads_share_the_replicas_and_change_nothing(rule):
+    found = []
+    for threads in (1, 3):
+        ss.set_num_threads(threads)
+        params = random_nest({"a": (9, 10_000), "b": (9, 17)}, np.float32)
+        models = ss.population(rule, params, lr=np.geomspace(1e-4, 1, 9), on_nonfinite="skip")
+        for seed in range(3):
+            grads = random_grads(params, seed)
+            grads["a"][4, 5] = np.nan if seed == 1 else 1.0
+            models.step(grads)
+        assert models.step_count.tolist() == [3] * 4 + [2] + [3] * 4
+        found.append(params)
+    assert all(same_bits(found[0][name], found[1][name]) for name in found[0])

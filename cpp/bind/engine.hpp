@@ -76,10 +76,15 @@ class Engine {
     py::object step(py::handle owner, py::handle grads, py::handle loss, bool stats);
     void bind(py::handle owner, const py::list& flat);
 
-    // population.cpp: the gradients are a row of stacked arrays, seen to be finite or not.
+    // population.cpp: a step on a row of stacked gradients, known to be finite or not, after a
+    // rehearsal of all that can fail. What it leaves to run is for the caller to share out.
+    std::recursive_mutex& mutex() { return mutex_; }
     void rehearse(py::handle owner, py::handle loss);
     py::object step_row(py::handle owner, PyObject* const* stacked, size_t row, py::handle loss,
                         bool stats, bool checked);
+    size_t pending() const { return pending_ ? work_.size() : 0; }
+    size_t elements() const { return elements_; }
+    void run_part(size_t i, Sums* sums) const;
 
     double clip_norm = 0, clip_value = 0; // 0: off
     bool maximize = false;
@@ -197,6 +202,7 @@ class Engine {
 
     PyObject* const* stacked_ = nullptr; // during a step on a row of stacked gradients
     size_t row_ = 0;
+    bool pending_ = false; // the work of that step waits
 
     // The layout of the work, kept while gradients lie where they lay.
     bool moved_ = true;

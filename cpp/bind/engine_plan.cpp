@@ -132,14 +132,17 @@ void Engine::prepare(double scale) {
     }
 }
 
+void Engine::run_part(size_t i, Sums* sums) const {
+    const Work& work = work_[i];
+    if (!work.sheets)
+        work.rule->run[int(work.dtype)](prepared_[work.prepared].fields, work.span, sums);
+}
+
 void Engine::run(bool stats) {
     sums_.resize(stats ? work_.size() : 0);
-    spread(work_.size(), [&](size_t i) {
-        const Work& work = work_[i];
-        if (!work.sheets)
-            work.rule->run[int(work.dtype)](prepared_[work.prepared].fields, work.span,
-                                            stats ? &sums_[i] : nullptr);
-    });
+    pending_ = stacked_ && !stats && !strided && seen_.empty();
+    if (!pending_)
+        spread(work_.size(), [&](size_t i) { run_part(i, stats ? &sums_[i] : nullptr); });
     if (!seen_.empty())
         advance_sheets(stats);
 }

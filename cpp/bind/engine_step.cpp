@@ -88,9 +88,11 @@ py::object Engine::step(py::handle owner, py::handle grads, py::handle loss, boo
     const Turn turn(mutex_);
     const Release release{gathered_};
     const Return give_back{*this};
-    check_parameters(owner);
+    if (!stacked_)
+        check_parameters(owner);
     gather(owner, grads);
-    evaluate(owner, loss);
+    if (!stacked_)
+        evaluate(owner, loss);
     lay_out(stats || two_passes_);
 
     bool finite = true;

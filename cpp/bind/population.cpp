@@ -1,6 +1,6 @@
 #include "bind/population.hpp"
 
-#include <atomic>
+#include <deque>
 #include <stdexcept>
 
 #include <pybind11/stl.h>
@@ -19,7 +19,6 @@ Dtype dtype_of(const py::array& array) {
 
 // Takes the gradients that row `row` of stacked arrays holds.
 void Engine::take_row(PyObject* const* stacked, size_t row) {
-    py::list views;
     for (size_t i = 0; i < leaves_.size(); ++i) {
         Leaf& leaf = leaves_[i];
         const bool none = stacked[i] == Py_None;
@@ -27,26 +26,25 @@ void Engine::take_row(PyObject* const* stacked, size_t row) {
         moved_ = moved_ || data != leaf.g;
         leaf.gradient = stacked[i];
         leaf.g = data;
-        if (!numpy_ || none)
-            continue;
-        const py::object view =
-            py::reinterpret_borrow<py::object>(stacked[i])[py::make_tuple(row, py::ellipsis())];
-        views.append(view);
-        leaf.gradient = view.ptr();
+    }
+    if (!numpy_)
+        return;
+    py::list views;
+    for (Leaf& leaf : leaves_) {
+        const auto whole = py::reinterpret_borrow<py::object>(leaf.gradient);
+        views.append(leaf.g ? py::object(whole[py::make_tuple(row, py::ellipsis())]) : whole);
+        leaf.gradient = views[views.size() - 1].ptr();
     }
     gathered_ = views;
 }
 
-// Whatever may stop a step before it has changed anything, except for the gradients.
 void Engine::rehearse(py::handle owner, py::handle loss) {
-    const Turn turn(mutex_);
     check_parameters(owner);
     evaluate(owner, loss);
 }
 
 py::object Engine::step_row(py::handle owner, PyObject* const* stacked, size_t row, py::handle loss,
                             bool stats, bool checked) {
-    const Turn turn(mutex_);
     struct Restore {
         Engine& engine;
         NonFinite choice;
@@ -59,6 +57,7 @@ py::object Engine::step_row(py::handle owner, PyObject* const* stacked, size_t r
         on_nonfinite = NonFinite::ignore;
     stacked_ = stacked;
     row_ = row;
+    pending_ = false;
     return step(owner, py::none(), loss, stats);
 }
 
@@ -139,14 +138,18 @@ py::object Population::step(py::handle owner, py::handle grads, const py::list& 
         py::object& held;
         ~Release() { held = py::object(); }
     } const release{gathered_};
+    const Turn turn(mutex_);
     gather(owner, grads);
     std::vector<py::object> held; // another thread may empty the nest meanwhile
     for (PyObject* gradient : found_)
         held.push_back(py::reinterpret_borrow<py::object>(gradient));
     if (check)
         check_finite(owner);
-    for (size_t k = 0; k < engines_.size(); ++k)
+    std::deque<Turn> turns;
+    for (size_t k = 0; k < engines_.size(); ++k) {
+        turns.emplace_back(engines_[k]->mutex());
         engines_[k]->rehearse(optimizers_[k], losses[k]);
+    }
     py::list results;
     for (size_t k = 0; k < engines_.size(); ++k) {
         const py::object result =
@@ -154,7 +157,27 @@ py::object Population::step(py::handle owner, py::handle grads, const py::list& 
         if (stats)
             results.append(result);
     }
+    run();
     return stats ? py::object(results) : py::none();
+}
+
+// The work that the engines have left, on several threads where that pays for all of it.
+void Population::run() {
+    parts_.clear();
+    size_t elements = 0;
+    for (const Engine* engine : engines_) {
+        elements += engine->pending() ? engine->elements() : 0;
+        for (size_t i = 0; i < engine->pending(); ++i)
+            parts_.push_back({engine, i});
+    }
+    const auto job = [&](size_t i) { parts_[i].engine->run_part(parts_[i].index, nullptr); };
+    if (elements < release_elements) {
+        for (size_t i = 0; i < parts_.size(); ++i)
+            job(i);
+        return;
+    }
+    const py::gil_scoped_release release;
+    share(parts_.size(), elements, job);
 }
 
 void bind_population(py::module_& m) {

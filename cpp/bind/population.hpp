@@ -20,6 +20,13 @@ class Population {
     bool fits(size_t leaf, PyObject* gradient);
     void gather(py::handle owner, py::handle grads);
     void check_finite(py::handle owner) const;
+    void run();
+
+    // A stretch of one engine's work.
+    struct Part {
+        const Engine* engine;
+        size_t index;
+    };
 
     Nest nest_;
     std::vector<py::object> optimizers_, engine_objects_;
@@ -28,7 +35,9 @@ class Population {
     std::vector<std::vector<Py_ssize_t>> shapes_;
     std::vector<PyObject*> found_;      // this step's gradients, borrowed
     std::vector<const char*> verified_; // where a gradient was that overlaps no parameter
-    py::object gathered_;               // keeps gradients alive that Python had to copy
+    std::vector<Part> parts_;
+    std::recursive_mutex mutex_;
+    py::object gathered_; // keeps gradients alive that Python had to copy
 };
 
 } // namespace stepsize
