@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import stepsize as ss
 from cases import RULES
 
 # Rates for both problems; a rule that is not here has no need of one and runs at its default. For
@@ -55,9 +56,9 @@ def rosenbrock(x):
     return (1 - a) ** 2 + 100 * bend**2, np.array([-2 * (1 - a) - 400 * a * bend, 200 * bend])
 
 
-def arrive(cls, problem, start, steps=10_000):
+def arrive(cls, problem, start, steps=10_000, **keywords):
     x = np.array(start)
-    optimizer = cls(x, lr=RATES.get(cls.__name__))
+    optimizer = cls(x, **{"lr": RATES.get(cls.__name__), **keywords})
     for _ in range(steps):
         loss, gradient = problem(x)
         optimizer.step(gradient, loss=float(loss))
@@ -74,3 +75,35 @@ def test_parabola(cls):
 def test_rosenbrock(cls):
     x = arrive(cls, rosenbrock, [0.0, 0.0])
     np.testing.assert_allclose(x, [1.0, 1.0], atol=3e-2)
+
+
+# Rules that find their rate, and the field that is their first guess. Those that divide by a moment
+# move on at full length near the goal, unless a factor fades, as their authors advise.
+FIRST_GUESSES = {ss.DoG: "reps_rel", ss.LDoG: "reps_rel", ss.DoWG: "eps", ss.COCOB: "eps"}
+FIRST_GUESSES |= {ss.DAdaptSGD: "d0", ss.DAdaptAdam: "d0", ss.Prodigy: "d0"}
+FADING = (ss.DAdaptAdam, ss.Prodigy)
+
+
+def without_a_rate(cls, steps=10_000):
+    return ss.schedules.cosine(1.0, 0.0, steps) if cls in FADING else 1.0
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("cls", FIRST_GUESSES)
+def test_no_rate_is_needed_whatever_the_first_guess(cls, factor):
+    name = FIRST_GUESSES[cls]
+    guess = {name: factor * cls.fields[name].default}
+    x = arrive(cls, parabola, [-1.0, 10.0, 1.0], lr=without_a_rate(cls), **guess)
+    np.testing.assert_allclose(x, [1.0, -1.0, 1.0], atol=3e-2)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+@pytest.mark.parametrize("cls", FIRST_GUESSES)
+def test_no_rate_is_needed_at_any_scale(cls, scale):
+    def scaled(x):
+        loss, gradient = parabola(x / scale)
+        return scale**2 * loss, scale * gradient
+
+    start = [-scale, 10 * scale, scale]
+    x = arrive(cls, scaled, start, lr=without_a_rate(cls)) / scale
+    np.testing.assert_allclose(x, [1.0, -1.0, 1.0], atol=3e-2)
