@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import stepsize as ss
+from stepsize.optimizers.words import lerp
 
 WRAPPERS = {
     "EMA": lambda opt: ss.EMA(opt, 0.9, warmup=True),
@@ -118,6 +119,22 @@ def test_ema_and_swa_average_what_was_passed():
         with pytest.raises(RuntimeError, match="hold the average"):
             swa.step(np.ones(2))
     assert np.array_equal(x, points[-1])
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.75, 0.9, 0.9999, 1.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_average_is_a_lerp_bit_for_bit_and_a_clone_has_its_own(decay, dtype):
+    x = nest(dtype)
+    optimizer = ss.EMA(ss.SGD(x, lr=0.1), decay)
+    expected = optimizer.eval_params()
+    for seed in range(5):
+        optimizer.step(gradients(seed, x))
+        expected = {name: lerp(expected[name], x[name], 1.0 - decay) for name in x}
+        assert equal(optimizer.eval_params(), expected)
+    other = optimizer.clone(ss.arrays.copy(x))
+    other.step(gradients(9, x))
+    assert equal(optimizer.eval_params(), expected)
+    assert decay == 1.0 or not equal(other.eval_params(), expected)
 
 
 def test_ema_with_warmup_starts_at_the_first_point():

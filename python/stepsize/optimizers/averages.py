@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Nest
+from stepsize.optimizers.momentum import SGD
 from stepsize.optimizers.words import lerp
 from stepsize.optimizers.wrapping import AverageWrapper, Wrapper
 
@@ -56,15 +57,29 @@ class EMA(AverageWrapper):
             gamma=self._number("gamma", gamma, 0.0, np.inf, open_low=True),
             power=self._number("power", power, 0.0, np.inf, open_low=True),
             _numbers={"updates": 0},
+            _follower=None,
         )
 
     def take_in(self) -> None:
         n = self._numbers["updates"]
         grown = 1.0 - (1.0 + n / self.gamma) ** -self.power
         decay = min(self.decay, grown) if self.warmup else self.decay
-        for average, leaf in zip(self._arrays["average"], self._leaves, strict=True):
-            average[...] = lerp(average, leaf, 1.0 - decay)
+        self._follow(1.0 - decay)
         self._numbers["updates"] = n + 1
+
+    def _follow(self, share: float) -> None:
+        """Move the average that share of the way to the parameters."""
+        averages = self._arrays["average"]
+        if share > 0.25:  # the first steps of a warm-up; lerp counts from the other end above 1/2
+            for average, leaf in zip(averages, self._leaves, strict=True):
+                average[...] = lerp(average, leaf, share)
+            return
+        if self._follower is None or self._follower.params is not averages:  # a clone has its own
+            # One compiled pass with the same bits: e - w (e - x) is e + w (x - e).
+            follower = SGD(averages, weight_decay=1.0, maximize=True, on_nonfinite="ignore")
+            self._set(_follower=follower)
+        self._follower.lr = share
+        self._follower.step(self._leaves)
 
 
 class SWA(AverageWrapper):
