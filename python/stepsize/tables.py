@@ -19,7 +19,7 @@ def rules() -> str:
     for cls in registry():
         defaults = {name: field.default for name, field in cls.fields.items()}
         state = _named(cls.variant(defaults)[1]) or "none"
-        rows.append((f"`{cls.__name__}`", _first_sentence(cls), state, _source(cls)))
+        rows.append((f"`{cls.__name__}`", first_sentence(cls), state, _source(cls)))
     return _table(("Rule", "What it does", "State per parameter", "Source"), rows)
 
 
@@ -27,7 +27,7 @@ def wrappers() -> str:
     """One row per wrapper: what it does around a rule and its source."""
     classes = [getattr(optimizers, name) for name in sorted(optimizers.__all__, key=str.lower)]
     rows = [
-        (f"`{cls.__name__}`", _first_sentence(cls), _source(cls))
+        (f"`{cls.__name__}`", first_sentence(cls), _source(cls))
         for cls in classes
         if inspect.isclass(cls) and issubclass(cls, Wrapper)
     ]
@@ -47,7 +47,7 @@ def recipes() -> str:
             else f"{parameter.name}={parameter.default!r}"
             for parameter in inspect.signature(recipe).parameters.values()
         )
-        rows.append((f"`{name}({names})`", _first_sentence(recipe)))
+        rows.append((f"`{name}({names})`", first_sentence(recipe)))
     return _table(("Schedule", "What it does"), rows)
 
 
@@ -67,7 +67,7 @@ def fill(text: str) -> str:
     return text
 
 
-def _first_sentence(thing: type[Optimizer | Wrapper] | Callable[..., object]) -> str:
+def first_sentence(thing: type[Optimizer | Wrapper] | Callable[..., object]) -> str:
     return (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ")
 
 

@@ -89,7 +89,7 @@ def cross_entropy(scores: Array, labels: Array) -> tuple[float, Array]:
 def squared_error(scores: Array, targets: Array) -> tuple[float, Array]:
     """Half the mean squared distance, and its derivative by the scores.
 
-    loss = mean_i |s_i - y_i|^2 / 2,  delta = (s - y) / batch
+    `loss = mean_i |s_i - y_i|^2 / 2`, `delta = (s - y) / batch`
     """
     with np.errstate(over="ignore", invalid="ignore"):
         delta = (scores - targets.reshape(scores.shape)).astype(scores.dtype)

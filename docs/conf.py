@@ -1,0 +1,43 @@
+"""The site: ``sphinx-build -W docs build/site``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import pages
+
+import stepsize
+
+project = "stepsize"
+author = "the stepsize authors"
+copyright = "the stepsize authors, MIT licence"
+release = version = stepsize.__version__
+
+extensions = ["mathml", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+html_theme = "furo"
+html_title = "stepsize"
+html_math_renderer = "mathml"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_show_sphinx = False
+pygments_dark_style = "github-dark"
+
+default_role = "py:obj"  # `name` in a docstring links to the thing, if it is one of ours
+add_module_names = False
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+python_maximum_signature_line_length = 80
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]
+
+
+def setup(app):
+    app.connect("builder-inited", lambda app: pages.write(Path(app.srcdir)))
+    app.connect("autodoc-process-docstring", pages.add_links)
