@@ -358,3 +358,10 @@ def test_the_average_is_debiased():
     np.testing.assert_array_equal(debiased_ema(losses, 0.0), losses)
     np.testing.assert_allclose(debiased_ema(np.full(5, 7.0), 0.98), 7.0)
     assert debiased_ema(losses, 0.5)[1] == pytest.approx((0.5 * 4 + 2) / 1.5)
+
+
+def test_a_short_race_gives_no_high_confidence():
+    long = ss.lr_find(quadratic(), start(), [None], refine=400)
+    assert long.confidence == "high"
+    for steps in (20, 40):
+        assert ss.lr_find(quadratic(), start(), [None], steps=steps).confidence != "high"

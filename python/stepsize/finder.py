@@ -154,9 +154,9 @@ def _confidence(passes: list[_Advice]) -> tuple[str, str]:
     won = f"{finalists[0].rate:.1e} won"
     if learnt < 1.5:
         return "low", f"{won}, but the loss fell by less than its noise in {size} steps"
-    if learnt < 6:
+    if learnt < 15:
         return "medium", f"{won}, on a noisy loss"
-    if falling > 0.25 or thirds[0] < thirds[2]:
+    if size < 25 or falling > 0.2 or thirds[0] < thirds[2]:
         return "medium", f"{won}, but {size} steps were too short to settle it"
     if not clear:
         return "medium", f"{won}, closely before {finalists[1].rate:.1e}"
