@@ -117,8 +117,8 @@ def _advise(bench: Bench, s: _Settings, first_batch: int) -> _Advice:
     best = raced.best
     if best.failure is not None or swept.learnt <= 0:
         return _Advice(swept, raced, math.nan, math.nan)
-    shift = foresight(bench, best.rate, first_batch)
-    return _Advice(swept, raced, best.rate * 10**shift, best.rate)
+    shift, lift = foresight(bench, best.rate, first_batch)
+    return _Advice(swept, raced, best.rate * 10**shift, best.rate * 10**lift)
 
 
 def _refine(bench: Bench, passes: list[_Advice], length: int, first_batch: int) -> _Advice:
@@ -128,7 +128,9 @@ def _refine(bench: Bench, passes: list[_Advice], length: int, first_batch: int) 
     best = raced.best
     if best.failure is not None:
         return passes[0]
-    return replace(passes[0], race=raced, rate=best.rate * 10**REFINED_OPTIMISM, peak=best.rate)
+    lift = passes[0].peak / passes[0].race.best.rate
+    rate, peak = best.rate * 10**REFINED_OPTIMISM, best.rate * lift
+    return replace(passes[0], race=raced, rate=rate, peak=peak)
 
 
 def _confidence(passes: list[_Advice]) -> tuple[str, str]:

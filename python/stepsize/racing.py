@@ -184,13 +184,14 @@ def _times(factor: float, gradient: Nest) -> Nest:
     return unflatten(spec, [np.asarray(leaf * factor, leaf.dtype) for leaf in leaves])
 
 
-def foresight(bench: Bench, lr: float, first_batch: int) -> float:
-    """How many decades below a short race's favourite a whole training wants its rate.
+def foresight(bench: Bench, lr: float, first_batch: int) -> tuple[float, float]:
+    """How many decades above a short race's favourite a whole training wants rate and peak.
 
     Three questions to the optimizer, each answered by its steps on the first gradient g:
     does the step still grow (momentum) or shrink (Adagrad) when g is shown again and again; how
     long is it when the sign of g is random; does it ignore the size of g (Adam, Lion)?
-    An optimizer that keeps stepping just as far when nothing but noise is left needs the most.
+    An optimizer that keeps stepping just as far when nothing but noise is left needs the most. The
+    peak of a schedule, whose end looks after the noise, makes up for steps that shrink.
     """
     loss, g = bench.first(first_batch)
     lr /= 30  # so that the weights hardly change
@@ -200,9 +201,12 @@ def foresight(bench: Bench, lr: float, first_batch: int) -> float:
     noisy = _moves(bench, lr, loss, [sides[int(s)] for s in signs])
     faint = _moves(bench, lr, loss, [_times(1e-3, g)])
     if not (steady > 0).all() or not np.isfinite(steady).all():
-        return OPTIMISM
+        return OPTIMISM, 0.0
     drift = math.log10(steady[-1] / steady[:32].mean())
     restless = float(np.sqrt(np.mean(noisy[8:] ** 2) / np.mean(steady[8:] ** 2)))
     free = min(max(float(faint[0] / steady[0]), 0.0), 1.0)
-    shift = OPTIMISM + DRIFT * drift + RESTLESS * min(restless, 1.0) * free
-    return min(max(shift, -1.0), 0.25)
+    # Steps that shrink by themselves (Adagrad) settle in noise too, if not as far.
+    calm = min(1.0, 10 ** (drift / 2))
+    shift = OPTIMISM + DRIFT * drift + RESTLESS * min(restless, 1.0) * free * calm
+    # A rate much above the one that was raced may lie beyond a cliff.
+    return min(max(shift, -1.0), 0.1), min(max(-drift, 0.0), 0.3)
