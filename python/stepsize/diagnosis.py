@@ -92,11 +92,16 @@ def _diverging(s: Signals) -> Finding | None:
         what = f"the loss or the gradient stopped being finite at step {s.broke_at}"
         return Finding("diverging", "critical", what, advice, (s.steps / s.rows, 1.0))
     # Weights that hardly moved make no loss rise: that is the noise of the batches.
-    if s.travel < 3 or s.end - s.start <= 0.05 * s.drop:
+    if s.travel < 3:
         return None
-    if s.above > 0.02 or s.quantile_above:
+    where = (s.best_at, 1.0)
+    if s.end - s.start > 0.05 * s.drop and (s.above > 0.02 or s.quantile_above):
         what = f"the loss ended at {s.end:.3g}, above its start of {s.start:.3g}"
-        return Finding("diverging", "critical", what, advice, (s.best_at, 1.0))
+        return Finding("diverging", "critical", what, advice, where)
+    if s.held is not None and s.held.above_start and s.peak > 3 and s.above > -0.3:
+        what = f"the loss rose to {s.top:.3g}, ended at {s.end:.3g} near its start of "
+        what += f"{s.start:.3g}, and the validation loss ended above its own"
+        return Finding("diverging", "critical", what, advice, where)
     return None
 
 
