@@ -191,3 +191,14 @@ def test_other_signals_are_told_too():
     assert len({f.kind for f in diagnosis.findings}) == len(diagnosis.findings)
     for finding in diagnosis.findings[1:]:
         assert f"Another signal points to {finding.kind.replace('_', ' ')}: " in str(diagnosis)
+
+
+def test_flipping_signs_and_sharpness_above_two_are_evidence_of_a_rate_too_high():
+    flat = noisy(0.9 + 1.5 * np.exp(-30 * T), noise=0.02)
+    assert ss.diagnose(flat).verdict != "too_high"
+    flips = ss.diagnose(flat | {"sign_flips": np.full(STEPS, 0.9)})
+    assert flips.verdict == "too_high" and "90% of the gradient's signs" in str(flips)
+    edge = ss.diagnose(flat | {"sharpness": np.full(STEPS, 24.0)})
+    assert edge.verdict == "too_high" and "is 2.4, above the limit of stability" in str(edge)
+    calm = flat | {"sharpness": np.full(STEPS, 19.0), "sign_flips": np.full(STEPS, 0.5)}
+    assert ss.diagnose(calm).verdict == ss.diagnose(flat).verdict

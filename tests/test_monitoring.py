@@ -69,3 +69,17 @@ def test_an_action_of_ones_own():
 def test_wrong_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         ss.DiagnosisMonitor(**wrong)
+
+
+@pytest.mark.parametrize(("lr", "flips"), [(0.5, 0.0), (1.9, 1.0)])
+def test_the_signs_that_flip_are_recorded(lr, flips):
+    history = run(lr, ss.DiagnosisMonitor(50, warn=(), stop=()), steps=60)
+    assert np.isnan(history["sign_flips"][0])
+    assert np.all(history["sign_flips"][1:] == flips)
+
+
+def test_signs_are_sampled_evenly_and_without_a_gradient_nothing_is_said():
+    from stepsize.monitoring import SAMPLE, _signs
+
+    assert len(_signs({"a": np.ones(10 * SAMPLE), "b": [None, -np.ones(SAMPLE)]})) <= 2 * SAMPLE
+    assert len(_signs([None])) == 0

@@ -8,6 +8,8 @@ The checks and their sources, in the order in which they are asked:
   stopping - but when?");
 * overshoot: the loss rose far above its start before it fell, as it does where the rate times the
   sharpness passes 2 (Cohen et al. 2021, arXiv:2103.00065, edge of stability);
+* sign flips (`DiagnosisMonitor` records them) and rate times sharpness, where the history has them:
+  gradients that turn round at every step, and the limit of stability;
 * trend: how much still falls in the last half, against its standard error; much of it, at a short
   way and with little jitter, is a rate too low;
 * noise floor: a loss that neither falls nor rests, its jitter in proportion to the rate (Murata
@@ -175,6 +177,12 @@ def _too_high(s: Signals) -> Finding | None:
         signs.append((what, (0.0, s.top_at)))
     if _bounces(s) and s.left > 0.27:
         signs.append((f"the loss swings by {s.swing * s.drop:.2g} without falling", (0.75, 1.0)))
+    if s.flips > 0.75:
+        what = f"{s.flips:.0%} of the gradient's signs change from one step to the next"
+        signs.append((what, (0.75, 1.0)))
+    if s.edge > 2 and _falling(s) < 0.057:
+        what = f"the rate times the sharpness is {s.edge:.2g}, above the limit of stability, 2"
+        signs.append((what, (0.75, 1.0)))
     if not signs:
         return None
     advice = "Steps overshoot the valley: lower the rate, or decay it."

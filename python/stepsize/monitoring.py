@@ -6,10 +6,17 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from stepsize import arrays
 from stepsize.diagnosis import FEWEST_STEPS, VERDICTS, Diagnosis, diagnose, words
 
 if TYPE_CHECKING:
     from stepsize.run import Run
+
+
+SAMPLE = 4096
 
 
 class DiagnosisMonitor:
@@ -17,7 +24,8 @@ class DiagnosisMonitor:
 
     The first look is after `every` steps; each next one after a tenth of the steps made, at least
     `every`. A look reads the whole history, so that the cost per step stays the same however long
-    the run is.
+    the run is. It also records ``sign_flips``, the share of gradient signs that changed since the
+    last step, from a few thousand numbers of the gradient: a half is noise, far more is overshoot.
 
     Args:
         every: the fewest steps between two looks.
@@ -62,9 +70,22 @@ class DiagnosisMonitor:
         self.diagnoses: list[tuple[int, Diagnosis]] = []
         self._next = every
         self._warned: set[str] = set()
+        self._signs: NDArray[np.int8] | None = None
+        self._flips = float("nan")
+
+    def on_gradients(self, run: Run) -> None:
+        """Compare the signs of a sample of the gradient with those of the last step."""
+        signs, last = _signs(run.grads), self._signs
+        self._signs, self._flips = signs, float("nan")
+        if last is not None and last.shape == signs.shape:
+            both = signs * last
+            if both.any():
+                self._flips = float(np.count_nonzero(both < 0) / np.count_nonzero(both))
 
     def on_step(self, run: Run) -> None:
         """Look at the run if it is time to."""
+        if self._flips == self._flips:
+            run.history.record("sign_flips", self._flips)
         if run.step < self._next:
             return
         self._next = run.step + max(self.every, run.step // 10)
@@ -77,3 +98,11 @@ class DiagnosisMonitor:
         elif diagnosis.verdict in self.warn and diagnosis.verdict not in self._warned:
             self._warned.add(diagnosis.verdict)
             warnings.warn(f"step {run.step}: {diagnosis}", UserWarning, stacklevel=2)
+
+
+def _signs(grads: Any) -> NDArray[np.int8]:
+    """Signs of some thousand numbers, evenly from every dense leaf."""
+    leaves = [leaf for leaf in arrays.flatten(grads)[0] if isinstance(leaf, np.ndarray)]
+    stride = max(1, sum(leaf.size for leaf in leaves) // SAMPLE)
+    parts = [np.sign(leaf.reshape(-1)[::stride]).astype(np.int8) for leaf in leaves]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int8)

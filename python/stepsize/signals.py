@@ -52,7 +52,8 @@ class Signals:
     percentile of the last quarter), `jitter` around the trend. `above` is the rise of the end above
     the start as a share of how far any single loss went below it. `best_at` and `top_at` are places
     in the run from 0 to 1. `travel` is the way the weights
-    went, in their own lengths.
+    went, in their own lengths, `flips` the share of gradient signs that change from step to step,
+    `edge` the rate times the sharpness, both late in the run.
     """
 
     rows: int
@@ -80,6 +81,8 @@ class Signals:
     grad_change: float
     grad_jitter: float
     still: bool
+    flips: float
+    edge: float
     lr: float
     held: Held | None
 
@@ -200,6 +203,13 @@ def _gradients(grads: Curve) -> tuple[float, float, bool]:
     return change, jitter, still
 
 
+def _late(curve: Curve) -> float:
+    """The median of the last quarter, where there is one."""
+    known = curve[3 * len(curve) // 4 :]
+    known = known[np.isfinite(known)]
+    return float(np.median(known)) if len(known) else math.nan
+
+
 def measure(history: Mapping[str, Any]) -> Signals:
     """Every signal of a history with a loss in it."""
     raw = series(history, "loss")
@@ -249,6 +259,8 @@ def measure(history: Mapping[str, Any]) -> Signals:
         grad_change=change,
         grad_jitter=grad_jitter,
         still=still,
+        flips=_late(series(history, "sign_flips", rows)),
+        edge=_late(series(history, "sharpness", rows) * lrs),
         lr=float(lrs[np.isfinite(lrs)].max()) if np.isfinite(lrs).any() else math.nan,
         held=held,
     )
