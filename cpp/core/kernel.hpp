@@ -218,7 +218,8 @@ template <class F, int slot_count> struct Slots {
 
 template <class R, class F, int slot_count>
 void run(const void* prepared, const Span& span, Sums* sums) {
-    const Prepared<R, F>& p = *static_cast<const Prepared<R, F>*>(prepared);
+    // A copy: what stores to slots might change would be read anew for every vector.
+    const Prepared<R, F> p = *static_cast<const Prepared<R, F>*>(prepared);
     const typename Counted<size_t(slot_count)>::type indices;
     F* x = static_cast<F*>(span.x);
     const F* g = static_cast<const F*>(span.g);
