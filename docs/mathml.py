@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -15,6 +16,7 @@ def convert(node: nodes.Element, block: bool) -> str:
     text = " ".join(node.astext().split())
     for ours, theirs in SPELLINGS.items():
         text = text.replace(ours, theirs)
+    text = re.sub(r"frac(\d)(\d)", r"frac{\1}{\2}", text)
     return tex2mathml(text, as_block=block)
 
 

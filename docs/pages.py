@@ -12,6 +12,7 @@ import numpy as np
 import stepsize as ss
 from stepsize import schedules
 from stepsize.optimizers import Optimizer, registry
+from stepsize.optimizers.names import finds_its_rate
 from stepsize.tables import first_sentence
 
 # Each recipe as it is drawn, over 1,000 steps.
@@ -43,10 +44,16 @@ RECIPES = {
 
 
 def write(docs: Path) -> None:
-    """Write every generated page below `docs`, touching only those that changed."""
+    """Write every generated page below `docs`, with its picture."""
+    import pictures  # here, because pages can be made, and tested, without drawing
+
     for folder, pages in (("rules", rules()), ("recipes", recipes())):
         for name, text in pages.items():
             put(docs / folder / f"{name}.rst", text)
+    for cls in registry():
+        pictures.paths(cls, docs / "rules" / f"{cls.__name__}.png")
+    for name, call in RECIPES.items():
+        pictures.curve(schedule(call), docs / "recipes" / f"{name}.png")
 
 
 def put(path: Path, text: str) -> None:
@@ -84,6 +91,14 @@ def rule(cls: type[Optimizer]) -> str:
     return _join(
         _title(name),
         f".. autoclass:: stepsize.{name}",
+        _title("On two landscapes", "-"),
+        image(f"{name}.png", f"The path of {name} on Rosenbrock's valley and from a saddle"),
+        "Cross: a minimum; ring: the start. "
+        + (
+            "The rule finds its rate; ``lr`` is its share of it."
+            if finds_its_rate(cls)
+            else "Each at the rate, of a grid, that loses most without steps too long to follow."
+        ),
         _title("Hyperparameters", "-"),
         table(("Name", "Default", "Allowed"), rows, "25 25 50"),
         f"{note}Every optimizer also takes ``maximize``, ``clip_norm``, ``clip_value``, "
@@ -145,7 +160,13 @@ def recipe(name: str, call: str) -> str:
     return _join(
         _title(name),
         f".. autofunction:: stepsize.schedules.{name}",
+        image(f"{name}.png", f"The schedule {call} over 1,000 steps"),
+        f"``{call}``",
     )
+
+
+def image(file: str, words: str) -> str:
+    return f".. image:: {file}\n   :alt: {words}\n   :class: plain"
 
 
 def schedule(call: str) -> ss.Schedule:
