@@ -12,6 +12,7 @@ void bind_optimizers(py::module_& m);
 void bind_functional(py::module_& m);
 void bind_population(py::module_& m);
 void bind_schedules(py::module_& m);
+void bind_triad(py::module_& m);
 
 namespace {
 
@@ -51,6 +52,7 @@ PYBIND11_MODULE(_core, m) {
     bind_functional(m);
     bind_population(m);
     bind_schedules(m);
+    bind_triad(m);
 }
 
 } // namespace stepsize

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import stepsize as ss
+from stepsize.cli.roofline import Entry, Yardstick, bytes_per_element, in_turns, medians, ratio
 
 __all__ = ["SHAPES", "measure"]
 
@@ -20,23 +20,49 @@ SHAPES: dict[str, tuple[int, int]] = {
     "100 x 1,000": (100, 1_000),
     "1,000 x 100": (1_000, 100),
 }
+_LARGE = 1_000_000  # elements from which memory is what a step waits for
 
 
-def measure(rules: dict[str, Any], shapes: list[str], seconds: float) -> list[dict[str, Any]]:
-    """The median time of a step in microseconds for each rule and shape, and of its rivals."""
-    rows = []
-    for shape in shapes:
-        count, size = SHAPES[shape]
-        for name, rule in rules.items():
-            row: dict[str, Any] = {"tensors": shape, "rule": name}
-            row["stepsize"] = _median(_ours(rule, count, size), seconds)
-            if name == "Adam":
-                row["numpy"] = _median(_numpy_adam(count, size), seconds)
-            theirs = _torch(name, count, size)
-            if theirs is not None:
-                row["torch"] = _median(theirs, seconds)
-            rows.append(row)
-    return rows
+def measure(
+    rules: dict[str, Any], shapes: list[str], seconds: float, show: bool | None = None
+) -> list[dict[str, Any]]:
+    """The median time of a step in microseconds for each rule and shape, and of its rivals.
+
+    With it go the GB/s that the step moves and, for large arrays, the share of those of a triad
+    that ran in turns with it.
+    """
+    from tqdm import tqdm
+
+    pairs = [(shape, name) for shape in shapes for name in rules]
+    hidden = None if show is None else not show  # None: a bar in terminals alone
+    return [
+        _row(shape, name, rules[name], seconds)
+        for shape, name in tqdm(pairs, desc="measuring", unit="row", disable=hidden, leave=False)
+    ]
+
+
+def _row(shape: str, name: str, rule: Any, seconds: float) -> dict[str, Any]:
+    count, size = SHAPES[shape]
+    steps = {"stepsize": _ours(rule, count, size)}
+    if size >= _LARGE:
+        steps["triad"] = Yardstick(size).run
+    times = in_turns(steps, seconds)
+    # After ours, not in turns: threads of another OpenMP that spin would take our processors.
+    if name == "Adam":
+        times |= in_turns({"numpy": _numpy_adam(count, size)}, seconds)
+    theirs = _torch(name, count, size)
+    if theirs is not None:
+        times |= in_turns({"torch": theirs}, seconds)
+    row: dict[str, Any] = {"tensors": shape, "rule": name}
+    row |= {key: 1e6 * value for key, value in medians(times).items()}
+    if not rule.accelerated:
+        return row
+    moved = bytes_per_element(Entry(name, rule))
+    row["gb_s"] = moved * count * size / row["stepsize"] / 1e3
+    if "triad" in times:
+        row["triad_gb_s"] = Yardstick.bytes * size / row["triad"] / 1e3
+        row["share_of_triad"] = moved / Yardstick.bytes * ratio(times, "triad", "stepsize")
+    return row
 
 
 def _arrays(count: int, size: int, seed: int) -> list[Any]:
@@ -44,22 +70,11 @@ def _arrays(count: int, size: int, seed: int) -> list[Any]:
     return [rng.standard_normal(size, np.float32) for _ in range(count)]
 
 
-def _median(step: Callable[[], Any], seconds: float) -> float:
-    for _ in range(2):
-        step()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < 5 or time.perf_counter() < end:
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    return 1e6 * float(np.median(times))
-
-
 def _ours(rule: Any, count: int, size: int) -> Callable[[], Any]:
     params, grads = _arrays(count, size, 0), _arrays(count, size, 1)
-    optimizer = rule(params, lr=1e-4)
-    return lambda: optimizer.step(grads)
+    optimizer = rule(params, lr=1e-4, on_nonfinite="ignore")
+    more = {"loss": 1.0} if rule.needs_loss else {}
+    return lambda: optimizer.step(grads, **more)
 
 
 def _numpy_adam(count: int, size: int) -> Callable[[], Any]:

@@ -287,13 +287,19 @@ def bench(args: argparse.Namespace) -> int:
         _print_json({"microseconds": rows, "build": ss.build_info()})
         return 0
     names = ["stepsize", *(n for n in ("torch", "numpy") if any(n in row for row in rows))]
+    columns = {name: (name, "{:,.1f}") for name in names}
+    columns |= {"GB/s": ("gb_s", "{:.0f}"), "of triad": ("share_of_triad", "{:.0%}")}
     cells = [
-        [f"{row['tensors']}  {row['rule']}", *(f"{row[n]:,.1f}" if n in row else "" for n in names)]
+        [f"{row['tensors']}  {row['rule']}"]
+        + [form.format(row[key]) if key in row else "" for key, form in columns.values()]
         for row in rows
     ]
     info = ss.build_info()
     print(f"microseconds per step, float32, {info['target']}, {info['threads']} threads\n")
-    print(_table([["tensors and rule", *names], *cells]))
+    print(_table([["tensors and rule", *columns], *cells]))
+    triads = [row["triad_gb_s"] for row in rows if "triad_gb_s" in row]
+    if triads:
+        print(f"\nThe triad, x = x / 2 + y in turns with the step: up to {max(triads):.0f} GB/s.")
     return 0
 
 

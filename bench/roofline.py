@@ -1,0 +1,160 @@
+"""How near each rule comes to what memory allows, and how a step grows with size and threads.
+
+    python bench/roofline.py [--quick] [--size N] [--seconds S] [--out DIR]
+
+Writes roofline.md, roofline.json and roofline.png. Every rule runs in turns with a triad,
+`x = x / 2 + y` over arrays of the same length in C++, and its share is the median of the ratios of
+neighbouring runs. The curves over sizes run in turns with the peers of bench/peers.py, whose
+answers are checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import numpy as np
+from tqdm import tqdm
+
+import peers
+import stepsize as ss
+from roofline_page import draw, page
+from stepsize.cli.roofline import (
+    Yardstick,
+    bytes_per_element,
+    entries,
+    in_turns,
+    medians,
+    ratio,
+)
+
+SIZES = [100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 50_000_000, 200_000_000]
+CURVE = "AdamW"
+
+
+def available() -> int:
+    """Bytes of memory that are free."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable"):
+            return 1024 * int(line.split()[1])
+    raise RuntimeError("/proc/meminfo names no MemAvailable")
+
+
+def arrays(size: int) -> tuple[np.ndarray, np.ndarray]:
+    x, g = np.empty(size, np.float32), np.empty(size, np.float32)
+    block = np.random.default_rng(0).standard_normal(min(size, 1 << 16), np.float32)
+    for at in range(0, size, block.size):
+        x[at : at + block.size] = block[: size - at]
+        g[at : at + block.size] = block[: size - at] * np.float32(0.1)
+    return x, g
+
+
+def of_rules(size: int, seconds: float) -> list[dict[str, Any]]:
+    """Every rule on one large array, in turns with the triad."""
+    yardstick = Yardstick(size)
+    x, g = arrays(size)
+    start = x.copy()
+    rows = []
+    for entry in tqdm(entries(), desc="rules", unit="rule"):
+        x[...] = start
+        steps = {"rule": entry.step(x, g), "triad": yardstick.run}
+        times = in_turns(steps, seconds)
+        if not np.all(np.isfinite(x[:: max(1, size // 1000)])) or np.array_equal(x, start):
+            raise AssertionError(f"{entry.name} did not make its steps")
+        yardstick.check()
+        found = medians(times)
+        moved = bytes_per_element(entry)
+        rows.append(
+            {
+                "rule": entry.name,
+                "passes": entry.passes,
+                "bytes": moved,
+                "ns": 1e9 * found["rule"] / size,
+                "gb_s": moved * size / found["rule"] / 1e9,
+                "share": moved / Yardstick.bytes * ratio(times, "triad", "rule"),
+                "triad_gb_s": Yardstick.bytes * size / found["triad"] / 1e9,
+                "runs": len(times["rule"]),
+            }
+        )
+    return rows
+
+
+def of_sizes(sizes: list[int], names: list[str], seconds: float) -> list[dict[str, Any]]:
+    """Nanoseconds an element over the size of one array, ours and the peers' in turns."""
+    rows = []
+    for size in tqdm(sizes, desc="sizes", unit="size"):
+        # NumPy by hand and optax hold temporaries besides: all at once must leave room.
+        if 4 * size * (5 * (1 + len(names)) + 6) > 0.6 * available():
+            print(f"{size:,} elements need more memory than there is: left out", file=sys.stderr)
+            continue
+        for name in names:
+            peers.check(CURVE, name, 1, min(size, 10_000))
+        contestants = {name: peers.PEERS[name](CURVE, 1, size) for name in names}
+        mine = peers.ours(CURVE, 1, size)
+        steps = {"stepsize": mine.step} | {name: one.step for name, one in contestants.items()}
+        found = medians(in_turns(steps, seconds))
+        if not np.isfinite(mine.first()[0]):
+            raise AssertionError("the steps went astray")
+        rows.append({"size": size, **{name: 1e9 * s / size for name, s in found.items()}})
+    return rows
+
+
+def of_threads(size: int, threads: int, seconds: float) -> list[dict[str, Any]]:
+    """GB/s over the number of threads, of the triad and of three rules."""
+    chosen = [entry for entry in entries() if entry.name in ("SGD, momentum", "AdamW", "AdEMAMix")]
+    x, g = arrays(size)
+    rows = []
+    for count in range(1, threads + 1):
+        ss.set_num_threads(count)
+        yardstick = Yardstick(size)
+        row: dict[str, Any] = {"threads": count}
+        for entry in chosen:
+            times = medians(in_turns({"rule": entry.step(x, g), "triad": yardstick.run}, seconds))
+            row[entry.name] = bytes_per_element(entry) * size / times["rule"] / 1e9
+            row["triad"] = Yardstick.bytes * size / times["triad"] / 1e9
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="rough figures in two minutes")
+    parser.add_argument("--size", type=int, default=50_000_000, help="of the rules' arrays")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each figure")
+    parser.add_argument("--threads", type=int, default=int(ss.build_info()["threads"]))
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--out", type=Path, default=peers.HERE / "results")
+    args = parser.parse_args()
+    size = min(args.size, 10_000_000) if args.quick else args.size
+    seconds = min(args.seconds, 0.2) if args.quick else args.seconds
+    ss.set_num_threads(args.threads)
+    names = list(peers.installed())
+    if "torch" in names:
+        import torch
+
+        torch.set_num_threads(args.threads)
+    report = {
+        "date": datetime.date.today().isoformat(),
+        "machine": peers.machine(),
+        "size": size,
+        "threads_used": args.threads,
+        "rules": of_rules(size, seconds),
+        "sizes": of_sizes(args.sizes, names, seconds),
+        "threads": of_threads(size, args.threads, seconds),
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "roofline.json").write_text(json.dumps(report, indent=1) + "\n")
+    (args.out / "roofline.md").write_text(page(report))
+    draw(report, args.out / "roofline.png")
+    print(page(report))
+
+
+if __name__ == "__main__":
+    main()
