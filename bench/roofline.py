@@ -27,6 +27,7 @@ import peers
 import stepsize as ss
 from roofline_page import draw, page
 from stepsize.cli.roofline import (
+    Entry,
     Yardstick,
     bytes_per_element,
     entries,
@@ -56,6 +57,19 @@ def arrays(size: int) -> tuple[np.ndarray, np.ndarray]:
     return x, g
 
 
+def check(entry: Entry, steps: int, x: np.ndarray, start: np.ndarray, g: np.ndarray) -> None:
+    """A part of the array has gone where it goes alone, if the rule moves elements one by one."""
+    if not np.all(np.isfinite(x[:: max(1, x.size // 1000)])):
+        raise AssertionError(f"{entry.name} went astray")
+    if entry.passes == 1:
+        alone = start[:1000].copy()
+        step = entry.stepper(entry.make(alone), g[:1000])
+        for _ in range(steps):
+            step()
+        if not np.array_equal(alone, x[:1000]):
+            raise AssertionError(f"{entry.name} computed something else")
+
+
 def of_rules(size: int, seconds: float) -> list[dict[str, Any]]:
     """Every rule on one large array, in turns with the triad."""
     yardstick = Yardstick(size)
@@ -64,10 +78,9 @@ def of_rules(size: int, seconds: float) -> list[dict[str, Any]]:
     rows = []
     for entry in tqdm(entries(), desc="rules", unit="rule"):
         x[...] = start
-        steps = {"rule": entry.step(x, g), "triad": yardstick.run}
-        times = in_turns(steps, seconds)
-        if not np.all(np.isfinite(x[:: max(1, size // 1000)])) or np.array_equal(x, start):
-            raise AssertionError(f"{entry.name} did not make its steps")
+        optimizer = entry.make(x)
+        times = in_turns({"rule": entry.stepper(optimizer, g), "triad": yardstick.run}, seconds)
+        check(entry, optimizer.step_count, x, start, g)
         yardstick.check()
         found = medians(times)
         moved = bytes_per_element(entry)
@@ -116,7 +129,8 @@ def of_threads(size: int, threads: int, seconds: float) -> list[dict[str, Any]]:
         yardstick = Yardstick(size)
         row: dict[str, Any] = {"threads": count}
         for entry in chosen:
-            times = medians(in_turns({"rule": entry.step(x, g), "triad": yardstick.run}, seconds))
+            step = entry.stepper(entry.make(x), g)
+            times = medians(in_turns({"rule": step, "triad": yardstick.run}, seconds))
             row[entry.name] = bytes_per_element(entry) * size / times["rule"] / 1e9
             row["triad"] = Yardstick.bytes * size / times["triad"] / 1e9
         rows.append(row)

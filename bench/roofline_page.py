@@ -77,41 +77,37 @@ def draw(report: dict[str, Any], path: Path) -> None:
 
 def _draw_shares(ax: Any, report: dict[str, Any]) -> None:
     rows = sorted(report["rules"], key=lambda row: row["share"])
-    style.dress(ax, title="Bandwidth of a step, as a share of a triad's", xlabel="% of the triad")
+    style.dress(
+        ax,
+        title=f"Bandwidth of a step on {report['size'] / 1e6:g} M elements, beside a triad's",
+        xlabel=f"% of the triad (shaded: {100 * GOAL:.0f} to 100)",
+    )
     ax.grid(False, axis="y")
-    ax.axvspan(100 * GOAL, 100, color=style.GRID, alpha=0.6, linewidth=0)
-    ax.axvline(100, color=style.MUTED, linewidth=1)
+    ax.axvspan(100 * GOAL, 100, color=style.GRID, linewidth=0)
+    edge = max(100 * rows[-1]["share"] + 16, 116)
     for k, row in enumerate(rows):
-        line, _ = style.colour(0 if row["passes"] == 1 else 1)
+        line, _ = style.colour(row["passes"] - 1)
         share = 100 * row["share"]
         ax.plot([0, share], [k, k], color=line, linewidth=1.2, alpha=0.45, solid_capstyle="butt")
         ax.plot(share, k, "o", color=line, markersize=5)
-        ax.annotate(
-            f"{row['ns']:.2f} ns",
-            (share, k),
-            (6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=6.5,
-            color=style.MUTED,
-        )
+        words = {"ha": "right", "va": "center", "fontsize": 7.5, "color": style.MUTED}
+        ax.text(edge, k, f"{row['ns']:.2f}", **words)
+    ax.text(edge, len(rows), "ns/element", **words)
     ax.set_yticks(range(len(rows)), [f"{row['rule']}  ({row['bytes']} B)" for row in rows])
     ax.tick_params(axis="y", labelsize=7.5, length=0)
-    ax.set_ylim(-0.8, len(rows) - 0.2)
-    ax.set_xlim(0, max(100 * rows[-1]["share"] + 14, 112))
-    for k, words in enumerate(("one pass over memory", "two passes")):
-        ax.plot([], [], "o", color=style.colour(k)[0], markersize=5, label=words)
-    ax.legend(loc="lower right", frameon=False, fontsize=8)
+    ax.set_ylim(-0.8, len(rows) + 0.6)
+    ax.set_xlim(0, edge)
+    for k, label in enumerate(("one pass over memory", "two passes")):
+        ax.plot([], [], "o", color=style.colour(k)[0], markersize=5, label=label)
+    _legend(ax, "lower right", bbox_to_anchor=(0.9, 0.0))
 
 
 def _draw_sizes(ax: Any, report: dict[str, Any]) -> None:
     rows = report["sizes"]
-    lines = []
     for k, name in enumerate(name for name in OTHERS if name in rows[0]):
         points = [(row["size"], row[name]) for row in rows if name in row]
-        line, text = style.colour((0, 1, 2, 7)[k])
-        (drawn,) = ax.plot(*zip(*points, strict=True), "o-", color=line, markersize=3.5)
-        lines.append((drawn, name, text))
+        line, _ = style.colour((0, 1, 2, 7)[k])
+        ax.plot(*zip(*points, strict=True), "o-", color=line, markersize=4, label=name)
     style.dress(
         ax,
         title="AdamW over the size of one array",
@@ -120,23 +116,25 @@ def _draw_sizes(ax: Any, report: dict[str, Any]) -> None:
         xscale="log",
         yscale="log",
     )
-    style.label_ends(ax, lines)
+    _legend(ax, "upper right")
 
 
 def _draw_threads(ax: Any, report: dict[str, Any]) -> None:
     rows = report["threads"]
     counts = [row["threads"] for row in rows]
-    lines = []
-    for k, name in enumerate(name for name in rows[0] if name != "threads"):
-        line, text = style.colour(7 if name == "triad" else (0, 4, 2)[k % 3])
-        dashes = "--" if name == "triad" else "-"
-        values = [row[name] for row in rows]
-        (drawn,) = ax.plot(counts, values, dashes, marker="o", color=line, markersize=3.5)
-        lines.append((drawn, name, text))
+    rules = [name for name in rows[0] if name not in ("threads", "triad")]
+    for k, name in enumerate([*rules, "triad"]):
+        line, _ = style.colour(7 if name == "triad" else (0, 4, 2)[k % 3])
+        dashes = "o--" if name == "triad" else "o-"
+        ax.plot(counts, [row[name] for row in rows], dashes, color=line, markersize=4, label=name)
     style.dress(ax, title="Bandwidth over threads", xlabel="threads", ylabel="GB/s")
     ax.set_xticks(counts)
     ax.set_ylim(bottom=0)
-    style.label_ends(ax, lines)
+    _legend(ax, "lower right")
+
+
+def _legend(ax: Any, place: str, **keywords: Any) -> None:
+    ax.legend(loc=place, frameon=False, fontsize=8.5, labelcolor=style.INK, **keywords)
 
 
 if __name__ == "__main__":

@@ -33,36 +33,42 @@ def measure(
     """
     from tqdm import tqdm
 
-    pairs = [(shape, name) for shape in shapes for name in rules]
-    hidden = None if show is None else not show  # None: a bar in terminals alone
-    return [
-        _row(shape, name, rules[name], seconds)
-        for shape, name in tqdm(pairs, desc="measuring", unit="row", disable=hidden, leave=False)
+    rows: list[dict[str, Any]] = [
+        {"tensors": shape, "rule": name} for shape in shapes for name in rules
     ]
+    hidden = None if show is None else not show  # None: a bar in terminals alone
+    with tqdm(desc="measuring", total=2 * len(rows), disable=hidden, leave=False) as bar:
+        # All of ours first: another OpenMP's threads that spin would take our processors.
+        for measure_one in (_measure_ours, _measure_rivals):
+            for row in rows:
+                measure_one(row, rules[row["rule"]], seconds)
+                bar.update()
+    return rows
 
 
-def _row(shape: str, name: str, rule: Any, seconds: float) -> dict[str, Any]:
-    count, size = SHAPES[shape]
+def _measure_ours(row: dict[str, Any], rule: Any, seconds: float) -> None:
+    count, size = SHAPES[row["tensors"]]
     steps = {"stepsize": _ours(rule, count, size)}
     if size >= _LARGE:
         steps["triad"] = Yardstick(size).run
     times = in_turns(steps, seconds)
-    # After ours, not in turns: threads of another OpenMP that spin would take our processors.
-    if name == "Adam":
-        times |= in_turns({"numpy": _numpy_adam(count, size)}, seconds)
-    theirs = _torch(name, count, size)
-    if theirs is not None:
-        times |= in_turns({"torch": theirs}, seconds)
-    row: dict[str, Any] = {"tensors": shape, "rule": name}
     row |= {key: 1e6 * value for key, value in medians(times).items()}
     if not rule.accelerated:
-        return row
-    moved = bytes_per_element(Entry(name, rule))
+        return
+    moved = bytes_per_element(Entry(row["rule"], rule))
     row["gb_s"] = moved * count * size / row["stepsize"] / 1e3
     if "triad" in times:
         row["triad_gb_s"] = Yardstick.bytes * size / row["triad"] / 1e3
         row["share_of_triad"] = moved / Yardstick.bytes * ratio(times, "triad", "stepsize")
-    return row
+
+
+def _measure_rivals(row: dict[str, Any], rule: Any, seconds: float) -> None:
+    shape, name = SHAPES[row["tensors"]], row["rule"]
+    rivals = {"numpy": _numpy_adam(*shape) if name == "Adam" else None}
+    rivals["torch"] = _torch(name, *shape)
+    for rival, step in rivals.items():
+        if step is not None:
+            row[rival] = 1e6 * medians(in_turns({rival: step}, seconds))[rival]
 
 
 def _arrays(count: int, size: int, seed: int) -> list[Any]:

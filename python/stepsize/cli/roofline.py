@@ -28,12 +28,14 @@ class Entry:
     cls: Any
     keywords: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
-    def step(self, x: Array, g: Array) -> Step:
-        """One step on these arrays, without the look for NaN that peers do without, too."""
-        optimizer = self.cls(x, on_nonfinite="ignore", **self.keywords)
-        if self.cls.needs_loss:
-            return lambda: optimizer.step(g, loss=1.0)
-        return lambda: optimizer.step(g)
+    def make(self, x: Array) -> Any:
+        """The optimizer, without the look for NaN that peers do without, too."""
+        return self.cls(x, on_nonfinite="ignore", **self.keywords)
+
+    def stepper(self, optimizer: Any, g: Array) -> Step:
+        """One step of it."""
+        more = {"loss": 1.0} if self.cls.needs_loss else {}
+        return lambda: optimizer.step(g, **more)
 
     @property
     def passes(self) -> int:
@@ -57,13 +59,12 @@ def bytes_per_element(entry: Entry, width: int = 4) -> int:
     """
     random = np.random.default_rng(0)
     x = random.standard_normal(512, np.float32)
-    optimizer = entry.cls(x, on_nonfinite="ignore", **entry.keywords)
-    loss = {"loss": 1.0} if entry.cls.needs_loss else {}
+    optimizer = entry.make(x)
     slots = optimizer.state["params"]
     before: dict[str, Array] = {}
     for _ in range(12):  # more than the steps that warm up some rules
         before = {name: slot.copy() for name, slot in slots.items()}
-        optimizer.step(random.standard_normal(512, np.float32), **loss)
+        entry.stepper(optimizer, random.standard_normal(512, np.float32))()
     streams = 3 + 2 * (entry.passes - 1)
     for name, slot in slots.items():
         if slot.size == x.size:
