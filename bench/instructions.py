@@ -15,8 +15,14 @@ import sys
 
 # Instructions a step may take: about a tenth more than it took when the limit was set.
 LIMITS = {
-    "1 x 1000": 12_500,
-    "1000 x 100": 1_620_000,
+    ("1 x 1000", "dict"): 12_500,
+    ("1 x 1000", "bound"): 12_500,
+    ("1 x 1000", "functional"): 40_000,
+    ("1000 x 100", "dict"): 1_620_000,
+    ("1000 x 100", "bound"): 1_620_000,
+    ("1000 x 100", "packed"): 1_620_000,
+    ("1000 x 100", "packed, bound"): 1_620_000,
+    ("1000 x 100", "functional"): 2_500_000,
 }
 
 PROGRAM = """
@@ -24,28 +30,35 @@ import sys
 import numpy as np
 import stepsize as ss
 
-shape, steps = sys.argv[1], int(sys.argv[2])
-count, size = map(int, shape.replace(",", "").split(" packed")[0].split(" bound")[0].split(" x "))
+shape, form, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
+count, size = map(int, shape.split(" x "))
 draw = np.random.default_rng(0).standard_normal
 params = {f"w{i}": np.zeros(size, np.float32) for i in range(count)}
 grads = {key: draw(size).astype(np.float32) for key in params}
-if "packed" in shape:
+if "packed" in form:
     params, grads = ss.pack(params), ss.pack(grads)
-opt = ss.AdamW(params)
-arguments = (grads,)
-if "bound" in shape:
-    opt.bind(grads)
-    arguments = ()
+if form == "functional":
+    params, grads = list(params.values()), list(grads.values())
+    state = ss.functional.state("adamw", params)
+    first, second = state["exp_avg"], state["exp_avg_sq"]
 
-def train(steps):
-    for _ in range(steps):
+    def step():
+        ss.functional.adamw_(params, grads, first, second, step=1, lr=1e-3)
+else:
+    opt = ss.AdamW(params)
+    if "bound" in form:
+        opt.bind(grads)
+    arguments = () if "bound" in form else (grads,)
+
+    def step():
         opt.step(*arguments)
 
-train(steps)
+for _ in range(steps):
+    step()
 """
 
 
-def count(shape: str, steps: int) -> int:
+def count(shape: str, form: str, steps: int) -> int:
     """Instructions of a whole run."""
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable]
     environment = {
@@ -55,7 +68,7 @@ def count(shape: str, steps: int) -> int:
         "PYTHONHASHSEED": "0",
     }
     done = subprocess.run(
-        [*command, "-c", PROGRAM, shape, str(steps)],
+        [*command, "-c", PROGRAM, shape, form, str(steps)],
         env=environment,
         capture_output=True,
         text=True,
@@ -70,11 +83,12 @@ def count(shape: str, steps: int) -> int:
 def main() -> int:
     over = 0
     print(f"{'AdamW':<26}{'instructions':>14}{'limit':>12}")
-    for shape, limit in LIMITS.items():
+    for (shape, form), limit in LIMITS.items():
         few = 200 if shape.startswith("1 x") else 5
-        step = (count(shape, 11 * few) - count(shape, few)) / (10 * few)
+        step = (count(shape, form, 11 * few) - count(shape, form, few)) / (10 * few)
         over += step > limit
-        print(f"{shape:<26}{step:>14,.0f}{limit:>12,}{'  above' if step > limit else ''}")
+        label, mark = f"{shape}, {form}", "  above" if step > limit else ""
+        print(f"{label:<26}{step:>14,.0f}{limit:>12,}{mark}", flush=True)
     return int("--check" in sys.argv and over > 0)
 
 

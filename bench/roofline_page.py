@@ -134,7 +134,8 @@ def _draw_threads(ax: Any, report: dict[str, Any]) -> None:
 
 
 def _legend(ax: Any, place: str, **keywords: Any) -> None:
-    ax.legend(loc=place, frameon=False, fontsize=8.5, labelcolor=style.INK, **keywords)
+    box = {"facecolor": "white", "edgecolor": "none", "framealpha": 1.0}
+    ax.legend(loc=place, fontsize=8.5, labelcolor=style.INK, **box, **keywords)
 
 
 if __name__ == "__main__":

@@ -457,9 +457,16 @@ def test_bench_measures_every_shape(run, monkeypatch):
         "1,000 x 100",
     ]
     assert all(row["stepsize"] > 0 and row["numpy"] > 0 for row in rows)
+    assert all(
+        row["gb_s"] == pytest.approx(28 * n / row["stepsize"] / 1e3)
+        for row, n in zip(rows, (1e3, 1e6, 1e5, 1e5), strict=True)
+    )
+    assert [row["tensors"] for row in rows if "share_of_triad" in row] == ["1 x 1,000,000"]
     code, out, _ = run("bench", "--optimizers", "Lion", "--quick", "--seconds", "0.001")
     assert code == 0
     assert "1,000 x 100  Lion" in out
+    assert re.search(r"1 x 1,000,000  Lion .* \d+%\n", out)
+    assert "The triad, x = x / 2 + y" in out
 
 
 def test_train_writes_a_report(run, iris, tmp_path):
