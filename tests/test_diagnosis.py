@@ -202,3 +202,13 @@ def test_flipping_signs_and_sharpness_above_two_are_evidence_of_a_rate_too_high(
     assert edge.verdict == "too_high" and "is 2.4, above the limit of stability" in str(edge)
     calm = flat | {"sharpness": np.full(STEPS, 19.0), "sign_flips": np.full(STEPS, 0.5)}
     assert ss.diagnose(calm).verdict == ss.diagnose(flat).verdict
+
+
+def test_with_the_loss_alone_a_flat_one_is_a_rate_too_low_and_a_raised_one_diverges():
+    noise = np.random.default_rng(2).standard_normal(STEPS)
+    flat = ss.diagnose({"loss": 8 + noise, "lr": np.full(STEPS, 1e-5)})
+    assert flat.verdict == "too_low" and "has not moved" in str(flat)
+    raised = 30 + noise
+    raised[0] = 8.0
+    assert ss.diagnose({"loss": raised}).verdict == "diverging"
+    assert ss.diagnose({"loss": [0.9, 6.9, 1e5, 1e18]}).verdict == "diverging"

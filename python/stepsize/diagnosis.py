@@ -94,7 +94,7 @@ def _diverging(s: Signals) -> Finding | None:
         what = f"the loss or the gradient stopped being finite at step {s.broke_at}"
         return Finding("diverging", "critical", what, advice, (s.steps / s.rows, 1.0))
     # Weights that hardly moved make no loss rise: that is the noise of the batches.
-    if s.travel < 3:
+    if s.travel < 3 or (math.isnan(s.travel) and s.flat):
         return None
     where = (s.best_at, 1.0)
     if s.end - s.start > 0.05 * s.drop and (s.above > 0.02 or s.quantile_above):
@@ -109,12 +109,15 @@ def _diverging(s: Signals) -> Finding | None:
 
 def _unmoved(s: Signals) -> Finding | None:
     settled = s.fall_sure < 2 and s.fell_sure > 20
-    if s.travel >= 0.5 or settled or math.isnan(s.travel):
+    advice = "Every step goes the right way but is too short: raise the rate."
+    if math.isnan(s.travel) and s.flat:
+        what = f"the loss has not moved from {s.start:.3g} beyond its noise"
+        return Finding("too_low", "warning", what, advice)
+    if not s.travel < 0.5 or settled:
         return None
     what = f"the weights travel only {s.travel:.2g} times their own length in this run"
     if s.fall_sure > 2:
         what += f", and the loss is still falling ({s.start:.3g} to {s.end:.3g})"
-    advice = "Every step goes the right way but is too short: raise the rate."
     return Finding("too_low", "warning", what, advice)
 
 
@@ -192,7 +195,8 @@ def _too_high(s: Signals) -> Finding | None:
 
 def _bounces(s: Signals) -> bool:
     """Whether the loss moves to and fro, and not only because batches differ: the weights do."""
-    return s.swing > 0.11 and s.jitter > 0.027 and not s.grad_jitter <= 0.085
+    moves = s.swing > 0.11 and s.jitter > 0.027 and not s.grad_jitter <= 0.085
+    return moves and _falling(s) <= 0.057
 
 
 def _plateau(s: Signals) -> Finding | None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Curve = NDArray[np.float64]
 
 LEVELS = 20  # a run is looked at in so many pieces
+FLAT = 1.6  # levels that scatter by less than so many of their errors are all one
 TINY = 1e-300
 
 
@@ -51,9 +52,10 @@ class Signals:
     best level, `peak` of the levels above the start, `swing` (from the tenth to the ninetieth
     percentile of the last quarter), `jitter` around the trend. `above` is the rise of the end above
     the start as a share of how far any single loss went below it. `best_at` and `top_at` are places
-    in the run from 0 to 1. `travel` is the way the weights
-    went, in their own lengths, `flips` the share of gradient signs that change from step to step,
-    `edge` the rate times the sharpness, both late in the run.
+    in the run from 0 to 1. `travel` is the way the weights went, in their own lengths; where it is
+    not known, a loss is `flat` when it never moved beyond its noise. `flips` is the share of
+    gradient signs that change from step to step, `edge` the rate times the sharpness, both late in
+    the run.
     """
 
     rows: int
@@ -77,6 +79,7 @@ class Signals:
     jitter: float
     above: float
     quantile_above: bool
+    flat: bool
     travel: float
     grad_change: float
     grad_jitter: float
@@ -255,6 +258,10 @@ def measure(history: Mapping[str, Any]) -> Signals:
         jitter=held.jitter if held else rest / drop,
         above=(end - start) / room,
         quantile_above=low > start,
+        flat=len(loss) >= LEVELS
+        and not np.isfinite(ratios).any()
+        and float(levels.std()) < FLAT * noise / width
+        and float(levels.mean()) - start < noise,
         travel=float(np.minimum(known, 1e3).mean()) * rows if len(known) > 8 else math.nan,
         grad_change=change,
         grad_jitter=grad_jitter,
