@@ -94,7 +94,7 @@ def damage(**changes):
     return act
 
 
-KEYS = "format, rule, step_count, lr_scale, groups, steps, scalars, state"
+KEYS = "format, rule, step_count, lr_scale, loss_scale, groups, steps, scalars, state"
 BAD_STATES = [
     (lambda d: None, f"Adam: a state dict has {KEYS}; got NoneType"),
     (lambda d: {}, f"Adam: a state dict has {KEYS}; got "),

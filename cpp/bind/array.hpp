@@ -21,7 +21,17 @@ constexpr int contiguous_flag = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_;
 constexpr int aligned_flag = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
 constexpr int writeable_flag = py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
 
-inline size_t item_size(Dtype dtype) { return dtype == Dtype::float32 ? 4 : 8; }
+inline size_t item_size(Dtype dtype) {
+    return dtype == Dtype::float32 ? 4 : dtype == Dtype::float64 ? 8 : 2;
+}
+
+inline bool is_narrow(Dtype dtype) { return item_size(dtype) == 2; }
+
+// NumPy's number for ml_dtypes' bfloat16, known once an array of it was met.
+inline int& bfloat16_type() {
+    static int type = -1;
+    return type;
+}
 
 inline size_t item_size(Storage storage, size_t native) {
     return storage == Storage::native ? native : storage == Storage::bfloat16 ? 2 : 1;
@@ -29,9 +39,12 @@ inline size_t item_size(Storage storage, size_t native) {
 
 // An unpickled array has a descriptor object of its own, so identity does not tell.
 inline bool has_dtype(PyObject* array, Dtype dtype) {
+    constexpr int half_type = 23; // NPY_HALF, which pybind11 does not name
     const auto* found = py::detail::array_descriptor_proxy(proxy(array)->descr);
-    const int wanted = dtype == Dtype::float32 ? py::detail::npy_api::NPY_FLOAT_
-                                               : py::detail::npy_api::NPY_DOUBLE_;
+    const int wanted = dtype == Dtype::float32   ? py::detail::npy_api::NPY_FLOAT_
+                       : dtype == Dtype::float64 ? py::detail::npy_api::NPY_DOUBLE_
+                       : dtype == Dtype::float16 ? half_type
+                                                 : bfloat16_type();
     return found->type_num == wanted && found->byteorder == '=';
 }
 

@@ -111,14 +111,29 @@ void Engine::add_group(const py::object& kernel, const std::string& decay,
     groups_.push_back(group);
 }
 
-void Engine::add_leaf(const py::array& x, const py::tuple& shape, int group,
-                      const py::list& slots) {
+void Engine::add_leaf(const py::array& x, const py::object& master, const py::tuple& shape,
+                      int group, const py::list& slots) {
     Leaf leaf = {};
     leaf.array = x;
-    leaf.dtype = is_plain(x.ptr(), Dtype::float32) ? Dtype::float32 : Dtype::float64;
-    if (!is_plain(x.ptr(), leaf.dtype) || !x.writeable())
+    leaf.master = master;
+    Dtype given = Dtype::float32;
+    for (const Dtype dtype : {Dtype::float64, Dtype::float16, Dtype::bfloat16})
+        given = has_dtype(x.ptr(), dtype) ? dtype : given;
+    if (!is_plain(x.ptr(), given) || !x.writeable())
         throw std::invalid_argument("a parameter must be a writable, contiguous float array");
+    leaf.dtype = given == Dtype::float64 ? Dtype::float64 : Dtype::float32;
+    leaf.g_dtype = leaf.dtype;
     leaf.x = proxy(x.ptr())->data;
+    if (is_narrow(given)) {
+        leaf.narrow = {leaf.x, given};
+        leaf.x = nullptr;
+        if (!master.is_none() &&
+            (!is_plain(master.ptr(), Dtype::float32) || py::array(master).size() != x.size()))
+            throw std::invalid_argument("a master must be a float32 array of the parameter's size");
+        if (!master.is_none())
+            leaf.x = proxy(master.ptr())->data;
+        leaf.coded = true;
+    }
     leaf.size = size_t(x.size());
     for (py::handle length : shape)
         leaf.shape.push_back(length.cast<Py_ssize_t>());
@@ -146,16 +161,17 @@ void Engine::add_leaf(const py::array& x, const py::tuple& shape, int group,
 void Engine::finish() {
     for (size_t i = 0; i < leaves_.size(); ++i) {
         Leaf& leaf = leaves_[i];
-        intervals_.push_back({leaf.x, leaf.x + leaf.bytes()});
+        intervals_.push_back({leaf.seen(), leaf.seen() + leaf.bytes()});
         if (i == 0)
             continue;
         const Leaf& last = leaves_[i - 1];
         leaf.adjacent = leaf.group == last.group && leaf.dtype == last.dtype && !leaf.sheets &&
-                        !last.sheets && leaf.x == last.x + last.bytes();
+                        !last.sheets && !leaf.coded && !last.coded &&
+                        leaf.x == last.x + last.bytes();
         const Rule* rule = groups_[size_t(leaf.group)].rule;
         for (size_t k = 0; rule && k < size_t(rule->slots); ++k)
             leaf.adjacent =
-                leaf.adjacent && !leaf.coded && !last.coded &&
+                leaf.adjacent &&
                 leaf.slots[k].data == static_cast<char*>(last.slots[k].data) + last.bytes();
     }
     std::sort(intervals_.begin(), intervals_.end(),

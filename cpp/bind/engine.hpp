@@ -14,18 +14,21 @@ namespace stepsize {
 
 // What every step reads stands first.
 struct Leaf {
-    py::object array; // keeps x alive
-    char* x;
+    py::object array;  // the parameters, as others see them
+    py::object master; // of parameters of two bytes, in the type they are computed in, or None
+    char* x;           // where they are computed in place, or null
+    Narrow narrow;
     size_t size;
-    PyObject* gradient;            // borrowed
-    const char* g;                 // this step's gradient, or null
+    PyObject* gradient; // borrowed
+    const char* g;      // this step's gradient, or null
+    Dtype g_dtype;
     const char* verified;          // a gradient address known not to overlap parameters
     std::vector<Py_ssize_t> shape; // of the gradient
     int64_t t = 0;                 // updates of this leaf
     Dtype dtype;
     int group;
     bool adjacent; // x and state follow those of the leaf before
-    bool coded;    // some slot is not of the parameter's dtype
+    bool coded;    // some stream has to be decoded
     bool sheets;   // the rule sees it as matrices
     std::array<Slot, max_slots> slots;
     std::array<double, max_memory> memory;
@@ -33,7 +36,9 @@ struct Leaf {
     std::vector<void*> vectors;  // state of a leaf seen as matrices, and
     std::vector<double> scratch; // what its passes tell each other
 
-    size_t bytes() const { return size * item_size(dtype); }
+    const char* seen() const { return narrow.data ? static_cast<char*>(narrow.data) : x; }
+    size_t bytes() const { return size * item_size(narrow.data ? narrow.dtype : dtype); }
+    size_t gradient_bytes() const { return size * item_size(g_dtype); }
 };
 
 struct Group {
@@ -65,7 +70,8 @@ class Engine {
     void add_group(const py::object& kernel, const std::string& decay,
                    const std::vector<double>& memory, const std::string& scope,
                    const py::list& numbers);
-    void add_leaf(const py::array& x, const py::tuple& shape, int group, const py::list& slots);
+    void add_leaf(const py::array& x, const py::object& master, const py::tuple& shape, int group,
+                  const py::list& slots);
     void finish();
 
     void set_number(int group, const std::string& name, const py::object& source);
@@ -91,6 +97,9 @@ class Engine {
     bool strided = false; // some parameters are copied in before and out after a step, by Python
     NonFinite on_nonfinite = NonFinite::raise;
     double lr_scale = 1;
+    double loss_scale = 1;
+    bool dynamic = false;   // the step finds the loss scale,
+    int64_t good_steps = 0; // from the finite gradients since it last changed
     int64_t step_count = 0;
 
     std::vector<int64_t> times() const;
@@ -138,6 +147,7 @@ class Engine {
     void take_bound(py::handle owner);
     void take_row(PyObject* const* stacked, size_t row);
     bool take(Leaf& leaf, PyObject* gradient);
+    bool turns(Leaf& leaf, PyObject* gradient);
     void lend(size_t leaf, const py::tuple& rows);
     void take_back();
     bool overlaps_parameters(const Leaf& leaf, const char* g) const;
@@ -170,6 +180,7 @@ class Engine {
     // engine_step.cpp
     void check_parameters(py::handle owner) const;
     void evaluate(py::handle owner, py::handle loss);
+    bool shrink_loss_scale();
     Sums move(py::handle owner, double scale, bool stats);
     py::object result(py::handle owner, bool stats, const Sums& sums, size_t nonfinite);
 

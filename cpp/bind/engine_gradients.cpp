@@ -12,7 +12,7 @@
 namespace stepsize {
 
 bool Engine::overlaps_parameters(const Leaf& leaf, const char* g) const {
-    const char* end = g + leaf.bytes();
+    const char* end = g + leaf.gradient_bytes();
     auto after = std::lower_bound(intervals_.begin(), intervals_.end(), end,
                                   [](const Interval& a, const char* at) { return a.begin < at; });
     // The gradient that is its own parameter is read where it is written: no harm.
@@ -20,9 +20,23 @@ bool Engine::overlaps_parameters(const Leaf& leaf, const char* g) const {
         --after;
         if (after->end <= g)
             return false;
-        if (after->begin != leaf.x || g != leaf.x)
+        if (after->begin != leaf.seen() || g != leaf.seen())
             return true;
     }
+    return false;
+}
+
+// Whether the gradient has another dtype than the one before, which will do as well.
+bool Engine::turns(Leaf& leaf, PyObject* gradient) {
+    if (leaf.dtype != Dtype::float32 || leaf.sheets)
+        return false;
+    for (const Dtype dtype : {Dtype::float32, Dtype::float16, Dtype::bfloat16})
+        if (is_plain(gradient, dtype)) {
+            leaf.g_dtype = dtype;
+            leaf.verified = nullptr;
+            moved_ = true;
+            return true;
+        }
     return false;
 }
 
@@ -32,11 +46,13 @@ bool Engine::take(Leaf& leaf, PyObject* gradient) {
     if (gradient != Py_None) {
         if (is_array(gradient)) {
             const ArrayProxy* array = proxy(gradient);
-            if (!is_plain(gradient, leaf.dtype) || !has_shape(array, leaf.shape))
+            if (!(is_plain(gradient, leaf.g_dtype) || turns(leaf, gradient)) ||
+                !has_shape(array, leaf.shape))
                 return false;
             data = array->data;
         } else {
             data = numpy_ ? nullptr : tensor_data(gradient, leaf.dtype, leaf.shape);
+            leaf.g_dtype = leaf.dtype;
             if (!data)
                 return false;
         }
@@ -173,7 +189,7 @@ bool Engine::all_finite() {
     std::atomic<bool> finite{true};
     spread(work_.size(), [&](size_t i) {
         const Work& work = work_[i];
-        if (!table().all_finite[int(work.dtype)](work.span.g, work.span.size))
+        if (!table().all_finite[int(work.span.g_dtype)](work.span.g, work.span.size))
             finite.store(false, std::memory_order_relaxed);
     });
     return finite;
@@ -182,7 +198,7 @@ bool Engine::all_finite() {
 int Engine::first_nonfinite() const {
     for (size_t i = 0; i < leaves_.size(); ++i) {
         const Leaf& leaf = leaves_[i];
-        if (leaf.g && !table().all_finite[int(leaf.dtype)](leaf.g, leaf.size))
+        if (leaf.g && !table().all_finite[int(leaf.g_dtype)](leaf.g, leaf.size))
             return int(i);
     }
     return -1;
@@ -191,12 +207,9 @@ int Engine::first_nonfinite() const {
 size_t Engine::count_nonfinite() const {
     size_t count = 0;
     for (const Leaf& leaf : leaves_)
-        for (size_t i = 0; leaf.g && i < leaf.size; ++i) {
-            const double value = leaf.dtype == Dtype::float32
-                                     ? double(reinterpret_cast<const float*>(leaf.g)[i])
-                                     : reinterpret_cast<const double*>(leaf.g)[i];
-            count += !std::isfinite(value);
-        }
+        for (size_t i = 0; leaf.g && i < leaf.size; ++i)
+            count +=
+                !table().all_finite[int(leaf.g_dtype)](leaf.g + i * item_size(leaf.g_dtype), 1);
     return count;
 }
 

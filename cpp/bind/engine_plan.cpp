@@ -52,8 +52,12 @@ void Engine::cut(const Work& work) {
         Span& span = work_.back().span;
         span.size = std::min(chunk_size, work.span.size - at);
         span.ahead = ahead_ && work.span.size >= chunk_size;
-        span.x = static_cast<char*>(work.span.x) + at * width;
-        span.g = static_cast<const char*>(work.span.g) + at * width;
+        if (work.span.x)
+            span.x = static_cast<char*>(work.span.x) + at * width;
+        if (work.span.narrow.data)
+            span.narrow.data =
+                static_cast<char*>(work.span.narrow.data) + at * item_size(span.narrow.dtype);
+        span.g = static_cast<const char*>(work.span.g) + at * item_size(span.g_dtype);
         for (int k = 0; k < slots; ++k)
             span.slots[k] = shifted(work.span.slots[k], at, width);
         span.first = uint32_t(at / tile);
@@ -88,10 +92,12 @@ void Engine::lay_out(bool separate) {
             lay_out_sheets(leaf, prepared);
         elements_ += leaf.size;
         for (size_t at = 0; at < leaf.size; at += chunk_size)
-            blocks_.push_back({leaf.g + at * item_size(leaf.dtype),
-                               std::min(chunk_size, leaf.size - at), leaf.dtype});
-        if (last && leaf.adjacent && !separate && leaf.x == last->x + last->bytes() &&
-            prepared == open.prepared && leaf.g == last->g + last->bytes()) {
+            blocks_.push_back({leaf.g + at * item_size(leaf.g_dtype),
+                               std::min(chunk_size, leaf.size - at), leaf.g_dtype});
+        const bool plain = leaf.g_dtype == leaf.dtype;
+        if (last && leaf.adjacent && !separate && leaf.x == last->x + last->bytes() && plain &&
+            prepared == open.prepared && leaf.g == last->g + last->bytes() &&
+            open.span.g_dtype == leaf.g_dtype) {
             open.span.size += leaf.size;
         } else {
             cut(open);
@@ -102,9 +108,11 @@ void Engine::lay_out(bool separate) {
             open.prepared = prepared;
             open.span.x = leaf.x;
             open.span.g = leaf.g;
+            open.span.g_dtype = leaf.g_dtype;
+            open.span.narrow = leaf.narrow;
             open.span.size = leaf.size;
             std::copy(leaf.slots.begin(), leaf.slots.end(), open.span.slots);
-            open.span.coded = leaf.coded;
+            open.span.coded = leaf.coded || !plain;
             open.span.place = uint32_t(open.leaf);
         }
         last = &leaf;

@@ -1,4 +1,5 @@
 // The engine's step: what happens in which order, and what stops it.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -22,7 +23,7 @@ struct Release {
 void Engine::check_parameters(py::handle owner) const {
     for (const Leaf& leaf : leaves_) {
         const ArrayProxy* array = proxy(leaf.array.ptr());
-        if (array->data != leaf.x || !(array->flags & writeable_flag) ||
+        if (array->data != leaf.seen() || !(array->flags & writeable_flag) ||
             !has_shape(array, leaf.shape))
             owner.attr("_refuse")("parameter", size_t(&leaf - leaves_.data()));
     }
@@ -48,6 +49,15 @@ void Engine::evaluate(py::handle owner, py::handle loss) {
             group.values[i] = value;
         }
     }
+}
+
+// After gradients that are not finite: half the scale, or false where that is not the reason.
+bool Engine::shrink_loss_scale() {
+    good_steps = 0;
+    if (!dynamic || loss_scale <= 1)
+        return false;
+    loss_scale = std::max(loss_scale / 2, 1.0);
+    return true;
 }
 
 py::object Engine::result(py::handle owner, bool stats, const Sums& sums, size_t nonfinite) {
@@ -96,17 +106,18 @@ py::object Engine::step(py::handle owner, py::handle grads, py::handle loss, boo
     lay_out(stats || two_passes_);
 
     bool finite = true;
-    double scale = maximize ? -1 : 1;
+    double scale = (maximize ? -1 : 1) / loss_scale;
     if (clip_norm > 0) {
-        const double norm = gradient_norm(finite);
+        const double norm = gradient_norm(finite) / loss_scale;
         const double ratio = clip_norm / (norm + 1e-6);
         if (ratio < 1)
             scale *= ratio;
-    } else if (on_nonfinite != NonFinite::ignore) {
+    } else if (on_nonfinite != NonFinite::ignore || dynamic) {
         finite = all_finite();
     }
-    if (!finite && on_nonfinite != NonFinite::ignore) {
-        if (on_nonfinite == NonFinite::raise)
+    if (!finite && (on_nonfinite != NonFinite::ignore || dynamic)) {
+        const bool mended = shrink_loss_scale();
+        if (on_nonfinite == NonFinite::raise && !mended)
             owner.attr("_refuse")("gradient", first_nonfinite());
         const double unknown = std::numeric_limits<double>::quiet_NaN();
         return result(owner, stats, {unknown, unknown, 0}, stats ? count_nonfinite() : 0);
@@ -114,7 +125,8 @@ py::object Engine::step(py::handle owner, py::handle grads, py::handle loss, boo
 
     if (strided)
         owner.attr("_read_strided")();
-    const Sums total = move(owner, scale, stats);
+    Sums total = move(owner, scale, stats);
+    const double divisor = loss_scale;
     if (strided)
         owner.attr("_write_strided")();
     if (!lent_.empty())
@@ -122,7 +134,13 @@ py::object Engine::step(py::handle owner, py::handle grads, py::handle loss, boo
     for (Leaf& leaf : leaves_)
         leaf.t += leaf.gradient != Py_None;
     ++step_count;
+    constexpr int64_t growth_interval = 2000; // and halves and doubles, as torch's GradScaler
+    if (dynamic && ++good_steps == growth_interval) {
+        loss_scale = std::min(loss_scale * 2, 0x1p120);
+        good_steps = 0;
+    }
     const bool spoiled = stats && !std::isfinite(total.grad);
+    total.grad /= divisor * divisor;
     return result(owner, stats, total, spoiled ? count_nonfinite() : 0);
 }
 

@@ -75,6 +75,9 @@ void bind_optimizers(py::module_& m) {
     m.def("rules", rules,
           "(name, hyperparameter names, number of state arrays) of the compiled rules");
     m.def("allocate", allocate, py::arg("bytes"));
+    m.def(
+        "know_bfloat16", [](const py::dtype& dtype) { bfloat16_type() = dtype.num(); },
+        py::arg("dtype"), "Tell the compiled step which of NumPy's dtypes is bfloat16");
     m.def("layout", layout, py::arg("groups"));
     m.def("sum_of_squares", sum_of_squares, py::arg("values"));
     m.def("sum_lanes", sum_lanes, py::arg("values"), "Sum of one block, in its 16 lanes");
@@ -94,8 +97,8 @@ void bind_optimizers(py::module_& m) {
     type.def(py::init<const py::tuple&>(), py::arg("nest"))
         .def("add_group", &Engine::add_group, py::arg("kernel"), py::arg("decay"),
              py::arg("memory"), py::arg("scope"), py::arg("numbers"))
-        .def("add_leaf", &Engine::add_leaf, py::arg("x"), py::arg("shape"), py::arg("group"),
-             py::arg("slots"))
+        .def("add_leaf", &Engine::add_leaf, py::arg("x"), py::arg("master"), py::arg("shape"),
+             py::arg("group"), py::arg("slots"))
         .def("finish", &Engine::finish)
         .def("set_number", &Engine::set_number, py::arg("group"), py::arg("name"),
              py::arg("source"))
@@ -111,6 +114,9 @@ void bind_optimizers(py::module_& m) {
                           engine.on_nonfinite = nonfinite_of(name);
                       })
         .def_readwrite("lr_scale", &Engine::lr_scale)
+        .def_readwrite("loss_scale", &Engine::loss_scale)
+        .def_readwrite("dynamic", &Engine::dynamic)
+        .def_readwrite("good_steps", &Engine::good_steps)
         .def_readwrite("step_count", &Engine::step_count)
         .def_property("times", &Engine::times, &Engine::set_times)
         .def("memory", &Engine::memory, py::arg("leaf"))

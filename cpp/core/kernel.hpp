@@ -187,32 +187,50 @@ template <class F> inline void prefetch(const F* data) {
         __builtin_prefetch(reinterpret_cast<const char*>(data) + prefetch_bytes + at);
 }
 
-// Finds the slots of a tile, decoded where they are coded, and fetches what comes next.
-template <class F, int slot_count> struct Slots {
+// Finds the streams of a tile, decoded where they are coded, and fetches what comes next.
+template <class F, int slot_count> struct Streams {
     const Span& span;
-    alignas(64) F buffers[slot_count + 1][tile];
-    F* at[slot_count + 1] = {};
+    alignas(64) F buffers[slot_count + 2][tile];
+    F* x;
+    const F* g;
+    F* slots[slot_count + 1] = {};
 
-    explicit Slots(const Span& span_) : span(span_) {}
+    explicit Streams(const Span& span_) : span(span_) {}
 
     void open(size_t from, size_t count) {
+        x = static_cast<F*>(span.x) + from;
+        g = static_cast<const F*>(span.g) + from;
+        if (!span.coded) {
+            for (int k = 0; k < slot_count; ++k)
+                slots[k] = static_cast<F*>(span.slots[k].data) + from;
+            return;
+        }
+        if (span.g_dtype == Dtype::float16 || span.g_dtype == Dtype::bfloat16)
+            g = open_narrow<F>({const_cast<void*>(span.g), span.g_dtype}, nullptr, from, count,
+                               buffers[slot_count + 1]);
+        if (span.narrow.data)
+            x = open_narrow(span.narrow, static_cast<F*>(span.x), from, count, buffers[slot_count]);
         for (int k = 0; k < slot_count; ++k)
-            at[k] = span.coded ? open_tile(span.slots[k], from, count, buffers[k])
-                               : static_cast<F*>(span.slots[k].data) + from;
+            slots[k] = open_tile(span.slots[k], from, count, buffers[k]);
     }
-    void close(size_t from, size_t count, uint64_t noise) {
-        for (int k = 0; span.coded && k < slot_count; ++k)
+    void close(size_t from, size_t count, uint64_t noise, bool moved) {
+        if (!span.coded)
+            return;
+        if (span.narrow.data && moved)
+            close_narrow(span.narrow, x, from, count);
+        for (int k = 0; k < slot_count; ++k)
             close_tile(span.slots[k], from, count, buffers[k],
                        mix(noise + span.place * max_slots + uint64_t(k)) + span.first);
     }
     void fetch(size_t element, int first, int last) const {
+        prefetch(x + element);
+        prefetch(g + element);
         for (int k = first; k < last; ++k)
-            if (at[k] != buffers[k])
-                prefetch(at[k] + element);
+            prefetch(slots[k] + element);
     }
-    template <class R> void keep_start(const F* x, size_t count) {
+    template <class R> void keep_start(size_t count) {
         if (Start<R>::slot >= 0)
-            __builtin_memcpy(at[Start<R>::slot < 0 ? 0 : Start<R>::slot], x, count * sizeof(F));
+            __builtin_memcpy(slots[Start<R>::slot < 0 ? 0 : Start<R>::slot], x, count * sizeof(F));
     }
 };
 
@@ -221,36 +239,32 @@ void run(const void* prepared, const Span& span, Sums* sums) {
     // A copy: what stores to slots might change would be read anew for every vector.
     const Prepared<R, F> p = *static_cast<const Prepared<R, F>*>(prepared);
     const typename Counted<size_t(slot_count)>::type indices;
-    F* x = static_cast<F*>(span.x);
-    const F* g = static_cast<const F*>(span.g);
-    Slots<F, slot_count> slots(span);
+    Streams<F, slot_count> at(span);
     Tally tally;
     const bool careful = sums || p.cautious > 0;
     // Up to the first cache line of the parameters, so that the tiles after it store whole lines.
-    const size_t offset = reinterpret_cast<size_t>(x) % 64;
+    const size_t offset = reinterpret_cast<size_t>(span.x) % 64;
     const size_t head = span.coded || offset == 0 ? 0 : (64 - offset) / sizeof(F);
     for (size_t from = 0, next = 0; from < span.size; from = next) {
         const size_t left = span.size - from;
         const size_t most = from == 0 && head > 0 ? head : tile;
         const size_t count = left < most ? left : most;
         next = from + count;
-        slots.open(from, count);
+        at.open(from, count);
         if (p.first && !HasSums<R>::value)
-            slots.template keep_start<R>(x + from, count);
+            at.template keep_start<R>(count);
         if (careful) {
-            careful_stretch(p, x + from, g + from, slots.at, count, most == head ? lanes - head : 0,
-                            tally, indices);
-        } else if (span.ahead && count == tile) {
-            for (size_t at = 0; at < tile; at += lanes) {
-                prefetch(x + from + at);
-                prefetch(g + from + at);
-                slots.fetch(at, 0, Late<R, slot_count>::count);
-                stretch(p, x + from, g + from, slots.at, at, lanes, indices);
+            const size_t lane = most == head ? lanes - head : 0;
+            careful_stretch(p, at.x, at.g, at.slots, count, lane, tally, indices);
+        } else if (span.ahead && !span.coded && count == tile) {
+            for (size_t i = 0; i < tile; i += lanes) {
+                at.fetch(i, 0, Late<R, slot_count>::count);
+                stretch(p, at.x, at.g, at.slots, i, lanes, indices);
             }
         } else {
-            stretch(p, x + from, g + from, slots.at, 0, count, indices);
+            stretch(p, at.x, at.g, at.slots, 0, count, indices);
         }
-        slots.close(from, count, p.noise);
+        at.close(from, count, p.noise, true);
     }
     if (sums)
         *sums = {tally.grad.total(head), tally.param.total(head), tally.update.total(head)};
@@ -286,27 +300,22 @@ template <class R, class F, int slot_count>
 void measure(const void* prepared, const Span& span, double* sums) {
     const Prepared<R, F> p = *static_cast<const Prepared<R, F>*>(prepared);
     const typename Counted<size_t(slot_count)>::type indices;
-    const F* x = static_cast<const F*>(span.x);
-    const F* g = static_cast<const F*>(span.g);
-    Slots<F, slot_count> slots(span);
+    Streams<F, slot_count> at(span);
     Lanes total[R::sums];
     for (size_t from = 0; from < span.size; from += tile) {
         const size_t left = span.size - from;
         const size_t count = left < tile ? left : tile;
-        slots.open(from, count);
+        at.open(from, count);
         if (p.first)
-            slots.template keep_start<R>(x + from, count);
-        size_t at = 0;
-        for (; at + lanes <= count; at += lanes) {
-            if (span.ahead) {
-                prefetch(x + from + at);
-                prefetch(g + from + at);
-                slots.fetch(at, Early<R>::first, slot_count);
-            }
-            measure_lanes(p, x + from, g + from, slots.at, at, lanes, total, indices);
+            at.template keep_start<R>(count);
+        size_t i = 0;
+        for (; i + lanes <= count; i += lanes) {
+            if (span.ahead && !span.coded)
+                at.fetch(i, Early<R>::first, slot_count);
+            measure_lanes(p, at.x, at.g, at.slots, i, lanes, total, indices);
         }
-        measure_lanes(p, x + from, g + from, slots.at, at, count - at, total, indices);
-        slots.close(from, count, p.noise);
+        measure_lanes(p, at.x, at.g, at.slots, i, count - i, total, indices);
+        at.close(from, count, p.noise, false);
     }
     for (int k = 0; k < R::sums; ++k)
         sums[k] = total[k].total();

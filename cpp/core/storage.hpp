@@ -4,13 +4,12 @@
 // and writing are shifts and sums of integers. Included by kernel.hpp only.
 #pragma once
 
-#include "core/math.hpp"
+#include "core/narrow.hpp"
 
 namespace stepsize {
 namespace {
 
 using std::int8_t;
-using std::uint16_t;
 using std::uint8_t;
 
 // Finaliser of splitmix64. Steele, Lea & Flood 2014, OOPSLA, figure 17.
@@ -24,10 +23,6 @@ inline uint64_t mix(uint64_t a) {
 // hash of update, leaf, slot and tile, so each is uniform, and independent from update to update.
 constexpr uint32_t draw_step = 0x9e3779b9u;
 
-inline uint32_t bits_of(float a) { return __builtin_bit_cast(uint32_t, a); }
-inline float float_of(uint32_t bits) { return __builtin_bit_cast(float, bits); }
-
-constexpr uint32_t sign_bit = 0x80000000u;
 constexpr int tile_length = int(tile);
 
 template <class F> __attribute__((noinline)) void read_bfloat16(const void* codes, F* out) {

@@ -14,8 +14,10 @@ using std::size_t;
 using std::uint32_t;
 using std::uint64_t;
 
-enum class Dtype : int32_t { float32 = 0, float64 = 1 };
+// The first two are computed in; gradients and parameters may also have the others.
+enum class Dtype : int32_t { float32 = 0, float64 = 1, float16 = 2, bfloat16 = 3 };
 constexpr int dtype_count = 2;
+constexpr int given_dtype_count = 4;
 
 constexpr int max_slots = 8;    // state arrays of one leaf
 constexpr int max_numbers = 24; // hyperparameters of one rule
@@ -39,6 +41,12 @@ struct Prologue {
 // one byte a number and a float32 scale per tile.
 enum class Storage : int32_t { native = 0, bfloat16 = 1, signed8 = 2, unsigned8 = 3 };
 
+// Numbers of two bytes that somebody else reads too, rounded to nearest: parameters.
+struct Narrow {
+    void* data; // null: none
+    Dtype dtype;
+};
+
 struct Slot {
     void* data;
     float* scales;
@@ -50,12 +58,14 @@ constexpr size_t tile = 256;
 
 // One leaf's stretch of memory: parameters, gradients and state run side by side.
 struct Span {
-    void* x;
+    void* x; // null: the parameters are in `narrow` alone
     const void* g;
+    Dtype g_dtype;
+    Narrow narrow;
     size_t size;
     Slot slots[max_slots];
     bool ahead;     // ask for memory ahead of the loop
-    bool coded;     // some slot is not native
+    bool coded;     // some stream is not native
     uint32_t place; // of the leaf, and
     uint32_t first; // of the first tile in the leaf: what rounding depends on
 };
@@ -122,9 +132,9 @@ struct Table {
     const Rule* rules;
     int rule_count;
     // Sum of squares of a block of at most chunk_size elements; 16 lanes, fixed tree.
-    double (*sum_of_squares[dtype_count])(const void* data, size_t size, double scale);
-    bool (*all_finite[dtype_count])(const void* data, size_t size);
-    double (*largest[dtype_count])(const void* data, size_t size);
+    double (*sum_of_squares[given_dtype_count])(const void* data, size_t size, double scale);
+    bool (*all_finite[given_dtype_count])(const void* data, size_t size);
+    double (*largest[given_dtype_count])(const void* data, size_t size);
     double (*sum_lanes)(const double* values, size_t size);
     double (*power)(double base, int64_t n);
     // Values of the schedule tree rooted at `root` for n steps.

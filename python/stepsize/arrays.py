@@ -14,6 +14,17 @@ Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 Nest: TypeAlias = Any  # an array, or any nest of dict, list and tuple of arrays
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_NARROW = ("float16", "bfloat16")  # the second one is a dtype of ml_dtypes
+
+
+def is_narrow(dtype: Any) -> bool:
+    """Whether numbers of the dtype have two bytes and are computed with in float32."""
+    return dtype.name in _NARROW and bool(dtype.isnative)
+
+
+def computed(dtype: Any) -> np.dtype[Any]:
+    """The dtype that numbers of this one are computed in."""
+    return np.dtype(np.float32) if is_narrow(dtype) else np.dtype(dtype)
 
 
 class Structure:
@@ -122,7 +133,7 @@ def pack(params: Nest) -> Nest:
     step for many small arrays. The nest that was given is left as it is.
 
     Args:
-        params: A nest of float32 or float64 arrays of any shapes.
+        params: A nest of arrays of any shapes, of float32, float64, float16 or bfloat16.
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -134,7 +145,7 @@ def pack(params: Nest) -> Nest:
     for leaf, path in zip(leaves, paths, strict=True):
         check_dtype(leaf, path, "pack")
     views: list[Array | None] = [None] * len(leaves)
-    for dtype in FLOATS:
+    for dtype in dict.fromkeys(leaf.dtype for leaf in leaves):
         chosen = [i for i, leaf in enumerate(leaves) if leaf.dtype == dtype]
         total = sum(leaves[i].nbytes for i in chosen)
         buffer = _core.allocate(total).view(dtype)
@@ -148,16 +159,16 @@ def pack(params: Nest) -> Nest:
 
 
 def check_dtype(leaf: Any, path: str, owner: str) -> None:
-    """Refuse what is not an array of float32 or float64."""
+    """Refuse what is not an array of floats of two, four or eight bytes."""
     if not isinstance(leaf, np.ndarray):
         raise TypeError(
             f"{owner}: parameter {path} is a {type(leaf).__name__}, expected a NumPy array or a "
             "nest of them; convert it with np.array(..., np.float32)"
         )
-    if leaf.dtype not in FLOATS:
+    if leaf.dtype not in FLOATS and not is_narrow(leaf.dtype):
         raise TypeError(
-            f"{owner}: {path} has dtype {leaf.dtype}, expected float32 or float64; "
-            "convert it with .astype(np.float32)"
+            f"{owner}: {path} has dtype {leaf.dtype}, expected float32, float64, float16 or "
+            "bfloat16; convert it with .astype(np.float32)"
         )
 
 

@@ -16,7 +16,8 @@ from stepsize.batches import ArrayBatches, Batches, count
 from stepsize.callbacks import Checkpoint
 from stepsize.errors import NonFiniteGradientError
 from stepsize.interrupts import Interrupt
-from stepsize.optimizers.base import Optimizer, StepStats
+from stepsize.optimizers.base import Optimizer
+from stepsize.optimizers.stats import StepStats
 from stepsize.progress import Progress
 from stepsize.run import Run
 

@@ -7,7 +7,7 @@ from stepsize.optimizers.adam_scale import AdaBelief, Adamax, RAdam, Yogi
 from stepsize.optimizers.adaptive import Adadelta, Adagrad, RMSprop
 from stepsize.optimizers.averages import EMA, SWA, Lookahead
 from stepsize.optimizers.averaging import ASGD
-from stepsize.optimizers.base import Optimizer, StepStats, registry
+from stepsize.optimizers.base import Optimizer, registry
 from stepsize.optimizers.dadapt import DAdaptAdam, DAdaptSGD
 from stepsize.optimizers.dual_averaging import FTRL, MADGRAD
 from stepsize.optimizers.factored import SM3, Adafactor
@@ -25,6 +25,7 @@ from stepsize.optimizers.rows import RowGradient
 from stepsize.optimizers.sam import SAM
 from stepsize.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD
 from stepsize.optimizers.sign import Lion, Rprop, SignSGD, Signum
+from stepsize.optimizers.stats import StepStats
 from stepsize.optimizers.wrappers import Accumulate, AdaptiveClip, Centralize, GradientNoise
 
 __all__ = [

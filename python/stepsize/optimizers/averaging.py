@@ -11,7 +11,8 @@ import numpy as np
 
 from stepsize.arrays import Array, Nest, unflatten
 from stepsize.fields import nonnegative
-from stepsize.optimizers.base import Optimizer, StepStats
+from stepsize.optimizers.base import Optimizer
+from stepsize.optimizers.stats import StepStats
 from stepsize.optimizers.waves import real_power
 from stepsize.optimizers.words import lerp
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 from stepsize import _core, checkpoint
-from stepsize.arrays import Array, Nest, Structure, check_alike, check_parameters
+from stepsize.arrays import Array, Nest, Structure, check_alike, check_parameters, is_narrow
 from stepsize.fields import Field, Value
-from stepsize.optimizers import gradients, hyperparams, numpy_loop, refusals, storage
+from stepsize.optimizers import gradients, hyperparams, narrow, numpy_loop, refusals, storage
 from stepsize.optimizers import state as states
 from stepsize.optimizers.groups import assign_groups, check_values, is_grouped, ungroup
 from stepsize.optimizers.options import Options, signature
 from stepsize.optimizers.rows import Lent
+from stepsize.optimizers.stats import StepStats
 
 _registry: list[type[Optimizer]] = []
 
@@ -28,24 +29,6 @@ def registry() -> list[type[Optimizer]]:
         True
     """
     return sorted(_registry, key=lambda cls: cls.__name__.lower())
-
-
-class StepStats(NamedTuple):
-    """What one step did, all norms over all leaves together.
-
-    Attributes:
-        grad_norm: Norm of the gradients as given, before clipping.
-        update_norm: Norm of the change of the parameters.
-        param_norm: Norm of the parameters before the step.
-        update_ratio: ``update_norm / param_norm`` (infinite or NaN where ``param_norm`` is 0).
-        nonfinite: How many gradient values were NaN or infinite.
-    """
-
-    grad_norm: float
-    update_norm: float
-    param_norm: float
-    update_ratio: float
-    nonfinite: int
 
 
 class Optimizer:
@@ -156,11 +139,13 @@ class Optimizer:
         self._assignment = assignment
         self._tables = tables
         self._options = options
-        self._numpy = not self.accelerated
+        matrices = self.shaped and any(is_narrow(leaf.dtype) for leaf in structure.leaves)
+        self._numpy = not self.accelerated or matrices  # of two bytes: NumPy alone has them
         self._engine = _core.Engine(structure.description())
         self._lent: dict[int, Lent] = {}
         self._strided: list[tuple[int, Array, Array]] = []
         self._contiguous = [self._whole(i, leaf) for i, leaf in enumerate(structure.leaves)]
+        self._masters = [narrow.master(leaf, options.master_weights) for leaf in self._contiguous]
         storage.check(self)
         self._state, self._scales = states.allocate(self)
         states.fill_engine(self)
@@ -255,10 +240,7 @@ class Optimizer:
     def _stats(
         self, grad_norm: float, update_norm: float, param_norm: float, nonfinite: int
     ) -> StepStats:
-        ratio = (
-            update_norm / param_norm if param_norm else math.nan if not update_norm else math.inf
-        )
-        return StepStats(grad_norm, update_norm, param_norm, ratio, nonfinite)
+        return StepStats.of(grad_norm, update_norm, param_norm, nonfinite)
 
     def _refuse(self, what: str, *details: Any) -> None:
         refusals.refuse(self, what, *details)
@@ -318,6 +300,16 @@ class Optimizer:
                 f"{type(self).__name__}: lr_scale must be a finite number >= 0, got {value!r}"
             )
         self._engine.lr_scale = number
+
+    @property
+    def loss_scale(self) -> float:
+        """What to multiply the loss with before its gradients are taken; the step divides by it.
+
+        1.0 unless the optimizer was made with ``loss_scale``. ``"dynamic"`` starts at 65536, halves
+        it at a step whose gradients are not finite, which is left out, and doubles it after 2,000
+        steps without one.
+        """
+        return float(self._engine.loss_scale)
 
     @property
     def hyperparams(self) -> dict[str, Any]:

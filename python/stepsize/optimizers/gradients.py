@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stepsize.arrays import Array, Nest
+from stepsize.arrays import Array, Nest, computed, is_narrow
+from stepsize.optimizers import narrow
 from stepsize.optimizers.groups import ungroup
 from stepsize.optimizers.rows import Lent, RowGradient
 
@@ -23,13 +24,21 @@ def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
     leaves = optimizer._structure.leaves
     for i, (path, leaf, value) in enumerate(zip(optimizer.paths, leaves, flat, strict=True)):
         if not isinstance(value, RowGradient):
-            result.append(plain(owner, path, leaf, value))
+            given = plain(owner, path, leaf, value)
+            if given is not None and optimizer.shaped:
+                given = narrow.widened(given)
+            result.append(given)
         elif not lend:
             result.append(value.whole(owner, path, leaf))
         elif optimizer._options.state_dtype is not None:
             raise ValueError(
                 f"{owner}: the gradient of {path} is a RowGradient, which needs "
                 f"state_dtype=None, got {optimizer._options.state_dtype!r}; give an array"
+            )
+        elif is_narrow(leaf.dtype):
+            raise TypeError(
+                f"{owner}: the gradient of {path} is a RowGradient, which needs parameters of "
+                f"float32 or float64, got {leaf.dtype}; give an array"
             )
         elif not optimizer.by_row:
             raise TypeError(
@@ -43,10 +52,6 @@ def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
     return result
 
 
-# Gradients of these dtypes, the second one of ml_dtypes, move parameters in float32.
-_WIDENED = ("float16", "bfloat16")
-
-
 def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
     """One leaf's gradient as an array the compiled step can read, copied only if it must be."""
     if value is None:
@@ -55,21 +60,24 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
         if not hasattr(value, "__array__"):
             raise TypeError(
                 f"{owner}: the gradient of {path} is a {type(value).__name__}, expected an array "
-                f"of {leaf.dtype}; convert it with np.asarray(..., np.{leaf.dtype})"
+                f"of {computed(leaf.dtype)}; convert it with "
+                f"np.asarray(..., np.{computed(leaf.dtype)})"
             )
         value = np.asarray(value)
-    if value.dtype.name in _WIDENED and leaf.dtype == np.float32:
-        value = value.astype(np.float32)
-    if value.dtype != leaf.dtype:
+    dtype = computed(leaf.dtype)
+    if is_narrow(value.dtype) and dtype == np.float32:
+        narrow.know(value.dtype)
+        dtype = value.dtype
+    if value.dtype != dtype:
         raise TypeError(
-            f"{owner}: the gradient of {path} has dtype {value.dtype}, expected {leaf.dtype}; "
-            f"convert it with .astype(np.{leaf.dtype})"
+            f"{owner}: the gradient of {path} has dtype {value.dtype}, expected {dtype}; "
+            f"convert it with .astype(np.{dtype})"
         )
     if value.shape != leaf.shape:
         raise ValueError(
             f"{owner}: the gradient of {path} has shape {value.shape}, expected {leaf.shape}"
         )
-    return np.require(value, leaf.dtype, ["C", "A"]).reshape(leaf.shape)
+    return np.require(value, dtype, ["C", "A"]).reshape(leaf.shape)
 
 
 def bindable(optimizer: Optimizer, grads: Nest) -> list[Any]:

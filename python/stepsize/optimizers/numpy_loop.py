@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stepsize import _core
-from stepsize.arrays import Array
-from stepsize.optimizers import hyperparams, storage
+from stepsize.arrays import Array, is_narrow
+from stepsize.optimizers import hyperparams, narrow, storage
 from stepsize.optimizers.words import astray, clamp, select
 
 if TYPE_CHECKING:
@@ -26,12 +26,15 @@ class _Leaf:
 
     def __init__(self, optimizer: Optimizer, i: int, gradient: Array, t: int) -> None:
         self.group = optimizer._assignment[i]
-        self.x, self.raw = optimizer._contiguous[i], gradient
+        self.leaf = optimizer._contiguous[i]
+        self.x = narrow.opened(self.leaf, optimizer._masters[i])
+        self.raw = narrow.widened(gradient)
         self.place, self.t = i, t
         self.slots, self.scales = dict(optimizer._state[i]), optimizer._scales[i]
         lent = optimizer._lent.get(i)
         if lent is not None and lent.grad is gradient:
-            self.x, self.slots = lent.x, dict(lent.slots)
+            self.leaf, self.slots = lent.x, dict(lent.slots)
+            self.x = lent.x
         if not optimizer.shaped:
             self.x, self.raw = self.x.reshape(-1), self.raw.reshape(-1)
             self.slots = {name: slot.reshape(-1) for name, slot in self.slots.items()}
@@ -45,7 +48,9 @@ class _Leaf:
         self.decay = getattr(self.h, "weight_decay", 0.0)
 
     def store(self) -> None:
-        """Write back the state that was decoded."""
+        """Write back what was decoded."""
+        if is_narrow(self.leaf.dtype):
+            self.leaf[...] = narrow.rounded(self.x, self.leaf.dtype).reshape(self.leaf.shape)
         for k, (name, slot) in enumerate(self.slots.items()):
             if slot.dtype.kind != "f":
                 noise = storage.noise(self.t, self.place, k)

@@ -13,6 +13,8 @@ from stepsize.fields import Field
 from stepsize.optimizers.storage import FORMS
 
 _CHOICES = ("raise", "skip", "ignore")
+DYNAMIC = "dynamic"
+FIRST_SCALE = 65536.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,10 @@ class Options:
             "ignore", which does not look.
         state_dtype: None keeps the state in the dtype of the parameters, "bfloat16" and "int8" in
             fewer bytes, rounded at random.
+        master_weights: Whether parameters of two bytes (float16, bfloat16) also have a float32
+            each, in the state, so that updates smaller than their last place add up.
+        loss_scale: What the gradients have been multiplied with, and "dynamic" for a number that
+            the optimizer finds: multiply the loss with ``opt.loss_scale``.
     """
 
     maximize: bool = False
@@ -34,6 +40,8 @@ class Options:
     clip_value: float | None = None
     on_nonfinite: str = "raise"
     state_dtype: str | None = None
+    master_weights: bool = True
+    loss_scale: float | str | None = None
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -52,8 +60,11 @@ class Options:
         return options._checked(owner), rest
 
     def _checked(self, owner: str) -> Self:
-        if not isinstance(self.maximize, bool):
-            raise TypeError(f"{owner}: maximize must be True or False, got {self.maximize!r}")
+        for name in ("maximize", "master_weights"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(
+                    f"{owner}: {name} must be True or False, got {getattr(self, name)!r}"
+                )
         if self.on_nonfinite not in _CHOICES:
             raise ValueError(
                 f"{owner}: on_nonfinite must be one of {', '.join(map(repr, _CHOICES))}, "
@@ -65,12 +76,13 @@ class Options:
                 f"got {self.state_dtype!r}"
             )
         limits: dict[str, Any] = {}
-        for name in ("clip_norm", "clip_value"):
+        for name in ("clip_norm", "clip_value", "loss_scale"):
             value = getattr(self, name)
-            if value is None:
+            if value is None or (name == "loss_scale" and value == DYNAMIC):
                 continue
+            other = f", None or {DYNAMIC!r}" if name == "loss_scale" else " or None"
             if isinstance(value, bool) or not isinstance(value, numbers.Real):
-                raise TypeError(f"{owner}: {name} must be a number > 0 or None, got {value!r}")
+                raise TypeError(f"{owner}: {name} must be a number > 0{other}, got {value!r}")
             if not 0 < float(value) < math.inf:
                 raise ValueError(
                     f"{owner}: {name} must be a finite number > 0, or None for no limit, "
@@ -84,6 +96,8 @@ class Options:
         engine.clip_norm = self.clip_norm or 0.0
         engine.clip_value = self.clip_value or 0.0
         engine.on_nonfinite = self.on_nonfinite
+        engine.dynamic = self.loss_scale == DYNAMIC
+        engine.loss_scale = FIRST_SCALE if self.loss_scale == DYNAMIC else self.loss_scale or 1.0
 
 
 def signature(fields: Mapping[str, Field]) -> inspect.Signature:

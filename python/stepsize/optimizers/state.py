@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepsize import _core
-from stepsize.arrays import Array
+from stepsize.arrays import Array, computed
 from stepsize.fields import Field, Value
 from stepsize.optimizers import storage
 from stepsize.schedules import Schedule
@@ -96,7 +96,7 @@ def _shaped(optimizer: Optimizer, leaf: Array, values: Mapping[str, Value]) -> d
     for slot in optimizer.variant(values)[1] if optimizer.shaped else ():
         shape = optimizer.slot_shape(slot, leaf, values)
         if shape is not None:
-            arrays[slot] = np.zeros(shape, leaf.dtype)
+            arrays[slot] = np.zeros(shape, computed(leaf.dtype))
             first = optimizer.initial(slot, leaf, values)
             if np.any(first):
                 arrays[slot][...] = first
@@ -135,15 +135,16 @@ def fill_engine(optimizer: Optimizer) -> None:
             optimizer.scope or "",
             numbers,
         )
-    for leaf, group, slots, scales in zip(
+    for leaf, master, group, slots, scales in zip(
         optimizer._contiguous,
+        optimizer._masters,
         optimizer._assignment,
         optimizer._state,
         optimizer._scales,
         strict=True,
     ):
         pairs = [(slot, scales.get(name)) for name, slot in slots.items()]
-        engine.add_leaf(leaf, leaf.shape, group, pairs)
+        engine.add_leaf(leaf, master, leaf.shape, group, pairs)
     engine.finish()
     engine.strided = bool(optimizer._strided)
 
@@ -156,10 +157,16 @@ def set_numbers(optimizer: Optimizer, group: int, field: Field) -> None:
 
 
 def _stored(optimizer: Optimizer) -> State:
-    """The state arrays of every leaf and the scales of those that have some, by name."""
+    """The state arrays of every leaf, with scales and masters where there are some, by name."""
     return [
-        {**slots, **storage.named_scales(scales)}
-        for slots, scales in zip(optimizer._state, optimizer._scales, strict=True)
+        {
+            **slots,
+            **storage.named_scales(scales),
+            **({} if master is None else {"master": master}),
+        }
+        for slots, scales, master in zip(
+            optimizer._state, optimizer._scales, optimizer._masters, strict=True
+        )
     ]
 
 
@@ -179,6 +186,7 @@ def state_dict(optimizer: Optimizer) -> dict[str, Any]:
         "rule": type(optimizer).__name__,
         "step_count": int(engine.step_count),
         "lr_scale": float(engine.lr_scale),
+        "loss_scale": [float(engine.loss_scale), int(engine.good_steps)],
         "groups": groups,
         "steps": dict(zip(paths, map(int, engine.times), strict=True)),
         "scalars": {
@@ -251,6 +259,8 @@ def load_state_dict(optimizer: Optimizer, d: Mapping[str, Any]) -> None:
     engine.times = [int(d["steps"][path]) for path in optimizer.paths]
     engine.step_count = int(d["step_count"])
     engine.lr_scale = float(d["lr_scale"])
+    if engine.dynamic:
+        engine.loss_scale, engine.good_steps = d["loss_scale"]
     for k, loaded in enumerate(tables):
         optimizer._tables[k] = loaded
         for field in optimizer.fields.values():
@@ -260,7 +270,8 @@ def load_state_dict(optimizer: Optimizer, d: Mapping[str, Any]) -> None:
 
 def _check_head(optimizer: Optimizer, d: Mapping[str, Any]) -> None:
     owner = type(optimizer).__name__
-    keys = ("format", "rule", "step_count", "lr_scale", "groups", "steps", "scalars", "state")
+    counters = ("step_count", "lr_scale", "loss_scale")
+    keys = ("format", "rule", *counters, "groups", "steps", "scalars", "state")
     if not isinstance(d, Mapping) or set(d) != set(keys):
         found = ", ".join(map(str, d)) if isinstance(d, Mapping) else type(d).__name__
         raise ValueError(f"{owner}: a state dict has {', '.join(keys)}; got {found}")
@@ -317,6 +328,16 @@ def _check_counters(optimizer: Optimizer, d: Mapping[str, Any]) -> None:
     for label, count in counters.items():
         if type(count) is not int or count < 0:
             raise ValueError(f"{owner}: {label} must be a whole number >= 0, got {count!r}")
+    loss_scale = d["loss_scale"]
+    if not (
+        isinstance(loss_scale, list | tuple)
+        and [type(item) for item in loss_scale] == [float, int]
+        and 0 < loss_scale[0] < math.inf
+        and loss_scale[1] >= 0
+    ):
+        raise ValueError(
+            f"{owner}: loss_scale must be a finite number > 0 and a count >= 0, got {loss_scale!r}"
+        )
     scale = d["lr_scale"]
     if not isinstance(scale, float | int) or not 0 <= scale < math.inf:
         raise ValueError(f"{owner}: lr_scale must be a finite number >= 0, got {scale!r}")

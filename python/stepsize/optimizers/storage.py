@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from stepsize import _core
-from stepsize.arrays import Array
+from stepsize.arrays import Array, computed
 
 if TYPE_CHECKING:
     from stepsize.optimizers.base import Optimizer
@@ -70,7 +70,7 @@ def dtype_of(optimizer: Optimizer, slot: str, leaf: Array) -> Any:
     """The dtype in which the numbers or codes of a slot lie in memory."""
     form = optimizer._options.state_dtype
     if form is None or slot in EXACT:
-        return leaf.dtype
+        return computed(leaf.dtype)
     if form == "bfloat16":
         return np.dtype(np.uint16)
     return np.dtype(np.uint8 if slot in NONNEGATIVE else np.int8)

@@ -1,0 +1,65 @@
+"""Parameters and gradients of two bytes, float16 and bfloat16. Twin of cpp/core/narrow.hpp.
+
+They are computed with in float32: read exactly, written rounded to the nearest, ties to even. With
+master weights each parameter also has a float32 that it is the rounding of. A parameter that no
+longer is has been set by somebody, and its master follows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stepsize import _core
+from stepsize.arrays import Array, computed, is_narrow
+
+_SIGN = np.uint32(0x80000000)
+_INFINITE = np.uint32(0x7F800000)
+
+
+def know(dtype: Any) -> None:
+    """Make a dtype known to the compiled step, which cannot ask ml_dtypes for it."""
+    if dtype.name == "bfloat16":
+        _core.know_bfloat16(dtype)
+
+
+def master(leaf: Array, wanted: bool) -> Array | None:
+    """The float32 numbers that a leaf of two bytes is the rounding of."""
+    if not is_narrow(leaf.dtype):
+        return None
+    know(leaf.dtype)
+    if not wanted:
+        return None
+    numbers: Array = _core.allocate(4 * leaf.size).view(np.float32).reshape(leaf.shape)
+    numbers[...] = widened(leaf)
+    return numbers
+
+
+def widened(values: Array) -> Array:
+    """The same numbers in the type they are computed in."""
+    return values.astype(computed(values.dtype)) if is_narrow(values.dtype) else values
+
+
+def opened(leaf: Array, masters: Array | None) -> Array:
+    """What a step computes with: the leaf, or float32 numbers for it."""
+    if not is_narrow(leaf.dtype) or masters is None:
+        return widened(leaf)
+    kept = rounded(masters, leaf.dtype).view(np.uint16) == leaf.view(np.uint16)
+    masters[...] = np.where(kept, masters, widened(leaf))
+    return masters
+
+
+def rounded(values: Array, dtype: Any) -> Array:
+    """The nearest numbers of two bytes, NaN as one NaN."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    size = bits & ~_SIGN
+    if dtype.name == "bfloat16":
+        near = (size + 0x7FFF + (size >> 16 & 1)) >> 16
+        codes = np.where(size > _INFINITE, 0x7FC0, near)
+    else:
+        with np.errstate(over="ignore"):
+            near = size.view(np.float32).astype(np.float16).view(np.uint16)
+        codes = np.where(size > _INFINITE, 0x7E00, near)
+    found: Array = (codes | (bits & _SIGN) >> 16).astype(np.uint16).view(dtype)
+    return found
