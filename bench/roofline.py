@@ -70,33 +70,40 @@ def check(entry: Entry, steps: int, x: np.ndarray, start: np.ndarray, g: np.ndar
             raise AssertionError(f"{entry.name} computed something else")
 
 
-def of_rules(size: int, seconds: float) -> list[dict[str, Any]]:
-    """Every rule on one large array, in turns with the triad."""
+def of_rules(size: int, seconds: float, rounds: int = 3) -> list[dict[str, Any]]:
+    """Every rule on one large array, in turns with the triad.
+
+    All of them once and again, so that a slow spell of the machine meets a rule one time only.
+    """
     yardstick = Yardstick(size)
     x, g = arrays(size)
     start = x.copy()
-    rows = []
-    for entry in tqdm(entries(), desc="rules", unit="rule"):
+    found: dict[Entry, dict[str, list[float]]] = {}
+    for entry in tqdm(rounds * entries(), desc="rules", unit="rule"):
         x[...] = start
         optimizer = entry.make(x)
-        times = in_turns({"rule": entry.stepper(optimizer, g), "triad": yardstick.run}, seconds)
+        steps = {"rule": entry.stepper(optimizer, g), "triad": yardstick.run}
+        times = in_turns(steps, seconds / rounds, least=3)
         check(entry, optimizer.step_count, x, start, g)
         yardstick.check()
-        found = medians(times)
-        moved = bytes_per_element(entry)
-        rows.append(
-            {
-                "rule": entry.name,
-                "passes": entry.passes,
-                "bytes": moved,
-                "ns": 1e9 * found["rule"] / size,
-                "gb_s": moved * size / found["rule"] / 1e9,
-                "share": moved / Yardstick.bytes * ratio(times, "triad", "rule"),
-                "triad_gb_s": Yardstick.bytes * size / found["triad"] / 1e9,
-                "runs": len(times["rule"]),
-            }
-        )
-    return rows
+        known = found.setdefault(entry, {"rule": [], "triad": []})
+        for name, more in times.items():
+            known[name] += more
+    return [row_of(entry, size, times) for entry, times in found.items()]
+
+
+def row_of(entry: Entry, size: int, times: dict[str, list[float]]) -> dict[str, Any]:
+    middle, moved = medians(times), bytes_per_element(entry)
+    return {
+        "rule": entry.name,
+        "passes": entry.passes,
+        "bytes": moved,
+        "ns": 1e9 * middle["rule"] / size,
+        "gb_s": moved * size / middle["rule"] / 1e9,
+        "share": moved / Yardstick.bytes * ratio(times, "triad", "rule"),
+        "triad_gb_s": Yardstick.bytes * size / middle["triad"] / 1e9,
+        "runs": len(times["rule"]),
+    }
 
 
 def of_sizes(sizes: list[int], names: list[str], seconds: float) -> list[dict[str, Any]]:
