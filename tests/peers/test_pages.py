@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
+import torch
 
 import stepsize as ss
 
@@ -48,3 +50,41 @@ def test_from_optax(there, here, random):
 
 def test_the_lines_are_there():
     assert len(lines()) >= 12
+
+
+def column(number):
+    """The names in one column of the table of names; those of other numbers by themselves."""
+    text = (DOCS / "coming-from.md").read_text("utf-8").split("\n## Rules by name\n")[1]
+    rows = re.findall(r"^\| `.*$", text.split("\n## ")[0], re.MULTILINE)
+    cells = [row.strip("|").split("|")[number] for row in rows]
+    found = re.findall(r"(≈?) ?`([\w.]+)`", "\n".join(cells))
+    return {name for mark, name in found if not mark}, {name for mark, name in found if mark}
+
+
+def find(module, name):
+    for part in name.split("."):
+        module = getattr(module, part)
+    return module
+
+
+def test_names_of_torch():
+    same, other = column(1)
+    assert all(callable(find(torch.optim, name)) for name in same | other)
+    classes = {name for name, cls in vars(torch.optim).items() if isinstance(cls, type)}
+    assert classes - {"Optimizer"} == {name for name in same | other if "." not in name}
+
+
+# What optax has and we have not.
+NOT_HERE = {"adamaxw", "fromage", "optimistic_adam", "optimistic_adam_v2"}
+NOT_HERE |= {"optimistic_gradient_descent"}
+
+
+def test_names_of_optax():
+    same, other = column(2)
+    assert all(callable(find(optax, name)) for name in same | other)
+    aliases = {
+        name for name, f in vars(optax).items() if getattr(f, "__module__", "").endswith(".alias")
+    }
+    assert aliases - same - other == NOT_HERE
+    code = "\n".join(there for there, _ in lines())
+    assert [name for name in same if f"optax.{name}(" not in code] == []
