@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import stepsize as ss
-from stepsize.autolr import Guard
+from stepsize.automatic import Guard
 
 STEPS = 300
 

@@ -94,10 +94,6 @@ def test_imports_point_down(part):
     assert part in ABOVE_ALL or not reached & ABOVE_ALL
 
 
-def test_importing_the_package_imports_no_pictures_and_no_commands():
-    assert not reach(arrows(), "__init__") & ABOVE_ALL
-
-
 @pytest.mark.parametrize(
     "path", [path for path in PYTHON_FILES if part_of(path) != "interop"], ids=name_of
 )

@@ -1,223 +1,67 @@
 """stepsize sets, schedules and applies the learning rate for gradients in NumPy arrays."""
 
-from types import ModuleType as _ModuleType
+import importlib as _importlib
+from typing import Any as _Any
 
-from stepsize import functional, optimizers, problems, runtime, schedules
-from stepsize.arrays import pack
-from stepsize.autolr import Action, AutoResult, autolr
-from stepsize.batchsize import NoiseScale, NoiseScaleMonitor, gradient_noise_scale, scale_lr
-from stepsize.callbacks import (
-    Checkpoint,
-    EarlyStopping,
-    KeepGenerators,
-    ReduceOnPlateau,
-    StopOnDivergence,
-)
-from stepsize.diagnosis import Diagnosis, Finding, diagnose
-from stepsize.errors import CheckpointError, NonFiniteGradientError
-from stepsize.finder import lr_find
-from stepsize.found import LRFindResult, ParameterResult
-from stepsize.history import History
-from stepsize.interventions import (
-    BatchSizeSchedule,
-    Freeze,
-    LRMonitor,
-    RollBackOnSpike,
-    layer_groups,
-)
-from stepsize.loggers import CSVLogger, JSONLogger, LogTo, TensorBoard
-from stepsize.minimization import Result, minimize
-from stepsize.monitoring import DiagnosisMonitor
-from stepsize.optimizers import (
-    ADOPT,
-    ASGD,
-    COCOB,
-    EMA,
-    FTRL,
-    LAMB,
-    LARS,
-    LBFGS,
-    MADGRAD,
-    SAM,
-    SGD,
-    SM3,
-    SOAP,
-    SWA,
-    Accumulate,
-    AdaBelief,
-    Adadelta,
-    Adafactor,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    Adan,
-    AdaptiveClip,
-    AdEMAMix,
-    Centralize,
-    DAdaptAdam,
-    DAdaptSGD,
-    DoG,
-    DoWG,
-    GradientNoise,
-    LaProp,
-    LDoG,
-    Lion,
-    Lookahead,
-    Mechanic,
-    MoMo,
-    MoMoAdam,
-    Muon,
-    NAdam,
-    NAdamW,
-    NovoGrad,
-    PolyakSGD,
-    Prodigy,
-    RAdam,
-    RMSprop,
-    RowGradient,
-    Rprop,
-    ScheduleFreeAdamW,
-    ScheduleFreeRAdam,
-    ScheduleFreeSGD,
-    Shampoo,
-    SignSGD,
-    Signum,
-    StepStats,
-    Yogi,
-    group,
-)
-from stepsize.optimizers.populations import Population, population, replicate
-from stepsize.problems import Problem
-from stepsize.runtime import __version__, build_info, set_num_threads
-from stepsize.saving import load, save
-from stepsize.schedules import Plateau, Schedule, layerwise_lr
-from stepsize.training import fit
-from stepsize.tuning import Choice, LogUniform, TuneResult, Uniform, tune
+from stepsize import runtime as _runtime
 
-runtime.use_environment()
+# Where each public name comes from. Its module is imported when the name is first asked for, so
+# that a program waits for what it uses only. `__init__.pyi` says the same to type checkers.
+_HOMES = {
+    "arrays": "pack",
+    "automatic": "Action AutoResult autolr",
+    "batchsize": "NoiseScale NoiseScaleMonitor gradient_noise_scale scale_lr",
+    "callbacks": """
+        Checkpoint EarlyStopping KeepGenerators ReduceOnPlateau StopOnDivergence
+    """,
+    "diagnosis": "Diagnosis Finding diagnose",
+    "errors": "CheckpointError NonFiniteGradientError",
+    "finder": "lr_find",
+    "found": "LRFindResult ParameterResult",
+    "history": "History",
+    "interventions": "BatchSizeSchedule Freeze LRMonitor RollBackOnSpike layer_groups",
+    "loggers": "CSVLogger JSONLogger LogTo TensorBoard",
+    "minimization": "Result minimize",
+    "monitoring": "DiagnosisMonitor",
+    "optimizers": """
+        ADOPT ASGD COCOB EMA FTRL LAMB LARS LBFGS MADGRAD SAM SGD SM3 SOAP SWA Accumulate
+        AdaBelief Adadelta Adafactor Adagrad Adam Adamax AdamW Adan AdaptiveClip AdEMAMix
+        Centralize DAdaptAdam DAdaptSGD DoG DoWG GradientNoise LaProp LDoG Lion Lookahead
+        Mechanic MoMo MoMoAdam Muon NAdam NAdamW NovoGrad PolyakSGD Prodigy RAdam RMSprop
+        RowGradient Rprop ScheduleFreeAdamW ScheduleFreeRAdam ScheduleFreeSGD Shampoo SignSGD
+        Signum StepStats Yogi group
+    """,
+    "optimizers.populations": "Population population replicate",
+    "problems": "Problem",
+    "runtime": "__version__ build_info set_num_threads",
+    "saving": "load save",
+    "schedules": "Plateau Schedule layerwise_lr",
+    "training": "fit",
+    "tuning": "Choice LogUniform TuneResult Uniform tune",
+}
+_MODULES = ("functional", "optimizers", "problems", "schedules")
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = sorted((*_HOME, *_MODULES))
+
+_runtime.use_environment()
 
 
-def __getattr__(name: str) -> _ModuleType:
-    if name != "interop":
-        raise AttributeError(f"module 'stepsize' has no attribute {name!r}")
-    import importlib
+def __getattr__(name: str) -> _Any:
+    if name in _HOME:
+        found = getattr(_importlib.import_module(f"stepsize.{_HOME[name]}"), name)
+        globals()[name] = found
+        return found
+    missing = f"module 'stepsize' has no attribute {name!r}"
+    if name.startswith("_"):
+        raise AttributeError(missing)
+    try:
+        return _importlib.import_module(f"stepsize.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"stepsize.{name}":
+            raise
+        raise AttributeError(missing) from None
 
-    return importlib.import_module("stepsize.interop")
 
-
-__all__ = [
-    "ADOPT",
-    "ASGD",
-    "COCOB",
-    "EMA",
-    "FTRL",
-    "LAMB",
-    "LARS",
-    "LBFGS",
-    "MADGRAD",
-    "SAM",
-    "SGD",
-    "SM3",
-    "SOAP",
-    "SWA",
-    "Accumulate",
-    "Action",
-    "AdEMAMix",
-    "AdaBelief",
-    "Adadelta",
-    "Adafactor",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "Adan",
-    "AdaptiveClip",
-    "AutoResult",
-    "BatchSizeSchedule",
-    "CSVLogger",
-    "Centralize",
-    "Checkpoint",
-    "CheckpointError",
-    "Choice",
-    "DAdaptAdam",
-    "DAdaptSGD",
-    "Diagnosis",
-    "DiagnosisMonitor",
-    "DoG",
-    "DoWG",
-    "EarlyStopping",
-    "Finding",
-    "Freeze",
-    "GradientNoise",
-    "History",
-    "JSONLogger",
-    "KeepGenerators",
-    "LDoG",
-    "LRFindResult",
-    "LRMonitor",
-    "LaProp",
-    "Lion",
-    "LogTo",
-    "LogUniform",
-    "Lookahead",
-    "Mechanic",
-    "MoMo",
-    "MoMoAdam",
-    "Muon",
-    "NAdam",
-    "NAdamW",
-    "NoiseScale",
-    "NoiseScaleMonitor",
-    "NonFiniteGradientError",
-    "NovoGrad",
-    "ParameterResult",
-    "Plateau",
-    "PolyakSGD",
-    "Population",
-    "Problem",
-    "Prodigy",
-    "RAdam",
-    "RMSprop",
-    "ReduceOnPlateau",
-    "Result",
-    "RollBackOnSpike",
-    "RowGradient",
-    "Rprop",
-    "Schedule",
-    "ScheduleFreeAdamW",
-    "ScheduleFreeRAdam",
-    "ScheduleFreeSGD",
-    "Shampoo",
-    "SignSGD",
-    "Signum",
-    "StepStats",
-    "StopOnDivergence",
-    "TensorBoard",
-    "TuneResult",
-    "Uniform",
-    "Yogi",
-    "__version__",
-    "autolr",
-    "build_info",
-    "diagnose",
-    "fit",
-    "functional",
-    "gradient_noise_scale",
-    "group",
-    "layer_groups",
-    "layerwise_lr",
-    "load",
-    "lr_find",
-    "minimize",
-    "optimizers",
-    "pack",
-    "population",
-    "problems",
-    "replicate",
-    "save",
-    "scale_lr",
-    "schedules",
-    "set_num_threads",
-    "tune",
-]
+def __dir__() -> list[str]:
+    return __all__
