@@ -92,3 +92,14 @@ def test_the_blocks_run(name, tmp_path, monkeypatch):
     scope = {"__name__": "page"}
     for block in blocks:
         exec(compile(block, name, "exec"), scope)
+
+
+def test_every_page_is_in_the_contents():
+    text = (DOCS / "index.md").read_text(encoding="utf-8")
+    listed = {
+        line for block in re.findall(r"```{toctree}.*?```", text, re.S) for line in block.split()
+    }
+    pages = {path.stem for path in DOCS.glob("*.md")} | {
+        f"api/{p.stem}" for p in DOCS.glob("api/*")
+    }
+    assert pages - listed == {"index"}

@@ -12,9 +12,10 @@ from stepsize.arrays import Array, Nest, Structure, check_alike, check_parameter
 from stepsize.errors import NonFiniteGradientError
 from stepsize.fields import Several
 from stepsize.optimizers import gradients
-from stepsize.optimizers.base import Optimizer, StepStats, _restore
+from stepsize.optimizers.base import Optimizer, _restore
 from stepsize.optimizers.groups import is_grouped
 from stepsize.optimizers.names import find_rule
+from stepsize.optimizers.stats import StepStats
 
 FORMAT = 1
 
