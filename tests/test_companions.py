@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import stepsize as ss
+from stepsize import companions
+from stepsize.probing import Batches, Bench
 
 CURVATURES = np.geomspace(0.01, 10, 12)
 
@@ -130,3 +132,13 @@ def test_no_batch_size_has_a_reason(batches, why):
 def test_what_cannot_be_found_is_refused(keywords, message):
     with pytest.raises(ValueError, match=message):
         ss.lr_find(valley, start(), [None], **keywords)
+
+
+def test_each_momentum_runs_at_the_same_rate_and_at_one_with_equally_long_steps():
+    bench = Bench(valley, start(), Batches([None]), ss.SGD, 100, lambda: None)
+    bench.evaluate(bench.params, 0, fresh=True)
+    entries = companions._momenta(bench, 0.1, 50, 0)
+    rates = {m: sorted(e.lr for e in entries if e.value == m) for m in (0.0, 0.5, 0.9)}
+    assert entries[0].value == 0 and rates[0.0] == [0.1]
+    assert rates[0.5] == [pytest.approx(0.05, rel=0.1), 0.1]
+    assert rates[0.9] == [pytest.approx(0.01, rel=0.1), 0.1]

@@ -7,6 +7,7 @@ import pytest
 
 import stepsize as ss
 from stepsize.diagnosis import FEWEST_STEPS, VERDICTS
+from stepsize.signals import measure
 
 STEPS = 400
 
@@ -211,4 +212,26 @@ def test_with_the_loss_alone_a_flat_one_is_a_rate_too_low_and_a_raised_one_diver
     raised = 30 + noise
     raised[0] = 8.0
     assert ss.diagnose({"loss": raised}).verdict == "diverging"
-    assert ss.diagnose({"loss": [0.9, 6.9, 1e5, 1e18]}).verdict == "diverging"
+    assert ss.diagnose({"loss": [0.9, 6.9, 1e5, 1e18, 1e30, 1e55]}).verdict == "diverging"
+
+
+def test_a_second_signal_is_told_in_words_too():
+    late = noisy(2 * np.exp(-2 * T), val_loss=np.where(T % 0.05 < 0.003, 1 + T, np.nan))
+    late["update_ratio"] = np.full(STEPS, 4e-3)
+    diagnosis = ss.diagnose(late)
+    assert [f.kind for f in diagnosis.findings][:2] == ["overfitting", "too_low"]
+    assert "Another signal points to too low: " in str(diagnosis)
+
+
+@pytest.mark.parametrize("verdict", ["diverging", "healthy", "too_low", "converged", "overfitting"])
+def test_a_constant_in_the_loss_changes_no_verdict(verdict):
+    rows = {k: v + 1000 if "loss" in k else v for k, v in RUNS[verdict].items()}
+    assert ss.diagnose(rows).verdict == verdict
+
+
+def test_the_start_is_a_mean_for_as_long_as_the_weights_stay():
+    loss = 3 + np.random.default_rng(0).standard_normal(STEPS)
+    still = measure({"loss": loss, "update_ratio": np.full(STEPS, 1e-4)})
+    assert still.start == loss[: STEPS // 20].mean()
+    assert measure({"loss": loss, "update_ratio": np.full(STEPS, 0.1)}).start == loss[0]
+    assert measure({"loss": loss}).start == loss[0]

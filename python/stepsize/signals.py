@@ -175,7 +175,7 @@ def _held(val: Curve, rows: int, levels: Curve, drop: float) -> Held | None:
         rise_sure=rise / (noise + TINY),
         fall=fall / gain,
         fall_sure=sure,
-        jitter=rest / gain,
+        jitter=rest / max(gain, 0.3 * drop),  # a validation loss that never fell has no unit
         jump=gain / drop,
         since=float(levels[at] - levels[-1]) / drop,
         above_start=bool(level[-1] > v[0]),
