@@ -95,11 +95,11 @@ def _draw_shares(ax: Any, report: dict[str, Any]) -> None:
     ax.text(edge, len(rows), "ns/element", **words)
     ax.set_yticks(range(len(rows)), [f"{row['rule']}  ({row['bytes']} B)" for row in rows])
     ax.tick_params(axis="y", labelsize=7.5, length=0)
-    ax.set_ylim(-0.8, len(rows) + 0.6)
+    ax.set_ylim(-0.8, len(rows) + 0.7)
     ax.set_xlim(0, edge)
     for k, label in enumerate(("one pass over memory", "two passes")):
         ax.plot([], [], "o", color=style.colour(k)[0], markersize=5, label=label)
-    _legend(ax, "lower right", bbox_to_anchor=(0.9, 0.0))
+    _legend(ax, "upper left", ncols=2, borderpad=0.1, bbox_to_anchor=(0.0, 1.005))
 
 
 def _draw_sizes(ax: Any, report: dict[str, Any]) -> None:
