@@ -9,7 +9,6 @@ namespace stepsize {
 namespace {
 
 constexpr size_t prefetch_bytes = 2048;
-constexpr size_t prefetch_from = 4096; // elements: less is already in the cache, or soon there
 
 // What a rule may know besides its hyperparameters: the number of this update of the leaf, from 1,
 // and the scalars it keeps for the leaf.
