@@ -72,7 +72,8 @@ def cube_root(a: Array) -> Any:
     if real is np.float32:
         small, up, down, steps = a < real(2.0**-100), real(2.0**126), real(2.0**-42), 1
         scaled = a * np.where(small, up, real(1))
-        guess = np.uint32(0x54A20C00) - scaled.view(np.uint32) // np.uint32(3)
+        third = scaled.view(np.int32).astype(np.float32) * real(1 / 3)
+        guess = np.int32(0x54A20C00) - third.astype(np.int32)
     else:
         small, up, down, steps = a < real(2.0**-900), real(2.0**900), real(2.0**-300), 2
         scaled = a * np.where(small, up, real(1))
@@ -85,7 +86,7 @@ def cube_root(a: Array) -> Any:
     r2 = r * r
     y = scaled * r2
     y = y + (real(0.5) * scaled - real(0.5) * y * y * y) * (r2 * real(2 / 3))
-    return np.where((a > 0) & (a < np.inf), y * np.where(small, down, real(1)), a)
+    return np.where(a < np.inf, y * np.where(small, down, real(1)), a)
 
 
 def row_sums(a: Array) -> Any:
