@@ -2,8 +2,10 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,17 @@ def test_the_stub_says_where_names_come_from():
             listed = ast.literal_eval(node.value)
     assert homes == ss._HOME
     assert sorted(listed) == ss.__all__ == dir(ss)
+
+
+def test_what_the_wheels_are_tested_with_is_there():
+    root = Path(__file__).parents[1]
+    sources = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["cibuildwheel"]
+    assert all((root / name).is_file() for name in sources["test-sources"])
+    tests = sources["test-command"].split()[1:]
+    assert tests and set(tests) < set(sources["test-sources"])
+    code = "".join((root / name).read_text("utf-8") for name in tests)
+    helpers = {f"tests/{name}.py" for name in re.findall(r"^from (\w+) import", code, re.M)}
+    assert {name for name in helpers if (root / name).exists()} < set(sources["test-sources"])
 
 
 @pytest.mark.parametrize("name", ss.__all__)
