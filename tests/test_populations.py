@@ -262,3 +262,20 @@ def test_threads_share_the_replicas_and_change_nothing(rule):
         assert models.step_count.tolist() == [3] * 4 + [2] + [3] * 4
         found.append(params)
     assert all(same_bits(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_gradients_of_two_bytes_are_those_numbers():
+    params, other = stacked(), stacked()
+    one, two = (ss.population(ss.AdamW, nest, lr=[0.1] * COUNT) for nest in (params, other))
+    grads = {name: leaf.astype(np.float16) for name, leaf in random_grads(params, 1, 1e-3).items()}
+    one.step(grads)
+    two.step({name: leaf.astype(np.float32) for name, leaf in grads.items()})
+    for name, leaf in params.items():
+        assert same_bits(leaf, other[name])
+
+
+def test_what_only_single_optimizers_have_is_refused():
+    with pytest.raises(TypeError, match="w has dtype float16, expected float32 or float64"):
+        ss.population(ss.SGD, {"w": np.zeros((2, 3), np.float16)}, lr=[0.1, 0.2])
+    with pytest.raises(ValueError, match="loss_scale must be a number or None here"):
+        ss.population(ss.SGD, np.zeros((2, 3)), lr=[0.1, 0.2], loss_scale="dynamic")

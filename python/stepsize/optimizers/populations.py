@@ -8,13 +8,22 @@ from typing import Any, Self
 import numpy as np
 
 from stepsize import _core, checkpoint
-from stepsize.arrays import Array, Nest, Structure, check_alike, check_parameters, map_leaves
+from stepsize.arrays import (
+    Array,
+    Nest,
+    Structure,
+    check_alike,
+    check_parameters,
+    is_narrow,
+    map_leaves,
+)
 from stepsize.errors import NonFiniteGradientError
 from stepsize.fields import Several
-from stepsize.optimizers import gradients
+from stepsize.optimizers import gradients, narrow
 from stepsize.optimizers.base import Optimizer, _restore
 from stepsize.optimizers.groups import is_grouped
 from stepsize.optimizers.names import find_rule
+from stepsize.optimizers.options import DYNAMIC
 from stepsize.optimizers.stats import StepStats
 
 FORMAT = 1
@@ -93,6 +102,11 @@ def _stacked(params: Nest) -> tuple[Structure, int]:
     check_parameters(structure.leaves, structure.paths, "population")
     first = structure.leaves[0]
     for path, leaf in zip(structure.paths, structure.leaves, strict=True):
+        if is_narrow(leaf.dtype):
+            raise TypeError(
+                f"population: {path} has dtype {leaf.dtype}, expected float32 or float64; "
+                "convert it with .astype(np.float32)"
+            )
         if leaf.ndim == 0 or len(leaf) == 0 or len(leaf) != (len(first) if first.ndim else 0):
             raise ValueError(
                 f"population: {path} has shape {leaf.shape}, but every array needs a leading axis "
@@ -132,6 +146,11 @@ class Population:
         self._structure = structure
         self._replicas = list(replicas)
         self._rule = type(self._replicas[0])
+        if any(replica._options.loss_scale == DYNAMIC for replica in self._replicas):
+            raise ValueError(
+                f"{self._owner()}: loss_scale must be a number or None here, got {DYNAMIC!r}: one "
+                "replica's infinity would stop the others; give a number"
+            )
         self._check = [r._options.on_nonfinite for r in self._replicas] == ["raise"] * len(self)
         leaves = structure.leaves
         self._core = _core.Population(structure.description(), self._replicas, leaves)
@@ -177,6 +196,7 @@ class Population:
         found: list[Any] = []
         for path, leaf, value in zip(paths, leaves, self._structure.flatten(grads), strict=True):
             plain = gradients.plain(self._owner(), path, leaf, value)
+            plain = None if plain is None else narrow.widened(plain)
             if plain is not None and any(np.may_share_memory(plain, x) for x in leaves):
                 plain = plain.copy()
             found.append(plain)
