@@ -266,3 +266,36 @@ def test_refusals():
         ss.SGD(x, loss_scale="auto")
     with pytest.raises(ValueError, match="loss_scale must be a finite number > 0"):
         ss.SGD(x, loss_scale=0.0)
+
+
+@by_dtype
+@pytest.mark.parametrize("make", (lambda opt: ss.EMA(opt, decay=0.999), ss.SWA), ids=["EMA", "SWA"])
+def test_averages_are_those_of_the_numbers_passed(dtype, make):
+    params = params_of(dtype, (40,))
+    opt = make(ss.SGD(params, lr=1e-3))
+    passed = wide(params)
+    other = make(ss.SGD(passed, lr=1e-3))
+    for t in range(5):
+        opt.step(grads_of(params, t))
+        # The other average follows the same numbers, which are float32 there.
+        other.inner.step({"p40": None})
+        passed["p40"][...] = narrow.widened(params["p40"])
+        other.take_in()
+    assert opt.eval_params()["p40"].dtype == np.float32
+    same(opt.eval_params(), other.eval_params())
+    with opt.averaged():
+        assert params["p40"].dtype == dtype
+
+
+@by_dtype
+def test_wrappers_take_gradients_of_two_bytes(dtype):
+    params = params_of(dtype, (40, 9))
+    wrappers = [lambda o: ss.Accumulate(o, 2), ss.Centralize, ss.Lookahead, ss.GradientNoise]
+    for wrap in wrappers:
+        opt = wrap(ss.AdamW(params))
+        for t in range(4):
+            opt.step(grads_of(params, t, dtype), stats=True)
+    for leaf in params.values():
+        assert np.isfinite(leaf.astype(float)).all()
+    with pytest.raises(TypeError, match=f"Mechanic: p40 has dtype {dtype}, expected float32"):
+        ss.Mechanic(ss.AdamW(params))

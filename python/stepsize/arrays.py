@@ -250,4 +250,4 @@ def check_apart(leaves: Sequence[Array], paths: Sequence[str], owner: str) -> No
 
 def sum_of_squares(array: Array) -> float:
     """The sum of the squares in double precision, the same bits on every machine."""
-    return float(_core.sum_of_squares(np.ascontiguousarray(array)))
+    return float(_core.sum_of_squares(np.ascontiguousarray(array, computed(array.dtype))))

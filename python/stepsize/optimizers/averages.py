@@ -8,6 +8,7 @@ import numpy as np
 
 from stepsize.arrays import Nest
 from stepsize.optimizers.momentum import SGD
+from stepsize.optimizers.narrow import widened
 from stepsize.optimizers.words import lerp
 from stepsize.optimizers.wrapping import AverageWrapper, Wrapper
 
@@ -72,7 +73,7 @@ class EMA(AverageWrapper):
         averages = self._arrays["average"]
         if share > 0.25:  # the first steps of a warm-up; lerp counts from the other end above 1/2
             for average, leaf in zip(averages, self._leaves, strict=True):
-                average[...] = lerp(average, leaf, share)
+                average[...] = lerp(average, widened(leaf), share)
             return
         if self._follower is None or self._follower.params is not averages:  # a clone has its own
             # One compiled pass with the same bits: e - w (e - x) is e + w (x - e).
@@ -123,7 +124,7 @@ class SWA(AverageWrapper):
             return
         n = self._numbers["points"]
         for average, leaf in zip(self._arrays["average"], self._leaves, strict=True):
-            average += (leaf - average) / leaf.dtype.type(n + 1)
+            average += (widened(leaf) - average) / average.dtype.type(n + 1)
         self._numbers["points"] = n + 1
 
 
@@ -159,7 +160,7 @@ class Lookahead(Wrapper):
             k=self._count("k", k),
             alpha=self._number("alpha", alpha, 0.0, 1.0, open_low=True),
             _numbers={"ahead": 0},
-            _arrays={"slow": [np.array(leaf) for leaf in self._leaves]},
+            _arrays={"slow": [np.array(widened(leaf)) for leaf in self._leaves]},
         )
 
     def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
@@ -169,7 +170,7 @@ class Lookahead(Wrapper):
         self._numbers["ahead"] += self.step_count - before
         if self._numbers["ahead"] >= self.k:
             for slow, leaf in zip(self._arrays["slow"], self._leaves, strict=True):
-                slow[...] = lerp(slow, leaf, self.alpha)
+                slow[...] = lerp(slow, widened(leaf), self.alpha)
                 leaf[...] = slow
             self._numbers["ahead"] = 0
         return result

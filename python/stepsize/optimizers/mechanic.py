@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Array, Nest, sum_of_squares
+from stepsize.arrays import Array, Nest, is_narrow, sum_of_squares
 from stepsize.optimizers.wrapping import Wrapper
 
 
@@ -58,6 +58,12 @@ class Mechanic(Wrapper):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(optimizer)
+        for path, leaf in zip(self.paths, self._leaves, strict=True):
+            if is_narrow(leaf.dtype):
+                raise TypeError(
+                    f"Mechanic: {path} has dtype {leaf.dtype}, expected float32 or float64; "
+                    "convert it with .astype(np.float32)"
+                )
         n = self._count("num_betas", num_betas)
         s_init = self._number("s_init", s_init, 0.0, math.inf, open_low=True)
         numbers = {name: [0.0] * n for name in "mvr"}

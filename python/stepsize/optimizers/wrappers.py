@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, sum_of_squares, unflatten
+from stepsize.optimizers.narrow import widened
 from stepsize.optimizers.wrapping import GradientWrapper, Wrapper
 
 
@@ -43,7 +44,7 @@ class Accumulate(Wrapper):
         self._set(
             every=self._count("every", every),
             _numbers={"calls": 0, "loss": 0.0},
-            _arrays={"mean": [np.zeros_like(leaf) for leaf in self._leaves]},
+            _arrays={"mean": [np.zeros_like(widened(leaf)) for leaf in self._leaves]},
         )
 
     def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
@@ -53,7 +54,7 @@ class Accumulate(Wrapper):
         average += ((0.0 if loss is None else loss) - average) / (n + 1)
         means = []
         for mean, g in zip(self._arrays["mean"], flat, strict=True):
-            given = mean.dtype.type(0) if g is None else g
+            given = mean.dtype.type(0) if g is None else widened(g)
             means.append(mean + (given - mean) / mean.dtype.type(n + 1))
         last = n + 1 >= self.every
         if last:

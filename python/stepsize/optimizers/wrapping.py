@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from stepsize import checkpoint
-from stepsize.arrays import Array, Nest, unflatten
+from stepsize.arrays import Array, Nest, computed, unflatten
+from stepsize.optimizers.narrow import widened
 
 
 class Wrapper:
@@ -139,7 +140,7 @@ class GradientWrapper(Wrapper):
     def _changed(self, grads: Nest, change: Callable[[Array, Array, int], Any]) -> Nest:
         flat = self._gather(grads)
         changed = [
-            None if g is None else np.asarray(change(g, leaf, i), leaf.dtype)
+            None if g is None else np.asarray(change(widened(g), leaf, i), computed(leaf.dtype))
             for i, (g, leaf) in enumerate(zip(flat, self._leaves, strict=True))
         ]
         return unflatten(self._structure.spec, changed)
@@ -150,10 +151,15 @@ class AverageWrapper(Wrapper):
 
     def __init__(self, optimizer: Any) -> None:
         super().__init__(optimizer)
-        self._set(_inside=False, _arrays={"average": [np.array(leaf) for leaf in self._leaves]})
+        self._set(
+            _inside=False, _arrays={"average": [np.array(widened(leaf)) for leaf in self._leaves]}
+        )
 
     def eval_params(self) -> Nest:
-        """The averaged parameters: new arrays in the nesting of the parameters."""
+        """The averaged parameters: new arrays in the nesting of the parameters.
+
+        Those of parameters of two bytes are float32.
+        """
         averages = [np.array(average) for average in self._arrays["average"]]
         return unflatten(self._structure.spec, averages)
 
