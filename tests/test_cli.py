@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 
@@ -338,17 +339,39 @@ def test_train_on_a_table_without_code(run, iris):
     assert json.loads(out)["final"]["val_accuracy"] > 0.85
 
 
-def test_tune_on_a_table_ends_with_the_line_to_paste(run, iris, tmp_path):
+def test_tune_on_a_table_ends_with_the_line_to_paste(run, iris, tmp_path, monkeypatch):
     pytest.importorskip("optuna")
     trials, plot = tmp_path / "t.csv", tmp_path / "t.png"
     common = ["tune", iris, "--target", "species", "--optimizers", "SGD,adam", "--epochs", 5]
     code, out, _ = run(*common, "--trials", 6, "--csv", trials, "--plot", plot)
     assert code == 0
-    assert re.fullmatch(r"optimizer = ss\.(SGD|Adam)\(params, lr=[0-9.e-]+\)", out.splitlines()[-1])
+    monkeypatch.chdir(tmp_path)
+    name, *words = shlex.split(out.splitlines()[-1])
+    assert name == "stepsize" and run(*words)[0] == 0
+    assert (tmp_path / "run.html").stat().st_size > 10_000
     assert len(trials.read_text().splitlines()) == 1 + 2 * 6
     assert plot.read_bytes().startswith(b"\x89PNG")
     again = json.loads(run(*common, "--trials", 6, "--json")[1])
-    assert f"optimizer = ss.{again['line'].split('ss.')[1]}" == out.splitlines()[-1]
+    rule, rate = re.fullmatch(
+        r"optimizer = ss\.(SGD|Adam)\(params, lr=([0-9.e-]+)\)", again["line"]
+    ).groups()
+    assert words[words.index("--lr") + 1] == rate
+    assert words[words.index("--optimizer") + 1].lower() == rule.lower()
+
+
+def test_a_rule_with_a_line_search_needs_no_rate(run, iris):
+    common = [iris, "--target", "species", "--optimizer", "LBFGS", "--hidden", 0]
+    code, out, _ = run("train", *common, "--batch-size", 112, "--epochs", 5, "--json")
+    assert code == 0 and json.loads(out)["final"]["val_accuracy"] > 0.85
+    code, _, err = run("find", *common)
+    assert code == 1 and "LBFGS searches along each step for itself: just train" in err
+
+
+def test_a_missing_extra_is_told_before_the_work(run, iris, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    for option in ("--report", "--plot"):
+        code, out, err = run("train", iris, "--target", "species", option, "run.html")
+        assert code == 1 and not out and 'pip install "stepsize[plot]"' in err
 
 
 def test_tune_goes_on_where_it_was(run, model, tmp_path):

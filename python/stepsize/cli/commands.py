@@ -8,6 +8,7 @@ import importlib.util
 import json
 import math
 import platform
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from stepsize.cli.errors import CommandError
 from stepsize.cli.expressions import parse_schedule
 from stepsize.cli.loading import load_problem, optimizer_class, parse_lr
 from stepsize.cli.reporting import final, write_report
-from stepsize.plots.style import number
+from stepsize.plots.style import new_axes, number
 
 __all__ = ["bench", "demo", "find", "info", "schedule", "train", "tune"]
 
@@ -90,6 +91,8 @@ def _guide(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> Any:
+    if args.plot or getattr(args, "report", None):
+        new_axes()  # before the work: without matplotlib it says what to install
     problem, notes = load_problem(
         args.problem, target=args.target, drop=args.drop, hidden=args.hidden, seed=args.seed
     )
@@ -104,6 +107,8 @@ def _range_test(args: argparse.Namespace, problem: Any, rule: Any, **settings: A
 
 
 def _found_rate(args: argparse.Namespace, problem: Any, rule: Any) -> float:
+    if rule.needs_closure:  # it searches along its line for itself
+        return float(rule.fields["lr"].default)
     result = _range_test(args, problem, rule)
     if not math.isfinite(result.suggestion):
         name = rule.__name__
@@ -114,6 +119,8 @@ def _found_rate(args: argparse.Namespace, problem: Any, rule: Any) -> float:
 def find(args: argparse.Namespace) -> int:
     """A range test on the user's problem."""
     problem, rule = _load(args), optimizer_class(args.optimizer)
+    if rule.needs_closure:
+        raise CommandError(f"{rule.__name__} searches along each step for itself: just train")
     result = _range_test(
         args,
         problem,
@@ -233,9 +240,20 @@ def tune(args: argparse.Namespace) -> int:
             for name, r in results.items()
         ]
         print(_table([["rule", "best rate", "validation loss"], *rows]))
-        print(line)
+        print(_next_command(args, best, results[best].best["lr"]) if args.target else line)
     _draw(args.plot, lambda plots: plots.tuning(results[best], title=f"{problem.name}: {best}"))
     return 0
+
+
+def _next_command(args: argparse.Namespace, rule: str, lr: float) -> str:
+    """The line that trains on the table as it was tuned."""
+    words = ["stepsize", "train", args.problem, "--target", args.target]
+    for name in args.drop:
+        words += ["--drop", name]
+    words += ["--hidden", ",".join(map(str, args.hidden)) or "0"]
+    words += ["--batch-size", str(args.batch_size), "--seed", str(args.seed)]
+    words += ["--optimizer", rule, "--lr", f"{lr:.3g}", "--epochs", str(args.epochs)]
+    return shlex.join([*words, "--report", "run.html"])
 
 
 class _Objective:

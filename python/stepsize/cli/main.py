@@ -201,6 +201,7 @@ def _add_train(commands: _Commands) -> None:
         "train",
         "Train, then say how the run went and what to change.",
         "example:\n"
+        "  stepsize train iris.csv --target species --report run.html\n"
         "  stepsize train model.py:make --optimizer Adam --epochs 20\n"
         '  stepsize train model.py:make --lr "warmup_cosine(0.1, 50, 800)" --steps 800\n\n'
         "Without --lr the rate is found first. With --checkpoint a run that was interrupted\n"
@@ -223,9 +224,10 @@ def _add_tune(commands: _Commands) -> None:
         "tune",
         "Search for the rule and rate with the lowest validation loss.",
         "example:\n"
+        "  stepsize tune iris.csv --target species --optimizers SGD,Adam\n"
         "  stepsize tune model.py:make --optimizers SGD,Adam --trials 20\n\n"
         "The range test says where each rule's search begins. With --storage a search that was\n"
-        'interrupted goes on where it was. Needs the extra: pip install "stepsize[tune]"',
+        'interrupted goes on where it was. The method tpe needs: pip install "stepsize[tune]"',
     )
     _add_running(parser, optimizer=False)
     parser.add_argument(
