@@ -41,3 +41,4 @@ myst_enable_extensions = ["colon_fence"]
 def setup(app):
     app.connect("builder-inited", lambda app: pages.write(Path(app.srcdir)))
     app.connect("autodoc-process-docstring", pages.add_links)
+    app.connect("autodoc-process-signature", pages.shorten_classes)

@@ -13,6 +13,7 @@ import stepsize as ss
 from stepsize import schedules
 from stepsize.optimizers import Optimizer, registry
 from stepsize.optimizers.names import finds_its_rate
+from stepsize.optimizers.options import Options
 from stepsize.tables import first_sentence
 
 # Each recipe as it is drawn, over 1,000 steps.
@@ -87,6 +88,7 @@ def rule(cls: type[Optimizer]) -> str:
         for field in cls.fields.values()
     ]
     scheduled = any(callable_parts(field) for field in cls.fields.values())
+    common = ", ".join(f"``{name}``" for name in Options.names())
     note = "Numbers take a schedule or a function of the step too. " if scheduled else ""
     return _join(
         _title(name),
@@ -101,8 +103,7 @@ def rule(cls: type[Optimizer]) -> str:
         ),
         _title("Hyperparameters", "-"),
         table(("Name", "Default", "Allowed"), rows, "25 25 50"),
-        f"{note}Every optimizer also takes ``maximize``, ``clip_norm``, ``clip_value``, "
-        "``on_nonfinite``, ``state_dtype`` and ``groups``: see :doc:`../api/optimizers`.",
+        f"{note}Every optimizer also takes {common}: see :doc:`../api/optimizers`.",
         _title("State and step", "-"),
         _state(cls),
     )
@@ -203,3 +204,10 @@ def add_links(
         line = re.sub(r"(?<!`)`ss\.([\w.]+)`(?!`)", r"`ss.\1 <stepsize.\1>`", line)
         line = re.sub(r"\barXiv:(\d{4}\.\d{4,5})", r"`arXiv:\1 <https://arxiv.org/abs/\1>`__", line)
         lines[i] = re.sub(r"\bdoi:(10\.[^\s,]*[\w)])", r"`doi:\1 <https://doi.org/\1>`__", line)
+
+
+def shorten_classes(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: Any
+) -> tuple[str | None, Any]:
+    """Write a class that is a default as its name."""
+    return signature and re.sub(r"<class '[\w.]*?(\w+)'>", r"\1", signature), returns
