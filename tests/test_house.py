@@ -201,6 +201,8 @@ def test_an_object_exports_its_table_and_nothing_else(target, tmp_path):
     # An inline function that leaks from an object of a newer instruction set could be the copy
     # the linker keeps for old processors. A fused multiply-add rounds once where others do twice.
     flags = kernel_flags()[target] if machine_is_x86() else kernel_flags()["baseline"]
+    # Where less is inlined more could leak, in half the time.
+    flags = [flag.replace("-O3", "-O1") for flag in flags]
     out = tmp_path / "kernels.o"
     command = ["c++", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden"]
     command += [*flags, f"-I{CPP}", f"-DSTEPSIZE_TARGET_NAME={target}"]
