@@ -66,7 +66,7 @@ class Adafactor(Optimizer):
     d = positive(1.0)
     weight_decay = nonnegative(0.0)
     slots = ("row_var", "col_var", "variance")
-    scalars: ClassVar = {"step": 0.0}
+    scalars: ClassVar = {"rate": 0.0}
     shaped = True
     scope = "leaf"
     decay = "none"
@@ -94,13 +94,13 @@ class Adafactor(Optimizer):
 
     def settle(self, s: SimpleNamespace, h: SimpleNamespace, sums: Sequence[float]) -> None:
         size, length = root(sums[0] / sums[2]), root(sums[1] / sums[2])
-        rate = smaller(h.lr, 1 / root(float(h.t)))
-        s.step = larger(h.eps2, size) * rate / larger(1.0, length / h.d)
+        share = smaller(h.lr, 1 / root(float(h.t)))
+        s.rate = larger(h.eps2, size) * share / larger(1.0, length / h.d)
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         update = self._update(g, s, h)
         x *= 1 - h.lr * h.weight_decay
-        x -= s.step * update
+        x -= s.rate * update
 
     def _update(self, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> Any:
         tiny = h.eps1 or float(np.finfo(g.dtype).eps)
@@ -113,7 +113,7 @@ class Adafactor(Optimizer):
         return g * smaller(g.dtype.type(1 / tiny), by_row * by_column)
 
     def effective(self, s: SimpleNamespace, h: SimpleNamespace) -> float:
-        return float(s.step)
+        return float(s.rate)
 
 
 class SM3(Optimizer):

@@ -50,6 +50,8 @@ class States:
             scalars = {k: torch.tensor(v, dtype=torch.float64) for k, v in scalars.items()}
         if self._name == "ASGD":
             scalars = self._rates(i, count)
+        if self._name == "Adafactor":  # its rate is found anew at every step
+            scalars = {}
         return {"step": torch.tensor(float(count)), **scalars, **views}
 
     def _scalars(self, i: int) -> Entry:
