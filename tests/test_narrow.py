@@ -246,8 +246,11 @@ def test_a_scale_of_one_does_not_hide_gradients_that_are_never_finite():
     for _ in range(16):
         opt.step(bad)
     assert opt.loss_scale == 1
+    opt.step(np.ones(1, np.float32))
+    before = opt.state_dict()["loss_scale"]
     with pytest.raises(ss.NonFiniteGradientError):
         opt.step(bad)
+    assert opt.state_dict()["loss_scale"] == before == [1.0, 1]
     quiet = ss.SGD(np.zeros(1, np.float32), loss_scale="dynamic", on_nonfinite="skip")
     for _ in range(20):
         quiet.step(bad)

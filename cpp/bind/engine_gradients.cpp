@@ -52,6 +52,7 @@ bool Engine::take(Leaf& leaf, PyObject* gradient) {
             data = array->data;
         } else {
             data = numpy_ ? nullptr : tensor_data(gradient, leaf.dtype, leaf.shape);
+            moved_ = moved_ || leaf.g_dtype != leaf.dtype;
             leaf.g_dtype = leaf.dtype;
             if (!data)
                 return false;

@@ -53,7 +53,6 @@ void Engine::evaluate(py::handle owner, py::handle loss) {
 
 // After gradients that are not finite: half the scale, or false where that is not the reason.
 bool Engine::shrink_loss_scale() {
-    good_steps = 0;
     if (!dynamic || loss_scale <= 1)
         return false;
     loss_scale = std::max(loss_scale / 2, 1.0);
@@ -119,6 +118,7 @@ py::object Engine::step(py::handle owner, py::handle grads, py::handle loss, boo
         const bool mended = shrink_loss_scale();
         if (on_nonfinite == NonFinite::raise && !mended)
             owner.attr("_refuse")("gradient", first_nonfinite());
+        good_steps = 0;
         const double unknown = std::numeric_limits<double>::quiet_NaN();
         return result(owner, stats, {unknown, unknown, 0}, stats ? count_nonfinite() : 0);
     }
