@@ -43,7 +43,8 @@ class DAdaptSGD(Optimizer):
         momentum: :math:`\mu`.
         weight_decay: :math:`\lambda`, added to the gradient.
         d0: The first :math:`d`; any value far below the distance does.
-        growth_rate: The most by which :math:`d` may grow in one step.
+        growth_rate: The most by which :math:`d` may grow in one step. Without a bound it may jump
+            past what a network bears; the authors advise 1.02 there, best with ``momentum=0.9``.
 
     Source: Defazio & Mishchenko 2023, arXiv:2301.07733, Algorithm 4. As the authors' package.
 
@@ -123,7 +124,8 @@ class DAdaptAdam(Optimizer):
         decouple: Shrink the parameters by :math:`\gamma \lambda` instead.
         use_bias_correction: Multiply :math:`\gamma` by Adam's correction.
         d0: The first :math:`d`.
-        growth_rate: The most by which :math:`d` may grow in one step.
+        growth_rate: The most by which :math:`d` may grow in one step. Without a bound it may jump
+            past what a network bears; the authors advise 1.02 there, which acts like a warm-up.
 
     Source: Defazio & Mishchenko 2023, arXiv:2301.07733, Algorithm 5. As the authors' package.
 

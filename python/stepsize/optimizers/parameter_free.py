@@ -31,7 +31,9 @@ class DoG(Optimizer):
     Norms are over all leaves together; `LDoG` takes them leaf by leaf. State: one array
     (``start``, the point :math:`x_0` of each leaf's first update) and two numbers.
     ``lr_effective`` is :math:`\eta r / \sqrt G`. Groups may have different rates, which multiply.
-    The authors advise averaging the iterates. optax adds :math:`\epsilon` at each root instead.
+    The authors take the average of the iterates with polynomial decay, which is ``ss.EMA(opt,
+    decay=1.0, warmup=True, gamma=9.0, power=1.0)``, and no schedule. optax adds :math:`\epsilon`
+    at each root instead.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
@@ -118,7 +120,9 @@ class DoWG(Optimizer):
 
     Norms are over all leaves together. State: one array (``start``, the point :math:`x_0` of each
     leaf's first update) and two numbers. ``lr_effective`` is
-    :math:`\eta R / (\sqrt V + \epsilon)`. Groups may have different rates, which multiply. As
+    :math:`\eta R / (\sqrt V + \epsilon)`. Groups may have different rates, which multiply. The
+    paper assumes that the parameters stay in a bounded set and trains at the edge of stability:
+    where a network does not bear that, take ``lr=0.3`` or `DoG`. As the authors' package and
     optax's, whose :math:`\epsilon` the algorithm of the paper does not have in the denominator.
 
     Args:
