@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <vector>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -42,6 +43,13 @@ int allowed() {
     return count;
 }
 
+// Each thread has a stretch of the jobs, the same one in every pass of every step, for its caches
+// hold some of it; when it is done it helps with those of the others.
+struct alignas(64) Stretch {
+    std::atomic<size_t> next{0};
+    size_t end = 0;
+};
+
 #endif
 
 } // namespace
@@ -74,11 +82,20 @@ void share(size_t count, size_t elements, void (*job)(void*, size_t), void* cont
 #ifdef _OPENMP
     const int threads = thread_count();
     if (threads > 1 && count > 1 && elements >= parallel_elements) {
-        const long jobs = long(count);
-        // Long runs of memory first, short ones to even out the end.
-#pragma omp parallel for num_threads(threads) schedule(guided)
-        for (long i = 0; i < jobs; ++i)
-            job(context, size_t(i));
+        const size_t crowd = size_t(threads);
+        const size_t few = count / (crowd * 64) + 1;
+        std::vector<Stretch> stretches(crowd);
+        for (size_t k = 0; k < crowd; ++k) {
+            stretches[k].next = count * k / crowd;
+            stretches[k].end = count * (k + 1) / crowd;
+        }
+#pragma omp parallel num_threads(threads)
+        for (size_t k = 0; k < crowd; ++k) {
+            Stretch& stretch = stretches[(size_t(omp_get_thread_num()) + k) % crowd];
+            for (size_t i; (i = stretch.next.fetch_add(few)) < stretch.end;)
+                for (const size_t end = std::min(i + few, stretch.end); i < end; ++i)
+                    job(context, i);
+        }
         return;
     }
 #endif
