@@ -16,7 +16,7 @@ from stepsize.optimizers.names import finds_its_rate
 from stepsize.plots.style import COLOURS, MUTED, dress
 
 # Where a rule treats a matrix in its own way and a vector in another's, two numbers are a matrix.
-MATRIX_RULES = ("Muon", "SOAP")
+MATRIX_RULES = ("Kron", "Muon", "SOAP")
 RATES = tuple(m * 10.0**e for e in range(-4, 1) for m in (1, 2, 5))
 LONGEST = 0.25  # a step that can still be followed by eye
 PLACES = {

@@ -22,6 +22,7 @@ RATES = {
     "COCOB": 0.5,
     "DAdaptAdam": 0.2,
     "FTRL": 1.0,
+    "Kron": 0.003,
     "LaProp": 0.01,
     "Lion": 0.01,
     "MADGRAD": 0.001,

@@ -91,7 +91,7 @@ def test_muon_makes_singular_values_alike():
     assert found.min() > 0.6 and found.max() < 1.3
 
 
-@pytest.mark.parametrize("cls", [ss.Adafactor, ss.SM3, ss.Shampoo, ss.SOAP, ss.Muon])
+@pytest.mark.parametrize("cls", [ss.Adafactor, ss.SM3, ss.Shampoo, ss.SOAP, ss.Muon, ss.Kron])
 def test_states_of_their_own_shape_are_saved(cls, tmp_path):
     random = np.random.default_rng(7)
 
@@ -123,3 +123,64 @@ def test_other_leaves_of_muon_follow_adamw():
         one.step({"b": g})
         two.step({"b": g})
     np.testing.assert_array_equal(x, y)
+
+
+def full(q):
+    return np.diag(q) if q.ndim == 1 else q
+
+
+@pytest.mark.parametrize("mode", [None, "one_diag"])
+def test_kron_whitens_what_it_sees(mode):
+    random = np.random.default_rng(9)
+    left, right = random.normal(size=(4, 4)), np.diag([3.0, 0.3, 1.0])
+    always = {"momentum": 0.0, "preconditioner_update_probability": 1.0}
+    rate = ss.schedules.cosine(0.1, 0.0, 2000)
+    optimizer = ss.Kron(np.zeros((4, 3)), precond_lr=rate, memory_save_mode=mode, **always)
+    if mode == "one_diag":
+        left = np.diag([1.0, 5.0, 0.5, 2.0])
+    for _ in range(2000):
+        optimizer.step(left @ random.normal(size=(4, 3)) @ right)
+    state = optimizer.state["params"]
+    assert state["q0"].ndim == (1 if mode else 2)
+    one, two = full(state["q0"]), full(state["q1"])
+    whole = np.kron(one.T @ one @ left, two.T @ two @ right)
+    spread = np.linalg.eigvalsh(whole @ whole.T)
+    assert spread.min() > 0.7 and spread.max() < 1.4
+
+
+def test_kron_is_what_its_product_says():
+    """The first update, with the factors multiplied out to one matrix."""
+    g = np.random.default_rng(10).normal(size=(3, 2)) / 100
+    x = np.zeros((3, 2))
+    optimizer = ss.Kron(x, lr=1.0, precond_lr=0.3)
+    optimizer.step(g)
+    one, two = optimizer.state["params"]["q0"], optimizer.state["params"]["q1"]
+    whole = np.kron(one.T @ one, two.T @ two)
+    update = (whole @ g.ravel()).reshape(3, 2)
+    np.testing.assert_allclose(x, -update, rtol=1e-12)
+    large = np.zeros((3, 2))
+    ss.Kron(large, lr=1.0).step(g * 1e4)
+    np.testing.assert_allclose(np.sqrt(np.mean(large**2)), 1.1, rtol=1e-6)
+    v = np.random.Generator(np.random.Philox(key=1)).standard_normal((3, 2))
+    for found, a, b in ((one, g, v), (two, g.T, v.T)):
+        # A lower bound of the norm makes the step longer than the norm would, by a little.
+        direction = np.triu(a @ a.T - b @ b.T) / np.linalg.norm(a @ a.T + b @ b.T, 2)
+        step = (np.eye(len(a)) - found)[np.triu_indices(len(a))]
+        ratio = step / (0.3 * direction[np.triu_indices(len(a))])
+        np.testing.assert_allclose(ratio, ratio[0], rtol=1e-9)
+        assert 1 <= ratio[0] < 1.1
+
+
+def test_kron_fits_ever_less_often():
+    x = np.ones(2)
+    rare = ss.Kron(x, preconditioner_update_probability=0.3)
+    plain = ss.Kron(x.copy())
+    fits = []
+    for _ in range(1200):
+        rare.step(x)
+        plain.step(x)
+        fits.append(plain._scalars(0).fits)
+    assert rare._scalars(0).fits == 300  # every fourth: a share of 0.3 is waited for
+    gaps = np.diff(np.flatnonzero(np.diff(fits)))
+    assert list(np.unique(gaps)) == [1, 2, 3]
+    assert list(np.flatnonzero(np.diff(gaps))) == [499 - 1, 499 + 346 - 1]  # 0.5 is after 693

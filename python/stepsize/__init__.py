@@ -26,7 +26,7 @@ _HOMES = {
     "optimizers": """
         ADOPT ASGD COCOB EMA FTRL LAMB LARS LBFGS MADGRAD SAM SGD SM3 SOAP SWA Accumulate
         AdaBelief Adadelta Adafactor Adagrad Adam Adamax AdamW Adan AdaptiveClip AdEMAMix
-        Centralize DAdaptAdam DAdaptSGD DoG DoWG GradientNoise LaProp LDoG Lion Lookahead
+        Centralize DAdaptAdam DAdaptSGD DoG DoWG GradientNoise Kron LaProp LDoG Lion Lookahead
         Mechanic MoMo MoMoAdam Muon NAdam NAdamW NovoGrad PolyakSGD Prodigy RAdam RMSprop
         RowGradient Rprop ScheduleFreeAdamW ScheduleFreeRAdam ScheduleFreeSGD Shampoo SignSGD
         Signum StepStats Yogi group

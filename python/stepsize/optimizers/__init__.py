@@ -12,6 +12,7 @@ from stepsize.optimizers.dadapt import DAdaptAdam, DAdaptSGD
 from stepsize.optimizers.dual_averaging import FTRL, MADGRAD
 from stepsize.optimizers.factored import SM3, Adafactor
 from stepsize.optimizers.groups import group
+from stepsize.optimizers.kron import Kron
 from stepsize.optimizers.layerwise import LAMB, LARS, NovoGrad
 from stepsize.optimizers.lbfgs import LBFGS
 from stepsize.optimizers.loss_based import MoMo, MoMoAdam, PolyakSGD
@@ -60,6 +61,7 @@ __all__ = [
     "DoG",
     "DoWG",
     "GradientNoise",
+    "Kron",
     "LDoG",
     "LaProp",
     "Lion",

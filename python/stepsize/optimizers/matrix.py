@@ -14,23 +14,23 @@ from stepsize.fields import Value, count, nonnegative, positive, unit, unit_pair
 from stepsize.optimizers.base import Optimizer
 from stepsize.optimizers.words import lerp, power, root
 
-_AXES = 4  # axes that may have a matrix
+AXES = 4  # axes that may have a matrix
 
 
-def _gram(g: Array, axis: int) -> Any:
+def gram_of(g: Array, axis: int) -> Any:
     """The products of the slices of ``g`` along an axis with each other."""
     rows = np.moveaxis(g, axis, 0).reshape(g.shape[axis], -1)
     return rows @ rows.T
 
 
-def _turn(g: Any, matrix: Array, axis: int) -> Any:
+def turn(g: Any, matrix: Array, axis: int) -> Any:
     """``g`` with its axis multiplied by the matrix from the left."""
     return np.moveaxis(np.tensordot(matrix, g, axes=(1, axis)), 0, axis)
 
 
 def _axes_of(leaf: Array, max_dim: int) -> list[int]:
     """The axes that get a matrix."""
-    return [k for k in range(min(leaf.ndim, _AXES)) if 1 < leaf.shape[k] <= max_dim]
+    return [k for k in range(min(leaf.ndim, AXES)) if 1 < leaf.shape[k] <= max_dim]
 
 
 class _ByAxis(Optimizer, abstract=True):
@@ -95,8 +95,8 @@ class Shampoo(_ByAxis):
     whole = ("momentum_buffer",)
     slots = (
         "momentum_buffer",
-        *(f"gram{k}" for k in range(_AXES)),
-        *(f"root{k}" for k in range(_AXES)),
+        *(f"gram{k}" for k in range(AXES)),
+        *(f"root{k}" for k in range(AXES)),
     )
 
     def initial(self, slot: str, leaf: Array, values: Mapping[str, Value]) -> Any:
@@ -107,10 +107,10 @@ class Shampoo(_ByAxis):
         update: Any = g
         for axis in axes:
             gram, inverse = getattr(s, f"gram{axis}"), getattr(s, f"root{axis}")
-            gram += _gram(g, axis)
+            gram += gram_of(g, axis)
             if (h.t - 1) % h.precondition_frequency == 0:
                 inverse[...] = _inverse_root(gram, 2 * len(axes))
-            update = _turn(update, inverse, axis)
+            update = turn(update, inverse, axis)
         s.momentum_buffer[...] = h.momentum * s.momentum_buffer + (1 - h.momentum) * update
         x -= h.lr * s.momentum_buffer
 
@@ -174,8 +174,8 @@ class SOAP(_ByAxis):
     slots = (
         "exp_avg",
         "exp_avg_sq",
-        *(f"gram{k}" for k in range(_AXES)),
-        *(f"basis{k}" for k in range(_AXES)),
+        *(f"gram{k}" for k in range(AXES)),
+        *(f"basis{k}" for k in range(AXES)),
     )
     decay = "none"
 
@@ -187,27 +187,27 @@ class SOAP(_ByAxis):
         return super().slot_shape(slot, leaf, values)
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
-        axes = [k for k in range(min(x.ndim, _AXES)) if hasattr(s, f"gram{k}")]
+        axes = [k for k in range(min(x.ndim, AXES)) if hasattr(s, f"gram{k}")]
         grams = [getattr(s, f"gram{k}") for k in axes]
         bases = [getattr(s, f"basis{k}") for k in axes]
         if h.t == 1:
             for axis, gram, basis in zip(axes, grams, bases, strict=True):
-                gram[...] = (1 - h.beta2) * _gram(g, axis)
+                gram[...] = (1 - h.beta2) * gram_of(g, axis)
                 basis[...] = _eigenvectors(gram)
             return
         seen: Any = g
         for axis, basis in zip(axes, bases, strict=True):
-            seen = _turn(seen, basis.T, axis)
+            seen = turn(seen, basis.T, axis)
         s.exp_avg[...] = h.beta1 * s.exp_avg + (1 - h.beta1) * seen
         s.exp_avg_sq[...] = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * seen * seen
         update = s.exp_avg / (root(s.exp_avg_sq) + h.eps)
         for axis, basis in zip(axes, bases, strict=True):
-            update = _turn(update, basis, axis)
+            update = turn(update, basis, axis)
         t = h.t - 1
         x -= h.lr * math.sqrt(1 - power(h.beta2, t)) / (1 - power(h.beta1, t)) * update
         x *= 1 - h.lr * h.weight_decay
         for axis, gram in zip(axes, grams, strict=True):
-            gram[...] = lerp(gram, _gram(g, axis), 1 - h.beta2)
+            gram[...] = lerp(gram, gram_of(g, axis), 1 - h.beta2)
         if t % h.precondition_frequency == 0:
             _improve(s, axes, grams, bases)
 
@@ -224,12 +224,12 @@ def _improve(s: SimpleNamespace, axes: list[int], grams: list[Array], bases: lis
     """One power iteration for each basis; the averages follow into the new bases."""
     average: Any = s.exp_avg
     for axis, gram, basis in zip(axes, grams, bases, strict=True):
-        average = _turn(average, basis, axis)
+        average = turn(average, basis, axis)
         if not np.all(np.isfinite(gram)):
-            average = _turn(average, basis.T, axis)
+            average = turn(average, basis.T, axis)
             continue
         order = np.argsort(-np.einsum("ji,jk,ki->i", basis, gram, basis), kind="stable")
         s.exp_avg_sq[...] = np.take(s.exp_avg_sq, order, axis=axis)
         basis[...] = np.linalg.qr(gram @ basis[:, order])[0]
-        average = _turn(average, basis.T, axis)
+        average = turn(average, basis.T, axis)
     s.exp_avg[...] = average
