@@ -43,36 +43,30 @@ inline float root(float a) { return __builtin_sqrtf(a); }
 inline double root(double a) { return __builtin_sqrt(a); }
 #endif
 
-// Cube root of a number >= 0, within 1 ulp, with no division: from a guess of the inverse root r,
-// 3% off, that divides the exponent bits by 3; steps of fourth order, r (1 - e)^(-1/3) with
-// e = 1 - a r^3; and one of Newton's. Numbers near the smallest are made larger by a cube.
-template <class F> inline F inverse_cube_step(F a, F r) {
-    const F e = F(1) - a * r * r * r;
-    return r + r * (e * (F(1.0 / 3) + e * (F(2.0 / 9) + e * F(14.0 / 81))));
+// Cube root of a number >= 0, within 1.5 ulp, with no division: from a guess of the inverse root,
+// which divides the exponent bits by 3, by the quadratic in a r^3 that is nearest to its cube root
+// over the errors of that guess (2.7e-5), and Newton's steps. Of numbers below the smallest normal
+// one it is too small, and 0 of 0.
+template <class F> inline F cube_from(F a, F guess) {
+    const F c = (a * guess) * (guess * guess);
+    return guess * (F(1.7311404) - c * (F(1.1915703) - F(0.46782863) * c));
 }
-template <class F> inline F cube_from_inverse(F a, F r) {
-    const F r2 = r * r;
-    const F y = a * r2;
-    return y + (F(0.5) * a - F(0.5) * y * y * y) * (r2 * F(2.0 / 3)); // halves: y^3 may overflow
+template <class F> inline F cube_finished(F a, F r) {
+    const F y = (a * r) * r;
+    return select(a < F(__builtin_inf()), y + (y * F(2.0 / 3)) * (F(1) - y * r), a);
 }
 inline float cube_root(float a) {
-    constexpr float low = 7.8886090522101181e-31f;                        // 2^-100
-    const float scaled = select(a < low, a * 8.5070591730234616e+37f, a); // 2^126
     // A third of the bits, near enough: vectors of integers have no division.
-    const float third = float(__builtin_bit_cast(int32_t, scaled)) * (1.0f / 3);
-    const int32_t guess = 0x54a20c00 - int32_t(third);
-    const float r = inverse_cube_step(scaled, __builtin_bit_cast(float, guess));
-    const float y = cube_from_inverse(scaled, r) * select(a < low, 2.2737367544323206e-13f, 1.0f);
-    return select(a < __builtin_inff(), y, a);
+    const float third = float(__builtin_bit_cast(int32_t, a)) * (1.0f / 3);
+    const int32_t guess = 0x548e3880 - int32_t(third);
+    return cube_finished(a, cube_from(a, __builtin_bit_cast(float, guess)));
 }
 inline double cube_root(double a) {
-    constexpr double low = 1.1830521861667747e-271;                        // 2^-900
-    const double scaled = select(a < low, a * 8.4527124981706439e+270, a); // 2^900
-    const uint32_t bits = uint32_t(__builtin_bit_cast(uint64_t, scaled) >> 32);
-    double r = __builtin_bit_cast(double, uint64_t(0x553ef0ffu - bits / 3) << 32);
-    r = inverse_cube_step(scaled, inverse_cube_step(scaled, r));
-    const double y = cube_from_inverse(scaled, r) * select(a < low, 4.909093465297727e-91, 1.0);
-    return select(a < __builtin_inf(), y, a);
+    const double third = double(int32_t(__builtin_bit_cast(uint64_t, a) >> 32)) * (1.0 / 3);
+    const uint64_t guess = uint64_t(0x553c71bb - int32_t(third)) << 32;
+    const double r = cube_from(a, __builtin_bit_cast(double, guess));
+    const double e = 1 - (a * r) * (r * r);
+    return cube_finished(a, r + r * (e * (1.0 / 3 + 2.0 / 9 * e)));
 }
 
 // The bits of a number.

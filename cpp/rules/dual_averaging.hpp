@@ -35,9 +35,10 @@ template <class F> struct MADGRAD {
     }
 
     void operator()(F& x, F g, F& grad_sum_sq, F& grad_sum, F& x0) const {
-        grad_sum_sq += weight * g * g;
-        grad_sum += weight * g;
-        const F z = x0 - grad_sum / (cube_root(grad_sum_sq) + eps);
+        const F pulled = weight * g, squares = grad_sum_sq + pulled * g, sum = grad_sum + pulled;
+        grad_sum_sq = squares;
+        grad_sum = sum;
+        const F z = x0 - sum / (cube_root(squares) + eps);
         x = lerp(x, z, fresh) - pull * x;
     }
 };

@@ -70,23 +70,19 @@ def cube_root(a: Array) -> Any:
     """The cube root of numbers >= 0: the inverse root from a guess that divides the exponent."""
     real = a.dtype.type
     if real is np.float32:
-        small, up, down, steps = a < real(2.0**-100), real(2.0**126), real(2.0**-42), 1
-        scaled = a * np.where(small, up, real(1))
-        third = scaled.view(np.int32).astype(np.float32) * real(1 / 3)
-        guess = np.int32(0x54A20C00) - third.astype(np.int32)
+        third = a.view(np.int32).astype(np.float32) * real(1 / 3)
+        guess: Any = np.int32(0x548E3880) - third.astype(np.int32)
     else:
-        small, up, down, steps = a < real(2.0**-900), real(2.0**900), real(2.0**-300), 2
-        scaled = a * np.where(small, up, real(1))
-        high = scaled.view(np.uint64) >> np.uint64(32)
-        guess = (np.uint64(0x553EF0FF) - high // np.uint64(3)) << np.uint64(32)
+        third = (a.view(np.uint64) >> np.uint64(32)).astype(np.float64) * (1 / 3)
+        guess = (np.uint64(0x553C71BB) - third.astype(np.uint64)) << np.uint64(32)
     r = guess.view(a.dtype)
-    for _ in range(steps):
-        e = real(1) - scaled * r * r * r
-        r = r + r * (e * (real(1 / 3) + e * (real(2 / 9) + e * real(14 / 81))))
-    r2 = r * r
-    y = scaled * r2
-    y = y + (real(0.5) * scaled - real(0.5) * y * y * y) * (r2 * real(2 / 3))
-    return np.where(a < np.inf, y * np.where(small, down, real(1)), a)
+    c = (a * r) * (r * r)
+    r = r * (real(1.7311404) - c * (real(1.1915703) - real(0.46782863) * c))
+    if real is np.float64:
+        e = 1 - (a * r) * (r * r)
+        r = r + r * (e * (1 / 3 + 2 / 9 * e))
+    y = (a * r) * r
+    return np.where(a < np.inf, y + (y * real(2 / 3)) * (real(1) - y * r), a)
 
 
 def row_sums(a: Array) -> Any:
