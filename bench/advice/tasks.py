@@ -1,6 +1,7 @@
 """The tasks: data that scikit-learn and Python ship, inverse problems, quadratics.
 
-Half of the tasks are for tuning the rules, the other half is only reported; unseen.py adds others.
+Half of the tasks are for tuning the rules, the other half is only reported; later.py and
+wider.py add others, at which decisions have looked, and fresh.py those at which none did.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
+import fresh
+import later
 import models
 import numpy as np
-import unseen
+import wider
 from models import Batch, Params
 
-HALVES = ("tuned on", "report only", "unseen")
+HALVES = ("tuned on", "report only", "seen late", "unseen")
 
 
 @dataclass(frozen=True)
@@ -167,8 +170,14 @@ RULES = ("sgd", "momentum", "adam", "rmsprop", "adagrad", "lion")
 
 @cache
 def tasks() -> tuple[Task, ...]:
-    """Every task; pairs of neighbours alternate between tuning and report."""
+    """Every task; pairs of neighbours of the first alternate between tuning and report."""
     rows = _classification() + _regression()
     known = [Task(*row, half=HALVES[k % 4 // 2]) for k, row in enumerate(rows)]
-    others = unseen.rows(_scaled, _text(), _bundled("wine")[0])
-    return (*known, *(Task(*row, half="unseen") for row in others))
+    wine, digits, diabetes = _bundled("wine")[0], _bundled("digits"), _bundled("diabetes")
+    others = later.rows(_scaled, _text(), wine) + wider.rows(_windows(6), digits, diabetes)
+    unseen = fresh.rows(_windows(8), digits, diabetes, wine)
+    return (
+        *known,
+        *(Task(*row, half="seen late") for row in others),
+        *(Task(*row, half="unseen") for row in unseen),
+    )

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SHRINK, RAISE, LIMIT = 0.3, 3.0, 5
 
+State = tuple[list[Any], dict[str, Any]]
+
 
 @dataclass(frozen=True)
 class Action:
@@ -70,8 +72,8 @@ class Guard:
       rate; the run ends at the sixth time.
     * A quarter of the run is over and its steps are so short that all of them together will not
       change the weights by a third: three times the rate, once.
-    * The loss has stayed a tenth of its gain above its best for a quarter of the run, the last
-      third apart: back to the best state, at 0.3 of the rate, once.
+    * The loss has stayed a tenth of its gain, and more than its noise, above its best for a quarter
+      of the run, the last third apart: back to the best state, at 0.3 of the rate, once.
 
     Args:
         total: steps of the run.
@@ -90,12 +92,13 @@ class Guard:
         self._start = start
         self._best = math.inf
         self._best_at = 0
-        self._good: tuple[list[Any], dict[str, Any]] | None = None
+        self._good: State | None = None
+        self._fresh: State | None = None
         self._done: set[str] = set()
 
     def on_start(self, run: Run) -> None:
         """Keep the first state."""
-        self._keep(run)
+        self._good = self._state(run)
 
     def on_step(self, run: Run) -> None:
         """Look at the run now and then."""
@@ -103,6 +106,8 @@ class Guard:
         if run.step == 1:
             self._start = self._best = max(self._start, loss)
         self._recent.append(loss)
+        if self._fresh is not None:  # a state is as good as the loss that the next step finds there
+            self._good, self._fresh = self._fresh, None
         if run.step % self._every or len(self._recent) < self._every:
             return
         level = float(np.median(self._recent))
@@ -110,7 +115,7 @@ class Guard:
         room = max(self._start - self._best, 0.1 * abs(self._start))
         if level < self._best:
             self._best, self._best_at = level, run.step
-            self._keep(run)
+            self._fresh = self._state(run)
         elif min(self._recent) > self._start + room:
             self._back(run, f"the loss rose to {level:.3g}, above its start of {self._start:.3g}")
         self._pace(run, level)
@@ -130,7 +135,8 @@ class Guard:
                 self._done.add("raised")
                 self._scale(run, RAISE, f"its steps will change the weights by only {travel:.0%}")
         waited = run.step - self._best_at
-        above = level - self._best > 0.1 * (self._start - self._best)
+        margin = 0.1 * (self._start - self._best) + self._noise(run)
+        above = level - self._best > margin
         if waited > self._total // 4 and above and run.step < 2 * self._total // 3:
             if not self._done & {"drop", "raised"}:
                 self._back(run, f"the loss stayed above its best, of step {self._best_at}")
@@ -140,9 +146,15 @@ class Guard:
         run.optimizer.lr_scale *= factor
         self.actions.append(Action(run.step, f"rate times {factor:g}", why))
 
-    def _keep(self, run: Run) -> None:
+    def _noise(self, run: Run) -> float:
+        """Four standard errors of a median over recent losses: the best is the luckiest of many."""
+        steps = np.diff(run.history["loss"][self._best_at // 2 : self._best_at])
+        deviation = float(np.std(steps)) / math.sqrt(2) if len(steps) else 0.0
+        return 4 * math.sqrt(math.pi / 2 / self._every) * deviation
+
+    def _state(self, run: Run) -> State:
         leaves = [np.array(leaf) for leaf in arrays.flatten(run.params)[0]]
-        self._good = leaves, run.optimizer.state_dict()
+        return leaves, run.optimizer.state_dict()
 
     def _back(self, run: Run, why: str) -> bool:
         """Return to the best state at a lower rate; the schedule does not go back with it."""
@@ -156,7 +168,8 @@ class Guard:
         if self._schedule is not None:
             run.optimizer.lr = self._schedule.shift(state["step_count"] - run.step)
         run.optimizer.lr_scale = scale * SHRINK
-        self._keep(run)
+        self._good = self._state(run)
+        self._fresh = None
         self._recent.clear()
         what = f"back to step {state['step_count']}, rate times {SHRINK:g}"
         self.actions.append(Action(run.step, what, why))

@@ -18,7 +18,6 @@ from stepsize.optimizers import SGD
 from stepsize.probing import Batches, Bench, Nest, ValueAndGrad, randomness_kept
 from stepsize.racing import (
     PERIOD,
-    REFINED_OPTIMISM,
     Race,
     Sweep,
     foresight,
@@ -33,6 +32,9 @@ Curve = NDArray[np.float64]
 
 # Nine in ten of the best rates of bench/advice lie in these intervals around the suggestion.
 INTERVALS = {"high": (0.1, 20.0), "medium": (0.1, 20.0), "low": (0.05, 200.0), "none": (1.0, 1.0)}
+# The top of a cosine lies above the best constant rate, which has to end in its own noise: by a
+# quarter of a decade for most of the tuning half.
+DECAY_LIFT = 0.25
 
 
 @dataclass(frozen=True)
@@ -113,24 +115,22 @@ def _advise(bench: Bench, s: _Settings, first_batch: int) -> _Advice:
     swept = _swept(bench, s, first_batch)
     if not len(swept.losses):
         return _Advice(swept, Race(()), math.nan, math.nan)
-    raced = race(bench, swept.centre, s.race_steps, first_batch)
+    raced = race(bench, swept, s.race_steps, first_batch)
     best = raced.best
     if best.failure is not None or swept.learnt <= 0:
         return _Advice(swept, raced, math.nan, math.nan)
     shift, lift = foresight(bench, best.rate, first_batch)
-    return _Advice(swept, raced, best.rate * 10**shift, best.rate * 10**lift)
+    return _Advice(swept, raced, raced.favourite * 10**shift, best.rate * 10**lift)
 
 
 def _refine(bench: Bench, passes: list[_Advice], length: int, first_batch: int) -> _Advice:
     """One advice in place of all passes, from longer races around their mean."""
     rates = [a.rate for a in passes if math.isfinite(a.rate)]
     raced = refined(bench, float(np.exp(np.mean(np.log(rates)))), length, first_batch)
-    best = raced.best
-    if best.failure is not None:
+    if not math.isfinite(raced.favourite):
         return passes[0]
-    lift = passes[0].peak / passes[0].race.best.rate
-    rate, peak = best.rate * 10**REFINED_OPTIMISM, best.rate * lift
-    return replace(passes[0], race=raced, rate=rate, peak=peak)
+    peak = raced.favourite * 10**DECAY_LIFT
+    return replace(passes[0], race=raced, rate=raced.favourite, peak=peak)
 
 
 def _confidence(passes: list[_Advice]) -> tuple[str, str]:
@@ -147,7 +147,7 @@ def _confidence(passes: list[_Advice]) -> tuple[str, str]:
     size = min(len(first), len(second))
     late = slice(size // 2, size)
     noise = float(np.std(np.diff(first[late]))) / math.sqrt(2) + 1e-300
-    start = float(passes[0].sweep.losses[:PERIOD].mean())
+    start = passes[0].sweep.start
     thirds = [float(third.mean()) for third in np.array_split(first, 3)]
     learnt = (start - thirds[2]) / noise
     falling = (thirds[1] - thirds[2]) / max(thirds[0] - thirds[2], 1e-300)
@@ -160,6 +160,8 @@ def _confidence(passes: list[_Advice]) -> tuple[str, str]:
         return "medium", f"{won}, on a noisy loss"
     if size < 25 or falling > 0.2 or thirds[0] < thirds[2]:
         return "medium", f"{won}, but {size} steps were too short to settle it"
+    if abs(math.log10(passes[0].race.favourite / finalists[0].rate)) > 0.15:
+        return "medium", f"{won}, but others learnt almost as much"
     if not clear:
         return "medium", f"{won}, closely before {finalists[1].rate:.1e}"
     return "high", f"{won} clearly"

@@ -26,7 +26,8 @@ SPREAD = math.sqrt(10)
 ENTRIES = 16  # a race that fails at its first step costs nothing, so the budget does not end it
 # Fitted on the tuning half of bench/advice (its report half was not looked at for this).
 OPTIMISM, DRIFT, RESTLESS = -0.15, -1.6, -0.45
-REFINED_OPTIMISM = -0.1
+TIE = 0.1  # a lead by this share of what was learnt, in thirty steps, says little about a training
+PER_HALVING = -0.05  # decades by which a training likes lower rates than half of it does
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,18 @@ class Sweep:
     learnt: float
     half_at: int
 
+    @property
+    def start(self) -> float:
+        """The loss before anything was learnt."""
+        return float(self.losses[:PERIOD].mean())
+
 
 @dataclass(frozen=True)
 class Race:
-    """The trials at constant rates, best first."""
+    """The trials at constant rates, best first, and the rate they speak for together."""
 
     trials: tuple[Trial, ...]
+    favourite: float = math.nan
 
     @property
     def best(self) -> Trial:
@@ -97,8 +104,38 @@ def sweep(trial: Trial, lrs: Iterable[float], stop_ratio: float) -> Sweep:
     return Sweep(rates, losses, stopped, diverged, float(rates[half]), -depth, half)
 
 
-def race(bench: Bench, centre: float, depth: int, first_batch: int) -> Race:
-    """Race constant rates around `centre`, then the two best for as long as the budget lasts."""
+def _leads(ahead: Trial, behind: Trial, share: int) -> Curve:
+    """By how much one lay ahead of the other, on each of the last 1 / `share` of their batches."""
+    size = min(len(ahead.losses), len(behind.losses))
+    late = slice(size - max(1, size // share), size)
+    return np.subtract(behind.losses[late], ahead.losses[late], dtype=np.float64)
+
+
+def _better(one: Trial, other: Trial) -> bool:
+    """Whether one trial leads by more than chance lets it."""
+    if other.failure is not None:
+        return True
+    lead = _leads(one, other, 2)
+    return float(lead.mean()) > float(lead.std()) / math.sqrt(max(len(lead) - 1, 1))
+
+
+def _favourite(ranking: Iterable[Trial], start: float) -> float:
+    """The mean of the rates, on the logarithmic axis, weighted by how near each came to the first.
+
+    Rates that learnt almost as much lie in one flat valley, and its middle is safer than the place
+    where the noise of a short race put the lowest loss.
+    """
+    best, *others = (t for t in ranking if t.failure is None)
+    late = float(np.mean(best.losses[-max(1, len(best.losses) // 3) :]))
+    behind = np.array([0.0, *(float(_leads(best, t, 3).mean()) for t in others)])
+    scale = TIE * max(start - late, 1e-6 * abs(late), 1e-300)
+    weights = np.exp(-(behind - behind.min()) / scale)
+    rates = np.log([best.rate, *(t.rate for t in others)])
+    return float(np.exp(np.average(rates, weights=weights)))
+
+
+def race(bench: Bench, swept: Sweep, depth: int, first_batch: int) -> Race:
+    """Race constant rates around the sweep's, then the two best for as long as the budget lasts."""
     trials: dict[float, Trial] = {}
 
     def enter(rate: float) -> Trial:
@@ -108,60 +145,71 @@ def race(bench: Bench, centre: float, depth: int, first_batch: int) -> Race:
             loser.retire()
         return trial
 
+    def final() -> list[Trial]:
+        """The two best, after racing on."""
+        two = [t for t in sorted(trials.values(), key=Trial.score) if t.failure is None][:2]
+        until = depth + bench.left // max(1, len(two))
+        for trial in two:
+            trial.extend(trial.rate, until)
+        return [t for t in two if t.failure is None]
+
     for exponent in (0.5, -0.5, -1.5):
-        enter(centre * SPREAD**exponent)
+        enter(swept.centre * SPREAD**exponent)
+    finalists: list[Trial] = []
     while bench.left >= depth and len(trials) < ENTRIES:
         ranked = sorted(trials, key=lambda r: (trials[r].score(), r))
-        lead, low, high = ranked[0], min(trials), max(trials)
-        if lead == low or not math.isfinite(trials[lead].score()):
+        lead, high = ranked[0], max(trials)
+        low, next_low = sorted(trials)[:2]
+        lost = trials[lead].failure is not None
+        if lost or (lead == low and _better(trials[low], trials[next_low])):
             enter(low / SPREAD)
         elif lead == high and _worth(trials, ranked):
             enter(high * SPREAD)
+        elif not finalists:
+            finalists = final()
         else:
             break
-    finalists = [t for t in sorted(trials.values(), key=Trial.score) if t.failure is None][:2]
-    if len(finalists) == 2:
-        length = len(finalists[0].losses) + bench.left // 2
-        for trial in finalists:
-            trial.extend(trial.rate, length)
+    finalists = finalists or final()
     others = [t for t in trials.values() if t not in finalists]
     ranking = sorted(finalists, key=Trial.score) + sorted(others, key=Trial.score)
-    return Race(tuple(ranking))
+    if ranking[0].failure is not None:
+        return Race(tuple(ranking))
+    return Race(tuple(ranking), _favourite(ranking, swept.start))
 
 
 def refined(bench: Bench, rate: float, length: int, first_batch: int) -> Race:
-    """Successive halving over two decades around `rate`, for a training of `length` steps.
+    """Five rates within a decade around `rate`, for a training of `length` steps.
 
-    Seven rates run an eighth of the training, three a quarter, two as far as the budget lasts, at
-    most to its end. All go batch by batch together, so that no batch has to be kept.
+    All run a fifth of the training, the best and its neighbours as far as the budget lasts, at most
+    to its end. They go batch by batch together, so that no batch has to be kept.
     """
-    live = [(bench.trial(first_batch), rate * 10 ** (k / 4)) for k in range(-3, 4)]
+    live = [(bench.trial(first_batch), rate * 10 ** (k / 4)) for k in range(-2, 3)]
     out: list[Trial] = []
+    done = 0
 
     def place(entry: tuple[Trial, float]) -> float:
-        trial = entry[0]
-        late = trial.losses[-max(1, len(trial.losses) // 3) :]
-        return math.inf if trial.failure is not None or not late else float(np.mean(late))
+        late = entry[0].losses[-max(1, done // 3) :]
+        return float(np.mean(late)) if late else math.inf
 
-    for kept, until in ((3, length // 8), (2, length // 4), (1, length)):
-        while live and len(live[0][0].losses) < until and bench.left >= len(live):
-            for trial, lr in live:
-                trial.step(lr)
-            out += [trial for trial, _ in live if trial.failure is not None]
-            live = [entry for entry in live if entry[0].failure is None]
-            bench.batches.forget(first_batch + len(live[0][0].losses) if live else 0)
-        if not live:
-            break
-        # A longer training likes lower rates than a shorter one: the next below go on too.
-        lead = live.index(min(live, key=place))
-        going = live[max(0, lead - kept + 1) : lead + 1]
-        losers = [trial for trial, _ in live if trial not in [t for t, _ in going]]
-        for trial in losers:
-            trial.retire()
-        out += losers
-        live = going
+    for until in (length // 5, length):
+        while live and done < until and bench.left >= len(live):
+            lost = [entry for entry in live if not entry[0].step(entry[1])]
+            live = [entry for entry in live if entry not in lost]
+            out += [trial for trial, _ in lost]
+            done += 1
+            bench.batches.forget(first_batch + done)
+        if until < length and len(live) > 3:
+            lead = live.index(min(live, key=place))
+            low = min(max(lead - 1, 0), len(live) - 3)
+            for trial, _ in (*live[:low], *live[low + 3 :]):
+                trial.retire()
+                out.append(trial)
+            live = live[low : low + 3]
     live.sort(key=place)
-    return Race((*(trial for trial, _ in live), *reversed(out)))
+    trials = (*(trial for trial, _ in live), *reversed(out))
+    if not live or not done:
+        return Race(trials)
+    return Race(trials, live[0][1] * 10 ** (PER_HALVING * math.log2(length / done)))
 
 
 def _worth(trials: dict[float, Trial], ranked: list[float]) -> bool:

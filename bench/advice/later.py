@@ -1,4 +1,4 @@
-"""Tasks of other kinds, made when the advice was finished: to see whether it holds elsewhere.
+"""Tasks of other kinds than those of tasks.py.
 
 A recurrent network, density estimation with a loss below zero, a barrier that is NaN outside its
 domain, centroids of raw data, negative sampling, a matrix inverse, rare labels with a summed loss.
