@@ -35,6 +35,7 @@ template <class F> struct MADGRAD {
     }
 
     void operator()(F& x, F g, F& grad_sum_sq, F& grad_sum, F& x0) const {
+        // Not read again from the state, which would wait for the stores.
         const F pulled = weight * g, squares = grad_sum_sq + pulled * g, sum = grad_sum + pulled;
         grad_sum_sq = squares;
         grad_sum = sum;

@@ -47,9 +47,12 @@ template <class F> struct LAMB {
         return exp_avg * unbias1 / (root(exp_avg_sq) * unbias2 + eps) + decay * x;
     }
     Terms measure(F x, F g, F& exp_avg, F& exp_avg_sq) const {
-        exp_avg = lerp(exp_avg, g, fresh1);
-        exp_avg_sq = beta2 * exp_avg_sq + fresh2 * g * g;
-        return {square(double(x)), square(double(direction(x, exp_avg, exp_avg_sq)))};
+        // Not read again from the state, which would wait for the stores.
+        const F average = lerp(exp_avg, g, fresh1);
+        const F squares = beta2 * exp_avg_sq + fresh2 * g * g;
+        exp_avg = average;
+        exp_avg_sq = squares;
+        return {square(double(x)), square(double(direction(x, average, squares)))};
     }
     static void settle(const LAMBNumbers& h, Clock clock, const double* sums) {
         clock.memory[0] = h.adapt != 0 ? trust(root(sums[0]), root(sums[1])) : 1;

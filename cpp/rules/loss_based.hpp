@@ -85,11 +85,13 @@ template <class F> struct MoMoAdam {
         return grad_avg / (root(grad_avg_sq) * unbias2 + eps);
     }
     Terms measure(F x, F g, F& grad_avg, F& grad_avg_sq) const {
-        grad_avg = beta1 * grad_avg + fresh1 * g;
-        grad_avg_sq = beta2 * grad_avg_sq + fresh2 * g * g;
-        const double average = double(grad_avg);
-        return {double(g) * double(x), average * double(x),
-                average * double(scaled(grad_avg, grad_avg_sq))};
+        // Not read again from the state, which would wait for the stores.
+        const F first = beta1 * grad_avg + fresh1 * g;
+        const F second = beta2 * grad_avg_sq + fresh2 * g * g;
+        grad_avg = first;
+        grad_avg_sq = second;
+        const double average = double(first);
+        return {double(g) * double(x), average * double(x), average * double(scaled(first, second))};
     }
     static void settle(const MoMoAdamNumbers& h, Clock clock, const double* sums) {
         model_loss(clock.memory, sums, 1 - h.beta1, 1 - power(h.beta1, clock.t), h.lr,
