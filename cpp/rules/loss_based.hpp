@@ -91,7 +91,8 @@ template <class F> struct MoMoAdam {
         grad_avg = first;
         grad_avg_sq = second;
         const double average = double(first);
-        return {double(g) * double(x), average * double(x), average * double(scaled(first, second))};
+        return {double(g) * double(x), average * double(x),
+                average * double(scaled(first, second))};
     }
     static void settle(const MoMoAdamNumbers& h, Clock clock, const double* sums) {
         model_loss(clock.memory, sums, 1 - h.beta1, 1 - power(h.beta1, clock.t), h.lr,
