@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -235,3 +237,43 @@ def test_the_start_is_a_mean_for_as_long_as_the_weights_stay():
     assert still.start == loss[: STEPS // 20].mean()
     assert measure({"loss": loss, "update_ratio": np.full(STEPS, 0.1)}).start == loss[0]
     assert measure({"loss": loss}).start == loss[0]
+
+
+def test_numbers_in_a_sentence_can_be_told_apart():
+    rows = {k: v + 1000 if "loss" in k else v for k, v in RUNS["too_low"].items()}
+    text = str(ss.diagnose(rows))
+    start, end = re.search(r"from (\S+) to ([\d.e+]+)", text).groups()
+    assert float(start) > 1001.5 > float(end) > 1001
+
+
+def test_of_weights_that_stayed_nothing_else_is_said():
+    loss = 3 + np.random.default_rng(0).standard_normal(STEPS)
+    loss[-40:] += 0.5
+    still = {"loss": loss, "update_ratio": np.full(STEPS, 1e-5)}
+    assert [f.kind for f in ss.diagnose(still).findings] == ["too_low"]
+    moved = still | {"update_ratio": np.full(STEPS, 1e-2)}
+    assert ss.diagnose(moved).verdict != "too_low"
+
+
+@pytest.mark.parametrize(
+    ("curve", "gain"),
+    [
+        (2 - T, 1.0),
+        (2 * np.exp(-2 * T), 2 * (np.exp(-2) - np.exp(-4))),
+        (2 * np.exp(-8 * T), 2 * np.exp(-8)),
+        (1 / (T + 0.05), 1 / 1.05 - 1 / 2.05),
+        (np.full(STEPS, 3.0), 0.0),
+    ],
+)
+@pytest.mark.parametrize("constant", [-5.0, 0.0, 5.0])
+def test_what_going_on_gains_is_read_off_the_shape_of_the_decay(curve, gain, constant):
+    signals = measure({"loss": curve + constant})
+    assert signals.coming * signals.drop == pytest.approx(gain, rel=0.35, abs=2e-3)
+
+
+def test_a_fall_that_has_come_to_rest_is_not_healthy():
+    going = noisy(0.8 + 2 * np.exp(-30 * T) - 0.3 * T, noise=0.01)
+    rested = noisy(0.3 + 2 * np.exp(-5 * T), noise=0.01)
+    assert measure(rested).fall > measure(going).fall > 0.057
+    assert ss.diagnose(going).verdict == "healthy"
+    assert ss.diagnose(rested).verdict in ("converged", "underfitting")

@@ -11,7 +11,8 @@ The checks and their sources, in the order in which they are asked:
 * sign flips (`DiagnosisMonitor` records them) and rate times sharpness, where the history has them:
   gradients that turn round at every step, and the limit of stability;
 * trend: how much still falls in the last half, against its standard error; much of it, at a short
-  way and with little jitter, is a rate too low;
+  way and with little jitter, is a rate too low; what as many steps again would gain, by the shape
+  of the decay, tells a run that goes on from one that comes to rest;
 * noise floor: a loss that neither falls nor rests, its jitter in proportion to the rate (Murata
   1998; Smith & Le 2018, arXiv:1710.06451): far from its start a plateau, near it a rate too high.
 
@@ -82,14 +83,29 @@ class Diagnosis:
         if not self.enough_data:
             lead = "There is not enough data for a verdict."
         parts = [lead, *map(str, self.findings[:1])]
-        parts += [f"Another signal points to {words(f.kind)}: {f}" for f in self.findings[1:]]
+        parts += [
+            f"Another signal points to {words(f.kind)}: {f.evidence}. {f.advice}"
+            for f in self.findings[1:]
+        ]
         if self.suggested_lr is not None:
             parts.append(f"Try lr={self.suggested_lr:.1e} next.")
         return " ".join(parts)
 
 
+def _pair(a: float, b: float) -> tuple[str, str]:
+    """Two numbers, with as many digits as tell them apart."""
+    nearest = max(abs(a), abs(b)) / max(abs(a - b), 1e-300)
+    digits = 3 + min(9, max(0, math.floor(math.log10(max(nearest, 1.0)))))
+    return f"{a:.{digits}g}", f"{b:.{digits}g}"
+
+
+def _share(part: float) -> str:
+    return f"{part:.0%} of" if part < 1.5 else f"{part:.2g} times"
+
+
 def _diverging(s: Signals) -> Finding | None:
-    advice = "Lower the rate by ten, or find one with lr_find; warm-up and clip_norm help too."
+    advice = "Go back to a tenth of the rate, or ask lr_find for one; warm-up and clip_norm help."
+    start, end = _pair(s.start, s.end)
     if s.broke_at is not None:
         what = f"the loss or the gradient stopped being finite at step {s.broke_at}"
         return Finding("diverging", "critical", what, advice, (s.steps / s.rows, 1.0))
@@ -98,26 +114,27 @@ def _diverging(s: Signals) -> Finding | None:
         return None
     where = (s.best_at, 1.0)
     if s.end - s.start > 0.05 * s.drop and (s.above > 0.02 or s.quantile_above):
-        what = f"the loss ended at {s.end:.3g}, above its start of {s.start:.3g}"
+        what = f"the loss ended at {end}, above its start of {start}"
         return Finding("diverging", "critical", what, advice, where)
     if s.held is not None and s.held.above_start and s.peak > 3 and s.above > -0.3:
-        what = f"the loss rose to {s.top:.3g}, ended at {s.end:.3g} near its start of "
-        what += f"{s.start:.3g}, and the validation loss ended above its own"
+        what = f"the loss rose from {start} to {s.top:.3g} and came back to {end} at best, and the "
+        what += "validation loss ended above its start"
         return Finding("diverging", "critical", what, advice, where)
     return None
 
 
 def _unmoved(s: Signals) -> Finding | None:
-    settled = s.fall_sure < 2 and s.fell_sure > 20
-    advice = "Every step goes the right way but is too short: raise the rate."
+    rests = s.fall_sure < 2 or (s.fall < 0.057 and s.coming < 0.02)
+    settled = rests and s.fell_sure > 20
+    advice = "The steps are too short to get anywhere: raise the rate."
     if math.isnan(s.travel) and s.flat:
         what = f"the loss has not moved from {s.start:.3g} beyond its noise"
         return Finding("too_low", "warning", what, advice)
     if not s.travel < 0.5 or settled:
         return None
-    what = f"the weights travel only {s.travel:.2g} times their own length in this run"
-    if s.fall_sure > 2:
-        what += f", and the loss is still falling ({s.start:.3g} to {s.end:.3g})"
+    what = f"all steps together moved the weights by {s.travel:.2g} times their own length"
+    if s.fall_sure > 2 and s.end < s.start:
+        what += ", and the loss is still falling (from {} to {})".format(*_pair(s.start, s.end))
     return Finding("too_low", "warning", what, advice)
 
 
@@ -125,7 +142,8 @@ def _dead(s: Signals) -> Finding | None:
     if not s.still or not s.end > 0.5 * s.start > 0:
         return None
     what = f"the gradient vanished with the loss still at {s.end:.3g}, as if units died"
-    return Finding("too_high", "warning", what, "A step was too long: start again at a lower rate.")
+    advice = "One step was too long: start again at a lower rate."
+    return Finding("too_high", "warning", what, advice)
 
 
 def _overfitting(s: Signals) -> Finding | None:
@@ -137,7 +155,7 @@ def _overfitting(s: Signals) -> Finding | None:
         return None
     what = (
         f"the validation loss was best ({held.low:.3g}) after {held.when:.0%} of the run and has "
-        f"risen to {held.end:.3g} while the training loss went to {s.end:.3g}"
+        f"risen to {held.end:.3g} while the training loss fell to {s.end:.3g}"
     )
     advice = "Stop there (EarlyStopping), add weight decay, or get more data."
     return Finding("overfitting", "warning", what, advice, (held.when, 1.0))
@@ -154,32 +172,38 @@ def _falling(s: Signals) -> float:
     return s.fall if s.fall_sure > 2.5 else 0.0
 
 
+def _goes_on(s: Signals) -> bool:
+    """Whether the loss falls, and as many steps again will gain by the shape of its decay."""
+    return _falling(s) > 0.04 and s.coming > 0.03
+
+
 def _too_low(s: Signals) -> Finding | None:
     travel = 4.0 if math.isnan(s.travel) else s.travel
     # The nearer to the limits of stability and noise, the more is to be had from time alone.
     limit = 0.15 * (travel / 2) ** 0.25 * (max(s.jitter, 1e-4) / 0.02) ** 0.2
     if _overshot(s) or _falling(s) <= limit:
         return None
-    what = (
-        f"the loss is still falling ({s.start:.3g} to {s.end:.3g}), "
-        f"{_falling(s):.0%} of that in the last half of the run, with little jitter"
-    )
-    if s.grad_change > 0.7:
-        what += f"; the gradient norm is still {s.grad_change:.0%} of what it was"
-    advice = "Every step goes the right way but is too short: raise the rate."
+    start, end = _pair(s.start, s.end)
+    what = f"the loss fell from {start} to {end}, {_share(_falling(s))} that in the last half of "
+    what += "the run, smoothly and without coming to rest"
+    if 0.7 < s.grad_change < 1.5:
+        what += f"; the gradient is still {s.grad_change:.0%} as long as at the start"
+    advice = "The steps go the right way but are too short: raise the rate."
     return Finding("too_low", "warning", what, advice, (0.5, 1.0))
 
 
 def _too_high(s: Signals) -> Finding | None:
     signs: list[tuple[str, tuple[float, float]]] = []
-    if s.lost > 0.08 and s.lost_sure > 1.7:
-        what = f"the loss ended at {s.end:.3g} after a best level of {s.best:.3g}"
+    # The best of many levels is two errors below the others by chance alone.
+    if s.lost > 0.08 and s.lost_sure > (1.7 if s.jitter > 0.02 else 4):
+        what = "the loss ended at {}, above the {} it had reached".format(*_pair(s.end, s.best))
         signs.append((what, (s.best_at, 1.0)))
     if _overshot(s) and (s.swing > 0.3 or s.left > 0.13):
-        what = f"the loss rose to {s.top:.3g} from a start of {s.start:.3g} before it fell"
+        what = "the loss first rose from {} to {}".format(*_pair(s.start, s.top))
         signs.append((what, (0.0, s.top_at)))
     if _bounces(s) and s.left > 0.27:
-        signs.append((f"the loss swings by {s.swing * s.drop:.2g} without falling", (0.75, 1.0)))
+        what = f"the loss no longer falls but swings by {s.swing * s.drop:.2g}, "
+        signs.append((f"{what}{_share(s.swing)} all it fell before", (0.75, 1.0)))
     if s.flips > 0.75:
         what = f"{s.flips:.0%} of the gradient's signs change from one step to the next"
         signs.append((what, (0.75, 1.0)))
@@ -188,52 +212,54 @@ def _too_high(s: Signals) -> Finding | None:
         signs.append((what, (0.75, 1.0)))
     if not signs:
         return None
-    advice = "Steps overshoot the valley: lower the rate, or decay it."
-    evidence = ", ".join(what for what, _ in signs)
+    advice = "The steps overshoot: lower the rate, or let it decay."
+    evidence = ", and ".join(what for what, _ in signs)
     return Finding("too_high", "warning", evidence, advice, signs[0][1])
 
 
 def _bounces(s: Signals) -> bool:
     """Whether the loss moves to and fro, and not only because batches differ: the weights do."""
     moves = s.swing > 0.11 and s.jitter > 0.027 and not s.grad_jitter <= 0.085
-    return moves and _falling(s) <= 0.057
+    return moves and not _goes_on(s)
 
 
 def _plateau(s: Signals) -> Finding | None:
     if not _bounces(s):
         return None
-    what = f"the loss stays at {s.end:.3g}, down from {s.start:.3g}, but swings by "
-    what += f"{s.swing * s.drop:.2g} around it"
-    advice = "Lower the rate: the noise floor falls with it."
+    what = f"the loss came down from {s.start:.3g} but now swings around {s.end:.3g}, by "
+    what += f"{s.swing * s.drop:.2g}"
+    advice = "Lower the rate, or let it decay: the swings shrink with it, and the loss falls again."
     return Finding("plateau", "warning", what, advice, (0.5, 1.0))
 
 
 def _healthy(s: Signals) -> Finding | None:
-    if _falling(s) <= 0.057:
+    if not _goes_on(s):
         return None
     if s.fell_sure < 2 or (s.held is not None and s.held.above_start):
-        what = f"the loss at the end, {s.end:.3g}, is not clearly below its start of {s.start:.3g}"
-        advice = "Nothing was learnt for good: lower the rate."
+        what = "the loss ended at {}, not clearly below its start of {}".format(
+            *_pair(s.end, s.start)
+        )
+        advice = "The steps undo what they learn: lower the rate."
         return Finding("too_high", "warning", what, advice, (0.0, 1.0))
-    what = f"the loss fell from {s.start:.3g} to {s.end:.3g} and is still falling, "
-    what += f"by {s.fall * s.drop:.2g} over the last half"
-    advice = "Carry on; a decay at the end usually gains a little."
+    what = f"the loss fell from {s.start:.3g} to {s.end:.3g}, by {s.fall * s.drop:.2g} in the last "
+    what += f"half of the run, and may fall by {s.coming * s.drop:.2g} more in as many steps"
+    advice = "Carry on; a decay of the rate at the end usually gains a little."
     return Finding("healthy", "info", what, advice, (0.5, 1.0))
 
 
 def _settled(s: Signals) -> Finding:
-    level = f"the loss stays at {s.end:.3g}"
+    level = f"the loss has settled at {s.end:.3g}"
     alike = s.held is None or abs(s.held.end - s.end) < 0.1 * s.drop
     if alike and s.left > 0.35:
-        why = f"{level}, {s.left:.0%} of its start, without swinging"
+        why = f"{level}, still {s.left:.0%} of its start"
         if s.held is not None:
-            why += ", and the validation loss is no higher"
-        advice = "A larger model or better inputs may help."
+            why += ", and the validation loss beside it"
+        advice = "This model may not be able to do better: try a larger one, or better inputs."
         return Finding("underfitting", "warning", why, advice, (0.5, 1.0))
     why = f"{level}, down from {s.start:.3g}"
     if s.grad_change < 0.1:
         why += f", and the gradient norm fell to {s.grad_change:.1%} of what it was"
-    advice = "Nothing more is to be had from longer training."
+    advice = "Stop here: longer training at this rate gains nothing."
     return Finding("converged", "info", why, advice, (0.5, 1.0))
 
 
@@ -242,10 +268,14 @@ def _findings(s: Signals) -> list[Finding]:
     lost = _diverging(s)
     if lost is not None:
         return [lost]
+    still = _unmoved(s)
+    if still is not None:
+        # Where the weights stayed the loss has nothing to tell but the noise of the batches.
+        return [still]
     # A fall that goes on counts for more than swings, unless the run overshot.
     last = [_too_high, _plateau, _healthy] if _overshot(s) else [_healthy, _too_high, _plateau]
     found: list[Finding] = []
-    for check in (_unmoved, _dead, _overfitting, _too_low, *last):
+    for check in (_dead, _overfitting, _too_low, *last):
         finding = check(s)
         told = {f.kind for f in found}
         if finding is None or finding.kind in told:

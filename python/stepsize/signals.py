@@ -19,6 +19,9 @@ Curve = NDArray[np.float64]
 LEVELS = 20  # a run is looked at in so many pieces
 FLAT = 1.6  # levels that scatter by less than so many of their errors are all one
 TINY = 1e-300
+# Exponents of decays that a loss may follow, time counted in runs.
+EXPONENTIALS = (-1, -2, -4, -8, -16)
+POWERS = (-0.5, -1, -2)
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,12 @@ class Signals:
     """What every check looks at: `steps` losses in `rows` rows of the history.
 
     `start`, `end`, `best`, `top`, `drop` and `noise` are in the unit of the loss; `drop` is at
-    least what noise alone would make. Shares of `drop`: `fall` over the last half, `lost` since the
-    best level, `peak` of the levels above the start, `swing` (from the tenth to the ninetieth
-    percentile of the last quarter), `jitter` around the trend. `above` is the rise of the end above
-    the start as a share of how far any single loss went below it. `best_at` and `top_at` are places
-    in the run from 0 to 1. `travel` is the way the weights went, in their own lengths; where it is
+    least what noise alone would make. Shares of `drop`: `fall` over the last half, what is `coming`
+    in as many steps again by the shape of the decay, `lost` since the best level, `peak` of the
+    levels above the start, `swing` (from the tenth to the ninetieth percentile of the last
+    quarter), `jitter` around the trend. `above` is the rise of the end above the start as a share
+    of how far any single loss went below it. `best_at` and `top_at` are places in the run from 0 to
+    1. `travel` is the way the weights went, in their own lengths; where it is
     not known, a loss is `flat` when it never moved beyond its noise. `flips` is the share of
     gradient signs that change from step to step, `edge` the rate times the sharpness, both late in
     the run.
@@ -72,6 +76,7 @@ class Signals:
     fell_sure: float
     fall: float
     fall_sure: float
+    coming: float
     lost: float
     lost_sure: float
     peak: float
@@ -134,6 +139,27 @@ def _trend(levels: Curve) -> tuple[float, float, float]:
     error = math.sqrt(float(rest @ rest) / (count - 2) / float(x @ x))
     tiny = 1e-12 * (abs(float(levels.mean())) / count + abs(slope)) + TINY
     return -slope * count, -slope / (error + tiny), float(rest.std())
+
+
+def _coming(curve: Curve) -> float:
+    """How much the curve would fall if it went on for as long again.
+
+    A mean over decays of several shapes, each as likely as it fits the last three quarters.
+    """
+    count = 12
+    levels = _blocks(curve, count)[count // 4 :]
+    if len(levels) < 5:
+        return 0.0
+    # The middles of the pieces, the end of the run, and the end of one twice as long.
+    at = np.append(1 - (np.arange(len(levels))[::-1] + 0.5) / count, (1.0, 2.0))
+    shapes = np.vstack([-at, np.exp(np.outer(EXPONENTIALS, at)), np.power.outer(at, POWERS).T])
+    inner = shapes[:, :-2] - shapes[:, :-2].mean(axis=1, keepdims=True)
+    slopes = inner @ levels / np.sum(inner**2, axis=1)
+    rest = levels - levels.mean() - slopes[:, None] * inner
+    misfit = np.sum(rest**2, axis=1) + TINY
+    likely = (misfit.min() / misfit) ** (len(levels) / 2)
+    gains = slopes * (shapes[:, -2] - shapes[:, -1])
+    return float(likely @ gains / likely.sum())
 
 
 def _noise(curve: Curve) -> float:
@@ -251,6 +277,7 @@ def measure(history: Mapping[str, Any]) -> Signals:
         fell_sure=(start - end) / (noise * math.hypot(1 / width, 1 / math.sqrt(first)) + TINY),
         fall=both,
         fall_sure=both_sure,
+        coming=_coming(loss) / drop,
         lost=(end - best) / drop,
         lost_sure=(end - best) * width / (noise * math.sqrt(2) + TINY),
         peak=(float(levels.max()) - start) / drop,
