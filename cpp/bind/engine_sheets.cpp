@@ -116,14 +116,10 @@ void Engine::settle_sheets(const Seen& seen) {
     Leaf& leaf = leaves_[seen.leaf];
     const size_t rows = seen.sheets.matrices * seen.sheets.rows;
     double sums[max_sums + 1] = {};
-    std::vector<double> block(std::min(rows, chunk_size));
     for (int k = 0; k < seen.rule->sums; ++k)
-        for (size_t at = 0; at < rows; at += chunk_size) {
-            const size_t count = std::min(chunk_size, rows - at);
-            for (size_t i = 0; i < count; ++i)
-                block[i] = seen.sheets.row_sums[(at + i) * max_row_sums + size_t(k)];
-            sums[k] += table().sum_lanes(block.data(), count);
-        }
+        for (size_t at = 0; at < rows; at += chunk_size)
+            sums[k] += table().sum_lanes(seen.sheets.row_sums + size_t(k) * rows + at,
+                                         std::min(chunk_size, rows - at));
     sums[seen.rule->sums] = double(leaf.size);
     double numbers[max_numbers];
     rule_numbers(groups_[size_t(leaf.group)], numbers);

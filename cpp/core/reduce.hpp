@@ -24,15 +24,20 @@ struct Lanes {
             sum[(first + i) % lanes] += term(i);
     }
 
+    double total() const {
+        double eight[8], four[4];
+        for (size_t j = 0; j < 8; ++j)
+            eight[j] = sum[j] + sum[j + 8];
+        for (size_t j = 0; j < 4; ++j)
+            four[j] = eight[j] + eight[j + 4];
+        return (four[0] + four[2]) + (four[1] + four[3]);
+    }
     // `head` elements came first, in the last lanes.
-    double total(size_t head = 0) const {
-        double tree[lanes];
+    double total(size_t head) const {
+        Lanes turned;
         for (size_t j = 0; j < lanes; ++j)
-            tree[j] = sum[(j + lanes - head) % lanes];
-        for (size_t half = lanes / 2; half > 0; half /= 2)
-            for (size_t j = 0; j < half; ++j)
-                tree[j] += tree[j + half];
-        return tree[0];
+            turned.sum[j] = sum[(j + lanes - head) % lanes];
+        return turned.total();
     }
 };
 

@@ -35,7 +35,7 @@ template <class R, class F> struct Row {
     F* slot;
     F& factor;        // of the row
     const F* factors; // of the columns
-    double* sums;     // of the row
+    double* sums[max_row_sums];
 
     F gradient(size_t i) const { return clamp(g[i] * p.scale, p.limit) + p.decay * x[i]; }
 };
@@ -46,16 +46,19 @@ inline void each_row(const void* prepared, const Sheets& sheets, size_t unit, co
     const Prepared<R, F> p = *static_cast<const Prepared<R, F>*>(prepared);
     const size_t matrix = unit / sheets.units, columns = sheets.columns;
     const size_t first = unit % sheets.units * sheets.unit_rows;
-    const size_t left = sheets.rows - first;
+    const size_t left = sheets.rows - first, all = sheets.matrices * sheets.rows;
     const size_t count = left < sheets.unit_rows ? left : sheets.unit_rows;
     for (size_t k = 0; k < count; ++k) {
         const size_t row = matrix * sheets.rows + first + k, at = row * columns;
         F* slot = static_cast<F*>(sheets.slot);
-        body(Row<R, F>{p, columns, static_cast<F*>(sheets.x) + at,
-                       static_cast<const F*>(sheets.g) + at, slot ? slot + at : nullptr,
+        body(Row<R, F>{p,
+                       columns,
+                       static_cast<F*>(sheets.x) + at,
+                       static_cast<const F*>(sheets.g) + at,
+                       slot ? slot + at : nullptr,
                        static_cast<F*>(sheets.row_factors)[row],
                        static_cast<const F*>(sheets.column_factors) + matrix * columns,
-                       sheets.row_sums + row * max_row_sums});
+                       {sheets.row_sums + row, sheets.row_sums + all + row}});
     }
 }
 

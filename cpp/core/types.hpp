@@ -88,7 +88,7 @@ struct Sheets {
     size_t matrices, rows, columns;
     size_t units, unit_rows; // of one matrix
     // Between the passes, all numbers of the loop's type but the sums:
-    double* row_sums;     // max_row_sums of each row
+    double* row_sums;     // the first one of all rows, then the next
     void* column_parts;   // a row for each unit: sums, or numbers of the loop's type
     void* row_factors;    // one of each row
     void* column_factors; // a row for each matrix

@@ -49,8 +49,8 @@ template <class F> struct Adafactor {
             squares.sum[j] += term;
             sizes.sum[j] += square(double(row.x[i]));
         });
-        row.sums[0] = total(sizes, row.columns);
-        row.sums[1] = total(squares, row.columns);
+        *row.sums[0] = total(sizes, row.columns);
+        *row.sums[1] = total(squares, row.columns);
     }
     // The moments, and the inverse roots of their factors: 1 / sqrt(R C / mean R) is their product.
     void factor(const Sheets& sheets, size_t matrix) const {
@@ -59,10 +59,10 @@ template <class F> struct Adafactor {
         F* by_column = static_cast<F*>(sheets.vectors[col_var]) + matrix * columns;
         F* row_factors = static_cast<F*>(sheets.row_factors) + matrix * rows;
         F* column_factors = static_cast<F*>(sheets.column_factors) + matrix * columns;
-        const double* squares = sheets.row_sums + matrix * rows * max_row_sums;
+        const double* squares = sheets.row_sums + (sheets.matrices + matrix) * rows;
         Lanes moments;
         walk(rows, [&](size_t i, size_t j) {
-            by_row[i] = lerp(by_row[i], F(squares[i * max_row_sums + 1] / double(columns)), fresh);
+            by_row[i] = lerp(by_row[i], F(squares[i] / double(columns)), fresh);
             moments.sum[j] += double(by_row[i]);
         });
         const F middle = larger(F(total(moments, rows) / double(rows)), tiny);
@@ -84,7 +84,7 @@ template <class F> struct Adafactor {
         Lanes squares;
         walk(row.columns,
              [&](size_t i, size_t j) { squares.sum[j] += square(double(update(row, i))); });
-        row.sums[1] = total(squares, row.columns);
+        *row.sums[1] = total(squares, row.columns);
     }
     static void advance(const Line& row, F*) {
         const F shrink = row.p.rule.shrink, step = row.p.rule.step;
@@ -97,15 +97,20 @@ template <class F> struct Adafactor {
 };
 
 // The larger of two numbers >= 0, NaN above all: so the largest of many needs no order.
-inline float topmost(float a, float b) {
-    const int32_t p = int32_t(bits_of(a) & 0x7fffffffu), q = int32_t(bits_of(b) & 0x7fffffffu);
-    return float_of(uint32_t(p > q ? p : q));
+inline int32_t height(float a) { return int32_t(bits_of(a) & 0x7fffffffu); }
+inline int64_t height(double a) {
+    return int64_t(__builtin_bit_cast(uint64_t, a) & ~uint64_t(0) >> 1);
 }
-inline double topmost(double a, double b) {
-    constexpr uint64_t size = ~uint64_t(0) >> 1;
-    const int64_t p = int64_t(__builtin_bit_cast(uint64_t, a) & size);
-    const int64_t q = int64_t(__builtin_bit_cast(uint64_t, b) & size);
-    return __builtin_bit_cast(double, p > q ? p : q);
+template <class F> inline F topmost(F a, F b) {
+    const auto p = height(a), q = height(b);
+    return __builtin_bit_cast(F, p > q ? p : q);
+}
+template <class F> inline F topmost_of(const F* numbers) {
+    auto top = height(numbers[0]);
+#pragma omp simd reduction(max : top)
+    for (size_t j = 1; j < lanes; ++j)
+        top = top > height(numbers[j]) ? top : height(numbers[j]);
+    return __builtin_bit_cast(F, top);
 }
 
 // The smaller of two numbers, NaN where one is NaN.
@@ -149,9 +154,7 @@ template <class F> struct SM3 {
             tops[j] = topmost(tops[j], total);
             column_tops[i] = topmost(column_tops[i], total);
         });
-        for (size_t j = 1; j < lanes && row.columns >= lanes; ++j)
-            tops[0] = topmost(tops[0], tops[j]);
-        row.factor = tops[0];
+        row.factor = row.columns < lanes ? tops[0] : topmost_of(tops);
     }
     static void collect(const Sheets& sheets) {
         const F* tops = static_cast<const F*>(sheets.row_factors);
