@@ -18,6 +18,7 @@ from stepsize.optimizers import SGD
 from stepsize.probing import Batches, Bench, Nest, ValueAndGrad, randomness_kept
 from stepsize.racing import (
     PERIOD,
+    SPREAD,
     Race,
     Sweep,
     foresight,
@@ -120,7 +121,7 @@ def _advise(bench: Bench, s: _Settings, first_batch: int) -> _Advice:
     if best.failure is not None or swept.learnt <= 0:
         return _Advice(swept, raced, math.nan, math.nan)
     shift, lift = foresight(bench, best.rate, first_batch)
-    return _Advice(swept, raced, raced.favourite * 10**shift, best.rate * 10**lift)
+    return _Advice(swept, raced, raced.favourite * 10**shift, raced.favourite * 10**lift)
 
 
 def _refine(bench: Bench, passes: list[_Advice], length: int, first_batch: int) -> _Advice:
@@ -160,7 +161,7 @@ def _confidence(passes: list[_Advice]) -> tuple[str, str]:
         return "medium", f"{won}, on a noisy loss"
     if size < 25 or falling > 0.2 or thirds[0] < thirds[2]:
         return "medium", f"{won}, but {size} steps were too short to settle it"
-    if abs(math.log10(passes[0].race.favourite / finalists[0].rate)) > 0.15:
+    if abs(math.log(passes[0].race.favourite / finalists[0].rate)) > math.log(SPREAD) / 2:
         return "medium", f"{won}, but others learnt almost as much"
     if not clear:
         return "medium", f"{won}, closely before {finalists[1].rate:.1e}"
