@@ -111,6 +111,27 @@ def test_after_going_back_the_schedule_keeps_its_end():
     assert optimizer.lr == pytest.approx(0.0, abs=1e-6)
 
 
+def test_a_noisy_run_without_trouble_is_left_alone():
+    wild = iter(30 * np.random.default_rng(2).exponential(size=STEPS))
+
+    def heavy(params, batch):
+        loss, grads = value_and_grad(params, batch)
+        return loss + next(wild), grads
+
+    _, _, guard, _ = guarded(0.02, function=heavy)
+    assert not guard.actions
+
+
+def test_it_goes_back_to_a_state_whose_loss_was_seen():
+    def walled(params, batch):
+        x = float(params["w"][0])
+        return (-x if x < 1 else np.nan), {"w": -np.eye(6)[0]}
+
+    # The fifth step, after which a state is kept, is the one that passes the wall.
+    _, _, guard, _ = guarded(0.22, steps=100, function=walled)
+    assert guard.actions[0].what.startswith("back to step 0,")
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -7,12 +7,14 @@ from __future__ import annotations
 import copy
 import random
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import stepsize as ss
 from cases import RULES
+from stepsize.racing import _favourite
 from stepsize.rate_rules import classical, debiased_ema, minimum, slide, steepest, valley
 
 
@@ -365,3 +367,41 @@ def test_a_short_race_gives_no_high_confidence():
     assert long.confidence == "high"
     for steps in (20, 40):
         assert ss.lr_find(quadratic(), start(), [None], steps=steps).confidence != "high"
+
+
+def trial(rate, losses, failure=None):
+    return SimpleNamespace(rate=rate, losses=losses, failure=failure)
+
+
+def test_rates_that_tie_are_averaged_and_those_far_behind_are_not():
+    good, bad = np.linspace(5, 1, 30), np.full(12, 5.0)
+    assert _favourite([trial(1e-1, good), trial(1e-3, good)], 5) == pytest.approx(1e-2)
+    far = _favourite([trial(1e-1, good), trial(1e-3, bad), trial(1.0, good, "lost")], 5)
+    assert far == pytest.approx(1e-1, rel=0.2)
+
+
+@pytest.mark.parametrize(("scale", "constant"), [(1e6, 0.0), (1e-6, -3.0), (1.0, 1e3)])
+def test_the_mean_of_a_race_is_blind_to_scale_and_constant(scale, constant):
+    one, two = np.linspace(5, 1, 30), np.linspace(5, 1.2, 30)
+    plain = _favourite([trial(1e-1, one), trial(1e-2, two)], 5)
+    moved = [trial(r, scale * x + constant) for r, x in ((1e-1, one), (1e-2, two))]
+    assert _favourite(moved, 5 * scale + constant) == pytest.approx(plain, rel=1e-4)
+    assert 1e-2 < plain < 1e-1
+
+
+@pytest.mark.parametrize("wall", [1.0, 1.5, 3.0, 4.0, 8.0, 10.0])
+def test_when_the_last_two_are_lost_late_the_race_goes_on_lower(wall):
+    def walled(params, batch):
+        x = float(params["x"][0])
+        return (-x if x < wall else np.nan), {"x": np.array([-1.0])}
+
+    def heavy_ball(params):
+        return ss.SGD(params, momentum=0.95)
+
+    result = ss.lr_find(walled, {"x": np.zeros(1)}, [None], optimizer=heavy_ball)
+    assert result.usable
+    params = {"x": np.zeros(1)}
+    optimizer = ss.SGD(params, lr=result.suggestion, momentum=0.95)
+    for _ in range(len(result.probes[0][1])):
+        optimizer.step(walled(params, None)[1])
+    assert params["x"][0] < wall
