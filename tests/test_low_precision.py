@@ -102,9 +102,9 @@ def test_rounding_is_right_on_average(form):
     for draw in range(repeats):
         storage.write(values, codes, scales, storage.noise(draw, 0, 0))
         total += storage.read(codes, scales, np.float32)
-    step = {"bfloat16": 2.0**-7 * abs(values), "signed": 2 / 127, "unsigned": 4 / 256}[form]
-    step = step * (1 if form == "bfloat16" else abs(values).max())
-    # Six standard errors of the mean of numbers that differ by at most one step.
+    # The spacing of the codes around each number, and six standard errors of the mean of numbers
+    # that differ by at most one step.
+    step = abs(values) / 128 if form == "bfloat16" else (abs(values) + scales[0]) / 16
     assert (abs(total / repeats - values) <= 3 * step / np.sqrt(repeats)).all()
 
 
@@ -113,8 +113,8 @@ def test_extremes(form):
     rows = [
         np.zeros(256),
         np.full(256, 1e-42),
-        np.full(256, 3.4e38),
-        np.r_[3.4e38, np.full(255, 1e-38)],
+        np.full(256, 3.2e38),
+        np.r_[3.2e38, np.full(255, 1e-38)],
         np.r_[np.inf, np.nan, np.ones(254)],
     ]
     values = np.concatenate(rows).astype(np.float32)

@@ -3,12 +3,10 @@
 #pragma once
 
 #include "core/reduce.hpp"
-#include "core/storage.hpp"
+#include "core/streams.hpp"
 
 namespace stepsize {
 namespace {
-
-constexpr size_t prefetch_bytes = 2048;
 
 // What a rule may know besides its hyperparameters: the number of this update of the leaf, from 1,
 // and the scalars it keeps for the leaf.
@@ -180,67 +178,42 @@ void careful_stretch(const Prepared<R, F>& p, F* x, const F* g, F* const* slots,
     tally.add(given, before, x, count, lane);
 }
 
-// One cache line ahead of the loop. Which processors gain by it is for targets.cpp to say.
-template <class F> inline void prefetch(const F* data) {
-    for (size_t at = 0; at < lanes * sizeof(F); at += 64)
-        __builtin_prefetch(reinterpret_cast<const char*>(data) + prefetch_bytes + at);
+template <class R, class F> inline void keep_start(const F* x, F* const* slots, size_t count) {
+    if (Start<R>::slot >= 0)
+        __builtin_memcpy(slots[Start<R>::slot < 0 ? 0 : Start<R>::slot], x, count * sizeof(F));
 }
 
-// Finds the streams of a tile, decoded where they are coded, and fetches what comes next.
-template <class F, int slot_count> struct Streams {
-    const Span& span;
-    alignas(64) F buffers[slot_count + 2][tile];
-    F* x;
-    const F* g;
-    F* slots[slot_count + 1] = {};
-
-    explicit Streams(const Span& span_) : span(span_) {}
-
-    void open(size_t from, size_t count) {
-        x = static_cast<F*>(span.x) + from;
-        g = static_cast<const F*>(span.g) + from;
-        if (!span.coded) {
-            for (int k = 0; k < slot_count; ++k)
-                slots[k] = static_cast<F*>(span.slots[k].data) + from;
-            return;
-        }
-        if (span.g_dtype == Dtype::float16 || span.g_dtype == Dtype::bfloat16)
-            g = open_narrow<F>({const_cast<void*>(span.g), span.g_dtype}, nullptr, from, count,
-                               buffers[slot_count + 1]);
-        if (span.narrow.data)
-            x = open_narrow(span.narrow, static_cast<F*>(span.x), from, count, buffers[slot_count]);
-        for (int k = 0; k < slot_count; ++k)
-            slots[k] = open_tile(span.slots[k], from, count, buffers[k]);
+// The stretch over a whole tile whose state is kept as bfloat16, read and written in the same loop.
+template <class R, size_t... K> void stretch_halves(const Prepared<R, float>& p,
+                                                    const Streams<float, int(sizeof...(K))>& at,
+                                                    size_t from, Indices<K...>) {
+    const Span& span = at.span;
+    float* x = static_cast<float*>(span.x) + from;
+    const float* g = static_cast<const float*>(span.g) + from;
+    uint16_t* const codes[] = {(static_cast<uint16_t*>(span.slots[K].data) + from)...};
+    const uint32_t first[] = {at.key(K, from)...};
+    const Prepared<R, float> here = p;
+#pragma omp simd
+    for (int i = 0; i < tile_length; ++i) {
+        float s[] = {Bfloat16::widen(codes[K][i])...};
+        const float grad = clamp(g[i] * here.scale, here.limit) + here.decay * x[i];
+        float value = x[i] * here.shrink;
+        here.rule(value, grad, s[K]...);
+        x[i] = value;
+        const uint32_t draw = uint32_t(i) * draw_step;
+        ((codes[K][i] = bfloat16_of(s[K], first[K] + draw)), ...);
     }
-    void close(size_t from, size_t count, uint64_t noise, bool moved) {
-        if (!span.coded)
-            return;
-        if (span.narrow.data && moved)
-            close_narrow(span.narrow, x, from, count);
-        for (int k = 0; k < slot_count; ++k)
-            close_tile(span.slots[k], from, count, buffers[k],
-                       mix(noise + span.place * max_slots + uint64_t(k)) + span.first);
-    }
-    void fetch(size_t element, int first, int last) const {
-        prefetch(x + element);
-        prefetch(g + element);
-        for (int k = first; k < last; ++k)
-            prefetch(slots[k] + element);
-    }
-    template <class R> void keep_start(size_t count) {
-        if (Start<R>::slot >= 0)
-            __builtin_memcpy(slots[Start<R>::slot < 0 ? 0 : Start<R>::slot], x, count * sizeof(F));
-    }
-};
+}
 
 template <class R, class F, int slot_count>
 void run(const void* prepared, const Span& span, Sums* sums) {
     // A copy: what stores to slots might change would be read anew for every vector.
     const Prepared<R, F> p = *static_cast<const Prepared<R, F>*>(prepared);
     const typename Counted<size_t(slot_count)>::type indices;
-    Streams<F, slot_count> at(span);
+    Streams<F, slot_count> at(span, p.noise);
     Tally tally;
     const bool careful = sums || p.cautious > 0;
+    const bool halves = at.halves() && !careful;
     // Up to the first cache line of the parameters, so that the tiles after it store whole lines.
     const size_t offset = reinterpret_cast<size_t>(span.x) % 64;
     const size_t head = span.coded || offset == 0 ? 0 : (64 - offset) / sizeof(F);
@@ -249,9 +222,15 @@ void run(const void* prepared, const Span& span, Sums* sums) {
         const size_t most = from == 0 && head > 0 ? head : tile;
         const size_t count = left < most ? left : most;
         next = from + count;
+        if constexpr (sizeof(F) == sizeof(float) && slot_count > 0 && !HasSums<R>::value) {
+            if (halves && count == tile) {
+                stretch_halves(p, at, from, indices);
+                continue;
+            }
+        }
         at.open(from, count);
         if (p.first && !HasSums<R>::value)
-            at.template keep_start<R>(count);
+            keep_start<R>(at.x, at.slots, count);
         if (careful) {
             const size_t lane = most == head ? lanes - head : 0;
             careful_stretch(p, at.x, at.g, at.slots, count, lane, tally, indices);
@@ -263,7 +242,7 @@ void run(const void* prepared, const Span& span, Sums* sums) {
         } else {
             stretch(p, at.x, at.g, at.slots, 0, count, indices);
         }
-        at.close(from, count, p.noise, true);
+        at.close(from, count, true);
     }
     if (sums)
         *sums = {tally.grad.total(head), tally.param.total(head), tally.update.total(head)};
@@ -299,14 +278,14 @@ template <class R, class F, int slot_count>
 void measure(const void* prepared, const Span& span, double* sums) {
     const Prepared<R, F> p = *static_cast<const Prepared<R, F>*>(prepared);
     const typename Counted<size_t(slot_count)>::type indices;
-    Streams<F, slot_count> at(span);
+    Streams<F, slot_count> at(span, p.noise);
     Lanes total[R::sums];
     for (size_t from = 0; from < span.size; from += tile) {
         const size_t left = span.size - from;
         const size_t count = left < tile ? left : tile;
         at.open(from, count);
         if (p.first)
-            at.template keep_start<R>(count);
+            keep_start<R>(at.x, at.slots, count);
         size_t i = 0;
         for (; i + lanes <= count; i += lanes) {
             if (span.ahead && !span.coded)
@@ -314,7 +293,7 @@ void measure(const void* prepared, const Span& span, double* sums) {
             measure_lanes(p, at.x, at.g, at.slots, i, lanes, total, indices);
         }
         measure_lanes(p, at.x, at.g, at.slots, i, count - i, total, indices);
-        at.close(from, count, p.noise, false);
+        at.close(from, count, false);
     }
     for (int k = 0; k < R::sums; ++k)
         sums[k] = total[k].total();

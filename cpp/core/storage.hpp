@@ -1,7 +1,7 @@
 // State in fewer bytes: how a tile of a slot is read from its codes and written back, rounded up or
 // down at random so that it is right on average. The draws count rather than run on: each depends
 // on update, leaf, slot and element alone. Every code is the upper bits of a float32, so reading
-// and writing are shifts and sums of integers. Included by kernel.hpp only.
+// and writing are shifts and sums of integers. Included by streams.hpp only.
 #pragma once
 
 #include "core/narrow.hpp"
@@ -29,117 +29,128 @@ template <class F> __attribute__((noinline)) void read_bfloat16(const void* code
     const uint16_t* from = static_cast<const uint16_t*>(codes);
 #pragma omp simd
     for (int i = 0; i < tile_length; ++i)
-        out[i] = F(float_of(uint32_t(from[i]) << 16));
+        out[i] = F(Bfloat16::widen(from[i]));
 }
 
 // From the largest number of this type on nothing is added: a finite number stays one, infinity and
 // NaN stay what they are.
 constexpr uint32_t largest_bfloat16 = 0x7f7f0000u;
 
+inline uint16_t bfloat16_of(float a, uint32_t draw) {
+    const uint32_t bits = bits_of(a);
+    const uint32_t added = (bits & ~sign_bit) < largest_bfloat16 ? draw >> 16 : 0;
+    return uint16_t((bits + added) >> 16);
+}
+
 template <class F>
 __attribute__((noinline)) void write_bfloat16(const F* in, void* codes, uint32_t draw) {
     uint16_t* to = static_cast<uint16_t*>(codes);
 #pragma omp simd
     for (int i = 0; i < tile_length; ++i) {
-        const uint32_t bits = bits_of(float(in[i]));
-        const uint32_t added = (bits & ~sign_bit) < largest_bfloat16 ? draw >> 16 : 0;
-        to[i] = uint16_t((bits + added) >> 16);
+        to[i] = bfloat16_of(float(in[i]), draw);
         draw += draw_step;
     }
 }
 
-// The largest magnitude of a tile. Unless all are 0 it is at least 2**-117, since the lowest code
-// of unsigned8 stands for 2**-21 of it.
-constexpr int32_t least_scale_bits = 0x05000000;
+// Codes of one byte: bits 19 to 26 of a float32, 16 to a doubling, counted from those of `unit`, a
+// power of two that a tile has for itself. A slot that has both signs spends the topmost bit on
+// them. To every magnitude a share of the unit is added before, so that the codes go on evenly
+// below it: to 0, but for a slot without signs to a small number only, so that a second moment does
+// not vanish under a first.
+constexpr int dropped_bits = 19;
 
-template <class F> __attribute__((noinline)) float scale_of(const F* in) {
+struct Code {
+    uint32_t doublings; // from the unit to the largest code, and 15 steps more
+    uint32_t kept;      // of a byte moved to its place, what is added to the unit
+    uint32_t sign;      // and what is the sign
+    float share;
+};
+constexpr Code signed_code = {7, 0x83f80000u, sign_bit, 1};
+constexpr Code unsigned_code = {15, 0x07f80000u, 0, 31.0f / 32};
+
+inline const Code& code_of(Storage storage) {
+    return storage == Storage::signed8 ? signed_code : unsigned_code;
+}
+
+// So that no code is made of subnormal numbers.
+constexpr uint32_t least_unit_bits = 0x04000000u;
+
+// The unit for numbers up to `top`, as bits: the power of two whose largest code reaches it and a
+// unit more. 0 if all are 0. NaN if one is infinite or NaN or, having the largest exponent, would
+// round up out of it.
+inline float unit_of(const Code& code, uint32_t top) {
+    const uint32_t most = (15u << dropped_bits) - (0x800000u >> code.doublings);
+    const uint32_t bits = (top + (0x7fffffu - most)) & infinite_bits;
+    const uint32_t below = code.doublings << 23;
+    if (top == 0)
+        return 0;
+    if (bits >= infinite_bits)
+        return float_of(0x7fc00000u);
+    return float_of(bits > below + least_unit_bits ? bits - below : least_unit_bits);
+}
+
+template <class F> __attribute__((noinline)) uint32_t top_of(const F* in) {
     int32_t top = 0;
 #pragma omp simd reduction(max : top)
     for (int i = 0; i < tile_length; ++i) {
         const int32_t size = int32_t(bits_of(float(in[i])) & ~sign_bit);
         top = top > size ? top : size;
     }
-    return top == 0 ? 0.0f : float_of(uint32_t(top > least_scale_bits ? top : least_scale_bits));
+    return uint32_t(top);
 }
 
-// Codes of one byte. The number of code q, before the scale, is level(q) - floor, where level(q) is
-// the float32 whose bits lie q above those of level(0) when four bits of mantissa are left: 16
-// steps to each doubling. The largest, `top`, stands for the scale.
-constexpr int dropped_bits = 19;
-
-struct Levels {
-    uint32_t first; // bits of level(0)
-    int32_t last;   // the largest code
-    float floor, least, top;
-};
-
-// Eight doublings: 0, then in units of the scale 2**-12 to 1 by steps of 1/16 to 1/32.
-constexpr Levels signed_levels = {0x3c000000u, 127, 0x1p-7f, 0, 1.9375f - 0x1p-7f};
-// Sixteen doublings, from 2**-21 to 1: never 0.
-constexpr Levels unsigned_levels = {0x38000000u, 255, 0x1.fp-16f, 0x1p-20f, 1.9375f - 0x1.fp-16f};
-
-inline float level_of(const Levels& levels, int32_t q, float unit) {
-    const float level = float_of((uint32_t(q) << dropped_bits) + levels.first);
-    return (level - levels.floor) * unit;
-}
-
-// Of a NaN, whose tile has a scale of NaN, the least code.
-inline int32_t code_of(const Levels& levels, float size, float inverse, uint32_t draw) {
-    const float height = larger(size * inverse, levels.least) + levels.floor;
-    const uint32_t above = bits_of(height) - levels.first + (draw >> (32 - dropped_bits));
-    const int32_t q = int32_t(above >> dropped_bits);
-    return q < levels.last ? q : levels.last;
-}
-
-inline float inverse_of(const Levels& levels, float scale) {
-    return scale > 0 ? levels.top / scale : 0.0f;
-}
-
+// The sum with a unit of NaN is NaN, and of 0, whose codes are 0, it is 0.
 template <class F>
-__attribute__((noinline)) void read_signed8(const void* codes, float scale, F* out) {
+__attribute__((noinline)) void read_bytes(const Code& code, const void* codes, float unit, F* out) {
     const int8_t* from = static_cast<const int8_t*>(codes);
-    const float unit = scale / signed_levels.top;
+    const uint32_t low = bits_of(unit), kept = code.kept, sign = code.sign;
+    const uint32_t share = bits_of(unit * code.share);
 #pragma omp simd
     for (int i = 0; i < tile_length; ++i) {
-        const int32_t q = from[i];
-        const float size = level_of(signed_levels, q < 0 ? -q : q, unit);
-        out[i] = F(float_of(bits_of(size) | (uint32_t(q) & sign_bit)));
+        const uint32_t moved = uint32_t(int32_t(from[i])) << dropped_bits;
+        out[i] = F(float_of((moved & kept) + low) - float_of((moved & sign) | share));
     }
 }
 
 template <class F>
-__attribute__((noinline)) void write_signed8(const F* in, void* codes, float scale, uint32_t draw) {
-    int8_t* to = static_cast<int8_t*>(codes);
-    const float inverse = inverse_of(signed_levels, scale);
+__attribute__((noinline)) void write_signed(const F* in, void* codes, float unit, uint32_t draw) {
+    uint8_t* to = static_cast<uint8_t*>(codes);
+    const uint32_t low = bits_of(unit);
 #pragma omp simd
     for (int i = 0; i < tile_length; ++i) {
         const uint32_t bits = bits_of(float(in[i]));
-        const int32_t q = code_of(signed_levels, float_of(bits & ~sign_bit), inverse, draw);
-        const int32_t flip = int32_t(bits) >> 31;
-        to[i] = int8_t((q ^ flip) - flip);
+        const uint32_t height = bits_of(float_of(bits & ~sign_bit) + unit);
+        const uint32_t above = height + ((draw >> (32 - dropped_bits)) - low);
+        to[i] = uint8_t(above >> dropped_bits | (bits & sign_bit) >> 24);
         draw += draw_step;
     }
 }
 
 template <class F>
-__attribute__((noinline)) void read_unsigned8(const void* codes, float scale, F* out) {
-    const uint8_t* from = static_cast<const uint8_t*>(codes);
-    const float unit = scale / unsigned_levels.top;
-#pragma omp simd
-    for (int i = 0; i < tile_length; ++i)
-        out[i] = F(level_of(unsigned_levels, from[i], unit));
-}
-
-template <class F> __attribute__((noinline)) void write_unsigned8(const F* in, void* codes,
-                                                                  float scale, uint32_t draw) {
+__attribute__((noinline)) void write_unsigned(const F* in, void* codes, float unit, uint32_t draw) {
     uint8_t* to = static_cast<uint8_t*>(codes);
-    const float inverse = inverse_of(unsigned_levels, scale);
+    const float share = unit * unsigned_code.share;
+    const int32_t low = int32_t(bits_of(unit));
 #pragma omp simd
     for (int i = 0; i < tile_length; ++i) {
-        const float size = float_of(bits_of(float(in[i])) & ~sign_bit);
-        to[i] = uint8_t(code_of(unsigned_levels, size, inverse, draw));
+        const int32_t sum = int32_t(bits_of(float(in[i]) + share));
+        const uint32_t height = uint32_t(sum > low ? sum : low);
+        const uint32_t above = height + ((draw >> (32 - dropped_bits)) - uint32_t(low));
+        to[i] = uint8_t(above >> dropped_bits);
         draw += draw_step;
     }
+}
+
+// Sets the unit of a tile and writes its codes, 0 where there is no unit.
+template <class F>
+void write_bytes(const Code& code, const F* in, void* codes, float& unit, uint32_t draw) {
+    unit = unit_of(code, top_of(in));
+    if (!(unit > 0))
+        __builtin_memset(codes, 0, tile);
+    else if (code.sign)
+        write_signed(in, codes, unit, draw);
+    else
+        write_unsigned(in, codes, unit, draw);
 }
 
 // The numbers of one tile of a slot: where they lie, if the rule computes in their type, else read
@@ -159,19 +170,16 @@ template <class F> F* open_tile(const Slot& slot, size_t from, size_t count, F* 
     }
     if (slot.storage == Storage::bfloat16)
         read_bfloat16(whole, buffer);
-    else if (slot.storage == Storage::signed8)
-        read_signed8(whole, slot.scales[at], buffer);
     else
-        read_unsigned8(whole, slot.scales[at], buffer);
+        read_bytes(code_of(slot.storage), whole, slot.scales[at], buffer);
     return buffer;
 }
 
 template <class F>
-void close_tile(const Slot& slot, size_t from, size_t count, F* buffer, uint64_t noise) {
+void close_tile(const Slot& slot, size_t from, size_t count, F* buffer, uint32_t key) {
     if (slot.storage == Storage::native)
         return;
     const size_t at = from / tile;
-    const uint32_t key = uint32_t(mix(noise + at));
     unsigned char codes[2 * tile];
     const size_t width = slot.storage == Storage::bfloat16 ? 2 : 1;
     unsigned char* data = static_cast<unsigned char*>(slot.data) + from * width;
@@ -181,16 +189,10 @@ void close_tile(const Slot& slot, size_t from, size_t count, F* buffer, uint64_t
         for (size_t i = count; i < tile; ++i)
             buffer[i] = 0;
     }
-    if (slot.storage == Storage::bfloat16) {
+    if (slot.storage == Storage::bfloat16)
         write_bfloat16(buffer, whole, key);
-    } else {
-        const float scale = scale_of(buffer);
-        slot.scales[at] = scale;
-        if (slot.storage == Storage::signed8)
-            write_signed8(buffer, whole, scale, key);
-        else
-            write_unsigned8(buffer, whole, scale, key);
-    }
+    else
+        write_bytes(code_of(slot.storage), buffer, whole, slot.scales[at], key);
     if (count < tile)
         __builtin_memcpy(data, codes, count * width);
 }

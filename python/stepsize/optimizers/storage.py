@@ -1,11 +1,12 @@
 """State in fewer bytes: codes, scales and rounding at random. The twin of cpp/core/storage.hpp.
 
 ``"bfloat16"`` keeps the upper half of a float32. ``"int8"`` keeps one byte a number and, for every
-256 numbers of a leaf, a float32 scale, their largest magnitude. Its codes too are upper bits of a
-float32, with 16 steps to each doubling: for a slot that has both signs eight doublings below the
-scale, then evenly to 0; for one that has none sixteen, then evenly to ``2**-21`` of the scale. It
-is never 0, so that a second moment does not vanish under a first moment. All round up or down at
-random and are right on average; the draws depend on update, leaf, slot and element alone.
+256 numbers of a leaf, a float32 scale, the power of two that the lowest code is counted from. Its
+codes too are bits of a float32, 16 to each doubling. A slot that has both signs spends one bit on
+them and reaches from seven doublings below its largest magnitude evenly on to 0; one that has none
+reaches from fifteen below evenly on to a thirty-second of the scale. It is never 0, so that a
+second moment does not vanish under a first moment. All round up or down at random and are right
+on average; the draws depend on update, leaf, slot and element alone.
 """
 
 from __future__ import annotations
@@ -44,26 +45,26 @@ _TILE = _core.tile
 _MAX_SLOTS = 8
 _WORD = (1 << 64) - 1
 _LARGEST_BFLOAT16 = 0x7F7F0000
-_LEAST_SCALE = 0x05000000  # 2**-117 as a float32
+_INFINITE = 0x7F800000
+_LEAST_UNIT = 0x04000000
+_SIGN = np.uint32(0x80000000)
 _DROPPED = 19  # bits
 
 
-class _Levels(NamedTuple):
-    """The numbers that codes of one byte stand for, before the scale; see the twin."""
+class _Code(NamedTuple):
+    """What a byte stands for; see the twin."""
 
-    first: int
-    last: int
-    floor: np.float32
-    least: np.float32
-    top: np.float32
+    doublings: int
+    sign: int
+    share: np.float32
 
 
-def _levels(first: int, last: int, floor: float, least: float) -> _Levels:
-    return _Levels(first, last, *map(np.float32, (floor, least, 1.9375 - floor)))
+_SIGNED = _Code(7, 0x80, np.float32(1))
+_UNSIGNED = _Code(15, 0, np.float32(31 / 32))
 
 
-_SIGNED = _levels(0x3C000000, 127, 2.0**-7, 0.0)
-_UNSIGNED = _levels(0x38000000, 255, 31 * 2.0**-20, 2.0**-20)
+def _code_of(codes: Array) -> _Code:
+    return _SIGNED if codes.dtype == np.int8 else _UNSIGNED
 
 
 def dtype_of(optimizer: Optimizer, slot: str, leaf: Array) -> Any:
@@ -102,13 +103,13 @@ def read(codes: Array, scales: Array | None, dtype: Any) -> Array:
     if codes.dtype == np.uint16:
         return (codes.astype(np.uint32) << 16).view(np.float32).astype(dtype)
     assert scales is not None
-    levels = _SIGNED if codes.dtype == np.int8 else _UNSIGNED
-    unit = np.repeat(scales / levels.top, _TILE)[: codes.size]
-    q = codes.astype(np.int32)
-    level = ((abs(q) << _DROPPED) + levels.first).astype(np.uint32).view(np.float32)
-    size = (level - levels.floor) * unit
-    signed: Array = np.where(q < 0, -size, size).astype(dtype)
-    return signed
+    code = _code_of(codes)
+    unit = np.repeat(scales, _TILE)[: codes.size]
+    q = codes.view(np.uint8).astype(np.uint32)
+    size = ((q & (0xFF ^ code.sign)) << _DROPPED) + unit.view(np.uint32)
+    level = size.view(np.float32) - unit * code.share
+    found: Array = np.where(q & code.sign, 0 - level, level).astype(dtype)
+    return found
 
 
 def write(values: Array, codes: Array, scales: Array | None, noise: int) -> None:
@@ -121,9 +122,9 @@ def write(values: Array, codes: Array, scales: Array | None, noise: int) -> None
             found = _bfloat16(whole, draws)
         else:
             assert scales is not None
-            scales[...] = _scales(whole)
-            levels = _SIGNED if codes.dtype == np.int8 else _UNSIGNED
-            found = _codes(levels, whole, scales[:, None], draws)
+            code = _code_of(codes)
+            scales[...] = _scales(code, whole)
+            found = _bytes(code, whole, scales[:, None], draws).view(codes.dtype)
         codes[...] = found.reshape(-1)[: codes.size]
 
 
@@ -146,10 +147,14 @@ def _draws(noise: int, count: int) -> Array:
     return draws
 
 
-def _scales(whole: Array) -> Array:
-    top = (whole.view(np.int32) & 0x7FFFFFFF).max(axis=1, initial=0)
-    kept: Array = np.where(top == 0, 0, np.maximum(top, _LEAST_SCALE)).astype(np.int32)
-    return kept.view(np.float32)
+def _scales(code: _Code, whole: Array) -> Array:
+    top = (whole.view(np.uint32) & ~_SIGN).max(axis=1, initial=0)
+    most = (15 << _DROPPED) - (0x800000 >> code.doublings)
+    bits = (top + np.uint32(0x7FFFFF - most)) & np.uint32(_INFINITE)
+    unit = np.maximum(bits.astype(np.int64) - (code.doublings << 23), _LEAST_UNIT)
+    unit = np.where(bits >= _INFINITE, 0x7FC00000, unit)
+    found: Array = np.where(top == 0, 0, unit).astype(np.uint32)
+    return found.view(np.float32)
 
 
 def _bfloat16(whole: Array, draws: Array) -> Array:
@@ -159,13 +164,12 @@ def _bfloat16(whole: Array, draws: Array) -> Array:
     return moved >> 16
 
 
-def _codes(levels: _Levels, whole: Array, scales: Array, draws: Array) -> Array:
-    inverse = np.where(scales > 0, levels.top / scales, np.float32(0))
-    size = abs(whole) * inverse
-    height = np.where(size > levels.least, size, levels.least) + levels.floor
-    above = height.view(np.uint32) - np.uint32(levels.first) + (draws >> (32 - _DROPPED))
-    q = np.minimum(above >> _DROPPED, levels.last).astype(np.int32)
-    coded: Array = np.where(np.signbit(whole) & (levels is _SIGNED), -q, q)
+def _bytes(code: _Code, whole: Array, scales: Array, draws: Array) -> Array:
+    unit = scales.view(np.int32)
+    height = np.maximum((abs(whole) + scales * code.share).view(np.int32), unit)
+    above = (height - unit).astype(np.uint32) + (draws >> (32 - _DROPPED))
+    sign = np.where(np.signbit(whole), code.sign, 0)
+    coded: Array = np.where(scales > 0, above >> _DROPPED | sign, 0).astype(np.uint8)
     return coded
 
 
