@@ -1,6 +1,6 @@
 """One step beside the same step by hand in NumPy, by torch (fused where it can) and by optax.
 
-    python bench/peers.py [--quick] [--threads N] [--out DIR]
+    python bench/peers.py [--quick] [--threads N] [--rules R ...] [--sizes S ...] [--out DIR]
 
 Every pair runs in turns in this one process, and the figure is the median of the ratios of
 neighbouring runs, so that a slow moment of the machine counts for both. Before it is timed each
@@ -35,11 +35,14 @@ import numpy as np
 import stepsize as ss
 
 HERE = Path(__file__).parent
-LR, BETAS, EPS = 1e-3, (0.9, 0.999), 1e-8
+LR, BETAS, EPS, DECAY = 1e-3, (0.9, 0.999), 1e-8, 0.999
 SIZES = {"1 x 1,000": (1, 1_000), "100 x 1,000": (100, 1_000), "1,000 x 100": (1_000, 100)}
-SIZES |= {"1 x 1 M": (1, 1_000_000), "1 x 10 M": (1, 10_000_000)}
-# Bytes of one element in float32: parameter and state are read and written, the gradient read.
+SIZES |= {"1 x 1 M": (1, 1_000_000), "1 x 10 M": (1, 10_000_000), "1 x 50 M": (1, 50_000_000)}
+LARGE = [10_000_000, 50_000_000]
+# Bytes of one element in float32: parameter and state are read and written, the gradient read; a
+# norm or a check reads it once more.
 BYTES = {"Adam": 28, "AdamW": 28, "RMSprop": 20, "SGD momentum": 20, "Adagrad": 20}
+BYTES |= {"AdamW, checked": 32, "AdamW, clip_norm": 32, "AdamW, EMA": 36}
 Step = Callable[[], object]
 
 
@@ -63,6 +66,11 @@ OURS: dict[str, Callable[[Any], Any]] = {
     "RMSprop": lambda p: ss.RMSprop(p, lr=LR, on_nonfinite="ignore"),
     "SGD momentum": lambda p: ss.SGD(p, lr=LR, momentum=0.9, on_nonfinite="ignore"),
     "Adagrad": lambda p: ss.Adagrad(p, lr=LR, on_nonfinite="ignore"),
+    "AdamW, checked": lambda p: ss.AdamW(p, lr=LR, weight_decay=0.01),
+    "AdamW, clip_norm": lambda p: ss.AdamW(
+        p, lr=LR, weight_decay=0.01, clip_norm=1.0, on_nonfinite="ignore"
+    ),
+    "AdamW, EMA": lambda p: ss.EMA(OURS["AdamW"](p), DECAY),
 }
 
 
@@ -71,7 +79,8 @@ def ours(rule: str, count: int, size: int) -> Contestant:
     nest = {str(k): leaf for k, leaf in enumerate(params)}
     given = {str(k): leaf for k, leaf in enumerate(grads)}
     optimizer = OURS[rule](nest)
-    return Contestant(lambda: optimizer.step(given), lambda: params[0])
+    first = (lambda: optimizer.eval_params()["0"]) if rule.endswith("EMA") else lambda: params[0]
+    return Contestant(lambda: optimizer.step(given), first)
 
 
 def by_hand(rule: str, count: int, size: int) -> Contestant | None:
@@ -79,20 +88,30 @@ def by_hand(rule: str, count: int, size: int) -> Contestant | None:
     params, grads = data(count, size)
     first = [np.zeros_like(leaf) for leaf in params]
     second = [np.zeros_like(leaf) for leaf in params]
+    averages = [leaf.copy() for leaf in params]
     b1, b2 = BETAS
     t = 0
 
-    def adam() -> None:
+    def adam(given: list[np.ndarray] = grads) -> None:
         nonlocal t
         t += 1
-        for x, g, m, v in zip(params, grads, first, second, strict=True):
-            if rule == "AdamW":
+        for x, g, m, v in zip(params, given, first, second, strict=True):
+            if rule.startswith("AdamW"):
                 x *= 1 - LR * 0.01
             m *= b1
             m += (1 - b1) * g
             v *= b2
             v += (1 - b2) * (g * g)
             x -= LR / (1 - b1**t) * m / (np.sqrt(v) / math.sqrt(1 - b2**t) + EPS)
+
+    def clipped() -> None:
+        norm = math.sqrt(sum(float(np.vdot(g, g)) for g in grads))
+        adam([g * np.float32(min(1.0, 1.0 / norm)) for g in grads])
+
+    def averaged() -> None:
+        adam()
+        for e, x in zip(averages, params, strict=True):
+            e += (1 - DECAY) * (x - e)
 
     def rmsprop() -> None:
         for x, g, v in zip(params, grads, second, strict=True):
@@ -111,8 +130,10 @@ def by_hand(rule: str, count: int, size: int) -> Contestant | None:
             v += g * g
             x -= LR * g / (np.sqrt(v) + 1e-10)
 
-    steps = {"Adam": adam, "AdamW": adam, "RMSprop": rmsprop, "SGD momentum": momentum}
-    return Contestant({**steps, "Adagrad": adagrad}[rule], lambda: params[0])
+    steps = {"RMSprop": rmsprop, "SGD momentum": momentum, "Adagrad": adagrad}
+    steps |= {"AdamW, clip_norm": clipped, "AdamW, EMA": averaged}
+    answer = averages if rule.endswith("EMA") else params
+    return Contestant(steps.get(rule, adam), lambda: answer[0])
 
 
 def by_torch(rule: str, count: int, size: int) -> Contestant | None:
@@ -129,7 +150,21 @@ def by_torch(rule: str, count: int, size: int) -> Contestant | None:
         "SGD momentum": lambda: torch.optim.SGD(tensors, lr=LR, momentum=0.9, fused=True),
         "Adagrad": lambda: torch.optim.Adagrad(tensors, lr=LR, fused=True),
     }
-    return Contestant(makers[rule]().step, lambda: params[0])
+    step = makers[rule.partition(",")[0]]().step
+    held = [tensor.detach() for tensor in tensors]
+    averages = [tensor.clone() for tensor in held]
+
+    def clipped() -> None:
+        torch.nn.utils.clip_grad_norm_(tensors, 1.0)
+        step()
+
+    def averaged() -> None:
+        step()
+        torch._foreach_lerp_(averages, held, 1 - DECAY)  # as torch.optim.swa_utils does
+
+    steps = {"AdamW, clip_norm": clipped, "AdamW, EMA": averaged}
+    answer = averages if rule.endswith("EMA") else held
+    return Contestant(steps.get(rule, step), lambda: answer[0].numpy())
 
 
 def by_optax(rule: str, count: int, size: int) -> Contestant | None:
@@ -139,6 +174,10 @@ def by_optax(rule: str, count: int, size: int) -> Contestant | None:
     makers = {
         "Adam": lambda: optax.adam(LR),
         "AdamW": lambda: optax.adamw(LR, weight_decay=0.01),
+        "AdamW, EMA": lambda: optax.adamw(LR, weight_decay=0.01),
+        "AdamW, clip_norm": lambda: optax.chain(
+            optax.clip_by_global_norm(1.0), optax.adamw(LR, weight_decay=0.01)
+        ),
         "SGD momentum": lambda: optax.sgd(LR, momentum=0.9),
         "RMSprop": lambda: optax.rmsprop(LR, decay=0.99, eps_in_sqrt=False),
     }
@@ -147,21 +186,25 @@ def by_optax(rule: str, count: int, size: int) -> Contestant | None:
     params, grads = data(count, size)
     rules = makers[rule]()
 
-    def update(held: Any, state: Any, grad: Any) -> Any:
-        change, state = rules.update(grad, state, held)
-        return optax.apply_updates(held, change), state
+    averaging = rule.endswith("EMA")
 
-    jitted = jax.jit(update, donate_argnums=(0, 1))
+    def update(held: Any, state: Any, average: Any, grad: Any) -> Any:
+        change, state = rules.update(grad, state, held)
+        held = optax.apply_updates(held, change)
+        return held, state, optax.incremental_update(held, average, 1 - DECAY) if averaging else []
+
+    jitted = jax.jit(update, donate_argnums=(0, 1, 2))
     held = [jax.numpy.asarray(leaf) for leaf in params]
+    average = [jax.numpy.array(leaf) for leaf in params] if averaging else []
     given = [jax.numpy.asarray(leaf) for leaf in grads]
     state = jax.jit(rules.init)(held)
 
     def step() -> None:
-        nonlocal held, state
-        held, state = jitted(held, state, given)
+        nonlocal held, state, average
+        held, state, average = jitted(held, state, average, given)
         jax.block_until_ready(held)
 
-    return Contestant(step, lambda: np.asarray(held[0]))
+    return Contestant(step, lambda: np.asarray((average if averaging else held)[0]))
 
 
 PEERS = {"NumPy": by_hand, "torch": by_torch, "optax": by_optax}
@@ -255,8 +298,9 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     budget, rounds = (0.03, 5) if args.quick else (0.3, 25)
     rows = []
     for rule in args.rules:
-        for label, (count, size) in SIZES.items():
-            if rule not in ("Adam", "AdamW") and count * size not in (1_000, 10_000_000):
+        for label in args.sizes:
+            count, size = SIZES[label]
+            if rule not in ("Adam", "AdamW") and count * size not in (1_000, *LARGE):
                 continue
             for name in args.peers:
                 other = PEERS[name](rule, count, size)
@@ -287,6 +331,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="rough figures in a minute")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rules", nargs="+", choices=list(OURS), default=list(OURS))
+    sizes = list(SIZES)
+    parser.add_argument("--sizes", nargs="+", choices=sizes, default=sizes[:-1])
     parser.add_argument("--peers", nargs="+", choices=list(PEERS))
     parser.add_argument("--out", type=Path, default=HERE / "results")
     args = parser.parse_args()

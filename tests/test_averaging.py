@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 import stepsize as ss
-from cases import RULES, random_grads, random_nest, snapshot
+from cases import EDGES, RULES, Case, random_grads, random_nest, snapshot
+from stepsize import _core
 from stepsize.optimizers.averaging import AveragingOptimizer
+from stepsize.optimizers.narrow import widened
+from stepsize.optimizers.words import lerp
 
 AVERAGING = [cls for cls in RULES if issubclass(cls, AveragingOptimizer)]
 every_rule = pytest.mark.parametrize("cls", AVERAGING)
@@ -128,3 +131,70 @@ def test_schedule_free_rules_refuse_what_cannot_work():
         ss.ScheduleFreeAdamW(x, betas=(0.0, 0.999))
     with pytest.raises(ValueError, match=r"betas\[1\] must be above 0.6"):
         ss.ScheduleFreeRAdam(x, betas=(0.9, 0.5))
+
+
+def check_average(optimizer, steps, grads_of, expected_to_follow, **step):
+    """The average is the lerp of what was passed, bit for bit, in the step or after it."""
+    leaf_of = dict(zip(optimizer.paths, optimizer._leaves, strict=True))
+    expected = [np.array(widened(leaf)) for leaf in leaf_of.values()]
+    for t in range(steps):
+        optimizer.step(grads_of(t), **step)
+        assert optimizer._engine.followed == expected_to_follow
+        for i, leaf in enumerate(leaf_of.values()):
+            expected[i] = lerp(expected[i], widened(leaf), 1.0 - optimizer.decay)
+        for path, found, wanted in zip(
+            leaf_of, optimizer._arrays["average"], expected, strict=True
+        ):
+            np.testing.assert_array_equal(found, wanted, err_msg=path)
+
+
+@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+@pytest.mark.parametrize("cls", RULES, ids=lambda cls: cls.__name__)
+def test_the_average_comes_along_with_every_rule(cls, dtype):
+    params = random_nest({f"p{n}": (n,) for n in (1, 7, 255, 256, 257, 700)}, dtype)
+    case = Case(cls, {"eps": 1e-3} if cls is ss.COCOB else {})
+    optimizer = ss.EMA(case.make(params), 0.9)
+    loss = {"loss": 1.0} if cls.needs_loss else {}
+    check_average(optimizer, 3, lambda t: random_grads(params, t), case.compiled, **loss)
+
+
+@pytest.mark.parametrize("keywords", [{}, *({"state_dtype": f} for f in ("bfloat16", "int8"))])
+@pytest.mark.parametrize("stats", (False, True))
+@pytest.mark.parametrize("pack", (lambda params: params, ss.pack), ids=("apart", "packed"))
+def test_the_average_comes_along_over_chunks_and_threads(pack, stats, keywords):
+    params = pack(random_nest({f"p{n}": (n,) for n in EDGES}, np.float32))
+    before = _core.thread_count()
+    _core.set_thread_count(2)
+    try:
+        optimizer = ss.EMA(ss.AdamW(params, lr=0.1, cautious=stats, **keywords), 0.99)
+        check_average(optimizer, 2, lambda t: random_grads(params, t), True, stats=stats)
+    finally:
+        _core.set_thread_count(before)
+
+
+def test_an_average_that_cannot_come_along_follows_after_the_step():
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((6, 4))
+    rows = ss.RowGradient(np.array([1, 3]), np.ones((2, 4)))
+    check_average(ss.EMA(ss.Adagrad(table), 0.9), 3, lambda t: rows, False)
+    two = {"a": rng.standard_normal(5), "b": rng.standard_normal(5)}
+    check_average(
+        ss.EMA(ss.SGD(two, lr=0.1), 0.9), 3, lambda t: {"a": two["b"].copy(), "b": None}, False
+    )
+    half = rng.standard_normal(300).astype(np.float16)
+    check_average(ss.EMA(ss.SGD(half, lr=0.1), 0.9), 3, lambda t: np.ones(300, np.float16), False)
+    wide = rng.standard_normal((8, 6))[:, ::2]
+    check_average(ss.EMA(ss.SGD(wide, lr=0.1), 0.9), 3, lambda t: np.ones((8, 3)), False)
+    check_average(ss.EMA(ss.Adafactor(table, lr=0.1), 0.9), 3, lambda t: np.ones((6, 4)), False)
+
+
+def test_after_a_refused_step_the_inner_optimizer_steps_alone():
+    x = np.ones(4)
+    optimizer = ss.EMA(ss.ScheduleFreeSGD(x, lr=0.5), 0.9)
+    with optimizer.inner.averaged(), pytest.raises(RuntimeError, match="hold the average"):
+        optimizer.step(np.ones(4))  # refused before the compiled step,
+    optimizer.inner.step(np.ones(4))
+    with pytest.raises(ss.NonFiniteGradientError):
+        optimizer.step(np.full(4, np.nan))  # and in it
+    optimizer.inner.step(np.ones(4))
+    assert (optimizer._arrays["average"][0] == 1).all() and (x < 1).all()

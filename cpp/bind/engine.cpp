@@ -200,6 +200,24 @@ py::dict Engine::values(int group) const {
     return result;
 }
 
+void Engine::follow(const py::list& averages, double share) {
+    const Turn turn(mutex_);
+    share_ = share;
+    if (averages.is(averages_))
+        return;
+    if (averages.size() != leaves_.size())
+        throw std::invalid_argument("there must be one average for each leaf");
+    for (size_t i = 0; i < leaves_.size(); ++i) {
+        const py::array average = averages[i].cast<py::array>();
+        if (!is_plain(average.ptr(), leaves_[i].dtype) || !average.writeable() ||
+            size_t(average.size()) != leaves_[i].size)
+            throw std::invalid_argument("an average must be a writable array as its leaf");
+        leaves_[i].average = proxy(average.ptr())->data;
+    }
+    averages_ = averages;
+    moved_ = true;
+}
+
 std::vector<int64_t> Engine::times() const {
     std::vector<int64_t> result;
     for (const Leaf& leaf : leaves_)

@@ -33,6 +33,7 @@ struct Leaf {
     std::array<Slot, max_slots> slots;
     std::array<double, max_memory> memory;
     std::vector<py::object> slot_arrays;
+    char* average = nullptr;     // what may follow the parameters
     std::vector<void*> vectors;  // state of a leaf seen as matrices, and
     std::vector<double> scratch; // what its passes tell each other
 
@@ -81,6 +82,11 @@ class Engine {
     // Null for grads: the bound ones. A new reference.
     py::object step(py::handle owner, py::handle grads, py::handle loss, bool stats);
     void bind(py::handle owner, const py::list& flat);
+    // Lets averages, one for each leaf, go that share of the way to the parameters in the next
+    // call of step, unless told to stay; followed tells whether they did.
+    void follow(const py::list& averages, double share);
+    void stay() { share_ = -1; }
+    bool followed() const { return following_; }
 
     // population.cpp: a step on a row of stacked gradients, known to be finite or not, after a
     // rehearsal of all that can fail. What it leaves to run is for the caller to share out.
@@ -158,6 +164,7 @@ class Engine {
     size_t count_nonfinite() const;
 
     // engine_plan.cpp
+    bool can_follow() const;
     void lay_out(bool separate);
     size_t prepared_for(const Leaf& leaf);
     void cut(const Work& work);
@@ -214,6 +221,10 @@ class Engine {
     PyObject* const* stacked_ = nullptr; // during a step on a row of stacked gradients
     size_t row_ = 0;
     bool pending_ = false; // the work of that step waits
+
+    py::object averages_; // the list that `follow` was given last
+    double share_ = -1;   // of the next step; below 0: none
+    bool following_ = false;
 
     // The layout of the work, kept while gradients lie where they lay.
     bool moved_ = true;

@@ -54,6 +54,8 @@ void Engine::cut(const Work& work) {
         span.ahead = ahead_ && work.span.size >= chunk_size;
         if (work.span.x)
             span.x = static_cast<char*>(work.span.x) + at * width;
+        if (work.span.average)
+            span.average = static_cast<char*>(work.span.average) + at * width;
         if (work.span.narrow.data)
             span.narrow.data =
                 static_cast<char*>(work.span.narrow.data) + at * item_size(span.narrow.dtype);
@@ -64,12 +66,23 @@ void Engine::cut(const Work& work) {
     }
 }
 
+// Whether this step moves all parameters, and all of them in the loop that could take averages
+// along.
+bool Engine::can_follow() const {
+    bool all = share_ >= 0 && !numpy_ && !strided && !stacked_ && lent_.empty();
+    for (const Leaf& leaf : leaves_)
+        all = all && leaf.g && !leaf.sheets && !leaf.narrow.data;
+    return all;
+}
+
 // The flat list of work: stretches of memory that run on from leaf to leaf are one span, unless the
 // sums must be taken leaf by leaf. Stays as it is while the gradients stay where they are.
 void Engine::lay_out(bool separate) {
-    if (!moved_ && separate == separate_ && ahead_ == prefetches())
+    const bool following = can_follow();
+    if (!moved_ && separate == separate_ && ahead_ == prefetches() && following == following_)
         return;
     moved_ = true;
+    following_ = following;
     separate_ = separate;
     ahead_ = prefetches();
     work_.clear();
@@ -97,7 +110,8 @@ void Engine::lay_out(bool separate) {
         const bool plain = leaf.g_dtype == leaf.dtype;
         if (last && leaf.adjacent && !separate && leaf.x == last->x + last->bytes() && plain &&
             prepared == open.prepared && leaf.g == last->g + last->bytes() &&
-            open.span.g_dtype == leaf.g_dtype) {
+            open.span.g_dtype == leaf.g_dtype &&
+            (!following || leaf.average == last->average + last->bytes())) {
             open.span.size += leaf.size;
         } else {
             cut(open);
@@ -110,6 +124,7 @@ void Engine::lay_out(bool separate) {
             open.span.g = leaf.g;
             open.span.g_dtype = leaf.g_dtype;
             open.span.narrow = leaf.narrow;
+            open.span.average = following ? leaf.average : nullptr;
             open.span.size = leaf.size;
             std::copy(leaf.slots.begin(), leaf.slots.end(), open.span.slots);
             open.span.coded = leaf.coded || !plain;
@@ -131,10 +146,12 @@ void Engine::prepare(double scale) {
         rule_numbers(group, numbers);
         const double decay = group.weight_decay < 0 ? 0 : group.values[size_t(group.weight_decay)];
         const double lr = group.values[size_t(group.lr)];
-        const Prologue prologue = {scale, clip_value > 0 ? clip_value : infinity,
+        const Prologue prologue = {scale,
+                                   clip_value > 0 ? clip_value : infinity,
                                    group.decay == Group::Decay::coupled ? decay : 0,
                                    group.decay == Group::Decay::decoupled ? 1 - lr * decay : 1,
-                                   group.cautious < 0 ? 0 : group.values[size_t(group.cautious)]};
+                                   group.cautious < 0 ? 0 : group.values[size_t(group.cautious)],
+                                   share_};
         group.rule->prepare[int(leaf.dtype)](numbers, leaf.t + 1, memory_of(leaf), prologue,
                                              entry.fields);
     }

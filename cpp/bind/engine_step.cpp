@@ -87,10 +87,13 @@ Sums Engine::move(py::handle owner, double scale, bool stats) {
     return total;
 }
 
-// Gives leaves of which the step saw some rows all of them again.
+// Gives leaves of which the step saw some rows all of them again, and lets go of averages.
 struct Engine::Return {
     Engine& engine;
-    ~Return() { engine.take_back(); }
+    ~Return() {
+        engine.take_back();
+        engine.share_ = -1;
+    }
 };
 
 py::object Engine::step(py::handle owner, py::handle grads, py::handle loss, bool stats) {

@@ -236,7 +236,7 @@ Update::Update(const std::string& kernel, const std::vector<double>& numbers, do
                double decoupled, double cautious, double limit, double sign, bool check,
                size_t scalar_count)
     : rule_(int(find_rule(kernel) - table().rules)), numbers_(numbers),
-      prologue_{sign, limit, coupled, decoupled, cautious}, check_(check),
+      prologue_{sign, limit, coupled, decoupled, cautious, 0}, check_(check),
       scalar_count_(scalar_count) {
     const std::string names = table().rules[rule_].numbers;
     if (numbers.size() != size_t(std::count(names.begin(), names.end(), ',')) ||

@@ -18,7 +18,7 @@ struct Clock {
 // Switches, here and in rules, are numbers of the loop's type, 0 or 1: beside a bool the compiler
 // gives up vectorising.
 template <class R, class F> struct Prepared {
-    F scale, limit, decay, shrink, cautious;
+    F scale, limit, decay, shrink, cautious, follow;
     uint64_t noise;
     bool first;
     R rule;
@@ -62,9 +62,9 @@ void prepare(const double* numbers, int64_t t, double* memory, const Prologue& p
     static_assert(sizeof(Numbers) <= max_numbers * sizeof(double), "enlarge max_numbers");
     Numbers h;
     __builtin_memcpy(&h, numbers, sizeof h);
-    const Prepared<R, F> prepared = {
-        F(p.scale),    F(p.limit),       F(p.decay), F(p.shrink),
-        F(p.cautious), mix(uint64_t(t)), t == 1,     R(h, Clock{t, memory})};
+    const Prepared<R, F> prepared = {F(p.scale),       F(p.limit),    F(p.decay),
+                                     F(p.shrink),      F(p.cautious), F(p.follow),
+                                     mix(uint64_t(t)), t == 1,        R(h, Clock{t, memory})};
     __builtin_memcpy(out, &prepared, sizeof prepared);
 }
 
@@ -205,6 +205,15 @@ template <class R, size_t... K> void stretch_halves(const Prepared<R, float>& p,
     }
 }
 
+// The average goes with the parameters while they are near.
+template <class F> void follow(F share, const Span& span, size_t from, size_t count) {
+    const F* x = static_cast<const F*>(span.x) + from;
+    F* average = static_cast<F*>(span.average) + from;
+#pragma omp simd
+    for (size_t i = 0; i < count; ++i)
+        average[i] = lerp(average[i], x[i], share);
+}
+
 template <class R, class F, int slot_count>
 void run(const void* prepared, const Span& span, Sums* sums) {
     // A copy: what stores to slots might change would be read anew for every vector.
@@ -225,6 +234,8 @@ void run(const void* prepared, const Span& span, Sums* sums) {
         if constexpr (sizeof(F) == sizeof(float) && slot_count > 0 && !HasSums<R>::value) {
             if (halves && count == tile) {
                 stretch_halves(p, at, from, indices);
+                if (span.average)
+                    follow(p.follow, span, from, count);
                 continue;
             }
         }
@@ -243,6 +254,8 @@ void run(const void* prepared, const Span& span, Sums* sums) {
             stretch(p, at.x, at.g, at.slots, 0, count, indices);
         }
         at.close(from, count, true);
+        if (span.average)
+            follow(p.follow, span, from, count);
     }
     if (sums)
         *sums = {tally.grad.total(head), tally.param.total(head), tally.update.total(head)};

@@ -31,10 +31,10 @@ constexpr size_t max_prepared = 256;
 constexpr size_t chunk_size = 16384;
 
 // What the loop does to gradient and parameter before the rule sees them:
-// g = clamp(g * scale, -limit, limit) + decay * x, then x = x * shrink. And to the rule's move
-// after it: cautious, a move along g is taken back.
+// g = clamp(g * scale, -limit, limit) + decay * x, then x = x * shrink. And after it: cautious, a
+// move along g is taken back; an average goes the share `follow` of the way to the parameter.
 struct Prologue {
-    double scale, limit, decay, shrink, cautious;
+    double scale, limit, decay, shrink, cautious, follow;
 };
 
 // How the numbers of a slot lie in memory. native: the type the rule computes in. The last two have
@@ -62,6 +62,7 @@ struct Span {
     const void* g;
     Dtype g_dtype;
     Narrow narrow;
+    void* average; // what follows the parameters in x, or null
     size_t size;
     Slot slots[max_slots];
     bool ahead;     // ask for memory ahead of the loop

@@ -61,22 +61,34 @@ class EMA(AverageWrapper):
             _follower=None,
         )
 
-    def take_in(self) -> None:
-        n = self._numbers["updates"]
-        grown = 1.0 - (1.0 + n / self.gamma) ** -self.power
-        decay = min(self.decay, grown) if self.warmup else self.decay
-        self._follow(1.0 - decay)
-        self._numbers["updates"] = n + 1
+    def come_along(self, engine: Any) -> bool:
+        if isinstance(self.inner, Wrapper):  # which may move the parameters after the step
+            return False
+        engine.follow(self._arrays["average"], self._share())
+        return True
+
+    def take_in(self, done: bool) -> None:
+        if not done:
+            self._follow(self._share())
+        self._numbers["updates"] += 1
+
+    def _share(self) -> float:
+        """The share of the way to the parameters that the average goes next."""
+        decay: float = self.decay
+        if self.warmup:
+            n = self._numbers["updates"]
+            decay = min(decay, 1.0 - (1.0 + n / self.gamma) ** -self.power)
+        return 1.0 - decay
 
     def _follow(self, share: float) -> None:
-        """Move the average that share of the way to the parameters."""
+        """Move the average in a pass of its own, with the same bits."""
         averages = self._arrays["average"]
         if share > 0.25:  # the first steps of a warm-up; lerp counts from the other end above 1/2
             for average, leaf in zip(averages, self._leaves, strict=True):
                 average[...] = lerp(average, widened(leaf), share)
             return
         if self._follower is None or self._follower.params is not averages:  # a clone has its own
-            # One compiled pass with the same bits: e - w (e - x) is e + w (x - e).
+            # e - w (e - x) is e + w (x - e).
             follower = SGD(averages, weight_decay=1.0, maximize=True, on_nonfinite="ignore")
             self._set(_follower=follower)
         self._follower.lr = share
@@ -117,7 +129,7 @@ class SWA(AverageWrapper):
             _numbers={"updates": 0, "points": 0},
         )
 
-    def take_in(self) -> None:
+    def take_in(self, done: bool) -> None:
         after = self._numbers["updates"] - self.start
         self._numbers["updates"] += 1
         if after < 0 or after % self.every:

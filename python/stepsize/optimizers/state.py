@@ -12,6 +12,7 @@ from stepsize import _core
 from stepsize.arrays import Array, computed
 from stepsize.fields import Field, Value
 from stepsize.optimizers import storage
+from stepsize.optimizers.narrow import widened
 from stepsize.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -58,6 +59,21 @@ def allocate(optimizer: Optimizer) -> tuple[State, State]:
         if optimizer.shaped:
             state[i] = _shaped(optimizer, leaf, optimizer._tables[optimizer._assignment[i]])
     return state, scales
+
+
+def copies(leaves: Sequence[Array]) -> list[Array]:
+    """The numbers of every leaf as they are computed in, side by side where the leaves lie so."""
+    dtypes = [np.dtype(computed(leaf.dtype)) for leaf in leaves]
+    offsets, end = _lay_out(
+        [(leaf, ("copy",), [d]) for leaf, d in zip(leaves, dtypes, strict=True)]
+    )
+    arena = _core.allocate(end)
+    found = []
+    for leaf, dtype, start in zip(leaves, dtypes, offsets[0] if leaves else (), strict=True):
+        flat = arena[start : start + leaf.size * dtype.itemsize].view(dtype)
+        found.append(flat.reshape(leaf.shape))
+        found[-1][...] = widened(leaf)
+    return found
 
 
 def set_slot(slot: Array, scales: Array | None, values: Any, noise: int) -> None:

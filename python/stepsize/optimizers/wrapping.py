@@ -11,6 +11,7 @@ import numpy as np
 from stepsize import checkpoint
 from stepsize.arrays import Array, Nest, computed, unflatten
 from stepsize.optimizers.narrow import widened
+from stepsize.optimizers.state import copies
 
 
 class Wrapper:
@@ -151,9 +152,7 @@ class AverageWrapper(Wrapper):
 
     def __init__(self, optimizer: Any) -> None:
         super().__init__(optimizer)
-        self._set(
-            _inside=False, _arrays={"average": [np.array(widened(leaf)) for leaf in self._leaves]}
-        )
+        self._set(_inside=False, _arrays={"average": copies(self._leaves)})
 
     def eval_params(self) -> Nest:
         """The averaged parameters: new arrays in the nesting of the parameters.
@@ -187,12 +186,22 @@ class AverageWrapper(Wrapper):
                 f"{type(self).__name__}: the parameters hold the average now; leave the "
                 "`with opt.averaged():` block before the next step"
             )
-        before = self.step_count
-        result = self.inner.step(grads, loss=loss, stats=stats)
-        if self.step_count > before:
-            self.take_in()
+        engine = self.inner._engine
+        before = engine.step_count
+        asked = self.come_along(engine)
+        try:
+            result = self.inner.step(grads, loss=loss, stats=stats)
+        except BaseException:
+            engine.stay()
+            raise
+        if engine.step_count > before:
+            self.take_in(asked and engine.followed)
         return result
 
-    def take_in(self) -> None:
-        """Let the average follow the parameters."""
+    def come_along(self, engine: Any) -> bool:
+        """Ask the step to take the average along, if it could; tells whether it was asked."""
+        return False
+
+    def take_in(self, done: bool) -> None:
+        """Let the average follow the parameters, unless the step has done it; count the update."""
         raise NotImplementedError
