@@ -1,4 +1,4 @@
-"""One step beside the same step by hand in NumPy, by torch (fused where it can) and by optax.
+"""One step beside the same by hand in NumPy, by torch (fused where it can), optax and DeepSpeed.
 
     python bench/peers.py [--quick] [--threads N] [--rules R ...] [--sizes S ...] [--out DIR]
 
@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed's, before it looks for another
 
 import numpy as np
 
@@ -167,6 +168,22 @@ def by_torch(rule: str, count: int, size: int) -> Contestant | None:
     return Contestant(steps.get(rule, step), lambda: answer[0].numpy())
 
 
+def by_deepspeed(rule: str, count: int, size: int) -> Contestant | None:
+    """Its CPU Adam, which is compiled at first use."""
+    if rule not in ("Adam", "AdamW"):
+        return None
+    import torch
+    from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+    params, grads = data(count, size)
+    tensors = [torch.from_numpy(leaf).requires_grad_() for leaf in params]
+    for tensor, grad in zip(tensors, grads, strict=True):
+        tensor.grad = torch.from_numpy(grad)
+    decay = 0.01 if rule == "AdamW" else 0.0
+    step = DeepSpeedCPUAdam(tensors, lr=LR, weight_decay=decay, adamw_mode=rule == "AdamW").step
+    return Contestant(step, lambda: params[0])
+
+
 def by_optax(rule: str, count: int, size: int) -> Contestant | None:
     import jax
     import optax
@@ -207,15 +224,15 @@ def by_optax(rule: str, count: int, size: int) -> Contestant | None:
     return Contestant(step, lambda: np.asarray((average if averaging else held)[0]))
 
 
-PEERS = {"NumPy": by_hand, "torch": by_torch, "optax": by_optax}
+PEERS = {"NumPy": by_hand, "torch": by_torch, "optax": by_optax, "DeepSpeed": by_deepspeed}
 
 
 def installed() -> dict[str, str]:
     """The peers that can be imported, with their versions."""
     found = {"NumPy": np.__version__}
-    for name in ("torch", "optax"):
+    for name in list(PEERS)[1:]:
         try:
-            found[name] = __import__(name).__version__
+            found[name] = __import__(name.lower()).__version__
         except ImportError:
             print(f"{name} is not installed: left out", file=sys.stderr)
     return found
