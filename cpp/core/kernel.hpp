@@ -92,6 +92,27 @@ inline void stretch(const Prepared<R, F>& p, F* x, const F* g, F* const* slots, 
     }
 }
 
+// A stretch of any length without a loop over single elements, which cost as much as a vector each:
+// the last `lanes` elements are computed in copies first, and written over what the whole vectors
+// have made of some of them, which is the same.
+template <class R, class F, size_t... K> void stretch_any(const Prepared<R, F>& p, F* x, const F* g,
+                                                          F* const* slots, size_t count,
+                                                          Indices<K...> indices) {
+    const size_t left = count % lanes;
+    if (left == 0 || count < lanes)
+        return stretch(p, x, g, slots, 0, count, indices);
+    const size_t last = count - lanes;
+    alignas(64) F copies[sizeof...(K) + 1][lanes];
+    F* const ends[] = {copies[K + 1]..., nullptr};
+    const size_t bytes = sizeof copies[0];
+    __builtin_memcpy(copies[0], x + last, bytes);
+    (__builtin_memcpy(ends[K], slots[K] + last, bytes), ...);
+    stretch(p, copies[0], g + last, ends, 0, lanes, indices);
+    stretch(p, x, g, slots, 0, count - left, indices);
+    __builtin_memcpy(x + last, copies[0], bytes);
+    (__builtin_memcpy(slots[K] + last, ends[K], bytes), ...);
+}
+
 // Takes back the moves that go along the gradient.
 template <class R, class F>
 void hold_back(const Prepared<R, F>& p, F* x, const F* before, const F* g, size_t count) {
@@ -225,7 +246,8 @@ void run(const void* prepared, const Span& span, Sums* sums) {
     const bool halves = at.halves() && !careful;
     // Up to the first cache line of the parameters, so that the tiles after it store whole lines.
     const size_t offset = reinterpret_cast<size_t>(span.x) % 64;
-    const size_t head = span.coded || offset == 0 ? 0 : (64 - offset) / sizeof(F);
+    const bool apart = span.coded || offset == 0 || (!sums && span.size < tile);
+    const size_t head = apart ? 0 : (64 - offset) / sizeof(F);
     for (size_t from = 0, next = 0; from < span.size; from = next) {
         const size_t left = span.size - from;
         const size_t most = from == 0 && head > 0 ? head : tile;
@@ -251,7 +273,7 @@ void run(const void* prepared, const Span& span, Sums* sums) {
                 stretch(p, at.x, at.g, at.slots, i, lanes, indices);
             }
         } else {
-            stretch(p, at.x, at.g, at.slots, 0, count, indices);
+            stretch_any(p, at.x, at.g, at.slots, count, indices);
         }
         at.close(from, count, true);
         if (span.average)
