@@ -184,3 +184,21 @@ def test_kron_fits_ever_less_often():
     gaps = np.diff(np.flatnonzero(np.diff(fits)))
     assert list(np.unique(gaps)) == [1, 2, 3]
     assert list(np.flatnonzero(np.diff(gaps))) == [499 - 1, 499 + 346 - 1]  # 0.5 is after 693
+
+
+def test_kron_bears_rests_and_sudden_gradients():
+    random = np.random.default_rng(11)
+    params = {"w": np.ones((3, 2), np.float32), "b": np.ones(2, np.float32)}
+    optimizer = ss.Kron(params, preconditioner_update_probability=1.0)
+
+    def steps(count, scale):
+        for _ in range(count):
+            grads = ss.arrays.map_leaves(lambda x: random.normal(size=x.shape) * scale, params)
+            optimizer.step(ss.arrays.map_leaves(lambda g: g.astype(np.float32), grads))
+
+    steps(1200, 0.0)
+    assert all((leaf == 1).all() for leaf in params.values())
+    steps(50, 1e3)
+    steps(1200, 0.0)
+    steps(5, 1e25)
+    assert all(np.isfinite(leaf).all() for leaf in params.values())

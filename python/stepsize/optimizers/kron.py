@@ -116,7 +116,8 @@ class Kron(Optimizer):
         factors = [getattr(s, f"q{k}") for k in range(min(seen.ndim, AXES))]
         share = getattr(h, "preconditioner_update_probability", _annealed(h.t - 1))
         s.waited += 1
-        if share > 0 and s.waited >= 1 / share:
+        # Without a gradient there is nothing to whiten, and factors would grow for ever.
+        if share > 0 and s.waited >= 1 / share and np.any(g):
             s.waited, s.fits = 0.0, s.fits + 1
             if s.fits % 100 == 0:
                 _balance(factors)
@@ -136,6 +137,10 @@ def _fit(factors: list[Array], g: Array, v: Array, rate: float) -> None:
     a, b = g, v
     for axis, q in enumerate(factors):
         a, b = _times(q, a, axis), _solved(q, b, axis)
+    size = max(
+        np.max(np.abs(a)), np.max(np.abs(b))
+    )  # only proportions count: no square is too large
+    a, b = a / size, b / size
     for axis, q in enumerate(factors):
         if q.ndim == 1:
             others = tuple(k for k in range(a.ndim) if k != axis)
