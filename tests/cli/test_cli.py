@@ -1,0 +1,223 @@
+"""The command line: what each command prints, writes and returns, and its one-line errors."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from one_line import assert_one_line
+
+import stepsize as ss
+from stepsize.cli import main
+
+
+def test_help_teaches_and_every_command_has_one(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    assert "ss.Problem(params, value_and_grad" in out
+    commands = re.findall(r"^    (\w+) {2,}", out, re.MULTILINE)
+    assert {"demo", "find", "train", "tune", "schedule", "bench", "info"} == set(commands)
+    for command in commands:
+        code, out, _ = run(command, "--help")
+        assert code == 0
+        assert out.startswith(f"usage: stepsize {command}")
+
+
+def test_no_command_shows_help_and_is_wrong_usage(run):
+    code, out, _ = run()
+    assert code == 2
+    assert "commands:" in out
+
+
+@pytest.mark.parametrize(
+    "words", [["frob"], ["schedule"], ["find"], ["schedule", "cosine(1, 0, 9)", "--steps", "0"]]
+)
+def test_wrong_usage_is_two(run, words):
+    code, _, err = run(*words)
+    assert code == 2
+    assert "usage: stepsize" in err
+
+
+def test_module_form_runs():
+    result = subprocess.run(
+        [sys.executable, "-m", "stepsize", "schedule", "constant(0.5)", "--json", "--steps", "2"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert json.loads(result.stdout) == {"steps": 2, "schedules": {"constant(0.5)": [0.5, 0.5]}}
+
+
+def test_find_prints_the_line_to_paste(run, model, tmp_path):
+    table = tmp_path / "range.csv"
+    code, out, _ = run("find", f"{model}:make", "--steps", 40, "--lr-max", 100, "--csv", table)
+    assert code == 0
+    assert "suggested learning rate" in out
+    assert out.splitlines()[-1].startswith("optimizer = ss.SGD(params, lr=")
+    assert table.read_text().startswith("lr,")
+
+
+def test_find_as_json(run, model):
+    code, out, _ = run("find", f"{model}:make", "--optimizer", "adamw", "--json", "--steps", 40)
+    result = json.loads(out)
+    assert code == 0
+    assert result["suggestion"] > 0
+    assert len(result["lrs"]) == len(result["losses"])
+
+
+def test_train_finds_its_rate_and_judges_the_run(run, model, tmp_path):
+    plot = tmp_path / "loss.svg"
+    code, out, err = run("train", f"{model}:make", "--epochs", 20, "--plot", plot)
+    assert code == 0
+    assert "learning rate found" in err
+    assert "val_r2" in out
+    assert "<svg" in plot.read_text()
+
+
+def test_train_as_json_with_a_schedule(run, model, tmp_path):
+    saved = tmp_path / "end.safetensors"
+    words = ["--lr", "cosine(0.2, 0, 60)", "--steps", 60, "--save", saved, "--json"]
+    code, out, err = run("train", f"{model}:make", *words)
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert result["final"]["val_r2"] > 0.9
+    assert result["lr"].startswith("cosine(")
+    assert saved.stat().st_size > 0
+
+
+def test_training_that_diverges_returns_three(run, model):
+    code, out, _ = run("train", f"{model}:make", "--lr", "50", "--steps", 100, "--json")
+    assert code == 3
+    assert json.loads(out)["verdict"] == "diverging"
+
+
+def test_train_resumes_where_it_stopped(run, model, tmp_path):
+    whole, halves = tmp_path / "whole.csv", tmp_path / "halves.csv"
+    common = ["train", f"{model}:make", "--lr", "0.1", "--json"]
+    checkpoint = ["--checkpoint", tmp_path / "run.safetensors", "--resume"]
+    assert run(*common, "--epochs", 6, "--csv", whole)[0] == 0
+    assert run(*common, "--epochs", 3, *checkpoint)[0] == 0
+    assert run(*common, "--epochs", 6, *checkpoint, "--csv", halves)[0] == 0
+    assert whole.read_text() == halves.read_text()
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("{model}", "expected FILE.py:factory, module:factory or a table"),
+        ("{model}:mak", "did you mean 'make'?"),
+        ("{model}:number", "has no function 'number'"),
+        ("{model}:broken", "broken raised KeyError: 'lost'"),
+        ("{model}:wrong", "returned a int, expected an ss.Problem"),
+        ("missing.py:make", "no such file: missing.py"),
+        ("no_such_module_here:make", "cannot be imported: ModuleNotFoundError"),
+    ],
+)
+def test_a_target_that_does_not_work_is_explained(run, model, target, message):
+    for command in ("find", "train", "tune"):
+        code, out, err = run(command, target.format(model=model))
+        assert (code, out) == (1, "")
+        assert_one_line(err)
+        assert message in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--optimizer", "Adm"], "did you mean 'Adam'?"),
+        (["--lr", "cosin(1, 0, 9)"], "did you mean 'cosine'?"),
+        (["--lr", "-1"], "lr"),
+        (["--resume"], "--resume needs --checkpoint"),
+    ],
+)
+def test_bad_options_of_train(run, model, words, message):
+    code, _, err = run("train", f"{model}:make", *words)
+    assert code == 1
+    assert message in err.splitlines()[-1]
+
+
+def test_traceback_on_request(model):
+    with pytest.raises(Exception, match="broken raised KeyError"):
+        main(["find", f"{model}:broken", "--traceback"])
+
+
+def test_interrupt_is_130(run, monkeypatch):
+    from stepsize.cli import commands
+
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "info", interrupted)
+    code, _, err = run("info")
+    assert (code, err) == (130, "stepsize: interrupted\n")
+
+
+def test_info_names_the_build(run):
+    code, out, _ = run("info")
+    assert code == 0
+    assert ss.build_info()["target"] in out
+    facts = json.loads(run("info", "--json")[1])
+    assert "Adam" in facts["optimizers"]
+    assert facts["numpy"] == np.__version__
+
+
+def test_numbers_without_a_json_form_become_null():
+    from stepsize.cli.commands import plain
+
+    assert plain({"a": np.array([1.0, np.nan]), "b": (np.float32(2), np.inf)}) == {
+        "a": [1.0, None],
+        "b": [2.0, None],
+    }
+
+
+def test_tune_goes_on_where_it_was(run, model, tmp_path):
+    pytest.importorskip("optuna")
+    kept = tmp_path / "trials.jsonl"
+    common = ["tune", f"{model}:make", "--epochs", 2, "--method", "random", "--storage", kept]
+    table = tmp_path / "t.csv"
+    assert run(*common, "--trials", 3, "--csv", table)[0] == 0
+    first = table.read_text().splitlines()
+    assert run(*common, "--trials", 5, "--csv", table)[0] == 0
+    second = table.read_text().splitlines()
+    assert second[:4] == first
+    assert len(second) == 6
+
+
+def test_bench_measures_every_shape(run, monkeypatch):
+    code, out, _ = run("bench", "--optimizers", "Adam", "--quick", "--seconds", "0.001", "--json")
+    rows = json.loads(out)["microseconds"]
+    assert code == 0
+    assert [row["tensors"] for row in rows] == [
+        "1 x 1,000",
+        "1 x 1,000,000",
+        "100 x 1,000",
+        "1,000 x 100",
+    ]
+    assert all(row["stepsize"] > 0 and row["numpy"] > 0 for row in rows)
+    assert all(
+        row["gb_s"] == pytest.approx(28 * n / row["stepsize"] / 1e3)
+        for row, n in zip(rows, (1e3, 1e6, 1e5, 1e5), strict=True)
+    )
+    assert [row["tensors"] for row in rows if "share_of_triad" in row] == ["1 x 1,000,000"]
+    code, out, _ = run("bench", "--optimizers", "Lion", "--quick", "--seconds", "0.001")
+    assert code == 0
+    assert "1,000 x 100  Lion" in out
+    assert re.search(r"1 x 1,000,000  Lion .* \d+%\n", out)
+    assert "The triad, x = x / 2 + y" in out
+
+
+def test_no_usable_rate_is_said(run, model, monkeypatch):
+    from types import SimpleNamespace
+
+    from stepsize.cli import commands
+
+    lost = SimpleNamespace(suggestion=float("nan"), why="the loss does not react")
+    monkeypatch.setattr(commands, "_range_test", lambda *a, **k: lost)
+    code, out, err = run("train", f"{model}:make")
+    assert (code, out) == (1, "")
+    assert "finds no rate for SGD, because the loss does not react" in err

@@ -1,0 +1,125 @@
+"""Schedules on the command line, and the expressions that spell them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from one_line import assert_one_line
+
+import stepsize as ss
+from stepsize.cli.expressions import parse_schedule, recipes
+
+
+def test_schedule_prints_the_rates_it_would_use(run):
+    text = "warmup_cosine(3e-3, 100, 2000)"
+    code, out, err = run("schedule", text)
+    assert (code, err) == (0, "")
+    assert "warmup_cosine(" in out
+    s = ss.schedules.warmup_cosine(3e-3, 100, 2000)
+    steps, rates = (
+        line.split() for line in out.splitlines() if line.startswith(("step  ", "rate  "))
+    )
+    for step, rate in zip(steps[1:], rates[1:], strict=True):
+        assert rate == f"{s(int(step.replace(',', ''))):.4g}"
+    assert steps[-1] == "2,000"
+
+
+def test_schedules_compare_and_write_files(run, tmp_path):
+    plot, table = tmp_path / "s.png", tmp_path / "s.csv"
+    words = ["cosine(1, 0, 10)", "linear(1, 0, 20)"]
+    code, out, err = run("schedule", *words, "--plot", plot, "--csv", table)
+    assert code == 0
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert str(plot) in err
+    rows = np.genfromtxt(table, delimiter=",", skip_header=1)
+    assert rows.shape == (21, 3)
+    assert np.array_equal(rows[:, 1], ss.schedules.cosine(1, 0, 10).values(21))
+    assert "A  cosine(" in out
+    assert "B  linear(" in out
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_every_recipe_can_be_called(name):
+    """Named, even if its arguments are missing: the complaint is about those."""
+    with pytest.raises(ValueError, match=rf"^{name}|^(?!there is no)") as error:
+        parse_schedule(f"{name}()")
+    assert "is not allowed" not in str(error.value)
+
+
+def test_expressions_are_the_calls_they_spell():
+    s = ss.schedules
+    for text, expected in {
+        "0.1": s.constant(0.1),
+        "-1 * -0.5 * constant(2)": s.constant(2) * 0.5,
+        "linear(0, 0.1, 50).then(exponential(0.1, 0.99), at=50)": s.linear(0, 0.1, 50).then(
+            s.exponential(0.1, 0.99), at=50
+        ),
+        "constant(1).clip(0, 0.5) + 1 / 4": s.constant(1).clip(0, 0.5) + 0.25,
+        "piecewise_constant([10, 20], [1, 0.1, 0.01])": s.piecewise_constant(
+            [10, 20], [1, 0.1, 0.01]
+        ),
+        "cyclic(0.1, 1, 5, mode='triangular2')": s.cyclic(0.1, 1, 5, mode="triangular2"),
+    }.items():
+        assert np.array_equal(parse_schedule(text).values(60), expected.values(60)), text
+
+
+def test_a_schedule_is_read_back_from_its_repr():
+    s = ss.schedules.cosine(0.5, 0, 10).warmup(5) * 2
+    assert parse_schedule(repr(s)) == s
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('true')",
+        "open('x', 'w')",
+        "(lambda: 1)()",
+        "constant.__globals__",
+        "constant(1).__class__",
+        "constant(1).compiled",
+        "constant(1).to_dict()",
+        "[constant(1) for _ in (1, 2)]",
+        "constant(*[1])",
+        "constant(**{'value': 1})",
+        "constant(1) if 1 else constant(2)",
+        "9 ** 9 ** 9",
+        "'a' * 999999999",
+        "[0] * 999999999",
+        "from_function(print)",
+        "constant(1); constant(2)",
+        "x := constant(1)",
+        "constant(1)[0]",
+        "f'{1}'",
+        "b'x'",
+        "constant(1j)",
+        "1 / 0",
+        "'text'",
+        "",
+        "(" * 5000,
+    ],
+)
+def test_nothing_else_is_evaluated(text, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("schedule", text)
+    assert (code, out) == (1, "")
+    assert_one_line(err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_misspelt_recipe_is_recognised(run):
+    assert "did you mean 'warmup_cosine'?" in run("schedule", "warmup_cosin(1, 2, 3)")[2]
+    assert "did you mean 'warmup'?" in run("schedule", "constant(1).warm(2)")[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("constant(1).to_dict()", "there is no method 'to_dict'; there are: clip"),
+        ("constant(1).values(10 * 9)", "there is no method 'values'"),
+        ("'a' * 999", r"\"'a' \* 999\" is not allowed in a schedule"),
+        ("[0] * 999", r"'\[0\] \* 999' is not allowed in a schedule"),
+    ],
+)
+def test_what_is_refused_is_refused_before_it_runs(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_schedule(text)
