@@ -138,10 +138,11 @@ def check_average(optimizer, steps, grads_of, expected_to_follow, **step):
     leaf_of = dict(zip(optimizer.paths, optimizer._leaves, strict=True))
     expected = [np.array(widened(leaf)) for leaf in leaf_of.values()]
     for t in range(steps):
+        share = optimizer._share()
         optimizer.step(grads_of(t), **step)
         assert optimizer._engine.followed == expected_to_follow
         for i, leaf in enumerate(leaf_of.values()):
-            expected[i] = lerp(expected[i], widened(leaf), 1.0 - optimizer.decay)
+            expected[i] = lerp(expected[i], widened(leaf), share)
         for path, found, wanted in zip(
             leaf_of, optimizer._arrays["average"], expected, strict=True
         ):
@@ -150,10 +151,11 @@ def check_average(optimizer, steps, grads_of, expected_to_follow, **step):
 
 @pytest.mark.parametrize("dtype", (np.float32, np.float64))
 @pytest.mark.parametrize("cls", RULES, ids=lambda cls: cls.__name__)
-def test_the_average_comes_along_with_every_rule(cls, dtype):
+@pytest.mark.parametrize("wrap", (lambda opt: ss.EMA(opt, 0.9), ss.SWA), ids=("EMA", "SWA"))
+def test_the_average_comes_along_with_every_rule(cls, dtype, wrap):
     params = random_nest({f"p{n}": (n,) for n in (1, 7, 255, 256, 257, 700)}, dtype)
     case = Case(cls, {"eps": 1e-3} if cls is ss.COCOB else {})
-    optimizer = ss.EMA(case.make(params), 0.9)
+    optimizer = wrap(case.make(params))
     loss = {"loss": 1.0} if cls.needs_loss else {}
     check_average(optimizer, 3, lambda t: random_grads(params, t), case.compiled, **loss)
 

@@ -2,15 +2,101 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Nest
+from stepsize.arrays import Nest, unflatten
 from stepsize.optimizers.momentum import SGD
 from stepsize.optimizers.narrow import widened
+from stepsize.optimizers.state import copies
 from stepsize.optimizers.words import lerp
-from stepsize.optimizers.wrapping import AverageWrapper, Wrapper
+from stepsize.optimizers.wrapping import Wrapper
+
+
+class AverageWrapper(Wrapper):
+    """Base of the wrappers that keep an average of the points passed."""
+
+    def __init__(self, optimizer: Any) -> None:
+        super().__init__(optimizer)
+        self._set(
+            _inside=False,
+            _follower=None,
+            _numbers={"updates": 0},
+            _arrays={"average": copies(self._leaves)},
+        )
+
+    def eval_params(self) -> Nest:
+        """The averaged parameters: new arrays in the nesting of the parameters.
+
+        Those of parameters of two bytes are float32.
+        """
+        averages = [np.array(average) for average in self._arrays["average"]]
+        return unflatten(self._structure.spec, averages)
+
+    @contextmanager
+    def averaged(self) -> Iterator[Nest]:
+        """Hold the average in the parameters inside a ``with`` block, the training point after it.
+
+        Inside, `step` raises RuntimeError.
+        """
+        training = [np.array(leaf) for leaf in self._leaves]
+        self._set(_inside=True)
+        try:
+            for leaf, average in zip(self._leaves, self._arrays["average"], strict=True):
+                leaf[...] = average
+            yield self.params
+        finally:
+            for leaf, value in zip(self._leaves, training, strict=True):
+                leaf[...] = value
+            self._set(_inside=False)
+
+    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
+        """As the inner optimizer's step; the average takes the new point in, in the same pass."""
+        if self._inside:
+            raise RuntimeError(
+                f"{type(self).__name__}: the parameters hold the average now; leave the "
+                "`with opt.averaged():` block before the next step"
+            )
+        engine, share = self.inner._engine, self._share()
+        # Another wrapper may move the parameters after the step.
+        along = share is not None and not isinstance(self.inner, Wrapper)
+        if along:
+            engine.follow(self._arrays["average"], share)
+        before = engine.step_count
+        try:
+            result = self.inner.step(grads, loss=loss, stats=stats)
+        except BaseException:
+            engine.stay()
+            raise
+        if engine.step_count > before:
+            if share is not None and not (along and engine.followed):
+                self._follow(share)
+            self._count_update()
+        return result
+
+    def _share(self) -> float | None:
+        """The share of the way to the parameters that the average goes next, or None to stay."""
+        raise NotImplementedError
+
+    def _count_update(self) -> None:
+        self._numbers["updates"] += 1
+
+    def _follow(self, share: float) -> None:
+        """Move the average in a pass of its own, with the same bits."""
+        averages = self._arrays["average"]
+        if share > 0.25:  # the first steps; lerp counts from the other end above 1/2
+            for average, leaf in zip(averages, self._leaves, strict=True):
+                average[...] = lerp(average, widened(leaf), share)
+            return
+        if self._follower is None or self._follower.params is not averages:  # a clone has its own
+            # e - w (e - x) is e + w (x - e).
+            follower = SGD(averages, weight_decay=1.0, maximize=True, on_nonfinite="ignore")
+            self._set(_follower=follower)
+        self._follower.lr = share
+        self._follower.step(self._leaves)
 
 
 class EMA(AverageWrapper):
@@ -22,7 +108,8 @@ class EMA(AverageWrapper):
 
     Training goes on at :math:`x`; ``eval_params()`` gives :math:`e` as new arrays, ``with
     opt.averaged():`` puts it into the parameters for a while. :math:`n` counts the updates before.
-    State: one array. The warm-up lets the average forget its start.
+    The warm-up lets the average forget its start. State: one array, which moves in the step's own
+    pass over memory where every leaf has a gradient.
 
     Args:
         optimizer: The optimizer whose steps are taken.
@@ -57,42 +144,14 @@ class EMA(AverageWrapper):
             warmup=bool(warmup),
             gamma=self._number("gamma", gamma, 0.0, np.inf, open_low=True),
             power=self._number("power", power, 0.0, np.inf, open_low=True),
-            _numbers={"updates": 0},
-            _follower=None,
         )
 
-    def come_along(self, engine: Any) -> bool:
-        if isinstance(self.inner, Wrapper):  # which may move the parameters after the step
-            return False
-        engine.follow(self._arrays["average"], self._share())
-        return True
-
-    def take_in(self, done: bool) -> None:
-        if not done:
-            self._follow(self._share())
-        self._numbers["updates"] += 1
-
     def _share(self) -> float:
-        """The share of the way to the parameters that the average goes next."""
         decay: float = self.decay
         if self.warmup:
             n = self._numbers["updates"]
             decay = min(decay, 1.0 - (1.0 + n / self.gamma) ** -self.power)
         return 1.0 - decay
-
-    def _follow(self, share: float) -> None:
-        """Move the average in a pass of its own, with the same bits."""
-        averages = self._arrays["average"]
-        if share > 0.25:  # the first steps of a warm-up; lerp counts from the other end above 1/2
-            for average, leaf in zip(averages, self._leaves, strict=True):
-                average[...] = lerp(average, widened(leaf), share)
-            return
-        if self._follower is None or self._follower.params is not averages:  # a clone has its own
-            # e - w (e - x) is e + w (x - e).
-            follower = SGD(averages, weight_decay=1.0, maximize=True, on_nonfinite="ignore")
-            self._set(_follower=follower)
-        self._follower.lr = share
-        self._follower.step(self._leaves)
 
 
 class SWA(AverageWrapper):
@@ -129,15 +188,13 @@ class SWA(AverageWrapper):
             _numbers={"updates": 0, "points": 0},
         )
 
-    def take_in(self, done: bool) -> None:
+    def _share(self) -> float | None:
         after = self._numbers["updates"] - self.start
-        self._numbers["updates"] += 1
-        if after < 0 or after % self.every:
-            return
-        n = self._numbers["points"]
-        for average, leaf in zip(self._arrays["average"], self._leaves, strict=True):
-            average += (widened(leaf) - average) / average.dtype.type(n + 1)
-        self._numbers["points"] = n + 1
+        return None if after < 0 or after % self.every else 1.0 / (self._numbers["points"] + 1)
+
+    def _count_update(self) -> None:
+        self._numbers["points"] += self._share() is not None
+        super()._count_update()
 
 
 class Lookahead(Wrapper):

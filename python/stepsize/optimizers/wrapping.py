@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,7 +10,6 @@ import numpy as np
 from stepsize import checkpoint
 from stepsize.arrays import Array, Nest, computed, unflatten
 from stepsize.optimizers.narrow import widened
-from stepsize.optimizers.state import copies
 
 
 class Wrapper:
@@ -145,63 +143,3 @@ class GradientWrapper(Wrapper):
             for i, (g, leaf) in enumerate(zip(flat, self._leaves, strict=True))
         ]
         return unflatten(self._structure.spec, changed)
-
-
-class AverageWrapper(Wrapper):
-    """Base of the wrappers that keep an average of the points passed."""
-
-    def __init__(self, optimizer: Any) -> None:
-        super().__init__(optimizer)
-        self._set(_inside=False, _arrays={"average": copies(self._leaves)})
-
-    def eval_params(self) -> Nest:
-        """The averaged parameters: new arrays in the nesting of the parameters.
-
-        Those of parameters of two bytes are float32.
-        """
-        averages = [np.array(average) for average in self._arrays["average"]]
-        return unflatten(self._structure.spec, averages)
-
-    @contextmanager
-    def averaged(self) -> Iterator[Nest]:
-        """Hold the average in the parameters inside a ``with`` block, the training point after it.
-
-        Inside, `step` raises RuntimeError.
-        """
-        training = [np.array(leaf) for leaf in self._leaves]
-        self._set(_inside=True)
-        try:
-            for leaf, average in zip(self._leaves, self._arrays["average"], strict=True):
-                leaf[...] = average
-            yield self.params
-        finally:
-            for leaf, value in zip(self._leaves, training, strict=True):
-                leaf[...] = value
-            self._set(_inside=False)
-
-    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
-        """As the inner optimizer's step; then the average takes the new point in."""
-        if self._inside:
-            raise RuntimeError(
-                f"{type(self).__name__}: the parameters hold the average now; leave the "
-                "`with opt.averaged():` block before the next step"
-            )
-        engine = self.inner._engine
-        before = engine.step_count
-        asked = self.come_along(engine)
-        try:
-            result = self.inner.step(grads, loss=loss, stats=stats)
-        except BaseException:
-            engine.stay()
-            raise
-        if engine.step_count > before:
-            self.take_in(asked and engine.followed)
-        return result
-
-    def come_along(self, engine: Any) -> bool:
-        """Ask the step to take the average along, if it could; tells whether it was asked."""
-        return False
-
-    def take_in(self, done: bool) -> None:
-        """Let the average follow the parameters, unless the step has done it; count the update."""
-        raise NotImplementedError
