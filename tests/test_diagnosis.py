@@ -277,3 +277,12 @@ def test_a_fall_that_has_come_to_rest_is_not_healthy():
     assert measure(rested).fall > measure(going).fall > 0.057
     assert ss.diagnose(going).verdict == "healthy"
     assert ss.diagnose(rested).verdict in ("converged", "underfitting")
+
+
+@pytest.mark.parametrize(("stride", "factor"), [(1e-3, 0.1), (0.5, 0.02), (1e4, 1e-3)])
+def test_after_a_divergence_the_next_rate_follows_from_the_first_steps(stride, factor):
+    rows = {"loss": [2.0, 9.0, np.inf], "lr": [0.3] * 3}
+    known = ss.diagnose(rows | {"update_ratio": [stride, 2 * stride, stride / 2]})
+    assert known.suggested_lr == pytest.approx(0.3 * factor)
+    for unknown in ({}, {"update_ratio": [np.inf, 2.0, 3.0]}):
+        assert ss.diagnose(rows | unknown).suggested_lr == pytest.approx(0.03)

@@ -104,10 +104,12 @@ def _share(part: float) -> str:
 
 
 def _diverging(s: Signals) -> Finding | None:
-    advice = "Go back to a tenth of the rate, or ask lr_find for one; warm-up and clip_norm help."
+    advice = "Start again at a far lower rate, or ask lr_find; warm-up and clip_norm help too."
     start, end = _pair(s.start, s.end)
     if s.broke_at is not None:
         what = f"the loss or the gradient stopped being finite at step {s.broke_at}"
+        if s.stride > 0.1:
+            what += f", after first steps of {s.stride:.2g} times the weights' own length"
         return Finding("diverging", "critical", what, advice, (s.steps / s.rows, 1.0))
     # Weights that hardly moved make no loss rise: that is the noise of the batches.
     if s.travel < 3 or (math.isnan(s.travel) and s.flat):
@@ -293,7 +295,9 @@ def _next_rate(verdict: str, s: Signals) -> float | None:
         return None
     raised = 100 if s.travel < 0.01 else 10 if s.travel < 0.3 else 3
     lowered = 0.03 if s.still or s.peak > 100 else 0.25
-    factor = {"diverging": 0.1, "too_high": lowered, "too_low": raised, "plateau": 0.2}
+    # Trainings that go well begin with steps of about a hundredth of the weights.
+    away = min(max(0.01 / s.stride, 1e-3), 0.1) if s.stride > 0 else 0.1
+    factor = {"diverging": away, "too_high": lowered, "too_low": raised, "plateau": 0.2}
     return s.lr * factor[verdict] if verdict in factor else None
 
 

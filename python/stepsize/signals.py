@@ -57,9 +57,10 @@ class Signals:
     quarter), `jitter` around the trend. `above` is the rise of the end above the start as a share
     of how far any single loss went below it. `best_at` and `top_at` are places in the run from 0 to
     1. `travel` is the way the weights went, in their own lengths; where it is
-    not known, a loss is `flat` when it never moved beyond its noise. `flips` is the share of
-    gradient signs that change from step to step, `edge` the rate times the sharpness, both late in
-    the run.
+    not known, a loss is `flat` when it never moved beyond its noise. `stride` is the length of the
+    first steps, in the same unit; NaN where weights began at zero and the unit says nothing.
+    `flips` is the share of gradient signs that change from step to step, `edge` the rate times the
+    sharpness, both late in the run.
     """
 
     rows: int
@@ -86,6 +87,7 @@ class Signals:
     quantile_above: bool
     flat: bool
     travel: float
+    stride: float
     grad_change: float
     grad_jitter: float
     still: bool
@@ -232,6 +234,13 @@ def _gradients(grads: Curve) -> tuple[float, float, bool]:
     return change, jitter, still
 
 
+def _stride(ratios: Curve) -> float:
+    """The median of the first few update ratios."""
+    first = ratios[~np.isnan(ratios)][:5]
+    known = first[np.isfinite(first)]
+    return float(np.median(known)) if len(known) and known[0] == first[0] else math.nan
+
+
 def _late(curve: Curve) -> float:
     """The median of the last quarter, where there is one."""
     known = curve[3 * len(curve) // 4 :]
@@ -290,6 +299,7 @@ def measure(history: Mapping[str, Any]) -> Signals:
         and float(levels.std()) < FLAT * noise / width
         and float(levels.mean()) - start < noise,
         travel=float(np.minimum(known, 1e3).mean()) * rows if len(known) > 8 else math.nan,
+        stride=_stride(ratios),
         grad_change=change,
         grad_jitter=grad_jitter,
         still=still,
