@@ -286,3 +286,23 @@ def test_after_a_divergence_the_next_rate_follows_from_the_first_steps(stride, f
     assert known.suggested_lr == pytest.approx(0.3 * factor)
     for unknown in ({}, {"update_ratio": [np.inf, 2.0, 3.0]}):
         assert ss.diagnose(rows | unknown).suggested_lr == pytest.approx(0.03)
+
+
+def test_a_first_loss_unlike_all_that_follow_is_not_the_noise_of_one_that_stays():
+    rng = np.random.default_rng(4)
+    loss = np.where(rng.random(STEPS) < 0.5, 4, 120) + rng.random(STEPS)
+    assert ss.diagnose({"loss": loss}).verdict == "too_low"
+    loss[0] = 2.0
+    assert ss.diagnose({"loss": loss}).verdict == "diverging"
+
+
+def test_underfitting_is_to_rest_above_half_of_the_start():
+    assert ss.diagnose(noisy(1.1 + 0.9 * np.exp(-30 * T), noise=0.01)).verdict == "underfitting"
+    assert ss.diagnose(noisy(0.9 + 1.1 * np.exp(-30 * T), noise=0.01)).verdict == "converged"
+
+
+def test_steps_whose_length_is_not_known_are_taken_for_short_ones():
+    rows = noisy(1 + np.exp(-3.5 * T), noise=0.01, update_ratio=np.full(STEPS, 1.0))
+    assert ss.diagnose(rows).verdict == "healthy"
+    del rows["update_ratio"]
+    assert ss.diagnose(rows).verdict == "too_low"

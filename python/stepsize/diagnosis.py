@@ -180,7 +180,7 @@ def _goes_on(s: Signals) -> bool:
 
 
 def _too_low(s: Signals) -> Finding | None:
-    travel = 4.0 if math.isnan(s.travel) else s.travel
+    travel = 1.0 if math.isnan(s.travel) else s.travel
     # The nearer to the limits of stability and noise, the more is to be had from time alone.
     limit = 0.15 * (travel / 2) ** 0.25 * (max(s.jitter, 1e-4) / 0.02) ** 0.2
     if _overshot(s) or _falling(s) <= limit:
@@ -252,7 +252,7 @@ def _healthy(s: Signals) -> Finding | None:
 def _settled(s: Signals) -> Finding:
     level = f"the loss has settled at {s.end:.3g}"
     alike = s.held is None or abs(s.held.end - s.end) < 0.1 * s.drop
-    if alike and s.left > 0.35:
+    if alike and s.left > 0.5:
         why = f"{level}, still {s.left:.0%} of its start"
         if s.held is not None:
             why += ", and the validation loss beside it"

@@ -297,7 +297,8 @@ def measure(history: Mapping[str, Any]) -> Signals:
         flat=len(loss) >= LEVELS
         and not np.isfinite(ratios).any()
         and float(levels.std()) < FLAT * noise / width
-        and float(levels.mean()) - start < noise,
+        and float(levels.mean()) - start < noise
+        and 0.05 < float(np.mean(loss < loss[0])) < 0.95,
         travel=float(np.minimum(known, 1e3).mean()) * rows if len(known) > 8 else math.nan,
         stride=_stride(ratios),
         grad_change=change,
