@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 #include <vector>
 
 #ifdef _OPENMP
@@ -15,9 +16,6 @@
 
 namespace stepsize {
 namespace {
-
-// Below this many elements a second thread costs more than it saves.
-constexpr size_t parallel_elements = 65536;
 
 std::atomic<int> requested{0};
 
@@ -41,6 +39,14 @@ int quota() {
 int allowed() {
     static const int count = std::max(1, std::min(omp_get_max_threads(), quota()));
     return count;
+}
+
+// Below this many elements a second thread costs more than it saves. One that sleeps until it is
+// called takes some thirty microseconds to wake.
+size_t parallel_elements() {
+    static const char* policy = std::getenv("OMP_WAIT_POLICY");
+    static const bool sleeps = policy && (policy[0] == 'p' || policy[0] == 'P');
+    return sleeps ? 4 * 65536 : 65536;
 }
 
 // Each thread has a stretch of the jobs, the same one in every pass of every step, for its caches
@@ -81,7 +87,7 @@ void share(size_t count, size_t elements, void (*job)(void*, size_t), void* cont
 #endif
 #ifdef _OPENMP
     const int threads = thread_count();
-    if (threads > 1 && count > 1 && elements >= parallel_elements) {
+    if (threads > 1 && count > 1 && elements >= parallel_elements()) {
         const size_t crowd = size_t(threads);
         const size_t few = count / (crowd * 64) + 1;
         std::vector<Stretch> stretches(crowd);
