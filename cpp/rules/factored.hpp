@@ -77,19 +77,20 @@ template <class F> struct Adafactor {
             column_factors[j] = 1 / root(by_column[j]);
         }
     }
-    static F update(const Line& row, size_t i) {
-        return row.gradient(i) * smaller(row.p.rule.most, row.factor * row.factors[i]);
+    static F update(const Line& row, size_t i, F gradient) {
+        return gradient * smaller(row.p.rule.most, row.factor * row.factors[i]);
     }
     static void weigh(const Line& row) {
-        Lanes squares;
-        walk(row.columns,
-             [&](size_t i, size_t j) { squares.sum[j] += square(double(update(row, i))); });
+        Lanes squares; // parameters that are no numbers have made the factors none
+        walk(row.columns, [&](size_t i, size_t j) {
+            squares.sum[j] += square(double(update(row, i, row.slope(i))));
+        });
         *row.sums[1] = total(squares, row.columns);
     }
     static void advance(const Line& row, F*) {
         const F shrink = row.p.rule.shrink, step = row.p.rule.step;
         walk(row.columns, [&](size_t i, size_t) {
-            const F change = step * update(row, i);
+            const F change = step * update(row, i, row.gradient(i));
             row.x[i] = row.x[i] * shrink - change;
         });
     }
