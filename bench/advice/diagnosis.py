@@ -2,7 +2,7 @@
 
     python bench/advice/diagnosis.py [--processes N] [--runs FILE]          needs truth.json
 
-FILE keeps the labelled runs and is read when it is there: minutes of training become seconds.
+FILE keeps the labelled runs and is read when it is there: forty minutes become seconds.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ def collect(job: tuple[str, str]) -> list[dict[str, Any]]:
     return labelled(task, job[1], best(*job))
 
 
-def gains(row: dict[str, Any], rate: float) -> bool:
-    """Whether another rate ends lower, read off the runs at the rates around it."""
+def ends(row: dict[str, Any], rate: float) -> float:
+    """The loss another rate ends at, read off the runs at the rates around it."""
     curve = sorted(row["curve"])
     losses = [v if math.isfinite(v) else 1e300 for _, v in curve]
-    there = np.interp(math.log10(rate), [math.log10(r) for r, _ in curve], losses)
-    return bool(there < row["loss"])
+    return float(np.interp(math.log10(rate), [math.log10(r) for r, _ in curve], losses))
 
 
 def judge(row: dict[str, Any]) -> None:
     """Write the verdict, and whether a suggested rate is better, into the row."""
     said = ss.diagnose(row["history"])
     row |= {"verdict": said.verdict, "better": None}
-    if row["label"] in ("too_low", "too_high") and said.suggested_lr is not None:
-        row["better"] = gains(row, said.suggested_lr)
+    if row["label"] in ("too_low", "too_high", "diverging") and said.suggested_lr is not None:
+        level = row["start"] if row["label"] == "diverging" else row["loss"]
+        row["better"] = ends(row, said.suggested_lr) < level
 
 
 def report(rows: list[dict[str, Any]], title: str) -> None:
@@ -78,12 +78,15 @@ def report(rows: list[dict[str, Any]], title: str) -> None:
     out[-1] += f"{np.mean([r['label'] == r['verdict'] for r in apart]):.3f}"
     fixed = [r["better"] for r in rows if r["label"] in ("too_low", "too_high")]
     told = [b for b in fixed if b is not None]
-    alike = [np.mean([r["verdict"] == v for r in apart if r["label"] == v]) for v in VERDICTS]
-    out.append(f"mean over the labels, the same left aside: {np.nanmean(alike):.3f}")
+    seen = [v for v in VERDICTS if any(r["label"] == v for r in apart)]
+    alike = [np.mean([r["verdict"] == v for r in apart if r["label"] == v]) for v in seen]
+    out.append(f"mean over the labels, the same left aside: {np.mean(alike):.3f}")
     out.append(
         f"of {len(fixed)} runs at a wrong rate {len(told)} were given another, "
         f"better in {np.mean(told):.3f}"
     )
+    lost = [r["better"] for r in rows if r["label"] == "diverging" and r["better"] is not None]
+    out.append(f"the next rate of a diverging run ends below the start in {np.mean(lost):.3f}")
     sys.stdout.write("\n".join(out) + "\n")
 
 
@@ -104,7 +107,10 @@ def main() -> None:
     for row in rows:
         judge(row)
     for half in HALVES:
-        report([r for r in rows if r["half"] == half], half)
+        some = [r for r in rows if r["half"] == half]
+        sure = [r for r in some if r["sure"]]
+        report(some, half)
+        report(sure, f"{half}, the {len(sure) / len(some):.0%} whose label no seed changes")
 
 
 if __name__ == "__main__":

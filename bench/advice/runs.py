@@ -12,13 +12,17 @@ A run at a rate of the grid, of half or all of its task's steps, is labelled
     converged     nothing gains anything.
 
 Runs between two labels are left out: a regret between 0.05 and 0.1, a gain between 2 % and 4 %.
+
+All this is measured REPEATS times: whole trainings from other starts, continued ones over other
+batches (their gains are averaged for the label). A label is `sure` if each repeat alone gives it
+too; the others hang on the seed, and no look at the run can tell them.
 """
 
 from __future__ import annotations
 
 import math
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -30,8 +34,10 @@ from tasks import Task, tasks
 import stepsize as ss
 
 SHIFTS = (-3, -2, -1.25, -0.75, -0.4, 0, 0.4, 0.8, 1.2, 2, 3)
+REPEATS = 3
 NOTHING, SOMETHING = 0.02, 0.04
-SERIES = ("loss", "lr", "grad_norm", "update_ratio", "val_loss")
+STATS = ("grad_norm", "update_norm", "param_norm", "update_ratio")
+SERIES = ("loss", "lr", "val_loss", *STATS)
 SCARCE = ("digits-tanh", "cancer-mlp", "diabetes-mlp", "wine-mlp", "digits-linear", "text-1")
 # Linear models that a hidden layer beats.
 LARGER = {
@@ -80,17 +86,18 @@ def subjects() -> tuple[Task, ...]:
 class Runner:
     """A training that can go on, with part of the data held out."""
 
-    def __init__(self, task: Task, rule: str, rate: float) -> None:
+    def __init__(self, task: Task, rule: str, rate: float, seed: int = 0) -> None:
         rows = np.arange(len(task.data[0]))
         held = (rows % 4 == 3) & (len(rows) > 40)
         self.held = tuple(a[held] for a in task.data) if held.any() else None
         kept = tuple(a[~held] for a in task.data)
+        self.some = tuple(a[:: 1 + len(a) // 256] for a in kept)
         size = min(task.batch_size, len(kept[0]))
         self.task = replace(task, data=kept, batch_size=size)
-        self.params = self.task.params(0)
+        self.params = self.task.params(seed)
         self.start = self.task.loss(self.params)
         self.optimizer = make(rule)(self.params, lr=rate)
-        self.batches = self.task.batches(0)
+        self.batches = self.task.batches(seed)
         self.history: dict[str, list[float]] = {k: [] for k in SERIES}
         self.levels: list[tuple[int, float, float]] = []
         self.lost = False
@@ -114,12 +121,12 @@ class Runner:
             row |= {"loss": loss, "lr": self.optimizer.lr}
             try:
                 stats = self.optimizer.step(grads, stats=True)
-                row |= {"grad_norm": stats.grad_norm, "update_ratio": stats.update_ratio}
+                row |= {name: getattr(stats, name) for name in STATS}
             except ss.NonFiniteGradientError:
                 self.lost = True
             if self.held is not None and validate and not self.lost:
                 row["val_loss"] = self.task.value_and_grad(self.params, self.held)[0]
-                pair = self.task.loss(self.params), row["val_loss"]
+                pair = self.task.value_and_grad(self.params, self.some)[0], row["val_loss"]
                 self.levels.append((len(self.history["loss"]), *pair))
         self.lost = self.lost or not math.isfinite(loss)
         for name, value in row.items():
@@ -129,16 +136,16 @@ class Runner:
         """The history of the first steps."""
         return {k: np.array(v[:steps]) for k, v in self.history.items()}
 
-    def copy(self, factor: float) -> Runner:
-        """The same run at another rate from here on, over other batches."""
+    def copy(self, factor: float = 1.0, order: int = 0) -> Runner:
+        """The same run from here on, at another rate and over other batches."""
         on = Runner.__new__(Runner)
         on.__dict__ |= self.__dict__
         on.params = pickle.loads(pickle.dumps(self.params))
         on.optimizer = self.optimizer.clone(on.params)
         on.optimizer.lr = self.optimizer.lr * factor
-        on.batches = self.task.batches(1)
+        on.batches = self.task.batches(REPEATS + order)
         on.history = {k: [] for k in SERIES}
-        on.levels = []
+        on.levels, on.held = [], None
         return on
 
 
@@ -147,7 +154,7 @@ def _or_inf(value: float) -> float:
 
 
 def _overfits(levels: list[tuple[int, float, float]]) -> bool:
-    """From training loss and held-out loss, each over all its data."""
+    """From the loss over some of the training data and that over all held-out data."""
     if len(levels) < 5:
         return False
     # The mean of two neighbours, so that one lucky moment is no proof.
@@ -171,10 +178,19 @@ def _larger(name: str) -> float:
     return min(_or_inf(Runner(task, "adam", scale * r).train(4 * task.steps)) for r in rates)
 
 
-def _settled(name: str, run: Runner, loss: float, on: float, low: float) -> str:
+@dataclass(frozen=True)
+class Trained:
+    """A run after some of its steps, and where it can go on from."""
+
+    start: float
+    loss: float
+    overfits: bool
+    state: Runner
+    history: dict[str, np.ndarray]
+
+
+def _settled(name: str, run: Trained, gain: float, lower: float) -> str:
     """The label of a run near the best rate, from what going on at its rate or a tenth gains."""
-    gained = run.start - loss
-    gain, lower = (loss - on) / gained, (loss - low) / gained
     if gain > SOMETHING:
         return "healthy"
     if gain > NOTHING or NOTHING < lower <= SOMETHING:
@@ -182,51 +198,77 @@ def _settled(name: str, run: Runner, loss: float, on: float, low: float) -> str:
     if lower > SOMETHING:
         return "plateau"
     small = name in LARGER or name.endswith("-narrow")
-    if small and (loss - _larger(name)) / gained > 0.1:
+    if small and (run.loss - _larger(name)) / (run.start - run.loss) > 0.1:
         return "underfitting"
     return "converged"
 
 
+def _trained(task: Task, rule: str, exponent: float, seed: int) -> list[dict[float, Trained]]:
+    """Runs at every shift of the rate, after half of the steps and after all."""
+    out: list[dict[float, Trained]] = [{}, {}]
+    for shift in SHIFTS:
+        run = Runner(task, rule, 10 ** (exponent + shift), seed)
+        for part, steps in enumerate((task.steps // 2, task.steps - task.steps // 2)):
+            loss = run.train(steps)
+            state, history = run.copy(), run.until(task.steps)
+            out[part][shift] = Trained(run.start, loss, _overfits(run.levels), state, history)
+    return out
+
+
+def _regret(runs: dict[float, Trained], shift: float) -> float:
+    run = runs[shift]
+    best = min(r.loss for r in runs.values() if math.isfinite(r.loss))
+    return (_or_inf(run.loss) - best) / (run.start - best)
+
+
 def _label(
-    task: Task, runs: dict[float, Runner], steps: int, losses: dict[float, float], shift: float
-) -> tuple[str, bool]:
-    """The label, empty between labels, and whether it waits for the gain of going on."""
-    run, loss = runs[shift], losses[shift]
-    best = min(v for v in losses.values() if math.isfinite(v))
-    if not math.isfinite(loss) or loss > run.start:
-        return "diverging", False
-    regret = (loss - best) / (run.start - best)
+    name: str, runs: dict[float, Trained], shift: float, gains: tuple[float, float] | None
+) -> str:
+    """The label, empty between labels; the gains are those of a run with a small regret."""
+    run = runs[shift]
+    if not math.isfinite(run.loss) or run.loss > run.start:
+        return "diverging"
+    regret = _regret(runs, shift)
     if regret > 0.1:
-        lower = shift > min(losses, key=lambda s: _or_inf(losses[s]))
-        return ("too_high" if lower else "too_low"), False
-    if _overfits([level for level in run.levels if level[0] < steps]):
-        return "overfitting", False
-    return "", regret <= 0.05
+        lower = shift > min(runs, key=lambda s: _or_inf(runs[s].loss))
+        return "too_high" if lower else "too_low"
+    if run.overfits:
+        return "overfitting"
+    if regret > 0.05 or gains is None:
+        return ""
+    return _settled(name, run, *gains)
+
+
+def _gains(run: Trained, steps: int) -> list[tuple[float, float]]:
+    """What as many steps again gain, at the same rate and at a tenth, over several orders."""
+    whole = run.start - run.loss
+
+    def gain(factor: float, order: int) -> float:
+        return (run.loss - _or_inf(run.state.copy(factor, order).train(steps))) / whole
+
+    return [(gain(1.0, order), gain(0.1, order)) for order in range(REPEATS)]
 
 
 def labelled(task: Task, rule: str, exponent: float) -> list[dict[str, Any]]:
     """Rows of label and history, for runs around the best rate, of half and all of the steps."""
-    runs = {s: Runner(task, rule, 10 ** (exponent + s)) for s in SHIFTS}
-    halves = (task.steps // 2, task.steps - task.steps // 2, task.steps)
-    states: dict[float, list[Runner]] = {s: [] for s in SHIFTS}
-    losses: list[dict[float, float]] = [{}, {}, {}]
-    for shift, run in runs.items():
-        for part, steps in enumerate(halves):
-            losses[part][shift] = run.train(steps)
-            if part < 2:
-                states[shift].append(run.copy(0.1))
+    seeds = [_trained(task, rule, exponent, seed) for seed in range(REPEATS)]
     rows = []
-    for part, steps in enumerate((halves[0], task.steps)):
-        for shift, run in runs.items():
-            label, near = _label(task, runs, steps, losses[part], shift)
-            if near:
-                low = _or_inf(states[shift][part].train(steps))
-                on, loss = _or_inf(losses[part + 1][shift]), losses[part][shift]
-                label = _settled(task.name, run, loss, on, low)
+    for part, steps in enumerate((task.steps // 2, task.steps)):
+        for shift, run in seeds[0][part].items():
+            repeats = [seed[part] for seed in seeds]
+            near = _label(task.name, repeats[0], shift, None) == ""
+            gains = _gains(run, steps) if near and _regret(repeats[0], shift) <= 0.05 else None
+            mean = tuple(np.mean(gains, axis=0)) if gains else None
+            label = _label(task.name, repeats[0], shift, mean)
+            again = {
+                _label(task.name, repeat, shift, gains[k] if gains else None)
+                for k, repeat in enumerate(repeats)
+            }
             if label:
+                rate = 10 ** (exponent + shift)
                 row = {"task": task.name, "rule": rule, "half": task.half, "shift": shift}
-                row |= {"steps": steps, "label": label, "loss": losses[part][shift]}
-                row |= {"rate": 10 ** (exponent + shift), "history": run.until(steps)}
-                row["curve"] = [(10 ** (exponent + s), v) for s, v in losses[part].items()]
+                row |= {"steps": steps, "rate": rate, "label": label, "sure": again == {label}}
+                row |= {"start": run.start, "loss": run.loss, "history": run.history}
+                row["curve"] = [(10 ** (exponent + s), r.loss) for s, r in repeats[0].items()]
                 rows.append(row)
     return rows
