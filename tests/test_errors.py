@@ -319,3 +319,27 @@ def test_an_unknown_target_is_refused_with_the_names_there_are():
         "ValueError: STEPSIZE_TARGET: 'sse9' is not an instruction set of this build and "
         f"processor; use one of {names}, or unset it for the best"
     )
+
+
+@pytest.mark.parametrize(
+    "call",
+    (
+        lambda f, x: ss.fit(lambda p, _: f(p), x, ss.SGD(x, lr=0.1), [0] * 4, epochs=1),
+        lambda f, x: ss.lr_find(lambda p, _: f(p), x, [0] * 4),
+        lambda f, x: ss.autolr(lambda p, _: f(p), x, [0] * 4, epochs=1),
+        lambda f, x: ss.minimize(f, x),
+        lambda f, x: ss.LBFGS(x).step(f),
+        lambda f, x: ss.SAM(ss.SGD(x, lr=0.1)).step(f),
+    ),
+    ids=("fit", "lr_find", "autolr", "minimize", "LBFGS", "SAM"),
+)
+@pytest.mark.parametrize(
+    ("function", "what"),
+    ((np.sum, "float64"), (lambda x: (x, 2 * x, 1), r"a tuple \(ndarray, ndarray, int\)")),
+    ids=("the loss alone", "three things"),
+)
+def test_a_function_that_returns_something_else_is_told_what_to_return(call, function, what):
+    x = np.ones(3)
+    with pytest.raises(TypeError, match=rf"must return \(loss, grads\).*it returned {what}"):
+        call(function, x)
+    assert (x == 1).all()

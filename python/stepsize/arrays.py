@@ -251,3 +251,17 @@ def check_apart(leaves: Sequence[Array], paths: Sequence[str], owner: str) -> No
 def sum_of_squares(array: Array) -> float:
     """The sum of the squares in double precision, the same bits on every machine."""
     return float(_core.sum_of_squares(np.ascontiguousarray(array, computed(array.dtype))))
+
+
+def loss_and_grads(result: Any, function: str = "value_and_grad") -> tuple[float, Nest]:
+    """What a loss function returned, taken apart; TypeError says what it should have been."""
+    try:
+        loss, grads = result
+        return float(loss), grads
+    except (TypeError, ValueError):
+        what = type(result).__name__
+        if isinstance(result, tuple):
+            what = f"a tuple ({', '.join(type(part).__name__ for part in result)})"
+        raise TypeError(
+            f"{function} must return (loss, grads), the loss one number; it returned {what}"
+        ) from None

@@ -134,12 +134,7 @@ class Loop:
         stream = run.stream()
         for batch, offset in stream if self.accumulate == 1 else grouped(stream, self.accumulate):
             run.batch = batch
-            result = gradient(params, batch)
-            try:
-                loss, run.grads = result
-                loss = float(loss)
-            except (TypeError, ValueError):
-                raise TypeError(_unusable(result)) from None
+            loss, run.grads = arrays.loss_and_grads(gradient(params, batch))
             for hook in before:
                 hook(run)
             lr = rate()
@@ -305,7 +300,7 @@ def averaged(value_and_grad: Gradient, squares: list[float] | None = None) -> Gr
         if squares is not None:
             squares.clear()
         for batch in group:
-            loss, grads = value_and_grad(params, batch)
+            loss, grads = arrays.loss_and_grads(value_and_grad(params, batch))
             total += loss
             if squares is not None:
                 squares.append(sum(map(arrays.sum_of_squares, arrays.flatten(grads)[0])))
@@ -333,10 +328,3 @@ def _culprits(grads: Any) -> list[str]:
     leaves, paths, _ = arrays.flatten(grads)
     finite = (bool(np.isfinite(leaf).all()) for leaf in leaves)
     return [path for path, fine in zip(paths, finite, strict=True) if not fine][:1]
-
-
-def _unusable(result: Any) -> str:
-    what = type(result).__name__
-    if isinstance(result, tuple):
-        what = f"a tuple ({', '.join(type(part).__name__ for part in result)})"
-    return f"value_and_grad must return (loss, grads), the loss one number; it returned {what}"

@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import FLOATS, Array, Nest, copy, flatten, map_leaves, sum_of_squares
+from stepsize.arrays import (
+    FLOATS,
+    Array,
+    Nest,
+    copy,
+    flatten,
+    loss_and_grads,
+    map_leaves,
+    sum_of_squares,
+)
 from stepsize.finder import lr_find
 from stepsize.history import History
 from stepsize.optimizers import LBFGS, Optimizer
@@ -179,12 +188,12 @@ class _Seen:
     def look(self, x: Nest) -> tuple[float, Nest]:
         """Value and gradient; a point asked about twice in a row is evaluated once."""
         if not self.at or self.moved(x):
-            value, grads = self.function(x)
+            value, grads = loss_and_grads(self.function(x), "fun_and_grad")
             self.calls += 1
             self.at = [leaf.copy() for leaf in flatten(x)[0]]
             tops = [float(np.abs(g).max(initial=0.0)) for g in flatten(grads)[0]]
             largest = math.nan if any(map(math.isnan, tops)) else max(tops, default=0.0)
-            self.last = _Point(x, float(value), grads, largest)
+            self.last = _Point(x, value, grads, largest)
             if self.last.finite and self.last.fun < self.best.fun:
                 self.choose()
         return self.last.fun, self.last.grad

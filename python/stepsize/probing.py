@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import copy, flatten
+from stepsize.arrays import copy, flatten, loss_and_grads
 from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers import Optimizer
 
@@ -271,8 +271,7 @@ class Bench:
         self.spent += 1
         self._tick()
         try:
-            value, grads = self._value_and_grad(params, data)
-            result = float(value), grads
+            result = loss_and_grads(self._value_and_grad(params, data))
         except (FloatingPointError, OverflowError):
             if fresh:
                 raise

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from stepsize.arrays import Array, Nest
+from stepsize.arrays import Array, Nest, loss_and_grads
 from stepsize.fields import Choice, Value, count, nonnegative
 from stepsize.optimizers.base import Optimizer
 from stepsize.optimizers.line_search import Trial, strong_wolfe
@@ -132,7 +132,7 @@ class _Search:
 
     def evaluate(self, x: Array) -> tuple[float, Array]:
         self.place(x)
-        loss, grads = self.function(self.owner.params)
+        loss, grads = loss_and_grads(self.function(self.owner.params))
         self.s.calls += 1
         flat = self.owner._gather(grads)
         given = [

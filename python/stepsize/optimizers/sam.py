@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from stepsize.arrays import Nest, sum_of_squares, unflatten
+from stepsize.arrays import Nest, loss_and_grads, sum_of_squares, unflatten
 from stepsize.optimizers.wrapping import Wrapper
 
 
@@ -58,7 +58,7 @@ class SAM(Wrapper):
                 "SAM: step takes the function value_and_grad(params) -> (loss, grads), got "
                 f"{type(value_and_grad).__name__}"
             )
-        loss, grads = value_and_grad(self.params)
+        loss, grads = loss_and_grads(value_and_grad(self.params))
         flat = [None if g is None else np.array(g) for g in self._gather(grads)]
         home = [np.array(leaf) for leaf in self._leaves]
         pairs = [(g, leaf) for g, leaf in zip(flat, self._leaves, strict=True) if g is not None]
@@ -68,7 +68,7 @@ class SAM(Wrapper):
             for (_, leaf), g in zip(pairs, scaled, strict=True):
                 away = self.rho / (norm + 1e-12) * (leaf * g if self.adaptive else g)
                 leaf += away
-            _, there = value_and_grad(self.params)
+            _, there = loss_and_grads(value_and_grad(self.params))
             there = unflatten(
                 self._structure.spec,
                 [None if g is None else np.array(g) for g in self._gather(there)],
@@ -76,5 +76,5 @@ class SAM(Wrapper):
         finally:
             for leaf, values in zip(self._leaves, home, strict=True):
                 leaf[...] = values
-        self.inner.step(there, loss=float(loss))
-        return float(loss)
+        self.inner.step(there, loss=loss)
+        return loss
