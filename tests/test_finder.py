@@ -341,7 +341,16 @@ def test_wrong_batches_and_optimizers_are_refused():
     with pytest.raises(TypeError, match=r"wrap a single batch as \[batch\]"):
         ss.lr_find(quadratic(), start(), 3)
     with pytest.raises(TypeError, match="optimizer must be an optimizer class"):
-        ss.lr_find(quadratic(), start(), [None], optimizer="adam")
+        ss.lr_find(quadratic(), start(), [None], optimizer=3)
+    with pytest.raises(ValueError, match="there is no optimizer 'adma'; there is"):
+        ss.lr_find(quadratic(), start(), [None], optimizer="adma")
+
+
+def test_an_optimizer_may_be_named():
+    named, given = (
+        ss.lr_find(quadratic(), start(), [None], optimizer=o) for o in ("adam", ss.Adam)
+    )
+    assert named.suggestion == given.suggestion and named.call == given.call
 
 
 def test_rules_on_a_curve_drawn_by_hand():

@@ -242,3 +242,14 @@ def test_mechanic_finds_the_scale(scale):
 def test_bad_arguments_are_named(make):
     with pytest.raises(ValueError, match=r"must be .*, got"):
         make(ss.SGD(np.ones(2)))
+
+
+@pytest.mark.parametrize("wrap", (ss.EMA, ss.SWA, ss.Lookahead))
+def test_averages_step_on_bound_gradients(wrap):
+    x, y, g = np.ones(4), np.ones(4), np.full(4, 0.5)
+    bound, given = wrap(ss.SGD(x, lr=0.1)), wrap(ss.SGD(y, lr=0.1))
+    bound.bind(g)
+    for _ in range(6):
+        bound.step()
+        given.step(g)
+    assert np.array_equal(x, y) and bound.step_count == 6

@@ -17,6 +17,7 @@ from stepsize.finder import lr_find
 from stepsize.found import LRFindResult
 from stepsize.history import History
 from stepsize.optimizers import AdamW
+from stepsize.optimizers.names import find_rule
 from stepsize.schedules import Schedule, warmup_cosine
 from stepsize.training import fit
 
@@ -188,7 +189,7 @@ def autolr(
     *,
     steps: int | None = None,
     epochs: int | None = None,
-    optimizer: Callable[[Any], Any] = AdamW,
+    optimizer: str | Callable[[Any], Any] = AdamW,
     batch_size: int = 32,
     validation: Any = None,
     callbacks: Sequence[Any] = (),
@@ -204,7 +205,7 @@ def autolr(
     Args:
         value_and_grad, params, train, batch_size, validation, callbacks, seed, progress: as in
             `fit`; ``train`` must be readable more than once.
-        optimizer: a class, or a function ``params -> optimizer``.
+        optimizer: a class, its name, or a function ``params -> optimizer``.
 
     Raises:
         ValueError: no budget or a budget below 2 steps, or no rate makes the loss fall.
@@ -221,6 +222,7 @@ def autolr(
         >>> bool(abs(params["w"][0] - 3) < 0.1)
         True
     """
+    build = find_rule(optimizer, "autolr", "optimizer") if isinstance(optimizer, str) else optimizer
     source = batches_of(train, batch_size, seed)
     if getattr(source, "once", False):
         raise ValueError("autolr: train is read more than once; give arrays, a list or a callable")
@@ -229,13 +231,13 @@ def autolr(
         value_and_grad,
         params,
         lambda: (batch for batch, _ in source.epoch(0, 0)),
-        optimizer=optimizer,
+        optimizer=build,
         progress=progress,
     )
     if not found.usable:
         raise ValueError(f"autolr: no usable rate, because {found.why}")
     schedule = plan(found, total)
-    made = optimizer(params)
+    made = build(params)
     made.lr = schedule
     guard = Guard(total, schedule, float(found.losses[:3].mean()))
     history = fit(

@@ -303,9 +303,9 @@ def lr_find(
         parameter: what to find. "momentum" and "weight_decay" are raced at the rate found first,
             for as many gradients again, and "batch_size" is the gradient noise scale half way
             through as many; these return a `ParameterResult`.
-        optimizer: a class, a function ``params -> optimizer``, or an optimizer, whose state the
-            copies start from. Groups with rates of their own keep their ratios; the rates found
-            are then those of the fastest group.
+        optimizer: a class, its name, a function ``params -> optimizer``, or an optimizer, whose
+            state the copies start from. Groups with rates of their own keep their ratios; the
+            rates found are then those of the fastest group.
         lr_min, lr_max: ends of the sweep.
         steps: the budget of gradients, at least 20.
         spacing: of the rates in the sweep, "exponential" or "linear".

@@ -14,6 +14,7 @@ import numpy as np
 from stepsize.arrays import copy, flatten, loss_and_grads
 from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers import Optimizer
+from stepsize.optimizers.names import find_rule
 
 Nest = Any
 ValueAndGrad = Callable[[Nest, Any], tuple[Any, Nest]]
@@ -234,7 +235,8 @@ class Bench:
         self._value_and_grad = value_and_grad
         self.params = params
         self.batches = batches
-        self._optimizer = optimizer
+        named = isinstance(optimizer, str)
+        self._optimizer = find_rule(optimizer, "lr_find", "optimizer") if named else optimizer
         self.left = budget
         self.spent = 0
         self._tick = tick
@@ -254,8 +256,8 @@ class Bench:
             made = self._optimizer(params)
         else:
             raise TypeError(
-                "lr_find: optimizer must be an optimizer class, a function params -> optimizer, "
-                f"or an optimizer, got {type(self._optimizer).__name__}"
+                "lr_find: optimizer must be an optimizer class, its name, a function params -> "
+                f"optimizer, or an optimizer, got {type(self._optimizer).__name__}"
             )
         return made
 

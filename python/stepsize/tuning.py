@@ -254,7 +254,7 @@ def _check(space: Space, trials: int, method: str) -> None:
         if not isinstance(values, Uniform | LogUniform | Choice):
             raise TypeError(
                 f"tune: space[{name!r}] must be Uniform, LogUniform or Choice, "
-                f"got {type(values).__name__}"
+                f"got {type(values).__name__}; write ss.LogUniform(low, high) for a range of rates"
             )
     if trials < 1:
         raise ValueError(f"tune: trials must be at least 1, got {trials}")

@@ -53,7 +53,9 @@ class AverageWrapper(Wrapper):
                 leaf[...] = value
             self._set(_inside=False)
 
-    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
+    def step(
+        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
+    ) -> Any:
         """As the inner optimizer's step; the average takes the new point in, in the same pass."""
         if self._inside:
             raise RuntimeError(
@@ -232,7 +234,9 @@ class Lookahead(Wrapper):
             _arrays={"slow": [np.array(widened(leaf)) for leaf in self._leaves]},
         )
 
-    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
+    def step(
+        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
+    ) -> Any:
         """As the inner optimizer's step, and at every k-th the return."""
         before = self.step_count
         result = self.inner.step(grads, loss=loss, stats=stats)
