@@ -13,7 +13,7 @@ from typing import Any
 from stepsize.plots import style
 
 GOAL = 0.95
-OTHERS = ("stepsize", "torch", "optax", "NumPy")
+OTHERS = ("stepsize", "torch", "DeepSpeed", "optax", "NumPy")
 
 
 def page(report: dict[str, Any]) -> str:
@@ -104,9 +104,11 @@ def _draw_shares(ax: Any, report: dict[str, Any]) -> None:
 
 def _draw_sizes(ax: Any, report: dict[str, Any]) -> None:
     rows = report["sizes"]
-    for k, name in enumerate(name for name in OTHERS if name in rows[0]):
+    for name, k in zip(OTHERS, (0, 1, 3, 2, 7), strict=True):
         points = [(row["size"], row[name]) for row in rows if name in row]
-        line, _ = style.colour((0, 1, 2, 7)[k])
+        if not points:
+            continue
+        line, _ = style.colour(k)
         ax.plot(*zip(*points, strict=True), "o-", color=line, markersize=4, label=name)
     style.dress(
         ax,
