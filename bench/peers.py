@@ -137,13 +137,21 @@ def by_hand(rule: str, count: int, size: int) -> Contestant | None:
     return Contestant(steps.get(rule, adam), lambda: answer[0])
 
 
-def by_torch(rule: str, count: int, size: int) -> Contestant | None:
+def tensors_of(count: int, size: int) -> list[Any]:
+    """The parameters as tensors that hold their gradients."""
     import torch
 
     params, grads = data(count, size)
     tensors = [torch.from_numpy(leaf).requires_grad_() for leaf in params]
     for tensor, grad in zip(tensors, grads, strict=True):
         tensor.grad = torch.from_numpy(grad)
+    return tensors
+
+
+def by_torch(rule: str, count: int, size: int) -> Contestant | None:
+    import torch
+
+    tensors = tensors_of(count, size)
     makers = {
         "Adam": lambda: torch.optim.Adam(tensors, lr=LR, fused=True),
         "AdamW": lambda: torch.optim.AdamW(tensors, lr=LR, weight_decay=0.01, fused=True),
@@ -172,16 +180,12 @@ def by_deepspeed(rule: str, count: int, size: int) -> Contestant | None:
     """Its CPU Adam, which is compiled at first use."""
     if rule not in ("Adam", "AdamW"):
         return None
-    import torch
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-    params, grads = data(count, size)
-    tensors = [torch.from_numpy(leaf).requires_grad_() for leaf in params]
-    for tensor, grad in zip(tensors, grads, strict=True):
-        tensor.grad = torch.from_numpy(grad)
+    tensors = tensors_of(count, size)
     decay = 0.01 if rule == "AdamW" else 0.0
     step = DeepSpeedCPUAdam(tensors, lr=LR, weight_decay=decay, adamw_mode=rule == "AdamW").step
-    return Contestant(step, lambda: params[0])
+    return Contestant(step, lambda: tensors[0].detach().numpy())
 
 
 def by_optax(rule: str, count: int, size: int) -> Contestant | None:

@@ -22,6 +22,10 @@ template <class R, class F> struct Prepared {
     uint64_t noise;
     bool first;
     R rule;
+
+    // What the rule sees of a gradient at x, and without the decay.
+    F gradient(F g, F x) const { return slope(g) + decay * x; }
+    F slope(F g) const { return clamp(g * scale, limit); }
 };
 
 template <class T> struct Always {
@@ -85,7 +89,7 @@ inline void stretch(const Prepared<R, F>& p, F* x, const F* g, F* const* slots, 
     const Prepared<R, F> here = p; // a copy the compiler may keep in registers
 #pragma omp simd
     for (size_t i = 0; i < count; ++i) {
-        const F grad = clamp(g[i] * here.scale, here.limit) + here.decay * x[i];
+        const F grad = here.gradient(g[i], x[i]);
         F value = x[i] * here.shrink;
         here.rule(value, grad, s[K][i]...);
         x[i] = value;
@@ -119,7 +123,7 @@ void hold_back(const Prepared<R, F>& p, F* x, const F* before, const F* g, size_
     const Prepared<R, F> here = p;
 #pragma omp simd
     for (size_t i = 0; i < count; ++i) {
-        const F grad = clamp(g[i] * here.scale, here.limit) + here.decay * before[i];
+        const F grad = here.gradient(g[i], before[i]);
         const F start = before[i] * here.shrink;
         x[i] = select(astray(start, x[i], grad), start, x[i]);
     }
@@ -217,7 +221,7 @@ template <class R, size_t... K> void stretch_halves(const Prepared<R, float>& p,
 #pragma omp simd
     for (int i = 0; i < tile_length; ++i) {
         float s[] = {Bfloat16::widen(codes[K][i])...};
-        const float grad = clamp(g[i] * here.scale, here.limit) + here.decay * x[i];
+        const float grad = here.gradient(g[i], x[i]);
         float value = x[i] * here.shrink;
         here.rule(value, grad, s[K]...);
         x[i] = value;
@@ -299,7 +303,7 @@ STEPSIZE_INLINE void measure_lanes(const Prepared<R, F>& p, const F* x, const F*
     g += from;
 #pragma omp simd
     for (size_t i = 0; i < count; ++i) {
-        const F grad = clamp(g[i] * p.scale, p.limit) + p.decay * x[i];
+        const F grad = p.gradient(g[i], x[i]);
         const Terms found = p.rule.measure(x[i], grad, s[K][i]...);
         total[0].sum[i] += found.first;
         if (R::sums > 1)

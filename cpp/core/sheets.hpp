@@ -37,9 +37,9 @@ template <class R, class F> struct Row {
     const F* factors; // of the columns
     double* sums[max_row_sums];
 
-    F gradient(size_t i) const { return slope(i) + p.decay * x[i]; }
+    F gradient(size_t i) const { return p.gradient(g[i], x[i]); }
     // The same for a rule whose decay is none of the loop's, without a look at the parameter.
-    F slope(size_t i) const { return clamp(g[i] * p.scale, p.limit); }
+    F slope(size_t i) const { return p.slope(g[i]); }
 };
 
 // Calls body(row, columns joined so far) for each row of a unit.

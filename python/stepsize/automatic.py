@@ -17,7 +17,7 @@ from stepsize.finder import lr_find
 from stepsize.found import LRFindResult
 from stepsize.history import History
 from stepsize.optimizers import AdamW
-from stepsize.optimizers.names import find_rule
+from stepsize.optimizers.names import maker_of
 from stepsize.schedules import Schedule, warmup_cosine
 from stepsize.training import fit
 
@@ -222,7 +222,7 @@ def autolr(
         >>> bool(abs(params["w"][0] - 3) < 0.1)
         True
     """
-    build = find_rule(optimizer, "autolr", "optimizer") if isinstance(optimizer, str) else optimizer
+    build = maker_of(optimizer, "autolr")
     source = batches_of(train, batch_size, seed)
     if getattr(source, "once", False):
         raise ValueError("autolr: train is read more than once; give arrays, a list or a callable")

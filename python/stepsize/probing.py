@@ -14,7 +14,7 @@ import numpy as np
 from stepsize.arrays import copy, flatten, loss_and_grads
 from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers import Optimizer
-from stepsize.optimizers.names import find_rule
+from stepsize.optimizers.names import maker_of
 
 Nest = Any
 ValueAndGrad = Callable[[Nest, Any], tuple[Any, Nest]]
@@ -235,8 +235,7 @@ class Bench:
         self._value_and_grad = value_and_grad
         self.params = params
         self.batches = batches
-        named = isinstance(optimizer, str)
-        self._optimizer = find_rule(optimizer, "lr_find", "optimizer") if named else optimizer
+        self._optimizer = maker_of(optimizer, "lr_find")
         self.left = budget
         self.spent = 0
         self._tick = tick

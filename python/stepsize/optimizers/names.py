@@ -40,6 +40,11 @@ def snake_case(cls: type[Optimizer]) -> str:
     return name.lower()
 
 
+def maker_of(optimizer: Any, owner: str) -> Any:
+    """What makes an optimizer: the class of that name, or what was given."""
+    return find_rule(optimizer, owner, "optimizer") if isinstance(optimizer, str) else optimizer
+
+
 def find_rule(rule: Any, owner: str, argument: str = "rule") -> type[Optimizer]:
     """The optimizer class of that name, with or without capitals and underscores, or itself.
 
