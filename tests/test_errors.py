@@ -89,6 +89,11 @@ BAD_PARAMS = {
         "X: 1 overlaps 0 in memory, so one step would update it twice; pass each array once, or a "
         "copy",
     ),
+    "two of one name": (
+        lambda: {"a": {"b": ones(1)}, "a/b": ones(2)},
+        ValueError,
+        "X: two arrays are both named a/b, but states and checkpoints go by name; rename a key",
+    ),
     "folded": (
         folded,
         ValueError,
@@ -206,7 +211,32 @@ BAD_ARGUMENTS = [
     (
         sgd(clip_value=[1]),
         TypeError,
-        "SGD: clip_value must be a number > 0 or None, got [1]",
+        "SGD: clip_value must be a number > 0, or None for no limit, got [1]",
+    ),
+    (
+        sgd(loss_scale=0),
+        ValueError,
+        "SGD: loss_scale must be a finite number > 0, None or 'dynamic', got 0",
+    ),
+    (
+        lambda: ss.SGD(ones(1), 0.1, 0.9),
+        TypeError,
+        "SGD: only params and lr go by position, got 0.9 as well; name it, such as momentum=0.9",
+    ),
+    (
+        lambda: setattr(ss.SGD(ones(1)), "lr_scale", "half"),
+        TypeError,
+        "SGD: lr_scale must be a number, got str 'half'",
+    ),
+    (
+        lambda: setattr(ss.SGD(ones(1)), "lr_scale", math.nan),
+        ValueError,
+        "SGD: lr_scale must be a finite number >= 0, got nan",
+    ),
+    (
+        lambda: ss.PolyakSGD(ones(1)).step(ones(1), loss=ones(1)),
+        TypeError,
+        "PolyakSGD: loss is a ndarray, not a number; the rule needs it, step(grads, loss=...)",
     ),
     (
         sgd(on_nonfinite="drop"),

@@ -130,7 +130,7 @@ def test_saved_and_loaded(tmp_path):
         ({"rule": "Adam"}, "rule must be 'NAdam', got 'Adam'"),
         ({"format": 2}, "format must be 1"),
         ({"replicas": []}, "it has 3 replicas, the state 0"),
-        ({"replicas": [*models.state_dict()["replicas"][:2], {}]}, "a state dict has"),
+        ({"replicas": [*models.state_dict()["replicas"][:2], {}]}, "a state dict must have"),
     ]:
         before = comparable(other.state_dict())
         with pytest.raises(ValueError, match=words):

@@ -89,6 +89,39 @@ def test_a_gradient_that_is_refused_changes_nothing(wrap):
     assert equal(x, before) and pickle.dumps(optimizer.state_dict()) == state
 
 
+def test_a_state_shares_nothing_with_the_wrapper(wrap):
+    optimizer = wrap(ss.Adam(x := nest(), lr=0.1))
+    optimizer.step(gradients(0, x))
+    taken = optimizer.state_dict()
+    before = pickle.dumps(taken)
+    for step in (None, optimizer.load_state_dict):
+        if step:
+            step(taken)
+        for value in taken["wrappers"][-1]["numbers"].values():
+            if isinstance(value, list):
+                value[:] = [77.0] * len(value)
+        for arrays in taken["wrappers"][-1]["arrays"].values():
+            for array in arrays.values():
+                array[...] = 77
+        assert pickle.dumps(optimizer.state_dict()) == before
+        taken = pickle.loads(before)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_gradient_that_is_not_finite_is_refused_without_a_warning(wrap, value):
+    optimizer = wrap(ss.Adam(x := nest(), lr=0.1))
+    before, grads = pickle.dumps(optimizer.state_dict()), gradients(0, x)
+    grads["w"][1] = value
+    with pytest.raises(ss.NonFiniteGradientError, match="gradient of w"):
+        optimizer.step(grads)
+    assert pickle.dumps(optimizer.state_dict()) == before
+    optimizer.step(gradients(1, x))
+    optimizer = wrap(ss.Adam(x := nest(), lr=0.1, on_nonfinite="skip"))
+    for seed in range(4):
+        optimizer.step(grads if seed == 1 else gradients(seed, x))
+    assert all(np.isfinite(leaf).all() for leaf in x.values()) and optimizer.step_count >= 1
+
+
 def test_training_goes_through_a_wrapper(wrap):
     x = nest()
     optimizer = wrap(ss.Adam(x, lr=0.05))

@@ -29,15 +29,25 @@ void Engine::check_parameters(py::handle owner) const {
     }
 }
 
+// What is no single number, such as an array of one, is refused by name.
+static double loss_value(py::handle owner, py::handle loss) {
+    if (PyNumber_Check(loss.ptr())) {
+        const double value = PyFloat_AsDouble(loss.ptr());
+        if (value != -1 || !PyErr_Occurred())
+            return value;
+        if (!PyErr_ExceptionMatches(PyExc_TypeError))
+            throw py::error_already_set();
+        PyErr_Clear();
+    }
+    owner.attr("_refuse")("number", "loss", loss);
+    return 0;
+}
+
 void Engine::evaluate(py::handle owner, py::handle loss) {
     for (Group& group : groups_) {
         for (size_t i = 0; i < group.numbers.size(); ++i) {
             const Number& number = group.numbers[i];
-            if (int(i) == group.loss && !PyNumber_Check(loss.ptr()))
-                owner.attr("_refuse")("number", number.name, loss);
-            double value = int(i) == group.loss
-                               ? double(py::float_(py::reinterpret_borrow<py::object>(loss)))
-                               : number.at(step_count);
+            double value = int(i) == group.loss ? loss_value(owner, loss) : number.at(step_count);
             if (int(i) == group.lr)
                 value *= lr_scale;
             else if (number.constant() && int(i) != group.loss) {

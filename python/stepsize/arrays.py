@@ -176,6 +176,12 @@ def check_parameters(leaves: Sequence[Array], paths: Sequence[str], owner: str) 
     """Refuse leaves that cannot be updated in place: wrong type, read-only, or sharing memory."""
     if not leaves:
         raise ValueError(f"{owner}: params holds no array; give at least one")
+    if len(set(paths)) < len(paths):
+        path = next(path for path in paths if paths.count(path) > 1)
+        raise ValueError(
+            f"{owner}: two arrays are both named {path}, but states and checkpoints go by name; "
+            "rename a key"
+        )
     for leaf, path in zip(leaves, paths, strict=True):
         check_dtype(leaf, path, owner)
         if not leaf.flags.writeable:

@@ -30,7 +30,7 @@ from stepsize.atomic import replacing
 from stepsize.errors import CheckpointError
 
 SCHEMA = 1
-MAX_HEADER = 16 * 2**20
+MAX_HEADER = 100_000_000  # as safetensors itself
 _NO_DIGEST = "0" * 64
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),

@@ -25,6 +25,7 @@ class Part:
     high: float = math.inf
     low_open: bool = False
     high_open: bool = True
+    varies: bool = True  # whether a schedule or a function of the step may stand for it
 
     def describe(self) -> str:
         if self.low == -math.inf:
@@ -45,16 +46,16 @@ class Part:
 
     def check(self, owner: str, value: Value) -> Value:
         """The value as a float, or unchanged where it is a schedule or a function of the step."""
-        if callable(value):
+        if self.varies and callable(value):
             return value
         try:
             if isinstance(value, str | bytes | bool):
                 raise TypeError
             number = float(value)
         except (TypeError, ValueError):
+            kinds = "a number, a schedule or a function of the step" if self.varies else "a number"
             raise TypeError(
-                f"{owner}: {self.label} must be a number, a schedule or a function of the step, "
-                f"got {type(value).__name__} {value!r}"
+                f"{owner}: {self.label} must be {kinds}, got {type(value).__name__} {value!r}"
             ) from None
         if not self.holds(number):
             raise ValueError(f"{owner}: {self.label} must be {self.describe()}, got {value!r}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 from stepsize import _core, checkpoint
 from stepsize.arrays import Array, Nest, Structure, check_alike, check_parameters, is_narrow
-from stepsize.fields import Field, Value
+from stepsize.fields import Field, Part, Value
 from stepsize.optimizers import gradients, hyperparams, narrow, numpy_loop, refusals, storage
 from stepsize.optimizers import state as states
 from stepsize.optimizers.groups import assign_groups, check_values, is_grouped, ungroup
@@ -18,6 +17,7 @@ from stepsize.optimizers.rows import Lent
 from stepsize.optimizers.stats import StepStats
 
 _registry: list[type[Optimizer]] = []
+_SCALE = Part("lr_scale", "lr_scale", varies=False)
 
 
 def registry() -> list[type[Optimizer]]:
@@ -109,8 +109,14 @@ class Optimizer:
 
     # Construction.
 
-    def __init__(self, params: Nest, lr: Value = None, **keywords: Any) -> None:
+    def __init__(self, params: Nest, lr: Value = None, *others: Any, **keywords: Any) -> None:
         owner = type(self).__name__
+        if others:
+            name = next((name for name in self.fields if name != "lr"), "groups")
+            raise TypeError(
+                f"{owner}: only params and lr go by position, got {others[0]!r} as well; name it, "
+                f"such as {name}={others[0]!r}"
+            )
         specs = keywords.pop("groups", None) or ()
         options, rest = Options.take(owner, keywords)
         defaults = {name: field.default for name, field in self.fields.items()}
@@ -294,12 +300,7 @@ class Optimizer:
 
     @lr_scale.setter
     def lr_scale(self, value: float) -> None:
-        number = float(value)
-        if not 0 <= number < math.inf:
-            raise ValueError(
-                f"{type(self).__name__}: lr_scale must be a finite number >= 0, got {value!r}"
-            )
-        self._engine.lr_scale = number
+        self._engine.lr_scale = _SCALE.check(type(self).__name__, value)
 
     @property
     def loss_scale(self) -> float:

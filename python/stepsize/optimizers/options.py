@@ -80,13 +80,12 @@ class Options:
             value = getattr(self, name)
             if value is None or (name == "loss_scale" and value == DYNAMIC):
                 continue
-            other = f", None or {DYNAMIC!r}" if name == "loss_scale" else " or None"
+            other = f", None or {DYNAMIC!r}" if name == "loss_scale" else ", or None for no limit"
             if isinstance(value, bool) or not isinstance(value, numbers.Real):
                 raise TypeError(f"{owner}: {name} must be a number > 0{other}, got {value!r}")
             if not 0 < float(value) < math.inf:
                 raise ValueError(
-                    f"{owner}: {name} must be a finite number > 0, or None for no limit, "
-                    f"got {value!r}"
+                    f"{owner}: {name} must be a finite number > 0{other}, got {value!r}"
                 )
             limits[name] = float(value)
         return dataclasses.replace(self, **limits)

@@ -230,12 +230,14 @@ def _saved(value: Value) -> Any:
 
 def _loaded(owner: str, name: str, saved: Any, current: Value) -> Value:
     if isinstance(saved, list):
-        kept = current if isinstance(current, tuple) else (None,) * len(saved)
+        alike = isinstance(current, tuple) and len(current) == len(saved)
+        kept = current if alike else (None,) * len(saved)
         pairs = zip(saved, kept, strict=True)
         return tuple(_loaded(owner, name, item, old) for item, old in pairs)
-    if isinstance(saved, dict) and "schedule" in saved:
+    if isinstance(saved, dict) and set(saved) == {"schedule"}:
         return Schedule.from_dict(saved["schedule"])
     if isinstance(saved, dict):
+        check_names(owner, f"the saved {name}", saved, ("function",))
         if not callable(current):
             raise ValueError(
                 f"{owner}: {name} was the function {saved['function']}, which no file can hold; "
@@ -254,6 +256,8 @@ def load_state_dict(optimizer: Optimizer, d: Mapping[str, Any]) -> None:
         loaded = {}
         for name, field in optimizer.fields.items():
             value = _loaded(owner, name, entry["hyperparams"][name], current[name])
+            if value is None and field.default is not None:
+                raise ValueError(f"{owner}: the saved {name} must be {field.range()}, got None")
             value = value if value is None else field.check(owner, value)
             if not field.same_kind(current[name], value) and value != current[name]:
                 raise ValueError(
@@ -263,7 +267,7 @@ def load_state_dict(optimizer: Optimizer, d: Mapping[str, Any]) -> None:
             loaded[name] = value
         tables.append(loaded)
     for path, slots in zip(optimizer.paths, _stored(optimizer), strict=True):
-        _check_slots(owner, path, slots, d["state"][path])
+        check_slots(owner, path, slots, d["state"][path])
     _check_counters(optimizer, d)
 
     engine = optimizer._engine
@@ -288,9 +292,7 @@ def _check_head(optimizer: Optimizer, d: Mapping[str, Any]) -> None:
     owner = type(optimizer).__name__
     counters = ("step_count", "lr_scale", "loss_scale")
     keys = ("format", "rule", *counters, "groups", "steps", "scalars", "state")
-    if not isinstance(d, Mapping) or set(d) != set(keys):
-        found = ", ".join(map(str, d)) if isinstance(d, Mapping) else type(d).__name__
-        raise ValueError(f"{owner}: a state dict has {', '.join(keys)}; got {found}")
+    check_names(owner, "a state dict", d, keys)
     if d["format"] != FORMAT:
         raise ValueError(
             f"{owner}: the state has format {d['format']!r}, this stepsize reads {FORMAT}; "
@@ -298,23 +300,35 @@ def _check_head(optimizer: Optimizer, d: Mapping[str, Any]) -> None:
         )
     if d["rule"] != owner:
         raise ValueError(f"{owner}: the state is one of {d['rule']}; load it into that class")
-    saved = [path for entry in d["groups"] for path in entry["leaves"]]
-    for path in optimizer.paths:
-        if path not in saved or path not in d["state"]:
-            raise ValueError(f"{owner}: the state has no leaf {path}; it has {', '.join(saved)}")
-    for path in saved:
-        if path not in optimizer.paths:
-            raise ValueError(f"{owner}: the state's leaf {path} is not a parameter here")
+    for name in ("state", "steps", "scalars"):
+        check_names(owner, f"the {name}", d[name], optimizer.paths)
+    groups = d["groups"] if isinstance(d["groups"], list | tuple) else [d["groups"]]
+    for entry in groups:
+        check_names(owner, "a group of the state", entry, ("leaves", "hyperparams"))
+        check_names(owner, "the hyperparameters", entry["hyperparams"], tuple(optimizer.fields))
     here = [entry["leaves"] for entry in state_groups(optimizer)]
-    there = [list(entry["leaves"]) for entry in d["groups"]]
+    there = [entry["leaves"] for entry in groups]
     if here != there:
         raise ValueError(f"{owner}: the state's groups are {there}, here they are {here}")
-    for entry in d["groups"]:
-        if set(entry["hyperparams"]) != set(optimizer.fields):
-            raise ValueError(
-                f"{owner}: the state has hyperparameters {', '.join(entry['hyperparams'])}, "
-                f"expected {', '.join(optimizer.fields)}"
-            )
+
+
+def check_names(owner: str, what: str, found: Any, expected: Sequence[str]) -> None:
+    """Refuse a part of a state dict that is no mapping, or one with other names than these."""
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{owner}: {what} must be a dict, got {type(found).__name__}")
+    known = set(expected)
+    missing = [name for name in expected if name not in found]
+    extra = [name for name in found if name not in known]
+    if missing or extra:
+        wrong = [*(f"no {name}" for name in missing), *(f"an unknown {name}" for name in extra)]
+        raise ValueError(
+            f"{owner}: {what} must have {shortened(expected)}; found {shortened(wrong)}"
+        )
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first few of many names, for a message."""
+    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") if names else "nothing"
 
 
 def state_groups(optimizer: Optimizer) -> list[dict[str, list[str]]]:
@@ -328,17 +342,11 @@ def state_groups(optimizer: Optimizer) -> list[dict[str, list[str]]]:
 
 def _check_counters(optimizer: Optimizer, d: Mapping[str, Any]) -> None:
     owner, paths = type(optimizer).__name__, optimizer.paths
-    for name in ("steps", "scalars"):
-        if set(d[name]) != set(paths):
-            raise ValueError(
-                f"{owner}: {name} must name the leaves {', '.join(paths)}, got {', '.join(d[name])}"
-            )
     for path in paths:
-        if set(d["scalars"][path]) != set(optimizer.scalars):
-            raise ValueError(
-                f"{owner}: the scalars of {path} are {', '.join(d['scalars'][path]) or 'none'}, "
-                f"expected {', '.join(optimizer.scalars) or 'none'}"
-            )
+        check_names(owner, f"the scalars of {path}", d["scalars"][path], tuple(optimizer.scalars))
+        for name, value in d["scalars"][path].items():
+            if type(value) not in (float, int):
+                raise ValueError(f"{owner}: {name} of {path} must be a number, got {value!r}")
     counters = {"step_count": d["step_count"]}
     counters |= {f"the steps of {path}": d["steps"][path] for path in paths}
     for label, count in counters.items():
@@ -359,12 +367,8 @@ def _check_counters(optimizer: Optimizer, d: Mapping[str, Any]) -> None:
         raise ValueError(f"{owner}: lr_scale must be a finite number >= 0, got {scale!r}")
 
 
-def _check_slots(owner: str, path: str, slots: Mapping[str, Array], saved: Any) -> None:
-    if set(saved) != set(slots):
-        raise ValueError(
-            f"{owner}: the state of {path} has {', '.join(saved) or 'nothing'}, expected "
-            f"{', '.join(slots) or 'nothing'}"
-        )
+def check_slots(owner: str, path: str, slots: Mapping[str, Array], saved: Any) -> None:
+    check_names(owner, f"the state of {path}", saved, tuple(slots))
     for name, slot in slots.items():
         value = saved[name]
         if not isinstance(value, np.ndarray) or value.shape != slot.shape:

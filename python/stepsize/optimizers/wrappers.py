@@ -50,12 +50,18 @@ class Accumulate(Wrapper):
     def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
         """Take a gradient in; every k-th call is the inner optimizer's step."""
         n, flat = self._numbers["calls"], self._gather(grads)
+        if self._options.on_nonfinite == "raise" and not self._engine.dynamic:
+            # Once in the mean, it would have every later step refused too.
+            for i, g in enumerate(flat):
+                if g is not None and not np.isfinite(widened(g)).all():
+                    self._refuse("gradient", i)
         average = self._numbers["loss"]
         average += ((0.0 if loss is None else loss) - average) / (n + 1)
         means = []
-        for mean, g in zip(self._arrays["mean"], flat, strict=True):
-            given = mean.dtype.type(0) if g is None else widened(g)
-            means.append(mean + (given - mean) / mean.dtype.type(n + 1))
+        with np.errstate(all="ignore"):
+            for mean, g in zip(self._arrays["mean"], flat, strict=True):
+                given = mean.dtype.type(0) if g is None else widened(g)
+                means.append(mean + (given - mean) / mean.dtype.type(n + 1))
         last = n + 1 >= self.every
         if last:
             known = None if loss is None else average

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
@@ -10,6 +11,7 @@ import numpy as np
 from stepsize import checkpoint
 from stepsize.arrays import Array, Nest, computed, unflatten
 from stepsize.optimizers.narrow import widened
+from stepsize.optimizers.state import check_names, check_slots
 
 
 class Wrapper:
@@ -74,7 +76,7 @@ class Wrapper:
         inner = self.inner.state_dict()
         own = {
             "name": type(self).__name__,
-            "numbers": dict(self._numbers),
+            "numbers": copy.deepcopy(self._numbers),
             "arrays": {
                 name: dict(zip(self.paths, map(np.array, arrays), strict=True))
                 for name, arrays in self._arrays.items()
@@ -85,25 +87,35 @@ class Wrapper:
     def load_state_dict(self, d: Mapping[str, Any]) -> None:
         """Take over a `state_dict`; ValueError names what does not fit, and nothing has changed."""
         owner = type(self).__name__
-        wrappers = list(d.get("wrappers", []))
-        own: dict[str, Any] = wrappers.pop() if wrappers else {"name": "no wrapper"}
-        if own["name"] != owner or set(own["numbers"]) != set(self._numbers):
-            raise ValueError(f"{owner}: the state is one of {own['name']}; load it into that")
-        saved = own["arrays"]
-        for name, arrays in self._arrays.items():
-            for path, array in zip(self.paths, arrays, strict=True):
-                found = saved.get(name, {}).get(path)
-                if getattr(found, "shape", None) != array.shape or found.dtype != array.dtype:
-                    raise ValueError(
-                        f"{owner}: the state {name} of {path} must have shape {array.shape} and "
-                        f"dtype {array.dtype}"
-                    )
+        if not isinstance(d, Mapping):
+            raise ValueError(f"{owner}: a state dict is a dict, got {type(d).__name__}")
+        wrappers = list(d.get("wrappers") or [])
+        own: Any = wrappers.pop() if wrappers else {"name": "no wrapper"}
+        if not isinstance(own, Mapping) or own.get("name") != owner:
+            found = own.get("name") if isinstance(own, Mapping) else own
+            raise ValueError(f"{owner}: the state is one of {found}; load it into that")
+        self._check_own(owner, own)
         rest = {key: value for key, value in d.items() if key != "wrappers"}
         self.inner.load_state_dict({**rest, "wrappers": wrappers} if wrappers else rest)
-        self._numbers.update(own["numbers"])
+        self._numbers.update(copy.deepcopy(own["numbers"]))
         for name, arrays in self._arrays.items():
             for path, array in zip(self.paths, arrays, strict=True):
-                array[...] = saved[name][path]
+                array[...] = own["arrays"][name][path]
+
+    def _check_own(self, owner: str, own: Mapping[str, Any]) -> None:
+        check_names(owner, "the wrapper's state", own, ("name", "numbers", "arrays"))
+        check_names(owner, "the numbers", own["numbers"], tuple(self._numbers))
+        for name, now in self._numbers.items():
+            if not _alike(own["numbers"][name], now):
+                raise ValueError(
+                    f"{owner}: {name} must be like {now!r}, got {own['numbers'][name]!r}"
+                )
+        check_names(owner, "the arrays", own["arrays"], tuple(self._arrays))
+        for name, arrays in self._arrays.items():
+            check_names(owner, f"the arrays {name}", own["arrays"][name], self.paths)
+            slots = dict(zip(self.paths, arrays, strict=True))
+            for path, array in slots.items():
+                check_slots(owner, path, {name: array}, {name: own["arrays"][name][path]})
 
     def save(self, path: checkpoint.Path) -> None:
         """Write everything but the parameters to one file, whole or not at all."""
@@ -115,14 +127,21 @@ class Wrapper:
 
     def clone(self, params: Nest) -> Self:
         """The same wrapper and optimizer, state included, over other arrays of the same shapes."""
-        copy = object.__new__(type(self))
-        copy.__dict__.update(self.__dict__)
-        copy._set(
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin._set(
             inner=self.inner.clone(params),
-            _numbers=dict(self._numbers),
+            _numbers=copy.deepcopy(self._numbers),
             _arrays={name: [np.array(a) for a in arrays] for name, arrays in self._arrays.items()},
         )
-        return copy
+        return twin
+
+
+def _alike(saved: Any, now: Any) -> bool:
+    """Whether a saved number, or list of them, may stand where this one is."""
+    if isinstance(now, list):
+        return isinstance(saved, list) and len(saved) == len(now) and all(map(_alike, saved, now))
+    return type(saved) is type(now) and (type(now) is not int or saved >= 0)
 
 
 class GradientWrapper(Wrapper):
@@ -138,8 +157,9 @@ class GradientWrapper(Wrapper):
 
     def _changed(self, grads: Nest, change: Callable[[Array, Array, int], Any]) -> Nest:
         flat = self._gather(grads)
-        changed = [
-            None if g is None else np.asarray(change(widened(g), leaf, i), computed(leaf.dtype))
-            for i, (g, leaf) in enumerate(zip(flat, self._leaves, strict=True))
-        ]
+        with np.errstate(all="ignore"):  # what is not finite is the inner optimizer's to refuse
+            changed = [
+                None if g is None else np.asarray(change(widened(g), leaf, i), computed(leaf.dtype))
+                for i, (g, leaf) in enumerate(zip(flat, self._leaves, strict=True))
+            ]
         return unflatten(self._structure.spec, changed)
