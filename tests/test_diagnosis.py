@@ -296,9 +296,52 @@ def test_a_first_loss_unlike_all_that_follow_is_not_the_noise_of_one_that_stays(
     assert ss.diagnose({"loss": loss}).verdict == "diverging"
 
 
-def test_underfitting_is_to_rest_above_half_of_the_start():
-    assert ss.diagnose(noisy(1.1 + 0.9 * np.exp(-30 * T), noise=0.01)).verdict == "underfitting"
-    assert ss.diagnose(noisy(0.9 + 1.1 * np.exp(-30 * T), noise=0.01)).verdict == "converged"
+def test_underfitting_is_to_rest_above_a_fifth_of_the_start():
+    assert ss.diagnose(noisy(0.5 + 1.5 * np.exp(-30 * T), noise=0.01)).verdict == "underfitting"
+    assert ss.diagnose(noisy(0.3 + 1.7 * np.exp(-30 * T), noise=0.01)).verdict == "converged"
+
+
+def test_a_larger_model_is_advised_only_after_a_long_way():
+    rows = noisy(1.4 + np.exp(-30 * T), noise=0.02, update_ratio=np.full(STEPS, 2e-3))
+    short = ss.diagnose(rows)
+    assert short.verdict == "too_low" and short.suggested_lr > 0.1
+    assert "moved the weights by only 0.8 times" in str(short)
+    rows["update_ratio"] = np.full(STEPS, 3e-3)
+    assert ss.diagnose(rows).verdict == "underfitting"
+
+
+def test_a_validation_loss_far_above_speaks_against_underfitting():
+    rows = noisy(1.4 + np.exp(-30 * T), noise=0.02)
+    rows["val_loss"] = rows["val_loss"] + 1.0
+    assert ss.diagnose(rows).verdict == "converged"
+
+
+@pytest.mark.parametrize("looks", range(5, 10))
+def test_few_validations_hide_no_fall_of_the_loss(looks):
+    level = 2 - 0.5 * T
+    rows = noisy(level, noise=0.01, update_ratio=np.full(STEPS, 2e-3))
+    rows["val_loss"] = np.full(STEPS, np.nan)
+    rows["val_loss"][:: STEPS // looks] = level[:: STEPS // looks]
+    alone = measure({k: v for k, v in rows.items() if k != "val_loss"})
+    assert measure(rows).fall == pytest.approx(alone.fall, rel=0.15)
+    assert ss.diagnose(rows).verdict == "too_low"
+
+
+def test_the_noise_of_the_batches_is_no_jitter_of_the_weights():
+    rng = np.random.default_rng(5)
+    batches, weights = rng.standard_normal((2, 400, 10))
+    weights = np.repeat(weights[:, 0], 10)
+    fall = 3 * np.exp(-np.linspace(0, 9, 4000))
+    still = measure({"loss": fall + 0.3 * batches.reshape(-1)})
+    moving = measure({"loss": fall + 0.3 * weights})
+    assert still.jitter < 0.005 < 0.01 < moving.jitter
+
+
+def test_the_less_is_left_the_less_can_come():
+    high, low = (noisy(level + 1.5 * np.exp(-3.5 * T), noise=0.01) for level in (0.4, 0.0))
+    assert measure(high).coming == pytest.approx(measure(low).coming, rel=0.1)
+    assert ss.diagnose(high).verdict == "healthy"
+    assert ss.diagnose(low).verdict == "converged"
 
 
 def test_steps_whose_length_is_not_known_are_taken_for_short_ones():

@@ -42,7 +42,7 @@ def test_a_slow_run_is_warned_of_once():
 
 
 def test_looks_grow_rarer_as_the_run_grows():
-    monitor = ss.DiagnosisMonitor(20)
+    monitor = ss.DiagnosisMonitor(20, warn=())
     run(0.1, monitor, 3000)
     steps = [step for step, _ in monitor.diagnoses]
     assert len(steps) < 45

@@ -44,6 +44,7 @@ LARGER = {
     "digits-hinge": models.mlp([64, 48, 1], models.hinge_head, "relu", l2=1e-3),
     "diabetes-raw-target": models.mlp([10, 48, 1], models.square_head, "relu"),
     "poisson": models.mlp([10, 48, 1], models.poisson_head),
+    "diabetes-unscaled": models.mlp([10, 48, 1], models.square_head, "relu"),
 }
 # Models too small for their task.
 NARROW = {

@@ -127,7 +127,7 @@ def _diverging(s: Signals) -> Finding | None:
 
 def _unmoved(s: Signals) -> Finding | None:
     rests = s.fall_sure < 2 or (s.fall < 0.057 and s.coming < 0.02)
-    settled = rests and s.fell_sure > 20
+    settled = rests and s.fell_sure > 20 and s.left <= 0.2
     advice = "The steps are too short to get anywhere: raise the rate."
     if math.isnan(s.travel) and s.flat:
         what = f"the loss has not moved from {s.start:.3g} beyond its noise"
@@ -171,18 +171,19 @@ def _overshot(s: Signals) -> bool:
 
 def _falling(s: Signals) -> float:
     """The share of the decrease made in the last half; 0 where noise could have made it."""
-    return s.fall if s.fall_sure > 2.5 else 0.0
+    return s.fall if s.fall_sure > 1.5 else 0.0
 
 
 def _goes_on(s: Signals) -> bool:
     """Whether the loss falls, and as many steps again will gain by the shape of its decay."""
-    return _falling(s) > 0.04 and s.coming > 0.03
+    # The less is left of the loss, the less of what seems to be coming can come.
+    return _falling(s) > 0.02 and s.coming * min(s.left, 0.15) > 0.004
 
 
 def _too_low(s: Signals) -> Finding | None:
     travel = 1.0 if math.isnan(s.travel) else s.travel
     # The nearer to the limits of stability and noise, the more is to be had from time alone.
-    limit = 0.15 * (travel / 2) ** 0.25 * (max(s.jitter, 1e-4) / 0.02) ** 0.2
+    limit = 1.2 * math.sqrt(travel * max(s.jitter, 2e-3))
     if _overshot(s) or _falling(s) <= limit:
         return None
     start, end = _pair(s.start, s.end)
@@ -251,8 +252,14 @@ def _healthy(s: Signals) -> Finding | None:
 
 def _settled(s: Signals) -> Finding:
     level = f"the loss has settled at {s.end:.3g}"
-    alike = s.held is None or abs(s.held.end - s.end) < 0.1 * s.drop
-    if alike and s.left > 0.5:
+    alike = s.held is None or s.held.end < 1.5 * s.end
+    if s.left > 0.2 and s.travel < 1:
+        what = f"{level}, still {s.left:.0%} of its start, but all steps together moved the weights"
+        advice = "Try a higher rate before a larger model."
+        return Finding(
+            "too_low", "warning", f"{what} by only {s.travel:.2g} times their length", advice
+        )
+    if alike and s.left > 0.2:
         why = f"{level}, still {s.left:.0%} of its start"
         if s.held is not None:
             why += ", and the validation loss beside it"

@@ -191,7 +191,8 @@ def _held(val: Curve, rows: int, levels: Curve, drop: float) -> Held | None:
     late = v[len(v) // 2 :]
     bend = np.abs(np.diff(late, 2))
     noise = 1.4826 * float(np.median(bend)) / math.sqrt(6) if len(bend) else 0.0
-    fall, sure, rest = _trend(late)
+    # A line through fewer has no error to speak of.
+    fall, sure, rest = _trend(late) if len(late) > 4 else (math.nan,) * 3
     middle = (when[best] + when[best + 1]) / 2 / rows
     at = min(int(middle * len(levels)), len(levels) - 1)
     rise = float(level[-1] - level[best])
@@ -212,7 +213,7 @@ def _held(val: Curve, rows: int, levels: Curve, drop: float) -> Held | None:
 
 def _together(fall: float, sure: float, held: Held | None) -> tuple[float, float]:
     """Two measurements of one trend, weighed by their errors; a rising validation is another."""
-    if held is None or held.rise >= 0.1:
+    if held is None or math.isnan(held.fall) or held.rise >= 0.1:
         return fall, sure
     a = abs(fall) / max(abs(sure), 1e-3) + 1e-9
     b = abs(held.fall) / max(abs(held.fall_sure), 1e-3) + 1e-9
@@ -248,6 +249,16 @@ def _late(curve: Curve) -> float:
     return float(np.median(known)) if len(known) else math.nan
 
 
+def _flat(loss: Curve, levels: Curve, noise: float) -> bool:
+    """Whether the loss never moved beyond its noise."""
+    return (
+        len(loss) >= LEVELS
+        and float(levels.std()) < FLAT * noise / math.sqrt(len(loss) // LEVELS)
+        and float(levels.mean()) - float(loss[0]) < noise
+        and 0.05 < float(np.mean(loss < loss[0])) < 0.95
+    )
+
+
 def measure(history: Mapping[str, Any]) -> Signals:
     """Every signal of a history with a loss in it."""
     raw = series(history, "loss")
@@ -265,6 +276,8 @@ def measure(history: Mapping[str, Any]) -> Signals:
     noise, width = _noise(half), math.sqrt(max(1, len(loss) // LEVELS))
     drop = max(start - best, noise / width, 1e-12 * abs(start), TINY)
     fall, sure, rest = _trend(_blocks(half, 10))
+    # What means over so many batches scatter by is not the weights'.
+    jitter = math.sqrt(max(rest**2 - noise**2 * 10 / len(half), 0.0))
     held = _held(val, max(rows, 1), levels, drop)
     both, both_sure = _together(fall / drop, sure, held)
     change, grad_jitter, still = _gradients(grads)
@@ -291,14 +304,10 @@ def measure(history: Mapping[str, Any]) -> Signals:
         lost_sure=(end - best) * width / (noise * math.sqrt(2) + TINY),
         peak=(float(levels.max()) - start) / drop,
         swing=(high - low) / drop,
-        jitter=held.jitter if held else rest / drop,
+        jitter=held.jitter if held and held.jitter >= 0 else jitter / drop,
         above=(end - start) / room,
         quantile_above=low > start,
-        flat=len(loss) >= LEVELS
-        and not np.isfinite(ratios).any()
-        and float(levels.std()) < FLAT * noise / width
-        and float(levels.mean()) - start < noise
-        and 0.05 < float(np.mean(loss < loss[0])) < 0.95,
+        flat=not np.isfinite(ratios).any() and _flat(loss, levels, noise),
         travel=float(np.minimum(known, 1e3).mean()) * rows if len(known) > 8 else math.nan,
         stride=_stride(ratios),
         grad_change=change,
