@@ -173,3 +173,15 @@ def test_bad_use():
         ss.schedules.Greedy(optimizer(), min_lr=1.0, max_lr=0.5)
     with pytest.raises(ValueError, match=r"load_state_dict: expected \['bad', 'best', 'cooldown"):
         ss.Plateau(optimizer()).load_state_dict({"best": 1.0})
+
+
+@pytest.mark.parametrize("kind", [np.asarray, np.float32, np.float64, int])
+@pytest.mark.parametrize("make", [ss.Plateau, ss.schedules.Greedy])
+def test_a_metric_is_any_single_number(make, kind):
+    one, other = make(optimizer(), patience=0), make(optimizer(), patience=0)
+    for metric in (3, 2, 2, 1, 1):
+        assert one.update(kind(metric)) == other.update(float(metric))
+    assert one.opt.lr == other.opt.lr
+    for bad in ("1", None, np.ones(1), np.True_):
+        with pytest.raises(TypeError, match="metric must be a number"):
+            one.update(bad)

@@ -236,7 +236,11 @@ BAD = [
         "piecewise_constant([1, 2], [1, 2])",
         "piecewise_constant: the number of values must be one more than the 2 boundaries, got 2",
     ),
-    ("table([])", "table: values needs at least 1 numbers, got ()"),
+    (
+        "piecewise_linear(3)",
+        "piecewise_linear: points must be a sequence of (step, value) pairs, got 3",
+    ),
+    ("table([])", "table: values must have a length of at least 1, got ()"),
     (
         "cyclic(1, 2, 10, gamma=0.9)",
         "cyclic: gamma must be 1 where mode='triangular', got 0.9; use mode='exp_range'",

@@ -179,7 +179,7 @@ def test_the_rate_search_closes_in(best, cliff):
     [
         ({"space": {}}, ValueError, "space is empty"),
         ({"space": {"lr": (1e-5, 1)}}, TypeError, r"space\['lr'\] must be Uniform"),
-        ({"trials": 0}, ValueError, "trials must be at least 1, got 0"),
+        ({"trials": 0}, ValueError, "trials must be a whole number of at least 1, got 0"),
         ({"method": "anneal"}, ValueError, "got 'anneal'"),
         ({"method": "lr", "space": {"x": ss.Uniform(0, 1)}}, ValueError, "needs a LogUniform"),
         ({"method": "grid", "trials": 1, "space": {"a": ss.Choice(1, 2)}}, ValueError, "2 choices"),

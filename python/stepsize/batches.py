@@ -9,6 +9,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from stepsize.fields import whole
+
 Stream = Iterable[Any] | Callable[[], Iterable[Any]]
 
 
@@ -28,9 +30,7 @@ class ArrayBatches:
             raise ValueError(f"{name}: the arrays must agree in their first axis, got {shapes}")
         if lengths[0] == 0:
             raise ValueError(f"{name}: the arrays are empty, there is nothing to train on")
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size}")
-        self.batch_size = batch_size
+        self.batch_size = whole("batch_size", batch_size)
         self.length = cast(int, lengths[0])
         self._arrays = arrays
         self._seed = seed

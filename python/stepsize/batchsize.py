@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from stepsize import arrays
+from stepsize.fields import whole
 from stepsize.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -94,11 +95,7 @@ def gradient_noise_scale(micro_grads: Iterable[arrays.Nest], batch_size: int) ->
         >>> print(gradient_noise_scale(grads, batch_size=8))
         critical batch size 7.96 (95 % between 7.47 and 8.48)
     """
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(
-            f"gradient_noise_scale: batch_size must be a whole number of at least 1, got "
-            f"{batch_size!r}"
-        )
+    batch_size = whole("gradient_noise_scale: batch_size", batch_size)
     grads = [[np.array(leaf) for leaf in arrays.flatten(nest)[0]] for nest in micro_grads]
     n = len(grads)
     if n < 2:

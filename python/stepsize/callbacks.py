@@ -18,6 +18,7 @@ They run in the order given, checkpoints last. One that has ``state_dict()`` and
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepsize import arrays
+from stepsize.fields import whole
 from stepsize.schedules import Plateau
 
 if TYPE_CHECKING:
@@ -60,7 +62,12 @@ class Checkpoint:
         self._kept: list[list[Any]] = []
 
     def on_start(self, run: Run) -> None:
-        """Forget the states of an earlier run."""
+        """Forget the states of an earlier run; a folder that is missing is said now, not later."""
+        folder = os.path.dirname(os.path.abspath(self.path))
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(
+                errno.ENOENT, "the folder of the checkpoint is missing, make it first", folder
+            )
         if run.step == 0:
             self._kept = []
 
@@ -205,8 +212,8 @@ class EarlyStopping(_Monitor):
         restore_best: bool = True,
     ):
         super().__init__(monitor, mode)
-        if patience is not None and (not isinstance(patience, int) or patience < 0):
-            raise ValueError(f"EarlyStopping: patience must be 0, 1, 2 ..., got {patience}")
+        if patience is not None:
+            patience = whole("EarlyStopping: patience", patience, 0)
         if not min_delta >= 0:
             raise ValueError(f"EarlyStopping: min_delta must not be negative, got {min_delta}")
         self.patience = patience
@@ -366,9 +373,7 @@ def _largest(grads: Any) -> str:
 
 
 def _positive(owner: str, name: str, value: int | None) -> int | None:
-    if value is not None and (not isinstance(value, int) or value < 1):
-        raise ValueError(f"{owner}: {name} must be a whole number of at least 1, got {value}")
-    return value
+    return value if value is None else whole(f"{owner}: {name}", value)
 
 
 def _remove(path: str) -> None:

@@ -7,6 +7,7 @@ constructor, the attribute of the instance and the entry of ``hyperparams``.
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,17 @@ class Part:
         if not self.holds(number):
             raise ValueError(f"{owner}: {self.label} must be {self.describe()}, got {value!r}")
         return number
+
+
+def whole(label: str, value: Any, least: int = 1) -> int:
+    """The whole number, of Python or NumPy, as an int; ValueError for anything else."""
+    try:
+        number = -math.inf if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -math.inf
+    if number < least:
+        raise ValueError(f"{label} must be a whole number of at least {least}, got {value!r}")
+    return int(number)
 
 
 class Field:

@@ -120,10 +120,10 @@ class ParameterResult:
         if not self.usable:
             return f"no usable {name}, because {self.why}"
         low, high = self.interval
+        also = f", as good between {low:.4g} and {high:.4g}" if low < high else ""
         return "\n".join(
             [
-                f"{name} {self.suggestion:.4g}, as good between {low:.4g} and {high:.4g} "
-                f"({self.confidence} confidence: {self.why})",
+                f"{name} {self.suggestion:.4g}{also} ({self.confidence} confidence: {self.why})",
                 f"measured at lr={self.lr:.1e}, with {self.gradients} gradients on copies",
                 self.call,
             ]

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from stepsize.atomic import replacing
+from stepsize.fields import whole
 
 if TYPE_CHECKING:
     from stepsize.run import Run
@@ -57,10 +58,8 @@ class LogTo:
     """
 
     def __init__(self, logger: Logger, every: int | None = 1):
-        if every is not None and (not isinstance(every, int) or every < 1):
-            raise ValueError(f"LogTo: every must be a whole number of at least 1, got {every}")
         self.logger = logger
-        self.every = every
+        self.every = every if every is None else whole("LogTo: every", every)
 
     def on_start(self, run: Run) -> None:
         """Tell that the run begins."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -45,7 +45,12 @@ class Validation:
                 raise Interrupted
             size = count(batch)
             total += size
-            for name, value in self._evaluate(run.params, batch).items():
+            measured = self._evaluate(run.params, batch)
+            if not isinstance(measured, Mapping) or not all(isinstance(k, str) for k in measured):
+                raise TypeError(
+                    f"evaluate must return a dict of names and numbers, it returned {measured!r}"
+                )
+            for name, value in measured.items():
                 sums[name] = sums.get(name, 0.0) + size * float(value)
         for name, value in sums.items():
             name = name if name.startswith("val_") else f"val_{name}"

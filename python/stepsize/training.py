@@ -9,10 +9,11 @@ from typing import Any
 from stepsize import arrays
 from stepsize.batches import batches
 from stepsize.callbacks import Checkpoint
+from stepsize.fields import whole
 from stepsize.history import History
 from stepsize.loop import Evaluate, Loop, Validation
 from stepsize.optimizers.base import Optimizer
-from stepsize.run import Run
+from stepsize.run import HOOKS, Run
 from stepsize.schedules import Schedule, check_run
 
 
@@ -92,7 +93,10 @@ def fit(
         >>> history.stopped, bool(abs(params["w"][0] - 3) < 1e-3)
         ('finished 20 epochs', True)
     """
-    _check(params, optimizer, epochs, steps, accumulate, validate_every)
+    _check(params, optimizer, epochs, steps)
+    epochs = epochs if epochs is None else whole("epochs", epochs)
+    steps = steps if steps is None else whole("steps", steps)
+    seed = seed if seed is None else whole("seed", seed, 0)
     source = batches(train, batch_size, seed)
     if getattr(source, "once", False) and (epochs or 1) > 1:
         raise ValueError(
@@ -101,7 +105,9 @@ def fit(
         )
     callbacks = _ordered(callbacks, checkpoint)
     run = Run(params, optimizer, source, callbacks, seed)
-    loop = Loop(run, value_and_grad, epochs, steps, accumulate)
+    loop = Loop(run, value_and_grad, epochs, steps, whole("accumulate", accumulate))
+    if validate_every is not None:
+        validate_every = whole("validate_every", validate_every)
     if validation is not None:
         held = batches(validation, batch_size, None, "validation")
         if getattr(held, "once", False):
@@ -131,18 +137,12 @@ def _check(
     optimizer: Optimizer,
     epochs: int | None,
     steps: int | None,
-    accumulate: int,
-    validate_every: int | None,
 ) -> None:
     if isinstance(optimizer, type):
         name = optimizer.__name__
         raise TypeError(f"optimizer is the class {name}, give an instance: {name}(params, lr=...)")
     if epochs is None and steps is None:
         raise ValueError("give epochs=... or steps=..., or both")
-    numbers = {"epochs": epochs, "steps": steps, "validate_every": validate_every}
-    for name, value in {**numbers, "accumulate": accumulate}.items():
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value}")
     ours, paths, _ = arrays.flatten(params)
     theirs = {id(leaf) for leaf in arrays.flatten(optimizer.params)[0]}
     for leaf, path in zip(ours, paths, strict=True):
@@ -155,6 +155,16 @@ def _check(
 
 def _ordered(callbacks: Sequence[Any], checkpoint: Any) -> list[Any]:
     """Checkpoints come last, so that they hold what the others made of the step."""
+    if not isinstance(callbacks, list | tuple):
+        raise TypeError(f"callbacks must be a list of them, got {callbacks!r}")
+    for i, callback in enumerate(callbacks):
+        if isinstance(callback, type):
+            name = callback.__name__
+            raise TypeError(f"callbacks[{i}] is the class {name}, give an instance: {name}(...)")
+        if not any(hasattr(callback, name) for name in (*HOOKS, "state_dict")):
+            raise TypeError(
+                f"callbacks[{i}] must have a method of {', '.join(HOOKS)}, got {callback!r}"
+            )
     given = list(callbacks)
     if checkpoint is not None:
         given.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from stepsize.fields import whole
 from stepsize.found import LRFindResult
 
 Point = dict[str, Any]
@@ -256,8 +257,7 @@ def _check(space: Space, trials: int, method: str) -> None:
                 f"tune: space[{name!r}] must be Uniform, LogUniform or Choice, "
                 f"got {type(values).__name__}; write ss.LogUniform(low, high) for a range of rates"
             )
-    if trials < 1:
-        raise ValueError(f"tune: trials must be at least 1, got {trials}")
+    whole("tune: trials", trials)
     methods = ("tpe", "random", "grid", "halving", "lr")
     if method not in methods:
         raise ValueError(f"tune: method must be one of {', '.join(methods)}, got {method!r}")

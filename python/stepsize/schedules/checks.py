@@ -24,6 +24,8 @@ def fail(where: str, name: str, allowed: str, value: object, move: str = "") -> 
 
 def real(where: str, name: str, value: Any) -> float:
     """The number as a Python float; TypeError for anything that is not a real number."""
+    if getattr(value, "ndim", None) == 0:  # an array of one number, of any library
+        value = value.item()
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         return float(value)
     raise TypeError(f"{where}: {name} must be a number, got {value!r} ({type(value).__name__})")
@@ -62,7 +64,9 @@ class Many:
             raise TypeError(f"{where}: {name} must be a sequence of numbers, got {value!r}")
         items = tuple(self.each(where, f"{name}[{i}]", item) for i, item in enumerate(value))
         if len(items) < self.least:
-            raise ValueError(f"{where}: {name} needs at least {self.least} numbers, got {items!r}")
+            raise ValueError(
+                f"{where}: {name} must have a length of at least {self.least}, got {items!r}"
+            )
         if self.ascending:
             for i, (left, right) in enumerate(itertools.pairwise(items), start=1):
                 if left >= right:

@@ -30,7 +30,10 @@ Multiplier = Annotated[float, Number("1, or between 1.001 and 1000", low=1.0, hi
 
 def points_check(where: str, name: str, value: Any) -> tuple[tuple[float, float], ...]:
     """Pairs of step and value, the steps ascending."""
-    pairs = tuple(tuple(pair) for pair in value)
+    try:
+        pairs = tuple(tuple(pair) for pair in value)
+    except TypeError:
+        pairs = ()
     if not pairs or any(len(pair) != 2 for pair in pairs):
         raise fail(where, name, "a sequence of (step, value) pairs", value)
     steps = check_for(Steps)(where, f"{name} steps", [step for step, _ in pairs])

@@ -1,0 +1,73 @@
+"""The arguments of `fit`: whole numbers of any library, and what is refused before training."""
+
+import numpy as np
+import pytest
+
+import stepsize as ss
+from fitting import X, Y, bits, fit, make_params
+
+
+class Ends:
+    def on_end(self, run):
+        pass
+
+
+def test_a_missing_folder_is_said_before_anything_is_trained(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"folder of the checkpoint is missing.*missing'"):
+        fit(params := make_params(), checkpoint=tmp_path / "missing" / "c")
+    assert bits(params) == bits(make_params())
+
+
+class Misspelt:
+    def on_epcoh(self, run):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        (3, "callbacks must be a list of them, got 3"),
+        (ss.EarlyStopping(), "callbacks must be a list of them, got <"),
+        ([ss.EarlyStopping], r"callbacks\[0\] is the class EarlyStopping, give an instance"),
+        ([Ends(), Misspelt()], r"callbacks\[1\] must have a method of on_start, .*Misspelt"),
+        (["val_loss"], r"callbacks\[0\] must have a method of on_start, .* got 'val_loss'"),
+    ],
+)
+def test_what_is_no_callback_is_refused_before_anything_is_trained(callbacks, message):
+    with pytest.raises(TypeError, match=message):
+        fit(params := make_params(), callbacks=callbacks)
+    assert bits(params) == bits(make_params())
+
+
+@pytest.mark.parametrize("result", [None, 0.5, {1: 0.5}])
+def test_an_evaluation_that_is_no_dict_of_names_is_told_what_to_return(result):
+    with pytest.raises(TypeError, match=r"evaluate must return a dict .*, it returned"):
+        fit(make_params(), validation=(X, Y), evaluate=lambda params, batch: result)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])
+def test_whole_numbers_of_numpy_are_whole_numbers(kind, tmp_path):
+    def run(kind):
+        params = make_params()
+        fit(
+            params,
+            epochs=kind(3),
+            steps=kind(12),
+            batch_size=kind(7),
+            seed=kind(5),
+            accumulate=kind(2),
+            validate_every=kind(4),
+            validation=(X, Y),
+            checkpoint=ss.Checkpoint(tmp_path / "c", every_steps=kind(2), keep=kind(1)),
+            callbacks=[ss.EarlyStopping("loss", patience=kind(5))],
+        )
+        return bits(params)
+
+    assert run(kind) == run(int)
+
+
+@pytest.mark.parametrize("name", ["epochs", "steps", "batch_size", "accumulate", "seed"])
+@pytest.mark.parametrize("value", [True, 1.5, -1, "2", np.float64(2)])
+def test_what_is_no_whole_number_is_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least"):
+        fit(make_params(), **{name: value})
