@@ -2,81 +2,11 @@
 // through it, so tails, prefetching and statistics are said here and nowhere else.
 #pragma once
 
+#include "core/coded.hpp"
 #include "core/reduce.hpp"
-#include "core/streams.hpp"
 
 namespace stepsize {
 namespace {
-
-// What a rule may know besides its hyperparameters: the number of this update of the leaf, from 1,
-// and the scalars it keeps for the leaf.
-struct Clock {
-    int64_t t;
-    double* memory;
-};
-
-// Switches, here and in rules, are numbers of the loop's type, 0 or 1: beside a bool the compiler
-// gives up vectorising.
-template <class R, class F> struct Prepared {
-    F scale, limit, decay, shrink, cautious, follow;
-    uint64_t noise;
-    bool first;
-    R rule;
-
-    // What the rule sees of a gradient at x, and without the decay.
-    F gradient(F g, F x) const { return slope(g) + decay * x; }
-    F slope(F g) const { return clamp(g * scale, limit); }
-};
-
-template <class T> struct Always {
-    using type = void;
-};
-
-// What a rule may say of its slots. start: the one that keeps the parameter of the leaf's first
-// update; the loop fills it. Of two passes: the first looks at those from `early` on, the last at
-// the first `late` ones.
-template <class R, class = void> struct Start {
-    static constexpr int slot = -1;
-};
-template <class R> struct Start<R, typename Always<char[R::start + 1]>::type> {
-    static constexpr int slot = R::start;
-};
-template <class R, class = void> struct HasSums {
-    static constexpr bool value = false;
-};
-template <class R> struct HasSums<R, typename Always<char[R::sums]>::type> {
-    static constexpr bool value = true;
-};
-template <class R, class = void> struct Early {
-    static constexpr int first = 0;
-};
-template <class R> struct Early<R, typename Always<char[R::early + 1]>::type> {
-    static constexpr int first = R::early;
-};
-template <class R, int slots, class = void> struct Late {
-    static constexpr int count = slots;
-};
-template <class R, int slots> struct Late<R, slots, typename Always<char[R::late + 1]>::type> {
-    static constexpr int count = R::late;
-};
-
-template <class R, class F, class Numbers>
-void prepare(const double* numbers, int64_t t, double* memory, const Prologue& p, void* out) {
-    static_assert(sizeof(Prepared<R, F>) <= max_prepared, "enlarge max_prepared");
-    static_assert(sizeof(Numbers) <= max_numbers * sizeof(double), "enlarge max_numbers");
-    Numbers h;
-    __builtin_memcpy(&h, numbers, sizeof h);
-    const Prepared<R, F> prepared = {F(p.scale),       F(p.limit),    F(p.decay),
-                                     F(p.shrink),      F(p.cautious), F(p.follow),
-                                     mix(uint64_t(t)), t == 1,        R(h, Clock{t, memory})};
-    __builtin_memcpy(out, &prepared, sizeof prepared);
-}
-
-template <size_t... K> struct Indices {};
-template <size_t N, size_t... K> struct Counted : Counted<N - 1, N - 1, K...> {};
-template <size_t... K> struct Counted<0, K...> {
-    using type = Indices<K...>;
-};
 
 template <class R, class F, size_t... K>
 inline void stretch(const Prepared<R, F>& p, F* x, const F* g, F* const* slots, size_t from,
@@ -208,28 +138,6 @@ template <class R, class F> inline void keep_start(const F* x, F* const* slots, 
         __builtin_memcpy(slots[Start<R>::slot < 0 ? 0 : Start<R>::slot], x, count * sizeof(F));
 }
 
-// The stretch over a whole tile whose state is kept as bfloat16, read and written in the same loop.
-template <class R, size_t... K> void stretch_halves(const Prepared<R, float>& p,
-                                                    const Streams<float, int(sizeof...(K))>& at,
-                                                    size_t from, Indices<K...>) {
-    const Span& span = at.span;
-    float* x = static_cast<float*>(span.x) + from;
-    const float* g = static_cast<const float*>(span.g) + from;
-    uint16_t* const codes[] = {(static_cast<uint16_t*>(span.slots[K].data) + from)...};
-    const uint32_t first[] = {at.key(K, from)...};
-    const Prepared<R, float> here = p;
-#pragma omp simd
-    for (int i = 0; i < tile_length; ++i) {
-        float s[] = {Bfloat16::widen(codes[K][i])...};
-        const float grad = here.gradient(g[i], x[i]);
-        float value = x[i] * here.shrink;
-        here.rule(value, grad, s[K]...);
-        x[i] = value;
-        const uint32_t draw = uint32_t(i) * draw_step;
-        ((codes[K][i] = bfloat16_of(s[K], first[K] + draw)), ...);
-    }
-}
-
 // The average goes with the parameters while they are near.
 template <class F> void follow(F share, const Span& span, size_t from, size_t count) {
     const F* x = static_cast<const F*>(span.x) + from;
@@ -247,7 +155,8 @@ void run(const void* prepared, const Span& span, Sums* sums) {
     Streams<F, slot_count> at(span, p.noise);
     Tally tally;
     const bool careful = sums || p.cautious > 0;
-    const bool halves = at.halves() && !careful;
+    const bool halves = at.coded_in(2) && !careful;
+    const bool bytes = at.coded_in(1) && !careful;
     // Up to the first cache line of the parameters, so that the tiles after it store whole lines.
     const size_t offset = reinterpret_cast<size_t>(span.x) % 64;
     const bool apart = span.coded || offset == 0 || (!sums && span.size < tile);
@@ -258,8 +167,11 @@ void run(const void* prepared, const Span& span, Sums* sums) {
         const size_t count = left < most ? left : most;
         next = from + count;
         if constexpr (sizeof(F) == sizeof(float) && slot_count > 0 && !HasSums<R>::value) {
-            if (halves && count == tile) {
-                stretch_halves(p, at, from, indices);
+            if ((halves || bytes) && count == tile) {
+                if (halves)
+                    stretch_halves(p, at, from, indices);
+                else
+                    stretch_bytes(p, at, from, indices);
                 if (span.average)
                     follow(p.follow, span, from, count);
                 continue;

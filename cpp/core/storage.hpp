@@ -99,79 +99,166 @@ template <class F> __attribute__((noinline)) uint32_t top_of(const F* in) {
     return uint32_t(top);
 }
 
-// The sum with a unit of NaN is NaN, and of 0, whose codes are 0, it is 0.
-template <class F>
-__attribute__((noinline)) void read_bytes(const Code& code, const void* codes, float unit, F* out) {
-    const int8_t* from = static_cast<const int8_t*>(codes);
-    const uint32_t low = bits_of(unit), kept = code.kept, sign = code.sign;
-    const uint32_t share = bits_of(unit * code.share);
+// Four codes make a word, one of each quarter of the tile: numbers that lie side by side are then
+// taken out of words that lie side by side, and put there, by shifts alone.
+constexpr int quarter_length = tile_length / 4;
+constexpr int word_bytes = 4;
+
+inline uint32_t word_at(const uint8_t* codes, int j) {
+    uint32_t word;
+    __builtin_memcpy(&word, codes + word_bytes * j, word_bytes);
+    return word;
+}
+inline void set_word(uint8_t* codes, int j, uint32_t word) {
+    __builtin_memcpy(codes + word_bytes * j, &word, word_bytes);
+}
+
+// What reading the codes of a tile takes.
+struct Reader {
+    uint32_t low, share, kept, sign;
+
+    Reader(const Code& code, float unit)
+        : low(bits_of(unit)), share(bits_of(unit * code.share)), kept(code.kept), sign(code.sign) {}
+
+    // The sum with a unit of NaN is NaN, and of 0, whose codes are 0, it is 0.
+    template <int quarter> float read(uint32_t word) const {
+        const uint32_t first = word << (24 - 8 * quarter);
+        const uint32_t moved = uint32_t(int32_t(first) >> (24 - dropped_bits));
+        return float_of((moved & kept) + low) - float_of((first & sign) | share);
+    }
+};
+
+template <int quarter, class F>
+inline void read_quarter(const Reader& reader, const uint8_t* codes, F* out) {
+    const Reader here = reader;
+    out += quarter * quarter_length;
 #pragma omp simd
-    for (int i = 0; i < tile_length; ++i) {
-        const uint32_t moved = uint32_t(int32_t(from[i])) << dropped_bits;
-        out[i] = F(float_of((moved & kept) + low) - float_of((moved & sign) | share));
+    for (int j = 0; j < quarter_length; ++j)
+        out[j] = F(here.read<quarter>(word_at(codes, j)));
+}
+
+template <class F>
+__attribute__((noinline)) void read_bytes(const Reader& reader, const uint8_t* codes, F* out) {
+    read_quarter<0>(reader, codes, out);
+    read_quarter<1>(reader, codes, out);
+    read_quarter<2>(reader, codes, out);
+    read_quarter<3>(reader, codes, out);
+}
+
+// What writing the codes of a tile takes. The quarters share a draw, in each other bits of it are
+// turned round.
+constexpr uint32_t turned_round[] = {0, 0x5a5a5u, 0x33cccu, 0x69969u};
+
+struct Writer {
+    uint32_t low, share, key;
+
+    Writer(const Code& code, float unit, uint32_t key_)
+        : low(bits_of(unit)), share(bits_of(unit * code.share)), key(key_) {}
+
+    uint32_t draw_at(int j) const { return (key + uint32_t(j) * draw_step) >> (32 - dropped_bits); }
+
+    // The byte in its place. `draw` has been counted from `low`.
+    template <int quarter> static uint32_t placed(uint32_t height, uint32_t draw) {
+        const uint32_t above = height + (draw ^ turned_round[quarter]);
+        constexpr int right = dropped_bits - 8 * quarter;
+        const uint32_t moved = right > 0 ? above >> (right & 31) : above << (-right & 31);
+        return moved & 0xffu << 8 * quarter;
+    }
+    template <int quarter> uint32_t with_sign(float a, uint32_t draw) const {
+        const uint32_t sign = bits_of(a) & sign_bit;
+        const uint32_t height = bits_of(a + float_of(sign | share));
+        return placed<quarter>(height, draw) | sign >> (24 - 8 * quarter);
+    }
+    template <int quarter> uint32_t without_sign(float a, uint32_t draw) const {
+        const int32_t sum = int32_t(bits_of(a + float_of(share)));
+        const int32_t least = int32_t(low);
+        return placed<quarter>(uint32_t(sum > least ? sum : least), draw);
+    }
+};
+
+template <class F>
+__attribute__((noinline)) void write_signed(const Writer& writer, const F* in, uint8_t* codes) {
+    const Writer to = writer;
+    constexpr int q = quarter_length;
+#pragma omp simd
+    for (int j = 0; j < q; ++j) {
+        const uint32_t draw = to.draw_at(j) - to.low;
+        const uint32_t half =
+            to.with_sign<0>(float(in[j]), draw) | to.with_sign<1>(float(in[j + q]), draw);
+        const uint32_t rest = to.with_sign<2>(float(in[j + 2 * q]), draw) |
+                              to.with_sign<3>(float(in[j + 3 * q]), draw);
+        set_word(codes, j, half | rest);
     }
 }
 
 template <class F>
-__attribute__((noinline)) void write_signed(const F* in, void* codes, float unit, uint32_t draw) {
-    uint8_t* to = static_cast<uint8_t*>(codes);
-    const uint32_t low = bits_of(unit);
+__attribute__((noinline)) void write_unsigned(const Writer& writer, const F* in, uint8_t* codes) {
+    const Writer to = writer;
+    constexpr int q = quarter_length;
 #pragma omp simd
-    for (int i = 0; i < tile_length; ++i) {
-        const uint32_t bits = bits_of(float(in[i]));
-        const uint32_t height = bits_of(float_of(bits & ~sign_bit) + unit);
-        const uint32_t above = height + ((draw >> (32 - dropped_bits)) - low);
-        to[i] = uint8_t(above >> dropped_bits | (bits & sign_bit) >> 24);
-        draw += draw_step;
-    }
-}
-
-template <class F>
-__attribute__((noinline)) void write_unsigned(const F* in, void* codes, float unit, uint32_t draw) {
-    uint8_t* to = static_cast<uint8_t*>(codes);
-    const float share = unit * unsigned_code.share;
-    const int32_t low = int32_t(bits_of(unit));
-#pragma omp simd
-    for (int i = 0; i < tile_length; ++i) {
-        const int32_t sum = int32_t(bits_of(float(in[i]) + share));
-        const uint32_t height = uint32_t(sum > low ? sum : low);
-        const uint32_t above = height + ((draw >> (32 - dropped_bits)) - uint32_t(low));
-        to[i] = uint8_t(above >> dropped_bits);
-        draw += draw_step;
+    for (int j = 0; j < q; ++j) {
+        const uint32_t draw = to.draw_at(j) - to.low;
+        const uint32_t half =
+            to.without_sign<0>(float(in[j]), draw) | to.without_sign<1>(float(in[j + q]), draw);
+        const uint32_t rest = to.without_sign<2>(float(in[j + 2 * q]), draw) |
+                              to.without_sign<3>(float(in[j + 3 * q]), draw);
+        set_word(codes, j, half | rest);
     }
 }
 
 // Sets the unit of a tile and writes its codes, 0 where there is no unit.
 template <class F>
-void write_bytes(const Code& code, const F* in, void* codes, float& unit, uint32_t draw) {
+void write_bytes(const Code& code, const F* in, uint8_t* codes, float& unit, uint32_t draw) {
     unit = unit_of(code, top_of(in));
+    const Writer writer(code, unit, draw);
     if (!(unit > 0))
         __builtin_memset(codes, 0, tile);
     else if (code.sign)
-        write_signed(in, codes, unit, draw);
+        write_signed(writer, in, codes);
     else
-        write_unsigned(in, codes, unit, draw);
+        write_unsigned(writer, in, codes);
+}
+
+// A tile that is not whole keeps its codes in the order of its numbers: there is no word to share.
+inline void into_words(const uint8_t* in, uint8_t* words) {
+    constexpr int q = quarter_length;
+#pragma omp simd
+    for (int j = 0; j < q; ++j) {
+        const uint32_t half = uint32_t(in[j]) | uint32_t(in[j + q]) << 8;
+        set_word(words, j, half | uint32_t(in[j + 2 * q]) << 16 | uint32_t(in[j + 3 * q]) << 24);
+    }
+}
+inline void out_of_words(const uint8_t* words, uint8_t* out) {
+    for (int k = 0; k < word_bytes; ++k)
+#pragma omp simd
+        for (int j = 0; j < quarter_length; ++j)
+            out[quarter_length * k + j] = uint8_t(word_at(words, j) >> 8 * k);
+}
+
+// The bytes of a code; 0 where the numbers themselves are kept.
+inline size_t width_of(Storage storage) {
+    return storage == Storage::native ? 0 : storage == Storage::bfloat16 ? 2 : 1;
 }
 
 // The numbers of one tile of a slot: where they lie, if the rule computes in their type, else read
 // into the buffer. The tail of a buffer past `count` holds zeros, so that whole tiles are coded.
 template <class F> F* open_tile(const Slot& slot, size_t from, size_t count, F* buffer) {
-    const size_t at = from / tile;
     if (slot.storage == Storage::native)
         return static_cast<F*>(slot.data) + from;
-    unsigned char codes[2 * tile];
-    const size_t width = slot.storage == Storage::bfloat16 ? 2 : 1;
-    const unsigned char* data = static_cast<const unsigned char*>(slot.data) + from * width;
-    const void* whole = data;
+    const size_t width = width_of(slot.storage);
+    const bool halves = width == 2;
+    const uint8_t* codes = static_cast<const uint8_t*>(slot.data) + from * width;
+    uint8_t part[2 * tile], words[tile];
     if (count < tile) {
-        __builtin_memset(codes, 0, sizeof codes);
-        __builtin_memcpy(codes, data, count * width);
-        whole = codes;
+        __builtin_memset(part, 0, sizeof part);
+        __builtin_memcpy(part, codes, count * width);
+        into_words(part, words);
+        codes = halves ? part : words;
     }
-    if (slot.storage == Storage::bfloat16)
-        read_bfloat16(whole, buffer);
+    if (halves)
+        read_bfloat16(codes, buffer);
     else
-        read_bytes(code_of(slot.storage), whole, slot.scales[at], buffer);
+        read_bytes(Reader(code_of(slot.storage), slot.scales[from / tile]), codes, buffer);
     return buffer;
 }
 
@@ -179,22 +266,22 @@ template <class F>
 void close_tile(const Slot& slot, size_t from, size_t count, F* buffer, uint32_t key) {
     if (slot.storage == Storage::native)
         return;
-    const size_t at = from / tile;
-    unsigned char codes[2 * tile];
-    const size_t width = slot.storage == Storage::bfloat16 ? 2 : 1;
-    unsigned char* data = static_cast<unsigned char*>(slot.data) + from * width;
-    void* whole = data;
-    if (count < tile) {
-        whole = codes;
-        for (size_t i = count; i < tile; ++i)
-            buffer[i] = 0;
-    }
-    if (slot.storage == Storage::bfloat16)
+    const size_t width = width_of(slot.storage);
+    const bool halves = width == 2;
+    uint8_t* codes = static_cast<uint8_t*>(slot.data) + from * width;
+    uint8_t part[2 * tile], words[tile];
+    uint8_t* const whole = count == tile ? codes : halves ? part : words;
+    for (size_t i = count; i < tile; ++i)
+        buffer[i] = 0;
+    if (halves)
         write_bfloat16(buffer, whole, key);
     else
-        write_bytes(code_of(slot.storage), buffer, whole, slot.scales[at], key);
-    if (count < tile)
-        __builtin_memcpy(data, codes, count * width);
+        write_bytes(code_of(slot.storage), buffer, whole, slot.scales[from / tile], key);
+    if (count == tile)
+        return;
+    if (!halves)
+        out_of_words(words, part);
+    __builtin_memcpy(codes, part, count * width);
 }
 
 } // namespace

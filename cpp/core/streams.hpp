@@ -56,11 +56,11 @@ template <class F, int slot_count> struct Streams {
     }
     // What the draws of a tile start from.
     uint32_t key(int slot, size_t from) const { return uint32_t(mix(noise[slot] + from / tile)); }
-    // Whether the state, and nothing else, is coded, all of it as bfloat16.
-    bool halves() const {
+    // Whether the state, and nothing else, is coded, all of it in so many bytes a number.
+    bool coded_in(size_t width) const {
         bool all = slot_count > 0 && span.x && !span.narrow.data && int(span.g_dtype) < dtype_count;
         for (int k = 0; k < slot_count; ++k)
-            all = all && span.slots[k].storage == Storage::bfloat16;
+            all = all && width_of(span.slots[k].storage) == width;
         return all;
     }
     void fetch(size_t element, int first, int last) const {

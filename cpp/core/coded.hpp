@@ -1,0 +1,71 @@
+// The loop over a whole tile whose state is coded, all of it alike: read, stepped and, as bfloat16,
+// written in one. Included by kernel.hpp only.
+#pragma once
+
+#include "core/prepared.hpp"
+#include "core/streams.hpp"
+
+namespace stepsize {
+namespace {
+
+template <class R, size_t... K> void stretch_halves(const Prepared<R, float>& p,
+                                                    const Streams<float, int(sizeof...(K))>& at,
+                                                    size_t from, Indices<K...>) {
+    const Span& span = at.span;
+    float* x = static_cast<float*>(span.x) + from;
+    const float* g = static_cast<const float*>(span.g) + from;
+    uint16_t* const codes[] = {(static_cast<uint16_t*>(span.slots[K].data) + from)...};
+    const uint32_t first[] = {at.key(K, from)...};
+    const Prepared<R, float> here = p;
+#pragma omp simd
+    for (int i = 0; i < tile_length; ++i) {
+        float s[] = {Bfloat16::widen(codes[K][i])...};
+        const float grad = here.gradient(g[i], x[i]);
+        float value = x[i] * here.shrink;
+        here.rule(value, grad, s[K]...);
+        x[i] = value;
+        const uint32_t draw = uint32_t(i) * draw_step;
+        ((codes[K][i] = bfloat16_of(s[K], first[K] + draw)), ...);
+    }
+}
+
+// A quarter of a tile whose state is bytes: read and stepped, the new state put into `slots`.
+template <int quarter, class R, size_t... K>
+STEPSIZE_INLINE void step_quarter(const Prepared<R, float>& p, float* x, const float* g,
+                                  float* const* slots, const uint8_t* const* codes,
+                                  const Reader* readers, Indices<K...>) {
+#pragma omp simd
+    for (int j = 0; j < quarter_length; ++j) {
+        const int i = j + quarter * quarter_length;
+        float s[] = {readers[K].template read<quarter>(word_at(codes[K], j))...};
+        const float grad = p.gradient(g[i], x[i]);
+        float value = x[i] * p.shrink;
+        p.rule(value, grad, s[K]...);
+        x[i] = value;
+        ((slots[K][i] = s[K]), ...);
+    }
+}
+
+// As bytes the state is written after the whole tile: their unit depends on all of it.
+template <class R, size_t... K>
+__attribute__((noinline)) void stretch_bytes(const Prepared<R, float>& p,
+                                             Streams<float, int(sizeof...(K))>& at, size_t from,
+                                             Indices<K...> indices) {
+    const Span& span = at.span;
+    float* x = static_cast<float*>(span.x) + from;
+    const float* g = static_cast<const float*>(span.g) + from;
+    float* const slots[] = {at.buffers[K]...};
+    uint8_t* const codes[] = {(static_cast<uint8_t*>(span.slots[K].data) + from)...};
+    float* const units[] = {(span.slots[K].scales + from / tile)...};
+    const Code* const forms[] = {&code_of(span.slots[K].storage)...};
+    const Reader readers[] = {Reader(*forms[K], *units[K])...};
+    const Prepared<R, float> here = p;
+    step_quarter<0>(here, x, g, slots, codes, readers, indices);
+    step_quarter<1>(here, x, g, slots, codes, readers, indices);
+    step_quarter<2>(here, x, g, slots, codes, readers, indices);
+    step_quarter<3>(here, x, g, slots, codes, readers, indices);
+    (write_bytes(*forms[K], slots[K], codes[K], *units[K], at.key(int(K), from)), ...);
+}
+
+} // namespace
+} // namespace stepsize
