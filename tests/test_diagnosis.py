@@ -217,6 +217,18 @@ def test_with_the_loss_alone_a_flat_one_is_a_rate_too_low_and_a_raised_one_diver
     assert ss.diagnose({"loss": [0.9, 6.9, 1e5, 1e18, 1e30, 1e55]}).verdict == "diverging"
 
 
+def test_a_validation_loss_tells_whether_a_loss_within_its_noise_has_moved():
+    rows = {"loss": 8 + np.random.default_rng(2).standard_normal(STEPS), "lr": np.full(STEPS, 0.1)}
+    at = np.arange(STEPS) % 20 == 0
+    slow, lost = (np.where(at, 8 + way * 0.1 * T, np.nan) for way in (-1, 4))
+    rows["loss"][0] = 5.0
+    assert ss.diagnose(rows).verdict == "diverging"
+    assert ss.diagnose(rows | {"val_loss": slow}).verdict == "too_low"
+    rows["loss"][0] = 8.0
+    assert ss.diagnose(rows).verdict == "too_low"
+    assert ss.diagnose(rows | {"val_loss": lost}).verdict != "too_low"
+
+
 def test_a_second_signal_is_told_in_words_too():
     late = noisy(2 * np.exp(-2 * T), val_loss=np.where(T % 0.05 < 0.003, 1 + T, np.nan))
     late["update_ratio"] = np.full(STEPS, 4e-3)

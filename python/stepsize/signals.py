@@ -249,8 +249,12 @@ def _late(curve: Curve) -> float:
     return float(np.median(known)) if len(known) else math.nan
 
 
-def _flat(loss: Curve, levels: Curve, noise: float) -> bool:
-    """Whether the loss never moved beyond its noise."""
+def _flat(loss: Curve, levels: Curve, noise: float, held: Held | None, drop: float) -> bool:
+    """Whether the loss never moved beyond its noise; a validation loss, free of it, knows best."""
+    if held is not None and held.above_start and held.end - held.low > 0.05 * noise:
+        return False
+    if held is not None and held.jump * drop < noise and held.fall_sure > 5:
+        return True
     return (
         len(loss) >= LEVELS
         and float(levels.std()) < FLAT * noise / math.sqrt(len(loss) // LEVELS)
@@ -307,7 +311,7 @@ def measure(history: Mapping[str, Any]) -> Signals:
         jitter=held.jitter if held and held.jitter >= 0 else jitter / drop,
         above=(end - start) / room,
         quantile_above=low > start,
-        flat=not np.isfinite(ratios).any() and _flat(loss, levels, noise),
+        flat=not np.isfinite(ratios).any() and _flat(loss, levels, noise, held, drop),
         travel=float(np.minimum(known, 1e3).mean()) * rows if len(known) > 8 else math.nan,
         stride=_stride(ratios),
         grad_change=change,
