@@ -67,5 +67,19 @@ __attribute__((noinline)) void stretch_bytes(const Prepared<R, float>& p,
     (write_bytes(*forms[K], slots[K], codes[K], *units[K], at.key(int(K), from)), ...);
 }
 
+// Whether it was for these loops: state of `width` bytes a number, see Streams::coded_width.
+template <class R, class F, size_t... K>
+bool stretch_coded(const Prepared<R, F>& p, Streams<F, int(sizeof...(K))>& at, size_t from,
+                   size_t width, Indices<K...> indices) {
+    if constexpr (sizeof(F) == sizeof(float) && sizeof...(K) > 0 && !HasSums<R>::value) {
+        if (width == 2)
+            stretch_halves(p, at, from, indices);
+        else if (width == 1)
+            stretch_bytes(p, at, from, indices);
+        return width > 0;
+    }
+    return false;
+}
+
 } // namespace
 } // namespace stepsize

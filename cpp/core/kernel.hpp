@@ -155,8 +155,7 @@ void run(const void* prepared, const Span& span, Sums* sums) {
     Streams<F, slot_count> at(span, p.noise);
     Tally tally;
     const bool careful = sums || p.cautious > 0;
-    const bool halves = at.coded_in(2) && !careful;
-    const bool bytes = at.coded_in(1) && !careful;
+    const size_t width = careful ? 0 : at.coded_width();
     // Up to the first cache line of the parameters, so that the tiles after it store whole lines.
     const size_t offset = reinterpret_cast<size_t>(span.x) % 64;
     const bool apart = span.coded || offset == 0 || (!sums && span.size < tile);
@@ -166,32 +165,23 @@ void run(const void* prepared, const Span& span, Sums* sums) {
         const size_t most = from == 0 && head > 0 ? head : tile;
         const size_t count = left < most ? left : most;
         next = from + count;
-        if constexpr (sizeof(F) == sizeof(float) && slot_count > 0 && !HasSums<R>::value) {
-            if ((halves || bytes) && count == tile) {
-                if (halves)
-                    stretch_halves(p, at, from, indices);
-                else
-                    stretch_bytes(p, at, from, indices);
-                if (span.average)
-                    follow(p.follow, span, from, count);
-                continue;
+        if (count < tile || !stretch_coded(p, at, from, width, indices)) {
+            at.open(from, count);
+            if (p.first && !HasSums<R>::value)
+                keep_start<R>(at.x, at.slots, count);
+            if (careful) {
+                const size_t lane = most == head ? lanes - head : 0;
+                careful_stretch(p, at.x, at.g, at.slots, count, lane, tally, indices);
+            } else if (span.ahead && !span.coded && count == tile) {
+                for (size_t i = 0; i < tile; i += lanes) {
+                    at.fetch(i, 0, Late<R, slot_count>::count);
+                    stretch(p, at.x, at.g, at.slots, i, lanes, indices);
+                }
+            } else {
+                stretch_any(p, at.x, at.g, at.slots, count, indices);
             }
+            at.close(from, count, true);
         }
-        at.open(from, count);
-        if (p.first && !HasSums<R>::value)
-            keep_start<R>(at.x, at.slots, count);
-        if (careful) {
-            const size_t lane = most == head ? lanes - head : 0;
-            careful_stretch(p, at.x, at.g, at.slots, count, lane, tally, indices);
-        } else if (span.ahead && !span.coded && count == tile) {
-            for (size_t i = 0; i < tile; i += lanes) {
-                at.fetch(i, 0, Late<R, slot_count>::count);
-                stretch(p, at.x, at.g, at.slots, i, lanes, indices);
-            }
-        } else {
-            stretch_any(p, at.x, at.g, at.slots, count, indices);
-        }
-        at.close(from, count, true);
         if (span.average)
             follow(p.follow, span, from, count);
     }

@@ -56,12 +56,13 @@ template <class F, int slot_count> struct Streams {
     }
     // What the draws of a tile start from.
     uint32_t key(int slot, size_t from) const { return uint32_t(mix(noise[slot] + from / tile)); }
-    // Whether the state, and nothing else, is coded, all of it in so many bytes a number.
-    bool coded_in(size_t width) const {
-        bool all = slot_count > 0 && span.x && !span.narrow.data && int(span.g_dtype) < dtype_count;
+    // The bytes of a number of state where all of it, and nothing else, is coded alike; else 0.
+    size_t coded_width() const {
+        const size_t width = slot_count > 0 ? width_of(span.slots[0].storage) : 0;
+        bool alike = span.x && !span.narrow.data && int(span.g_dtype) < dtype_count;
         for (int k = 0; k < slot_count; ++k)
-            all = all && width_of(span.slots[k].storage) == width;
-        return all;
+            alike = alike && width_of(span.slots[k].storage) == width;
+        return alike ? width : 0;
     }
     void fetch(size_t element, int first, int last) const {
         prefetch(x + element);
