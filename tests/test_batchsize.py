@@ -20,6 +20,8 @@ def test_rules():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ((-0.1, 8, 8), "lr must be a finite number >= 0 or a schedule, got -0.1"),
+        ((math.nan, 8, 8), "lr must be a finite number >= 0 or a schedule, got nan"),
         ((0.1, 0, 8), "batch_from must be a finite number above 0, got 0"),
         ((0.1, 8, math.inf), "batch_to must be a finite number above 0, got inf"),
         ((0.1, 8, 8, "cube"), "rule must be 'linear' or 'sqrt', got 'cube'"),
@@ -70,6 +72,8 @@ def test_equal_gradients_have_no_noise_and_noise_alone_no_limit():
     [
         ([np.ones(3)], 8, "at least two gradients are needed, got 1"),
         ([np.ones(3)] * 2, 0, "batch_size must be .* got 0"),
+        ([{"a": np.ones(3)}, {"b": np.ones(3)}], 8, "expected the leaves a, got b"),
+        ([np.ones(3), np.ones(2)], 8, r"params must have shape \(3,\) .* got \(2,\)"),
     ],
 )
 def test_the_noise_scale_refuses(grads, size, message):

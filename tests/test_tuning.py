@@ -109,6 +109,16 @@ def test_other_exceptions_end_the_search():
         ss.tune(broken, SPACE, trials=3)
 
 
+def never(point):
+    raise AssertionError("nothing should have run")
+
+
+@pytest.mark.parametrize("told", [None, "low", [1.0, 2.0]])
+def test_an_objective_that_returns_no_number_is_told_what_to_return(told):
+    with pytest.raises(TypeError, match="objective must return one number, it returned"):
+        ss.tune(lambda point: told, SPACE, trials=1, method="random")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_search_goes_on_where_it_was(tmp_path, method):
     space = {**SPACE, "shape": ss.Choice((1, 2), (3, 4), "flat")}
@@ -119,8 +129,18 @@ def test_a_search_goes_on_where_it_was(tmp_path, method):
     assert len({t.point["lr"] for t in whole.trials}) > 5 or method == "grid"
     again = ss.tune(curve, space, trials=12, **keywords)
     assert again.trials == whole.trials
-    with pytest.raises(ValueError, match="holds a search without 'beta'"):
-        ss.tune(valley, {"beta": ss.Uniform(0, 1)}, trials=2, storage=keywords["storage"])
+    other = (
+        {"beta": ss.LogUniform(0.1, 1)},
+        {**space, "beta": ss.Uniform(0, 1)},
+        {"lr": space["lr"]},
+    )
+    narrow = {**space, "lr": ss.LogUniform(1e-9, 1e-8)}, {**space, "shape": ss.Choice("flat")}
+    for spaces, words in ((other, "holds a search of .* not of "), (narrow, "which is not in ")):
+        for wrong in spaces:
+            with pytest.raises(ValueError, match=words):
+                ss.tune(curve, wrong, trials=13, **keywords)
+    with pytest.raises(FileNotFoundError):
+        ss.tune(never, space, trials=2, method=method, storage=tmp_path / "missing" / "search")
 
 
 def test_executors_run_trials_elsewhere():
@@ -179,7 +199,10 @@ def test_the_rate_search_closes_in(best, cliff):
     [
         ({"space": {}}, ValueError, "space is empty"),
         ({"space": {"lr": (1e-5, 1)}}, TypeError, r"space\['lr'\] must be Uniform"),
+        ({"space": [1]}, TypeError, r"space must be a dict of names, .* got \[1\]"),
         ({"trials": 0}, ValueError, "trials must be a whole number of at least 1, got 0"),
+        ({"seed": -1}, ValueError, "seed must be a whole number of at least 0, got -1"),
+        ({"executor": 3}, TypeError, "executor must be a concurrent.futures.Executor or None"),
         ({"method": "anneal"}, ValueError, "got 'anneal'"),
         ({"method": "lr", "space": {"x": ss.Uniform(0, 1)}}, ValueError, "needs a LogUniform"),
         ({"method": "grid", "trials": 1, "space": {"a": ss.Choice(1, 2)}}, ValueError, "2 choices"),

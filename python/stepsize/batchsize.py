@@ -39,6 +39,8 @@ def scale_lr(lr: Rate, batch_from: float, batch_to: float, rule: str = "linear")
         >>> scale_lr(0.1, 256, 1024), scale_lr(1e-3, 256, 1024, rule="sqrt")
         (0.4, 0.002)
     """
+    if not isinstance(lr, Schedule) and not 0 <= lr < math.inf:
+        raise ValueError(f"scale_lr: lr must be a finite number >= 0 or a schedule, got {lr!r}")
     for name, size in (("batch_from", batch_from), ("batch_to", batch_to)):
         if not 0 < size < math.inf:
             raise ValueError(f"scale_lr: {name} must be a finite number above 0, got {size!r}")
@@ -96,7 +98,10 @@ def gradient_noise_scale(micro_grads: Iterable[arrays.Nest], batch_size: int) ->
         critical batch size 7.96 (95 % between 7.47 and 8.48)
     """
     batch_size = whole("gradient_noise_scale: batch_size", batch_size)
-    grads = [[np.array(leaf) for leaf in arrays.flatten(nest)[0]] for nest in micro_grads]
+    nests = [arrays.Structure(arrays.map_leaves(np.array, nest)) for nest in micro_grads]
+    for nest in nests:
+        arrays.check_alike(nests[0], nest, "gradient_noise_scale")
+    grads = [nest.leaves for nest in nests]
     n = len(grads)
     if n < 2:
         raise ValueError(f"gradient_noise_scale: at least two gradients are needed, got {n}")

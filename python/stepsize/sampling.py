@@ -165,6 +165,8 @@ class Study:
             raise ValueError(f"tune: prior must be a positive rate, got {start}")
         self._space, self._method, self._seed, self._start = space, method, seed, start
         self._file = None if storage is None else Path(storage)
+        if self._file is not None:
+            self._file.touch()  # what cannot be written is said before anything has run
         self.records = _read(self._file, space)
         self._next = len(self.records)
         self._running: dict[int, Point] = {}
@@ -232,6 +234,11 @@ def _decoded(plain: Mapping[str, Any], space: Space) -> Point:
     }
 
 
+def _ends(values: Uniform | LogUniform | Choice) -> tuple[float, float]:
+    """The least and the largest number that stands for a value."""
+    return (0, len(values.options) - 1) if isinstance(values, Choice) else (values.low, values.high)
+
+
 def _append(file: Path, record: TrialRecord, space: Space) -> None:
     kept = {**vars(record), "point": _coded(record.point, space)}
     with file.open("a", encoding="utf-8") as stream:
@@ -254,10 +261,17 @@ def _record(line: bytes, file: Path, space: Space) -> TrialRecord:
         plain, reports = kept["point"], tuple((int(s), float(v)) for s, v in kept["reports"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"tune: {file} does not hold a search; give another file") from error
-    missing = [name for name in space if name not in plain]
-    if missing:
+    if set(plain) != set(space):
         raise ValueError(
-            f"tune: storage holds a search without {missing[0]!r}; give another file for this space"
+            f"tune: {file} holds a search of {', '.join(plain)}, not of {', '.join(space)}; give "
+            "another file for this space"
         )
+    for name, values in space.items():
+        low, high = _ends(values)
+        if not low - abs(low) * 1e-9 <= plain[name] <= high + abs(high) * 1e-9:
+            raise ValueError(
+                f"tune: {file} holds a search with {name}={plain[name]!r}, which is not in "
+                f"{values}; give another file for this space"
+            )
     point = _decoded(plain, space)
     return TrialRecord(point, kept["value"], kept["state"], reports, kept["seconds"])

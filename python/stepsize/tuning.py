@@ -203,7 +203,7 @@ def _run(objective: Callable[..., float], point: Point, limits: dict[int, float]
     state, value = "done", math.inf
     try:
         told = objective(point, trial) if _takes_trial(objective) else objective(point)
-        value = float(told)
+        value = _number(told)
     except Stopped:
         state = "stopped"
     except FloatingPointError:
@@ -212,6 +212,13 @@ def _run(objective: Callable[..., float], point: Point, limits: dict[int, float]
         lost = bool(trial.reports) and not math.isfinite(trial.reports[-1][1])
         state, value = ("diverged" if state == "done" or lost else state), math.inf
     return TrialRecord(point, value, state, tuple(trial.reports), time.perf_counter() - began)
+
+
+def _number(told: Any) -> float:
+    try:
+        return float(told)
+    except (TypeError, ValueError):
+        raise TypeError(f"tune: objective must return one number, it returned {told!r}") from None
 
 
 def _takes_trial(objective: Callable[..., float]) -> bool:
@@ -248,7 +255,11 @@ def _limits(records: Sequence[TrialRecord], eager: bool) -> dict[int, float]:
     }
 
 
-def _check(space: Space, trials: int, method: str) -> None:
+def _check(space: Space, trials: int, method: str, seed: int, executor: Executor | None) -> None:
+    if not isinstance(space, Mapping):
+        raise TypeError(
+            f'tune: space must be a dict of names, {{"lr": ss.LogUniform(1e-5, 1)}}, got {space!r}'
+        )
     if not space:
         raise ValueError('tune: space is empty; name something, {"lr": ss.LogUniform(1e-5, 1)}')
     for name, values in space.items():
@@ -258,6 +269,11 @@ def _check(space: Space, trials: int, method: str) -> None:
                 f"got {type(values).__name__}; write ss.LogUniform(low, high) for a range of rates"
             )
     whole("tune: trials", trials)
+    whole("tune: seed", seed, 0)
+    if executor is not None and not hasattr(executor, "submit"):
+        raise TypeError(
+            f"tune: executor must be a concurrent.futures.Executor or None, got {executor!r}"
+        )
     methods = ("tpe", "random", "grid", "halving", "lr")
     if method not in methods:
         raise ValueError(f"tune: method must be one of {', '.join(methods)}, got {method!r}")
@@ -298,7 +314,7 @@ def tune(
     >>> 0.05 < result.best["lr"] < 0.2
     True
     """
-    _check(space, trials, method)
+    _check(space, trials, method, seed, executor)
     from stepsize.sampling import Study
 
     study = Study(space, trials, method, prior, storage, seed)
