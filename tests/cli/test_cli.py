@@ -113,7 +113,7 @@ def test_train_resumes_where_it_stopped(run, model, tmp_path):
         ("{model}:mak", "did you mean 'make'?"),
         ("{model}:number", "has no function 'number'"),
         ("{model}:broken", "broken raised KeyError: 'lost'"),
-        ("{model}:wrong", "returned a int, expected an ss.Problem"),
+        ("{model}:wrong", "returned 3, expected an ss.Problem"),
         ("missing.py:make", "no such file: missing.py"),
         ("no_such_module_here:make", "cannot be imported: ModuleNotFoundError"),
     ],
@@ -221,3 +221,11 @@ def test_no_usable_rate_is_said(run, model, monkeypatch):
     code, out, err = run("train", f"{model}:make")
     assert (code, out) == (1, "")
     assert "finds no rate for SGD, because the loss does not react" in err
+
+
+def test_a_demo_that_has_nowhere_to_write_says_so_first(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("stepsize.demo.run", None)
+    (tmp_path / "file").touch()
+    code, out, err = run("demo", "--out", tmp_path / "file" / "report")
+    assert (code, out) == (1, "") and "file" in err
+    assert_one_line(err)

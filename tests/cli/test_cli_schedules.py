@@ -86,6 +86,8 @@ def test_a_schedule_is_read_back_from_its_repr():
         "'a' * 999999999",
         "[0] * 999999999",
         "from_function(print)",
+        "check_run(1, 2)",
+        "layerwise_lr([1], 0.5)",
         "constant(1); constant(2)",
         "x := constant(1)",
         "constant(1)[0]",
@@ -123,3 +125,26 @@ def test_a_misspelt_recipe_is_recognised(run):
 def test_what_is_refused_is_refused_before_it_runs(text, message):
     with pytest.raises(ValueError, match=message):
         parse_schedule(text)
+
+
+def test_a_schedule_of_any_length_is_drawn_in_no_time(run, tmp_path):
+    code, out, _ = run("schedule", "linear(1, 0, 1e15)", "--plot", tmp_path / "picture.png")
+    assert code == 0 and "1,000,000,000,000,000" in out and "0.75" in out
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+    for words in (["--json"], ["--csv", tmp_path / "rows.csv"]):
+        code, out, err = run("schedule", "linear(1, 0, 1e15)", *words)
+        assert (code, out) == (1, "") and "say how many with --steps" in err
+        assert_one_line(err)
+        assert run("schedule", "linear(1, 0, 1e15)", "--steps", 5, *words)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["schedule", "constant(1)", "--steps", "ten"], "must be a whole number, got 'ten'"),
+        (["train", "table.csv", "--hidden", "x"], "must be whole numbers, such as 64,32, got 'x'"),
+    ],
+)
+def test_what_is_no_number_is_refused_in_words(words, message, run):
+    code, out, err = run(*words)
+    assert (code, out) == (2, "") and message in err

@@ -26,6 +26,7 @@ from stepsize.plots.style import new_axes, number
 __all__ = ["bench", "demo", "find", "info", "schedule", "train", "tune"]
 
 DIVERGED = 3
+_ROWS = 10_000_000  # in a file of numbers
 _EXTRAS = {"plot": "matplotlib", "demo": "sklearn", "tune": "optuna", "peers": "torch"}
 
 
@@ -74,7 +75,9 @@ def demo(args: argparse.Namespace) -> int:
         raise CommandError("--only names pages of the guide: add --guide")
     from stepsize.demo import run
 
-    run(args.out or Path("stepsize-report"), seed=args.seed or 0, quick=args.quick)
+    out = args.out or Path("stepsize-report")
+    out.mkdir(parents=True, exist_ok=True)  # what cannot be written to is said first
+    run(out, seed=args.seed or 0, quick=args.quick)
     return 0
 
 
@@ -328,7 +331,11 @@ def schedule(args: argparse.Namespace) -> int:
     finite = [math.ceil(length) for length in lengths if math.isfinite(length)]
     # One step more than the longest shows the value that is held from then on.
     steps = args.steps or (max(finite) + 1 if finite else 1000)
-    values = {text: one.values(steps) for text, one in schedules.items()}
+    if (args.csv or args.json) and steps > _ROWS:
+        raise CommandError(f"{steps:,} rows are more than {_ROWS:,}; say how many with --steps")
+    values = {}
+    if args.csv or args.json:
+        values = {text: one.values(steps) for text, one in schedules.items()}
     if args.csv:
         with args.csv.open("w", newline="") as file:
             writer = csv.writer(file)
@@ -337,12 +344,12 @@ def schedule(args: argparse.Namespace) -> int:
     if args.json:
         _print_json({"steps": steps, "schedules": values})
     else:
-        _print_schedules(schedules, values, steps)
+        _print_schedules(schedules, steps)
     _draw(args.plot, lambda plots: plots.schedule(schedules, steps=steps))
     return 0
 
 
-def _print_schedules(schedules: dict[str, Any], values: dict[str, Any], steps: int) -> None:
+def _print_schedules(schedules: dict[str, Any], steps: int) -> None:
     from stepsize import plots
 
     letters = {text: chr(ord("A") + i % 26) for i, text in enumerate(schedules)}
@@ -354,8 +361,8 @@ def _print_schedules(schedules: dict[str, Any], values: dict[str, Any], steps: i
     )
     rows = [["step", *(f"{mark:,}" for mark in marks)]]
     rows += [
-        [letters[text] if len(values) > 1 else "rate", *(f"{row[mark]:.4g}" for mark in marks)]
-        for text, row in values.items()
+        [letters[text] if len(schedules) > 1 else "rate", *(f"{one(mark):.4g}" for mark in marks)]
+        for text, one in schedules.items()
     ]
     print(_table(rows))
     print()

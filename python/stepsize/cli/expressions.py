@@ -24,11 +24,12 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 def recipes() -> dict[str, Callable[..., Any]]:
     """The functions of `ss.schedules` that an expression may call, by name."""
     found = {name: getattr(schedules, name) for name in schedules.__all__}
-    # A class is no recipe, and a Python function cannot be written in an expression.
+    # A class is no recipe, and functions, parameters and schedules in use cannot be written here.
+    others = ("check_run", "from_function", "layerwise_lr")
     return {
         name: value
         for name, value in sorted(found.items())
-        if callable(value) and not isinstance(value, type) and name != "from_function"
+        if callable(value) and not isinstance(value, type) and name not in others
     }
 
 

@@ -49,7 +49,7 @@ def _made_by(target: str) -> Problem:
     except Exception as error:
         raise CommandError(f"{target} raised {type(error).__name__}: {error}") from error
     if not isinstance(problem, Problem):
-        raise CommandError(f"{target} returned a {type(problem).__name__}, expected an ss.Problem")
+        raise CommandError(f"{target} returned {problem!r:.60}, expected an ss.Problem")
     return problem
 
 

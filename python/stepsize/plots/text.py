@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stepsize.plots.style import number
-from stepsize.plots.views import named, readable_part, series, smooth
+from stepsize.plots.views import named, rates, readable_part, series, shown, smooth
 
 __all__ = ["sparkline", "text_curves", "text_learning_curves", "text_range_test", "text_schedule"]
 
@@ -162,9 +162,6 @@ def text_range_test(result: Any, *, width: int = 78, height: int = 12) -> str:
 
 def text_schedule(schedule: Any, *, steps: int = 1000, width: int = 78, height: int = 12) -> str:
     """The learning rate over the first `steps` updates of one or several schedules, as text."""
-    at = np.arange(steps)
-    lines = {
-        name: (at, np.array([float(one(int(i))) for i in at]))
-        for name, one in named(schedule, "schedule").items()
-    }
+    at = shown(steps)
+    lines = {name: (at, rates(one, at)) for name, one in named(schedule, "schedule").items()}
     return text_curves(lines, title="learning rate", xlabel="step", width=width, height=height)

@@ -49,6 +49,18 @@ def named(items: Any, kind: str) -> dict[str, Any]:
     return result
 
 
+def shown(steps: int) -> NDArray[np.int64]:
+    """The steps that a picture of so many has: all of them, or ten thousand from end to end."""
+    return np.linspace(0, steps - 1, min(steps, 10_000)).round().astype(np.int64)
+
+
+def rates(schedule: Any, at: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The values of a schedule, or of any function of a step."""
+    if hasattr(schedule, "values"):
+        return schedule(at)  # type: ignore[no-any-return]
+    return np.array([float(schedule(int(step))) for step in at])
+
+
 def _call(item: Any, default: str) -> str:
     """Schedules are named by the call that made them, which is what their repr is."""
     return default if isinstance(item, Mapping) or "<" in repr(item) else repr(item)
@@ -126,14 +138,11 @@ def schedule(
         raise ValueError(f"steps must be at least 1, got {steps}")
     plans = named(schedule, "schedule")
     ax = new_axes(width_for(plans)) if ax is None else ax
-    at = np.arange(steps)
+    at = shown(steps)
     labels = []
     for index, (name, one) in enumerate(plans.items()):
         paint, text = colour(index)
-        values = (
-            [float(one(int(i))) for i in at] if not hasattr(one, "values") else one.values(steps)
-        )
-        (line,) = ax.plot(at, values, color=paint, linewidth=1.8)
+        (line,) = ax.plot(at, rates(one, at), color=paint, linewidth=1.8)
         labels.append((line, name, text))
     ax.margins(x=0.02)
     if yscale == "linear":
