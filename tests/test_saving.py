@@ -53,6 +53,24 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(saved, change, rule, m
     assert (bits(fresh), repr(opt.state_dict())) == before
 
 
+def test_a_file_is_not_read_into_a_read_only_array(saved):
+    fresh = make_params()
+    opt = ss.AdamW(fresh, lr=1.0)
+    fresh["b"].flags.writeable = False
+    before = bits(fresh), repr(opt.state_dict())
+    with pytest.raises(ss.CheckpointError, match=r"/m: its parameter b cannot be read into a read"):
+        ss.load(saved[0], fresh, opt)
+    assert (bits(fresh), repr(opt.state_dict())) == before
+
+
+@pytest.mark.parametrize("leaf", [1.0, [1, 2], np.arange(3), "words"])
+def test_what_no_optimizer_takes_is_not_saved_as_parameters(saved, leaf):
+    before = saved[0].read_bytes()
+    with pytest.raises(TypeError, match=r"^save: (parameter )?w.*float32"):
+        ss.save(saved[0], {"w": leaf}, saved[2])
+    assert saved[0].read_bytes() == before
+
+
 def test_a_history_is_not_a_model(saved, tmp_path):
     ss.History.from_arrays(loss=[1.0]).save(tmp_path / "h")
     with pytest.raises(ss.CheckpointError, match=r"/h: it holds a 'history', expected parameters"):

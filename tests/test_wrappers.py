@@ -270,10 +270,13 @@ def test_mechanic_finds_the_scale(scale):
         lambda opt: ss.SAM(opt, rho=-1.0),
         lambda opt: ss.Mechanic(opt, num_betas=0),
         lambda opt: ss.AdaptiveClip(opt, clip=0.0),
+        lambda opt: ss.AdaptiveClip(opt, clip="tight"),
+        lambda opt: ss.SAM(opt, rho=None),
+        lambda opt: ss.group(3),
     ],
 )
 def test_bad_arguments_are_named(make):
-    with pytest.raises(ValueError, match=r"must be .*, got"):
+    with pytest.raises((TypeError, ValueError), match=r"must be .*, got"):
         make(ss.SGD(np.ones(2)))
 
 

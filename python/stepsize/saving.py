@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepsize import checkpoint
-from stepsize.arrays import Nest, flatten
+from stepsize.arrays import Nest, check_dtype, flatten
 from stepsize.errors import CheckpointError
 from stepsize.optimizers.base import Optimizer
 
@@ -27,6 +27,9 @@ def save(path: checkpoint.Path, params: Nest, optimizer: Optimizer) -> None:
         >>> params["w"]
         array([1., 1., 1.])
     """
+    leaves, paths, _ = flatten(params)
+    for leaf, name in zip(leaves, paths, strict=True):
+        check_dtype(leaf, name, "save")
     nested = {"params": named(params), "optimizer": optimizer.state_dict()}
     checkpoint.dump(path, "parameters and optimizer", nested)
 
@@ -66,6 +69,10 @@ def check_params(saved: Mapping[str, Any], leaves: Sequence[Any], paths: Sequenc
         raise ValueError(f"its parameters differ from this model's in {', '.join(odd[:5])}")
     for leaf, path in zip(leaves, paths, strict=True):
         found = saved[path]
+        if not leaf.flags.writeable:
+            raise ValueError(f"its parameter {path} cannot be read into a read-only array")
+        if not isinstance(found, np.ndarray):
+            raise ValueError(f"its parameter {path} is {found!r}, not an array")
         if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
             raise ValueError(
                 f"its parameter {path} is {found.dtype}{list(found.shape)}, "

@@ -38,6 +38,10 @@ def group(pattern: str, **overrides: Any) -> GroupSpec:
         >>> opt.weight_decay
         (0.01, 0.0)
     """
+    if not isinstance(pattern, str):
+        raise TypeError(
+            f"group: pattern must be a glob of leaf paths such as '*/b', got {pattern!r}"
+        )
     return GroupSpec(pattern, overrides)
 
 

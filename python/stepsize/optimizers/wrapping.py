@@ -51,12 +51,15 @@ class Wrapper:
         return list(self._structure.leaves)
 
     def _number(self, name: str, value: Any, low: float, high: float, *, open_low: bool) -> float:
-        number = float(value)
+        owner = type(self).__name__
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"{owner}: {name} must be a number, got {value!r}") from None
         if not (low < number if open_low else low <= number) or not number <= high:
             bracket = "(" if open_low else "["
             raise ValueError(
-                f"{type(self).__name__}: {name} must be in {bracket}{low:g}, {high:g}], "
-                f"got {value!r}"
+                f"{owner}: {name} must be in {bracket}{low:g}, {high:g}], got {value!r}"
             )
         return number
 
