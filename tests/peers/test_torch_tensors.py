@@ -1,4 +1,4 @@
-"""Which tensors the torch optimizers take, how they share memory, and what they refuse by name."""
+"""Which tensors the torch optimizers take, and how they share memory and state."""
 
 import copy
 import weakref
@@ -6,7 +6,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from torch_cases import ALL, CLASSES
+from torch_cases import ALL, CLASSES, with_gradient
 
 import stepsize as ss
 import stepsize.interop.torch as interop
@@ -21,12 +21,6 @@ LAYOUTS = {
     "empty": torch.ones(0, 3),
     "offset": torch.arange(9.0)[1:] / 9 + 0.5,
 }
-
-
-def with_gradient(tensor, gradient):
-    p = tensor.detach().requires_grad_()
-    p.grad = gradient
-    return p
 
 
 def values(tensor):
@@ -190,57 +184,6 @@ def test_a_gradient_that_is_its_parameter():
     assert p.tolist() == [0.0, 0.5]
 
 
-def layer():
-    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
-    return model.named_parameters()
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        (lambda p: p.to("meta"), "is on the device meta, expected the CPU; move the model with"),
-        (lambda p: p.to(torch.complex64), "is torch.complex64, expected real numbers; hold its"),
-        (lambda p: p.to_sparse(), "has the layout torch.sparse_coo, expected a dense tensor; make"),
-        (lambda p: p.to(torch.float8_e5m2), "is torch.float8_e5m2, expected one of torch.float32"),
-    ],
-)
-def test_unfit_parameters_are_refused_by_name(change, message):
-    named = [(name, p.detach()) for name, p in layer()]
-    name, tensor = named[2]
-    with pytest.raises(TypeError, match=f"AdamW: parameter 2 {message}"):
-        AdamW([*(p for _, p in named[:2]), change(tensor)])
-    with pytest.raises(TypeError, match=f"AdamW: parameter 1.weight {message}"):
-        AdamW([*named[:2], (name, change(tensor))])
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_shared_memory_is_refused_by_name(dtype):
-    base = torch.zeros(6, dtype=dtype)
-    with pytest.raises(ValueError, match=r"SGD: parameter [01] overlaps parameter [01] in memory"):
-        SGD([base[:4], base[2:]])
-    with pytest.raises(ValueError, match="SGD: parameter 0 overlaps itself"):
-        SGD([base[:1].expand(3)])
-    SGD([base[:3], base[3:]])
-    SGD([base[::2], base[1::2]])
-
-
-def test_unfit_gradients_are_refused_by_name():
-    p = torch.zeros(3, 2, requires_grad=True)
-    p.grad = torch.eye(3, 2).to_sparse()
-    with pytest.raises(TypeError, match=r"SGD: the gradient of parameter 0 has the layout torch"):
-        SGD([p]).step()
-    p.grad = None
-    p.grad_dtype = torch.float64
-    p.grad = torch.ones(3, 2).double()
-    with pytest.raises(TypeError, match=r"parameter 0 is torch.float64, expected torch.float32"):
-        SGD([p]).step()
-    assert not p.any()
-    p = with_gradient(torch.zeros(3), torch.ones(3))
-    p.data = torch.zeros(4)
-    with pytest.raises(ValueError, match=r"parameter 0 has shape \(3,\), expected \(4,\)"):
-        SGD([p]).step()
-
-
 def test_what_all_parameters_share_is_not_lost_with_one_that_never_moved():
     p, still = with_gradient(torch.ones(3), torch.ones(3)), torch.ones(2)
     first = interop.DoG([p, still])
@@ -265,39 +208,6 @@ def test_loaded_arrays_are_let_go():
     assert held() is None
 
 
-@pytest.mark.parametrize(
-    "name, keywords, error, message",
-    [
-        (
-            "AdamW",
-            {"capturable": True},
-            ValueError,
-            "capturable=True is not possible in a compiled",
-        ),
-        ("SGD", {"differentiable": True}, ValueError, "differentiable=True is not possible"),
-        ("Adam", {"decoupled_weight_decay": True}, ValueError, "got True; AdamW is the class"),
-        ("Muon", {"ns_coefficients": (1, 2, 3)}, ValueError, r"got \(1, 2, 3\); use torch.optim.M"),
-        ("AdamW", {"decoupled_weight_decay": True}, TypeError, "unexpected keyword argument"),
-        ("AdamW", {"lrr": 1}, TypeError, "AdamW: got an unexpected .*'lrr'; it takes params, lr"),
-        ("SGD", {"lr": ss.schedules.constant(0.1)}, TypeError, "ScheduleLR"),
-        ("SGD", {"lr": -1}, ValueError, "SGD: lr must be a finite number >= 0, got -1"),
-        ("SGD", {"nesterov": True}, ValueError, "nesterov=True needs momentum > 0"),
-        ("SGD", {"state_dtype": "int8"}, ValueError, "state_dtype must be None or 'bfloat16'"),
-        ("SGD", {"clip_norm": 0}, ValueError, "SGD: clip_norm must be a finite number > 0"),
-        ("SGD", {"on_nonfinite": "stop"}, ValueError, "SGD: on_nonfinite must be one of"),
-    ],
-)
-def test_arguments_are_never_ignored(name, keywords, error, message):
-    with pytest.raises(error, match=message):
-        CLASSES[name]([torch.zeros(2)], **keywords)
-
-
-@pytest.mark.parametrize("word", ["foreach", "fused"])
-def test_the_choice_of_torchs_implementations_is_taken(word):
-    for value in (None, False, True):
-        assert AdamW([torch.zeros(2)], **{word: value}).param_groups[0][word] is value
-
-
 def test_maximize_is_live():
     p = with_gradient(torch.zeros(1), torch.ones(1))
     optimizer = SGD([p], lr=1.0)
@@ -306,26 +216,6 @@ def test_maximize_is_live():
     for _ in range(3):
         optimizer.step()
     assert p.item() == 2.0
-
-
-def test_maximize_holds_for_all_groups():
-    here = [torch.ones(2), torch.ones(2)]
-    groups = [{"params": here[:1]}, {"params": here[1:], "maximize": True}]
-    with pytest.raises(ValueError, match="maximize must be the same in all groups"):
-        SGD(groups, lr=0.1)
-
-
-def test_clipping_and_nonfinite_gradients():
-    p = with_gradient(torch.zeros(2), torch.tensor([3.0, 4.0]))
-    SGD([p], lr=1.0, clip_norm=1.0).step()
-    assert p.tolist() == pytest.approx([-0.6, -0.8])
-    p.grad[0] = torch.nan
-    SGD([p], lr=1.0, on_nonfinite="skip").step()
-    with pytest.raises(ss.NonFiniteGradientError, match="the gradient of parameter 0 holds NaN"):
-        SGD([p], lr=1.0, on_nonfinite="raise").step()
-    assert p.tolist() == pytest.approx([-0.6, -0.8])
-    SGD([p], lr=1.0).step()  # torch does not look either
-    assert p[0].isnan()
 
 
 def test_a_loaded_optimizer_knows_its_step():

@@ -101,3 +101,9 @@ def distance(one, two):
 def same(one, two):
     """Whether the parameters are the same to the bit."""
     return all(torch.equal(p, q) for p, q in zip(one.parameters(), two.parameters(), strict=True))
+
+
+def with_gradient(tensor, gradient):
+    p = tensor.detach().requires_grad_()
+    p.grad = gradient
+    return p
