@@ -229,6 +229,17 @@ def test_a_validation_loss_tells_whether_a_loss_within_its_noise_has_moved():
     assert ss.diagnose(rows | {"val_loss": lost}).verdict != "too_low"
 
 
+def test_a_history_of_every_fifth_step_knows_the_way_the_weights_went():
+    rows = noisy(2 - 0.5 * T, update_ratio=np.full(STEPS, 4e-3)) | {"step": np.arange(STEPS) + 1}
+    some = {name: values[::5] for name, values in rows.items()}
+    whole, thin = measure(rows), measure(some)
+    assert thin.travel == pytest.approx(whole.travel) == 1.6
+    flat = noisy(3.0, noise=1.0, update_ratio=np.full(STEPS, 4e-3)) | {"step": rows["step"]}
+    assert measure({name: values[::5] for name, values in flat.items()}).start == pytest.approx(
+        flat["loss"][:15:5].mean()
+    )
+
+
 def test_a_second_signal_is_told_in_words_too():
     late = noisy(2 * np.exp(-2 * T), val_loss=np.where(T % 0.05 < 0.003, 1 + T, np.nan))
     late["update_ratio"] = np.full(STEPS, 4e-3)

@@ -312,7 +312,8 @@ def diagnose(history: Mapping[str, Any]) -> Diagnosis:
     """Judge a run by its curves.
 
     `history` maps names to arrays of one row per step, NaN where a series has no value. `loss` is
-    needed; `lr, val_loss, grad_norm, update_ratio` are used when they are there.
+    needed; `lr, val_loss, grad_norm, update_ratio` are used when they are there, and `step` where
+    not every step has a row.
 
     Raises ValueError when there is no `loss`, or nothing in it.
 

@@ -242,6 +242,13 @@ def _stride(ratios: Curve) -> float:
     return float(np.median(known)) if len(known) and known[0] == first[0] else math.nan
 
 
+def _apart(history: Mapping[str, Any]) -> float:
+    """How many steps of the run lie between two rows."""
+    steps = series(history, "step")
+    steps = steps[np.isfinite(steps)]
+    return max(1.0, float(np.median(np.diff(steps)))) if len(steps) > 1 else 1.0
+
+
 def _late(curve: Curve) -> float:
     """The median of the last quarter, where there is one."""
     known = curve[3 * len(curve) // 4 :]
@@ -273,7 +280,8 @@ def measure(history: Mapping[str, Any]) -> Signals:
     loss = raw[:broke][np.isfinite(raw[:broke])]
     # Squares of a loss on its way to infinity must stay finite.
     loss = np.clip(loss, -1e100, 1e100) if len(loss) else np.zeros(1)
-    start, first = _start(loss, ratios)
+    apart = _apart(history)
+    start, first = _start(loss, ratios * apart)
     levels = _blocks(loss, LEVELS)
     best, end = min(float(levels.min()), start), float(levels[-1])
     half, last = loss[len(loss) // 2 :], loss[3 * len(loss) // 4 :]
@@ -312,7 +320,7 @@ def measure(history: Mapping[str, Any]) -> Signals:
         above=(end - start) / room,
         quantile_above=low > start,
         flat=not np.isfinite(ratios).any() and _flat(loss, levels, noise, held, drop),
-        travel=float(np.minimum(known, 1e3).mean()) * rows if len(known) > 8 else math.nan,
+        travel=float(np.minimum(known, 1e3).mean()) * rows * apart if len(known) > 8 else math.nan,
         stride=_stride(ratios),
         grad_change=change,
         grad_jitter=grad_jitter,
