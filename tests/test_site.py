@@ -49,6 +49,17 @@ def test_everything_public_is_documented():
     assert [name for name, thing in things.items() if not inspect.getdoc(thing)] == []
 
 
+def test_what_is_raised_is_an_exception_and_a_property_has_no_type_by_mistake():
+    # The site reads what stands before a colon as the exception's name, or the property's type.
+    for name, value in [*names(), *members()]:
+        text = inspect.getdoc(value) or ""
+        for block in re.findall(r"^Raises:\n((?: .*\n?)+)", text, re.MULTILINE):
+            for line in re.findall(r"^    (\S.*)", block, re.MULTILINE):
+                assert re.match(r"\w*(Error|Warning)(, \w+Error)*: ", line), f"{name}: {line}"
+        if isinstance(value, property):
+            assert not re.match(r"[^`]*: ", text.partition("\n")[0]), name
+
+
 def test_every_public_name_is_on_a_page(pages):
     text = "\n".join(path.read_text(encoding="utf-8") for path in (DOCS / "api").glob("*.md"))
     text += "\n".join([*pages.rules().values(), *pages.recipes().values()])

@@ -296,7 +296,8 @@ def _documentation(form: _Form) -> str:
     listed = listed or ["none"]
     return f"""Make one update of `{cls.__name__}` in place, on arrays and state of the caller's.
 
-    The same bits as the class; see there for the equations, the source and the hyperparameters.
+    The same bits as the class; see there for the equations, the source and the hyperparameters. A
+    call that raises has changed nothing.
 
     Args:
         params: A C-contiguous float32 or float64 array, or a list of them.
@@ -309,7 +310,6 @@ def _documentation(form: _Form) -> str:
     Raises:
         ValueError, TypeError: For arguments that do not fit, by name and index.
         NonFiniteGradientError: For NaN or infinity in a gradient, with ``on_nonfinite="raise"``.
-        In every case nothing has changed.
 
     Example:
         >>> import numpy as np, stepsize as ss

@@ -48,7 +48,7 @@ def recipes() -> str:
             for parameter in inspect.signature(recipe).parameters.values()
         )
         rows.append((f"`{name}({names})`", first_sentence(recipe)))
-    return _table(("Schedule", "What it does"), rows)
+    return _table(("Call", "What it does"), rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -170,7 +170,7 @@ class Optimizer:
     def step(
         self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
     ) -> StepStats | None:
-        """Update the parameters in place by one step.
+        """Update the parameters in place by one step; one that raises has changed nothing.
 
         Args:
             grads: Gradients in the nesting of the parameters; None for a leaf leaves it and its
@@ -184,7 +184,6 @@ class Optimizer:
         Raises:
             ValueError, TypeError: For gradients that do not fit, naming the leaf.
             NonFiniteGradientError: With ``on_nonfinite="raise"``, naming leaf and step.
-            In every case nothing has changed.
         """
         return self._engine.step(self, grads, loss, stats)  # type: ignore[no-any-return]
 
@@ -275,7 +274,7 @@ class Optimizer:
 
     @property
     def lr_effective(self) -> Any:
-        """The rate that multiplies the update: ``lr`` times what the rule made of it last.
+        """The rate that multiplies the update, ``lr`` times what the rule made of it last.
 
         A float (a tuple with groups); for rules that set a rate for each leaf, a dict by path.
         """

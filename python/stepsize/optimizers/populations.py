@@ -165,7 +165,7 @@ class Population:
     def step(
         self, grads: Nest, *, loss: Any = None, stats: bool = False
     ) -> list[StepStats | None] | None:
-        """Update all replicas in place by one step.
+        """Update all replicas in place by one step; one that raises has changed no replica.
 
         Args:
             grads: Stacked gradients in the nesting of the parameters; None for a leaf leaves it
@@ -176,7 +176,6 @@ class Population:
         Raises:
             ValueError, TypeError: For gradients that do not fit, naming the leaf.
             NonFiniteGradientError: With ``on_nonfinite="raise"``, naming leaf and replica.
-            In every case no replica has changed.
         """
         losses = [None] * len(self) if loss is None else self._losses(loss)
         return self._core.step(self, grads, losses, stats, self._check)
