@@ -142,3 +142,13 @@ def test_each_momentum_runs_at_the_same_rate_and_at_one_with_equally_long_steps(
     assert entries[0].value == 0 and rates[0.0] == [0.1]
     assert rates[0.5] == [pytest.approx(0.05, rel=0.1), 0.1]
     assert rates[0.9] == [pytest.approx(0.01, rel=0.1), 0.1]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.5, 0.5), (0.5, 0.9)])
+def test_only_a_range_is_told_as_one(low, high):
+    none = np.zeros(0)
+    result = ss.ParameterResult(
+        "momentum", 0.5, (low, high), "high", "it won", none, none, 0.1, 9, "optimizer = ..."
+    )
+    assert ("as good between" in str(result)) == (low < high)
+    assert str(result).startswith("momentum 0.5")

@@ -77,6 +77,7 @@ def test_from_arrays_counts_steps_from_one():
         ({"loss": [1, 2], "lr": [1]}, r"lr has shape \(1,\), expected \(2,\) as loss"),
         ({"loss": [[1, 2]]}, r"loss has shape \(1, 2\)"),
         ({"loss": 1.0}, r"loss has shape \(\)"),
+        ({"loss": [1.0], "lr": ["low"]}, r"lr must be an array of numbers, got \['low'\]"),
     ],
 )
 def test_from_arrays_refuses_ragged_series(series, message):

@@ -116,6 +116,11 @@ def test_a_schedule_that_fits_is_let_pass(schedule):
         S.check_run(schedule, 1000)
 
 
+def test_what_is_no_schedule_does_not_fit_any_run():
+    with pytest.raises(TypeError, match="check_run: expected a Schedule or a number, got 'high'"):
+        S.check_run("high", 10)
+
+
 def test_table():
     s = S.piecewise_constant([10], [0.1, 0.001])
     assert s.table(every=5, steps=16).splitlines() == [

@@ -68,9 +68,16 @@ class History(Mapping[str, Column]):
                 from 1 if it is not given.
 
         Raises:
-            ValueError: a series is not one-dimensional or has another length than the first.
+            ValueError: a series is no array of numbers of one dimension and of the first's length.
         """
-        arrays = {name: np.asarray(values, np.float64) for name, values in series.items()}
+        arrays = {}
+        for name, values in series.items():
+            try:
+                arrays[name] = np.asarray(values, np.float64)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{name} must be an array of numbers, got {values!r:.80}"
+                ) from None
         if not arrays:
             raise ValueError("from_arrays needs at least one series, such as loss=[...]")
         first, length = next((name, values.size) for name, values in arrays.items())

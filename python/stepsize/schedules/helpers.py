@@ -11,7 +11,7 @@ from stepsize.arrays import Nest
 from stepsize.schedules.checks import Fraction, Rate, Share, check_for, fail, is_close_to_whole
 from stepsize.schedules.leaves import constant, cosine, cyclic, linear
 from stepsize.schedules.recipes import one_cycle
-from stepsize.schedules.schedule import Schedule, count_argument
+from stepsize.schedules.schedule import Schedule, as_schedule, count_argument
 
 
 class ScheduleWarning(UserWarning):
@@ -158,6 +158,7 @@ def check_run(schedule: Schedule, steps: int) -> None:
     the run ends at step 500, before the schedule does at 1000: the last rate is 0.0589 instead of 0
     """
     steps = count_argument("check_run", steps, "steps")
+    schedule = as_schedule("check_run", schedule)
     length = schedule.length
     if steps < 1 or math.isinf(length) or length <= steps:
         return
