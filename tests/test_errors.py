@@ -224,6 +224,11 @@ BAD_ARGUMENTS = [
         "SGD: only params and lr go by position, got 0.9 as well; name it, such as momentum=0.9",
     ),
     (
+        lambda: setattr(ss.SGD([{"params": ones(1)}, {"params": ones(1)}]), "lr", (1, 2, 3)),
+        ValueError,
+        "SGD: lr has 3 values for 2 groups; give one number for all, or one for each",
+    ),
+    (
         lambda: setattr(ss.SGD(ones(1)), "lr_scale", "half"),
         TypeError,
         "SGD: lr_scale must be a number, got str 'half'",

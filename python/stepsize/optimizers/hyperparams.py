@@ -35,7 +35,12 @@ def write(optimizer: Optimizer, field: Field, value: Value) -> None:
     owner = type(optimizer).__name__
     count = len(optimizer._tables)
     single = not isinstance(field.default, tuple)
-    several = single and isinstance(value, tuple | list) and len(value) == count
+    several = single and isinstance(value, tuple | list)
+    if several and len(value) != count:
+        raise ValueError(
+            f"{owner}: {field.name} has {len(value)} values for {count} "
+            f"{'group' if count == 1 else 'groups'}; give one number for all, or one for each"
+        )
     values = [field.check(owner, item) for item in (value if several else [value] * count)]
     for table, new in zip(optimizer._tables, values, strict=True):
         changed = {**table, field.name: new}
