@@ -78,9 +78,12 @@ def report(rows: list[dict[str, Any]], title: str) -> None:
     out[-1] += f"{np.mean([r['label'] == r['verdict'] for r in apart]):.3f}"
     fixed = [r["better"] for r in rows if r["label"] in ("too_low", "too_high")]
     told = [b for b in fixed if b is not None]
-    seen = [v for v in VERDICTS if any(r["label"] == v for r in apart)]
-    alike = [np.mean([r["verdict"] == v for r in apart if r["label"] == v]) for v in seen]
-    out.append(f"mean over the labels, the same left aside: {np.mean(alike):.3f}")
+    means = []
+    for some in (rows, apart):
+        seen = [v for v in VERDICTS if any(r["label"] == v for r in some)]
+        alike = [np.mean([r["verdict"] == v for r in some if r["label"] == v]) for v in seen]
+        means.append(f"{np.mean(alike):.3f}")
+    out.append(f"mean over the labels: {'; leaving the same aside: '.join(means)}")
     out.append(
         f"of {len(fixed)} runs at a wrong rate {len(told)} were given another, "
         f"better in {np.mean(told):.3f}"

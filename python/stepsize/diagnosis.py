@@ -16,7 +16,7 @@ The checks and their sources, in the order in which they are asked:
 * noise floor: a loss that neither falls nor rests, its jitter in proportion to the rate (Murata
   1998; Smith & Le 2018, arXiv:1710.06451): far from its start a plateau, near it a rate too high.
 
-The thresholds were set on the tuning half of bench/advice.
+The thresholds were set on labelled runs of bench/advice.
 """
 
 from __future__ import annotations
