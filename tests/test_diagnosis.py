@@ -324,6 +324,25 @@ def test_underfitting_is_to_rest_above_a_fifth_of_the_start():
     assert ss.diagnose(noisy(0.3 + 1.7 * np.exp(-30 * T), noise=0.01)).verdict == "converged"
 
 
+@pytest.mark.parametrize(
+    ("level", "kinds"),
+    [
+        (0.05, ["converged"]),
+        (0.3, ["converged", "underfitting"]),
+        (0.6, ["underfitting", "converged"]),
+        (1.4, ["underfitting"]),
+    ],
+)
+def test_a_loss_at_rest_near_the_line_is_read_both_ways(level, kinds):
+    diagnosis = ss.diagnose(noisy(level + (2 - level) * np.exp(-30 * T), noise=0.01))
+    assert [f.kind for f in diagnosis.findings] == kinds
+
+
+def test_of_a_loss_with_a_constant_nothing_is_said_that_needs_its_floor():
+    rest = noisy(1000.3 + 1.7 * np.exp(-30 * T), noise=0.01)
+    assert [f.kind for f in ss.diagnose(rest).findings] == ["converged"]
+
+
 def test_a_larger_model_is_advised_only_after_a_long_way():
     rows = noisy(1.4 + np.exp(-30 * T), noise=0.02, update_ratio=np.full(STEPS, 2e-3))
     short = ss.diagnose(rows)

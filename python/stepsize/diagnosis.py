@@ -250,26 +250,29 @@ def _healthy(s: Signals) -> Finding | None:
     return Finding("healthy", "info", what, advice, (0.5, 1.0))
 
 
-def _settled(s: Signals) -> Finding:
-    level = f"the loss has settled at {s.end:.3g}"
-    alike = s.held is None or s.held.end < 1.5 * s.end
-    if s.left > 0.2 and s.travel < 1:
-        what = f"{level}, still {s.left:.0%} of its start, but all steps together moved the weights"
-        advice = "Try a higher rate before a larger model."
-        return Finding(
-            "too_low", "warning", f"{what} by only {s.travel:.2g} times their length", advice
-        )
-    if alike and s.left > 0.2:
-        why = f"{level}, still {s.left:.0%} of its start"
-        if s.held is not None:
-            why += ", and the validation loss beside it"
-        advice = "This model may not be able to do better: try a larger one, or better inputs."
-        return Finding("underfitting", "warning", why, advice, (0.5, 1.0))
+def _settled(s: Signals) -> list[Finding]:
+    """What a loss at rest means; near the line, the other reading too."""
+    level, high = f"the loss has settled at {s.end:.3g}", f"still {s.share:.0%} of its start"
+    late = (0.5, 1.0)
+    if s.share > 0.2 and s.travel < 1:
+        what = f"{level}, {high}, but all steps together moved the weights by only "
+        what += f"{s.travel:.2g} times their length"
+        return [Finding("too_low", "warning", what, "Try a higher rate before a larger model.")]
     why = f"{level}, down from {s.start:.3g}"
     if s.grad_change < 0.1:
         why += f", and the gradient norm fell to {s.grad_change:.1%} of what it was"
     advice = "Stop here: longer training at this rate gains nothing."
-    return Finding("converged", "info", why, advice, (0.5, 1.0))
+    found = [Finding("converged", "info", why, advice, late)]
+    if s.share > 0.1 and (s.held is None or s.held.end < 1.5 * s.end):
+        why = f"{level}, {high}"
+        if s.held is not None:
+            why += ", and the validation loss beside it"
+        advice = "This model may not be able to do better: try a larger one, or better inputs."
+        clear = s.share > 0.2
+        under = Finding("underfitting", "warning" if clear else "info", why, advice, late)
+        found.insert(0 if clear else 1, under)
+    # Both are said where noise in the data may explain what is left.
+    return found if 0.1 < s.share < 0.5 else found[:1]
 
 
 def _findings(s: Signals) -> list[Finding]:
@@ -293,7 +296,7 @@ def _findings(s: Signals) -> list[Finding]:
         again = finding.kind == "plateau" and "too_high" in told
         if not again and not (told and finding.kind == "healthy"):
             found.append(finding)
-    return found or [_settled(s)]
+    return found or _settled(s)
 
 
 def _next_rate(verdict: str, s: Signals) -> float | None:

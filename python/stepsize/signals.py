@@ -97,11 +97,16 @@ class Signals:
     held: Held | None
 
     @property
-    def left(self) -> float:
-        """The end as a share of the start, where the loss can be taken to have its floor at 0."""
+    def share(self) -> float:
+        """The end as a share of the start, NaN where the loss may not have its floor at 0."""
         share = self.end / self.start if self.start > 0 else 0.0
         # Nearly the start: as likely a loss with a constant in it, of which nothing follows.
-        return share if 0 <= share <= 0.95 else 0.2
+        return share if 0 <= share <= 0.95 else math.nan
+
+    @property
+    def left(self) -> float:
+        """The same, a middling number where it is not known."""
+        return 0.2 if math.isnan(self.share) else self.share
 
 
 def series(history: Mapping[str, Any], name: str, rows: int = 0) -> Curve:
