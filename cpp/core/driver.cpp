@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
@@ -56,6 +58,63 @@ struct alignas(64) Stretch {
     size_t end = 0;
 };
 
+// Where other programs hold the processors, a team waits for its last thread to be let in, and a
+// step of microseconds takes milliseconds. After a team that took longer than its first thread
+// would have taken alone, that thread works alone for ten times as long as was lost: so little is
+// lost to crowding, and the team is back soon when it is over.
+class Crowding {
+    using Clock = std::chrono::steady_clock;
+    static std::atomic<int64_t> alone_until;
+    const int64_t start = now();
+
+  public:
+    static int64_t now() {
+        return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch())
+            .count();
+    }
+    bool over() const { return start >= alone_until; }
+    // Of `count` jobs the first thread has done `own`, until `rested`.
+    void judge(size_t count, size_t own, int64_t rested) const {
+        if (own == 0)
+            return;
+        const double alone = double(rested - start) * double(count) / double(own);
+        const int64_t end = now();
+        const double lost = double(end - start) - alone;
+        if (lost > 0)
+            alone_until = end + int64_t(10 * lost);
+    }
+};
+std::atomic<int64_t> Crowding::alone_until{0};
+
+void share_among(int threads, size_t count, void (*job)(void*, size_t), void* context) {
+    const size_t crowd = size_t(threads);
+    const size_t few = count / (crowd * 64) + 1;
+    std::vector<Stretch> stretches(crowd);
+    for (size_t k = 0; k < crowd; ++k) {
+        stretches[k].next = count * k / crowd;
+        stretches[k].end = count * (k + 1) / crowd;
+    }
+    const Crowding crowding;
+    size_t own = 0;
+    int64_t rested = 0;
+#pragma omp parallel num_threads(threads)
+    {
+        const size_t me = size_t(omp_get_thread_num());
+        size_t done = 0;
+        for (size_t k = 0; k < crowd; ++k) {
+            Stretch& stretch = stretches[(me + k) % crowd];
+            for (size_t i; (i = stretch.next.fetch_add(few)) < stretch.end;)
+                for (const size_t end = std::min(i + few, stretch.end); i < end; ++i, ++done)
+                    job(context, i);
+        }
+        if (me == 0) {
+            own = done;
+            rested = Crowding::now();
+        }
+    }
+    crowding.judge(count, own, rested);
+}
+
 #endif
 
 } // namespace
@@ -87,23 +146,8 @@ void share(size_t count, size_t elements, void (*job)(void*, size_t), void* cont
 #endif
 #ifdef _OPENMP
     const int threads = thread_count();
-    if (threads > 1 && count > 1 && elements >= parallel_elements()) {
-        const size_t crowd = size_t(threads);
-        const size_t few = count / (crowd * 64) + 1;
-        std::vector<Stretch> stretches(crowd);
-        for (size_t k = 0; k < crowd; ++k) {
-            stretches[k].next = count * k / crowd;
-            stretches[k].end = count * (k + 1) / crowd;
-        }
-#pragma omp parallel num_threads(threads)
-        for (size_t k = 0; k < crowd; ++k) {
-            Stretch& stretch = stretches[(size_t(omp_get_thread_num()) + k) % crowd];
-            for (size_t i; (i = stretch.next.fetch_add(few)) < stretch.end;)
-                for (const size_t end = std::min(i + few, stretch.end); i < end; ++i)
-                    job(context, i);
-        }
-        return;
-    }
+    if (threads > 1 && count > 1 && elements >= parallel_elements() && Crowding().over())
+        return share_among(threads, count, job, context);
 #endif
     (void)elements;
     for (size_t i = 0; i < count; ++i)
