@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import stepsize as ss
 from stepsize.automatic import Guard
+from stepsize.rehearsal import LONGEST, STRIDE, climb, length_of
 
 STEPS = 300
 
@@ -45,6 +48,85 @@ def test_it_trains_with_nothing_but_a_budget(optimizer):
     assert result.schedule(STEPS) == 0 and result.optimizer.params is params
     text = str(result)
     assert "gradients found the rate" in text and "schedule: " in text
+
+
+class Run:
+    """What `climb` reads of a trial, for a loss made up."""
+
+    def __init__(self, end):
+        self.failure = None if np.isfinite(end) else "lost"
+        self.losses = [9.0] * 3 + [end] * 27 if np.isfinite(end) else [9.0]
+
+
+@pytest.mark.parametrize("best", [-0.9, -0.3, 0.0, 0.2, 0.4, 0.6, 0.9])
+def test_the_peak_is_found_exactly_where_the_ends_are_a_parabola(best):
+    peak, seen = climb(lambda rate: Run((np.log10(rate) - best) ** 2), 1.0, 5)
+    assert np.log10(peak) == pytest.approx(best, abs=1e-9)
+    assert len(seen) <= 5 and len({rate for rate, _ in seen}) == len(seen)
+
+
+def test_lost_rehearsals_lower_the_peak_and_bend_no_parabola():
+    def walled(rate):
+        return Run(1 / rate if rate < 0.5 else np.inf)
+
+    peak, seen = climb(walled, 1.0, 4)
+    assert peak == pytest.approx(1 / STRIDE)
+    assert [np.log10(rate) * 2 for rate, _ in seen] == pytest.approx([0, -1, -2])
+    lost, seen = climb(lambda rate: Run(np.inf), 1.0, 4)
+    assert lost == pytest.approx(STRIDE**-3) and len(seen) == 4
+
+
+def test_an_end_above_the_start_tells_no_more_than_that_nothing_was_learnt():
+    ends = {-1: 3.0, 0: 1.0}
+    peaks = [
+        climb(lambda rate, high=high: Run(ends.get(round(2 * np.log10(rate)), high)), 1.0, 4)[0]
+        for high in (9.0, 1e30)
+    ]
+    assert peaks[0] == peaks[1] < 1.0
+
+
+def test_rehearsals_take_copies_and_leave_the_run_as_it_would_have_been():
+    firsts, calls = [], []
+    for rehearsals in (0, 4):
+        noise = np.random.default_rng(5)
+
+        def noisy(params, batch, noise=noise):
+            calls.append(rehearsals)  # noqa: B023
+            loss, grads = value_and_grad(params, batch)
+            return loss + 0.01 * noise.standard_normal(), grads
+
+        result = ss.autolr(noisy, start(), data(), steps=60, rehearsals=rehearsals, progress=False)
+        firsts.append(result.history["loss"][0])
+        assert len(result.rehearsals) <= rehearsals
+        assert all(len(losses) <= 30 for _, losses in result.rehearsals)
+    assert firsts[0] == firsts[1]
+    spent = calls.count(4) - calls.count(0)
+    assert 60 <= spent == sum(len(losses) for _, losses in result.rehearsals) <= 4 * 30
+    assert f"rehearsals of 30 steps tried the peaks {result.found.peak:.1e}, " in str(result)
+
+
+def test_they_are_half_of_the_budget_but_not_endless_nor_too_short():
+    assert [length_of(total) for total in (19, 20, 301, 10**6)] == [0, 10, 150, LONGEST]
+    short = ss.autolr(value_and_grad, start(), data(), steps=19, progress=False)
+    assert short.rehearsals == () and short.schedule(1) == short.found.peak
+    with pytest.raises(ValueError, match="rehearsals must be at least 0, got -1"):
+        ss.autolr(value_and_grad, start(), data(), steps=60, rehearsals=-1)
+
+
+def test_they_mend_a_peak_that_the_race_put_too_low(monkeypatch):
+    """Where the race says a tenth, the rehearsals climb back."""
+    found = ss.lr_find(value_and_grad, start(), [data()], optimizer=ss.SGD)
+    low = replace(found, peak=found.peak / 10, suggestion=found.suggestion / 10)
+    monkeypatch.setattr("stepsize.automatic.lr_find", lambda *a, **k: low)
+    ends = []
+    for rehearsals in (0, 4):
+        params = start()
+        result = ss.autolr(
+            value_and_grad, params, data(), steps=100, optimizer=ss.SGD, rehearsals=rehearsals
+        )
+        ends.append(value_and_grad(params, data())[0])
+        assert (result.schedule(5) > 2 * low.peak) == (rehearsals > 0)
+    assert ends[1] < 0.1 * ends[0]
 
 
 def test_epochs_are_a_budget_too():

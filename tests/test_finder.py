@@ -414,3 +414,20 @@ def test_when_the_last_two_are_lost_late_the_race_goes_on_lower(wall):
     for _ in range(len(result.probes[0][1])):
         optimizer.step(walled(params, None)[1])
     assert params["x"][0] < wall
+
+
+@pytest.mark.parametrize("share", [1e-6, 1e-3, 3e-2])
+def test_noise_of_the_function_itself_neither_ends_a_sweep_nor_hides_the_rate(share):
+    """As dropout does: the same parameters and batch never give the same loss twice."""
+    plain = ss.lr_find(quadratic(), start(), [None])
+    f = quadratic()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+
+        def noisy(params, batch, rng=rng):
+            loss, grads = f(params, batch)
+            return loss + 29 * share * rng.standard_normal(), grads
+
+        found = ss.lr_find(noisy, start(), [None])
+        assert len(found.lrs) >= len(plain.lrs) - 2
+        assert 0.02 < found.suggestion < 0.2

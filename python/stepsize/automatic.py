@@ -13,11 +13,12 @@ import numpy as np
 from stepsize import arrays
 from stepsize.batches import batches as batches_of
 from stepsize.diagnosis import Diagnosis, diagnose
-from stepsize.finder import lr_find
+from stepsize.finder import lr_find, ticker
 from stepsize.found import LRFindResult
 from stepsize.history import History
 from stepsize.optimizers import AdamW
 from stepsize.optimizers.names import maker_of
+from stepsize.rehearsal import Rehearsals, length_of, rehearse
 from stepsize.schedules import Schedule, warmup_cosine
 from stepsize.training import fit
 
@@ -43,7 +44,11 @@ class Action:
 
 @dataclass(frozen=True)
 class AutoResult:
-    """A training that looked after its own rate; print it to read what it did."""
+    """A training that looked after its own rate; print it to read what it did.
+
+    `found` is what `lr_find` said, `rehearsals` are the shorter trainings that corrected its peak,
+    as pairs of peak and losses, `schedule` came of both, `actions` are what had to be done then.
+    """
 
     history: History
     optimizer: Any
@@ -51,6 +56,7 @@ class AutoResult:
     found: LRFindResult
     actions: tuple[Action, ...]
     diagnosis: Diagnosis
+    rehearsals: Rehearsals = ()
 
     def __str__(self) -> str:
         losses = self.history["loss"]
@@ -58,12 +64,20 @@ class AutoResult:
         lines = [
             f"{self.found.gradients} gradients found the rate {self.found.peak:.1e} "
             f"({self.found.confidence} confidence: {self.found.why})",
+            *self._rehearsed(),
             f"schedule: {self.schedule!r}",
             *map(str, self.actions or ["no correction was needed"]),
             f"the loss went from {losses[0]:.4g} to {end:.4g} in {len(losses)} steps",
             str(self.diagnosis),
         ]
         return "\n".join(lines)
+
+    def _rehearsed(self) -> list[str]:
+        if not self.rehearsals:
+            return []
+        peaks = ", ".join(f"{peak:.1e}" for peak, _ in self.rehearsals)
+        steps = max(len(losses) for _, losses in self.rehearsals)
+        return [f"rehearsals of {steps} steps tried the peaks {peaks}"]
 
 
 class Guard:
@@ -177,9 +191,9 @@ class Guard:
         return True
 
 
-def plan(found: LRFindResult, steps: int) -> Schedule:
-    """Warm up over a twentieth of the run to the peak found, then down to 0 along a cosine."""
-    return warmup_cosine(found.peak, min(steps - 1, max(1, steps // 20)), steps)
+def plan(peak: float, steps: int) -> Schedule:
+    """Warm up over a twentieth of the run to the peak, then down to 0 along a cosine."""
+    return warmup_cosine(peak, min(steps - 1, max(1, steps // 20)), steps)
 
 
 def autolr(
@@ -193,19 +207,25 @@ def autolr(
     batch_size: int = 32,
     validation: Any = None,
     callbacks: Sequence[Any] = (),
+    rehearsals: int = 4,
     seed: int = 0,
     progress: bool | None = None,
 ) -> AutoResult:
     """Train with nothing but a budget given: find the rate, schedule it, watch it, correct it.
 
-    At most a hundred gradients more than the budget find the rate (`lr_find`). The schedule warms
-    up over a twentieth of the run and falls to 0 along a cosine. `Guard` watches and corrects; each
-    correction is in `actions`. The budget is `steps`, or `epochs` of data that can be counted.
+    A hundred gradients find the rate (`lr_find`). The schedule warms up over a twentieth of the run
+    and falls to 0 along a cosine; going through all of it in half the steps, on copies and at peaks
+    half a decade apart, shows how high its peak should be. `Guard` watches the run and corrects it;
+    each correction is in `actions`. The budget is `steps`, or `epochs` of data that can be counted.
+
+    All of that costs gradients besides the budget: a hundred, and up to ``rehearsals`` times half
+    of the budget, at most 1000 steps each (three or four of them are the rule).
 
     Args:
         value_and_grad, params, train, batch_size, validation, callbacks, seed, progress: as in
             `fit`; ``train`` must be readable more than once.
         optimizer: a class, its name, or a function ``params -> optimizer``.
+        rehearsals: how many there may be; 0 trusts `lr_find` alone.
 
     Raises:
         ValueError: no budget or a budget below 2 steps, or no rate makes the loss fall.
@@ -226,6 +246,8 @@ def autolr(
     source = batches_of(train, batch_size, seed)
     if getattr(source, "once", False):
         raise ValueError("autolr: train is read more than once; give arrays, a list or a callable")
+    if rehearsals < 0:
+        raise ValueError(f"autolr: rehearsals must be at least 0, got {rehearsals}")
     total = _budget(steps, epochs, source.steps_per_epoch())
     found = lr_find(
         value_and_grad,
@@ -236,7 +258,15 @@ def autolr(
     )
     if not found.usable:
         raise ValueError(f"autolr: no usable rate, because {found.why}")
-    schedule = plan(found, total)
+    tick, bar = ticker(progress, rehearsals * length_of(total), "rehearsals")
+    try:
+        peak, rehearsed = rehearse(
+            value_and_grad, params, source, build, plan, found.peak, total, rehearsals, tick
+        )
+    finally:
+        if bar is not None:
+            bar.close()
+    schedule = plan(peak, total)
     made = build(params)
     made.lr = schedule
     guard = Guard(total, schedule, float(found.losses[:3].mean()))
@@ -252,7 +282,8 @@ def autolr(
         seed=seed,
         progress=progress,
     )
-    return AutoResult(history, made, schedule, found, tuple(guard.actions), diagnose(history))
+    actions = tuple(guard.actions)
+    return AutoResult(history, made, schedule, found, actions, diagnose(history), rehearsed)
 
 
 def _budget(steps: int | None, epochs: int | None, per_epoch: int | None) -> int:

@@ -229,14 +229,16 @@ def _result(passes: list[_Advice], s: _Settings, bench: Bench) -> LRFindResult:
     )
 
 
-def _ticker(progress_bar: bool | None, total: int) -> tuple[Callable[[], object], Any]:
+def ticker(
+    progress_bar: bool | None, total: int, name: str = "lr_find"
+) -> tuple[Callable[[], object], Any]:
     """A function to call at each gradient, and the bar to close."""
     shown = sys.stderr.isatty() if progress_bar is None else progress_bar
     if not shown:
         return (lambda: None), None
     from tqdm import tqdm
 
-    bar = tqdm(total=total, desc="lr_find", unit="gradient", leave=False)
+    bar = tqdm(total=total, desc=name, unit="gradient", leave=False)
     return bar.update, bar
 
 
@@ -340,7 +342,7 @@ def lr_find(
         raise ValueError(f"lr_find: parameter must be one of {allowed}, got {parameter!r}")
     if repeats < 1:
         raise ValueError(f"lr_find: repeats must be at least 1, got {repeats}")
-    tick, bar = _ticker(progress, steps * repeats)
+    tick, bar = ticker(progress, steps * repeats)
     ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
     try:
         with randomness_kept(value_and_grad, batches), ignored:

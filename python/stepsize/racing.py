@@ -23,6 +23,7 @@ Curve = NDArray[np.float64]
 
 PERIOD = 3
 SPREAD = math.sqrt(10)
+BELOW_END = 3  # half decades from a sweep's end to the rates to race where noise hides the rest
 ENTRIES = 16  # a race that fails at its first step costs nothing, so the budget does not end it
 # Fitted on the tuning half of bench/advice (its report half was not looked at for this).
 OPTIMISM, DRIFT, RESTLESS = -0.15, -1.6, -0.45
@@ -35,7 +36,10 @@ ABOVE, BESIDE = 0.4, 0.15
 
 @dataclass(frozen=True)
 class Sweep:
-    """A range test: its loss fell by `learnt`, half of it by step `half_at`, at rate `centre`."""
+    """A range test: its loss fell by `learnt`, half of it by step `half_at`, at rate `centre`.
+
+    Where that is less than its noise, `half_at` is its length and `centre` is told by its end.
+    """
 
     lrs: Curve
     losses: Curve
@@ -68,15 +72,29 @@ def progress(losses: Curve) -> Curve:
     return losses - losses[np.arange(len(losses)) % PERIOD]
 
 
-def _lost(change: Curve, stop_ratio: float, scale: float) -> bool:
+def _noise(losses: Curve) -> float:
+    """How far a loss moves without a step, as under dropout: what the first rates seem to do.
+
+    The largest change from the first to the second round of batches, or, while the second may be
+    what explodes, the range of the first.
+    """
+    change = np.abs(progress(losses)[PERIOD : 2 * PERIOD])
+    if len(losses) < 2 * PERIOD + 2:
+        return max(float(change[0]), float(np.ptp(losses[:PERIOD])))
+    return float(change.max())
+
+
+def _lost(losses: Curve, stop_ratio: float) -> bool:
     """Whether the last two steps gave back `stop_ratio` times the best that was gained.
 
     Works on changes of loss, so neither its sign nor a constant in it matters.
     """
-    if len(change) < PERIOD + 3:
+    if len(losses) < PERIOD + 3:
         return False
-    gained = max(-float(change.min()), scale)
-    return bool(min(change[-2:]) > float(change.min()) + stop_ratio * gained)
+    change = progress(losses)
+    lowest = float(change.min())
+    gained = max(-lowest, 1e-6 * abs(float(losses[0])), _noise(losses))
+    return bool(min(change[-2:]) > lowest + stop_ratio * gained)
 
 
 def sweep(trial: Trial, lrs: Iterable[float], stop_ratio: float) -> Sweep:
@@ -86,7 +104,7 @@ def sweep(trial: Trial, lrs: Iterable[float], stop_ratio: float) -> Sweep:
         if not trial.step(lr):
             break
         losses = np.asarray(trial.losses)
-        if _lost(progress(losses), stop_ratio, 1e-6 * abs(float(losses[0]))):
+        if _lost(losses, stop_ratio):
             stopped = f"stopped at lr={lr:.2e}, where the loss had risen to {losses[-1]:.3g} "
             stopped += f"from a best of {losses.min():.3g}"
             diverged = True
@@ -104,7 +122,10 @@ def sweep(trial: Trial, lrs: Iterable[float], stop_ratio: float) -> Sweep:
     lowest = int(np.argmin(smooth))
     depth = float(smooth[lowest])
     half = int(np.flatnonzero(smooth <= depth / 2)[0]) if depth < 0 else lowest
-    return Sweep(rates, losses, stopped, diverged, float(rates[half]), -depth, half)
+    centre = float(rates[half])
+    if len(losses) > 2 * PERIOD + 2 and -depth < _noise(losses):
+        half, centre = len(losses), float(rates[-1]) / SPREAD**BELOW_END
+    return Sweep(rates, losses, stopped, diverged, centre, -depth, half)
 
 
 def _leads(ahead: Trial, behind: Trial, share: int) -> Curve:
