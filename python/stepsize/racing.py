@@ -23,6 +23,7 @@ Curve = NDArray[np.float64]
 
 PERIOD = 3
 SPREAD = math.sqrt(10)
+JUMP = 100  # times the change in the middle, which normal noise hardly ever exceeds
 BELOW_END = 3  # half decades from a sweep's end to the rates to race where noise hides the rest
 ENTRIES = 16  # a race that fails at its first step costs nothing, so the budget does not end it
 # Fitted on the tuning half of bench/advice (its report half was not looked at for this).
@@ -76,12 +77,13 @@ def _noise(losses: Curve) -> float:
     """How far a loss moves without a step, as under dropout: what the first rates seem to do.
 
     The largest change from the first to the second round of batches, or, while the second may be
-    what explodes, the range of the first.
+    what explodes, the range of the first. One jump among small changes is a step, and no noise.
     """
     change = np.abs(progress(losses)[PERIOD : 2 * PERIOD])
     if len(losses) < 2 * PERIOD + 2:
         return max(float(change[0]), float(np.ptp(losses[:PERIOD])))
-    return float(change.max())
+    largest = float(change.max())
+    return largest if largest < JUMP * float(np.median(change)) else 0.0
 
 
 def _lost(losses: Curve, stop_ratio: float) -> bool:
