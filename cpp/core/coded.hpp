@@ -30,14 +30,14 @@ template <class R, size_t... K> void stretch_halves(const Prepared<R, float>& p,
 }
 
 // A quarter of a tile whose state is bytes: read and stepped, the new state put into `slots`.
-template <int quarter, class R, size_t... K>
+template <class R, size_t... K>
 STEPSIZE_INLINE void step_quarter(const Prepared<R, float>& p, float* x, const float* g,
                                   float* const* slots, const uint8_t* const* codes,
-                                  const Reader* readers, Indices<K...>) {
+                                  const Reader* readers, int quarter, Indices<K...>) {
 #pragma omp simd
     for (int j = 0; j < quarter_length; ++j) {
         const int i = j + quarter * quarter_length;
-        float s[] = {readers[K].template read<quarter>(word_at(codes[K], j))...};
+        float s[] = {readers[K].read(word_at(codes[K], j), quarter)...};
         const float grad = p.gradient(g[i], x[i]);
         float value = x[i] * p.shrink;
         p.rule(value, grad, s[K]...);
@@ -60,10 +60,8 @@ __attribute__((noinline)) void stretch_bytes(const Prepared<R, float>& p,
     const Code* const forms[] = {&code_of(span.slots[K].storage)...};
     const Reader readers[] = {Reader(*forms[K], *units[K])...};
     const Prepared<R, float> here = p;
-    step_quarter<0>(here, x, g, slots, codes, readers, indices);
-    step_quarter<1>(here, x, g, slots, codes, readers, indices);
-    step_quarter<2>(here, x, g, slots, codes, readers, indices);
-    step_quarter<3>(here, x, g, slots, codes, readers, indices);
+    for (int quarter = 0; quarter < word_bytes; ++quarter)
+        step_quarter(here, x, g, slots, codes, readers, quarter, indices);
     (write_bytes(*forms[K], slots[K], codes[K], *units[K], at.key(int(K), from)), ...);
 }
 

@@ -121,28 +121,20 @@ struct Reader {
         : low(bits_of(unit)), share(bits_of(unit * code.share)), kept(code.kept), sign(code.sign) {}
 
     // The sum with a unit of NaN is NaN, and of 0, whose codes are 0, it is 0.
-    template <int quarter> float read(uint32_t word) const {
+    float read(uint32_t word, int quarter) const {
         const uint32_t first = word << (24 - 8 * quarter);
         const uint32_t moved = uint32_t(int32_t(first) >> (24 - dropped_bits));
         return float_of((moved & kept) + low) - float_of((first & sign) | share);
     }
 };
 
-template <int quarter, class F>
-inline void read_quarter(const Reader& reader, const uint8_t* codes, F* out) {
-    const Reader here = reader;
-    out += quarter * quarter_length;
-#pragma omp simd
-    for (int j = 0; j < quarter_length; ++j)
-        out[j] = F(here.read<quarter>(word_at(codes, j)));
-}
-
 template <class F>
 __attribute__((noinline)) void read_bytes(const Reader& reader, const uint8_t* codes, F* out) {
-    read_quarter<0>(reader, codes, out);
-    read_quarter<1>(reader, codes, out);
-    read_quarter<2>(reader, codes, out);
-    read_quarter<3>(reader, codes, out);
+    const Reader here = reader;
+    for (int quarter = 0; quarter < word_bytes; ++quarter)
+#pragma omp simd
+        for (int j = 0; j < quarter_length; ++j)
+            out[j + quarter * quarter_length] = F(here.read(word_at(codes, j), quarter));
 }
 
 // What writing the codes of a tile takes. The quarters share a draw, in each other bits of it are
