@@ -65,17 +65,31 @@ __attribute__((noinline)) void stretch_bytes(const Prepared<R, float>& p,
     (write_bytes(*forms[K], slots[K], codes[K], *units[K], at.key(int(K), from)), ...);
 }
 
+// The state a target has these loops for, in bytes a number: with shorter vectors they gain little,
+// and every rule would carry them three times.
+#if defined(__AVX512F__)
+constexpr bool has_halves = true, has_bytes = true;
+#elif defined(__AVX2__)
+constexpr bool has_halves = true, has_bytes = false;
+#else
+constexpr bool has_halves = false, has_bytes = false;
+#endif
+
 // Whether it was for these loops: state of `width` bytes a number, see Streams::coded_width.
 template <class R, class F, size_t... K>
 bool stretch_coded(const Prepared<R, F>& p, Streams<F, int(sizeof...(K))>& at, size_t from,
                    size_t width, Indices<K...> indices) {
-    if constexpr (sizeof(F) == sizeof(float) && sizeof...(K) > 0 && !HasSums<R>::value) {
-        if (width == 2)
+    constexpr bool whole = sizeof(F) == sizeof(float) && sizeof...(K) > 0 && !HasSums<R>::value;
+    if constexpr (whole && has_halves)
+        if (width == 2) {
             stretch_halves(p, at, from, indices);
-        else if (width == 1)
+            return true;
+        }
+    if constexpr (whole && has_bytes)
+        if (width == 1) {
             stretch_bytes(p, at, from, indices);
-        return width > 0;
-    }
+            return true;
+        }
     return false;
 }
 
