@@ -1,9 +1,14 @@
 """What the tests share: a fixed number of threads, and a random generator that starts the same."""
 
+import signal
+
 import numpy as np
 import pytest
 
 import stepsize as ss
+
+# A shell that starts a job in the background makes it deaf to Ctrl-C, which some tests press.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
