@@ -156,44 +156,26 @@ struct Writer {
         const uint32_t moved = right > 0 ? above >> (right & 31) : above << (-right & 31);
         return moved & 0xffu << 8 * quarter;
     }
-    template <int quarter> uint32_t with_sign(float a, uint32_t draw) const {
-        const uint32_t sign = bits_of(a) & sign_bit;
-        const uint32_t height = bits_of(a + float_of(sign | share));
-        return placed<quarter>(height, draw) | sign >> (24 - 8 * quarter);
-    }
-    template <int quarter> uint32_t without_sign(float a, uint32_t draw) const {
-        const int32_t sum = int32_t(bits_of(a + float_of(share)));
+    template <int quarter, bool has_sign> uint32_t byte(float a, uint32_t draw) const {
+        const uint32_t sign = has_sign ? bits_of(a) & sign_bit : 0;
+        const int32_t sum = int32_t(bits_of(a + float_of(sign | share)));
         const int32_t least = int32_t(low);
-        return placed<quarter>(uint32_t(sum > least ? sum : least), draw);
+        const uint32_t height = uint32_t(has_sign || sum > least ? sum : least);
+        return placed<quarter>(height, draw) | sign >> (24 - 8 * quarter);
     }
 };
 
-template <class F>
-__attribute__((noinline)) void write_signed(const Writer& writer, const F* in, uint8_t* codes) {
+template <bool has_sign, class F>
+__attribute__((noinline)) void write_codes(const Writer& writer, const F* in, uint8_t* codes) {
     const Writer to = writer;
     constexpr int q = quarter_length;
 #pragma omp simd
     for (int j = 0; j < q; ++j) {
         const uint32_t draw = to.draw_at(j) - to.low;
         const uint32_t half =
-            to.with_sign<0>(float(in[j]), draw) | to.with_sign<1>(float(in[j + q]), draw);
-        const uint32_t rest = to.with_sign<2>(float(in[j + 2 * q]), draw) |
-                              to.with_sign<3>(float(in[j + 3 * q]), draw);
-        set_word(codes, j, half | rest);
-    }
-}
-
-template <class F>
-__attribute__((noinline)) void write_unsigned(const Writer& writer, const F* in, uint8_t* codes) {
-    const Writer to = writer;
-    constexpr int q = quarter_length;
-#pragma omp simd
-    for (int j = 0; j < q; ++j) {
-        const uint32_t draw = to.draw_at(j) - to.low;
-        const uint32_t half =
-            to.without_sign<0>(float(in[j]), draw) | to.without_sign<1>(float(in[j + q]), draw);
-        const uint32_t rest = to.without_sign<2>(float(in[j + 2 * q]), draw) |
-                              to.without_sign<3>(float(in[j + 3 * q]), draw);
+            to.byte<0, has_sign>(float(in[j]), draw) | to.byte<1, has_sign>(float(in[j + q]), draw);
+        const uint32_t rest = to.byte<2, has_sign>(float(in[j + 2 * q]), draw) |
+                              to.byte<3, has_sign>(float(in[j + 3 * q]), draw);
         set_word(codes, j, half | rest);
     }
 }
@@ -206,9 +188,9 @@ void write_bytes(const Code& code, const F* in, uint8_t* codes, float& unit, uin
     if (!(unit > 0))
         __builtin_memset(codes, 0, tile);
     else if (code.sign)
-        write_signed(writer, in, codes);
+        write_codes<true>(writer, in, codes);
     else
-        write_unsigned(writer, in, codes);
+        write_codes<false>(writer, in, codes);
 }
 
 // A tile that is not whole keeps its codes in the order of its numbers: there is no word to share.
@@ -244,7 +226,8 @@ template <class F> F* open_tile(const Slot& slot, size_t from, size_t count, F* 
     if (count < tile) {
         __builtin_memset(part, 0, sizeof part);
         __builtin_memcpy(part, codes, count * width);
-        into_words(part, words);
+        if (!halves)
+            into_words(part, words);
         codes = halves ? part : words;
     }
     if (halves)
