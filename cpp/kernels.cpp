@@ -3,7 +3,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/types.hpp"
+#include "core/table.hpp"
 
 namespace stepsize {
 namespace {
@@ -16,6 +16,7 @@ namespace {
 } // namespace
 } // namespace stepsize
 
+#include "kernels/schedule.hpp"
 #include "rules/adam.hpp"
 #include "rules/adam_momentum.hpp"
 #include "rules/adam_order.hpp"
@@ -31,7 +32,6 @@ namespace {
 #include "rules/parameter_free.hpp"
 #include "rules/prodigy.hpp"
 #include "rules/sign.hpp"
-#include "schedule_eval.hpp"
 
 namespace stepsize {
 namespace {

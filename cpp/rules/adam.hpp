@@ -1,7 +1,7 @@
 // Adam and its relatives.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {

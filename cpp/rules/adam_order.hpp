@@ -1,7 +1,7 @@
 // Adam in another order: divide by the size of past gradients first, then average.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {

@@ -1,7 +1,7 @@
 // Rules that divide by the size of past gradients.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {

@@ -1,7 +1,7 @@
 // Rules that estimate the distance to the solution, and with it their rate, from inner products.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {

@@ -1,7 +1,7 @@
 // Rules that compute the parameter afresh from a sum of all gradients.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {

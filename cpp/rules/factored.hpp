@@ -1,7 +1,7 @@
 // Rules that keep second moments by row, column and axis instead of by element.
 #pragma once
 
-#include "core/sheets.hpp"
+#include "kernels/matrix_loop.hpp"
 
 namespace stepsize {
 namespace {

@@ -1,7 +1,7 @@
 // Rules whose step is set for each leaf by norms over the leaf.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {

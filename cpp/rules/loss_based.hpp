@@ -1,7 +1,7 @@
 // Rules that read the loss: the gap to its smallest value over the gradient sets the rate.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {

@@ -1,7 +1,7 @@
 // Rules that follow an average of gradients.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {

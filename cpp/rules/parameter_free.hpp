@@ -1,7 +1,7 @@
 // Rules that find their rate from distances and gradients.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {

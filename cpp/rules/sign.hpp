@@ -1,7 +1,7 @@
 // Rules that look only at the sign of a gradient or of an average.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {

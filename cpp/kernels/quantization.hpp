@@ -1,10 +1,10 @@
 // State in fewer bytes: how a tile of a slot is read from its codes and written back, rounded up or
 // down at random so that it is right on average. The draws count rather than run on: each depends
 // on update, leaf, slot and element alone. Every code is the upper bits of a float32, so reading
-// and writing are shifts and sums of integers. Included by streams.hpp only.
+// and writing are shifts and sums of integers.
 #pragma once
 
-#include "core/narrow.hpp"
+#include "kernels/half.hpp"
 
 namespace stepsize {
 namespace {

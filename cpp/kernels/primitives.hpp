@@ -1,10 +1,10 @@
-// The words that rules are written in. Included by kernels.cpp alone, in an anonymous namespace,
-// and made of operations that IEEE 754 rounds one way only, so every processor gives the same bits.
+// The primitives that rules are written in: operations that IEEE 754 rounds one way only, so every
+// processor gives the same bits.
 #pragma once
 
 #include <math.h>
 
-#include "core/waves.hpp"
+#include "kernels/elementary.hpp"
 
 namespace stepsize {
 namespace {

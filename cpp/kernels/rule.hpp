@@ -1,8 +1,7 @@
 // A rule, ready for one update of one leaf: what it knows and what it may say of its slots.
-// Included by coded.hpp and kernel.hpp only.
 #pragma once
 
-#include "core/storage.hpp"
+#include "kernels/quantization.hpp"
 
 namespace stepsize {
 namespace {

@@ -1,10 +1,9 @@
 // Values of a schedule tree. A block of steps passes through the tree at a time; every loop is
 // plain arithmetic on one element, so one step alone and a million at once give the same bits.
-// Included by kernels.cpp only.
 #pragma once
 
-#include "core/waves.hpp"
-#include "schedule.hpp"
+#include "core/schedule.hpp"
+#include "kernels/elementary.hpp"
 
 namespace stepsize {
 namespace {

@@ -1,8 +1,8 @@
 // Numbers of two bytes, float16 and bfloat16: read exactly, written rounded to the nearest, ties to
-// even, in arithmetic that every processor has. Included by reduce.hpp and kernel.hpp only.
+// even, in arithmetic that every processor has.
 #pragma once
 
-#include "core/math.hpp"
+#include "kernels/primitives.hpp"
 
 namespace stepsize {
 namespace {

@@ -2,7 +2,7 @@
 // halves. A block is at most chunk_size elements; whoever owns the blocks adds them in block order.
 #pragma once
 
-#include "core/narrow.hpp"
+#include "kernels/half.hpp"
 
 namespace stepsize {
 namespace {

@@ -1,6 +1,5 @@
 // Powers, exponentials and the cosine wave in plain arithmetic: the same bits on every processor,
 // and loops over them vectorise, neither of which the C library promises. Within 1 to 2 ulp.
-// Included by kernels.cpp only.
 #pragma once
 
 #include <math.h>

@@ -2,8 +2,9 @@
 // through it, so tails, prefetching and statistics are said here and nowhere else.
 #pragma once
 
-#include "core/coded.hpp"
-#include "core/reduce.hpp"
+#include "core/table.hpp"
+#include "kernels/quantized_loop.hpp"
+#include "kernels/reduce.hpp"
 
 namespace stepsize {
 namespace {

@@ -2,7 +2,7 @@
 // are taken in 16 lanes and a tree, those along a column row after row.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {

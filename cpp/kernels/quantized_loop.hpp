@@ -1,9 +1,9 @@
 // The loop over a whole tile whose state is coded, all of it alike: read, stepped and, as bfloat16,
-// written in one. Included by kernel.hpp only.
+// written in one.
 #pragma once
 
-#include "core/prepared.hpp"
-#include "core/streams.hpp"
+#include "kernels/operands.hpp"
+#include "kernels/rule.hpp"
 
 namespace stepsize {
 namespace {

@@ -1,8 +1,8 @@
-// Where the numbers of a tile lie: in memory, or decoded in a buffer. Included by kernel.hpp only.
+// Where the numbers of a tile lie: in memory, or decoded in a buffer.
 #pragma once
 
-#include "core/reduce.hpp"
-#include "core/storage.hpp"
+#include "kernels/quantization.hpp"
+#include "kernels/reduce.hpp"
 
 namespace stepsize {
 namespace {
