@@ -93,8 +93,8 @@ template <class F> inline F lerp(F a, F b, F w) {
 
 // base ** n with an error far below one unit in the last place, without the C library, whose pow
 // differs between processors with and without fused multiply-add. Double-double by squaring.
-inline waves::Pair multiply(waves::Pair a, waves::Pair b) {
-    const waves::Pair product = waves::exact_product(a.high, b.high);
+inline elementary::DoubleDouble multiply(elementary::DoubleDouble a, elementary::DoubleDouble b) {
+    const elementary::DoubleDouble product = elementary::two_prod(a.high, b.high);
     const double tail = product.low + (a.high * b.low + a.low * b.high);
     const double high = product.high + tail;
     return {high, tail - (high - product.high)};
@@ -108,15 +108,16 @@ struct Powers {
     double base;
     int64_t upper; // n >> low_bits of `product`
     int count;     // squares found
-    waves::Pair product;
-    waves::Pair squares[64];
+    elementary::DoubleDouble product;
+    elementary::DoubleDouble squares[64];
 
-    waves::Pair square(int bit) {
+    elementary::DoubleDouble square(int bit) {
         for (; count <= bit; ++count)
             squares[count] = multiply(squares[count - 1], squares[count - 1]);
         return squares[bit];
     }
-    waves::Pair times(waves::Pair result, int64_t n, int top, int bottom) {
+    elementary::DoubleDouble times(elementary::DoubleDouble result, int64_t n, int top,
+                                   int bottom) {
         for (int bit = top; bit >= bottom; --bit)
             if (n >> bit & 1)
                 result = multiply(result, square(bit));
@@ -148,8 +149,8 @@ inline double power(double base, int64_t n) {
 
 // base ** exponent for a base >= 0, once a step.
 inline double real_power(double base, double exponent) {
-    return exponent > 0   ? waves::power(base, exponent)
-           : exponent < 0 ? 1 / waves::power(base, -exponent)
+    return exponent > 0   ? elementary::power(base, exponent)
+           : exponent < 0 ? 1 / elementary::power(base, -exponent)
                           : 1.0;
 }
 

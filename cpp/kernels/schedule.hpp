@@ -9,11 +9,11 @@ namespace stepsize {
 namespace {
 namespace schedules {
 
+using elementary::DoubleDouble;
+using elementary::larger;
+using elementary::smaller;
 using schedule::Kind;
 using schedule::Node;
-using waves::larger;
-using waves::Pair;
-using waves::smaller;
 
 constexpr size_t block = 256;
 
@@ -44,7 +44,7 @@ struct Linear {
 struct Power {
     double steps, power;
     Mix operator()(double s) const {
-        const double w = waves::power((steps - s) / steps, power);
+        const double w = elementary::power((steps - s) / steps, power);
         return {w, 1.0 - w};
     }
 };
@@ -53,7 +53,7 @@ struct Cosine {
     double steps;
     Mix operator()(double s) const {
         const double rest = steps - s;
-        const double h = waves::half_wave(smaller(s, rest) / steps);
+        const double h = elementary::half_wave(smaller(s, rest) / steps);
         const double g = 1.0 - h;
         return {s < rest ? g : h, s < rest ? h : g};
     }
@@ -62,7 +62,7 @@ struct Cosine {
 struct CosinePower {
     double steps, power;
     Mix operator()(double s) const {
-        const double w = waves::power(Cosine{steps}(s).from, power);
+        const double w = elementary::power(Cosine{steps}(s).from, power);
         return {w, 1.0 - w};
     }
 };
@@ -90,7 +90,8 @@ struct Tanh {
     Mix operator()(double s) const {
         constexpr double two_over_ln2 = 2.8853900817779268;
         const double x = (lower * (steps - s) + upper * s) / steps * two_over_ln2;
-        return {1.0 / (1.0 + waves::exp2({x, 0.0})), 1.0 / (1.0 + waves::exp2({-x, 0.0}))};
+        return {1.0 / (1.0 + elementary::exp2({x, 0.0})),
+                1.0 / (1.0 + elementary::exp2({-x, 0.0}))};
     }
 };
 
@@ -104,22 +105,22 @@ void ramp(const Node& node, Shape shape, const double* s, double* out, size_t n)
 void laps(const Node& node, const double* s, double* out, size_t n) {
     const double from = node.p[0], to = node.p[1], steps = node.p[2], power = node.p[3];
     each(s, out, n, [=](double x) {
-        const double whole = waves::round_down(x / steps);
+        const double whole = elementary::round_down(x / steps);
         const double end = steps * larger(whole * steps < x ? whole + 1.0 : whole, 1.0);
-        const double w = waves::power((end - smaller(x, end)) / end, power);
+        const double w = elementary::power((end - smaller(x, end)) / end, power);
         return mix(from, to, {w, 1.0 - w});
     });
 }
 
 void exponential(const Node& node, const double* s, double* out, size_t n) {
     const double value = node.p[0], steps = node.p[3], low = node.p[5], high = node.p[6];
-    const Pair rate = {node.p[1], node.p[2]};
+    const DoubleDouble rate = {node.p[1], node.p[2]};
     const bool staircase = node.p[4] != 0.0;
     each(s, out, n, [=](double x) {
         double e =
             smaller(x / steps, 1e18); // beyond it every rate but 1 has long reached its limit
-        e = staircase ? waves::round_down(e) : e;
-        return smaller(larger(value * waves::exp2(waves::times(rate, e)), low), high);
+        e = staircase ? elementary::round_down(e) : e;
+        return smaller(larger(value * elementary::exp2(elementary::times(rate, e)), low), high);
     });
 }
 
@@ -128,8 +129,8 @@ void inverse_time(const Node& node, const double* s, double* out, size_t n) {
     const bool staircase = node.p[3] != 0.0;
     each(s, out, n, [=](double x) {
         double e =
-            smaller(x / steps, waves::largest_number); // a rate of 0 makes infinity no number
-        e = staircase ? waves::round_down(e) : e;
+            smaller(x / steps, elementary::largest_number); // a rate of 0 makes infinity no number
+        e = staircase ? elementary::round_down(e) : e;
         return value / (1.0 + rate * e);
     });
 }
@@ -143,13 +144,13 @@ void inverse_sqrt(const Node& node, const double* s, double* out, size_t n) {
 void cyclic(const Node& node, const double* s, double* out, size_t n) {
     const double low = node.p[0], high = node.p[1], up = node.p[2], down = node.p[3];
     const double period = up + down;
-    const Pair gamma = {node.p[4], node.p[5]};
+    const DoubleDouble gamma = {node.p[4], node.p[5]};
     const bool per_step = node.p[6] != 0.0;
     each(s, out, n, [=](double x) {
-        const double cycle = waves::round_down(x / period);
+        const double cycle = elementary::round_down(x / period);
         const double at = larger(x - cycle * period, 0.0);
         const double height = at < up ? at / up : larger(period - at, 0.0) / down;
-        const double w = height * waves::exp2(waves::times(gamma, per_step ? x : cycle));
+        const double w = height * elementary::exp2(elementary::times(gamma, per_step ? x : cycle));
         return mix(low, high, {1.0 - w, w});
     });
 }
@@ -184,7 +185,7 @@ template <class F> void runs(const double* starts, size_t count, const double* s
     for (size_t i = 0; i < n;) {
         const size_t piece = count_reached(starts, count, s[i]);
         const double low = piece > 0 ? starts[piece - 1] : -1.0;
-        const double high = piece < count ? starts[piece] : waves::largest_number;
+        const double high = piece < count ? starts[piece] : elementary::largest_number;
         // Almost every block of steps in order is one run.
         size_t j = i == 0 && all_within(s, n, low, high) ? n : i + 1;
         while (j < n && s[j] >= low && s[j] < high)
@@ -223,12 +224,12 @@ void points(const Node& node, const double* s, double* out, size_t n) {
 // decayed.
 void restarts(const Node& node, const double* s, double* out, size_t n) {
     const double from = node.p[0], to = node.p[1], period = node.p[2];
-    const Pair decay = {node.p[3], node.p[4]};
+    const DoubleDouble decay = {node.p[3], node.p[4]};
     double since[block], length[block], cycle[block];
     if (node.data_count == 0) {
 #pragma omp simd
         for (size_t i = 0; i < n; ++i) {
-            cycle[i] = waves::round_down(s[i] / period);
+            cycle[i] = elementary::round_down(s[i] / period);
             since[i] = s[i] - cycle[i] * period;
             length[i] = period;
         }
@@ -244,7 +245,7 @@ void restarts(const Node& node, const double* s, double* out, size_t n) {
     }
 #pragma omp simd
     for (size_t i = 0; i < n; ++i) {
-        const double top = to + (from - to) * waves::exp2(waves::times(decay, cycle[i]));
+        const double top = to + (from - to) * elementary::exp2(elementary::times(decay, cycle[i]));
         const double at = smaller(larger(since[i], 0.0), length[i]);
         out[i] = mix(top, to, Cosine{length[i]}(at));
     }
@@ -282,7 +283,7 @@ void combined(const Node* nodes, const Node& node, const double* s, double* out,
     evaluate_node(nodes, static_cast<size_t>(node.children[1]), s, other, n);
 #pragma omp simd
     for (size_t i = 0; i < n; ++i)
-        out[i] = smaller(f(out[i], other[i]), waves::largest_number);
+        out[i] = smaller(f(out[i], other[i]), elementary::largest_number);
 }
 
 void evaluate_algebra(const Node* nodes, const Node& node, const double* s, double* out, size_t n) {
@@ -290,7 +291,7 @@ void evaluate_algebra(const Node* nodes, const Node& node, const double* s, doub
     switch (node.kind) {
     case Kind::scale:
         return mapped(nodes, node, s, out, n,
-                      [=](double y) { return smaller(y * p, waves::largest_number); });
+                      [=](double y) { return smaller(y * p, elementary::largest_number); });
     case Kind::clip:
         return mapped(nodes, node, s, out, n, [=](double y) { return smaller(larger(y, p), q); });
     case Kind::sum:
@@ -308,11 +309,11 @@ void evaluate_algebra(const Node* nodes, const Node& node, const double* s, doub
     case Kind::pace:
         return moved(nodes, node, s, out, n, [=](double x) {
             const double units = smaller(x / p, schedule::last_step);
-            return q != 0.0 ? waves::round_down(units) : units;
+            return q != 0.0 ? elementary::round_down(units) : units;
         });
     default: // repeat
         return moved(nodes, node, s, out, n, [=](double x) {
-            return smaller(larger(x - waves::round_down(x / p) * p, 0.0), p);
+            return smaller(larger(x - elementary::round_down(x / p) * p, 0.0), p);
         });
     }
 }
