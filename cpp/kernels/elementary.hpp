@@ -25,8 +25,8 @@ struct DoubleDouble {
     double high, low;
 };
 
-STEPSIZE_INLINE double smaller(double a, double b) { return a < b ? a : b; }
-STEPSIZE_INLINE double larger(double a, double b) { return a > b ? a : b; }
+STEPSIZE_INLINE double minimum(double a, double b) { return a < b ? a : b; }
+STEPSIZE_INLINE double maximum(double a, double b) { return a > b ? a : b; }
 
 // Where a < b, yes, else no, by the sign of the difference. Of comparisons in a row the compiler
 // makes branches and follows each to the end, with numbers that belong to none of them.

@@ -56,7 +56,7 @@ void hold_back(const Prepared<R, F>& p, F* x, const F* before, const F* g, size_
     for (size_t i = 0; i < count; ++i) {
         const F grad = here.gradient(g[i], before[i]);
         const F start = before[i] * here.shrink;
-        x[i] = select(astray(start, x[i], grad), start, x[i]);
+        x[i] = select(not_descending(start, x[i], grad), start, x[i]);
     }
 }
 

@@ -13,17 +13,17 @@ template <class F> inline F select(bool condition, F yes, F no) { return conditi
 
 template <class F> inline F square(F a) { return a * a; }
 
-template <class F> inline F magnitude(F a) { return a < F(0) ? -a : a; }
+template <class F> inline F abs_(F a) { return a < F(0) ? -a : a; }
 
 // 0 for 0, so a coordinate without gradient stays where it is.
 template <class F> inline F sign(F a) { return F(int(F(0) < a) - int(a < F(0))); }
 
-template <class F> inline F larger(F a, F b) { return a > b ? a : b; }
+template <class F> inline F maximum(F a, F b) { return a > b ? a : b; }
 
-template <class F> inline F smaller(F a, F b) { return a < b ? a : b; }
+template <class F> inline F minimum(F a, F b) { return a < b ? a : b; }
 
 // Whether the way from a to b does not go against g. NaN: no.
-template <class F> inline bool astray(F a, F b, F g) {
+template <class F> inline bool not_descending(F a, F b, F g) {
     return ((b > a) & (g >= 0)) | ((b < a) & (g <= 0));
 }
 

@@ -106,7 +106,7 @@ template <class F> double largest(const void* data, size_t size) {
     F top = 0;
 #pragma omp simd reduction(max : top)
     for (size_t i = 0; i < size; ++i)
-        top = larger(top, magnitude(values[i]));
+        top = maximum(top, abs_(values[i]));
     return double(top);
 }
 

@@ -10,8 +10,8 @@ namespace {
 namespace schedules {
 
 using elementary::DoubleDouble;
-using elementary::larger;
-using elementary::smaller;
+using elementary::maximum;
+using elementary::minimum;
 using schedule::Kind;
 using schedule::Node;
 
@@ -32,8 +32,8 @@ struct Mix {
 };
 
 STEPSIZE_INLINE double mix(double from, double to, Mix w) {
-    const double low = smaller(from, to), high = larger(from, to);
-    return smaller(larger(from * w.from + to * w.to, low), high);
+    const double low = minimum(from, to), high = maximum(from, to);
+    return minimum(maximum(from * w.from + to * w.to, low), high);
 }
 
 struct Linear {
@@ -53,7 +53,7 @@ struct Cosine {
     double steps;
     Mix operator()(double s) const {
         const double rest = steps - s;
-        const double h = elementary::half_wave(smaller(s, rest) / steps);
+        const double h = elementary::half_wave(minimum(s, rest) / steps);
         const double g = 1.0 - h;
         return {s < rest ? g : h, s < rest ? h : g};
     }
@@ -98,7 +98,7 @@ struct Tanh {
 template <class Shape>
 void ramp(const Node& node, Shape shape, const double* s, double* out, size_t n) {
     const double from = node.p[0], to = node.p[1], steps = node.p[2];
-    each(s, out, n, [=](double x) { return mix(from, to, shape(smaller(x, steps))); });
+    each(s, out, n, [=](double x) { return mix(from, to, shape(minimum(x, steps))); });
 }
 
 // Polynomial decay towards an end that moves a length away each time it is reached.
@@ -106,8 +106,8 @@ void laps(const Node& node, const double* s, double* out, size_t n) {
     const double from = node.p[0], to = node.p[1], steps = node.p[2], power = node.p[3];
     each(s, out, n, [=](double x) {
         const double whole = elementary::round_down(x / steps);
-        const double end = steps * larger(whole * steps < x ? whole + 1.0 : whole, 1.0);
-        const double w = elementary::power((end - smaller(x, end)) / end, power);
+        const double end = steps * maximum(whole * steps < x ? whole + 1.0 : whole, 1.0);
+        const double w = elementary::power((end - minimum(x, end)) / end, power);
         return mix(from, to, {w, 1.0 - w});
     });
 }
@@ -118,9 +118,9 @@ void exponential(const Node& node, const double* s, double* out, size_t n) {
     const bool staircase = node.p[4] != 0.0;
     each(s, out, n, [=](double x) {
         double e =
-            smaller(x / steps, 1e18); // beyond it every rate but 1 has long reached its limit
+            minimum(x / steps, 1e18); // beyond it every rate but 1 has long reached its limit
         e = staircase ? elementary::round_down(e) : e;
-        return smaller(larger(value * elementary::exp2(elementary::times(rate, e)), low), high);
+        return minimum(maximum(value * elementary::exp2(elementary::times(rate, e)), low), high);
     });
 }
 
@@ -129,7 +129,7 @@ void inverse_time(const Node& node, const double* s, double* out, size_t n) {
     const bool staircase = node.p[3] != 0.0;
     each(s, out, n, [=](double x) {
         double e =
-            smaller(x / steps, elementary::largest_number); // a rate of 0 makes infinity no number
+            minimum(x / steps, elementary::largest_number); // a rate of 0 makes infinity no number
         e = staircase ? elementary::round_down(e) : e;
         return value / (1.0 + rate * e);
     });
@@ -148,8 +148,8 @@ void cyclic(const Node& node, const double* s, double* out, size_t n) {
     const bool per_step = node.p[6] != 0.0;
     each(s, out, n, [=](double x) {
         const double cycle = elementary::round_down(x / period);
-        const double at = larger(x - cycle * period, 0.0);
-        const double height = at < up ? at / up : larger(period - at, 0.0) / down;
+        const double at = maximum(x - cycle * period, 0.0);
+        const double height = at < up ? at / up : maximum(period - at, 0.0) / down;
         const double w = height * elementary::exp2(elementary::times(gamma, per_step ? x : cycle));
         return mix(low, high, {1.0 - w, w});
     });
@@ -246,7 +246,7 @@ void restarts(const Node& node, const double* s, double* out, size_t n) {
 #pragma omp simd
     for (size_t i = 0; i < n; ++i) {
         const double top = to + (from - to) * elementary::exp2(elementary::times(decay, cycle[i]));
-        const double at = smaller(larger(since[i], 0.0), length[i]);
+        const double at = minimum(maximum(since[i], 0.0), length[i]);
         out[i] = mix(top, to, Cosine{length[i]}(at));
     }
 }
@@ -283,7 +283,7 @@ void combined(const Node* nodes, const Node& node, const double* s, double* out,
     evaluate_node(nodes, static_cast<size_t>(node.children[1]), s, other, n);
 #pragma omp simd
     for (size_t i = 0; i < n; ++i)
-        out[i] = smaller(f(out[i], other[i]), elementary::largest_number);
+        out[i] = minimum(f(out[i], other[i]), elementary::largest_number);
 }
 
 void evaluate_algebra(const Node* nodes, const Node& node, const double* s, double* out, size_t n) {
@@ -291,9 +291,9 @@ void evaluate_algebra(const Node* nodes, const Node& node, const double* s, doub
     switch (node.kind) {
     case Kind::scale:
         return mapped(nodes, node, s, out, n,
-                      [=](double y) { return smaller(y * p, elementary::largest_number); });
+                      [=](double y) { return minimum(y * p, elementary::largest_number); });
     case Kind::clip:
-        return mapped(nodes, node, s, out, n, [=](double y) { return smaller(larger(y, p), q); });
+        return mapped(nodes, node, s, out, n, [=](double y) { return minimum(maximum(y, p), q); });
     case Kind::sum:
         return combined(nodes, node, s, out, n, [](double a, double b) { return a + b; });
     case Kind::product:
@@ -301,19 +301,19 @@ void evaluate_algebra(const Node* nodes, const Node& node, const double* s, doub
     case Kind::join:
         return join(nodes, node, s, out, n);
     case Kind::shift:
-        return moved(nodes, node, s, out, n, [=](double x) { return larger(x - p, 0.0); });
+        return moved(nodes, node, s, out, n, [=](double x) { return maximum(x - p, 0.0); });
     case Kind::stretch:
         // Past its new end the child is past its own, wherever rounding has put that.
         return moved(nodes, node, s, out, n,
                      [=](double x) { return x < q ? x * p / q : schedule::last_step; });
     case Kind::pace:
         return moved(nodes, node, s, out, n, [=](double x) {
-            const double units = smaller(x / p, schedule::last_step);
+            const double units = minimum(x / p, schedule::last_step);
             return q != 0.0 ? elementary::round_down(units) : units;
         });
     default: // repeat
         return moved(nodes, node, s, out, n, [=](double x) {
-            return smaller(larger(x - elementary::round_down(x / p) * p, 0.0), p);
+            return minimum(maximum(x - elementary::round_down(x / p) * p, 0.0), p);
         });
     }
 }

@@ -52,7 +52,7 @@ template <class F> struct AdamAMSGrad : AdamCore<F> {
 
     void operator()(F& x, F g, F& exp_avg, F& exp_avg_sq, F& max_exp_avg_sq) const {
         this->average(g, exp_avg, exp_avg_sq);
-        max_exp_avg_sq = larger(max_exp_avg_sq, exp_avg_sq);
+        max_exp_avg_sq = maximum(max_exp_avg_sq, exp_avg_sq);
         this->move(x, exp_avg, max_exp_avg_sq);
     }
 };

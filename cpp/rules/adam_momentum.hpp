@@ -65,14 +65,14 @@ template <class F> struct AdEMAMix {
             const double share = t / h.beta3_warmup;
             const double from = logarithm2(h.beta1), to = logarithm2(h.beta3);
             const double inverse = (1 - share) / from + share / to;
-            beta3 = smaller(elementary::exp2({1 / inverse, 0}), h.beta3);
+            beta3 = minimum(elementary::exp2({1 / inverse, 0}), h.beta3);
         }
         step_slow = F(h.lr * alpha);
         fresh3 = F(1 - beta3);
     }
 
     static double logarithm2(double beta) {
-        const elementary::DoubleDouble l = elementary::log2(larger(beta, 1e-300));
+        const elementary::DoubleDouble l = elementary::log2(maximum(beta, 1e-300));
         return l.high + l.low;
     }
 

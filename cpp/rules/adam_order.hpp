@@ -18,7 +18,7 @@ template <class F> struct ADOPT {
           pull(F(h.decouple != 0 && clock.t > 1 ? h.lr * h.weight_decay : 0)) {}
 
     void operator()(F& x, F g, F& exp_avg, F& exp_avg_sq) const {
-        exp_avg = lerp(exp_avg, clamp(g / larger(root(exp_avg_sq), eps), limit), fresh1);
+        exp_avg = lerp(exp_avg, clamp(g / maximum(root(exp_avg_sq), eps), limit), fresh1);
         x = x - pull * x - lr * exp_avg;
         exp_avg_sq = beta2 * exp_avg_sq + fresh2 * g * g;
     }

@@ -15,7 +15,7 @@ template <class F> struct Adamax {
 
     void operator()(F& x, F g, F& exp_avg, F& exp_inf) const {
         exp_avg = lerp(exp_avg, g, fresh1);
-        exp_inf = larger(beta2 * exp_inf, magnitude(g) + eps);
+        exp_inf = maximum(beta2 * exp_inf, abs_(g) + eps);
         x -= step * exp_avg / exp_inf;
     }
 };

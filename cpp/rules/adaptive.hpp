@@ -33,7 +33,7 @@ template <class F> struct RMSpropCore {
     F centered(F g, F& square_avg, F& grad_avg) const {
         square_avg = alpha * square_avg + rest * g * g;
         grad_avg = lerp(grad_avg, g, rest);
-        return root(larger(square_avg - grad_avg * grad_avg, F(0))) + eps;
+        return root(maximum(square_avg - grad_avg * grad_avg, F(0))) + eps;
     }
     void coast(F& x, F g, F size, F& buffer) const {
         buffer = momentum * buffer + g / size;

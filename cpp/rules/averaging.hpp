@@ -15,7 +15,7 @@ template <class F> struct ASGD {
         const double rate = h.lr / real_power(1 + h.lambd * h.lr * before, h.alpha);
         eta = F(rate);
         shrink = F(1 - h.lambd * rate);
-        share = F(1 / larger(before - h.t0, 1.0));
+        share = F(1 / maximum(before - h.t0, 1.0));
     }
 
     void operator()(F& x, F g, F& ax) const {
@@ -31,7 +31,7 @@ template <class F> struct ScheduleFreeCore {
     ScheduleFreeCore(double rate, double beta, double r, double exponent, Clock clock)
         : lr(F(rate)), first(F(clock.t == 1)) {
         double &top = clock.memory[0], &sum = clock.memory[1];
-        top = larger(top, rate);
+        top = maximum(top, rate);
         const double weight = real_power(double(clock.t), r) * real_power(top, exponent);
         sum += weight;
         const double c = sum > 0 ? weight / sum : 0;
@@ -46,7 +46,7 @@ template <class F> struct ScheduleFreeCore {
     }
 
     static double warm(double lr, double warmup_steps, int64_t t) {
-        return lr * smaller(double(t) / larger(warmup_steps, 1.0), 1.0);
+        return lr * minimum(double(t) / maximum(warmup_steps, 1.0), 1.0);
     }
 };
 

@@ -34,7 +34,7 @@ template <class F> struct DAdaptSGD {
         kept[numerator] += sums[0];
         const double known = estimate(kept[d], h.d0);
         const double found = sums[1] > 0 ? 2 * kept[numerator] / root(sums[1]) : 0;
-        kept[d] = larger(known, smaller(found, known * h.growth_rate));
+        kept[d] = maximum(known, minimum(found, known * h.growth_rate));
     }
     void operator()(F& x, F g, F& x0, F& sum) const {
         sum = select(opening > 0, sum + rate * g, sum);
@@ -63,7 +63,7 @@ template <class F> struct DAdaptAdam {
         exp_avg = beta1 * exp_avg + fresh1 * g;
         exp_avg_sq = beta2 * exp_avg_sq + fresh2 * g * g;
         sum = beta3 * sum + fresh3 * g;
-        return {along, magnitude(double(sum))};
+        return {along, abs_(double(sum))};
     }
     static void settle(const DAdaptAdamNumbers& h, Clock clock, const double* sums) {
         double* kept = clock.memory;
@@ -71,7 +71,7 @@ template <class F> struct DAdaptAdam {
         kept[used] = sums[1] > 0 ? known : 0;
         kept[numerator] = beta3 * kept[numerator] + (1 - beta3) * sums[0];
         const double found = sums[1] > 0 ? kept[numerator] / ((1 - beta3) * sums[1]) : 0;
-        kept[d] = larger(known, smaller(found, known * h.growth_rate));
+        kept[d] = maximum(known, minimum(found, known * h.growth_rate));
     }
     void operator()(F& x, F, F& exp_avg, F& exp_avg_sq, F&) const {
         x -= shrink * x;

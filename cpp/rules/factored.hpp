@@ -25,15 +25,15 @@ template <class F> struct Adafactor {
         step = F(clock.memory[0]);
     }
 
-    F update(F g, F variance) const { return g / root(larger(floor, variance)); }
+    F update(F g, F variance) const { return g / root(maximum(floor, variance)); }
     Terms measure(F x, F g, F& variance) const {
         variance = lerp(variance, g * g, fresh);
         return {square(double(x)), square(double(update(g, variance)))};
     }
     static void settle(const AdafactorNumbers& h, Clock clock, const double* sums) {
         const double size = root(sums[0] / sums[2]), length = root(sums[1] / sums[2]);
-        const double rate = smaller(h.lr, 1 / root(double(clock.t)));
-        clock.memory[0] = larger(h.eps2, size) * rate / larger(1.0, length / h.d);
+        const double rate = minimum(h.lr, 1 / root(double(clock.t)));
+        clock.memory[0] = maximum(h.eps2, size) * rate / maximum(1.0, length / h.d);
     }
     void operator()(F& x, F g, F& variance) const {
         x *= shrink;
@@ -65,7 +65,7 @@ template <class F> struct Adafactor {
             by_row[i] = lerp(by_row[i], F(squares[i] / double(columns)), fresh);
             moments.sum[j] += double(by_row[i]);
         });
-        const F middle = larger(F(total(moments, rows) / double(rows)), tiny);
+        const F middle = maximum(F(total(moments, rows) / double(rows)), tiny);
         for (size_t i = 0; i < rows; ++i)
             row_factors[i] = 1 / root(by_row[i] / middle);
         double* parts = static_cast<double*>(sheets.column_parts) + matrix * sheets.units * columns;
@@ -78,7 +78,7 @@ template <class F> struct Adafactor {
         }
     }
     static F update(const Line& row, size_t i, F gradient) {
-        return gradient * smaller(row.p.rule.most, row.factor * row.factors[i]);
+        return gradient * minimum(row.p.rule.most, row.factor * row.factors[i]);
     }
     static void weigh(const Line& row) {
         Lanes squares; // parameters that are no numbers have made the factors none

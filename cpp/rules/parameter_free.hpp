@@ -23,7 +23,7 @@ template <class F, class Numbers> struct DistanceOverGradients {
         const bool fresh = clock.memory[distance] == 0;
         clock.memory[squares] = (fresh ? h.eps : clock.memory[squares]) + sums[1];
         clock.memory[distance] = fresh ? h.reps_rel * (1 + root(sums[2]))
-                                       : larger(clock.memory[distance], root(sums[0]));
+                                       : maximum(clock.memory[distance], root(sums[0]));
     }
     void operator()(F& x, F g, F&) const { x -= step * g; }
 };
@@ -49,7 +49,7 @@ template <class F> struct DoWG {
         return {square(apart), square(double(g))};
     }
     static void settle(const DoWGNumbers& h, Clock clock, const double* sums) {
-        clock.memory[distance] = larger(larger(clock.memory[distance], h.eps), sums[0]);
+        clock.memory[distance] = maximum(maximum(clock.memory[distance], h.eps), sums[0]);
         clock.memory[weighted] += clock.memory[distance] * sums[1];
     }
     void operator()(F& x, F g, F&) const { x -= step * g; }
@@ -62,11 +62,11 @@ template <class F> struct COCOB {
     COCOB(const COCOBNumbers& h, Clock) : lr(F(h.lr)), alpha(F(h.alpha)), eps(F(h.eps)) {}
 
     void operator()(F& x, F g, F& x0, F& theta, F& scale, F& total, F& reward) const {
-        scale = larger(larger(scale, eps), magnitude(g));
-        total += magnitude(g);
-        reward = larger(reward - g * (x - x0), F(0));
+        scale = maximum(maximum(scale, eps), abs_(g));
+        total += abs_(g);
+        reward = maximum(reward - g * (x - x0), F(0));
         theta -= g;
-        const F bet = theta / (scale * larger(total + scale, alpha * scale));
+        const F bet = theta / (scale * maximum(total + scale, alpha * scale));
         x = lerp(x, x0 + bet * (scale + reward), lr);
     }
 };

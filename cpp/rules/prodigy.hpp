@@ -31,7 +31,7 @@ template <class F> struct Prodigy {
     Terms measure(F x, F g, F&, F&, F& sum, F& x0) const {
         const double along = pull * (double(g) * (double(x0) - double(x)));
         sum = beta3 * sum + fresh3 * g;
-        return {along, magnitude(double(sum))};
+        return {along, abs_(double(sum))};
     }
     static void settle(const ProdigyNumbers& h, Clock clock, const double* sums) {
         double* kept = clock.memory;
@@ -42,9 +42,9 @@ template <class F> struct Prodigy {
         kept[moving] = moved ? 1 : 0;
         kept[numerator] = root(h.beta2) * kept[numerator] + sums[0];
         const double found = moved ? h.d_coef * kept[numerator] / sums[1] : 0;
-        const double grown = known == h.d0 ? larger(known, found) : known;
-        kept[d_max] = larger(best, found);
-        kept[d] = smaller(kept[d_max], grown * h.growth_rate);
+        const double grown = known == h.d0 ? maximum(known, found) : known;
+        kept[d_max] = maximum(best, found);
+        kept[d] = minimum(kept[d_max], grown * h.growth_rate);
     }
     void operator()(F& x, F g, F& exp_avg, F& exp_avg_sq, F&, F&) const {
         exp_avg = beta1 * exp_avg + fresh1 * g;

@@ -47,7 +47,7 @@ template <class F> struct Rprop {
     void operator()(F& x, F g, F& prev, F& step_size) const {
         const F turn = sign(g) * sign(prev);
         const F factor = select(turn > 0, longer, select(turn < 0, shorter, F(1)));
-        step_size = smaller(larger(select(first > 0, lr, step_size) * factor, least), most);
+        step_size = minimum(maximum(select(first > 0, lr, step_size) * factor, least), most);
         prev = select(turn < 0, F(0), g);
         x -= step_size * sign(prev);
     }
