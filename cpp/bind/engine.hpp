@@ -125,7 +125,7 @@ class Engine {
     };
     // The fields of a rule for this step, shared by leaves that have the same ones.
     struct alignas(64) Prepared {
-        unsigned char fields[max_prepared];
+        unsigned char fields[max_bound_rule];
         size_t leaf; // one of them
     };
     // A leaf seen as matrices, and a stretch of its units.

@@ -260,7 +260,7 @@ py::object Update::apply(py::handle params, py::handle grads, const py::tuple& s
         Prologue prologue = prologue_;
         prologue.scale *= factor;
         prologue.shrink = 1 - lr * prologue_.shrink;
-        alignas(64) unsigned char prepared[dtype_count][max_prepared];
+        alignas(64) unsigned char prepared[dtype_count][max_bound_rule];
         for (int dtype = 0; dtype < dtype_count; ++dtype) {
             if (!call.uses[dtype])
                 continue;

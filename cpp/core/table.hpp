@@ -12,24 +12,24 @@ struct Rule {
     int slots;
     // Turns one step's hyperparameters into the fields the loop reads; t counts from 1.
     void (*prepare[dtype_count])(const double* numbers, int64_t t, double* memory,
-                                 const Prologue& prologue, void* prepared);
-    void (*run[dtype_count])(const void* prepared, const Span& span, Sums* sums);
+                                 const Prologue& prologue, void* bound);
+    void (*run[dtype_count])(const void* bound, const Span& span, Sums* sums);
 
     // Rules of two passes: the first takes sums over the elements, which settle turns into scalars
     // that prepare then finds in memory. sums is 0 for all others. After the sums settle finds the
     // number of elements.
     int sums;
-    void (*measure[dtype_count])(const void* prepared, const Span& span, double* sums);
+    void (*measure[dtype_count])(const void* bound, const Span& span, double* sums);
     void (*settle)(const double* numbers, int64_t t, double* memory, const double* sums);
 
     // Rules that see leaves of two axes or more as matrices; null for all others, which take every
     // leaf flat. survey and weigh are passes before settle, factor comes between them, one matrix
     // at a time; advance is the last pass and collect what follows it.
     bool by_axis; // the axes but the last are the rows of one matrix, else the last two are one
-    void (*survey[dtype_count])(const void* prepared, const Sheets& sheets, size_t unit);
-    void (*factor[dtype_count])(const void* prepared, const Sheets& sheets, size_t matrix);
-    void (*weigh[dtype_count])(const void* prepared, const Sheets& sheets, size_t unit);
-    void (*advance[dtype_count])(const void* prepared, const Sheets& sheets, size_t unit);
+    void (*survey[dtype_count])(const void* bound, const Sheets& sheets, size_t unit);
+    void (*factor[dtype_count])(const void* bound, const Sheets& sheets, size_t matrix);
+    void (*weigh[dtype_count])(const void* bound, const Sheets& sheets, size_t unit);
+    void (*advance[dtype_count])(const void* bound, const Sheets& sheets, size_t unit);
     void (*collect[dtype_count])(const Sheets& sheets);
 };
 

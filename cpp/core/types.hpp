@@ -24,7 +24,7 @@ constexpr int max_numbers = 24; // hyperparameters of one rule
 constexpr int max_memory = 8;   // scalars a rule keeps for one leaf
 constexpr int max_sums = 3;     // sums between the passes of a rule
 constexpr int max_axes = 8;     // of a leaf that a rule sees as matrices
-constexpr size_t max_prepared = 256;
+constexpr size_t max_bound_rule = 256;
 
 // Elements of one chunk: small enough to stay in the second-level cache with its state, and the
 // block of every reduction, so sums do not depend on who computes them.

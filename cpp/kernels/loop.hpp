@@ -10,14 +10,14 @@ namespace stepsize {
 namespace {
 
 template <class R, class F, size_t... K>
-inline void stretch(const Prepared<R, F>& p, F* x, const F* g, F* const* slots, size_t from,
+inline void stretch(const BoundRule<R, F>& p, F* x, const F* g, F* const* slots, size_t from,
                     size_t count, Indices<K...>) {
     F* s[sizeof...(K) + 1] = {(slots[K] + from)..., nullptr};
     (void)s;
     (void)slots;
     x += from;
     g += from;
-    const Prepared<R, F> here = p; // a copy the compiler may keep in registers
+    const BoundRule<R, F> here = p; // a copy the compiler may keep in registers
 #pragma omp simd
     for (size_t i = 0; i < count; ++i) {
         const F grad = here.gradient(g[i], x[i]);
@@ -30,8 +30,8 @@ inline void stretch(const Prepared<R, F>& p, F* x, const F* g, F* const* slots, 
 // A stretch of any length without a loop over single elements, which cost as much as a vector each:
 // the last `lanes` elements are computed in copies first, and written over what the whole vectors
 // have made of some of them, which is the same.
-template <class R, class F, size_t... K> void stretch_any(const Prepared<R, F>& p, F* x, const F* g,
-                                                          F* const* slots, size_t count,
+template <class R, class F, size_t... K> void stretch_any(const BoundRule<R, F>& p, F* x,
+                                                          const F* g, F* const* slots, size_t count,
                                                           Indices<K...> indices) {
     const size_t left = count % lanes;
     if (left == 0 || count < lanes)
@@ -50,8 +50,8 @@ template <class R, class F, size_t... K> void stretch_any(const Prepared<R, F>& 
 
 // Takes back the moves that go along the gradient.
 template <class R, class F>
-void hold_back(const Prepared<R, F>& p, F* x, const F* before, const F* g, size_t count) {
-    const Prepared<R, F> here = p;
+void hold_back(const BoundRule<R, F>& p, F* x, const F* before, const F* g, size_t count) {
+    const BoundRule<R, F> here = p;
 #pragma omp simd
     for (size_t i = 0; i < count; ++i) {
         const F grad = here.gradient(g[i], before[i]);
@@ -122,7 +122,7 @@ struct Tally {
 
 // The stretch with sums and caution. Elements before the first cache line start in lane `lane`.
 template <class R, class F, class Indices>
-void careful_stretch(const Prepared<R, F>& p, F* x, const F* g, F* const* slots, size_t count,
+void careful_stretch(const BoundRule<R, F>& p, F* x, const F* g, F* const* slots, size_t count,
                      size_t lane, Tally& tally, Indices indices) {
     alignas(64) F before[tile];
     for (size_t i = 0; i < count; ++i)
@@ -149,9 +149,9 @@ template <class F> void follow(F share, const Span& span, size_t from, size_t co
 }
 
 template <class R, class F, int slot_count>
-void run(const void* prepared, const Span& span, Sums* sums) {
+void run(const void* bound, const Span& span, Sums* sums) {
     // A copy: what stores to slots might change would be read anew for every vector.
-    const Prepared<R, F> p = *static_cast<const Prepared<R, F>*>(prepared);
+    const BoundRule<R, F> p = *static_cast<const BoundRule<R, F>*>(bound);
     const typename Counted<size_t(slot_count)>::type indices;
     Streams<F, slot_count> at(span, p.noise);
     Tally tally;
@@ -197,8 +197,9 @@ struct Terms { // not an array: beside one the compiler gives up vectorising
 };
 
 template <class R, class F, size_t... K>
-STEPSIZE_INLINE void measure_lanes(const Prepared<R, F>& p, const F* x, const F* g, F* const* slots,
-                                   size_t from, size_t count, Lanes* total, Indices<K...>) {
+STEPSIZE_INLINE void measure_lanes(const BoundRule<R, F>& p, const F* x, const F* g,
+                                   F* const* slots, size_t from, size_t count, Lanes* total,
+                                   Indices<K...>) {
     F* s[sizeof...(K) + 1] = {(slots[K] + from)..., nullptr};
     (void)s;
     (void)slots;
@@ -217,8 +218,8 @@ STEPSIZE_INLINE void measure_lanes(const Prepared<R, F>& p, const F* x, const F*
 }
 
 template <class R, class F, int slot_count>
-void measure(const void* prepared, const Span& span, double* sums) {
-    const Prepared<R, F> p = *static_cast<const Prepared<R, F>*>(prepared);
+void measure(const void* bound, const Span& span, double* sums) {
+    const BoundRule<R, F> p = *static_cast<const BoundRule<R, F>*>(bound);
     const typename Counted<size_t(slot_count)>::type indices;
     Streams<F, slot_count> at(span, p.noise);
     Lanes total[R::sums];

@@ -28,7 +28,7 @@ inline double total(const Lanes& sum, size_t count) {
 
 // A row as the passes of a rule see it.
 template <class R, class F> struct Row {
-    const Prepared<R, F>& p;
+    const BoundRule<R, F>& p;
     size_t columns;
     F* x;
     const F* g;
@@ -44,8 +44,8 @@ template <class R, class F> struct Row {
 
 // Calls body(row, columns joined so far) for each row of a unit.
 template <class R, class F, class Body>
-inline void each_row(const void* prepared, const Sheets& sheets, size_t unit, const Body& body) {
-    const Prepared<R, F> p = *static_cast<const Prepared<R, F>*>(prepared);
+inline void each_row(const void* bound, const Sheets& sheets, size_t unit, const Body& body) {
+    const BoundRule<R, F> p = *static_cast<const BoundRule<R, F>*>(bound);
     const size_t matrix = unit / sheets.units, columns = sheets.columns;
     const size_t first = unit % sheets.units * sheets.unit_rows;
     const size_t left = sheets.rows - first, all = sheets.matrices * sheets.rows;
@@ -71,22 +71,22 @@ template <class T> inline T* part_of(const Sheets& sheets, size_t unit) {
     return part;
 }
 
-template <class R, class F> void survey(const void* prepared, const Sheets& sheets, size_t unit) {
+template <class R, class F> void survey(const void* bound, const Sheets& sheets, size_t unit) {
     double* part = part_of<double>(sheets, unit);
-    each_row<R, F>(prepared, sheets, unit, [=](const Row<R, F>& row) { R::survey(row, part); });
+    each_row<R, F>(bound, sheets, unit, [=](const Row<R, F>& row) { R::survey(row, part); });
 }
 
-template <class R, class F> void factor(const void* prepared, const Sheets& sheets, size_t matrix) {
-    static_cast<const Prepared<R, F>*>(prepared)->rule.factor(sheets, matrix);
+template <class R, class F> void factor(const void* bound, const Sheets& sheets, size_t matrix) {
+    static_cast<const BoundRule<R, F>*>(bound)->rule.factor(sheets, matrix);
 }
 
-template <class R, class F> void weigh(const void* prepared, const Sheets& sheets, size_t unit) {
-    each_row<R, F>(prepared, sheets, unit, [](const Row<R, F>& row) { R::weigh(row); });
+template <class R, class F> void weigh(const void* bound, const Sheets& sheets, size_t unit) {
+    each_row<R, F>(bound, sheets, unit, [](const Row<R, F>& row) { R::weigh(row); });
 }
 
-template <class R, class F> void advance(const void* prepared, const Sheets& sheets, size_t unit) {
+template <class R, class F> void advance(const void* bound, const Sheets& sheets, size_t unit) {
     F* part = R::by_axis ? part_of<F>(sheets, unit) : nullptr;
-    each_row<R, F>(prepared, sheets, unit, [=](const Row<R, F>& row) { R::advance(row, part); });
+    each_row<R, F>(bound, sheets, unit, [=](const Row<R, F>& row) { R::advance(row, part); });
 }
 
 // What a rule offers for matrices: nothing, unless it says how it sees axes.

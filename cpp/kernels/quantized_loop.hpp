@@ -8,7 +8,7 @@
 namespace stepsize {
 namespace {
 
-template <class R, size_t... K> void stretch_halves(const Prepared<R, float>& p,
+template <class R, size_t... K> void stretch_halves(const BoundRule<R, float>& p,
                                                     const Streams<float, int(sizeof...(K))>& at,
                                                     size_t from, Indices<K...>) {
     const Span& span = at.span;
@@ -16,7 +16,7 @@ template <class R, size_t... K> void stretch_halves(const Prepared<R, float>& p,
     const float* g = static_cast<const float*>(span.g) + from;
     uint16_t* const codes[] = {(static_cast<uint16_t*>(span.slots[K].data) + from)...};
     const uint32_t first[] = {at.key(K, from)...};
-    const Prepared<R, float> here = p;
+    const BoundRule<R, float> here = p;
 #pragma omp simd
     for (int i = 0; i < tile_length; ++i) {
         float s[] = {Bfloat16::widen(codes[K][i])...};
@@ -31,7 +31,7 @@ template <class R, size_t... K> void stretch_halves(const Prepared<R, float>& p,
 
 // A quarter of a tile whose state is bytes: read and stepped, the new state put into `slots`.
 template <class R, size_t... K>
-STEPSIZE_INLINE void step_quarter(const Prepared<R, float>& p, float* x, const float* g,
+STEPSIZE_INLINE void step_quarter(const BoundRule<R, float>& p, float* x, const float* g,
                                   float* const* slots, const uint8_t* const* codes,
                                   const Reader* readers, int quarter, Indices<K...>) {
 #pragma omp simd
@@ -48,7 +48,7 @@ STEPSIZE_INLINE void step_quarter(const Prepared<R, float>& p, float* x, const f
 
 // As bytes the state is written after the whole tile: their unit depends on all of it.
 template <class R, size_t... K>
-__attribute__((noinline)) void stretch_bytes(const Prepared<R, float>& p,
+__attribute__((noinline)) void stretch_bytes(const BoundRule<R, float>& p,
                                              Streams<float, int(sizeof...(K))>& at, size_t from,
                                              Indices<K...> indices) {
     const Span& span = at.span;
@@ -59,7 +59,7 @@ __attribute__((noinline)) void stretch_bytes(const Prepared<R, float>& p,
     float* const units[] = {(span.slots[K].scales + from / tile)...};
     const Code* const forms[] = {&code_of(span.slots[K].storage)...};
     const Reader readers[] = {Reader(*forms[K], *units[K])...};
-    const Prepared<R, float> here = p;
+    const BoundRule<R, float> here = p;
     for (int quarter = 0; quarter < word_bytes; ++quarter)
         step_quarter(here, x, g, slots, codes, readers, quarter, indices);
     (write_bytes(*forms[K], slots[K], codes[K], *units[K], at.key(int(K), from)), ...);
@@ -77,7 +77,7 @@ constexpr bool has_halves = false, has_bytes = false;
 
 // Whether it was for these loops: state of `width` bytes a number, see Streams::coded_width.
 template <class R, class F, size_t... K>
-bool stretch_coded(const Prepared<R, F>& p, Streams<F, int(sizeof...(K))>& at, size_t from,
+bool stretch_coded(const BoundRule<R, F>& p, Streams<F, int(sizeof...(K))>& at, size_t from,
                    size_t width, Indices<K...> indices) {
     constexpr bool whole = sizeof(F) == sizeof(float) && sizeof...(K) > 0 && !HasSums<R>::value;
     if constexpr (whole && has_halves)
