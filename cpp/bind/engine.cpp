@@ -73,7 +73,7 @@ const Rule* find_rule(const std::string& name) {
 void Engine::add_group(const py::object& kernel, const std::string& decay,
                        const std::vector<double>& memory, const std::string& scope,
                        const py::list& numbers) {
-    if (memory.size() > max_memory)
+    if (memory.size() > max_scalars)
         throw std::invalid_argument("too many scalars for one leaf");
     Group group = {};
     group.rule = kernel.is_none() ? nullptr : find_rule(kernel.cast<std::string>());

@@ -31,7 +31,7 @@ struct Leaf {
     bool coded;    // some stream has to be decoded
     bool sheets;   // the rule sees it as matrices
     std::array<Slot, max_slots> slots;
-    std::array<double, max_memory> memory;
+    std::array<double, max_scalars> memory;
     std::vector<py::object> slot_arrays;
     char* average = nullptr;     // what may follow the parameters
     std::vector<void*> vectors;  // state of a leaf seen as matrices, and
@@ -212,7 +212,7 @@ class Engine {
     bool shared_ = false; // the rule's scalars belong to all leaves together
     bool two_passes_ = false;
     bool numpy_ = false; // some rule has no compiled twin
-    std::array<double, max_memory> shared_memory_ = {};
+    std::array<double, max_scalars> shared_memory_ = {};
 
     std::vector<PyObject*> found_; // this step's gradients, borrowed
     py::object bound_;             // the list of those that `bind` was given

@@ -11,7 +11,7 @@ struct Rule {
     const char* numbers; // names of the hyperparameters, in order, "lr, beta1, beta2"
     int slots;
     // Turns one step's hyperparameters into the fields the loop reads; t counts from 1.
-    void (*prepare[dtype_count])(const double* numbers, int64_t t, double* memory,
+    void (*prepare[dtype_count])(const double* numbers, int64_t t, double* scalars,
                                  const Prologue& prologue, void* bound);
     void (*run[dtype_count])(const void* bound, const Span& span, Sums* sums);
 
@@ -20,7 +20,7 @@ struct Rule {
     // number of elements.
     int sums;
     void (*measure[dtype_count])(const void* bound, const Span& span, double* sums);
-    void (*settle)(const double* numbers, int64_t t, double* memory, const double* sums);
+    void (*settle)(const double* numbers, int64_t t, double* scalars, const double* sums);
 
     // Rules that see leaves of two axes or more as matrices; null for all others, which take every
     // leaf flat. survey and weigh are passes before settle, factor comes between them, one matrix

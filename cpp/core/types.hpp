@@ -21,7 +21,7 @@ constexpr int given_dtype_count = 4;
 
 constexpr int max_slots = 8;    // state arrays of one leaf
 constexpr int max_numbers = 24; // hyperparameters of one rule
-constexpr int max_memory = 8;   // scalars a rule keeps for one leaf
+constexpr int max_scalars = 8;  // scalars a rule keeps for one leaf
 constexpr int max_sums = 3;     // sums between the passes of a rule
 constexpr int max_axes = 8;     // of a leaf that a rule sees as matrices
 constexpr size_t max_bound_rule = 256;

@@ -243,10 +243,10 @@ void measure(const void* bound, const Span& span, double* sums) {
 }
 
 template <class R, class Numbers>
-void settle(const double* numbers, int64_t t, double* memory, const double* sums) {
+void settle(const double* numbers, int64_t t, double* scalars, const double* sums) {
     Numbers h;
     __builtin_memcpy(&h, numbers, sizeof h);
-    R::settle(h, Clock{t, memory}, sums);
+    R::settle(h, StepContext{t, scalars}, sums);
 }
 
 // What a rule offers of the first pass: nothing, unless it names its sums.

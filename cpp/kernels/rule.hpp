@@ -8,9 +8,9 @@ namespace {
 
 // What a rule may know besides its hyperparameters: the number of this update of the leaf, from 1,
 // and the scalars it keeps for the leaf.
-struct Clock {
+struct StepContext {
     int64_t t;
-    double* memory;
+    double* scalars;
 };
 
 // Switches, here and in rules, are numbers of the loop's type, 0 or 1: beside a bool the compiler
@@ -59,14 +59,14 @@ template <class R, int slots> struct Late<R, slots, typename Always<char[R::late
 };
 
 template <class R, class F, class Numbers>
-void prepare(const double* numbers, int64_t t, double* memory, const Prologue& p, void* out) {
+void prepare(const double* numbers, int64_t t, double* scalars, const Prologue& p, void* out) {
     static_assert(sizeof(BoundRule<R, F>) <= max_bound_rule, "enlarge max_bound_rule");
     static_assert(sizeof(Numbers) <= max_numbers * sizeof(double), "enlarge max_numbers");
     Numbers h;
     __builtin_memcpy(&h, numbers, sizeof h);
     const BoundRule<R, F> bound = {F(p.scale),       F(p.limit),    F(p.decay),
                                    F(p.shrink),      F(p.cautious), F(p.follow),
-                                   mix(uint64_t(t)), t == 1,        R(h, Clock{t, memory})};
+                                   mix(uint64_t(t)), t == 1,        R(h, StepContext{t, scalars})};
     __builtin_memcpy(out, &bound, sizeof bound);
 }
 

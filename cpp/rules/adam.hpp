@@ -37,7 +37,8 @@ template <class F> struct AdamCore {
 };
 
 template <class F> struct Adam : AdamCore<F> {
-    Adam(const AdamNumbers& h, Clock clock) : AdamCore<F>(h.lr, h.beta1, h.beta2, h.eps, clock.t) {}
+    Adam(const AdamNumbers& h, StepContext context)
+        : AdamCore<F>(h.lr, h.beta1, h.beta2, h.eps, context.t) {}
 
     void operator()(F& x, F g, F& exp_avg, F& exp_avg_sq) const {
         this->average(g, exp_avg, exp_avg_sq);
@@ -47,8 +48,8 @@ template <class F> struct Adam : AdamCore<F> {
 
 // AMSGrad. Reddi, Kale & Kumar 2018, arXiv:1904.09237, Algorithm 2, with the corrections of torch.
 template <class F> struct AdamAMSGrad : AdamCore<F> {
-    AdamAMSGrad(const AdamAMSGradNumbers& h, Clock clock)
-        : AdamCore<F>(h.lr, h.beta1, h.beta2, h.eps, clock.t) {}
+    AdamAMSGrad(const AdamAMSGradNumbers& h, StepContext context)
+        : AdamCore<F>(h.lr, h.beta1, h.beta2, h.eps, context.t) {}
 
     void operator()(F& x, F g, F& exp_avg, F& exp_avg_sq, F& max_exp_avg_sq) const {
         this->average(g, exp_avg, exp_avg_sq);

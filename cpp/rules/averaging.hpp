@@ -10,8 +10,8 @@ namespace {
 // Gradient Descent Tricks", section 5.
 template <class F> struct ASGD {
     F eta, shrink, share;
-    ASGD(const ASGDNumbers& h, Clock clock) {
-        const double before = double(clock.t - 1);
+    ASGD(const ASGDNumbers& h, StepContext context) {
+        const double before = double(context.t - 1);
         const double rate = h.lr / real_power(1 + h.lambd * h.lr * before, h.alpha);
         eta = F(rate);
         shrink = F(1 - h.lambd * rate);
@@ -28,11 +28,11 @@ template <class F> struct ASGD {
 // at which gradients are taken.
 template <class F> struct ScheduleFreeCore {
     F lr, share, step, first;
-    ScheduleFreeCore(double rate, double beta, double r, double exponent, Clock clock)
-        : lr(F(rate)), first(F(clock.t == 1)) {
-        double &top = clock.memory[0], &sum = clock.memory[1];
+    ScheduleFreeCore(double rate, double beta, double r, double exponent, StepContext context)
+        : lr(F(rate)), first(F(context.t == 1)) {
+        double &top = context.scalars[0], &sum = context.scalars[1];
         top = maximum(top, rate);
-        const double weight = real_power(double(clock.t), r) * real_power(top, exponent);
+        const double weight = real_power(double(context.t), r) * real_power(top, exponent);
         sum += weight;
         const double c = sum > 0 ? weight / sum : 0;
         share = F(c);
@@ -51,20 +51,20 @@ template <class F> struct ScheduleFreeCore {
 };
 
 template <class F> struct ScheduleFreeSGD : ScheduleFreeCore<F> {
-    ScheduleFreeSGD(const ScheduleFreeSGDNumbers& h, Clock clock)
-        : ScheduleFreeCore<F>(ScheduleFreeCore<F>::warm(h.lr, h.warmup_steps, clock.t), h.momentum,
-                              h.r, h.weight_lr_power, clock) {}
+    ScheduleFreeSGD(const ScheduleFreeSGDNumbers& h, StepContext context)
+        : ScheduleFreeCore<F>(ScheduleFreeCore<F>::warm(h.lr, h.warmup_steps, context.t),
+                              h.momentum, h.r, h.weight_lr_power, context) {}
 
     void operator()(F& y, F g, F& z) const { this->move(y, g, z); }
 };
 
 template <class F> struct ScheduleFreeAdamW : ScheduleFreeCore<F> {
     F beta2, fresh2, unbias, eps, decay;
-    ScheduleFreeAdamW(const ScheduleFreeAdamWNumbers& h, Clock clock)
-        : ScheduleFreeCore<F>(ScheduleFreeCore<F>::warm(h.lr, h.warmup_steps, clock.t), h.beta1,
-                              h.r, h.weight_lr_power, clock),
+    ScheduleFreeAdamW(const ScheduleFreeAdamWNumbers& h, StepContext context)
+        : ScheduleFreeCore<F>(ScheduleFreeCore<F>::warm(h.lr, h.warmup_steps, context.t), h.beta1,
+                              h.r, h.weight_lr_power, context),
           beta2(F(h.beta2)), fresh2(F(1 - h.beta2)),
-          unbias(F(1 / root(1 - power(h.beta2, clock.t)))), eps(F(h.eps)),
+          unbias(F(1 / root(1 - power(h.beta2, context.t)))), eps(F(h.eps)),
           decay(F(h.weight_decay)) {}
 
     void operator()(F& y, F g, F& z, F& exp_avg_sq) const {
@@ -75,11 +75,11 @@ template <class F> struct ScheduleFreeAdamW : ScheduleFreeCore<F> {
 
 template <class F> struct ScheduleFreeRAdam : ScheduleFreeCore<F> {
     F beta2, fresh2, unbias, eps, decay, rectified;
-    ScheduleFreeRAdam(const ScheduleFreeRAdamNumbers& h, Clock clock)
-        : ScheduleFreeCore<F>(h.lr * scale(h, clock.t), h.beta1, h.r, h.weight_lr_power, clock),
+    ScheduleFreeRAdam(const ScheduleFreeRAdamNumbers& h, StepContext context)
+        : ScheduleFreeCore<F>(h.lr * scale(h, context.t), h.beta1, h.r, h.weight_lr_power, context),
           beta2(F(h.beta2)), fresh2(F(1 - h.beta2)),
-          unbias(F(1 / root(1 - power(h.beta2, clock.t)))), eps(F(h.eps)), decay(F(h.weight_decay)),
-          rectified(F(Rectifier(h.beta2, clock.t).length > 4)) {}
+          unbias(F(1 / root(1 - power(h.beta2, context.t)))), eps(F(h.eps)),
+          decay(F(h.weight_decay)), rectified(F(Rectifier(h.beta2, context.t).length > 4)) {}
 
     static double scale(const ScheduleFreeRAdamNumbers& h, int64_t t) {
         const Rectifier r(h.beta2, t);

@@ -15,14 +15,14 @@ template <class F> struct Adafactor {
     static constexpr bool by_axis = false;
     enum { row_var, col_var };
     F fresh, tiny, floor, most, shrink, step;
-    Adafactor(const AdafactorNumbers& h, Clock clock) {
+    Adafactor(const AdafactorNumbers& h, StepContext context) {
         const double eps = h.eps1 > 0 ? h.eps1 : machine_epsilon(F());
-        fresh = F(real_power(double(clock.t), h.beta2_decay));
+        fresh = F(real_power(double(context.t), h.beta2_decay));
         tiny = F(eps);
         floor = F(eps * eps);
         most = F(1 / eps);
         shrink = F(1 - h.lr * h.weight_decay);
-        step = F(clock.memory[0]);
+        step = F(context.scalars[0]);
     }
 
     F update(F g, F variance) const { return g / root(maximum(floor, variance)); }
@@ -30,10 +30,10 @@ template <class F> struct Adafactor {
         variance = lerp(variance, g * g, fresh);
         return {square(double(x)), square(double(update(g, variance)))};
     }
-    static void settle(const AdafactorNumbers& h, Clock clock, const double* sums) {
+    static void settle(const AdafactorNumbers& h, StepContext context, const double* sums) {
         const double size = root(sums[0] / sums[2]), length = root(sums[1] / sums[2]);
-        const double rate = minimum(h.lr, 1 / root(double(clock.t)));
-        clock.memory[0] = maximum(h.eps2, size) * rate / maximum(1.0, length / h.d);
+        const double rate = minimum(h.lr, 1 / root(double(context.t)));
+        context.scalars[0] = maximum(h.eps2, size) * rate / maximum(1.0, length / h.d);
     }
     void operator()(F& x, F g, F& variance) const {
         x *= shrink;
@@ -121,7 +121,7 @@ template <class F> inline F lowest(F a, F b) { return select((a < b) | (a != a),
 template <class F> struct SM3 {
     static constexpr bool by_axis = true;
     F lr, momentum, pull, fresh, beta2, eps;
-    SM3(const SM3Numbers& h, Clock)
+    SM3(const SM3Numbers& h, StepContext)
         : lr(F(h.lr)), momentum(F(h.momentum)), pull(F(1 - h.momentum)),
           fresh(F(h.beta2 < 1 ? 1 - h.beta2 : 1)), beta2(F(h.beta2)), eps(F(h.eps)) {}
 

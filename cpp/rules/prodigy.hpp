@@ -12,10 +12,10 @@ template <class F> struct Prodigy {
     enum { d, d_max, numerator, used, moving };
     double pull;
     F beta1, beta2, beta3, fresh1, fresh2, fresh3, eps, shrink, step;
-    Prodigy(const ProdigyNumbers& h, Clock clock)
-        : Prodigy(h, estimate(clock.memory[d], h.d0),
-                  rate(h, clock, estimate(clock.memory[d], h.d0)), clock.memory[used],
-                  rate(h, clock, clock.memory[used]) * clock.memory[moving]) {}
+    Prodigy(const ProdigyNumbers& h, StepContext context)
+        : Prodigy(h, estimate(context.scalars[d], h.d0),
+                  rate(h, context, estimate(context.scalars[d], h.d0)), context.scalars[used],
+                  rate(h, context, context.scalars[used]) * context.scalars[moving]) {}
 
     // size and next for the first pass, old and last, of before settle, for the last one.
     Prodigy(const ProdigyNumbers& h, double size, double next, double old, double last)
@@ -24,8 +24,9 @@ template <class F> struct Prodigy {
           fresh3(F(size / h.d0 * (h.safeguard_warmup != 0 ? size : next))), eps(F(size * h.eps)),
           shrink(F(h.decouple * h.weight_decay * last)), step(F(last)) {}
 
-    static double rate(const ProdigyNumbers& h, Clock clock, double size) {
-        const double corrected = root(1 - power(h.beta2, clock.t)) / (1 - power(h.beta1, clock.t));
+    static double rate(const ProdigyNumbers& h, StepContext context, double size) {
+        const double corrected =
+            root(1 - power(h.beta2, context.t)) / (1 - power(h.beta1, context.t));
         return size * h.lr * (h.use_bias_correction != 0 ? corrected : 1);
     }
     Terms measure(F x, F g, F&, F&, F& sum, F& x0) const {
@@ -33,8 +34,8 @@ template <class F> struct Prodigy {
         sum = beta3 * sum + fresh3 * g;
         return {along, abs_(double(sum))};
     }
-    static void settle(const ProdigyNumbers& h, Clock clock, const double* sums) {
-        double* kept = clock.memory;
+    static void settle(const ProdigyNumbers& h, StepContext context, const double* sums) {
+        double* kept = context.scalars;
         const double known = estimate(kept[d], h.d0);
         const double best = estimate(kept[d_max], h.d0);
         const bool moved = sums[1] > 0;
