@@ -16,7 +16,7 @@ struct Rule {
     void (*run[dtype_count])(const void* bound, const Span& span, Sums* sums);
 
     // Rules of two passes: the first takes sums over the elements, which settle turns into scalars
-    // that prepare then finds in memory. sums is 0 for all others. After the sums settle finds the
+    // that prepare then finds in them. sums is 0 for all others. After the sums settle finds the
     // number of elements.
     int sums;
     void (*measure[dtype_count])(const void* bound, const Span& span, double* sums);

@@ -38,7 +38,7 @@ struct Prologue {
 };
 
 // How the numbers of a slot lie in memory. native: the type the rule computes in. The last two have
-// one byte a number and a float32 scale per tile.
+// one byte a number and a float32 scale per tile, see kernels/quantization.hpp.
 enum class Storage : int32_t { native = 0, bfloat16 = 1, signed8 = 2, unsigned8 = 3 };
 
 // Numbers of two bytes that somebody else reads too, rounded to nearest: parameters.

@@ -156,7 +156,7 @@ void run(const void* bound, const Span& span, Sums* sums) {
     Streams<F, slot_count> at(span, p.noise);
     Tally tally;
     const bool careful = sums || p.cautious > 0;
-    const size_t width = careful ? 0 : at.coded_width();
+    const size_t width = careful ? 0 : at.quantized_width();
     // Up to the first cache line of the parameters, so that the tiles after it store whole lines.
     const size_t offset = reinterpret_cast<size_t>(span.x) % 64;
     const bool apart = span.coded || offset == 0 || (!sums && span.size < tile);
@@ -166,7 +166,7 @@ void run(const void* bound, const Span& span, Sums* sums) {
         const size_t most = from == 0 && head > 0 ? head : tile;
         const size_t count = left < most ? left : most;
         next = from + count;
-        if (count < tile || !stretch_coded(p, at, from, width, indices)) {
+        if (count < tile || !stretch_quantized(p, at, from, width, indices)) {
             at.open(from, count);
             if (p.first && !HasSums<R>::value)
                 keep_start<R>(at.x, at.slots, count);

@@ -22,7 +22,7 @@ template <class F, int slot_count> struct Streams {
     F* x;
     const F* g;
     F* slots[slot_count + 1] = {};
-    uint64_t noise[slot_count + 1]; // what the draws of a slot depend on besides the tile
+    uint64_t noise[slot_count + 1]; // what the random bits of a slot depend on besides the tile
 
     Streams(const Span& span_, uint64_t step) : span(span_) {
         if (span.coded)
@@ -54,10 +54,10 @@ template <class F, int slot_count> struct Streams {
         for (int k = 0; k < slot_count; ++k)
             close_tile(span.slots[k], from, count, buffers[k], key(k, from));
     }
-    // What the draws of a tile start from.
+    // What the random bits of a tile start from.
     uint32_t key(int slot, size_t from) const { return uint32_t(mix(noise[slot] + from / tile)); }
     // The bytes of a number of state where all of it, and nothing else, is coded alike; else 0.
-    size_t coded_width() const {
+    size_t quantized_width() const {
         const size_t width = slot_count > 0 ? width_of(span.slots[0].storage) : 0;
         bool alike = span.x && !span.narrow.data && int(span.g_dtype) < dtype_count;
         for (int k = 0; k < slot_count; ++k)

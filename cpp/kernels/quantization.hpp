@@ -1,7 +1,18 @@
-// State in fewer bytes: how a tile of a slot is read from its codes and written back, rounded up or
-// down at random so that it is right on average. The draws count rather than run on: each depends
-// on update, leaf, slot and element alone. Every code is the upper bits of a float32, so reading
-// and writing are shifts and sums of integers.
+// Blockwise quantization of state: how a tile of a slot is read from its codes (dequantized) and
+// written back by stochastic rounding, which is unbiased (Gupta et al. 2015, arXiv:1502.02551). The
+// random bits come from a counter, not from a stream: they depend on update, leaf, slot and element
+// alone. Every code is the upper bits of a float32, so both ways are shifts and sums of integers.
+//
+// A block of 256 numbers of one byte has one scale s, a power of two kept as a float32:
+//
+//     bit       7   6 5 4   3 2 1 0
+//     signed    S   E E E   M M M M     S sign, E exponent above s, M mantissa
+//     unsigned  E   E E E   M M M M     for second moments, which are >= 0
+//
+//     |x| = s (2^E (1 + M / 16) - share),   share = 1 (signed) or 31/32 (unsigned)
+//
+// Subtracting the share makes the codes go on evenly below s. The signed code 0 is 0; the unsigned
+// code 0 is s / 32, so that a second moment does not vanish under a first.
 #pragma once
 
 #include "kernels/half.hpp"
@@ -19,13 +30,13 @@ inline uint64_t mix(uint64_t a) {
     return a ^ a >> 31;
 }
 
-// The draws of a tile are key, key + step, key + 2 step, ... : a lattice (Weyl 1916) shifted by a
-// hash of update, leaf, slot and tile, so each is uniform, and independent from update to update.
-constexpr uint32_t draw_step = 0x9e3779b9u;
+// The random bits of a tile are key, key + step, key + 2 step, ... : a lattice (Weyl 1916) shifted
+// by a hash of update, leaf, slot and tile, so each is uniform, and independent between updates.
+constexpr uint32_t key_step = 0x9e3779b9u;
 
 constexpr int tile_length = int(tile);
 
-template <class F> __attribute__((noinline)) void read_bfloat16(const void* codes, F* out) {
+template <class F> __attribute__((noinline)) void dequantize_bfloat16(const void* codes, F* out) {
     const uint16_t* from = static_cast<const uint16_t*>(codes);
 #pragma omp simd
     for (int i = 0; i < tile_length; ++i)
@@ -36,60 +47,56 @@ template <class F> __attribute__((noinline)) void read_bfloat16(const void* code
 // NaN stay what they are.
 constexpr uint32_t largest_bfloat16 = 0x7f7f0000u;
 
-inline uint16_t bfloat16_of(float a, uint32_t draw) {
+inline uint16_t bfloat16_of(float a, uint32_t random) {
     const uint32_t bits = bits_of(a);
-    const uint32_t added = (bits & ~sign_bit) < largest_bfloat16 ? draw >> 16 : 0;
+    const uint32_t added = (bits & ~sign_bit) < largest_bfloat16 ? random >> 16 : 0;
     return uint16_t((bits + added) >> 16);
 }
 
 template <class F>
-__attribute__((noinline)) void write_bfloat16(const F* in, void* codes, uint32_t draw) {
+__attribute__((noinline)) void quantize_bfloat16(const F* in, void* codes, uint32_t random) {
     uint16_t* to = static_cast<uint16_t*>(codes);
 #pragma omp simd
     for (int i = 0; i < tile_length; ++i) {
-        to[i] = bfloat16_of(float(in[i]), draw);
-        draw += draw_step;
+        to[i] = bfloat16_of(float(in[i]), random);
+        random += key_step;
     }
 }
 
-// Codes of one byte: bits 19 to 26 of a float32, 16 to a doubling, counted from those of `unit`, a
-// power of two that a tile has for itself. A slot that has both signs spends the topmost bit on
-// them. To every magnitude a share of the unit is added before, so that the codes go on evenly
-// below it: to 0, but for a slot without signs to a small number only, so that a second moment does
-// not vanish under a first.
+// A code of one byte is bits 19 to 26 of a float32, counted from those of the scale.
 constexpr int dropped_bits = 19;
 
-struct Code {
-    uint32_t doublings; // from the unit to the largest code, and 15 steps more
-    uint32_t kept;      // of a byte moved to its place, what is added to the unit
+struct ByteFormat {
+    uint32_t doublings; // from the scale to the largest code, and 15 steps more
+    uint32_t kept;      // of a byte moved to its place, what is added to the scale
     uint32_t sign;      // and what is the sign
-    float share;
+    float share;        // of the scale, added to a magnitude before it is coded
 };
-constexpr Code signed_code = {7, 0x83f80000u, sign_bit, 1};
-constexpr Code unsigned_code = {15, 0x07f80000u, 0, 31.0f / 32};
+constexpr ByteFormat signed_format = {7, 0x83f80000u, sign_bit, 1};
+constexpr ByteFormat unsigned_format = {15, 0x07f80000u, 0, 31.0f / 32};
 
-inline const Code& code_of(Storage storage) {
-    return storage == Storage::signed8 ? signed_code : unsigned_code;
+inline const ByteFormat& format_of(Storage storage) {
+    return storage == Storage::signed8 ? signed_format : unsigned_format;
 }
 
 // So that no code is made of subnormal numbers.
-constexpr uint32_t least_unit_bits = 0x04000000u;
+constexpr uint32_t least_scale_bits = 0x04000000u;
 
-// The unit for numbers up to `top`, as bits: the power of two whose largest code reaches it and a
-// unit more. 0 if all are 0. NaN if one is infinite or NaN or, having the largest exponent, would
-// round up out of it.
-inline float unit_of(const Code& code, uint32_t top) {
-    const uint32_t most = (15u << dropped_bits) - (0x800000u >> code.doublings);
+// The scale for numbers up to `top`, the absmax as bits: the power of two whose largest code
+// reaches it and a scale more. 0 if all are 0. NaN if one is infinite or NaN or, having the largest
+// exponent, would round up out of it.
+inline float scale_of(const ByteFormat& format, uint32_t top) {
+    const uint32_t most = (15u << dropped_bits) - (0x800000u >> format.doublings);
     const uint32_t bits = (top + (0x7fffffu - most)) & infinite_bits;
-    const uint32_t below = code.doublings << 23;
+    const uint32_t below = format.doublings << 23;
     if (top == 0)
         return 0;
     if (bits >= infinite_bits)
         return float_of(0x7fc00000u);
-    return float_of(bits > below + least_unit_bits ? bits - below : least_unit_bits);
+    return float_of(bits > below + least_scale_bits ? bits - below : least_scale_bits);
 }
 
-template <class F> __attribute__((noinline)) uint32_t top_of(const F* in) {
+template <class F> __attribute__((noinline)) uint32_t absmax(const F* in) {
     int32_t top = 0;
 #pragma omp simd reduction(max : top)
     for (int i = 0; i < tile_length; ++i) {
@@ -114,87 +121,90 @@ inline void set_word(uint8_t* codes, int j, uint32_t word) {
 }
 
 // What reading the codes of a tile takes.
-struct Reader {
+struct Dequantizer {
     uint32_t low, share, kept, sign;
 
-    Reader(const Code& code, float unit)
-        : low(bits_of(unit)), share(bits_of(unit * code.share)), kept(code.kept), sign(code.sign) {}
+    Dequantizer(const ByteFormat& format, float scale)
+        : low(bits_of(scale)), share(bits_of(scale * format.share)), kept(format.kept),
+          sign(format.sign) {}
 
-    // The sum with a unit of NaN is NaN, and of 0, whose codes are 0, it is 0.
-    float read(uint32_t word, int quarter) const {
+    // The sum with a scale of NaN is NaN, and of 0, whose codes are 0, it is 0.
+    float dequantize(uint32_t word, int quarter) const {
         const uint32_t first = word << (24 - 8 * quarter);
         const uint32_t moved = uint32_t(int32_t(first) >> (24 - dropped_bits));
         return float_of((moved & kept) + low) - float_of((first & sign) | share);
     }
 };
 
-template <class F>
-__attribute__((noinline)) void read_bytes(const Reader& reader, const uint8_t* codes, F* out) {
-    const Reader here = reader;
+template <class F> __attribute__((noinline)) void dequantize_bytes(const Dequantizer& dequantizer,
+                                                                   const uint8_t* codes, F* out) {
+    const Dequantizer here = dequantizer;
     for (int quarter = 0; quarter < word_bytes; ++quarter)
 #pragma omp simd
         for (int j = 0; j < quarter_length; ++j)
-            out[j + quarter * quarter_length] = F(here.read(word_at(codes, j), quarter));
+            out[j + quarter * quarter_length] = F(here.dequantize(word_at(codes, j), quarter));
 }
 
-// What writing the codes of a tile takes. The quarters share a draw, in each other bits of it are
-// turned round.
-constexpr uint32_t turned_round[] = {0, 0x5a5a5u, 0x33cccu, 0x69969u};
+// What writing the codes of a tile takes. The quarters share a random number: each XORs a fixed
+// mask into it.
+constexpr uint32_t quarter_masks[] = {0, 0x5a5a5u, 0x33cccu, 0x69969u};
 
-struct Writer {
+struct Quantizer {
     uint32_t low, share, key;
 
-    Writer(const Code& code, float unit, uint32_t key_)
-        : low(bits_of(unit)), share(bits_of(unit * code.share)), key(key_) {}
+    Quantizer(const ByteFormat& format, float scale, uint32_t key_)
+        : low(bits_of(scale)), share(bits_of(scale * format.share)), key(key_) {}
 
-    uint32_t draw_at(int j) const { return (key + uint32_t(j) * draw_step) >> (32 - dropped_bits); }
+    uint32_t random_at(int j) const {
+        return (key + uint32_t(j) * key_step) >> (32 - dropped_bits);
+    }
 
-    // The byte in its place. `draw` has been counted from `low`.
-    template <int quarter> static uint32_t placed(uint32_t height, uint32_t draw) {
-        const uint32_t above = height + (draw ^ turned_round[quarter]);
+    // The byte in its place. `low` has been subtracted from `random`.
+    template <int quarter> static uint32_t placed(uint32_t height, uint32_t random) {
+        const uint32_t above = height + (random ^ quarter_masks[quarter]);
         constexpr int right = dropped_bits - 8 * quarter;
         const uint32_t moved = right > 0 ? above >> (right & 31) : above << (-right & 31);
         return moved & 0xffu << 8 * quarter;
     }
-    template <int quarter, bool has_sign> uint32_t byte(float a, uint32_t draw) const {
+    template <int quarter, bool has_sign> uint32_t byte(float a, uint32_t random) const {
         const uint32_t sign = has_sign ? bits_of(a) & sign_bit : 0;
         const int32_t sum = int32_t(bits_of(a + float_of(sign | share)));
         const int32_t least = int32_t(low);
         const uint32_t height = uint32_t(has_sign || sum > least ? sum : least);
-        return placed<quarter>(height, draw) | sign >> (24 - 8 * quarter);
+        return placed<quarter>(height, random) | sign >> (24 - 8 * quarter);
     }
 };
 
-template <bool has_sign, class F>
-__attribute__((noinline)) void write_codes(const Writer& writer, const F* in, uint8_t* codes) {
-    const Writer to = writer;
+template <bool has_sign, class F> __attribute__((noinline)) void
+quantize_all(const Quantizer& quantizer, const F* in, uint8_t* codes) {
+    const Quantizer to = quantizer;
     constexpr int q = quarter_length;
 #pragma omp simd
     for (int j = 0; j < q; ++j) {
-        const uint32_t draw = to.draw_at(j) - to.low;
-        const uint32_t half =
-            to.byte<0, has_sign>(float(in[j]), draw) | to.byte<1, has_sign>(float(in[j + q]), draw);
-        const uint32_t rest = to.byte<2, has_sign>(float(in[j + 2 * q]), draw) |
-                              to.byte<3, has_sign>(float(in[j + 3 * q]), draw);
+        const uint32_t random = to.random_at(j) - to.low;
+        const uint32_t half = to.byte<0, has_sign>(float(in[j]), random) |
+                              to.byte<1, has_sign>(float(in[j + q]), random);
+        const uint32_t rest = to.byte<2, has_sign>(float(in[j + 2 * q]), random) |
+                              to.byte<3, has_sign>(float(in[j + 3 * q]), random);
         set_word(codes, j, half | rest);
     }
 }
 
-// Sets the unit of a tile and writes its codes, 0 where there is no unit.
-template <class F>
-void write_bytes(const Code& code, const F* in, uint8_t* codes, float& unit, uint32_t draw) {
-    unit = unit_of(code, top_of(in));
-    const Writer writer(code, unit, draw);
-    if (!(unit > 0))
+// Sets the scale of a tile and writes its codes, 0 where the scale is 0 or NaN.
+template <class F> void quantize_bytes(const ByteFormat& format, const F* in, uint8_t* codes,
+                                       float& scale, uint32_t random) {
+    scale = scale_of(format, absmax(in));
+    const Quantizer quantizer(format, scale, random);
+    if (!(scale > 0))
         __builtin_memset(codes, 0, tile);
-    else if (code.sign)
-        write_codes<true>(writer, in, codes);
+    else if (format.sign)
+        quantize_all<true>(quantizer, in, codes);
     else
-        write_codes<false>(writer, in, codes);
+        quantize_all<false>(quantizer, in, codes);
 }
 
 // A tile that is not whole keeps its codes in the order of its numbers: there is no word to share.
-inline void into_words(const uint8_t* in, uint8_t* words) {
+inline void interleave(const uint8_t* in, uint8_t* words) {
     constexpr int q = quarter_length;
 #pragma omp simd
     for (int j = 0; j < q; ++j) {
@@ -202,7 +212,7 @@ inline void into_words(const uint8_t* in, uint8_t* words) {
         set_word(words, j, half | uint32_t(in[j + 2 * q]) << 16 | uint32_t(in[j + 3 * q]) << 24);
     }
 }
-inline void out_of_words(const uint8_t* words, uint8_t* out) {
+inline void deinterleave(const uint8_t* words, uint8_t* out) {
     for (int k = 0; k < word_bytes; ++k)
 #pragma omp simd
         for (int j = 0; j < quarter_length; ++j)
@@ -227,13 +237,14 @@ template <class F> F* open_tile(const Slot& slot, size_t from, size_t count, F* 
         __builtin_memset(part, 0, sizeof part);
         __builtin_memcpy(part, codes, count * width);
         if (!halves)
-            into_words(part, words);
+            interleave(part, words);
         codes = halves ? part : words;
     }
     if (halves)
-        read_bfloat16(codes, buffer);
+        dequantize_bfloat16(codes, buffer);
     else
-        read_bytes(Reader(code_of(slot.storage), slot.scales[from / tile]), codes, buffer);
+        dequantize_bytes(Dequantizer(format_of(slot.storage), slot.scales[from / tile]), codes,
+                         buffer);
     return buffer;
 }
 
@@ -249,13 +260,13 @@ void close_tile(const Slot& slot, size_t from, size_t count, F* buffer, uint32_t
     for (size_t i = count; i < tile; ++i)
         buffer[i] = 0;
     if (halves)
-        write_bfloat16(buffer, whole, key);
+        quantize_bfloat16(buffer, whole, key);
     else
-        write_bytes(code_of(slot.storage), buffer, whole, slot.scales[from / tile], key);
+        quantize_bytes(format_of(slot.storage), buffer, whole, slot.scales[from / tile], key);
     if (count == tile)
         return;
     if (!halves)
-        out_of_words(words, part);
+        deinterleave(words, part);
     __builtin_memcpy(codes, part, count * width);
 }
 
