@@ -27,7 +27,7 @@ template <class F, int slot_count> struct Streams {
     Streams(const Span& span_, uint64_t step) : span(span_) {
         if (span.coded)
             for (int k = 0; k < slot_count; ++k)
-                noise[k] = mix(step + span.place * max_slots + uint64_t(k)) + span.first;
+                noise[k] = hash64(step + span.place * max_slots + uint64_t(k)) + span.first;
     }
 
     void open(size_t from, size_t count) {
@@ -55,7 +55,9 @@ template <class F, int slot_count> struct Streams {
             close_tile(span.slots[k], from, count, buffers[k], key(k, from));
     }
     // What the random bits of a tile start from.
-    uint32_t key(int slot, size_t from) const { return uint32_t(mix(noise[slot] + from / tile)); }
+    uint32_t key(int slot, size_t from) const {
+        return uint32_t(hash64(noise[slot] + from / tile));
+    }
     // The bytes of a number of state where all of it, and nothing else, is coded alike; else 0.
     size_t quantized_width() const {
         const size_t width = slot_count > 0 ? width_of(span.slots[0].storage) : 0;

@@ -24,7 +24,7 @@ using std::int8_t;
 using std::uint8_t;
 
 // Finaliser of splitmix64. Steele, Lea & Flood 2014, OOPSLA, figure 17.
-inline uint64_t mix(uint64_t a) {
+inline uint64_t hash64(uint64_t a) {
     a = (a ^ a >> 30) * 0xbf58476d1ce4e5b9u;
     a = (a ^ a >> 27) * 0x94d049bb133111ebu;
     return a ^ a >> 31;

@@ -64,9 +64,10 @@ void prepare(const double* numbers, int64_t t, double* scalars, const Prologue& 
     static_assert(sizeof(Numbers) <= max_numbers * sizeof(double), "enlarge max_numbers");
     Numbers h;
     __builtin_memcpy(&h, numbers, sizeof h);
-    const BoundRule<R, F> bound = {F(p.scale),       F(p.limit),    F(p.decay),
-                                   F(p.shrink),      F(p.cautious), F(p.follow),
-                                   mix(uint64_t(t)), t == 1,        R(h, StepContext{t, scalars})};
+    const BoundRule<R, F> bound = {
+        F(p.scale),          F(p.limit),    F(p.decay),
+        F(p.shrink),         F(p.cautious), F(p.follow),
+        hash64(uint64_t(t)), t == 1,        R(h, StepContext{t, scalars})};
     __builtin_memcpy(out, &bound, sizeof bound);
 }
 

@@ -27,23 +27,23 @@ template <class F> void each(const double* s, double* out, size_t n, F f) {
 
 // The weights of the two ends of a ramp. Both are computed without cancellation, so a ramp that
 // ends at 0 keeps its relative precision all the way down.
-struct Mix {
+struct Weights {
     double from, to;
 };
 
-STEPSIZE_INLINE double mix(double from, double to, Mix w) {
+STEPSIZE_INLINE double blend(double from, double to, Weights w) {
     const double low = minimum(from, to), high = maximum(from, to);
     return minimum(maximum(from * w.from + to * w.to, low), high);
 }
 
 struct Linear {
     double steps;
-    Mix operator()(double s) const { return {(steps - s) / steps, s / steps}; }
+    Weights operator()(double s) const { return {(steps - s) / steps, s / steps}; }
 };
 
 struct Power {
     double steps, power;
-    Mix operator()(double s) const {
+    Weights operator()(double s) const {
         const double w = elementary::power((steps - s) / steps, power);
         return {w, 1.0 - w};
     }
@@ -51,7 +51,7 @@ struct Power {
 
 struct Cosine {
     double steps;
-    Mix operator()(double s) const {
+    Weights operator()(double s) const {
         const double rest = steps - s;
         const double h = elementary::half_wave(minimum(s, rest) / steps);
         const double g = 1.0 - h;
@@ -61,7 +61,7 @@ struct Cosine {
 
 struct CosinePower {
     double steps, power;
-    Mix operator()(double s) const {
+    Weights operator()(double s) const {
         const double w = elementary::power(Cosine{steps}(s).from, power);
         return {w, 1.0 - w};
     }
@@ -70,7 +70,7 @@ struct CosinePower {
 // Chen, Wolfe and Kyrillidis 2021, arXiv:2107.04197: (1 - p) / (1 - p / 2).
 struct Rex {
     double steps;
-    Mix operator()(double s) const {
+    Weights operator()(double s) const {
         const double p = s / steps, rest = (steps - s) / steps;
         const double whole = 1.0 + rest;
         return {2.0 * rest / whole, p / whole};
@@ -79,7 +79,7 @@ struct Rex {
 
 struct Root {
     double steps;
-    Mix operator()(double s) const {
+    Weights operator()(double s) const {
         const double w = ::sqrt(s / steps);
         return {1.0 - w, w};
     }
@@ -87,7 +87,7 @@ struct Root {
 
 struct Tanh {
     double steps, lower, upper;
-    Mix operator()(double s) const {
+    Weights operator()(double s) const {
         constexpr double two_over_ln2 = 2.8853900817779268;
         const double x = (lower * (steps - s) + upper * s) / steps * two_over_ln2;
         return {1.0 / (1.0 + elementary::exp2({x, 0.0})),
@@ -98,7 +98,7 @@ struct Tanh {
 template <class Shape>
 void ramp(const Node& node, Shape shape, const double* s, double* out, size_t n) {
     const double from = node.p[0], to = node.p[1], steps = node.p[2];
-    each(s, out, n, [=](double x) { return mix(from, to, shape(minimum(x, steps))); });
+    each(s, out, n, [=](double x) { return blend(from, to, shape(minimum(x, steps))); });
 }
 
 // Polynomial decay towards an end that moves a length away each time it is reached.
@@ -108,7 +108,7 @@ void laps(const Node& node, const double* s, double* out, size_t n) {
         const double whole = elementary::round_down(x / steps);
         const double end = steps * maximum(whole * steps < x ? whole + 1.0 : whole, 1.0);
         const double w = elementary::power((end - minimum(x, end)) / end, power);
-        return mix(from, to, {w, 1.0 - w});
+        return blend(from, to, {w, 1.0 - w});
     });
 }
 
@@ -151,7 +151,7 @@ void cyclic(const Node& node, const double* s, double* out, size_t n) {
         const double at = maximum(x - cycle * period, 0.0);
         const double height = at < up ? at / up : maximum(period - at, 0.0) / down;
         const double w = height * elementary::exp2(elementary::times(gamma, per_step ? x : cycle));
-        return mix(low, high, {1.0 - w, w});
+        return blend(low, high, {1.0 - w, w});
     });
 }
 
@@ -213,7 +213,7 @@ void points(const Node& node, const double* s, double* out, size_t n) {
                      to = values[right];
         if (length > 0.0)
             each(s + i, out + i, j - i,
-                 [=](double x) { return mix(from, to, Linear{length}(x - x0)); });
+                 [=](double x) { return blend(from, to, Linear{length}(x - x0)); });
         else
             for (; i < j; ++i)
                 out[i] = to;
@@ -247,7 +247,7 @@ void restarts(const Node& node, const double* s, double* out, size_t n) {
     for (size_t i = 0; i < n; ++i) {
         const double top = to + (from - to) * elementary::exp2(elementary::times(decay, cycle[i]));
         const double at = minimum(maximum(since[i], 0.0), length[i]);
-        out[i] = mix(top, to, Cosine{length[i]}(at));
+        out[i] = blend(top, to, Cosine{length[i]}(at));
     }
 }
 
