@@ -22,12 +22,13 @@ template <class F, int slot_count> struct Streams {
     F* x;
     const F* g;
     F* slots[slot_count + 1] = {};
-    uint64_t noise[slot_count + 1]; // what the random bits of a slot depend on besides the tile
+    uint64_t
+        rounding_key[slot_count + 1]; // what the random bits of a slot depend on besides the tile
 
     Streams(const Span& span_, uint64_t step) : span(span_) {
         if (span.coded)
             for (int k = 0; k < slot_count; ++k)
-                noise[k] = hash64(step + span.place * max_slots + uint64_t(k)) + span.first;
+                rounding_key[k] = hash64(step + span.place * max_slots + uint64_t(k)) + span.first;
     }
 
     void open(size_t from, size_t count) {
@@ -56,7 +57,7 @@ template <class F, int slot_count> struct Streams {
     }
     // What the random bits of a tile start from.
     uint32_t key(int slot, size_t from) const {
-        return uint32_t(hash64(noise[slot] + from / tile));
+        return uint32_t(hash64(rounding_key[slot] + from / tile));
     }
     // The bytes of a number of state where all of it, and nothing else, is coded alike; else 0.
     size_t quantized_width() const {

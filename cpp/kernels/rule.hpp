@@ -17,7 +17,7 @@ struct StepContext {
 // gives up vectorising.
 template <class R, class F> struct BoundRule {
     F scale, limit, decay, shrink, cautious, follow;
-    uint64_t noise;
+    uint64_t rounding_key;
     bool first;
     R rule;
 
