@@ -66,7 +66,7 @@ struct Span {
     size_t size;
     Slot slots[max_slots];
     bool ahead;     // ask for memory ahead of the loop
-    bool coded;     // some stream is not native
+    bool coded;     // some operand is not native
     uint32_t place; // of the leaf, and
     uint32_t first; // of the first tile in the leaf: what rounding depends on
 };

@@ -153,7 +153,7 @@ void run(const void* bound, const Span& span, Sums* sums) {
     // A copy: what stores to slots might change would be read anew for every vector.
     const BoundRule<R, F> p = *static_cast<const BoundRule<R, F>*>(bound);
     const typename Counted<size_t(slot_count)>::type indices;
-    Streams<F, slot_count> at(span, p.rounding_key);
+    TileOperands<F, slot_count> at(span, p.rounding_key);
     Tally tally;
     const bool careful = sums || p.cautious > 0;
     const size_t width = careful ? 0 : at.quantized_width();
@@ -221,7 +221,7 @@ template <class R, class F, int slot_count>
 void measure(const void* bound, const Span& span, double* sums) {
     const BoundRule<R, F> p = *static_cast<const BoundRule<R, F>*>(bound);
     const typename Counted<size_t(slot_count)>::type indices;
-    Streams<F, slot_count> at(span, p.rounding_key);
+    TileOperands<F, slot_count> at(span, p.rounding_key);
     Lanes total[R::sums];
     for (size_t from = 0; from < span.size; from += tile) {
         const size_t left = span.size - from;

@@ -15,8 +15,8 @@ template <class F> inline void prefetch(const F* data) {
         __builtin_prefetch(reinterpret_cast<const char*>(data) + prefetch_bytes + at);
 }
 
-// Finds the streams of a tile, decoded where they are coded, and fetches what comes next.
-template <class F, int slot_count> struct Streams {
+// Finds the operands of a tile, decoded where they are coded, and fetches what comes next.
+template <class F, int slot_count> struct TileOperands {
     const Span& span;
     alignas(64) F buffers[slot_count + 2][tile];
     F* x;
@@ -25,7 +25,7 @@ template <class F, int slot_count> struct Streams {
     uint64_t
         rounding_key[slot_count + 1]; // what the random bits of a slot depend on besides the tile
 
-    Streams(const Span& span_, uint64_t step) : span(span_) {
+    TileOperands(const Span& span_, uint64_t step) : span(span_) {
         if (span.coded)
             for (int k = 0; k < slot_count; ++k)
                 rounding_key[k] = hash64(step + span.place * max_slots + uint64_t(k)) + span.first;

@@ -8,9 +8,10 @@
 namespace stepsize {
 namespace {
 
-template <class R, size_t... K> void stretch_halves(const BoundRule<R, float>& p,
-                                                    const Streams<float, int(sizeof...(K))>& at,
-                                                    size_t from, Indices<K...>) {
+template <class R, size_t... K>
+void stretch_bfloat16(const BoundRule<R, float>& p,
+                      const TileOperands<float, int(sizeof...(K))>& at, size_t from,
+                      Indices<K...>) {
     const Span& span = at.span;
     float* x = static_cast<float*>(span.x) + from;
     const float* g = static_cast<const float*>(span.g) + from;
@@ -49,8 +50,8 @@ STEPSIZE_INLINE void step_quarter(const BoundRule<R, float>& p, float* x, const 
 // As bytes the state is written after the whole tile: their scale depends on all of it.
 template <class R, size_t... K>
 __attribute__((noinline)) void stretch_bytes(const BoundRule<R, float>& p,
-                                             Streams<float, int(sizeof...(K))>& at, size_t from,
-                                             Indices<K...> indices) {
+                                             TileOperands<float, int(sizeof...(K))>& at,
+                                             size_t from, Indices<K...> indices) {
     const Span& span = at.span;
     float* x = static_cast<float*>(span.x) + from;
     const float* g = static_cast<const float*>(span.g) + from;
@@ -68,21 +69,22 @@ __attribute__((noinline)) void stretch_bytes(const BoundRule<R, float>& p,
 // The state a target has these loops for, in bytes a number: with shorter vectors they gain little,
 // and every rule would carry them three times.
 #if defined(__AVX512F__)
-constexpr bool has_halves = true, has_bytes = true;
+constexpr bool has_bfloat16 = true, has_bytes = true;
 #elif defined(__AVX2__)
-constexpr bool has_halves = true, has_bytes = false;
+constexpr bool has_bfloat16 = true, has_bytes = false;
 #else
-constexpr bool has_halves = false, has_bytes = false;
+constexpr bool has_bfloat16 = false, has_bytes = false;
 #endif
 
-// Whether it was for these loops: state of `width` bytes a number, see Streams::quantized_width.
+// Whether it was for these loops: state of `width` bytes a number, see
+// TileOperands::quantized_width.
 template <class R, class F, size_t... K>
-bool stretch_quantized(const BoundRule<R, F>& p, Streams<F, int(sizeof...(K))>& at, size_t from,
-                       size_t width, Indices<K...> indices) {
+bool stretch_quantized(const BoundRule<R, F>& p, TileOperands<F, int(sizeof...(K))>& at,
+                       size_t from, size_t width, Indices<K...> indices) {
     constexpr bool whole = sizeof(F) == sizeof(float) && sizeof...(K) > 0 && !HasSums<R>::value;
-    if constexpr (whole && has_halves)
+    if constexpr (whole && has_bfloat16)
         if (width == 2) {
-            stretch_halves(p, at, from, indices);
+            stretch_bfloat16(p, at, from, indices);
             return true;
         }
     if constexpr (whole && has_bytes)
