@@ -125,7 +125,7 @@ void Engine::add_leaf(const py::array& x, const py::object& master, const py::tu
     leaf.g_dtype = leaf.dtype;
     leaf.x = proxy(x.ptr())->data;
     if (is_narrow(given)) {
-        leaf.narrow = {leaf.x, given};
+        leaf.half = {leaf.x, given};
         leaf.x = nullptr;
         if (!master.is_none() &&
             (!is_plain(master.ptr(), Dtype::float32) || py::array(master).size() != x.size()))

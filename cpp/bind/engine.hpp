@@ -17,7 +17,7 @@ struct Leaf {
     py::object array;  // the parameters, as others see them
     py::object master; // of parameters of two bytes, in the type they are computed in, or None
     char* x;           // where they are computed in place, or null
-    Narrow narrow;
+    Half half;
     size_t size;
     PyObject* gradient; // borrowed
     const char* g;      // this step's gradient, or null
@@ -37,8 +37,8 @@ struct Leaf {
     std::vector<void*> vectors;  // state of a leaf seen as matrices, and
     std::vector<double> scratch; // what its passes tell each other
 
-    const char* seen() const { return narrow.data ? static_cast<char*>(narrow.data) : x; }
-    size_t bytes() const { return size * item_size(narrow.data ? narrow.dtype : dtype); }
+    const char* seen() const { return half.data ? static_cast<char*>(half.data) : x; }
+    size_t bytes() const { return size * item_size(half.data ? half.dtype : dtype); }
     size_t gradient_bytes() const { return size * item_size(g_dtype); }
 };
 

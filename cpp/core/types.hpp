@@ -42,7 +42,7 @@ struct Prologue {
 enum class Storage : int32_t { native = 0, bfloat16 = 1, signed8 = 2, unsigned8 = 3 };
 
 // Numbers of two bytes that somebody else reads too, rounded to nearest: parameters.
-struct Narrow {
+struct Half {
     void* data; // null: none
     Dtype dtype;
 };
@@ -58,10 +58,10 @@ constexpr size_t tile = 256;
 
 // One leaf's stretch of memory: parameters, gradients and state run side by side.
 struct Span {
-    void* x; // null: the parameters are in `narrow` alone
+    void* x; // null: the parameters are in `half` alone
     const void* g;
     Dtype g_dtype;
-    Narrow narrow;
+    Half half;
     void* average; // what follows the parameters in x, or null
     size_t size;
     Slot slots[max_slots];

@@ -40,18 +40,18 @@ template <class F, int slot_count> struct TileOperands {
             return;
         }
         if (span.g_dtype == Dtype::float16 || span.g_dtype == Dtype::bfloat16)
-            g = open_narrow<F>({const_cast<void*>(span.g), span.g_dtype}, nullptr, from, count,
+            g = load_master<F>({const_cast<void*>(span.g), span.g_dtype}, nullptr, from, count,
                                buffers[slot_count + 1]);
-        if (span.narrow.data)
-            x = open_narrow(span.narrow, static_cast<F*>(span.x), from, count, buffers[slot_count]);
+        if (span.half.data)
+            x = load_master(span.half, static_cast<F*>(span.x), from, count, buffers[slot_count]);
         for (int k = 0; k < slot_count; ++k)
             slots[k] = open_tile(span.slots[k], from, count, buffers[k]);
     }
     void close(size_t from, size_t count, bool moved) {
         if (!span.coded)
             return;
-        if (span.narrow.data && moved)
-            close_narrow(span.narrow, x, from, count);
+        if (span.half.data && moved)
+            store_half(span.half, x, from, count);
         for (int k = 0; k < slot_count; ++k)
             close_tile(span.slots[k], from, count, buffers[k], key(k, from));
     }
@@ -62,7 +62,7 @@ template <class F, int slot_count> struct TileOperands {
     // The bytes of a number of state where all of it, and nothing else, is coded alike; else 0.
     size_t quantized_width() const {
         const size_t width = slot_count > 0 ? width_of(span.slots[0].storage) : 0;
-        bool alike = span.x && !span.narrow.data && int(span.g_dtype) < dtype_count;
+        bool alike = span.x && !span.half.data && int(span.g_dtype) < dtype_count;
         for (int k = 0; k < slot_count; ++k)
             alike = alike && width_of(span.slots[k].storage) == width;
         return alike ? width : 0;

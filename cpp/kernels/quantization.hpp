@@ -40,7 +40,7 @@ template <class F> __attribute__((noinline)) void dequantize_bfloat16(const void
     const uint16_t* from = static_cast<const uint16_t*>(codes);
 #pragma omp simd
     for (int i = 0; i < tile_length; ++i)
-        out[i] = F(Bfloat16::widen(from[i]));
+        out[i] = F(Bfloat16::to_float32(from[i]));
 }
 
 // From the largest number of this type on nothing is added: a finite number stays one, infinity and

@@ -20,7 +20,7 @@ void stretch_bfloat16(const BoundRule<R, float>& p,
     const BoundRule<R, float> here = p;
 #pragma omp simd
     for (int i = 0; i < tile_length; ++i) {
-        float s[] = {Bfloat16::widen(codes[K][i])...};
+        float s[] = {Bfloat16::to_float32(codes[K][i])...};
         const float grad = here.gradient(g[i], x[i]);
         float value = x[i] * here.shrink;
         here.rule(value, grad, s[K]...);
