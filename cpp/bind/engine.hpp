@@ -256,7 +256,7 @@ template <class Job> void Engine::spread(size_t count, const Job& job) {
         if (leaf.g)
             held.push_back(py::reinterpret_borrow<py::object>(leaf.gradient));
     const py::gil_scoped_release release;
-    share(count, elements_, job);
+    parallel_for(count, elements_, job);
 }
 
 } // namespace stepsize

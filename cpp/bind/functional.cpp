@@ -124,7 +124,7 @@ class Call {
             return;
         }
         const py::gil_scoped_release release;
-        share(work.size(), elements, [&](size_t i) { job(work[i]); });
+        parallel_for(work.size(), elements, [&](size_t i) { job(work[i]); });
     }
 
   private:
