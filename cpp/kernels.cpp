@@ -37,7 +37,7 @@ namespace stepsize {
 namespace {
 
 #define RULE(name, slots, ...)                                                                     \
-    with_sheets<name>(describe<name, name##Numbers, slots>(#name, #__VA_ARGS__)),
+    with_matrices<name>(describe<name, name##Numbers, slots>(#name, #__VA_ARGS__)),
 // Constant data: a table that had to be computed would run this instruction set at load time.
 constexpr Rule rules[] = {
 #include "rules/rules.def"

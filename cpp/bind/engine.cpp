@@ -139,7 +139,7 @@ void Engine::add_leaf(const py::array& x, const py::object& master, const py::tu
         leaf.shape.push_back(length.cast<Py_ssize_t>());
     leaf.group = group;
     const Group& owner = groups_.at(size_t(group));
-    leaf.sheets = owner.rule && owner.rule->advance[0] && leaf.shape.size() > 1;
+    leaf.sheets = owner.rule && owner.rule->update[0] && leaf.shape.size() > 1;
     if (owner.rule && !leaf.sheets && int(slots.size()) != owner.rule->slots)
         throw std::invalid_argument(std::string(owner.rule->name) +
                                     ": wrong number of state arrays");

@@ -60,7 +60,7 @@ struct Group {
 const Rule* find_rule(const std::string& name); // throws where there is none
 
 // Rows of a matrix whose sums by column are taken together.
-size_t unit_rows(size_t rows, size_t columns);
+size_t panel_rows(size_t rows, size_t columns);
 
 enum class NonFinite { raise, skip, ignore };
 
@@ -129,14 +129,14 @@ class Engine {
         size_t leaf; // one of them
     };
     // A leaf seen as matrices, and a stretch of its units.
-    struct Seen {
+    struct MatrixLeaf {
         size_t leaf;
         size_t prepared;
         const Rule* rule;
         Dtype dtype;
-        Sheets sheets;
+        MatrixView sheets;
     };
-    struct Units {
+    struct RowPanels {
         size_t seen, first, last;
     };
     // A stretch of one leaf's gradient, the unit of norms and checks.
@@ -180,7 +180,7 @@ class Engine {
     void lay_out_sheets(Leaf& leaf, size_t prepared);
     template <class Pass> void sweep(const Pass& pass);
     void survey_sheets(double scale);
-    void settle_sheets(const Seen& seen);
+    void settle_sheets(const MatrixLeaf& seen);
     void advance_sheets(bool stats);
     static std::vector<double> numbers_of(const Work& work);
 
@@ -233,8 +233,8 @@ class Engine {
     size_t elements_ = 0;
     std::vector<Work> work_;
     std::vector<Prepared> prepared_;
-    std::vector<Seen> seen_;
-    std::vector<Units> units_;
+    std::vector<MatrixLeaf> seen_;
+    std::vector<RowPanels> units_;
     std::vector<Block> blocks_;
     std::vector<double> block_sums_;
     std::vector<Sums> sums_;

@@ -23,14 +23,14 @@ struct Rule {
     void (*settle)(const double* numbers, int64_t t, double* scalars, const double* sums);
 
     // Rules that see leaves of two axes or more as matrices; null for all others, which take every
-    // leaf flat. survey and weigh are passes before settle, factor comes between them, one matrix
-    // at a time; advance is the last pass and collect what follows it.
+    // leaf flat. row_sums and row_norms are passes before settle, factorize comes between them, one
+    // matrix at a time; update is the last pass and merge_axes what follows it.
     bool by_axis; // the axes but the last are the rows of one matrix, else the last two are one
-    void (*survey[dtype_count])(const void* bound, const Sheets& sheets, size_t unit);
-    void (*factor[dtype_count])(const void* bound, const Sheets& sheets, size_t matrix);
-    void (*weigh[dtype_count])(const void* bound, const Sheets& sheets, size_t unit);
-    void (*advance[dtype_count])(const void* bound, const Sheets& sheets, size_t unit);
-    void (*collect[dtype_count])(const Sheets& sheets);
+    void (*row_sums[dtype_count])(const void* bound, const MatrixView& view, size_t panel);
+    void (*factorize[dtype_count])(const void* bound, const MatrixView& view, size_t matrix);
+    void (*row_norms[dtype_count])(const void* bound, const MatrixView& view, size_t panel);
+    void (*update[dtype_count])(const void* bound, const MatrixView& view, size_t panel);
+    void (*merge_axes[dtype_count])(const MatrixView& view);
 };
 
 namespace schedule {

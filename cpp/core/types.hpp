@@ -77,9 +77,9 @@ struct Sums {
 };
 
 // A leaf of two axes or more as matrices, one after the other, for rules that keep statistics by
-// row and column. A unit is a stretch of whole rows of one matrix: what is joined by columns is
-// joined unit by unit, so it does not depend on who does it.
-struct Sheets {
+// row and column. A panel is a stretch of whole rows of one matrix: what is joined by columns is
+// joined panel by panel, so it does not depend on who does it.
+struct MatrixView {
     void* x;
     const void* g;
     void* slot;               // state of the parameter's size, or null
@@ -87,10 +87,10 @@ struct Sheets {
     size_t lengths[max_axes]; // of the leaf's axes
     int axes;
     size_t matrices, rows, columns;
-    size_t units, unit_rows; // of one matrix
+    size_t panels, panel_rows; // of one matrix
     // Between the passes, all numbers of the loop's type but the sums:
     double* row_sums;     // the first one of all rows, then the next
-    void* column_parts;   // a row for each unit: sums, or numbers of the loop's type
+    void* column_parts;   // a row for each panel: sums, or numbers of the loop's type
     void* row_factors;    // one of each row
     void* column_factors; // a row for each matrix
 };

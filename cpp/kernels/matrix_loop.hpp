@@ -1,5 +1,5 @@
-// The loop over a leaf that a rule sees as matrices: row by row, in units of rows. Sums along a row
-// are taken in 16 lanes and a tree, those along a column row after row.
+// The loop over a leaf that a rule sees as matrices: row by row, in panels of rows. Sums along a
+// row are taken in 16 lanes and a tree, those along a column row after row.
 #pragma once
 
 #include "kernels/loop.hpp"
@@ -42,51 +42,53 @@ template <class R, class F> struct Row {
     F slope(size_t i) const { return p.slope(g[i]); }
 };
 
-// Calls body(row, columns joined so far) for each row of a unit.
+// Calls body(row, columns joined so far) for each row of a panel.
 template <class R, class F, class Body>
-inline void each_row(const void* bound, const Sheets& sheets, size_t unit, const Body& body) {
+inline void each_row(const void* bound, const MatrixView& view, size_t panel, const Body& body) {
     const BoundRule<R, F> p = *static_cast<const BoundRule<R, F>*>(bound);
-    const size_t matrix = unit / sheets.units, columns = sheets.columns;
-    const size_t first = unit % sheets.units * sheets.unit_rows;
-    const size_t left = sheets.rows - first, all = sheets.matrices * sheets.rows;
-    const size_t count = left < sheets.unit_rows ? left : sheets.unit_rows;
+    const size_t matrix = panel / view.panels, columns = view.columns;
+    const size_t first = panel % view.panels * view.panel_rows;
+    const size_t left = view.rows - first, all = view.matrices * view.rows;
+    const size_t count = left < view.panel_rows ? left : view.panel_rows;
     for (size_t k = 0; k < count; ++k) {
-        const size_t row = matrix * sheets.rows + first + k, at = row * columns;
-        F* slot = static_cast<F*>(sheets.slot);
+        const size_t row = matrix * view.rows + first + k, at = row * columns;
+        F* slot = static_cast<F*>(view.slot);
         body(Row<R, F>{p,
                        columns,
-                       static_cast<F*>(sheets.x) + at,
-                       static_cast<const F*>(sheets.g) + at,
+                       static_cast<F*>(view.x) + at,
+                       static_cast<const F*>(view.g) + at,
                        slot ? slot + at : nullptr,
-                       static_cast<F*>(sheets.row_factors)[row],
-                       static_cast<const F*>(sheets.column_factors) + matrix * columns,
-                       {sheets.row_sums + row, sheets.row_sums + all + row}});
+                       static_cast<F*>(view.row_factors)[row],
+                       static_cast<const F*>(view.column_factors) + matrix * columns,
+                       {view.row_sums + row, view.row_sums + all + row}});
     }
 }
 
-template <class T> inline T* part_of(const Sheets& sheets, size_t unit) {
-    T* part = static_cast<T*>(sheets.column_parts) + unit * sheets.columns;
-    for (size_t i = 0; i < sheets.columns; ++i)
+template <class T> inline T* part_of(const MatrixView& view, size_t panel) {
+    T* part = static_cast<T*>(view.column_parts) + panel * view.columns;
+    for (size_t i = 0; i < view.columns; ++i)
         part[i] = 0;
     return part;
 }
 
-template <class R, class F> void survey(const void* bound, const Sheets& sheets, size_t unit) {
-    double* part = part_of<double>(sheets, unit);
-    each_row<R, F>(bound, sheets, unit, [=](const Row<R, F>& row) { R::survey(row, part); });
+template <class R, class F> void row_sums(const void* bound, const MatrixView& view, size_t panel) {
+    double* part = part_of<double>(view, panel);
+    each_row<R, F>(bound, view, panel, [=](const Row<R, F>& row) { R::row_sums(row, part); });
 }
 
-template <class R, class F> void factor(const void* bound, const Sheets& sheets, size_t matrix) {
-    static_cast<const BoundRule<R, F>*>(bound)->rule.factor(sheets, matrix);
+template <class R, class F>
+void factorize(const void* bound, const MatrixView& view, size_t matrix) {
+    static_cast<const BoundRule<R, F>*>(bound)->rule.factorize(view, matrix);
 }
 
-template <class R, class F> void weigh(const void* bound, const Sheets& sheets, size_t unit) {
-    each_row<R, F>(bound, sheets, unit, [](const Row<R, F>& row) { R::weigh(row); });
+template <class R, class F>
+void row_norms(const void* bound, const MatrixView& view, size_t panel) {
+    each_row<R, F>(bound, view, panel, [](const Row<R, F>& row) { R::row_norms(row); });
 }
 
-template <class R, class F> void advance(const void* bound, const Sheets& sheets, size_t unit) {
-    F* part = R::by_axis ? part_of<F>(sheets, unit) : nullptr;
-    each_row<R, F>(bound, sheets, unit, [=](const Row<R, F>& row) { R::advance(row, part); });
+template <class R, class F> void update(const void* bound, const MatrixView& view, size_t panel) {
+    F* part = R::by_axis ? part_of<F>(view, panel) : nullptr;
+    each_row<R, F>(bound, view, panel, [=](const Row<R, F>& row) { R::update(row, part); });
 }
 
 // What a rule offers for matrices: nothing, unless it says how it sees axes.
@@ -97,11 +99,11 @@ template <template <class> class R, class = void> struct AsMatrices {
 template <template <class> class R>
 struct AsMatrices<R, typename Always<char[int(R<double>::by_axis) + 1]>::type> {
     template <class F> static constexpr void add(Rule& rule, int k) {
-        rule.survey[k] = survey<R<F>, F>;
-        rule.factor[k] = factor<R<F>, F>;
-        rule.weigh[k] = weigh<R<F>, F>;
-        rule.advance[k] = advance<R<F>, F>;
-        rule.collect[k] = R<F>::collect;
+        rule.row_sums[k] = row_sums<R<F>, F>;
+        rule.factorize[k] = factorize<R<F>, F>;
+        rule.row_norms[k] = row_norms<R<F>, F>;
+        rule.update[k] = update<R<F>, F>;
+        rule.merge_axes[k] = R<F>::merge_axes;
     }
     static constexpr void add_to(Rule& rule) {
         rule.by_axis = R<double>::by_axis;
@@ -110,7 +112,7 @@ struct AsMatrices<R, typename Always<char[int(R<double>::by_axis) + 1]>::type> {
     }
 };
 
-template <template <class> class R> constexpr Rule with_sheets(Rule rule) {
+template <template <class> class R> constexpr Rule with_matrices(Rule rule) {
     AsMatrices<R>::add_to(rule);
     return rule;
 }
