@@ -31,6 +31,7 @@ namespace {
 #include "rules/momentum.hpp"
 #include "rules/parameter_free.hpp"
 #include "rules/prodigy.hpp"
+#include "rules/schedule_free.hpp"
 #include "rules/sign.hpp"
 
 namespace stepsize {
