@@ -1,9 +1,9 @@
 // The optimizers' side of the module, as a contents page.
 #include <pybind11/stl.h>
 
-#include "bind/arena.hpp"
-#include "bind/engine.hpp"
-#include "bind/tensor.hpp"
+#include "bind/allocate.hpp"
+#include "bind/engine/engine.hpp"
+#include "bind/dlpack.hpp"
 #include "core/targets.hpp"
 
 namespace stepsize {

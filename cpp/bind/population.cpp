@@ -5,7 +5,7 @@
 
 #include <pybind11/stl.h>
 
-#include "bind/turn.hpp"
+#include "bind/lock.hpp"
 #include "core/targets.hpp"
 
 namespace stepsize {

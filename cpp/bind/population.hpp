@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "bind/engine.hpp"
+#include "bind/engine/engine.hpp"
 
 namespace stepsize {
 

@@ -1,7 +1,7 @@
 // What the machine's memory can do for a loop like ours: the yardstick of the benchmarks.
 #include <algorithm>
 
-#include "bind/array.hpp"
+#include "bind/numpy.hpp"
 #include "core/driver.hpp"
 
 namespace stepsize {

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "bind/engine.hpp"
+#include "bind/engine/engine.hpp"
 #include "core/targets.hpp"
 
 namespace stepsize {

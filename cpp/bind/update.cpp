@@ -1,4 +1,4 @@
-#include "bind/functional.hpp"
+#include "bind/update.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -7,7 +7,7 @@
 
 #include <pybind11/stl.h>
 
-#include "bind/engine.hpp"
+#include "bind/engine/engine.hpp"
 #include "core/targets.hpp"
 
 namespace stepsize {

@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "bind/array.hpp"
+#include "bind/numpy.hpp"
 #include "bind/schedule_object.hpp"
 
 namespace stepsize {

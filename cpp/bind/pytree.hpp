@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "bind/array.hpp"
+#include "bind/numpy.hpp"
 
 namespace stepsize {
 

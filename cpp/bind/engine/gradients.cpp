@@ -4,9 +4,9 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "bind/engine.hpp"
-#include "bind/tensor.hpp"
-#include "bind/turn.hpp"
+#include "bind/engine/engine.hpp"
+#include "bind/dlpack.hpp"
+#include "bind/lock.hpp"
 #include "core/targets.hpp"
 
 namespace stepsize {

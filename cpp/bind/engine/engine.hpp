@@ -6,8 +6,8 @@
 #include <mutex>
 #include <vector>
 
-#include "bind/nest.hpp"
-#include "bind/numbers.hpp"
+#include "bind/pytree.hpp"
+#include "bind/hyperparameter.hpp"
 #include "core/driver.hpp"
 
 namespace stepsize {

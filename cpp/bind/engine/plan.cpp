@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "bind/engine.hpp"
+#include "bind/engine/engine.hpp"
 #include "core/targets.hpp"
 
 namespace stepsize {

@@ -3,8 +3,8 @@
 #include <cmath>
 #include <limits>
 
-#include "bind/engine.hpp"
-#include "bind/turn.hpp"
+#include "bind/engine/engine.hpp"
+#include "bind/lock.hpp"
 
 namespace stepsize {
 namespace {

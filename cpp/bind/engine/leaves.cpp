@@ -1,10 +1,10 @@
-#include "bind/engine.hpp"
+#include "bind/engine/engine.hpp"
 
 #include <algorithm>
 #include <sstream>
 #include <stdexcept>
 
-#include "bind/turn.hpp"
+#include "bind/lock.hpp"
 #include "core/targets.hpp"
 
 namespace stepsize {

@@ -1,4 +1,4 @@
-#include "bind/nest.hpp"
+#include "bind/pytree.hpp"
 
 #include <string>
 

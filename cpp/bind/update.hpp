@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "bind/array.hpp"
+#include "bind/numpy.hpp"
 
 namespace stepsize {
 
