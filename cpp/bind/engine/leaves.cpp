@@ -1,27 +1,39 @@
-#include "bind/engine/engine.hpp"
+#include "bind/engine/leaves.hpp"
 
 #include <algorithm>
 #include <sstream>
 #include <stdexcept>
 
-#include "bind/lock.hpp"
 #include "core/targets.hpp"
 
 namespace stepsize {
 namespace {
 
-int find(const std::vector<Number>& numbers, const std::string& name) {
-    for (size_t i = 0; i < numbers.size(); ++i)
-        if (numbers[i].name == name)
+using Hyperparameters = std::vector<Hyperparameter>;
+
+int find(const Hyperparameters& listed, const std::string& name) {
+    for (size_t i = 0; i < listed.size(); ++i)
+        if (listed[i].name == name)
             return int(i);
     return -1;
 }
 
-int require(const std::vector<Number>& numbers, const std::string& name) {
-    const int index = find(numbers, name);
+int require(const Hyperparameters& listed, const std::string& name) {
+    const int index = find(listed, name);
     if (index < 0)
         throw std::invalid_argument("no hyperparameter is called '" + name + "'");
     return index;
+}
+
+Hyperparameter described(const py::tuple& entry) {
+    Hyperparameter made;
+    made.name = entry[0].cast<std::string>();
+    made.low = entry[1].cast<double>();
+    made.high = entry[2].cast<double>();
+    made.low_open = entry[3].cast<bool>();
+    made.high_open = entry[4].cast<bool>();
+    made.set(entry[5]);
+    return made;
 }
 
 Group::Decay decay_of(const std::string& name) {
@@ -60,6 +72,84 @@ Slot slot_of(const py::array& codes, const py::object& scales, Dtype dtype, size
     return slot;
 }
 
+// The state of a leaf seen as matrices: arrays of its size, of which a rule has one at most, and of
+// the lengths of its axes, or of its rows and columns.
+std::vector<void*> vectors_of(const Leaf& leaf, const Rule& rule, const py::list& slots) {
+    std::vector<size_t> sizes;
+    if (rule.by_axis) {
+        sizes.assign(leaf.shape.begin(), leaf.shape.end());
+        sizes.insert(sizes.begin(), leaf.size);
+    } else {
+        size_t matrices = 1;
+        for (size_t k = 0; k + 2 < leaf.shape.size(); ++k)
+            matrices *= size_t(leaf.shape[k]);
+        const size_t rows = size_t(leaf.shape[leaf.shape.size() - 2]);
+        sizes = {matrices * rows, matrices * size_t(leaf.shape.back())};
+    }
+    if (leaf.shape.size() > max_axes || slots.size() != sizes.size())
+        throw std::invalid_argument(std::string(rule.name) + ": wrong number of axes or arrays");
+    std::vector<void*> vectors;
+    for (size_t k = 0; k < sizes.size(); ++k) {
+        const py::array array = slots[k].cast<py::tuple>()[0].cast<py::array>();
+        if (!is_plain(array.ptr(), leaf.dtype) || size_t(array.size()) != sizes[k])
+            throw std::invalid_argument(std::string(rule.name) +
+                                        ": state of a wrong size or dtype");
+        vectors.push_back(proxy(array.ptr())->data);
+    }
+    return vectors;
+}
+
+// A leaf without its group and its state.
+Leaf parameters_of(const py::array& x, const py::object& master, const py::tuple& shape) {
+    Leaf leaf = {};
+    leaf.array = x;
+    leaf.master = master;
+    Dtype given = Dtype::float32;
+    for (const Dtype dtype : {Dtype::float64, Dtype::float16, Dtype::bfloat16})
+        given = has_dtype(x.ptr(), dtype) ? dtype : given;
+    if (!is_plain(x.ptr(), given) || !x.writeable())
+        throw std::invalid_argument("a parameter must be a writable, contiguous float array");
+    leaf.dtype = given == Dtype::float64 ? Dtype::float64 : Dtype::float32;
+    leaf.x = proxy(x.ptr())->data;
+    leaf.size = size_t(x.size());
+    for (py::handle length : shape)
+        leaf.shape.push_back(length.cast<Py_ssize_t>());
+    if (!is_narrow(given))
+        return leaf;
+    leaf.narrow = {leaf.x, given};
+    leaf.x = nullptr;
+    leaf.coded = true;
+    if (master.is_none())
+        return leaf;
+    if (!is_plain(master.ptr(), Dtype::float32) || py::array(master).size() != x.size())
+        throw std::invalid_argument("a master must be a float32 array of the parameter's size");
+    leaf.x = proxy(master.ptr())->data;
+    leaf.kept.push_back(keep_in_place(master.ptr()));
+    return leaf;
+}
+
+bool follows(const Leaf& leaf, const Leaf& last, const Rule* rule) {
+    bool adjacent = leaf.group == last.group && leaf.dtype == last.dtype && !leaf.matrix &&
+                    !last.matrix && !leaf.coded && !last.coded && leaf.x == last.x + last.bytes();
+    for (size_t k = 0; rule && k < size_t(rule->slots); ++k)
+        adjacent = adjacent && leaf.slots[k].data ==
+                                   static_cast<char*>(last.slots[k].data) + last.bytes();
+    return adjacent;
+}
+
+// What is no single number, such as an array of one, is refused by name.
+double loss_value(const Host& host, py::handle loss) {
+    if (PyNumber_Check(loss.ptr())) {
+        const double value = PyFloat_AsDouble(loss.ptr());
+        if (value != -1 || !PyErr_Occurred())
+            return value;
+        if (!PyErr_ExceptionMatches(PyExc_TypeError))
+            throw py::error_already_set();
+        PyErr_Clear();
+    }
+    host.fail("number", "loss", loss);
+}
+
 } // namespace
 
 const Rule* find_rule(const std::string& name) {
@@ -70,178 +160,168 @@ const Rule* find_rule(const std::string& name) {
     throw std::invalid_argument("no compiled rule is called '" + name + "'");
 }
 
-void Engine::add_group(const py::object& kernel, const std::string& decay,
-                       const std::vector<double>& memory, const std::string& scope,
-                       const py::list& numbers) {
-    if (memory.size() > max_scalars)
+void Leaves::add_group(const py::object& kernel, const std::string& decay,
+                       const std::vector<double>& scalars, const std::string& scope,
+                       const py::list& hyperparameters) {
+    if (scalars.size() > max_scalars)
         throw std::invalid_argument("too many scalars for one leaf");
     Group group = {};
     group.rule = kernel.is_none() ? nullptr : find_rule(kernel.cast<std::string>());
-    group.memory = memory;
-    shared_ = scope == "all";
-    if (shared_)
-        std::copy(memory.begin(), memory.end(), shared_memory_.begin());
+    group.scalars = scalars;
+    shared_scalars_ = scope == "all";
+    if (shared_scalars_)
+        std::copy(scalars.begin(), scalars.end(), all_scalars_.begin());
     group.decay = decay_of(decay);
-    for (py::handle item : numbers) {
-        const py::tuple entry = item.cast<py::tuple>();
-        Number number;
-        number.name = entry[0].cast<std::string>();
-        number.low = entry[1].cast<double>();
-        number.high = entry[2].cast<double>();
-        number.low_open = entry[3].cast<bool>();
-        number.high_open = entry[4].cast<bool>();
-        number.set(entry[5]);
-        group.numbers.push_back(number);
-    }
-    group.values.resize(group.numbers.size());
-    group.lr = require(group.numbers, "lr");
-    group.weight_decay = find(group.numbers, "weight_decay");
-    group.cautious = find(group.numbers, "cautious");
-    group.loss = find(group.numbers, "loss");
+    for (py::handle item : hyperparameters)
+        group.hyperparameters.push_back(described(item.cast<py::tuple>()));
+    group.values.resize(group.hyperparameters.size());
+    group.lr = require(group.hyperparameters, "lr");
+    group.weight_decay = find(group.hyperparameters, "weight_decay");
+    group.cautious = find(group.hyperparameters, "cautious");
+    group.loss = find(group.hyperparameters, "loss");
     two_passes_ = two_passes_ || (group.rule && group.rule->sums > 0);
-    numpy_ = numpy_ || !group.rule;
+    reference_ = reference_ || !group.rule;
     if (group.rule) {
         std::stringstream names(group.rule->numbers);
         for (std::string name; names >> name;) {
             if (name.back() == ',')
                 name.pop_back();
-            group.rule_numbers.push_back(require(group.numbers, name));
+            group.rule_numbers.push_back(require(group.hyperparameters, name));
         }
     }
     groups_.push_back(group);
 }
 
-void Engine::add_leaf(const py::array& x, const py::object& master, const py::tuple& shape,
-                      int group, const py::list& slots) {
-    Leaf leaf = {};
-    leaf.array = x;
-    leaf.master = master;
-    Dtype given = Dtype::float32;
-    for (const Dtype dtype : {Dtype::float64, Dtype::float16, Dtype::bfloat16})
-        given = has_dtype(x.ptr(), dtype) ? dtype : given;
-    if (!is_plain(x.ptr(), given) || !x.writeable())
-        throw std::invalid_argument("a parameter must be a writable, contiguous float array");
-    leaf.dtype = given == Dtype::float64 ? Dtype::float64 : Dtype::float32;
-    leaf.g_dtype = leaf.dtype;
-    leaf.x = proxy(x.ptr())->data;
-    if (is_narrow(given)) {
-        leaf.half = {leaf.x, given};
-        leaf.x = nullptr;
-        if (!master.is_none() &&
-            (!is_plain(master.ptr(), Dtype::float32) || py::array(master).size() != x.size()))
-            throw std::invalid_argument("a master must be a float32 array of the parameter's size");
-        if (!master.is_none())
-            leaf.x = proxy(master.ptr())->data;
-        leaf.coded = true;
-    }
-    leaf.size = size_t(x.size());
-    for (py::handle length : shape)
-        leaf.shape.push_back(length.cast<Py_ssize_t>());
+void Leaves::add(const py::array& x, const py::object& master, const py::tuple& shape, int group,
+                 const py::list& slots) {
+    Leaf leaf = parameters_of(x, master, shape);
     leaf.group = group;
     const Group& owner = groups_.at(size_t(group));
-    leaf.sheets = owner.rule && owner.rule->update[0] && leaf.shape.size() > 1;
-    if (owner.rule && !leaf.sheets && int(slots.size()) != owner.rule->slots)
+    leaf.matrix = owner.rule && owner.rule->advance[0] && leaf.shape.size() > 1;
+    if (owner.rule && !leaf.matrix && int(slots.size()) != owner.rule->slots)
         throw std::invalid_argument(std::string(owner.rule->name) +
                                     ": wrong number of state arrays");
-    for (py::handle item : slots) {
-        const py::tuple pair = item.cast<py::tuple>();
-        leaf.slot_arrays.push_back(pair);
-        if (!owner.rule || leaf.sheets)
-            continue; // the state of NumPy's rules and of matrices has shapes of its own
-        Slot& slot = leaf.slots[leaf.slot_arrays.size() - 1];
+    for (size_t k = 0; k < slots.size(); ++k) {
+        const py::tuple pair = slots[k].cast<py::tuple>();
+        leaf.kept.push_back(pair);
+        for (py::handle array : pair)
+            if (is_array(array.ptr()))
+                leaf.kept.push_back(keep_in_place(array.ptr()));
+        if (!owner.rule || leaf.matrix)
+            continue; // the state of the reference's rules and of matrices has shapes of its own
+        Slot& slot = leaf.slots[k];
         slot = slot_of(pair[0].cast<py::array>(), pair[1], leaf.dtype, leaf.size);
         leaf.coded = leaf.coded || slot.storage != Storage::native;
     }
-    if (leaf.sheets)
-        add_vectors(leaf, slots);
-    std::copy(owner.memory.begin(), owner.memory.end(), leaf.memory.begin());
+    if (leaf.matrix)
+        leaf.vectors = vectors_of(leaf, *owner.rule, slots);
+    std::copy(owner.scalars.begin(), owner.scalars.end(), leaf.scalars.begin());
     leaves_.push_back(leaf);
 }
 
-void Engine::finish() {
+void Leaves::finish() {
     for (size_t i = 0; i < leaves_.size(); ++i) {
         Leaf& leaf = leaves_[i];
-        intervals_.push_back({leaf.seen(), leaf.seen() + leaf.bytes()});
-        if (i == 0)
-            continue;
-        const Leaf& last = leaves_[i - 1];
-        leaf.adjacent = leaf.group == last.group && leaf.dtype == last.dtype && !leaf.sheets &&
-                        !last.sheets && !leaf.coded && !last.coded &&
-                        leaf.x == last.x + last.bytes();
-        const Rule* rule = groups_[size_t(leaf.group)].rule;
-        for (size_t k = 0; rule && k < size_t(rule->slots); ++k)
-            leaf.adjacent =
-                leaf.adjacent &&
-                leaf.slots[k].data == static_cast<char*>(last.slots[k].data) + last.bytes();
+        occupied_.add(leaf.seen(), leaf.bytes());
+        leaf.adjacent = i > 0 && follows(leaf, leaves_[i - 1], group_of(leaf).rule);
     }
-    std::sort(intervals_.begin(), intervals_.end(),
-              [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
-    found_.resize(leaves_.size());
+    occupied_.sort();
 }
 
-void Engine::set_number(int group, const std::string& name, const py::object& source) {
-    const Turn turn(mutex_);
-    std::vector<Number>& numbers = groups_.at(size_t(group)).numbers;
-    numbers[size_t(require(numbers, name))].set(source);
+void Leaves::check(const Host& host) const {
+    for (const Leaf& leaf : leaves_) {
+        const ArrayProxy* array = proxy(leaf.array.ptr());
+        if (array->data != leaf.seen() || !(array->flags & writeable_flag) ||
+            !has_shape(array, leaf.shape))
+            host.fail("parameter", index(leaf));
+    }
 }
 
-double Engine::number(int group, const std::string& name) const {
+void Leaves::evaluate(const Host& host, py::handle loss, int64_t step, double lr_scale) {
+    for (Group& group : groups_) {
+        for (size_t i = 0; i < group.hyperparameters.size(); ++i) {
+            const Hyperparameter& from = group.hyperparameters[i];
+            double value = int(i) == group.loss ? loss_value(host, loss) : from.at(step);
+            if (int(i) == group.lr)
+                value *= lr_scale;
+            else if (from.constant() && int(i) != group.loss) {
+                group.values[i] = value; // checked when it was set
+                continue;
+            }
+            if (!from.holds(value))
+                host.fail("number", from.name, value);
+            group.values[i] = value;
+        }
+    }
+}
+
+Hyperparameter& Leaves::hyperparameter(int group, const std::string& name) {
+    Hyperparameters& listed = groups_.at(size_t(group)).hyperparameters;
+    return listed[size_t(require(listed, name))];
+}
+
+double Leaves::number(int group, const std::string& name, int64_t step, double lr_scale) const {
     const Group& owner = groups_.at(size_t(group));
-    const int index = require(owner.numbers, name);
-    const double value = owner.numbers[size_t(index)].at(step_count);
+    const int index = require(owner.hyperparameters, name);
+    const double value = owner.hyperparameters[size_t(index)].at(step);
     return index == owner.lr ? value * lr_scale : value;
 }
 
-py::dict Engine::values(int group) const {
+py::dict Leaves::values(int group) const {
     const Group& owner = groups_.at(size_t(group));
     py::dict result;
-    for (size_t i = 0; i < owner.numbers.size(); ++i)
-        result[py::str(owner.numbers[i].name)] = owner.values[i];
+    for (size_t i = 0; i < owner.hyperparameters.size(); ++i)
+        result[py::str(owner.hyperparameters[i].name)] = owner.values[i];
     return result;
 }
 
-void Engine::follow(const py::list& averages, double share) {
-    const Turn turn(mutex_);
-    share_ = share;
-    if (averages.is(averages_))
-        return;
+bool Leaves::bind_rows(size_t i, const py::tuple& rows) {
+    Leaf& leaf = leaves_[i];
+    const Rule* rule = group_of(leaf).rule;
+    whole_.push_back({i, leaf.x, leaf.size, leaf.shape, leaf.slots});
+    const py::array x = rows[1].cast<py::array>();
+    const py::list slots = rows[2].cast<py::list>();
+    bool fits = is_plain(x.ptr(), leaf.dtype) && (!rule || int(slots.size()) == rule->slots);
+    leaf.x = proxy(x.ptr())->data;
+    leaf.size = size_t(x.size());
+    leaf.shape.assign(x.shape(), x.shape() + x.ndim());
+    for (size_t k = 0; rule && fits && k < slots.size(); ++k) {
+        const py::array slot = slots[k].cast<py::array>();
+        fits = is_plain(slot.ptr(), leaf.dtype) && size_t(slot.size()) == leaf.size;
+        leaf.slots[k] = {proxy(slot.ptr())->data, nullptr, Storage::native};
+    }
+    return fits;
+}
+
+bool Leaves::unbind_rows() {
+    if (whole_.empty())
+        return false;
+    for (const Whole& whole : whole_) {
+        Leaf& leaf = leaves_[whole.leaf];
+        leaf.x = whole.x;
+        leaf.size = whole.size;
+        leaf.shape = whole.shape;
+        leaf.slots = whole.slots;
+    }
+    whole_.clear();
+    return true;
+}
+
+void Leaves::set_averages(const py::list& averages) {
     if (averages.size() != leaves_.size())
         throw std::invalid_argument("there must be one average for each leaf");
+    std::vector<py::object> kept;
     for (size_t i = 0; i < leaves_.size(); ++i) {
         const py::array average = averages[i].cast<py::array>();
         if (!is_plain(average.ptr(), leaves_[i].dtype) || !average.writeable() ||
             size_t(average.size()) != leaves_[i].size)
             throw std::invalid_argument("an average must be a writable array as its leaf");
-        leaves_[i].average = proxy(average.ptr())->data;
+        kept.push_back(average);
+        kept.push_back(keep_in_place(average.ptr()));
     }
-    averages_ = averages;
-    moved_ = true;
-}
-
-std::vector<int64_t> Engine::times() const {
-    std::vector<int64_t> result;
-    for (const Leaf& leaf : leaves_)
-        result.push_back(leaf.t);
-    return result;
-}
-
-void Engine::set_times(const std::vector<int64_t>& times) {
     for (size_t i = 0; i < leaves_.size(); ++i)
-        leaves_[i].t = times.at(i);
-    moved_ = true; // leaves may share their numbers otherwise now
-}
-
-std::vector<double> Engine::memory(size_t leaf) {
-    Leaf& from = leaves_.at(leaf);
-    const double* values = memory_of(from);
-    return {values, values + groups_[size_t(from.group)].memory.size()};
-}
-
-void Engine::set_memory(size_t leaf, const std::vector<double>& values) {
-    Leaf& to = leaves_.at(leaf);
-    if (values.size() != groups_[size_t(to.group)].memory.size())
-        throw std::invalid_argument("wrong number of scalars for one leaf");
-    std::copy(values.begin(), values.end(), memory_of(to));
+        leaves_[i].average = proxy(kept[2 * i].ptr())->data;
+    averages_ = kept;
 }
 
 } // namespace stepsize
