@@ -30,8 +30,8 @@ inline void advance(Span& span, size_t at, size_t width, int slots) {
         span.x = static_cast<char*>(span.x) + at * width;
     if (span.average)
         span.average = static_cast<char*>(span.average) + at * width;
-    if (span.narrow.data)
-        span.narrow.data = static_cast<char*>(span.narrow.data) + at * item_size(span.narrow.dtype);
+    if (span.half.data)
+        span.half.data = static_cast<char*>(span.half.data) + at * item_size(span.half.dtype);
     span.g = static_cast<const char*>(span.g) + at * item_size(span.g_dtype);
     for (int k = 0; k < slots; ++k) {
         Slot& slot = span.slots[k];

@@ -60,6 +60,7 @@ bool GradientSource::take(size_t i, PyObject* object) {
 }
 
 bool GradientSource::gather_nest(py::handle grads) {
+    holds_ = true;
     if (!nest_.walk(grads.ptr(), found_.data()))
         return false;
     for (size_t i = 0; i < found_.size(); ++i)
@@ -129,8 +130,10 @@ void GradientSource::gather_row(PyObject* const* stacked, size_t row) {
 }
 
 void GradientSource::release() {
-    for (PyObject*& object : found_)
-        Py_CLEAR(object);
+    if (holds_)
+        for (PyObject*& object : found_)
+            Py_CLEAR(object);
+    holds_ = false;
     if (gathered_)
         gathered_ = py::object();
     if (!leaves_.unbind_rows())

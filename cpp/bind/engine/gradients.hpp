@@ -57,6 +57,7 @@ class GradientSource {
     Leaves& leaves_;
     std::vector<Gradient> gradients_;
     std::vector<PyObject*> found_; // in the nest of this step: owned, or null
+    bool holds_ = false;           // whether some are not null
     py::object bound_;             // the list that `bind` was given
     py::object gathered_;          // what Python had to copy, or views of a row
     bool moved_ = true;

@@ -116,7 +116,7 @@ Leaf parameters_of(const py::array& x, const py::object& master, const py::tuple
         leaf.shape.push_back(length.cast<Py_ssize_t>());
     if (!is_narrow(given))
         return leaf;
-    leaf.narrow = {leaf.x, given};
+    leaf.half = {leaf.x, given};
     leaf.x = nullptr;
     leaf.coded = true;
     if (master.is_none())
@@ -197,7 +197,7 @@ void Leaves::add(const py::array& x, const py::object& master, const py::tuple& 
     Leaf leaf = parameters_of(x, master, shape);
     leaf.group = group;
     const Group& owner = groups_.at(size_t(group));
-    leaf.matrix = owner.rule && owner.rule->advance[0] && leaf.shape.size() > 1;
+    leaf.matrix = owner.rule && owner.rule->update[0] && leaf.shape.size() > 1;
     if (owner.rule && !leaf.matrix && int(slots.size()) != owner.rule->slots)
         throw std::invalid_argument(std::string(owner.rule->name) +
                                     ": wrong number of state arrays");

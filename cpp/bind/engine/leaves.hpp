@@ -17,7 +17,7 @@ struct Leaf {
     py::object array;  // the parameters, as others see them
     py::object master; // of parameters of two bytes, in the type they are computed in, or None
     char* x;           // where they are computed in place, or null
-    Narrow narrow;
+    Half half;
     size_t size;
     std::vector<Py_ssize_t> shape;
     int64_t t = 0; // updates of this leaf
@@ -32,8 +32,8 @@ struct Leaf {
     char* average = nullptr;      // what may follow the parameters
     std::vector<void*> vectors;   // state of a leaf seen as matrices
 
-    const char* seen() const { return narrow.data ? static_cast<char*>(narrow.data) : x; }
-    size_t bytes() const { return size * item_size(narrow.data ? narrow.dtype : dtype); }
+    const char* seen() const { return half.data ? static_cast<char*>(half.data) : x; }
+    size_t bytes() const { return size * item_size(half.data ? half.dtype : dtype); }
 };
 
 struct Group {

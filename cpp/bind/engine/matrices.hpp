@@ -30,36 +30,36 @@ class MatrixPlan {
 
     void clear();
     void add(const Leaf& leaf, const void* gradient, size_t bound);
-    bool empty() const { return seen_.empty(); }
+    bool empty() const { return matrices_.empty(); }
 
     // Everything before the last pass, on threads where `elements` pay for them.
-    void survey(size_t elements);
+    void prepare(size_t elements);
     // The last pass; with statistics, into the sums of the chunks.
-    void advance(size_t elements, const std::vector<Chunk>& chunks, std::vector<Sums>& sums);
+    void update(size_t elements, const std::vector<Chunk>& chunks, std::vector<Sums>& sums);
 
   private:
-    struct Seen {
+    struct MatrixLeaf {
         size_t leaf, bound;
         const Rule* rule;
         Dtype dtype;
-        Sheets sheets;
-        std::vector<double> scratch; // what the passes tell each other
+        MatrixView view;
     };
-    // A stretch of the units of one.
-    struct Units {
-        size_t seen, first, last;
+    // A stretch of the panels of one of them.
+    struct RowPanels {
+        size_t leaf, first, last;
     };
 
     template <class Pass> void sweep(size_t elements, const Pass& pass) const;
-    void settle(const Seen& seen);
+    void settle(const MatrixLeaf& matrix);
 
     Leaves& leaves_;
     const std::vector<BoundFields>& bound_; // the plan's
-    std::vector<Seen> seen_;
-    std::vector<Units> units_;
+    std::vector<MatrixLeaf> matrices_;
+    std::vector<RowPanels> panels_;
+    std::vector<std::vector<double>> scratch_; // of each, what its passes tell each other
 };
 
 // Rows of a matrix whose sums by column are taken together.
-size_t unit_rows(size_t rows, size_t columns);
+size_t panel_rows(size_t rows, size_t columns);
 
 } // namespace stepsize
