@@ -10,17 +10,17 @@ import numpy as np
 from stepsize.arrays import Array, Nest, computed, is_narrow
 from stepsize.optimizers import half
 from stepsize.optimizers.groups import ungroup
-from stepsize.optimizers.sparse import Lent, RowGradient
+from stepsize.optimizers.sparse import RowGradient, RowSlice
 
 if TYPE_CHECKING:
     from stepsize.optimizers.optimizer import Optimizer
 
 
-def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
+def gather(optimizer: Optimizer, flat: Sequence[Any], bind_rows: bool = False) -> list[Any]:
     """The gradients of all leaves as plain arrays, and rows as what a step needs of them."""
     owner = type(optimizer).__name__
     result: list[Any] = []
-    optimizer._lent = {}
+    optimizer._row_slices = {}
     leaves = optimizer._structure.leaves
     for i, (path, leaf, value) in enumerate(zip(optimizer.paths, leaves, flat, strict=True)):
         if not isinstance(value, RowGradient):
@@ -28,7 +28,7 @@ def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
             if given is not None and optimizer.shaped:
                 given = half.widened(given)
             result.append(given)
-        elif not lend:
+        elif not bind_rows:
             result.append(value.whole(owner, path, leaf))
         elif optimizer._options.state_dtype is not None:
             raise ValueError(
@@ -47,8 +47,9 @@ def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
             )
         else:
             rows, grad = value.merged(owner, path, leaf)
-            lent = optimizer._lent[i] = Lent(leaf, optimizer._state[i], rows, grad)
-            result.append((grad, lent.x, list(lent.slots.values())))
+            bound = RowSlice(leaf, optimizer._state[i], rows, grad)
+            optimizer._row_slices[i] = bound
+            result.append((grad, bound.x, list(bound.slots.values())))
     return result
 
 
@@ -84,7 +85,7 @@ def bindable(optimizer: Optimizer, grads: Nest) -> list[Any]:
     """The gradients as plain arrays in the memory that was given, or an error names the leaf."""
     owner = type(optimizer).__name__
     given = optimizer._structure.flatten(ungroup(grads) if optimizer._grouped else grads)
-    plain = gather(optimizer, given, lend=False)
+    plain = gather(optimizer, given)
     for path, value, taken in zip(optimizer.paths, given, plain, strict=True):
         same = isinstance(value, np.ndarray) and value.ctypes.data == taken.ctypes.data
         if taken is not None and not same:

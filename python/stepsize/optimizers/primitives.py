@@ -104,7 +104,7 @@ def row_sums(a: Array) -> Any:
 def column_sums(a: Array) -> Any:
     """Sums along the last axis but one, which stays: row after row, in units of rows."""
     *front, rows, columns = a.shape
-    unit = _core.unit_rows(rows, columns)
+    unit = _core.panel_rows(rows, columns)
     total = np.zeros((*front, 1, columns))
     for start in range(0, rows, unit):
         part = np.zeros_like(total)

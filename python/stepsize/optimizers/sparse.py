@@ -83,7 +83,7 @@ class RowGradient:
         return result
 
 
-class Lent:
+class RowSlice:
     """Rows of a leaf and its state, copied out for one step."""
 
     def __init__(self, leaf: Array, state: dict[str, Array], rows: Array, grad: Array) -> None:
@@ -91,7 +91,7 @@ class Lent:
         self.x = np.ascontiguousarray(leaf[rows])
         self.slots = {name: np.ascontiguousarray(slot[rows]) for name, slot in state.items()}
 
-    def give_back(self) -> None:
+    def write_back(self) -> None:
         self.leaf[self.rows] = self.x
         for name, slot in self.slots.items():
             self.state[name][self.rows] = slot
