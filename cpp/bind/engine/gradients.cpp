@@ -76,14 +76,10 @@ void GradientSource::gather(const Host& host, py::handle grads) {
     // A copy, a conversion or an error with words: Python's part.
     const py::list flat = host.gather(grads);
     gathered_ = flat;
-    gather_plain(flat);
-    leaves_.check(host); // once more: Python has run
-}
-
-void GradientSource::gather_plain(const py::list& flat) {
     for (size_t i = 0; i < leaves_.size(); ++i)
         if (!PyTuple_Check(flat[i].ptr()) && !take(i, flat[i].ptr()))
             flat[i] = flat[i].attr("copy")(); // it overlaps parameters
+    leaves_.check(host); // once more: Python has run
     for (size_t i = 0; i < leaves_.size(); ++i) {
         const py::object given = flat[i];
         if (!PyTuple_Check(given.ptr())) {

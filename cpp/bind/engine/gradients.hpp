@@ -51,7 +51,6 @@ class GradientSource {
     bool take(size_t i, PyObject* object);
     bool turns(size_t i, PyObject* object);
     bool gather_nest(py::handle grads);
-    void gather_plain(const py::list& flat);
 
     Pytree nest_;
     Leaves& leaves_;
