@@ -9,6 +9,7 @@
 #include "bind/nest.hpp"
 #include "bind/numbers.hpp"
 #include "core/driver.hpp"
+#include "core/table.hpp"
 
 namespace stepsize {
 
