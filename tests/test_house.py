@@ -126,7 +126,7 @@ KERNELS = [
     {"half"},
     {"reduce", "quantization"},
     {"rule", "operands"},
-    {"quantized_loop"},
+    {"quantized_loop", "curves"},
     {"loop"},
     {"matrix_loop", "schedule"},
 ]
