@@ -1,4 +1,4 @@
-"""A step owns what it reads: nobody takes gradients or parameters away, or steps again, under it."""
+"""A step owns what it reads: nobody takes arrays away from under it, or steps again inside it."""
 
 import gc
 import threading
@@ -126,7 +126,7 @@ def test_a_thread_that_takes_gradients_and_parameters_away_is_held_off(bound):
                 opt.step(*(() if bound else (grads,)))
                 steps += 1
             except ValueError as error:
-                assert "missing" in str(error) or "dict" in str(error)  # noqa: PT017
+                assert "missing" in str(error) or "dict" in str(error)
     finally:
         stop.set()
         thread.join()
