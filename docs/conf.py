@@ -6,7 +6,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pages
-
 import stepsize
 
 project = "stepsize"

@@ -12,9 +12,9 @@ import numpy as np
 import stepsize as ss
 from stepsize import schedules
 from stepsize.optimizers import Optimizer, registry
-from stepsize.optimizers.names import finds_its_rate
 from stepsize.optimizers.options import Options
-from stepsize.tables import first_sentence
+from stepsize.optimizers.registration import finds_its_rate
+from tables import first_sentence
 
 # Each recipe as it is drawn, over 1,000 steps.
 RECIPES = {

@@ -12,7 +12,7 @@ import numpy as np
 import stepsize as ss
 from stepsize import plots, problems
 from stepsize.optimizers import Optimizer
-from stepsize.optimizers.names import finds_its_rate
+from stepsize.optimizers.registration import finds_its_rate
 from stepsize.plots.style import COLOURS, MUTED, dress
 
 # Where a rule treats a matrix in its own way and a vector in another's, two numbers are a matrix.

@@ -25,7 +25,7 @@ from tasks import HALVES, Task, tasks
 from truth import SEEDS, STORE, final_loss
 
 import stepsize as ss
-from stepsize.rate_rules import Curve, classical, debiased_ema
+from stepsize.finder.suggestions import Curve, classical, debiased_ema
 
 DEFAULTS = {
     "sgd": 1e-3,

@@ -20,11 +20,12 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-import fitting
-import stepsize as ss
 import test_checkpoint
 import test_resume
-from stepsize import checkpoint
+
+import fitting
+import stepsize as ss
+from stepsize.serialization import container
 
 TESTS = Path(fitting.__file__).parent
 
@@ -37,7 +38,7 @@ def memory():
 def flips(folder):
     """Refuse each damaged version of a file."""
     array = np.random.default_rng(0).normal(size=8000)
-    checkpoint.write(folder / "file", {"w": array}, {"epoch": 3})
+    container.write(folder / "file", {"w": array}, {"epoch": 3})
     blob = (folder / "file").read_bytes()
     accepts = test_checkpoint.read_bytes
     damaged = bytearray(blob)

@@ -9,20 +9,20 @@ from stepsize import runtime as _runtime
 # that a program waits for what it uses only. `__init__.pyi` says the same to type checkers.
 _HOMES = {
     "arrays": "pack",
-    "automatic": "Action AutoResult autolr",
-    "batchsize": "NoiseScale NoiseScaleMonitor gradient_noise_scale scale_lr",
-    "callbacks": """
+    "automatic.pipeline": "Action AutoResult autolr",
+    "noise_scale": "NoiseScale NoiseScaleMonitor gradient_noise_scale scale_lr",
+    "callbacks.base": """
         Checkpoint EarlyStopping KeepGenerators ReduceOnPlateau StopOnDivergence
     """,
-    "diagnosis": "Diagnosis Finding diagnose",
+    "diagnosis.checks": "Diagnosis Finding diagnose",
     "errors": "CheckpointError NonFiniteGradientError",
-    "finder": "lr_find",
-    "found": "LRFindResult ParameterResult",
-    "history": "History",
-    "interventions": "BatchSizeSchedule Freeze LRMonitor RollBackOnSpike layer_groups",
-    "loggers": "CSVLogger JSONLogger LogTo TensorBoard",
+    "finder.find": "lr_find",
+    "finder.results": "LRFindResult ParameterResult",
+    "training.history": "History",
+    "callbacks.interventions": "BatchSizeSchedule Freeze LRMonitor RollBackOnSpike layer_groups",
+    "callbacks.loggers": "CSVLogger JSONLogger LogTo TensorBoard",
     "minimization": "Result minimize",
-    "monitoring": "DiagnosisMonitor",
+    "callbacks.diagnosis_monitor": "DiagnosisMonitor",
     "optimizers": """
         ADOPT ASGD COCOB EMA FTRL LAMB LARS LBFGS MADGRAD SAM SGD SM3 SOAP SWA Accumulate
         AdaBelief Adadelta Adafactor Adagrad Adam Adamax AdamW Adan AdaptiveClip AdEMAMix
@@ -31,13 +31,13 @@ _HOMES = {
         RowGradient Rprop ScheduleFreeAdamW ScheduleFreeRAdam ScheduleFreeSGD Shampoo SignSGD
         Signum StepStats Yogi group
     """,
-    "optimizers.populations": "Population population replicate",
+    "optimizers.population": "Population population replicate",
     "problems": "Problem",
     "runtime": "__version__ build_info set_num_threads",
-    "saving": "load save",
+    "training.saving": "load save",
     "schedules": "Plateau Schedule layerwise_lr",
-    "training": "fit",
-    "tuning": "Choice LogUniform TuneResult Uniform tune",
+    "training.fitting": "fit",
+    "tuning.search": "Choice LogUniform TuneResult Uniform tune",
 }
 _MODULES = ("functional", "optimizers", "problems", "schedules")
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}

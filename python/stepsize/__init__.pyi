@@ -3,30 +3,29 @@
 from stepsize import functional, optimizers, problems, schedules
 from stepsize import interop as interop
 from stepsize.arrays import pack
-from stepsize.automatic import Action, AutoResult, autolr
-from stepsize.batchsize import NoiseScale, NoiseScaleMonitor, gradient_noise_scale, scale_lr
-from stepsize.callbacks import (
+from stepsize.automatic.pipeline import Action, AutoResult, autolr
+from stepsize.callbacks.base import (
     Checkpoint,
     EarlyStopping,
     KeepGenerators,
     ReduceOnPlateau,
     StopOnDivergence,
 )
-from stepsize.diagnosis import Diagnosis, Finding, diagnose
-from stepsize.errors import CheckpointError, NonFiniteGradientError
-from stepsize.finder import lr_find
-from stepsize.found import LRFindResult, ParameterResult
-from stepsize.history import History
-from stepsize.interventions import (
+from stepsize.callbacks.diagnosis_monitor import DiagnosisMonitor
+from stepsize.callbacks.interventions import (
     BatchSizeSchedule,
     Freeze,
     LRMonitor,
     RollBackOnSpike,
     layer_groups,
 )
-from stepsize.loggers import CSVLogger, JSONLogger, LogTo, TensorBoard
+from stepsize.callbacks.loggers import CSVLogger, JSONLogger, LogTo, TensorBoard
+from stepsize.diagnosis.checks import Diagnosis, Finding, diagnose
+from stepsize.errors import CheckpointError, NonFiniteGradientError
+from stepsize.finder.find import lr_find
+from stepsize.finder.results import LRFindResult, ParameterResult
 from stepsize.minimization import Result, minimize
-from stepsize.monitoring import DiagnosisMonitor
+from stepsize.noise_scale import NoiseScale, NoiseScaleMonitor, gradient_noise_scale, scale_lr
 from stepsize.optimizers import (
     ADOPT,
     ASGD,
@@ -87,13 +86,14 @@ from stepsize.optimizers import (
     Yogi,
     group,
 )
-from stepsize.optimizers.populations import Population, population, replicate
+from stepsize.optimizers.population import Population, population, replicate
 from stepsize.problems import Problem
 from stepsize.runtime import __version__, build_info, set_num_threads
-from stepsize.saving import load, save
 from stepsize.schedules import Plateau, Schedule, layerwise_lr
-from stepsize.training import fit
-from stepsize.tuning import Choice, LogUniform, TuneResult, Uniform, tune
+from stepsize.training.fitting import fit
+from stepsize.training.history import History
+from stepsize.training.saving import load, save
+from stepsize.tuning.search import Choice, LogUniform, TuneResult, Uniform, tune
 
 __all__ = [
     "ADOPT",

@@ -32,12 +32,12 @@ import numpy as np
 from stepsize import _core
 from stepsize.arrays import Array
 from stepsize.errors import NonFiniteGradientError
-from stepsize.fields import Flag, Number, Part, Value
-from stepsize.optimizers.base import Optimizer, registry
+from stepsize.optimizers.fields import Flag, Number, Part, Value
 from stepsize.optimizers.groups import check_values
-from stepsize.optimizers.names import find_rule, snake_case
+from stepsize.optimizers.optimizer import Optimizer, registry
 from stepsize.optimizers.options import Options
-from stepsize.optimizers.state import COMPILED
+from stepsize.optimizers.registration import find_rule, snake_case
+from stepsize.optimizers.slots import COMPILED
 
 Function = Callable[..., None]
 

@@ -20,11 +20,11 @@ from stepsize.arrays import (
     map_leaves,
     sum_of_squares,
 )
-from stepsize.finder import lr_find
-from stepsize.history import History
+from stepsize.finder.find import lr_find
 from stepsize.optimizers import LBFGS, Optimizer
-from stepsize.optimizers.names import find_rule, finds_its_rate
+from stepsize.optimizers.registration import find_rule, finds_its_rate
 from stepsize.schedules import flat_cosine
+from stepsize.training.history import History
 
 Function = Callable[[Nest], tuple[float, Nest]]
 

@@ -9,9 +9,9 @@ import sys
 
 import numpy as np
 import pytest
-from one_line import assert_one_line
 
 import stepsize as ss
+from one_line import assert_one_line
 from stepsize.cli import main
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from one_line import assert_one_line
 
 import stepsize as ss
+from one_line import assert_one_line
 from stepsize.cli.expressions import parse_schedule, recipes
 
 

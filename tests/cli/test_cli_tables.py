@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from one_line import assert_one_line
 
 HEAD = "a,b,y\n"

@@ -8,7 +8,7 @@ from scipy.optimize import minimize, rosen, rosen_der, rosen_hess
 
 import stepsize as ss
 from stepsize.interop import scipy as methods
-from stepsize.optimizers.names import snake_case
+from stepsize.optimizers.registration import snake_case
 
 
 def bowl(x, scale=1.0):

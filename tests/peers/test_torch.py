@@ -1,19 +1,12 @@
 """Live agreement with the torch that is installed: ``pytest tests/peers/test_torch.py``."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "golden")]
-
-from make_torch import theirs  # noqa: E402
-
-import stepsize as ss  # noqa: E402
-from trajectories import DTYPES, GRADIENTS, OPTIONS, TOLERANCE, combinations, distance, ours  # noqa: E402
+import stepsize as ss
+from make_torch import theirs
+from trajectories import DTYPES, GRADIENTS, OPTIONS, TOLERANCE, combinations, distance, ours
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from torch_cases import CLASSES, with_gradient
 
 import stepsize as ss
 from stepsize.interop.torch import SGD, AdamW
+from torch_cases import CLASSES, with_gradient
 
 
 def layer():

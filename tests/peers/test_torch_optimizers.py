@@ -6,10 +6,10 @@ import pickle
 
 import pytest
 import torch
-from torch_cases import ALL, CASES, SHARED, case_id, distance, net, same, train, twins
 
 import stepsize.interop.torch as interop
 from stepsize.interop.torch import AdamW
+from torch_cases import ALL, CASES, SHARED, case_id, distance, net, same, train, twins
 
 # In double precision, and rounding is fed back for some steps.
 TOLERANCE = 1e-12

@@ -6,11 +6,11 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from torch_cases import ALL, CLASSES, with_gradient
 
 import stepsize as ss
 import stepsize.interop.torch as interop
 from stepsize.interop.torch import SGD, AdamW
+from torch_cases import ALL, CLASSES, with_gradient
 
 CONTIGUOUS = torch.arange(24.0).reshape(2, 3, 4) / 24 + 0.5
 LAYOUTS = {

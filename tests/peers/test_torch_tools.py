@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch_cases import CLASSES
 
 import stepsize as ss
 import stepsize.interop.torch as interop
 from stepsize.interop.torch import ScheduleLR, lr_find
+from torch_cases import CLASSES
 
 ROOT = Path(__file__).parents[2]
 COSINE = ss.schedules.warmup_cosine(0.1, 3, 10)

@@ -28,7 +28,7 @@ from stepsize.demo.terminal import (
 )
 from stepsize.plots.style import new_axes
 from stepsize.report import Page
-from stepsize.tuning import TrialRecord, TuneResult
+from stepsize.tuning.search import TrialRecord, TuneResult
 
 __all__ = ["run"]
 

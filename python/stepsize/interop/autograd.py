@@ -25,7 +25,7 @@ except ImportError as error:
     ) from error
 
 from stepsize.optimizers import SGD, Adam, Optimizer, RMSprop, registry
-from stepsize.optimizers.names import snake_case
+from stepsize.optimizers.registration import snake_case
 from stepsize.schedules import Schedule, from_function
 
 Gradient = Callable[[Any, int], Any]

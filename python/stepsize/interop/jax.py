@@ -24,7 +24,7 @@ except ImportError as error:
 
 from stepsize.arrays import flatten
 from stepsize.optimizers import Optimizer
-from stepsize.optimizers.names import find_rule
+from stepsize.optimizers.registration import find_rule
 
 Nest = Any
 

@@ -28,9 +28,9 @@ except ImportError as error:
     ) from error
 
 from stepsize.arrays import Array, Nest, Structure, check_alike, sum_of_squares, unflatten
-from stepsize.fields import nonnegative
 from stepsize.interop.jax import check_precision, to_jax
 from stepsize.optimizers import Optimizer, hyperparams
+from stepsize.optimizers.fields import nonnegative
 from stepsize.schedules import Schedule
 
 _LONGEST = 1 << 20  # values in a table; what is longer is asked for one by one

@@ -31,7 +31,7 @@ except ImportError as error:
 
 from stepsize.minimization import Result, minimize
 from stepsize.optimizers import Optimizer, registry
-from stepsize.optimizers.names import snake_case
+from stepsize.optimizers.registration import snake_case
 
 
 def method(rule: type[Optimizer] | str) -> Callable[..., OptimizeResult]:

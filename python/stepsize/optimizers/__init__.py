@@ -1,33 +1,42 @@
 """Optimizers: one class per rule, over any nest of NumPy arrays."""
 
-from stepsize.optimizers.adam import Adam, AdamW
-from stepsize.optimizers.adam_momentum import Adan, AdEMAMix, NAdam, NAdamW
-from stepsize.optimizers.adam_order import ADOPT, LaProp
-from stepsize.optimizers.adam_scale import AdaBelief, Adamax, RAdam, Yogi
-from stepsize.optimizers.adaptive import Adadelta, Adagrad, RMSprop
-from stepsize.optimizers.averages import EMA, SWA, Lookahead
-from stepsize.optimizers.averaging import ASGD
-from stepsize.optimizers.base import Optimizer, registry
-from stepsize.optimizers.dadapt import DAdaptAdam, DAdaptSGD
-from stepsize.optimizers.dual_averaging import FTRL, MADGRAD
-from stepsize.optimizers.factored import SM3, Adafactor
 from stepsize.optimizers.groups import group
-from stepsize.optimizers.kron import Kron
-from stepsize.optimizers.layerwise import LAMB, LARS, NovoGrad
-from stepsize.optimizers.lbfgs import LBFGS
-from stepsize.optimizers.loss_based import MoMo, MoMoAdam, PolyakSGD
-from stepsize.optimizers.matrix import SOAP, Shampoo
-from stepsize.optimizers.mechanic import Mechanic
-from stepsize.optimizers.momentum import SGD
-from stepsize.optimizers.muon import Muon
-from stepsize.optimizers.parameter_free import COCOB, DoG, DoWG, LDoG
-from stepsize.optimizers.prodigy import Prodigy
-from stepsize.optimizers.rows import RowGradient
-from stepsize.optimizers.sam import SAM
-from stepsize.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD
-from stepsize.optimizers.sign import Lion, Rprop, SignSGD, Signum
+from stepsize.optimizers.optimizer import Optimizer, registry
+from stepsize.optimizers.rules.adam import Adam, AdamW
+from stepsize.optimizers.rules.adam_momentum import Adan, AdEMAMix, NAdam, NAdamW
+from stepsize.optimizers.rules.adam_order import ADOPT, LaProp
+from stepsize.optimizers.rules.adam_scale import AdaBelief, Adamax, RAdam, Yogi
+from stepsize.optimizers.rules.adaptive import Adadelta, Adagrad, RMSprop
+from stepsize.optimizers.rules.averaging import ASGD
+from stepsize.optimizers.rules.dadapt import DAdaptAdam, DAdaptSGD
+from stepsize.optimizers.rules.dual_averaging import FTRL, MADGRAD
+from stepsize.optimizers.rules.factored import SM3, Adafactor
+from stepsize.optimizers.rules.kron import Kron
+from stepsize.optimizers.rules.layerwise import LAMB, LARS, NovoGrad
+from stepsize.optimizers.rules.lbfgs import LBFGS
+from stepsize.optimizers.rules.loss_based import MoMo, MoMoAdam, PolyakSGD
+from stepsize.optimizers.rules.matrix import SOAP, Shampoo
+from stepsize.optimizers.rules.momentum import SGD
+from stepsize.optimizers.rules.muon import Muon
+from stepsize.optimizers.rules.parameter_free import COCOB, DoG, DoWG, LDoG
+from stepsize.optimizers.rules.prodigy import Prodigy
+from stepsize.optimizers.rules.schedule_free import (
+    ScheduleFreeAdamW,
+    ScheduleFreeRAdam,
+    ScheduleFreeSGD,
+)
+from stepsize.optimizers.rules.sign import Lion, Rprop, SignSGD, Signum
+from stepsize.optimizers.sparse import RowGradient
 from stepsize.optimizers.stats import StepStats
-from stepsize.optimizers.wrappers import Accumulate, AdaptiveClip, Centralize, GradientNoise
+from stepsize.optimizers.wrappers.averaging import EMA, SWA, Lookahead
+from stepsize.optimizers.wrappers.gradients import (
+    Accumulate,
+    AdaptiveClip,
+    Centralize,
+    GradientNoise,
+)
+from stepsize.optimizers.wrappers.mechanic import Mechanic
+from stepsize.optimizers.wrappers.sam import SAM
 
 __all__ = [
     "ADOPT",

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, computed, is_narrow
-from stepsize.optimizers import narrow
+from stepsize.optimizers import half
 from stepsize.optimizers.groups import ungroup
-from stepsize.optimizers.rows import Lent, RowGradient
+from stepsize.optimizers.sparse import Lent, RowGradient
 
 if TYPE_CHECKING:
-    from stepsize.optimizers.base import Optimizer
+    from stepsize.optimizers.optimizer import Optimizer
 
 
 def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
@@ -26,7 +26,7 @@ def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
         if not isinstance(value, RowGradient):
             given = plain(owner, path, leaf, value)
             if given is not None and optimizer.shaped:
-                given = narrow.widened(given)
+                given = half.widened(given)
             result.append(given)
         elif not lend:
             result.append(value.whole(owner, path, leaf))
@@ -66,7 +66,7 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
         value = np.asarray(value)
     dtype = computed(leaf.dtype)
     if is_narrow(value.dtype) and dtype == np.float32:
-        narrow.know(value.dtype)
+        half.know(value.dtype)
         dtype = value.dtype
     if value.dtype != dtype:
         raise TypeError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stepsize.arrays import Nest
-from stepsize.fields import Field
+from stepsize.optimizers.fields import Field
 
 
 @dataclass(frozen=True)

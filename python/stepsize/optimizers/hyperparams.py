@@ -5,11 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from stepsize.fields import Choice, Count, Field, Flag, Value
-from stepsize.optimizers import state as states
+from stepsize.optimizers import slots as states
+from stepsize.optimizers.fields import Choice, Count, Field, Flag, Value
 
 if TYPE_CHECKING:
-    from stepsize.optimizers.base import Optimizer
+    from stepsize.optimizers.optimizer import Optimizer
 
 
 def read(optimizer: Optimizer, field: Field) -> Any:

@@ -9,8 +9,8 @@ import numbers
 from collections.abc import Mapping
 from typing import Any, Self
 
-from stepsize.fields import Field
-from stepsize.optimizers.storage import FORMS
+from stepsize.optimizers.fields import Field
+from stepsize.optimizers.quantization import FORMS
 
 _CHOICES = ("raise", "skip", "ignore")
 DYNAMIC = "dynamic"

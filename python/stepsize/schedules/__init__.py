@@ -6,22 +6,7 @@
 (0.0, 0.003, 0.0)
 """
 
-from stepsize.schedules.helpers import (
-    ScheduleWarning,
-    check_run,
-    cyclic_momentum,
-    epochs,
-    layerwise_lr,
-    one_cycle_momentum,
-)
-from stepsize.schedules.importers import (
-    from_hf,
-    from_keras,
-    from_optax,
-    from_timm,
-    from_torch,
-)
-from stepsize.schedules.leaves import (
+from stepsize.schedules.basic import (
     constant,
     cosine,
     cosine_restarts,
@@ -39,8 +24,7 @@ from stepsize.schedules.leaves import (
     table,
     tanh,
 )
-from stepsize.schedules.plateau import Greedy, Plateau
-from stepsize.schedules.recipes import (
+from stepsize.schedules.composed import (
     flat_cosine,
     noam,
     one_cycle,
@@ -48,6 +32,16 @@ from stepsize.schedules.recipes import (
     warmup_cosine,
     warmup_linear,
     wsd,
+)
+from stepsize.schedules.controllers import Greedy, Plateau
+from stepsize.schedules.importers import from_hf, from_keras, from_optax, from_timm, from_torch
+from stepsize.schedules.run_length import (
+    ScheduleWarning,
+    check_run,
+    cyclic_momentum,
+    epochs,
+    layerwise_lr,
+    one_cycle_momentum,
 )
 from stepsize.schedules.schedule import Schedule
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from stepsize.schedules import nodes
-from stepsize.schedules.checks import Length, Offset, Rate, Step, Steps, fail
+from stepsize.schedules.arguments import Length, Offset, Rate, Step, Steps, fail
 from stepsize.schedules.nodes import Node
 from stepsize.schedules.schedule import Schedule, as_schedule, recipe
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from stepsize import _core
 from stepsize.schedules import nodes
-from stepsize.schedules.checks import Check, check_for, fail
+from stepsize.schedules.arguments import Check, check_for, fail
 from stepsize.schedules.nodes import Array, Node
 
 if TYPE_CHECKING:
@@ -234,14 +234,14 @@ class Schedule:
         ImportError where matplotlib is missing: `pip install "stepsize[plot]"`.
         """
         from stepsize import plots
-        from stepsize.schedules.view import shown_steps
+        from stepsize.schedules.display import shown_steps
 
         return plots.schedule(self, ax, steps=shown_steps(self) if steps is None else steps)
 
     def plot_text(self, *, steps: int | None = None, width: int = 78, height: int = 12) -> str:
         """The values over `steps` steps (its length, or 1000) drawn with characters."""
         from stepsize import plots
-        from stepsize.schedules.view import shown_steps
+        from stepsize.schedules.display import shown_steps
 
         stop = shown_steps(self) if steps is None else steps
         return plots.text_schedule(self, steps=stop, width=width, height=height)
@@ -256,13 +256,13 @@ class Schedule:
            2  0.5
            4  0
         """
-        from stepsize.schedules.view import table
+        from stepsize.schedules.display import table
 
         return table(self, every, steps)
 
     def svg(self) -> str:
         """The curve as a small SVG picture, in the colour of the text around it."""
-        from stepsize.schedules.view import svg
+        from stepsize.schedules.display import svg
 
         return svg(self)
 
@@ -272,7 +272,7 @@ class Schedule:
     # -- identity --------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        from stepsize.schedules.text import expression
+        from stepsize.schedules.expression import expression
 
         return expression(self)
 
@@ -292,14 +292,14 @@ class Schedule:
 
         A Python function is saved by its import path; ValueError where it has none.
         """
-        from stepsize.schedules.text import to_plain
+        from stepsize.schedules.expression import to_plain
 
         return {"format": FORMAT, "version": VERSION, **to_plain(self)}
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any]) -> Schedule:
         """The schedule that `to_dict` wrote. ValueError for anything else."""
-        from stepsize.schedules.text import from_plain
+        from stepsize.schedules.expression import from_plain
 
         if not isinstance(d, Mapping) or d.get("format") != FORMAT:
             raise ValueError(f"Schedule.from_dict: not a dict made by Schedule.to_dict: {d!r}")
@@ -341,7 +341,7 @@ def pieces_of(schedule: Schedule) -> list[tuple[float, Schedule]]:
 
 def step_argument(where: str, name: str, value: Any) -> float:
     """A step where one piece ends and the next begins."""
-    from stepsize.schedules.checks import Step
+    from stepsize.schedules.arguments import Step
 
     step: float = check_for(Step)(where, name, value)
     return step

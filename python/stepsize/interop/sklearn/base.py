@@ -13,7 +13,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from stepsize.arrays import Array, flatten, map_leaves
-from stepsize.history import History
 from stepsize.interop.sklearn.network import Network, draw
 from stepsize.interop.sklearn.training import (
     Once,
@@ -27,7 +26,8 @@ from stepsize.interop.sklearn.training import (
     warn_of_end,
     whole,
 )
-from stepsize.training import fit
+from stepsize.training.fitting import fit
+from stepsize.training.history import History
 
 Data = tuple[Any, ...]  # x, y and, where there are any, weights
 

@@ -11,12 +11,12 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from stepsize.arrays import Array, flatten, map_leaves
-from stepsize.batches import batches
-from stepsize.finder import lr_find
-from stepsize.found import LRFindResult
+from stepsize.finder.find import lr_find
+from stepsize.finder.results import LRFindResult
 from stepsize.optimizers import LBFGS, SGD, Adam
-from stepsize.optimizers.names import find_rule, finds_its_rate
-from stepsize.run import Run
+from stepsize.optimizers.registration import find_rule, finds_its_rate
+from stepsize.training.batches import batches
+from stepsize.training.run import Run
 
 Ranges = dict[str, tuple[Callable[[Any], Any], str]]
 

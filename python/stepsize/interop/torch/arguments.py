@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from stepsize.optimizers.base import Optimizer as Rule
 from stepsize.optimizers.groups import check_values
-from stepsize.optimizers.muon import COEFFICIENTS
+from stepsize.optimizers.optimizer import Optimizer as Rule
 from stepsize.optimizers.options import Options
+from stepsize.optimizers.rules.muon import COEFFICIENTS
 
 # Words of torch's that choose an implementation, and what they may say of this one.
 IMPLEMENTATIONS: dict[str, tuple[Any, ...]] = {

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stepsize.finder import lr_find as find
-from stepsize.found import LRFindResult, ParameterResult
+from stepsize.finder.find import lr_find as find
+from stepsize.finder.results import LRFindResult, ParameterResult
 from stepsize.interop.torch.making import CLASSES
 from stepsize.interop.torch.optimizer import Optimizer
 from stepsize.interop.torch.places import gather

@@ -7,7 +7,7 @@ from typing import Any
 from stepsize.interop.torch.arguments import signature, torch_class
 from stepsize.interop.torch.optimizer import AveragingOptimizer, Optimizer
 from stepsize.optimizers import registry
-from stepsize.optimizers.base import Optimizer as Rule
+from stepsize.optimizers.optimizer import Optimizer as Rule
 
 
 def _make(rule: type[Rule]) -> type[Optimizer]:

@@ -18,8 +18,8 @@ from stepsize.arrays import Array, Structure
 from stepsize.interop.torch import arguments
 from stepsize.interop.torch.places import Place, check_memory, gather, labels
 from stepsize.interop.torch.states import Kept, States
-from stepsize.optimizers import state as compiled_state
-from stepsize.optimizers.base import Optimizer as Rule
+from stepsize.optimizers import slots as compiled_state
+from stepsize.optimizers.optimizer import Optimizer as Rule
 from stepsize.optimizers.options import Options
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from stepsize.interop.torch.places import Place
-from stepsize.optimizers.base import Optimizer as Rule
+from stepsize.optimizers.optimizer import Optimizer as Rule
 
 Entry = dict[str, Any]
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stepsize.schedules.leaves import constant, cosine, linear
+from stepsize.schedules.basic import constant, cosine, linear
 from stepsize.schedules.schedule import Schedule, signature_text
 
 Builder = Callable[..., Schedule]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stepsize.schedules.importers.common import Builder, build, warmed, wave
-from stepsize.schedules.leaves import (
+from stepsize.schedules.basic import (
     constant,
     cosine,
     cosine_restarts,
@@ -13,7 +12,8 @@ from stepsize.schedules.leaves import (
     linear,
     polynomial,
 )
-from stepsize.schedules.recipes import wsd
+from stepsize.schedules.composed import wsd
+from stepsize.schedules.importers.common import Builder, build, warmed, wave
 from stepsize.schedules.schedule import Schedule
 
 

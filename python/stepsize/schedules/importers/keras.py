@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stepsize.schedules.importers.common import Builder, build, warmed
-from stepsize.schedules.leaves import (
+from stepsize.schedules.basic import (
     cosine,
     cosine_restarts,
     exponential,
@@ -15,6 +14,7 @@ from stepsize.schedules.leaves import (
     piecewise_constant,
     polynomial,
 )
+from stepsize.schedules.importers.common import Builder, build, warmed
 from stepsize.schedules.schedule import Schedule
 
 

@@ -7,8 +7,7 @@ from itertools import accumulate
 from operator import mul
 from typing import Any
 
-from stepsize.schedules.importers.common import Builder, build, warmed
-from stepsize.schedules.leaves import (
+from stepsize.schedules.basic import (
     constant,
     cosine,
     exponential,
@@ -17,6 +16,7 @@ from stepsize.schedules.leaves import (
     piecewise_linear,
     polynomial,
 )
+from stepsize.schedules.importers.common import Builder, build, warmed
 from stepsize.schedules.schedule import Schedule
 
 

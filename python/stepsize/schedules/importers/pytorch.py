@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
-from stepsize.schedules.importers.common import Builder, build, wave
-from stepsize.schedules.leaves import (
+from stepsize.schedules.basic import (
     constant,
     cosine,
     cosine_restarts,
@@ -19,7 +18,8 @@ from stepsize.schedules.leaves import (
     polynomial,
     step_decay,
 )
-from stepsize.schedules.recipes import one_cycle
+from stepsize.schedules.composed import one_cycle
+from stepsize.schedules.importers.common import Builder, build, wave
 from stepsize.schedules.schedule import Schedule
 
 ONE = "use ss.Plateau, which watches the metric"

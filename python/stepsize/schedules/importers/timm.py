@@ -7,16 +7,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from stepsize.schedules.basic import cosine, piecewise_constant, polynomial, step_decay, table, tanh
+from stepsize.schedules.composed import wsd
 from stepsize.schedules.importers.common import Builder, build, cycles, warmed
-from stepsize.schedules.leaves import (
-    cosine,
-    piecewise_constant,
-    polynomial,
-    step_decay,
-    table,
-    tanh,
-)
-from stepsize.schedules.recipes import wsd
 from stepsize.schedules.schedule import Schedule
 
 

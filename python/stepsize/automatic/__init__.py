@@ -1,0 +1,1 @@
+"""`autolr`: a rate is found, a schedule chosen, and the run guarded."""

@@ -1,0 +1,108 @@
+"""Diagnose a run while it goes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepsize import arrays
+from stepsize.diagnosis.checks import FEWEST_STEPS, VERDICTS, Diagnosis, diagnose, words
+
+if TYPE_CHECKING:
+    from stepsize.training.run import Run
+
+
+SAMPLE = 4096
+
+
+class DiagnosisMonitor:
+    """A callback that diagnoses the run as it goes, and warns, stops or acts.
+
+    The first look is after `every` steps; each next one after a tenth of the steps made, at least
+    `every`. A look reads the whole history, so that the cost per step stays the same however long
+    the run is. It also records ``sign_flips``, the share of gradient signs that changed since the
+    last step, from a few thousand numbers of the gradient: a half is noise, far more is overshoot.
+
+    Args:
+        every: the fewest steps between two looks.
+        warn: verdicts to warn of, each once, as a UserWarning.
+        stop: verdicts that end the run.
+        act: called as ``act(run, diagnosis)`` at every look, to do anything else.
+
+    Attributes:
+        diagnoses: pairs of step and diagnosis, one for each look.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> params = np.array([1.0])
+        >>> monitor = ss.DiagnosisMonitor(every=25)
+        >>> history = ss.fit(lambda p, b: (float(p @ p), 2 * p), params, ss.SGD(params, lr=1.5),
+        ...                  [None] * 100, epochs=1, callbacks=[monitor])
+        >>> monitor.diagnoses[-1][1].verdict, len(history["loss"])
+        ('diverging', 25)
+    """
+
+    def __init__(
+        self,
+        every: int = 50,
+        *,
+        warn: Sequence[str] = ("too_high", "too_low", "overfitting"),
+        stop: Sequence[str] = ("diverging",),
+        act: Callable[[Run, Diagnosis], Any] | None = None,
+    ) -> None:
+        if every < FEWEST_STEPS:
+            raise ValueError(
+                f"DiagnosisMonitor: every must be at least {FEWEST_STEPS}, got {every}"
+            )
+        for name in (*warn, *stop):
+            if name not in VERDICTS:
+                raise ValueError(
+                    f"DiagnosisMonitor: {name!r} is no verdict; they are {', '.join(VERDICTS)}"
+                )
+        self.every = every
+        self.warn = tuple(warn)
+        self.stop = tuple(stop)
+        self.act = act
+        self.diagnoses: list[tuple[int, Diagnosis]] = []
+        self._next = every
+        self._warned: set[str] = set()
+        self._signs: NDArray[np.int8] | None = None
+        self._flips = float("nan")
+
+    def on_gradients(self, run: Run) -> None:
+        """Compare the signs of a sample of the gradient with those of the last step."""
+        signs, last = _signs(run.grads), self._signs
+        self._signs, self._flips = signs, float("nan")
+        if last is not None and last.shape == signs.shape:
+            both = signs * last
+            if both.any():
+                self._flips = float(np.count_nonzero(both < 0) / np.count_nonzero(both))
+
+    def on_step(self, run: Run) -> None:
+        """Look at the run if it is time to."""
+        if self._flips == self._flips:
+            run.history.record("sign_flips", self._flips)
+        if run.step < self._next:
+            return
+        self._next = run.step + max(self.every, run.step // 10)
+        diagnosis = diagnose(run.history)
+        self.diagnoses.append((run.step, diagnosis))
+        if self.act is not None:
+            self.act(run, diagnosis)
+        if diagnosis.verdict in self.stop:
+            run.stop(f"diagnosed {words(diagnosis.verdict)} at step {run.step}")
+        elif diagnosis.verdict in self.warn and diagnosis.verdict not in self._warned:
+            self._warned.add(diagnosis.verdict)
+            warnings.warn(f"step {run.step}: {diagnosis}", UserWarning, stacklevel=2)
+
+
+def _signs(grads: Any) -> NDArray[np.int8]:
+    """Signs of some thousand numbers, evenly from every dense leaf."""
+    leaves = [leaf for leaf in arrays.flatten(grads)[0] if isinstance(leaf, np.ndarray)]
+    stride = max(1, sum(leaf.size for leaf in leaves) // SAMPLE)
+    parts = [np.sign(leaf.reshape(-1)[::stride]).astype(np.int8) for leaf in leaves]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int8)

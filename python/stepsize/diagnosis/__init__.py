@@ -1,0 +1,1 @@
+"""What is wrong with a run: the features of its curves, the checks, the verdict."""

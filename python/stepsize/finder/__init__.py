@@ -1,0 +1,1 @@
+"""Finding the learning rate: the range test, races at constant rates, suggestions."""

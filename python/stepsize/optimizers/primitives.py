@@ -1,0 +1,134 @@
+"""The words that rules are written in, for NumPy arrays: the twins of cpp/core/math.hpp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stepsize import _core
+from stepsize.arrays import Array
+from stepsize.optimizers.elementary import Pair, exact_product
+
+_LANES = 16
+
+
+def lerp(a: Array, b: Array, w: float) -> Any:
+    """The point a share ``w`` of the way from ``a`` to ``b``, exact at both ends."""
+    share = a.dtype.type(w)
+    if share < 0.5:
+        return a + share * (b - a)
+    return b - (b - a) * (a.dtype.type(1) - share)
+
+
+def sign(a: Array) -> Any:
+    """1, -1, or 0 where ``a`` is 0 or NaN."""
+    return ((a > 0).astype(np.int8) - (a < 0).astype(np.int8)).astype(a.dtype)
+
+
+def wide(a: Array) -> Any:
+    """The same values in double precision, for terms of sums."""
+    return a.astype(np.float64)
+
+
+def square(a: Any) -> Any:
+    return a * a
+
+
+def root(a: Any) -> Any:
+    return np.sqrt(a)
+
+
+def magnitude(a: Array) -> Any:
+    return np.where(a < 0, -a, a)
+
+
+def larger(a: Any, b: Any) -> Any:
+    return np.where(a > b, a, b)
+
+
+def smaller(a: Any, b: Any) -> Any:
+    return np.where(a < b, a, b)
+
+
+def select(condition: Any, yes: Any, no: Any) -> Any:
+    return np.where(condition, yes, no)
+
+
+def astray(a: Array, b: Array, g: Array) -> Any:
+    """Whether the way from ``a`` to ``b`` does not go against ``g``; NaN: no."""
+    return ((b > a) & (g >= 0)) | ((b < a) & (g <= 0))
+
+
+def clamp(a: Array, limit: float) -> Any:
+    """``a`` within ``[-limit, limit]``; NaN stays NaN."""
+    bound = a.dtype.type(limit)
+    return np.where(a > bound, bound, np.where(a < -bound, -bound, a))
+
+
+def cube_root(a: Array) -> Any:
+    """The cube root of numbers >= 0: the inverse root from a guess that divides the exponent."""
+    real = a.dtype.type
+    if real is np.float32:
+        third = a.view(np.int32).astype(np.float32) * real(1 / 3)
+        guess: Any = np.int32(0x548E3880) - third.astype(np.int32)
+    else:
+        third = (a.view(np.uint64) >> np.uint64(32)).astype(np.float64) * (1 / 3)
+        guess = (np.uint64(0x553C71BB) - third.astype(np.uint64)) << np.uint64(32)
+    r = guess.view(a.dtype)
+    c = (a * r) * (r * r)
+    r = r * (real(1.7311404) - c * (real(1.1915703) - real(0.46782863) * c))
+    if real is np.float64:
+        e = 1 - (a * r) * (r * r)
+        r = r + r * (e * (1 / 3 + 2 / 9 * e))
+    y = (a * r) * r
+    return np.where(a < np.inf, y + (y * real(2 / 3)) * (real(1) - y * r), a)
+
+
+def row_sums(a: Array) -> Any:
+    """Sums along the last axis, which stays: in 16 lanes, joined by halves, from 16 numbers on."""
+    *front, length = a.shape
+    lanes = _LANES if length >= _LANES else 1
+    count = -(-length // lanes)
+    whole = np.zeros((*front, count * lanes))
+    whole[..., :length] = a
+    total = np.zeros((*front, lanes))
+    for k in range(count):
+        total = total + whole[..., k * lanes : (k + 1) * lanes]
+    while total.shape[-1] > 1:
+        half = total.shape[-1] // 2
+        total = total[..., :half] + total[..., half:]
+    return total
+
+
+def column_sums(a: Array) -> Any:
+    """Sums along the last axis but one, which stays: row after row, in units of rows."""
+    *front, rows, columns = a.shape
+    unit = _core.unit_rows(rows, columns)
+    total = np.zeros((*front, 1, columns))
+    for start in range(0, rows, unit):
+        part = np.zeros_like(total)
+        for row in range(start, min(start + unit, rows)):
+            part = part + a[..., row : row + 1, :]
+        total = total + part if start else part
+    return total
+
+
+def power(base: float, n: int) -> float:
+    """``base ** n`` by squaring in double-double: as exact as ``**``, the same bits everywhere."""
+    squares = [(base, 0.0)]
+    while n >> len(squares):
+        squares.append(_multiply(squares[-1], squares[-1]))
+    result = (1.0, 0.0)
+    for bit in reversed(range(len(squares))):
+        if n >> bit & 1:
+            result = _multiply(result, squares[bit])
+    return result[0]
+
+
+def _multiply(a: Pair, b: Pair) -> Pair:
+    """The product of two unevaluated sums."""
+    product, error = exact_product(a[0], b[0])
+    tail = error + (a[0] * b[1] + a[1] * b[0])
+    high = product + tail
+    return high, tail - (high - product)

@@ -1,0 +1,149 @@
+"""The loop in NumPy: for rules without a compiled twin, and what the compiled loop is tested by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stepsize import _core
+from stepsize.arrays import Array, is_narrow
+from stepsize.optimizers import half, hyperparams, quantization
+from stepsize.optimizers.primitives import astray, clamp, select
+
+if TYPE_CHECKING:
+    from stepsize.optimizers.optimizer import Optimizer
+
+
+class _Leaf:
+    """One leaf in one step: views of parameter, gradient and state, and the numbers.
+
+    The views are flat, unless the rule asks for shapes.
+    """
+
+    def __init__(self, optimizer: Optimizer, i: int, gradient: Array, t: int) -> None:
+        self.group = optimizer._assignment[i]
+        self.leaf = optimizer._contiguous[i]
+        self.x = half.opened(self.leaf, optimizer._masters[i])
+        self.raw = half.widened(gradient)
+        self.place, self.t = i, t
+        self.slots, self.scales = dict(optimizer._state[i]), optimizer._scales[i]
+        lent = optimizer._lent.get(i)
+        if lent is not None and lent.grad is gradient:
+            self.leaf, self.slots = lent.x, dict(lent.slots)
+            self.x = lent.x
+        if not optimizer.shaped:
+            self.x, self.raw = self.x.reshape(-1), self.raw.reshape(-1)
+            self.slots = {name: slot.reshape(-1) for name, slot in self.slots.items()}
+        arrays = {
+            name: quantization.read(slot, self.scales.get(name), self.x.dtype)
+            for name, slot in self.slots.items()
+        }
+        self.s = SimpleNamespace(**arrays)
+        self.h = hyperparams.evaluated(optimizer, self.group, t)
+        self.kind = optimizer.decay_kind(optimizer._tables[self.group])
+        self.decay = getattr(self.h, "weight_decay", 0.0)
+
+    def store(self) -> None:
+        """Write back what was decoded."""
+        if is_narrow(self.leaf.dtype):
+            self.leaf[...] = half.rounded(self.x, self.leaf.dtype).reshape(self.leaf.shape)
+        for k, (name, slot) in enumerate(self.slots.items()):
+            if slot.dtype.kind != "f":
+                noise = quantization.noise(self.t, self.place, k)
+                quantization.write(getattr(self.s, name), slot, self.scales.get(name), noise)
+
+    def gradient(self, scale: float, limit: float) -> Array:
+        """What the rule sees: scaled, clamped, with coupled decay."""
+        pull = self.x * (self.decay if self.kind == "coupled" else 0.0)
+        return np.asarray(clamp(self.raw * self.x.dtype.type(scale), limit) + pull)
+
+
+def run(
+    optimizer: Optimizer, grads: Sequence[Array | None], scale: float, stats: bool
+) -> tuple[float, float, float]:
+    """One step for all leaves; the sums of squares of gradients, parameters and updates."""
+    times = optimizer._engine.times
+    limit = optimizer._options.clip_value or math.inf
+    leaves = {
+        i: _Leaf(optimizer, i, gradient, times[i] + 1)
+        for i, gradient in enumerate(grads)
+        if gradient is not None and gradient.size
+    }
+    sums = [0.0, 0.0, 0.0]
+    with np.errstate(all="ignore"):
+        if optimizer.scope is not None:
+            _measure(optimizer, leaves, scale, limit)
+        for i, leaf in leaves.items():
+            before = leaf.x.copy()
+            # The gradient may be the parameter.
+            given = np.square(leaf.raw, dtype=float) if stats else before
+            seen = leaf.gradient(scale, limit)
+            leaf.x *= 1 - leaf.h.lr * leaf.decay if leaf.kind == "decoupled" else 1.0
+            start = leaf.x.copy()
+            names = _lend_scalars(optimizer, i, leaf.s)
+            optimizer.rule(leaf.x, seen, leaf.s, leaf.h)
+            if getattr(leaf.h, "cautious", False):
+                leaf.x[...] = select(astray(start, leaf.x, seen), start, leaf.x)
+            leaf.store()
+            if optimizer.scope is None:
+                _keep_scalars(optimizer, i, leaf.s, names)
+            if stats:
+                moved = leaf.x.astype(float) - before.astype(float)
+                terms = (given, np.square(before, dtype=float), moved**2)
+                sums = [add_blocks(old, new) for old, new in zip(sums, terms, strict=True)]
+    return sums[0], sums[1], sums[2]
+
+
+def _measure(optimizer: Optimizer, leaves: dict[int, _Leaf], scale: float, limit: float) -> None:
+    """The first pass of a two-pass rule, and what it settles, per leaf or for all together."""
+    totals: list[float] = []
+    size, last = 0, None
+    for i, leaf in leaves.items():
+        _lend_scalars(optimizer, i, leaf.s)
+        terms = optimizer.measure(leaf.x, leaf.gradient(scale, limit), leaf.s, leaf.h)
+        if optimizer.scope == "leaf" or not totals:
+            totals, size = [0.0] * len(terms), 0
+        totals = [add_blocks(a, np.asarray(b, float)) for a, b in zip(totals, terms, strict=True)]
+        size += leaf.x.size
+        if optimizer.scope == "leaf":
+            _settle(optimizer, i, leaf.h, [*totals, size])
+        last = i
+    if optimizer.scope == "all" and last is not None:
+        # By the first group's numbers, whoever has a gradient.
+        h = hyperparams.evaluated(optimizer, 0, optimizer.step_count + 1)
+        _settle(optimizer, last, h, [*totals, size])
+
+
+def _settle(optimizer: Optimizer, i: int, h: SimpleNamespace, totals: Sequence[float]) -> None:
+    """Let the rule turn sums into scalars, with NumPy's numbers: 1 / 0 is infinite, no error."""
+    s = SimpleNamespace()
+    names = _lend_scalars(optimizer, i, s)
+    for name in names:
+        setattr(s, name, np.float64(getattr(s, name)))
+    optimizer.settle(s, h, [np.float64(total) for total in totals])
+    _keep_scalars(optimizer, i, s, names)
+
+
+def _lend_scalars(optimizer: Optimizer, i: int, s: SimpleNamespace) -> tuple[str, ...]:
+    """Put the leaf's scalars beside its state, under their names."""
+    names = tuple(optimizer.scalars)
+    for name, value in zip(names, optimizer._engine.memory(i), strict=True):
+        setattr(s, name, value)
+    return names
+
+
+def _keep_scalars(optimizer: Optimizer, i: int, s: SimpleNamespace, names: Sequence[str]) -> None:
+    if names:
+        optimizer._engine.set_memory(i, [float(getattr(s, name)) for name in names])
+
+
+def add_blocks(total: float, terms: Array) -> float:
+    """``total`` plus the sum of the terms, in the fixed order of blocks and lanes."""
+    terms = terms.reshape(-1)
+    for start in range(0, terms.size, _core.chunk_size):
+        total += _core.sum_lanes(np.ascontiguousarray(terms[start : start + _core.chunk_size]))
+    return total

@@ -1,0 +1,71 @@
+"""Rules by name, whatever the capitals."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from stepsize.optimizers.optimizer import Optimizer, registry
+
+_FREE = "COCOB DAdaptAdam DAdaptSGD DoG DoWG LBFGS LDoG MoMo MoMoAdam PolyakSGD Prodigy"
+
+
+def finds_its_rate(rule: Any) -> bool:
+    """Whether a rule is one that finds its rate, so that ``lr`` should stay as it is by default.
+
+    Example:
+        >>> import stepsize as ss
+        >>> finds_its_rate(ss.Prodigy), finds_its_rate(ss.AdamW)
+        (True, False)
+    """
+    return getattr(rule, "__name__", None) in _FREE.split()
+
+
+def snake_case(cls: type[Optimizer]) -> str:
+    """The name of a rule as a function would have it.
+
+    Example:
+        >>> import stepsize as ss
+        >>> [snake_case(cls) for cls in (ss.AdamW, ss.SignSGD, ss.ScheduleFreeAdamW)]
+        ['adamw', 'sign_sgd', 'schedule_free_adamw']
+    """
+    name = cls.__name__
+    known = {other.__name__ for other in registry()}
+    for end in sorted(known, key=len, reverse=True):
+        start = name.removesuffix(end)
+        if len(start) > 1 and start != name:
+            words = start if start in known else re.sub(r"(?<=[a-z])(?=[A-Z])", "_", start)
+            return f"{words}_{end}".lower()
+    return name.lower()
+
+
+def maker_of(optimizer: Any, owner: str) -> Any:
+    """What makes an optimizer: the class of that name, or what was given."""
+    return find_rule(optimizer, owner, "optimizer") if isinstance(optimizer, str) else optimizer
+
+
+def find_rule(rule: Any, owner: str, argument: str = "rule") -> type[Optimizer]:
+    """The optimizer class of that name, with or without capitals and underscores, or itself.
+
+    Raises:
+        ValueError: there is no such rule; it names the nearest ones.
+
+    Example:
+        >>> find_rule("adamw", "minimize")
+        <class 'stepsize.optimizers.adam.AdamW'>
+    """
+    if isinstance(rule, type) and issubclass(rule, Optimizer):
+        return rule
+    classes = {cls.__name__.lower(): cls for cls in registry()}
+    if not isinstance(rule, str):
+        raise TypeError(
+            f"{owner}: {argument} must be the name of a rule, such as 'adam', or an optimizer "
+            f"class, got {rule!r}"
+        )
+    key = rule.lower().replace("_", "").replace("-", "")
+    if key not in classes:
+        near = difflib.get_close_matches(key, classes, n=3, cutoff=0.5) or sorted(classes)
+        names = ", ".join(repr(classes[name].__name__) for name in near)
+        raise ValueError(f"{owner}: there is no {argument} {rule!r}; there is {names}")
+    return classes[key]

@@ -1,0 +1,121 @@
+"""Rules that compute the parameter afresh from a sum of all gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from stepsize.arrays import Array
+from stepsize.optimizers.fields import Value, flag, nonnegative, positive, unit
+from stepsize.optimizers.optimizer import Optimizer
+from stepsize.optimizers.primitives import clamp, cube_root, lerp, root, select
+
+
+class FTRL(Optimizer):
+    r"""Follow the regularised leader: online learning whose L1 term sets coordinates to exactly 0.
+
+    .. math::
+        n' &= n + g^2 \\
+        z &\leftarrow z + g + 2 \lambda_s x - \frac{\sqrt{n'} - \sqrt{n}}{\eta} x,
+            \quad n \leftarrow n' \\
+        x &\leftarrow \frac{\operatorname{clip}(z, \pm \lambda_1) - z}
+            {(\beta + \sqrt{n}) / \eta + 2 \lambda_2}
+
+    Made for linear models with many rare features. The parameter is a function of the state alone:
+    the first step forgets most of the starting point, and a change of the rate acts on the whole
+    path, so keep the rate constant. State: two arrays (``accumulator``, ``linear``).
+
+    Args:
+        params: A nest of float32 or float64 arrays, updated in place.
+        lr: Rate :math:`\eta`, above 0.
+        beta: :math:`\beta`; the paper suggests 1.
+        l1: :math:`\lambda_1`.
+        l2: :math:`\lambda_2`, of the penalty :math:`\lambda_2 x^2`.
+        l2_shrinkage: :math:`\lambda_s`, a weight decay that the accumulator does not see.
+        initial_accumulator_value: First value of :math:`n`.
+
+    Source: McMahan et al. 2013, KDD, Algorithm 1. As keras.optimizers.Ftrl with its power of -1/2.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> x = np.zeros(2)
+        >>> ss.FTRL(x, lr=0.5, l1=1.0).step(np.array([0.5, -2.0]))
+        >>> np.round(x, 4)
+        array([0.    , 0.2469])
+    """
+
+    lr = positive(1e-3)
+    beta = nonnegative(0.0)
+    l1 = nonnegative(0.0)
+    l2 = nonnegative(0.0)
+    l2_shrinkage = nonnegative(0.0)
+    initial_accumulator_value = nonnegative(0.1, fixed=True)
+    slots = ("accumulator", "linear")
+
+    def initial(self, slot: str, leaf: Array, values: Mapping[str, Value]) -> Any:
+        return values["initial_accumulator_value"] if slot == "accumulator" else 0.0
+
+    def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
+        inverse = 1 / h.lr
+        before = root(s.accumulator)
+        s.accumulator += g * g
+        after = root(s.accumulator)
+        s.linear += (g + 2 * h.l2_shrinkage * x) - (after - before) * inverse * x
+        curvature = after * inverse + (2 * h.l2 + h.beta / h.lr)
+        minimum = (clamp(s.linear, h.l1) - s.linear) / curvature
+        x[...] = select(curvature > 0, minimum, x)
+
+
+class MADGRAD(Optimizer):
+    r"""Dual averaging with momentum, divided by the cube root of the sum of squared gradients.
+
+    .. math::
+        g &\leftarrow g + \lambda x, \quad \omega = (\eta + \epsilon) \sqrt{t} \\
+        S &\leftarrow S + \omega g^2, \quad s \leftarrow s + \omega g \\
+        x &\leftarrow \mu x + (1 - \mu) \left( x_0 - \frac{s}{\sqrt[3]{S} + \epsilon} \right)
+
+    State: three arrays (``grad_sum_sq``, ``grad_sum``, ``x0``). Needs less weight decay than SGD,
+    often none.
+
+    Args:
+        params: A nest of float32 or float64 arrays, updated in place.
+        lr: Rate :math:`\eta`.
+        momentum: :math:`\mu`.
+        weight_decay: :math:`\lambda`, added to the gradient.
+        eps: :math:`\epsilon`, added to the root, and to a rate above 0.
+        decouple_decay: Take :math:`(\eta + \epsilon) \lambda x` off the parameters instead.
+
+    Source: Defazio & Jelassi 2021, arXiv:2101.11075, Algorithm 1. As the authors' code and
+    optax.contrib.madgrad.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> x = np.array([1.0, -1.0])
+        >>> ss.MADGRAD(x, lr=0.1, momentum=0.0).step(np.array([1.0, -8.0]))
+        >>> np.round(x, 4)
+        array([ 0.7846, -0.5691])
+    """
+
+    lr = nonnegative(1e-2)
+    momentum = unit(0.9)
+    weight_decay = nonnegative(0.0)
+    eps = positive(1e-6)
+    decouple_decay = flag()
+    slots = ("grad_sum_sq", "grad_sum", "x0")
+
+    @classmethod
+    def decay_kind(cls, values: Mapping[str, Value]) -> str:
+        return "none" if values["decouple_decay"] else "coupled"
+
+    def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
+        if h.t == 1:
+            s.x0[...] = x
+        lr = h.lr + h.eps if h.lr > 0 else 0.0
+        weight = lr * math.sqrt(h.t)
+        s.grad_sum_sq += weight * g * g
+        s.grad_sum += weight * g
+        z = s.x0 - s.grad_sum / (cube_root(s.grad_sum_sq) + h.eps)
+        pull = lr * h.weight_decay if h.decouple_decay else 0.0
+        x[...] = lerp(x, z, 1 - h.momentum) - pull * x

@@ -1,0 +1,235 @@
+"""L-BFGS: a quasi-Newton method for smooth problems."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from stepsize.arrays import Array, Nest, loss_and_grads
+from stepsize.optimizers.fields import Choice, Value, count, nonnegative
+from stepsize.optimizers.optimizer import Optimizer
+from stepsize.optimizers.rules.line_search import Trial, strong_wolfe
+
+_SMALLEST_CURVATURE = 1e-10
+
+
+class LBFGS(Optimizer):
+    r"""Newton's direction from the last changes of gradient and parameters, for smooth problems.
+
+    .. math::
+        d = -H g, \quad x \leftarrow x + t d, \quad
+        H \approx (\nabla^2 f)^{-1} \text{ from } y_k = g_{k+1} - g_k,\ s_k = x_{k+1} - x_k
+
+    ``step`` takes the function, not its gradients, and goes up to ``max_iter`` steps with it:
+    ``opt.step(value_and_grad)`` calls ``value_and_grad(params) -> (loss, grads)`` and returns the
+    loss before the step. It wants the same function at each call: whole data, not batches. State:
+    2 ``history_size`` + 2 arrays. Sums are taken in double precision. ``lr_effective`` is the
+    last :math:`t`. Groups and clipping are refused.
+
+    Args:
+        params: A nest of float32 or float64 arrays, updated in place.
+        lr: First step length :math:`t` that is tried; without a line search, the one.
+        max_iter: The most iterations in one step.
+        max_eval: The most calls of the function in one step; None for 5/4 of ``max_iter``.
+        tolerance_grad: Largest component of the gradient at which it is done.
+        tolerance_change: Change of parameters or loss at which it is done.
+        history_size: How many changes are kept.
+        line_search_fn: "strong_wolfe", which should be chosen, or None.
+
+    Source: Nocedal & Wright 2006, Algorithms 7.4 and 7.5. As torch.optim.LBFGS.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> x = np.array([-1.2, 1.0])
+        >>> opt = ss.LBFGS(x, line_search_fn="strong_wolfe", max_iter=100)
+        >>> def rosenbrock(x):
+        ...     a, b = 1 - x[0], x[1] - x[0] ** 2
+        ...     return a**2 + 100 * b**2, np.array([-2 * a - 400 * x[0] * b, 200 * b])
+        >>> loss = opt.step(rosenbrock)
+        >>> bool(rosenbrock(x)[0] < 1e-8)
+        True
+    """
+
+    lr = nonnegative(1.0)
+    max_iter = count(20)
+    max_eval = count(None)
+    tolerance_grad = nonnegative(1e-7)
+    tolerance_change = nonnegative(1e-9)
+    history_size = count(100)
+    line_search_fn: Any = Choice(None, "strong_wolfe")
+    slots = ("direction", "grad", "changes", "moves")
+    scalars: ClassVar = {"t": 0.0, "curvature": 1.0, "kept": 0.0, "iterations": 0.0, "calls": 0.0}
+    scope = "all"
+    shaped = True
+    decay = "none"
+    needs_closure = True
+
+    def slot_shape(
+        self, slot: str, leaf: Array, values: Mapping[str, Value]
+    ) -> tuple[int, ...] | None:
+        several = slot in ("changes", "moves")
+        return (values["history_size"], *leaf.shape) if several else tuple(leaf.shape)
+
+    def effective(self, s: SimpleNamespace, h: SimpleNamespace) -> float:
+        return float(s.t)
+
+    def step(  # type: ignore[override]
+        self, value_and_grad: Callable[[Nest], tuple[float, Nest]]
+    ) -> float:
+        """Go up to ``max_iter`` steps towards the minimum of the function.
+
+        Args:
+            value_and_grad: ``(loss, grads)`` of the parameters, which it must not change.
+
+        Returns:
+            The loss before the step.
+
+        Raises:
+            NonFiniteGradientError: For a gradient that is not finite at the start. Then, and where
+                the function raises, nothing has changed.
+        """
+        if not callable(value_and_grad):
+            raise TypeError(
+                f"LBFGS: step takes the function value_and_grad(params) -> (loss, grads), got "
+                f"{type(value_and_grad).__name__}"
+            )
+        if len(self._tables) > 1 or self._options.clip_norm or self._options.clip_value:
+            raise ValueError("LBFGS: groups and clipping do not go with a line search; leave out")
+        search = _Search(self, value_and_grad)
+        try:
+            loss = search.run()
+        except BaseException:
+            search.place(search.home)
+            raise
+        search.keep()
+        return loss
+
+
+class _Search:
+    """One step: the state as flat vectors in double precision, written back at the end."""
+
+    def __init__(self, owner: LBFGS, function: Callable[[Nest], tuple[float, Nest]]) -> None:
+        self.owner, self.function = owner, function
+        self.leaves: Sequence[Array] = owner._structure.leaves
+        self.h = SimpleNamespace(**owner.hyperparams)
+        self.s = owner._scalars(0)
+        self.x = self.home = _flat(self.leaves)
+        self.direction, self.grad = self._slot("direction"), self._slot("grad")
+        kept = range(int(self.s.kept))
+        self.changes = [self._slot("changes", k) for k in kept]
+        self.moves = [self._slot("moves", k) for k in kept]
+
+    def _slot(self, name: str, *index: int) -> Any:
+        return _flat([slots[name][index] for slots in self.owner._state])
+
+    def place(self, x: Array) -> None:
+        for leaf, values in zip(self.leaves, _split(x, self.leaves), strict=True):
+            leaf[...] = values
+
+    def evaluate(self, x: Array) -> tuple[float, Array]:
+        self.place(x)
+        loss, grads = loss_and_grads(self.function(self.owner.params))
+        self.s.calls += 1
+        flat = self.owner._gather(grads)
+        given = [
+            np.zeros_like(leaf) if g is None else g
+            for leaf, g in zip(self.leaves, flat, strict=True)
+        ]
+        sign = -1.0 if self.owner._options.maximize else 1.0
+        return sign * float(loss), sign * _flat(given)
+
+    def run(self) -> float:
+        h, s = self.h, self.s
+        loss, grad = first, _ = self.evaluate(self.x)
+        for i, part in enumerate(_split(grad, self.leaves)):
+            if not np.all(np.isfinite(part)):
+                self.owner._refuse("gradient", i)
+        calls, most = 1, h.max_eval or h.max_iter * 5 // 4
+        for iteration in range(1, h.max_iter + 1):
+            if _largest(grad) <= h.tolerance_grad:
+                break
+            s.iterations += 1
+            self.turn(grad)
+            slope = float(grad @ self.direction)
+            s.t = min(1.0, 1.0 / float(np.abs(grad).sum())) * h.lr if s.iterations == 1 else h.lr
+            if slope > -h.tolerance_change:
+                break
+            before = loss
+            if h.line_search_fn is not None:
+                start = Trial(0.0, loss, grad, slope)
+                reach = _largest(self.direction)
+                found, used = strong_wolfe(
+                    self.along, start, s.t, reach, h.tolerance_change, most - calls
+                )
+                s.t, loss, grad = found.t, found.loss, found.grad
+                self.x = self.x + s.t * self.direction
+            else:
+                self.x, used = self.x + s.t * self.direction, 0
+                if iteration < h.max_iter:
+                    (loss, grad), used = self.evaluate(self.x), 1
+            calls += used
+            if calls >= most or _largest(s.t * self.direction) <= h.tolerance_change:
+                break
+            if abs(loss - before) < h.tolerance_change:
+                break
+        sign = -1.0 if self.owner._options.maximize else 1.0
+        return sign * first
+
+    def along(self, t: float) -> Trial:
+        loss, grad = self.evaluate(self.x + t * self.direction)
+        return Trial(t, loss, grad, float(grad @ self.direction))
+
+    def turn(self, grad: Array) -> None:
+        """The next direction: Algorithm 7.4, the two loops."""
+        s = self.s
+        if s.iterations > 1:
+            change, move = grad - self.grad, s.t * self.direction
+            product = float(change @ move)
+            if product > _SMALLEST_CURVATURE:
+                self.changes = [*self.changes, change][-self.h.history_size :]
+                self.moves = [*self.moves, move][-self.h.history_size :]
+                s.curvature = product / float(change @ change)
+        pairs = [(y, m, 1.0 / float(y @ m)) for y, m in zip(self.changes, self.moves, strict=True)]
+        q = -grad
+        shares = []
+        for y, m, weight in reversed(pairs):
+            shares.append(float(m @ q) * weight)
+            q = q - shares[-1] * y
+        q = q * s.curvature
+        for (y, m, weight), share in zip(pairs, reversed(shares), strict=True):
+            q = q + (share - float(y @ q) * weight) * m
+        self.direction, self.grad = q, grad
+
+    def keep(self) -> None:
+        """Write parameters, state and counters back."""
+        self.place(self.x)
+        owner = self.owner
+        self.s.kept = float(len(self.changes))
+        rows = {"direction": [self.direction], "grad": [self.grad]}
+        for name, vectors in {**rows, "changes": self.changes, "moves": self.moves}.items():
+            for k, vector in enumerate(vectors):
+                parts = _split(vector, self.leaves)
+                for slots, part in zip(owner._state, parts, strict=True):
+                    slots[name][(k,) if name not in rows else ()] = part
+        owner._engine.set_memory(0, [float(getattr(self.s, name)) for name in owner.scalars])
+        owner._engine.times = [t + 1 for t in owner._engine.times]
+        owner._engine.step_count += 1
+
+
+def _flat(arrays: Sequence[Array]) -> Any:
+    return np.concatenate([np.asarray(array, np.float64).reshape(-1) for array in arrays])
+
+
+def _split(vector: Array, leaves: Sequence[Array]) -> list[Array]:
+    ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
+    parts = np.split(vector, ends)
+    return [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+
+
+def _largest(vector: Array) -> float:
+    top = float(np.abs(vector).max(initial=0.0))
+    return top if not math.isnan(top) else math.inf

@@ -1,0 +1,1 @@
+"""Optimizers around an optimizer: averages, gradient transforms, SAM, Mechanic."""

@@ -1,0 +1,249 @@
+"""Wrappers that keep, or return to, an average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from stepsize.arrays import Nest, unflatten
+from stepsize.optimizers.half import widened
+from stepsize.optimizers.primitives import lerp
+from stepsize.optimizers.rules.momentum import SGD
+from stepsize.optimizers.slots import copies
+from stepsize.optimizers.wrappers.base import Wrapper
+
+
+class AverageWrapper(Wrapper):
+    """Base of the wrappers that keep an average of the points passed."""
+
+    def __init__(self, optimizer: Any) -> None:
+        super().__init__(optimizer)
+        self._set(
+            _inside=False,
+            _follower=None,
+            _numbers={"updates": 0},
+            _arrays={"average": copies(self._leaves)},
+        )
+
+    def eval_params(self) -> Nest:
+        """The averaged parameters: new arrays in the nesting of the parameters.
+
+        Those of parameters of two bytes are float32.
+        """
+        averages = [np.array(average) for average in self._arrays["average"]]
+        return unflatten(self._structure.spec, averages)
+
+    @contextmanager
+    def averaged(self) -> Iterator[Nest]:
+        """Hold the average in the parameters inside a ``with`` block, the training point after it.
+
+        Inside, `step` raises RuntimeError.
+        """
+        training = [np.array(leaf) for leaf in self._leaves]
+        self._set(_inside=True)
+        try:
+            for leaf, average in zip(self._leaves, self._arrays["average"], strict=True):
+                leaf[...] = average
+            yield self.params
+        finally:
+            for leaf, value in zip(self._leaves, training, strict=True):
+                leaf[...] = value
+            self._set(_inside=False)
+
+    def step(
+        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
+    ) -> Any:
+        """As the inner optimizer's step; the average takes the new point in, in the same pass."""
+        if self._inside:
+            raise RuntimeError(
+                f"{type(self).__name__}: the parameters hold the average now; leave the "
+                "`with opt.averaged():` block before the next step"
+            )
+        engine, share = self.inner._engine, self._share()
+        # Another wrapper may move the parameters after the step.
+        along = share is not None and not isinstance(self.inner, Wrapper)
+        if along:
+            engine.follow(self._arrays["average"], share)
+        before = engine.step_count
+        try:
+            result = self.inner.step(grads, loss=loss, stats=stats)
+        except BaseException:
+            engine.stay()
+            raise
+        if engine.step_count > before:
+            if share is not None and not (along and engine.followed):
+                self._follow(share)
+            self._count_update()
+        return result
+
+    def _share(self) -> float | None:
+        """The share of the way to the parameters that the average goes next, or None to stay."""
+        raise NotImplementedError
+
+    def _count_update(self) -> None:
+        self._numbers["updates"] += 1
+
+    def _follow(self, share: float) -> None:
+        """Move the average in a pass of its own, with the same bits."""
+        averages = self._arrays["average"]
+        if share > 0.25:  # the first steps; lerp counts from the other end above 1/2
+            for average, leaf in zip(averages, self._leaves, strict=True):
+                average[...] = lerp(average, widened(leaf), share)
+            return
+        if self._follower is None or self._follower.params is not averages:  # a clone has its own
+            # e - w (e - x) is e + w (x - e).
+            follower = SGD(averages, weight_decay=1.0, maximize=True, on_nonfinite="ignore")
+            self._set(_follower=follower)
+        self._follower.lr = share
+        self._follower.step(self._leaves)
+
+
+class EMA(AverageWrapper):
+    r"""Keep an exponential average of the parameters of any optimizer.
+
+    .. math::
+        e \leftarrow d\, e + (1 - d)\, x, \quad
+        d = \min(\text{decay}, 1 - (1 + n / \gamma)^{-p}) \text{ with warm-up}
+
+    Training goes on at :math:`x`; ``eval_params()`` gives :math:`e` as new arrays, ``with
+    opt.averaged():`` puts it into the parameters for a while. :math:`n` counts the updates before.
+    The warm-up lets the average forget its start. State: one array, which moves in the step's own
+    pass over memory where every leaf has a gradient.
+
+    Args:
+        optimizer: The optimizer whose steps are taken.
+        decay: The share that is kept, near 1.
+        warmup: Start with a smaller share.
+        gamma: :math:`\gamma`, the warm-up's length.
+        power: :math:`p`, its speed.
+
+    Source: Polyak & Juditsky 1992; the warm-up is that of timm's ModelEmaV3.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> x = np.array([1.0])
+        >>> opt = ss.EMA(ss.SGD(x, lr=1.0), decay=0.5)
+        >>> opt.step(np.array([1.0]))
+        >>> x, opt.eval_params()
+        (array([0.]), array([0.5]))
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        decay: float = 0.9999,
+        *,
+        warmup: bool = False,
+        gamma: float = 1.0,
+        power: float = 2 / 3,
+    ) -> None:
+        super().__init__(optimizer)
+        self._set(
+            decay=self._number("decay", decay, 0.0, 1.0, open_low=False),
+            warmup=bool(warmup),
+            gamma=self._number("gamma", gamma, 0.0, np.inf, open_low=True),
+            power=self._number("power", power, 0.0, np.inf, open_low=True),
+        )
+
+    def _share(self) -> float:
+        decay: float = self.decay
+        if self.warmup:
+            n = self._numbers["updates"]
+            decay = min(decay, 1.0 - (1.0 + n / self.gamma) ** -self.power)
+        return 1.0 - decay
+
+
+class SWA(AverageWrapper):
+    r"""Keep the plain mean of the parameters at every few steps.
+
+    .. math::
+        e \leftarrow e + (x - e) / (n + 1)
+
+    ``eval_params()`` and ``with opt.averaged():`` as `EMA`. Until the first point is taken in, the
+    mean is where the parameters were at construction. State: one array.
+
+    Args:
+        optimizer: The optimizer whose steps are taken.
+        start: Updates before the first point is taken in.
+        every: Updates from one point to the next.
+
+    Source: Izmailov et al. 2018, arXiv:1803.05407, Algorithm 1.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> x = np.array([4.0])
+        >>> opt = ss.SWA(ss.SGD(x, lr=1.0), start=1)
+        >>> for _ in range(3):
+        ...     opt.step(np.array([1.0]))
+        >>> x, opt.eval_params()
+        (array([1.]), array([1.5]))
+    """
+
+    def __init__(self, optimizer: Any, *, start: int = 0, every: int = 1) -> None:
+        super().__init__(optimizer)
+        self._set(
+            start=self._count("start", start, 0),
+            every=self._count("every", every),
+            _numbers={"updates": 0, "points": 0},
+        )
+
+    def _share(self) -> float | None:
+        after = self._numbers["updates"] - self.start
+        return None if after < 0 or after % self.every else 1.0 / (self._numbers["points"] + 1)
+
+    def _count_update(self) -> None:
+        self._numbers["points"] += self._share() is not None
+        super()._count_update()
+
+
+class Lookahead(Wrapper):
+    r"""Let any optimizer run ahead for k steps, then go a part of the way and start there.
+
+    .. math::
+        \phi \leftarrow \phi + \alpha (x - \phi), \quad x \leftarrow \phi
+            \quad \text{after every } k \text{ steps}
+
+    State: one array (:math:`\phi`, the slow weights).
+
+    Args:
+        optimizer: The optimizer that runs ahead.
+        k: Steps between two returns.
+        alpha: :math:`\alpha`, the part of the way.
+
+    Source: Zhang et al. 2019, arXiv:1907.08610, Algorithm 1.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> x = np.array([4.0])
+        >>> opt = ss.Lookahead(ss.SGD(x, lr=1.0), k=2)
+        >>> for _ in range(2):
+        ...     opt.step(np.array([1.0]))
+        >>> x
+        array([3.])
+    """
+
+    def __init__(self, optimizer: Any, k: int = 5, alpha: float = 0.5) -> None:
+        super().__init__(optimizer)
+        self._set(
+            k=self._count("k", k),
+            alpha=self._number("alpha", alpha, 0.0, 1.0, open_low=True),
+            _numbers={"ahead": 0},
+            _arrays={"slow": [np.array(widened(leaf)) for leaf in self._leaves]},
+        )
+
+    def step(
+        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
+    ) -> Any:
+        """As the inner optimizer's step, and at every k-th the return."""
+        before = self.step_count
+        result = self.inner.step(grads, loss=loss, stats=stats)
+        self._numbers["ahead"] += self.step_count - before
+        if self._numbers["ahead"] >= self.k:
+            for slow, leaf in zip(self._arrays["slow"], self._leaves, strict=True):
+                slow[...] = lerp(slow, widened(leaf), self.alpha)
+                leaf[...] = slow
+            self._numbers["ahead"] = 0
+        return result

@@ -1,0 +1,168 @@
+"""What all wrappers share: they look like the optimizer inside, and their state goes along."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from stepsize.arrays import Array, Nest, computed, unflatten
+from stepsize.optimizers.half import widened
+from stepsize.optimizers.slots import check_names, check_slots
+from stepsize.serialization import container
+
+
+class Wrapper:
+    """Base of the wrappers: an optimizer that does something around each step of another one.
+
+    What is not said here is the inner optimizer's: ``lr``, ``params``, ``step_count`` and so on.
+    ``state_dict``, ``save``, ``load`` and ``clone`` take the wrapper's own state along. Wrappers
+    may be put into each other.
+    """
+
+    needs_closure: ClassVar[bool] = False
+
+    def __init__(self, optimizer: Any) -> None:
+        if not hasattr(optimizer, "_engine"):
+            raise TypeError(
+                f"{type(self).__name__}: optimizer must be an optimizer, got "
+                f"{type(optimizer).__name__}; write {type(self).__name__}(ss.AdamW(params))"
+            )
+        self._set(inner=optimizer, _numbers={}, _arrays={})
+
+    def _set(self, **attributes: Any) -> None:
+        self.__dict__.update(attributes)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "inner" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.__dict__["inner"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.inner, name, value)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} around {self.inner!r}>"
+
+    @property
+    def _leaves(self) -> list[Array]:
+        return list(self._structure.leaves)
+
+    def _number(self, name: str, value: Any, low: float, high: float, *, open_low: bool) -> float:
+        owner = type(self).__name__
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"{owner}: {name} must be a number, got {value!r}") from None
+        if not (low < number if open_low else low <= number) or not number <= high:
+            bracket = "(" if open_low else "["
+            raise ValueError(
+                f"{owner}: {name} must be in {bracket}{low:g}, {high:g}], got {value!r}"
+            )
+        return number
+
+    def _count(self, name: str, value: Any, low: int = 1) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+            raise ValueError(
+                f"{type(self).__name__}: {name} must be a whole number >= {low}, got {value!r}"
+            )
+        return int(value)
+
+    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
+        """As the inner optimizer's step."""
+        return self.inner.step(grads, loss=loss, stats=stats)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The inner optimizer's state, and after it this wrapper's."""
+        inner = self.inner.state_dict()
+        own = {
+            "name": type(self).__name__,
+            "numbers": copy.deepcopy(self._numbers),
+            "arrays": {
+                name: dict(zip(self.paths, map(np.array, arrays), strict=True))
+                for name, arrays in self._arrays.items()
+            },
+        }
+        return {**inner, "wrappers": [*inner.get("wrappers", []), own]}
+
+    def load_state_dict(self, d: Mapping[str, Any]) -> None:
+        """Take over a `state_dict`; ValueError names what does not fit, and nothing has changed."""
+        owner = type(self).__name__
+        if not isinstance(d, Mapping):
+            raise ValueError(f"{owner}: a state dict is a dict, got {type(d).__name__}")
+        wrappers = list(d.get("wrappers") or [])
+        own: Any = wrappers.pop() if wrappers else {"name": "no wrapper"}
+        if not isinstance(own, Mapping) or own.get("name") != owner:
+            found = own.get("name") if isinstance(own, Mapping) else own
+            raise ValueError(f"{owner}: the state is one of {found}; load it into that")
+        self._check_own(owner, own)
+        rest = {key: value for key, value in d.items() if key != "wrappers"}
+        self.inner.load_state_dict({**rest, "wrappers": wrappers} if wrappers else rest)
+        self._numbers.update(copy.deepcopy(own["numbers"]))
+        for name, arrays in self._arrays.items():
+            for path, array in zip(self.paths, arrays, strict=True):
+                array[...] = own["arrays"][name][path]
+
+    def _check_own(self, owner: str, own: Mapping[str, Any]) -> None:
+        check_names(owner, "the wrapper's state", own, ("name", "numbers", "arrays"))
+        check_names(owner, "the numbers", own["numbers"], tuple(self._numbers))
+        for name, now in self._numbers.items():
+            if not _alike(own["numbers"][name], now):
+                raise ValueError(
+                    f"{owner}: {name} must be like {now!r}, got {own['numbers'][name]!r}"
+                )
+        check_names(owner, "the arrays", own["arrays"], tuple(self._arrays))
+        for name, arrays in self._arrays.items():
+            check_names(owner, f"the arrays {name}", own["arrays"][name], self.paths)
+            slots = dict(zip(self.paths, arrays, strict=True))
+            for path, array in slots.items():
+                check_slots(owner, path, {name: array}, {name: own["arrays"][name][path]})
+
+    def save(self, path: container.Path) -> None:
+        """Write everything but the parameters to one file, whole or not at all."""
+        container.dump(path, "optimizer", self.state_dict())
+
+    def load(self, path: container.Path) -> None:
+        """Take over what `save` wrote; CheckpointError or ValueError names what is wrong."""
+        self.load_state_dict(container.load(path, "optimizer"))
+
+    def clone(self, params: Nest) -> Self:
+        """The same wrapper and optimizer, state included, over other arrays of the same shapes."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin._set(
+            inner=self.inner.clone(params),
+            _numbers=copy.deepcopy(self._numbers),
+            _arrays={name: [np.array(a) for a in arrays] for name, arrays in self._arrays.items()},
+        )
+        return twin
+
+
+def _alike(saved: Any, now: Any) -> bool:
+    """Whether a saved number, or list of them, may stand where this one is."""
+    if isinstance(now, list):
+        return isinstance(saved, list) and len(saved) == len(now) and all(map(_alike, saved, now))
+    return type(saved) is type(now) and (type(now) is not int or saved >= 0)
+
+
+class GradientWrapper(Wrapper):
+    """Base of the wrappers that hand other gradients on."""
+
+    def change(self, g: Array, leaf: Array, i: int) -> Any:
+        """The gradient that the inner optimizer gets for this leaf, the i-th."""
+        raise NotImplementedError
+
+    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
+        """As the inner optimizer's step, with changed gradients."""
+        return self.inner.step(self._changed(grads, self.change), loss=loss, stats=stats)
+
+    def _changed(self, grads: Nest, change: Callable[[Array, Array, int], Any]) -> Nest:
+        flat = self._gather(grads)
+        with np.errstate(all="ignore"):  # what is not finite is the inner optimizer's to refuse
+            changed = [
+                None if g is None else np.asarray(change(widened(g), leaf, i), computed(leaf.dtype))
+                for i, (g, leaf) in enumerate(zip(flat, self._leaves, strict=True))
+            ]
+        return unflatten(self._structure.spec, changed)

@@ -1,0 +1,191 @@
+"""Wrappers that change or gather gradients."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from stepsize.arrays import Array, Nest, sum_of_squares, unflatten
+from stepsize.optimizers.half import widened
+from stepsize.optimizers.wrappers.base import GradientWrapper, Wrapper
+
+
+class Accumulate(Wrapper):
+    r"""Average the gradients of a few small batches into one step.
+
+    .. math::
+        a \leftarrow a + (g - a) / (n + 1), \quad
+            \text{and after every } k \text{ calls a step with } a
+
+    ``step_count``, schedules, decay and clipping see the steps that are applied, never the calls in
+    between, whose ``stats`` report no update. A leaf without a gradient counts as 0. State: one
+    array.
+
+    Args:
+        optimizer: The optimizer whose steps are taken.
+        every: :math:`k`, calls for one step.
+
+    Source: the running mean of optax.MultiSteps.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> x = np.array([1.0])
+        >>> opt = ss.Accumulate(ss.SGD(x, lr=1.0), every=2)
+        >>> opt.step(np.array([0.2]))
+        >>> opt.step(np.array([0.4]))
+        >>> np.round(x, 6), opt.step_count
+        (array([0.7]), 1)
+    """
+
+    def __init__(self, optimizer: Any, every: int) -> None:
+        super().__init__(optimizer)
+        self._set(
+            every=self._count("every", every),
+            _numbers={"calls": 0, "loss": 0.0},
+            _arrays={"mean": [np.zeros_like(widened(leaf)) for leaf in self._leaves]},
+        )
+
+    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
+        """Take a gradient in; every k-th call is the inner optimizer's step."""
+        n, flat = self._numbers["calls"], self._gather(grads)
+        if self._options.on_nonfinite == "raise" and not self._engine.dynamic:
+            # Once in the mean, it would have every later step refused too.
+            for i, g in enumerate(flat):
+                if g is not None and not np.isfinite(widened(g)).all():
+                    self._refuse("gradient", i)
+        average = self._numbers["loss"]
+        average += ((0.0 if loss is None else loss) - average) / (n + 1)
+        means = []
+        with np.errstate(all="ignore"):
+            for mean, g in zip(self._arrays["mean"], flat, strict=True):
+                given = mean.dtype.type(0) if g is None else widened(g)
+                means.append(mean + (given - mean) / mean.dtype.type(n + 1))
+        last = n + 1 >= self.every
+        if last:
+            known = None if loss is None else average
+            nest = unflatten(self._structure.spec, means)
+            result = self.inner.step(nest, loss=known, stats=stats)
+        else:
+            result = self._standing_still(means) if stats else None
+        self._numbers.update(calls=0 if last else n + 1, loss=0.0 if last else average)
+        for mean, new in zip(self._arrays["mean"], means, strict=True):
+            mean[...] = 0 if last else new
+        return result
+
+    def _standing_still(self, means: list[Any]) -> Any:
+        """The statistics of a call that is no step: the norms, and no update."""
+        norms = [math.sqrt(sum(map(sum_of_squares, arrays))) for arrays in (means, self._leaves)]
+        return self._stats(norms[0], 0.0, norms[1], 0)
+
+
+class Centralize(GradientWrapper):
+    r"""Take the mean out of each row of the gradients of matrices.
+
+    .. math::
+        g \leftarrow g - \text{mean of } g \text{ over all axes but the first}
+
+    Vectors are left as they are.
+
+    Args:
+        optimizer: The optimizer that gets these gradients.
+
+    Source: Yong et al. 2020, arXiv:2004.01461, equation 1.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> x = np.zeros((1, 2))
+        >>> ss.Centralize(ss.SGD(x, lr=1.0)).step(np.array([[1.0, 3.0]]))
+        >>> x
+        array([[ 1., -1.]])
+    """
+
+    def change(self, g: Array, leaf: Array, i: int) -> Any:
+        if g.ndim < 2 or not g.size:
+            return g
+        return g - g.mean(axis=tuple(range(1, g.ndim)), keepdims=True)
+
+
+class GradientNoise(GradientWrapper):
+    r"""Add Gaussian noise that fades to every gradient.
+
+    .. math::
+        g \leftarrow g + \mathcal{N}(0, \eta / (1 + t)^\gamma)
+
+    The noise depends on seed, step and leaf alone, so a resumed run has the same.
+
+    Args:
+        optimizer: The optimizer that gets these gradients.
+        eta: Variance at the first step.
+        gamma: How fast it fades.
+        seed: Of the noise.
+
+    Source: Neelakantan et al. 2015, arXiv:1511.06807, section 3.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> x = np.zeros(1000)
+        >>> ss.GradientNoise(ss.SGD(x, lr=1.0), eta=0.01).step(np.zeros(1000))
+        >>> bool(0.08 < x.std() < 0.12)
+        True
+    """
+
+    def __init__(
+        self, optimizer: Any, eta: float = 0.01, gamma: float = 0.55, seed: int = 0
+    ) -> None:
+        super().__init__(optimizer)
+        self._set(
+            eta=self._number("eta", eta, 0.0, math.inf, open_low=False),
+            gamma=self._number("gamma", gamma, 0.0, math.inf, open_low=False),
+            seed=self._count("seed", seed, 0),
+        )
+
+    def change(self, g: Array, leaf: Array, i: int) -> Any:
+        t = self.step_count
+        key = np.array([self.seed, t], np.uint64)
+        random = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, i]))
+        return g + math.sqrt(self.eta / (1 + t) ** self.gamma) * random.standard_normal(g.shape)
+
+
+class AdaptiveClip(GradientWrapper):
+    r"""Clip each row of the gradients to a fraction of the norm of the same row of weights.
+
+    .. math::
+        g_i \leftarrow g_i \frac{c \max(\|x_i\|, \epsilon)}{\|g_i\|}
+            \quad \text{where } \|g_i\| > c \max(\|x_i\|, \epsilon)
+
+    Rows are all that share an index of the first axis; a vector is one row.
+
+    Args:
+        optimizer: The optimizer that gets these gradients.
+        clip: :math:`c`.
+        eps: :math:`\epsilon`, for rows that are near 0.
+
+    Source: Brock et al. 2021, arXiv:2102.06171, equation 3. As timm.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> x = np.array([[3.0, 4.0], [3.0, 4.0]])
+        >>> opt = ss.AdaptiveClip(ss.SGD(x, lr=1.0), clip=0.1)
+        >>> opt.step(np.array([[0.0, 9.0], [0.0, 0.25]]))
+        >>> x
+        array([[3.  , 3.5 ],
+               [3.  , 3.75]])
+    """
+
+    def __init__(self, optimizer: Any, clip: float = 0.01, eps: float = 1e-3) -> None:
+        super().__init__(optimizer)
+        self._set(
+            clip=self._number("clip", clip, 0.0, math.inf, open_low=True),
+            eps=self._number("eps", eps, 0.0, math.inf, open_low=True),
+        )
+
+    def change(self, g: Array, leaf: Array, i: int) -> Any:
+        axes = tuple(range(1, g.ndim)) if g.ndim > 1 else None
+
+        def norm(a: Array) -> Any:
+            return np.sqrt(np.square(a, dtype=float).sum(axis=axes, keepdims=True))
+
+        limit, size = self.clip * np.maximum(norm(leaf), self.eps), norm(g)
+        return g * np.where(size > limit, limit / np.maximum(size, 1e-6), 1.0)

@@ -1,0 +1,134 @@
+"""Mechanic: a learning rate for any rule, learned on the way."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from stepsize.arrays import Array, Nest, is_narrow, sum_of_squares
+from stepsize.optimizers.wrappers.base import Wrapper
+
+
+class Mechanic(Wrapper):
+    r"""Learn the scale of the updates of any optimizer by betting on their success.
+
+    .. math::
+        \Delta &= (x_0 - x) / (\textstyle\sum s + \epsilon), \quad
+        g' = g + \lambda \textstyle\sum s \frac{\|g\|}{\|x\| + \epsilon} x, \quad
+        h = \langle g', \Delta \rangle \\
+        m_i &\leftarrow \max(\beta_i m_i, |h| + \epsilon), \quad
+        v_i \leftarrow \beta_i^2 v_i + h^2, \quad
+        r_i \leftarrow \beta_i r_i + \text{clip}(h, \pm m_i^{\text{old}})\, s_i \\
+        s_i &= \frac{(s_0 / n)\, m_i + \max(r_i, 0)}{\sqrt{v_i} + \epsilon}, \quad
+        x \leftarrow x_0 - \textstyle\sum s\, (\Delta - u)
+
+    :math:`u` is the inner optimizer's update, :math:`\beta_i = 1 - 10^{-i}`. Give the inner
+    optimizer a rate of 1, or a schedule from 1. ``lr_effective`` is :math:`\sum s` times its
+    effective rate. State: one array (:math:`x_0`) and 4 ``num_betas`` numbers.
+
+    Args:
+        optimizer: The optimizer whose updates are scaled.
+        s_init: :math:`s_0`.
+        num_betas: :math:`n`.
+        weight_decay: :math:`\lambda`.
+        eps: :math:`\epsilon`.
+
+    Source: Cutkosky, Defazio & Mehta 2023, arXiv:2306.00144, Algorithm 1. As
+    optax.contrib.mechanize.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> x = np.array([3.0, -2.0])
+        >>> opt = ss.Mechanic(ss.SGD(x, lr=1.0))
+        >>> for _ in range(300):
+        ...     opt.step(2 * x)
+        >>> bool(np.abs(x).max() < 0.1)
+        True
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        *,
+        s_init: float = 1e-6,
+        num_betas: int = 6,
+        weight_decay: float = 0.01,
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(optimizer)
+        for path, leaf in zip(self.paths, self._leaves, strict=True):
+            if is_narrow(leaf.dtype):
+                raise TypeError(
+                    f"Mechanic: {path} has dtype {leaf.dtype}, expected float32 or float64; "
+                    "convert it with .astype(np.float32)"
+                )
+        n = self._count("num_betas", num_betas)
+        s_init = self._number("s_init", s_init, 0.0, math.inf, open_low=True)
+        numbers = {name: [0.0] * n for name in "mvr"}
+        self._set(
+            s_init=s_init,
+            betas=1.0 - 0.1 ** np.arange(1, n + 1),
+            weight_decay=self._number("weight_decay", weight_decay, 0.0, math.inf, open_low=False),
+            eps=self._number("eps", eps, 0.0, math.inf, open_low=True),
+            _numbers={**numbers, "s": [s_init] * n, "steps": 0},
+            _arrays={"start": [np.array(leaf) for leaf in self._leaves]},
+        )
+
+    @property
+    def lr_effective(self) -> Any:
+        """The learned scale times the inner optimizer's effective rate."""
+        scale, rate = sum(self._numbers["s"]), self.inner.lr_effective
+        if isinstance(rate, dict):
+            return {path: scale * value for path, value in rate.items()}
+        return tuple(scale * r for r in rate) if isinstance(rate, tuple) else scale * rate
+
+    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
+        """The inner optimizer's step, at the learned scale; ``stats`` are those of its update."""
+        leaves, starts = self._leaves, self._arrays["start"]
+        flat = [
+            np.zeros_like(leaf) if g is None else np.array(g)
+            for leaf, g in zip(leaves, self._gather(grads), strict=True)
+        ]
+        before = [np.array(leaf) for leaf in leaves]
+        count = self.step_count
+        result = self.inner.step(grads, loss=loss, stats=stats)
+        if self.step_count == count:
+            return result
+        if self._numbers["steps"] == 0:
+            for start, leaf in zip(starts, before, strict=True):
+                start[...] = leaf
+        self._numbers["steps"] += 1
+        old = sum(self._numbers["s"])
+        ahead = [
+            (start.astype(float) - x) / (old + self.eps)
+            for start, x in zip(starts, before, strict=True)
+        ]
+        scale = self._learn(self._gain(flat, before, ahead, old))
+        for leaf, start, x, delta in zip(leaves, starts, before, ahead, strict=True):
+            leaf[...] = start - scale * (delta - (leaf.astype(float) - x))
+        return result
+
+    def _gain(self, flat: list[Array], x: list[Array], ahead: list[Array], scale: float) -> float:
+        """The inner product of the gradient, with its decay, and the way gone so far."""
+        grad_norm = math.sqrt(sum(map(sum_of_squares, flat)))
+        size = math.sqrt(sum(map(sum_of_squares, x)))
+        pull = (1 if not self._options.maximize else -1) * self.weight_decay
+        pull *= scale * grad_norm / (size + self.eps)
+        products = (
+            float(np.vdot(g.astype(float) + pull * leaf, delta))
+            for g, leaf, delta in zip(flat, x, ahead, strict=True)
+        )
+        return (-1 if self._options.maximize else 1) * sum(products)
+
+    def _learn(self, h: float) -> float:
+        """Bet again; the sum of the new scales."""
+        s, m, v, r = (np.array(self._numbers[name]) for name in "smvr")
+        clipped = np.clip(h, -m, m)
+        m = np.maximum(self.betas * m, abs(h) + self.eps)
+        v = self.betas**2 * v + h * h
+        r = self.betas * r + clipped * s
+        s = (self.s_init / len(m) * m + np.maximum(r, 0.0)) / (np.sqrt(v) + self.eps)
+        self._numbers.update(s=s.tolist(), m=m.tolist(), v=v.tolist(), r=r.tolist())
+        return float(s.sum())

@@ -1,0 +1,80 @@
+"""The wrapper that asks for gradients at a second point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from stepsize.arrays import Nest, loss_and_grads, sum_of_squares, unflatten
+from stepsize.optimizers.wrappers.base import Wrapper
+
+
+class SAM(Wrapper):
+    r"""Step with the gradient at the worst point nearby, which leads to flat minima.
+
+    .. math::
+        e = \rho \frac{g(x)}{\|g(x)\|}, \quad
+            \text{or, adaptive, } \rho \frac{x^2 g(x)}{\|x\, g(x)\|}; \quad
+        \text{a step with } g(x + e)
+
+    ``step`` takes the function, not its gradients: ``opt.step(value_and_grad)`` calls
+    ``value_and_grad(params) -> (loss, grads)`` twice and returns the loss at :math:`x`. The norm is
+    over all leaves together.
+
+    Args:
+        optimizer: The optimizer whose steps are taken.
+        rho: :math:`\rho`, the radius.
+        adaptive: Measure the radius relative to the parameters.
+
+    Source: Foret et al. 2021, arXiv:2010.01412, Algorithm 1; adaptive, Kwon et al. 2021,
+    arXiv:2102.11600, Algorithm 1.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> x = np.array([1.0])
+        >>> opt = ss.SAM(ss.SGD(x, lr=0.1), rho=0.5)
+        >>> opt.step(lambda x: (float(x @ x), 2 * x))
+        1.0
+        >>> x
+        array([0.7])
+    """
+
+    needs_closure: ClassVar[bool] = True
+
+    def __init__(self, optimizer: Any, rho: float = 0.05, *, adaptive: bool = False) -> None:
+        super().__init__(optimizer)
+        rho = self._number("rho", rho, 0.0, math.inf, open_low=False)
+        self._set(rho=rho, adaptive=bool(adaptive))
+
+    def step(  # type: ignore[override]
+        self, value_and_grad: Callable[[Nest], tuple[float, Nest]]
+    ) -> float:
+        """One step; the loss before it. Where the function raises, nothing has changed."""
+        if not callable(value_and_grad):
+            raise TypeError(
+                "SAM: step takes the function value_and_grad(params) -> (loss, grads), got "
+                f"{type(value_and_grad).__name__}"
+            )
+        loss, grads = loss_and_grads(value_and_grad(self.params))
+        flat = [None if g is None else np.array(g) for g in self._gather(grads)]
+        home = [np.array(leaf) for leaf in self._leaves]
+        pairs = [(g, leaf) for g, leaf in zip(flat, self._leaves, strict=True) if g is not None]
+        scaled = [(leaf * g if self.adaptive else g) for g, leaf in pairs]
+        norm = math.sqrt(sum(sum_of_squares(g) for g in scaled))
+        try:
+            for (_, leaf), g in zip(pairs, scaled, strict=True):
+                away = self.rho / (norm + 1e-12) * (leaf * g if self.adaptive else g)
+                leaf += away
+            _, there = loss_and_grads(value_and_grad(self.params))
+            there = unflatten(
+                self._structure.spec,
+                [None if g is None else np.array(g) for g in self._gather(there)],
+            )
+        finally:
+            for leaf, values in zip(self._leaves, home, strict=True):
+                leaf[...] = values
+        self.inner.step(there, loss=loss)
+        return loss

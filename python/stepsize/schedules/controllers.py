@@ -1,0 +1,278 @@
+"""Controllers: they watch a metric and turn the rate down, or up, on top of any schedule."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+from stepsize.arrays import Nest, assign, copy, flatten, unflatten
+from stepsize.schedules.arguments import Number, check_for, fail, real
+
+COUNT = Number("a whole number >= 0", whole=True, count=True, high=2.0**53)
+SHARE = Number("in (0, 1)", above=True, high=math.nextafter(1.0, 0.0))
+AMOUNT = Number("a finite number >= 0")
+Mode = Literal["min", "max"]
+ThresholdMode = Literal["rel", "abs"]
+
+
+class Controlled(Protocol):
+    """The part of an optimizer that a controller uses."""
+
+    lr_scale: float
+
+    @property
+    def lr(self) -> Any: ...
+
+    @property
+    def params(self) -> Nest: ...
+
+
+class Controller:
+    """Says whether a metric has improved, and multiplies the rate; the rest is its child's."""
+
+    _saved: tuple[str, ...] = ("best", "cooldown_left")
+
+    def __init__(
+        self,
+        opt: Controlled,
+        mode: Mode,
+        factor: float,
+        patience: int,
+        threshold: float,
+        threshold_mode: ThresholdMode,
+        cooldown: int,
+        min_lr: float,
+    ) -> None:
+        name = type(self).__name__
+        if not hasattr(opt, "lr_scale"):
+            raise TypeError(f"{name}: opt must be an optimizer of stepsize, got {opt!r}")
+        self.opt = opt
+        self.mode = check_for(Mode)(name, "mode", mode)
+        self.factor = SHARE(name, "factor", factor)
+        self.patience = int(COUNT(name, "patience", patience))
+        self.threshold = AMOUNT(name, "threshold", threshold)
+        self.threshold_mode = check_for(ThresholdMode)(name, "threshold_mode", threshold_mode)
+        self.cooldown = int(COUNT(name, "cooldown", cooldown))
+        self.min_lr = AMOUNT(name, "min_lr", min_lr)
+        self.best = math.inf if mode == "min" else -math.inf
+        self.cooldown_left = 0
+
+    def improves(self, metric: float) -> bool:
+        """Whether `metric` is better than the best one by more than the threshold; NaN never is."""
+        if math.isinf(self.best):
+            return metric < self.best if self.mode == "min" else metric > self.best
+        # The distance grows with the size of the best value, whatever its sign.
+        size = abs(self.best) if self.threshold_mode == "rel" else 1.0
+        margin = self.threshold * size
+        if self.mode == "min":
+            return metric < self.best - margin
+        return metric > self.best + margin
+
+    def multiply(self, factor: float, limit: float) -> bool:
+        """Multiply the rate, no further than to `limit`; False where nothing is left to change."""
+        rates = self.opt.lr if isinstance(self.opt.lr, tuple) else (self.opt.lr,)
+        # Groups keep their proportions, so the one that is nearest to its limit stops them all.
+        nearest = min(rates) if factor < 1 else max(rates)
+        if nearest > 0:
+            bound = limit / nearest
+            factor = min(max(factor, bound), 1.0) if factor < 1 else max(min(factor, bound), 1.0)
+        self.opt.lr_scale *= factor
+        return factor != 1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters and the best metric as plain numbers, to save beside the optimizer's state."""
+        return {name: getattr(self, name) for name in self._saved}
+
+    def load_state_dict(self, d: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned; ValueError where a name is missing or unknown."""
+        if set(d) != set(self.state_dict()):
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: expected {sorted(self.state_dict())}, "
+                f"got {sorted(d)}"
+            )
+        for name in self._saved:
+            setattr(self, name, d[name])
+
+
+class Plateau(Controller):
+    """Cut the rate when a metric has stopped improving.
+
+    Call `update(metric)` after each evaluation. A metric improves when it is below
+    `best - threshold * abs(best)` (`mode="min"`, `threshold_mode="rel"`); `"abs"` leaves out
+    `abs(best)` and `"max"` turns the sign. After more than `patience` evaluations in a row
+    without improvement the rate is multiplied by `factor`, but not below `min_lr`, and the next
+    `cooldown` evaluations are not counted. NaN counts as no improvement.
+
+    It acts on `opt.lr_scale`, so it multiplies whatever schedule the optimizer has. With
+    `restore_best` a cut also puts the parameters back to where the metric was best.
+
+    The meaning of `patience` and `threshold` is that of torch.optim.lr_scheduler.ReduceLROnPlateau,
+    but the relative threshold is right for negative metrics too, and no cut is too small to make.
+
+    Args:
+        opt: The optimizer.
+        mode: Whether the metric should fall (`"min"`) or rise (`"max"`).
+        factor: In (0, 1).
+        patience: Evaluations without improvement that are let pass.
+        threshold: How much better counts as better, >= 0.
+        threshold_mode: Of the best value (`"rel"`) or as it is (`"abs"`).
+        cooldown: Evaluations to wait after a cut.
+        min_lr: The rate is not cut below it.
+        restore_best: Return to the best parameters at each cut.
+
+    >>> import numpy as np, stepsize as ss
+    >>> opt = ss.SGD(np.zeros(3), lr=0.1)
+    >>> plateau = ss.Plateau(opt, patience=1, factor=0.5)
+    >>> [plateau.update(loss) for loss in (1.0, 1.0, 1.0, 1.0)]
+    [False, False, True, False]
+    >>> opt.lr
+    0.05
+    """
+
+    _saved = (*Controller._saved, "bad")
+
+    def __init__(
+        self,
+        opt: Controlled,
+        mode: Mode = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: ThresholdMode = "rel",
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+        *,
+        restore_best: bool = False,
+    ) -> None:
+        super().__init__(opt, mode, factor, patience, threshold, threshold_mode, cooldown, min_lr)
+        self.restore_best = check_for(bool)("Plateau", "restore_best", restore_best)
+        self.bad = 0
+        self._best_params: Nest | None = None
+
+    def update(self, metric: float) -> bool:
+        """Take one evaluation into account; True when the rate was cut."""
+        metric = real("Plateau", "metric", metric)
+        if self.improves(metric):
+            self.best, self.bad = metric, 0
+            if self.restore_best:
+                self._best_params = copy(self.opt.params)
+        else:
+            self.bad += 1
+        if self.cooldown_left > 0:
+            self.cooldown_left, self.bad = self.cooldown_left - 1, 0
+        if self.bad <= self.patience:
+            return False
+        self.bad, self.cooldown_left = 0, self.cooldown
+        if self._best_params is not None:
+            assign(self.opt.params, self._best_params)
+        return self.multiply(self.factor, self.min_lr)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, the best metric and, with `restore_best`, the best parameters' leaves."""
+        state = super().state_dict()
+        if self.restore_best:
+            nest = self._best_params
+            state["best_params"] = None if nest is None else flatten(copy(nest))[0]
+        return state
+
+    def load_state_dict(self, d: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned; ValueError where a name is missing or unknown."""
+        super().load_state_dict(d)
+        if self.restore_best:
+            leaves, spec = d["best_params"], flatten(self.opt.params)[2]
+            self._best_params = None if leaves is None else copy(unflatten(spec, leaves))
+
+
+class Greedy(Controller):
+    """Raise the rate while a metric keeps improving, and cut it when the metric stops.
+
+    After more than `patience` improvements in a row the rate is divided by `factor`, up to
+    `max_lr`; after more than `patience` evaluations in a row without one it is multiplied by it,
+    down to `min_lr`. After a cut `cooldown` evaluations do not count as bad ones; after a raise
+    `warmup` do not count as good ones. With `window` above 1 the metric is averaged over that many
+    evaluations. NaN counts as no improvement.
+
+    It acts on `opt.lr_scale`, so it multiplies whatever schedule the optimizer has.
+
+    After transformers' GreedyLR, without its reset. There are no limits by default: a `min_lr`
+    above the rate would keep every cut from happening.
+
+    Args:
+        opt: The optimizer.
+        mode: Whether the metric should fall (`"min"`) or rise (`"max"`).
+        factor: In (0, 1).
+        patience: Evaluations in a row that are let pass.
+        threshold: How much better counts as better, >= 0.
+        threshold_mode: Of the best value (`"rel"`) or as it is (`"abs"`).
+        cooldown: Evaluations to wait after a cut.
+        warmup: Evaluations to wait after a raise.
+        min_lr: The rate is not cut below it.
+        max_lr: The rate is not raised above it.
+        window: Evaluations to average over, >= 1.
+
+    >>> import numpy as np, stepsize as ss
+    >>> opt = ss.SGD(np.zeros(3), lr=0.1)
+    >>> greedy = ss.schedules.Greedy(opt, patience=1, factor=0.5)
+    >>> [greedy.update(loss) for loss in (3.0, 2.0, 1.0, 1.0, 1.0)]
+    [False, True, False, False, True]
+    >>> opt.lr
+    0.1
+    """
+
+    _saved = (*Controller._saved, "bad", "good", "warmup_left")
+
+    def __init__(
+        self,
+        opt: Controlled,
+        mode: Mode = "min",
+        factor: float = 0.95,
+        patience: int = 10,
+        threshold: float = 1e-6,
+        threshold_mode: ThresholdMode = "abs",
+        cooldown: int = 0,
+        warmup: int = 0,
+        min_lr: float = 0.0,
+        max_lr: float = math.inf,
+        window: int = 1,
+    ) -> None:
+        super().__init__(opt, mode, factor, patience, threshold, threshold_mode, cooldown, min_lr)
+        self.warmup = int(COUNT("Greedy", "warmup", warmup))
+        self.max_lr = real("Greedy", "max_lr", max_lr)
+        if not self.max_lr > self.min_lr:
+            raise fail("Greedy", "max_lr", f"above min_lr={self.min_lr!r}", max_lr)
+        self.window = int(COUNT("Greedy", "window", window))
+        if self.window < 1:
+            raise fail("Greedy", "window", "at least 1", window)
+        self.bad = self.good = self.warmup_left = 0
+        self.recent: deque[float] = deque(maxlen=self.window)
+
+    def update(self, metric: float) -> bool:
+        """Take one evaluation into account; True when the rate was changed."""
+        self.recent.append(real("Greedy", "metric", metric))
+        metric = sum(self.recent) / len(self.recent)
+        if self.improves(metric):
+            self.best, self.bad, self.good = metric, 0, self.good + 1
+        else:
+            self.bad, self.good = self.bad + 1, 0
+        if self.cooldown_left > 0:
+            self.cooldown_left, self.bad = self.cooldown_left - 1, 0
+        if self.warmup_left > 0:
+            self.warmup_left, self.good = self.warmup_left - 1, 0
+        if self.bad > self.patience:
+            self.bad, self.cooldown_left = 0, self.cooldown
+            return self.multiply(self.factor, self.min_lr)
+        if self.good > self.patience:
+            self.good, self.warmup_left = 0, self.warmup
+            return self.multiply(1 / self.factor, self.max_lr)
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, the best metric and the window as plain numbers."""
+        return {**super().state_dict(), "recent": list(self.recent)}
+
+    def load_state_dict(self, d: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned; ValueError where a name is missing or unknown."""
+        super().load_state_dict(d)
+        self.recent = deque(d["recent"], maxlen=self.window)

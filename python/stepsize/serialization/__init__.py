@@ -1,0 +1,1 @@
+"""Files: atomic replacement, a safetensors container with a checksum, nested dicts."""

@@ -1,0 +1,383 @@
+"""The file format: named arrays and plain values in one safetensors file, whole or not at all.
+
+A file is what the `safetensors` format says (eight bytes of header length, a JSON header, the bytes
+of the tensors), so any safetensors reader opens it. Three things are added to the format:
+
+* a SHA-256 over every byte of the file but its own 64 digits, kept in ``__metadata__``, because
+  safetensors itself does not notice a flipped bit;
+* a schema version, so that a file from a newer stepsize is refused and not half understood;
+* a writer that never leaves a half-written file where a whole one stood.
+
+Reader and writer are ours because arrays then go from memory to disk and back without being copied,
+every byte is checked before any of it is used, and each system call can fail safely.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import itertools
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, NoReturn, TypeAlias
+
+import numpy as np
+
+from stepsize.errors import CheckpointError
+from stepsize.serialization.atomic import replacing
+
+SCHEMA = 1
+MAX_HEADER = 100_000_000  # as safetensors itself
+_NO_DIGEST = "0" * 64
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+_CODES: dict[np.dtype[Any], str] = {dtype: code for code, dtype in _DTYPES.items()}
+
+Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+Path: TypeAlias = str | os.PathLike[str]
+
+
+def write(path: Path, tensors: Mapping[str, Array], meta: Mapping[str, Any]) -> None:
+    """Write arrays and JSON values to one file, atomically.
+
+    Whatever happens, ``path`` holds the old file or the new one, whole: see `atomic.replacing`. A
+    failure raises the ``OSError`` of the system call that failed and leaves nothing behind.
+
+    Args:
+        path: where the file goes; a symbolic link is followed.
+        tensors: names and arrays of any shape and memory layout. Nothing but a non-contiguous array
+            is copied.
+        meta: values that JSON can hold.
+
+    Example:
+        >>> import os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "x.safetensors")
+        >>> write(path, {"w": np.arange(3.0)}, {"epoch": 2})
+        >>> read(path)
+        ({'w': array([0., 1., 2.])}, {'epoch': 2})
+    """
+    arrays = {name: _portable(name, array) for name, array in tensors.items()}
+    ordered = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    header = _header({name: arrays[name] for name in ordered}, meta)
+    with replacing(path) as file:
+        digest = hashlib.sha256(header)
+        file.write(header)
+        for name in ordered:
+            data = _raw(np.asarray(arrays[name], order="C"))
+            digest.update(data)
+            file.write(data)
+        file.seek(8 + len(_START))
+        file.write(digest.hexdigest().encode())
+
+
+def read(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Read a file that `write` made, after checking every byte of it.
+
+    A file that is cut short, has a flipped bit, overlapping or missing data, a name that occurs
+    twice, sizes that do not add up or a newer schema raises `CheckpointError`, which names the file
+    and the reason. Nothing larger than the file itself is allocated and nothing in it is executed.
+    A file that is not there raises ``FileNotFoundError``, one that may not be read
+    ``PermissionError``.
+
+    Returns:
+        The arrays by name, writable, and the JSON values.
+    """
+    name = os.fspath(path)
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise CheckpointError(f"{name}: it is not a regular file")
+    with open(path, "rb") as file:
+        try:
+            return _read(file, os.fstat(file.fileno()).st_size)
+        except _Refused as refused:
+            raise CheckpointError(f"{name}: {refused}") from None
+
+
+def dump(path: Path, kind: str, nested: Mapping[str, Any]) -> None:
+    """Write a nested dict of numbers, strings, lists and arrays, marked as a file of this kind."""
+    tensors, tree = pack(nested)
+    write(path, tensors, {"kind": kind, "tree": tree})
+
+
+def load(path: Path, *kinds: str) -> dict[str, Any]:
+    """Read back what `dump` wrote; a file of any other kind raises `CheckpointError`."""
+    tensors, meta = read(path)
+    found = meta.get("kind")
+    if found not in kinds:
+        expected = " or ".join(kinds)
+        raise CheckpointError(f"{os.fspath(path)}: it holds a {found!r}, expected {expected}")
+    try:
+        nested = unpack(tensors, meta["tree"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{os.fspath(path)}: its values do not unpack: {error}") from None
+    if not isinstance(nested, dict):
+        raise CheckpointError(f"{os.fspath(path)}: its values are not a dict")
+    return nested
+
+
+def pack(nested: object) -> tuple[dict[str, Array], Any]:
+    """Split nested dicts, lists and tuples into named arrays and a tree that JSON can hold.
+
+    An array is named by its path, ``optimizer/state/m/0``, and the tree holds that name in its
+    place. `unpack` is the inverse: types, float bits and tuples come back as they were.
+
+    Example:
+        >>> tensors, tree = pack({"t": 3, "betas": (0.9, 0.999), "m": [np.zeros(2)]})
+        >>> list(tensors), tree["t"]
+        (['m/0'], 3)
+        >>> unpack(tensors, tree)
+        {'t': 3, 'betas': (0.9, 0.999), 'm': [array([0., 0.])]}
+    """
+    tensors: dict[str, Array] = {}
+    return tensors, _to_tree(nested, "", tensors)
+
+
+def unpack(tensors: Mapping[str, Array], tree: object) -> Any:
+    """Put arrays and tree from `pack` together again."""
+    if isinstance(tree, list):
+        return [unpack(tensors, item) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if len(tree) == 1:
+        ((tag, value),) = tree.items()
+        if tag == "$array":
+            return tensors[value]
+        if tag == "$float":
+            return float(value)
+        if tag == "$tuple":
+            return tuple(unpack(tensors, value))
+        if tag == "$dict":
+            return {key: unpack(tensors, item) for key, item in value.items()}
+    return {key: unpack(tensors, item) for key, item in tree.items()}
+
+
+def _to_tree(node: object, path: str, tensors: dict[str, Array]) -> Any:
+    if isinstance(node, np.ndarray):
+        name = next(n for n in _names(path) if n not in tensors)
+        tensors[name] = node
+        return {"$array": name}
+    if isinstance(node, np.generic):
+        node = node.item()
+    if node is None or isinstance(node, bool | int | str):
+        return node
+    if isinstance(node, float):
+        return node if math.isfinite(node) else {"$float": repr(node)}
+    below = f"{path}/" if path else ""
+    if isinstance(node, list | tuple):
+        items = [_to_tree(item, f"{below}{i}", tensors) for i, item in enumerate(node)]
+        return items if isinstance(node, list) else {"$tuple": items}
+    if isinstance(node, Mapping):
+        for key in node:
+            if not isinstance(key, str):
+                raise TypeError(f"{path or 'state'}: keys must be strings, got {key!r}")
+        values = {key: _to_tree(item, f"{below}{key}", tensors) for key, item in node.items()}
+        ambiguous = len(values) == 1 and next(iter(values)).startswith("$")
+        return {"$dict": values} if ambiguous else values
+    raise TypeError(
+        f"{path or 'state'}: cannot save a {type(node).__name__}; "
+        "allowed are numbers, strings, None, arrays, and dicts, lists and tuples of them"
+    )
+
+
+def _names(path: str) -> Iterator[str]:
+    """The path itself, then numbered variants for when two nests spell the same path."""
+    yield path or "array"
+    for number in itertools.count(2):
+        yield f"{path}~{number}"
+
+
+# Writing
+
+
+_START = b'{"__metadata__":{"sha256":"'
+
+
+def _portable(name: str, array: Array) -> Array:
+    array = np.asarray(array)
+    if array.dtype.name == "bfloat16":
+        return array
+    array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    if array.dtype not in _CODES:
+        allowed = ", ".join(dtype.name for dtype in _CODES)
+        raise TypeError(f"{name}: cannot save dtype {array.dtype}; allowed are bfloat16, {allowed}")
+    return array
+
+
+def _raw(array: Array) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _header(arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> bytes:
+    """Length and JSON header, with zeros where the digest goes."""
+    values = json.dumps(dict(meta), allow_nan=False, separators=(",", ":"))
+    metadata = {"sha256": _NO_DIGEST, "format": "stepsize", "schema": str(SCHEMA), "meta": values}
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    begin = 0
+    for name, array in arrays.items():
+        if name == "__metadata__":
+            raise ValueError("'__metadata__' is reserved by the file format, rename that array")
+        code = _CODES.get(array.dtype, "BF16")
+        end = begin + array.nbytes
+        entries[name] = {"dtype": code, "shape": array.shape, "data_offsets": (begin, end)}
+        begin = end
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    if len(header) > MAX_HEADER:
+        raise ValueError(
+            f"names and values take {len(header)} bytes, the limit is {MAX_HEADER}: "
+            "keep large data in arrays"
+        )
+    return len(header).to_bytes(8, "little") + header
+
+
+# Reading
+
+
+class _Refused(Exception):
+    """A reason, to which `read` adds the file's name."""
+
+
+def _read(file: BinaryIO, size: int) -> tuple[dict[str, Array], dict[str, Any]]:
+    if size < 8 + len(_START):
+        raise _Refused(f"it is {size} bytes long, too short for a checkpoint")
+    length = int.from_bytes(_take(file, 8), "little")
+    if length > min(size - 8, MAX_HEADER):
+        raise _Refused(f"its header claims {length} bytes of a file of {size}")
+    header = _take(file, length)
+    if not header.startswith(_START):
+        raise _Refused("it was not written by stepsize, or its first bytes are damaged")
+    entries = _parse(header)
+    metadata = entries.pop("__metadata__")
+    _check_schema(metadata)
+    layout = _layout(entries, size - 8 - length)
+    data = np.empty(size - 8 - length, np.uint8)
+    if file.readinto(data.data) != data.nbytes or file.read(1):  # type: ignore[attr-defined]
+        raise _Refused("it changed while it was read")
+    digits = slice(len(_START), len(_START) + len(_NO_DIGEST))
+    blank = header[: digits.start] + _NO_DIGEST.encode() + header[digits.stop :]
+    digest = hashlib.sha256(length.to_bytes(8, "little") + blank)
+    digest.update(data.data)
+    if digest.hexdigest().encode() != header[digits]:
+        raise _Refused("its SHA-256 does not match, the file is damaged")
+    return {name: _view(data, *place) for name, place in layout.items()}, _values(metadata)
+
+
+def _take(file: BinaryIO, count: int) -> bytes:
+    data = file.read(count)
+    if len(data) != count:
+        raise _Refused("it changed while it was read")
+    return data
+
+
+def _parse(text: bytes | str) -> dict[str, Any]:
+    # Parsing makes no cycles, and looking for some in millions of new lists takes seconds.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise _Refused(f"its header is not valid JSON ({error})") from None
+    finally:
+        if collecting:
+            gc.enable()
+    if not isinstance(value, dict):
+        raise _Refused("its header is not a JSON object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return result
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_schema(metadata: Any) -> None:
+    if not isinstance(metadata, dict) or metadata.get("format") != "stepsize":
+        raise _Refused("it was not written by stepsize")
+    schema = str(metadata.get("schema"))
+    if not schema.isdecimal() or len(schema) > 9:
+        raise _Refused(f"its schema is {schema[:20]!r}, not a number")
+    if int(schema) > SCHEMA:
+        raise _Refused(
+            f"it has schema {schema} and this stepsize reads up to {SCHEMA}: "
+            "upgrade stepsize to load it"
+        )
+
+
+def _values(metadata: dict[str, Any]) -> dict[str, Any]:
+    text = metadata.get("meta")
+    if not isinstance(text, str):
+        raise _Refused("its values are missing")
+    return _parse(text)
+
+
+def _layout(entries: dict[str, Any], available: int) -> dict[str, tuple[int, int, str, list[int]]]:
+    """Where each array lies, once together they are known to cover the data exactly."""
+    places = {name: _place(name, entry) for name, entry in entries.items()}
+    position = 0
+    for begin, end, _, _ in sorted(places.values(), key=lambda place: place[:2]):
+        if begin != position:
+            raise _Refused(f"its arrays overlap or leave a hole at byte {position}")
+        position = end
+    if position != available:
+        raise _Refused(f"its arrays need {position} bytes of data and it holds {available}")
+    return places
+
+
+def _place(name: str, entry: Any) -> tuple[int, int, str, list[int]]:
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise _Refused(f"its entry {name[:80]!r} is malformed")
+    code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if code != "BF16" and (not isinstance(code, str) or code not in _DTYPES):
+        raise _Refused(f"its array {name[:80]!r} has an unknown dtype")
+    if not _counts(shape) or len(shape) > 32 or not _counts(offsets) or len(offsets) != 2:
+        raise _Refused(f"its array {name[:80]!r} has a malformed shape or place")
+    size = 2 if code == "BF16" else _DTYPES[code].itemsize
+    if math.prod(shape) * size != offsets[1] - offsets[0]:
+        raise _Refused(f"its array {name[:80]!r} does not have the size of its shape")
+    return offsets[0], offsets[1], code, shape
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**48 for n in value)
+
+
+def _view(data: Array, begin: int, end: int, code: str, shape: list[int]) -> Array:
+    dtype = _DTYPES.get(code) or _bfloat16()
+    try:
+        view: Array = data[begin:end].view(dtype).reshape(shape)
+    except ValueError as error:
+        raise _Refused(f"its shape {shape} cannot be made ({error})") from None
+    return view
+
+
+def _bfloat16() -> np.dtype[Any]:
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise ImportError(
+            'this checkpoint holds bfloat16 arrays: pip install "stepsize[bf16]"'
+        ) from None
+    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return dtype

@@ -1,0 +1,138 @@
+"""Where batches come from: arrays cut up in a reproducible order, or a stream given as it comes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
+
+import numpy as np
+
+from stepsize.optimizers.fields import whole
+
+Stream = Iterable[Any] | Callable[[], Iterable[Any]]
+
+
+class ArrayBatches:
+    """Batches of a tuple of arrays; the offset in an epoch counts samples.
+
+    So a run resumed from an offset goes on where it stopped, whatever the batch size was before.
+    """
+
+    def __init__(self, arrays: tuple[Any, ...], batch_size: int, seed: int | None, name: str):
+        for part in arrays:
+            if hasattr(part, "iloc"):
+                raise TypeError(f"{name}: a {type(part).__name__} is no array, give .to_numpy()")
+        lengths = [part.shape[0] if part.shape else None for part in arrays]
+        if None in lengths or len(set(lengths)) != 1:
+            shapes = ", ".join(str(tuple(part.shape)) for part in arrays)
+            raise ValueError(f"{name}: the arrays must agree in their first axis, got {shapes}")
+        if lengths[0] == 0:
+            raise ValueError(f"{name}: the arrays are empty, there is nothing to train on")
+        self.batch_size = whole("batch_size", batch_size)
+        self.length = cast(int, lengths[0])
+        self._arrays = arrays
+        self._seed = seed
+
+    def epoch(self, number: int, offset: int) -> Iterator[tuple[Any, int]]:
+        """The batches of one epoch from sample ``offset`` of its order on."""
+        order = None if self._seed is None else shuffled(self.length, self._seed, number)
+        while offset < self.length:
+            end = min(offset + self.batch_size, self.length)
+            chosen = slice(offset, end) if order is None else order[offset:end]
+            offset = end
+            yield tuple([part[chosen] for part in self._arrays]), end
+
+    def steps_per_epoch(self) -> int:
+        """How many batches an epoch has at the present batch size."""
+        return math.ceil(self.length / self.batch_size)
+
+
+def shuffled(length: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The order of one epoch: a permutation that depends on seed and epoch alone."""
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
+    return generator.permutation(length)
+
+
+class StreamBatches:
+    """Batches of an iterable, or of what a callable returns for each epoch, counted by the offset.
+
+    A loader with a ``set_epoch`` method is told the epoch before it is read, so that it can shuffle
+    by it. To go on in the middle of an epoch its first batches are drawn again and dropped.
+    """
+
+    batch_size = None
+
+    def __init__(self, data: Stream, name: str):
+        self._data = data
+        self._name = name
+        self.once = isinstance(data, Iterator)
+        if self.steps_per_epoch() == 0:
+            raise self._empty()
+
+    def epoch(
+        self, number: int, offset: int, skipped: Callable[[], None] | None = None
+    ) -> Iterator[tuple[Any, int]]:
+        """The batches of one epoch from batch ``offset`` on; ``skipped`` is called when there."""
+        set_epoch = getattr(self._data, "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(number)
+        stream = self._data if isinstance(self._data, Iterable) else self._data()
+        stream = iter(stream)
+        for _ in itertools.islice(stream, offset):
+            pass
+        if skipped is not None:
+            skipped()
+        index = offset
+        for index, batch in enumerate(stream, offset + 1):
+            yield batch, index
+        if index == 0 and (number == 0 or not self.once):
+            raise self._empty()
+
+    def _empty(self) -> ValueError:
+        return ValueError(f"{self._name}: there is no batch in it")
+
+    def steps_per_epoch(self) -> int | None:
+        """How many batches an epoch has, if the stream has a length."""
+        try:
+            return len(self._data)  # type: ignore[arg-type]
+        except TypeError:
+            return None
+
+
+Batches = ArrayBatches | StreamBatches
+
+
+def batches(data: Any, batch_size: int, seed: int | None, name: str = "train") -> Batches:
+    """Cut a tuple of arrays into batches, or take an iterable or callable of batches as it is.
+
+    Args:
+        data: a tuple of arrays with the same first axis, or batches.
+        batch_size: samples per batch of arrays; the last batch of an epoch may be smaller.
+        seed: arrays are shuffled anew in each epoch, in an order that depends on ``(seed, epoch)``
+            and on nothing else. None keeps their order.
+        name: what errors call the data.
+    """
+    if isinstance(data, tuple) and data and all(hasattr(part, "shape") for part in data):
+        return ArrayBatches(data, batch_size, seed, name)
+    if callable(data) or isinstance(data, Iterable):
+        return StreamBatches(data, name)
+    raise TypeError(
+        f"{name}: expected a tuple of arrays, an iterable of batches or a callable that returns "
+        f"one, got {type(data).__name__}"
+    )
+
+
+def count(batch: Any) -> int:
+    """How many samples a batch has: the first axis of the first array found in it."""
+    shape = getattr(batch, "shape", None)
+    if shape is not None:
+        return int(shape[0]) if shape else 1
+    if isinstance(batch, dict):
+        batch = tuple(batch.values())
+    if isinstance(batch, tuple) and batch:
+        return count(batch[0])
+    if isinstance(batch, list) and batch:
+        return count(batch[0]) if hasattr(batch[0], "shape") else len(batch)
+    return 1

@@ -1,0 +1,279 @@
+"""What happened in a run, as columns of numbers."""
+
+from __future__ import annotations
+
+import html
+import math
+import os
+from array import array
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stepsize.serialization import container
+from stepsize.serialization.atomic import replacing
+
+_STEP = ("step", "epoch", "loss", "lr", "grad_norm", "update_ratio")
+_COUNTS = ("step", "epoch", "batch_size")
+_NAN = array("d", [math.nan])
+
+Column = npt.NDArray[np.float64]
+
+
+class History(Mapping[str, Column]):
+    """The series of a run: one row per step, one column per quantity.
+
+    It is a mapping of names to float64 arrays of equal length. Row *i* belongs to the *i*-th step
+    of the run. `fit` fills ``step`` (1 for the first), ``epoch`` (0 for the first), ``loss`` and
+    ``lr`` (both as used by that step), ``grad_norm`` (after accumulation, before clipping) and
+    ``update_ratio`` (norm of the update over norm of the parameters) in every row. What is measured
+    now and then, such as ``val_loss``, stands in the row of the step after which it was measured
+    and is NaN elsewhere.
+
+    The arrays handed out are read-only. Rows are appended in amortised constant time and take 8
+    bytes per number, whatever the length of the run.
+
+    Attributes:
+        meta: what was run and where: rule, hyperparameters, schedule, seed, versions, machine,
+            seconds.
+        stopped: why the run ended, in words, or None while it has not.
+
+    Example:
+        >>> h = History.from_arrays(loss=[1.0, 0.5, 0.25], val_loss=[np.nan, np.nan, 0.3])
+        >>> h["step"], h.last("val_loss")
+        (array([1., 2., 3.]), 0.3)
+        >>> h
+        History(3 steps, loss 1 -> 0.25, val_loss 0.3)
+    """
+
+    def __init__(self) -> None:
+        self.meta: dict[str, Any] = {}
+        self.stopped: str | None = None
+        self._fill(0, {name: array("d") for name in _STEP})
+
+    def _fill(self, rows: int, columns: dict[str, array[float]]) -> None:
+        self._rows = rows
+        self._columns = columns
+        self._cache: dict[str, Column] = {}
+        self._appends = tuple(columns[name].append for name in _STEP if name in columns)
+
+    @classmethod
+    def from_arrays(cls, **series: npt.ArrayLike) -> History:
+        """Make a history of numbers from elsewhere.
+
+        Args:
+            series: arrays of equal length by name, NaN where there is no value. ``step`` counts
+                from 1 if it is not given.
+
+        Raises:
+            ValueError: a series is no array of numbers of one dimension and of the first's length.
+        """
+        arrays = {}
+        for name, values in series.items():
+            try:
+                arrays[name] = np.asarray(values, np.float64)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{name} must be an array of numbers, got {values!r:.80}"
+                ) from None
+        if not arrays:
+            raise ValueError("from_arrays needs at least one series, such as loss=[...]")
+        first, length = next((name, values.size) for name, values in arrays.items())
+        for name, values in arrays.items():
+            if values.shape != (length,):
+                raise ValueError(
+                    f"{name} has shape {values.shape}, expected ({length},) as {first}: "
+                    "every series holds one number per step, NaN where there is none"
+                )
+        columns = {"step": array("d", range(1, length + 1))}
+        columns |= {name: array("d", values.tobytes()) for name, values in arrays.items()}
+        history = cls()
+        history._fill(length, columns)
+        return history
+
+    def append(
+        self,
+        step: int,
+        epoch: int,
+        loss: float,
+        lr: float,
+        grad_norm: float = math.nan,
+        update_ratio: float = math.nan,
+    ) -> None:
+        """Add one row."""
+        # Written out because this runs once per step: a loop over the columns costs twice as much.
+        to_step, to_epoch, to_loss, to_lr, to_norm, to_ratio = self._appends
+        to_step(step)
+        to_epoch(epoch)
+        to_loss(loss)
+        to_lr(lr)
+        to_norm(grad_norm)
+        to_ratio(update_ratio)
+        self._rows += 1
+        if self._cache:
+            self._cache.clear()
+
+    def record(self, name: str, value: float) -> None:
+        """Put one more value into the last row."""
+        column = self._columns.setdefault(name, array("d"))
+        missing = self._rows - len(column)
+        if missing > 0:
+            column.extend(_NAN * missing)
+        column[self._rows - 1] = value
+        self._cache.pop(name, None)
+
+    def __getitem__(self, name: str) -> Column:
+        if name not in self._cache:
+            try:
+                column = self._columns[name]
+            except KeyError:
+                known = ", ".join(self._columns)
+                raise KeyError(f"{name!r} was not recorded; there are {known}") from None
+            values = np.full(self._rows, np.nan)
+            values[: len(column)] = column
+            values.flags.writeable = False
+            self._cache[name] = values
+        return self._cache[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all series hold the same bits; ``meta`` and ``stopped`` do not count."""
+        if not isinstance(other, History):
+            return NotImplemented
+        return self.keys() == other.keys() and all(
+            self[name].tobytes() == other[name].tobytes() for name in self
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def steps(self) -> int:
+        """The number of rows."""
+        return self._rows
+
+    def last(self, name: str, default: float = math.nan) -> float:
+        """The latest value of a series that is not NaN."""
+        column = self._columns.get(name, ())
+        return next((value for value in reversed(column) if value == value), default)
+
+    def at(self, name: str, row: int) -> float:
+        """One value of a series, without copying the series; rows count from -1 at the end too."""
+        column = self._columns[name]
+        row = range(self._rows)[row]
+        return column[row] if row < len(column) else math.nan
+
+    def mean_since(self, name: str, row: int) -> float:
+        """The mean of a series from a row on, copying no more than those rows."""
+        values = self._columns[name][row:]
+        return math.fsum(values) / len(values) if values else math.nan
+
+    def state_dict(self) -> dict[str, Any]:
+        """The series, ``meta`` and ``stopped`` as plain values and arrays."""
+        series = {name: self[name].copy() for name in self}
+        return {"series": series, "meta": dict(self.meta), "stopped": self.stopped}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become the history that `state_dict` was taken of."""
+        loaded = History.from_arrays(**state["series"])
+        self._fill(loaded._rows, loaded._columns)
+        self.meta, self.stopped = dict(state["meta"]), state["stopped"]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the history to one file, whole or not at all."""
+        container.dump(path, "history", self.state_dict())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> History:
+        """Read a history that `save` wrote, or the history in the checkpoint of a run.
+
+        Raises:
+            CheckpointError: the file is damaged or holds neither.
+        """
+        state = container.load(path, "history", "run")
+        history = cls()
+        history.load_state_dict(state.get("history", state))
+        return history
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write one line per step, with a header; a missing value is an empty field.
+
+        Numbers are written with all the digits needed to read the same bits back.
+        """
+        names = list(self)
+        with replacing(path) as file:
+            file.write((",".join(names) + "\n").encode())
+            for row in zip(*(self[name].tolist() for name in names), strict=True):
+                fields = (_field(name, value) for name, value in zip(names, row, strict=True))
+                file.write((",".join(fields) + "\n").encode())
+
+    def to_pandas(self) -> Any:
+        """The series as a ``pandas.DataFrame`` indexed by step."""
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("to_pandas needs pandas: pip install pandas") from None
+        return pandas.DataFrame(dict(self)).set_index("step")
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the loss, the validation loss, the gap between them, and the rate (matplotlib).
+
+        ``plots.learning_curves({"one": h1, "two": h2})`` compares several runs.
+        """
+        from stepsize import plots
+
+        return plots.run_curves(self, ax=ax)
+
+    def plot_text(self) -> str:
+        """The same curves as text, for a terminal."""
+        from stepsize import plots
+
+        return plots.text_learning_curves(self)
+
+    def __repr__(self) -> str:
+        parts = [f"{self._rows} steps"]
+        if self._rows and "loss" in self._columns:
+            parts.append(f"loss {self['loss'][0]:.4g} -> {self['loss'][-1]:.4g}")
+        parts += [f"{name} {self.last(name):.4g}" for name in self if name.startswith("val_")]
+        if self.stopped:
+            parts.append(f"stopped: {self.stopped}")
+        return f"History({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """A table of first, best and last values, with a small curve of each, for notebooks."""
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{_curve(values)}</td>"
+            f"<td>{values[0]:.4g}</td><td>{values.min():.4g}</td><td>{values.max():.4g}</td>"
+            f"<td>{values[-1]:.4g}</td></tr>"
+            for name in self
+            if name not in ("step", "epoch")
+            and (values := self[name][np.isfinite(self[name])]).size
+        )
+        head = "".join(
+            f"<th>{word}</th>" for word in ("", "", "first", "lowest", "highest", "last")
+        )
+        caption = f"{self._rows} steps" + (f", {self.stopped}" if self.stopped else "")
+        return f"<table><caption>{html.escape(caption)}</caption><tr>{head}</tr>{rows}</table>"
+
+
+def _field(name: str, value: float) -> str:
+    if value != value:
+        return ""
+    return str(int(value)) if name in _COUNTS else repr(value)
+
+
+def _curve(values: Column) -> str:
+    """A line of at most 60 points as inline SVG."""
+    values = values[np.linspace(0, values.size - 1, min(values.size, 60)).astype(int)]
+    low, high = values.min(), values.max()
+    y = 15 - 14 * (values - low) / (high - low or 1)
+    x = np.linspace(1, 99, values.size)
+    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+    line = f'<polyline points="{points}" fill="none" stroke="currentColor"/>'
+    return f'<svg width="100" height="16">{line}</svg>'

@@ -1,0 +1,239 @@
+"""The whole story in one call, and each correction on a run made to need it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import stepsize as ss
+from stepsize.automatic.pipeline import Guard
+from stepsize.automatic.rehearsal import LONGEST, STRIDE, climb, length_of
+
+STEPS = 300
+
+
+def data(rows=256):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((rows, 6)) * np.geomspace(1, 3, 6)
+    return x, x @ np.arange(1.0, 7.0) + 0.1 * rng.standard_normal(rows)
+
+
+def value_and_grad(params, batch):
+    x, y = batch
+    error = x @ params["w"] - y
+    return 0.5 * float(np.mean(error**2)), {"w": x.T @ error / len(y)}
+
+
+def start():
+    return {"w": np.zeros(6)}
+
+
+def guarded(lr, steps=STEPS, function=value_and_grad):
+    params, guard = start(), Guard(steps)
+    optimizer = ss.SGD(params, lr=lr)
+    history = ss.fit(
+        function, params, optimizer, data(), steps=steps, callbacks=[guard], progress=False
+    )
+    return params, optimizer, guard, history
+
+
+@pytest.mark.parametrize("optimizer", [ss.SGD, ss.AdamW, lambda p: ss.SGD(p, momentum=0.9)])
+def test_it_trains_with_nothing_but_a_budget(optimizer):
+    params = start()
+    result = ss.autolr(value_and_grad, params, data(), steps=STEPS, optimizer=optimizer)
+    assert len(result.history["loss"]) == STEPS
+    assert value_and_grad(params, data())[0] < 0.05
+    assert result.schedule(STEPS) == 0 and result.optimizer.params is params
+    text = str(result)
+    assert "gradients found the rate" in text and "schedule: " in text
+
+
+class Run:
+    """What `climb` reads of a trial, for a loss made up."""
+
+    def __init__(self, end):
+        self.failure = None if np.isfinite(end) else "lost"
+        self.losses = [9.0] * 3 + [end] * 27 if np.isfinite(end) else [9.0]
+
+
+@pytest.mark.parametrize("best", [-0.9, -0.3, 0.0, 0.2, 0.4, 0.6, 0.9])
+def test_the_peak_is_found_exactly_where_the_ends_are_a_parabola(best):
+    peak, seen = climb(lambda rate: Run((np.log10(rate) - best) ** 2), 1.0, 5)
+    assert np.log10(peak) == pytest.approx(best, abs=1e-9)
+    assert len(seen) <= 5 and len({rate for rate, _ in seen}) == len(seen)
+
+
+def test_lost_rehearsals_lower_the_peak_and_bend_no_parabola():
+    def walled(rate):
+        return Run(1 / rate if rate < 0.5 else np.inf)
+
+    peak, seen = climb(walled, 1.0, 4)
+    assert peak == pytest.approx(1 / STRIDE)
+    assert [np.log10(rate) * 2 for rate, _ in seen] == pytest.approx([0, -1, -2])
+    lost, seen = climb(lambda rate: Run(np.inf), 1.0, 4)
+    assert lost == pytest.approx(STRIDE**-3) and len(seen) == 4
+
+
+def test_an_end_above_the_start_tells_no_more_than_that_nothing_was_learnt():
+    ends = {-1: 3.0, 0: 1.0}
+    peaks = [
+        climb(lambda rate, high=high: Run(ends.get(round(2 * np.log10(rate)), high)), 1.0, 4)[0]
+        for high in (9.0, 1e30)
+    ]
+    assert peaks[0] == peaks[1] < 1.0
+
+
+def test_rehearsals_take_copies_and_leave_the_run_as_it_would_have_been():
+    firsts, calls = [], []
+    for rehearsals in (0, 4):
+        noise = np.random.default_rng(5)
+
+        def noisy(params, batch, noise=noise):
+            calls.append(rehearsals)  # noqa: B023
+            loss, grads = value_and_grad(params, batch)
+            return loss + 0.01 * noise.standard_normal(), grads
+
+        result = ss.autolr(noisy, start(), data(), steps=60, rehearsals=rehearsals, progress=False)
+        firsts.append(result.history["loss"][0])
+        assert len(result.rehearsals) <= rehearsals
+        assert all(len(losses) <= 30 for _, losses in result.rehearsals)
+    assert firsts[0] == firsts[1]
+    spent = calls.count(4) - calls.count(0)
+    assert 60 <= spent == sum(len(losses) for _, losses in result.rehearsals) <= 4 * 30
+    assert f"rehearsals of 30 steps tried the peaks {result.found.peak:.1e}, " in str(result)
+
+
+def test_they_are_half_of_the_budget_but_not_endless_nor_too_short():
+    assert [length_of(total) for total in (19, 20, 301, 10**6)] == [0, 10, 150, LONGEST]
+    short = ss.autolr(value_and_grad, start(), data(), steps=19, progress=False)
+    assert short.rehearsals == () and short.schedule(1) == short.found.peak
+    with pytest.raises(ValueError, match="rehearsals must be at least 0, got -1"):
+        ss.autolr(value_and_grad, start(), data(), steps=60, rehearsals=-1)
+
+
+def test_they_mend_a_peak_that_the_race_put_too_low(monkeypatch):
+    """Where the race says a tenth, the rehearsals climb back."""
+    found = ss.lr_find(value_and_grad, start(), [data()], optimizer=ss.SGD)
+    low = replace(found, peak=found.peak / 10, suggestion=found.suggestion / 10)
+    monkeypatch.setattr("stepsize.automatic.pipeline.lr_find", lambda *a, **k: low)
+    ends = []
+    for rehearsals in (0, 4):
+        params = start()
+        result = ss.autolr(
+            value_and_grad, params, data(), steps=100, optimizer=ss.SGD, rehearsals=rehearsals
+        )
+        ends.append(value_and_grad(params, data())[0])
+        assert (result.schedule(5) > 2 * low.peak) == (rehearsals > 0)
+    assert ends[1] < 0.1 * ends[0]
+
+
+def test_epochs_are_a_budget_too():
+    result = ss.autolr(value_and_grad, start(), data(), epochs=3, batch_size=64)
+    assert len(result.history["loss"]) == 12
+
+
+def test_the_same_seed_gives_the_same_run():
+    runs = [start(), start()]
+    for params in runs:
+        ss.autolr(value_and_grad, params, data(), steps=60, seed=4)
+    np.testing.assert_array_equal(runs[0]["w"], runs[1]["w"])
+
+
+def test_a_rate_far_too_high_is_lowered_until_it_works():
+    params, optimizer, guard, _history = guarded(1.0)
+    assert 1 <= len(guard.actions) <= 5
+    assert "back to step" in guard.actions[0].what
+    assert optimizer.lr_scale == pytest.approx(0.3 ** len(guard.actions))
+    assert value_and_grad(params, data())[0] < value_and_grad(start(), data())[0]
+
+
+def test_a_lost_gradient_is_mended():
+    calls = []
+
+    def fragile(params, batch):
+        calls.append(1)
+        loss, grads = value_and_grad(params, batch)
+        return (np.nan, grads) if len(calls) == 150 else (loss, grads)
+
+    _params, _optimizer, guard, history = guarded(0.05, function=fragile)
+    assert len(guard.actions) == 1 and "not finite" in guard.actions[0].why
+    assert len(history["loss"]) == STEPS
+    assert ss.diagnose(history).verdict != "diverging"
+
+
+def test_a_run_that_cannot_be_mended_ends():
+    def lost(params, batch):
+        return np.nan, {"w": np.zeros(6)}
+
+    _, _, guard, history = guarded(0.05, function=lost)
+    assert len(guard.actions) == 5 and history.stopped.startswith("diverged")
+
+
+def test_a_rate_far_too_low_is_raised_once():
+    def far(params, batch):
+        return value_and_grad({"w": params["w"]}, batch)
+
+    params, guard = {"w": np.full(6, 100.0)}, Guard(STEPS)
+    optimizer = ss.SGD(params, lr=1e-6)
+    ss.fit(far, params, optimizer, data(), steps=STEPS, callbacks=[guard], progress=False)
+    assert [a.what for a in guard.actions] == ["rate times 3"]
+    assert guard.actions[0].step == pytest.approx(STEPS // 4, abs=STEPS // 50)
+
+
+def test_after_going_back_the_schedule_keeps_its_end():
+    params, schedule = start(), ss.schedules.warmup_cosine(0.8, 5, STEPS)
+    guard = Guard(STEPS, schedule)
+    optimizer = ss.SGD(params, lr=schedule)
+    ss.fit(
+        value_and_grad, params, optimizer, data(), steps=STEPS, callbacks=[guard], progress=False
+    )
+    assert guard.actions
+    assert optimizer.lr == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_noisy_run_without_trouble_is_left_alone():
+    wild = iter(30 * np.random.default_rng(2).exponential(size=STEPS))
+
+    def heavy(params, batch):
+        loss, grads = value_and_grad(params, batch)
+        return loss + next(wild), grads
+
+    _, _, guard, _ = guarded(0.02, function=heavy)
+    assert not guard.actions
+
+
+def test_it_goes_back_to_a_state_whose_loss_was_seen():
+    def walled(params, batch):
+        x = float(params["w"][0])
+        return (-x if x < 1 else np.nan), {"w": -np.eye(6)[0]}
+
+    # The fifth step, after which a state is kept, is the one that passes the wall.
+    _, _, guard, _ = guarded(0.22, steps=100, function=walled)
+    assert guard.actions[0].what.startswith("back to step 0,")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({}, "give steps, or epochs"),
+        ({"steps": 1}, "at least 2 steps, got 1"),
+    ],
+)
+def test_wrong_budgets_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        ss.autolr(value_and_grad, start(), data(), **wrong)
+
+
+def test_data_that_can_be_read_once_is_refused():
+    with pytest.raises(ValueError, match="read more than once"):
+        ss.autolr(value_and_grad, start(), iter([data()]), steps=10)
+
+
+def test_a_loss_that_cannot_fall_is_refused():
+    def flat(params, batch):
+        return 1.0, {"w": np.zeros(6)}
+
+    with pytest.raises(ValueError, match="no usable rate, because"):
+        ss.autolr(flat, start(), data(), steps=50)

@@ -1,0 +1,393 @@
+"""Diagnosis: each verdict on a run made to deserve it, and on curves drawn by hand."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+import stepsize as ss
+from stepsize.diagnosis.checks import FEWEST_STEPS, VERDICTS
+from stepsize.diagnosis.features import measure
+
+STEPS = 400
+
+
+def train(lr, steps=STEPS):
+    """Noisy linear regression with curvatures 0.25 to 4 by SGD; rates above 0.5 diverge."""
+    rng = np.random.default_rng(0)
+    h = np.geomspace(0.25, 4, 8)
+    x = np.full(8, 3.0)
+    rows = {"loss": [], "lr": [], "grad_norm": [], "update_ratio": []}
+    for _ in range(steps):
+        loss = 0.5 * float(h @ (x * x)) * (1 + 0.02 * rng.standard_normal()) + 0.1
+        grad = h * x + 0.02 * rng.standard_normal(8)
+        rows["loss"].append(loss)
+        rows["lr"].append(lr)
+        rows["grad_norm"].append(float(np.linalg.norm(grad)))
+        rows["update_ratio"].append(float(lr * np.linalg.norm(grad) / np.linalg.norm(x)))
+        x = np.clip(x - lr * grad, -1e150, 1e150)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("lr", "verdicts"),
+    [
+        (2e-5, {"too_low"}),
+        (1e-3, {"too_low"}),
+        (0.2, {"healthy", "converged"}),
+        (0.6, {"diverging"}),
+        (5.0, {"diverging"}),
+    ],
+)
+def test_runs_over_the_rate(lr, verdicts):
+    diagnosis = ss.diagnose(train(lr))
+    assert diagnosis.verdict in verdicts
+    assert diagnosis.verdict in VERDICTS
+
+
+def test_the_suggested_rate_goes_the_right_way():
+    assert ss.diagnose(train(1e-3)).suggested_lr > 1e-3
+    assert ss.diagnose(train(0.6)).suggested_lr < 0.5
+    assert ss.diagnose(train(0.2)).suggested_lr is None
+
+
+@pytest.mark.parametrize("end", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [1, 50, STEPS - 1])
+def test_a_loss_that_stops_being_finite_diverges(end, at):
+    rows = train(0.2)
+    rows["loss"][at:] = [end] * (STEPS - at)
+    diagnosis = ss.diagnose(rows)
+    assert diagnosis.verdict == "diverging"
+    assert f"at step {at}" in str(diagnosis)
+
+
+def test_rows_without_a_loss_are_not_a_divergence():
+    rows = train(0.2)
+    with_gaps = np.array(rows["loss"])
+    with_gaps[5::7] = np.nan
+    validated = np.full(STEPS + 1, np.nan)
+    validated[-1] = 1.0
+    history = {"loss": np.append(with_gaps, np.nan), "val_loss": validated}
+    assert ss.diagnose(history).verdict in {"healthy", "converged"}
+
+
+def test_a_validation_loss_that_turns_is_overfitting():
+    rows = train(0.02)
+    t = np.linspace(0, 1, STEPS)
+    rows["val_loss"] = np.where(np.arange(STEPS) % 10 == 0, 2 * (t - 0.4) ** 2 + 1, np.nan)
+    diagnosis = ss.diagnose(rows)
+    assert diagnosis.verdict == "overfitting"
+    assert "40% of the run" in str(diagnosis)
+
+
+def test_an_early_rise_is_a_rate_too_high():
+    t = np.arange(STEPS)
+    loss = np.where(t < 60, 2.0 + 0.2 * t, 3 * np.exp(-(t - 60) / 50) + 1)
+    loss = loss + 0.05 * np.random.default_rng(0).standard_normal(STEPS)
+    assert ss.diagnose({"loss": loss, "lr": np.full(STEPS, 0.1)}).verdict == "too_high"
+
+
+@pytest.mark.parametrize("constant", [-1000.0, 0.0, 1000.0])
+@pytest.mark.parametrize("lr", [1e-3, 0.6])
+def test_a_constant_in_the_loss_does_not_change_what_is_said_of_the_rate(constant, lr):
+    rows = train(lr)
+    rows["loss"] = np.array(rows["loss"]) + constant
+    assert ss.diagnose(rows).verdict == ss.diagnose(train(lr)).verdict
+
+
+def test_loss_alone_is_enough():
+    assert ss.diagnose({"loss": train(1e-3)["loss"]}).verdict == "too_low"
+    assert ss.diagnose({"loss": train(0.6)["loss"]}).suggested_lr is None
+
+
+def test_too_short_a_history_says_so():
+    diagnosis = ss.diagnose({"loss": train(0.2)["loss"][: FEWEST_STEPS - 1]})
+    assert not diagnosis.enough_data
+    assert "not enough data" in str(diagnosis)
+
+
+def test_it_reads_as_a_paragraph_with_numbers():
+    diagnosis = ss.diagnose(train(0.6))
+    text = str(diagnosis)
+    assert text.startswith("This run is diverging.") and "\n" not in text
+    assert f"Try lr={diagnosis.suggested_lr:.1e} next." in text
+    finding = diagnosis.findings[0]
+    assert finding.kind == "diverging" and finding.severity == "critical"
+    assert any(c.isdigit() for c in finding.evidence) and finding.advice
+
+
+@pytest.mark.parametrize("history", [{}, {"lr": [1.0]}, {"loss": []}])
+def test_a_history_without_losses_is_refused(history):
+    with pytest.raises(ValueError, match="non-empty series 'loss'"):
+        ss.diagnose(history)
+
+
+def noisy(level, noise=0.05, jitter=0.0, **series):
+    """A loss around `level`, a row of 400, with noise of the batches and jitter of the weights."""
+    rng = np.random.default_rng(3)
+    at = np.arange(STEPS) % 10 == 0
+    wander = jitter * rng.standard_normal(STEPS)
+    loss = np.asarray(level) + noise * rng.standard_normal(STEPS) + wander
+    rows = {"loss": loss, "lr": np.full(STEPS, 0.1), "update_ratio": np.full(STEPS, 0.02)}
+    rows["val_loss"] = np.where(at, np.asarray(level) + wander - 0.05, np.nan)
+    rows["grad_norm"] = np.exp(0.4 * rng.standard_normal(STEPS))
+    return rows | series
+
+
+T = np.linspace(0, 1, STEPS)
+RUNS = {
+    "too_low": noisy(2 - 0.5 * T, update_ratio=np.full(STEPS, 1e-3)),
+    "healthy": noisy(0.4 + 2 * np.exp(-4 * T)),
+    "converged": noisy(0.05 + 2 * np.exp(-30 * T), noise=0.01),
+    "underfitting": noisy(1.4 + np.exp(-30 * T), noise=0.02),
+    "plateau": noisy(0.2 + 2 * np.exp(-30 * T), jitter=0.2),
+    "too_high": noisy(0.9 + 1.5 * np.exp(-30 * T), jitter=0.4),
+    "overfitting": noisy(2 * np.exp(-6 * T), val_loss=np.where(T % 0.05 < 0.003, 1 + T, np.nan)),
+    "diverging": noisy(2 + 3 * T),
+}
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_each_verdict_in_plain_words_and_with_a_place(verdict):
+    diagnosis = ss.diagnose(RUNS[verdict])
+    assert diagnosis.verdict == verdict
+    assert "too_" not in str(diagnosis)
+    for finding in diagnosis.findings:
+        assert 0 <= finding.span[0] < finding.span[1] <= 1
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_the_scale_of_the_loss_does_not_matter(verdict, scale):
+    rows = {k: v * scale if "loss" in k else v for k, v in RUNS[verdict].items()}
+    assert ss.diagnose(rows).verdict == verdict
+
+
+def test_noisy_batches_are_no_divergence_where_the_weights_hardly_move():
+    rng = np.random.default_rng(1)
+    loss = 8 + 4 * rng.standard_normal(STEPS)
+    loss[0] = 3.0
+    still = {"loss": loss, "lr": np.full(STEPS, 1e-5), "update_ratio": np.full(STEPS, 1e-6)}
+    diagnosis = ss.diagnose(still)
+    assert diagnosis.verdict == "too_low" and diagnosis.suggested_lr == pytest.approx(1e-3)
+    moving = still | {"update_ratio": np.full(STEPS, 0.1)}
+    assert ss.diagnose(moving).verdict == "diverging"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_loss_that_ends_above_its_start_is_never_healthy(seed):
+    rng = np.random.default_rng(seed)
+    end = rng.uniform(2.3, 9)
+    loss = np.interp(T, [0, 0.2, 0.5, 1], [2, rng.uniform(1, 12), rng.uniform(1, 12), end])
+    rows = noisy(loss, noise=0.1 * rng.uniform(), update_ratio=np.full(STEPS, 0.05))
+    assert ss.diagnose(rows).verdict in ("diverging", "too_high")
+
+
+def test_other_signals_are_told_too():
+    rows = noisy(0.9 + 1.5 * np.exp(-30 * T), jitter=0.4)
+    rows["val_loss"] = np.where(np.isfinite(rows["val_loss"]), 1 + T, np.nan)
+    rows["loss"] = 1.2 * np.exp(-8 * T) + 0.05 * np.random.default_rng(0).standard_normal(STEPS)
+    rows["loss"][300:] += 0.5
+    diagnosis = ss.diagnose(rows)
+    assert len({f.kind for f in diagnosis.findings}) == len(diagnosis.findings)
+    for finding in diagnosis.findings[1:]:
+        assert f"Another signal points to {finding.kind.replace('_', ' ')}: " in str(diagnosis)
+
+
+def test_flipping_signs_and_sharpness_above_two_are_evidence_of_a_rate_too_high():
+    flat = noisy(0.9 + 1.5 * np.exp(-30 * T), noise=0.02)
+    assert ss.diagnose(flat).verdict != "too_high"
+    flips = ss.diagnose(flat | {"sign_flips": np.full(STEPS, 0.9)})
+    assert flips.verdict == "too_high" and "90% of the gradient's signs" in str(flips)
+    edge = ss.diagnose(flat | {"sharpness": np.full(STEPS, 24.0)})
+    assert edge.verdict == "too_high" and "is 2.4, above the limit of stability" in str(edge)
+    calm = flat | {"sharpness": np.full(STEPS, 19.0), "sign_flips": np.full(STEPS, 0.5)}
+    assert ss.diagnose(calm).verdict == ss.diagnose(flat).verdict
+
+
+def test_with_the_loss_alone_a_flat_one_is_a_rate_too_low_and_a_raised_one_diverges():
+    noise = np.random.default_rng(2).standard_normal(STEPS)
+    flat = ss.diagnose({"loss": 8 + noise, "lr": np.full(STEPS, 1e-5)})
+    assert flat.verdict == "too_low" and "has not moved" in str(flat)
+    raised = 30 + noise
+    raised[0] = 8.0
+    assert ss.diagnose({"loss": raised}).verdict == "diverging"
+    assert ss.diagnose({"loss": [0.9, 6.9, 1e5, 1e18, 1e30, 1e55]}).verdict == "diverging"
+
+
+def test_a_validation_loss_tells_whether_a_loss_within_its_noise_has_moved():
+    rows = {"loss": 8 + np.random.default_rng(2).standard_normal(STEPS), "lr": np.full(STEPS, 0.1)}
+    at = np.arange(STEPS) % 20 == 0
+    slow, lost = (np.where(at, 8 + way * 0.1 * T, np.nan) for way in (-1, 4))
+    rows["loss"][0] = 5.0
+    assert ss.diagnose(rows).verdict == "diverging"
+    assert ss.diagnose(rows | {"val_loss": slow}).verdict == "too_low"
+    rows["loss"][0] = 8.0
+    assert ss.diagnose(rows).verdict == "too_low"
+    assert ss.diagnose(rows | {"val_loss": lost}).verdict != "too_low"
+
+
+def test_a_history_of_every_fifth_step_knows_the_way_the_weights_went():
+    rows = noisy(2 - 0.5 * T, update_ratio=np.full(STEPS, 4e-3)) | {"step": np.arange(STEPS) + 1}
+    some = {name: values[::5] for name, values in rows.items()}
+    whole, thin = measure(rows), measure(some)
+    assert thin.travel == pytest.approx(whole.travel) == 1.6
+    flat = noisy(3.0, noise=1.0, update_ratio=np.full(STEPS, 4e-3)) | {"step": rows["step"]}
+    assert measure({name: values[::5] for name, values in flat.items()}).start == pytest.approx(
+        flat["loss"][:15:5].mean()
+    )
+
+
+def test_a_second_signal_is_told_in_words_too():
+    late = noisy(2 * np.exp(-2 * T), val_loss=np.where(T % 0.05 < 0.003, 1 + T, np.nan))
+    late["update_ratio"] = np.full(STEPS, 4e-3)
+    diagnosis = ss.diagnose(late)
+    assert [f.kind for f in diagnosis.findings][:2] == ["overfitting", "too_low"]
+    assert "Another signal points to too low: " in str(diagnosis)
+
+
+@pytest.mark.parametrize("verdict", ["diverging", "healthy", "too_low", "converged", "overfitting"])
+def test_a_constant_in_the_loss_changes_no_verdict(verdict):
+    rows = {k: v + 1000 if "loss" in k else v for k, v in RUNS[verdict].items()}
+    assert ss.diagnose(rows).verdict == verdict
+
+
+def test_the_start_is_a_mean_for_as_long_as_the_weights_stay():
+    loss = 3 + np.random.default_rng(0).standard_normal(STEPS)
+    still = measure({"loss": loss, "update_ratio": np.full(STEPS, 1e-4)})
+    assert still.start == loss[: STEPS // 20].mean()
+    assert measure({"loss": loss, "update_ratio": np.full(STEPS, 0.1)}).start == loss[0]
+    assert measure({"loss": loss}).start == loss[0]
+
+
+def test_numbers_in_a_sentence_can_be_told_apart():
+    rows = {k: v + 1000 if "loss" in k else v for k, v in RUNS["too_low"].items()}
+    text = str(ss.diagnose(rows))
+    start, end = re.search(r"from (\S+) to ([\d.e+]+)", text).groups()
+    assert float(start) > 1001.5 > float(end) > 1001
+
+
+def test_of_weights_that_stayed_nothing_else_is_said():
+    loss = 3 + np.random.default_rng(0).standard_normal(STEPS)
+    loss[-40:] += 0.5
+    still = {"loss": loss, "update_ratio": np.full(STEPS, 1e-5)}
+    assert [f.kind for f in ss.diagnose(still).findings] == ["too_low"]
+    moved = still | {"update_ratio": np.full(STEPS, 1e-2)}
+    assert ss.diagnose(moved).verdict != "too_low"
+
+
+@pytest.mark.parametrize(
+    ("curve", "gain"),
+    [
+        (2 - T, 1.0),
+        (2 * np.exp(-2 * T), 2 * (np.exp(-2) - np.exp(-4))),
+        (2 * np.exp(-8 * T), 2 * np.exp(-8)),
+        (1 / (T + 0.05), 1 / 1.05 - 1 / 2.05),
+        (np.full(STEPS, 3.0), 0.0),
+    ],
+)
+@pytest.mark.parametrize("constant", [-5.0, 0.0, 5.0])
+def test_what_going_on_gains_is_read_off_the_shape_of_the_decay(curve, gain, constant):
+    signals = measure({"loss": curve + constant})
+    assert signals.coming * signals.drop == pytest.approx(gain, rel=0.35, abs=2e-3)
+
+
+def test_a_fall_that_has_come_to_rest_is_not_healthy():
+    going = noisy(0.8 + 2 * np.exp(-30 * T) - 0.3 * T, noise=0.01)
+    rested = noisy(0.3 + 2 * np.exp(-5 * T), noise=0.01)
+    assert measure(rested).fall > measure(going).fall > 0.057
+    assert ss.diagnose(going).verdict == "healthy"
+    assert ss.diagnose(rested).verdict in ("converged", "underfitting")
+
+
+@pytest.mark.parametrize(("stride", "factor"), [(1e-3, 0.1), (0.5, 0.02), (1e4, 1e-3)])
+def test_after_a_divergence_the_next_rate_follows_from_the_first_steps(stride, factor):
+    rows = {"loss": [2.0, 9.0, np.inf], "lr": [0.3] * 3}
+    known = ss.diagnose(rows | {"update_ratio": [stride, 2 * stride, stride / 2]})
+    assert known.suggested_lr == pytest.approx(0.3 * factor)
+    for unknown in ({}, {"update_ratio": [np.inf, 2.0, 3.0]}):
+        assert ss.diagnose(rows | unknown).suggested_lr == pytest.approx(0.03)
+
+
+def test_a_first_loss_unlike_all_that_follow_is_not_the_noise_of_one_that_stays():
+    rng = np.random.default_rng(4)
+    loss = np.where(rng.random(STEPS) < 0.5, 4, 120) + rng.random(STEPS)
+    assert ss.diagnose({"loss": loss}).verdict == "too_low"
+    loss[0] = 2.0
+    assert ss.diagnose({"loss": loss}).verdict == "diverging"
+
+
+def test_underfitting_is_to_rest_above_a_fifth_of_the_start():
+    assert ss.diagnose(noisy(0.5 + 1.5 * np.exp(-30 * T), noise=0.01)).verdict == "underfitting"
+    assert ss.diagnose(noisy(0.3 + 1.7 * np.exp(-30 * T), noise=0.01)).verdict == "converged"
+
+
+@pytest.mark.parametrize(
+    ("level", "kinds"),
+    [
+        (0.05, ["converged"]),
+        (0.3, ["converged", "underfitting"]),
+        (0.6, ["underfitting", "converged"]),
+        (1.4, ["underfitting"]),
+    ],
+)
+def test_a_loss_at_rest_near_the_line_is_read_both_ways(level, kinds):
+    diagnosis = ss.diagnose(noisy(level + (2 - level) * np.exp(-30 * T), noise=0.01))
+    assert [f.kind for f in diagnosis.findings] == kinds
+
+
+def test_of_a_loss_with_a_constant_nothing_is_said_that_needs_its_floor():
+    rest = noisy(1000.3 + 1.7 * np.exp(-30 * T), noise=0.01)
+    assert [f.kind for f in ss.diagnose(rest).findings] == ["converged"]
+
+
+def test_a_larger_model_is_advised_only_after_a_long_way():
+    rows = noisy(1.4 + np.exp(-30 * T), noise=0.02, update_ratio=np.full(STEPS, 2e-3))
+    short = ss.diagnose(rows)
+    assert short.verdict == "too_low" and short.suggested_lr > 0.1
+    assert "moved the weights by only 0.8 times" in str(short)
+    rows["update_ratio"] = np.full(STEPS, 3e-3)
+    assert ss.diagnose(rows).verdict == "underfitting"
+
+
+def test_a_validation_loss_far_above_speaks_against_underfitting():
+    rows = noisy(1.4 + np.exp(-30 * T), noise=0.02)
+    rows["val_loss"] = rows["val_loss"] + 1.0
+    assert ss.diagnose(rows).verdict == "converged"
+
+
+@pytest.mark.parametrize("looks", range(5, 10))
+def test_few_validations_hide_no_fall_of_the_loss(looks):
+    level = 2 - 0.5 * T
+    rows = noisy(level, noise=0.01, update_ratio=np.full(STEPS, 2e-3))
+    rows["val_loss"] = np.full(STEPS, np.nan)
+    rows["val_loss"][:: STEPS // looks] = level[:: STEPS // looks]
+    alone = measure({k: v for k, v in rows.items() if k != "val_loss"})
+    assert measure(rows).fall == pytest.approx(alone.fall, rel=0.15)
+    assert ss.diagnose(rows).verdict == "too_low"
+
+
+def test_the_noise_of_the_batches_is_no_jitter_of_the_weights():
+    rng = np.random.default_rng(5)
+    batches, weights = rng.standard_normal((2, 400, 10))
+    weights = np.repeat(weights[:, 0], 10)
+    fall = 3 * np.exp(-np.linspace(0, 9, 4000))
+    still = measure({"loss": fall + 0.3 * batches.reshape(-1)})
+    moving = measure({"loss": fall + 0.3 * weights})
+    assert still.jitter < 0.005 < 0.01 < moving.jitter
+
+
+def test_the_less_is_left_the_less_can_come():
+    high, low = (noisy(level + 1.5 * np.exp(-3.5 * T), noise=0.01) for level in (0.4, 0.0))
+    assert measure(high).coming == pytest.approx(measure(low).coming, rel=0.1)
+    assert ss.diagnose(high).verdict == "healthy"
+    assert ss.diagnose(low).verdict == "converged"
+
+
+def test_steps_whose_length_is_not_known_are_taken_for_short_ones():
+    rows = noisy(1 + np.exp(-3.5 * T), noise=0.01, update_ratio=np.full(STEPS, 1.0))
+    assert ss.diagnose(rows).verdict == "healthy"
+    del rows["update_ratio"]
+    assert ss.diagnose(rows).verdict == "too_low"

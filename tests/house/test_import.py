@@ -1,0 +1,80 @@
+"""`import stepsize` is quick: names are there before their modules are."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import stepsize as ss
+
+STUB = Path(ss.__file__).with_suffix(".pyi")
+
+# What nobody should wait for who has not asked for it.
+OTHERS = {"matplotlib", "sklearn", "torch", "jax", "optax", "autograd", "scipy", "optuna", "pandas"}
+OTHERS |= {"tqdm", "ml_dtypes", "tensorboardX", "distributed", "mpi4py", "asyncio", "unittest"}
+OWN = {"plots", "report", "demo", "guide", "cli", "interop"}
+
+
+def loaded(code):
+    """The modules that a fresh interpreter has after running the code."""
+    code += "\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(run.stdout))
+
+
+def test_the_import_alone_loads_next_to_nothing():
+    modules = loaded("import stepsize")
+    assert not modules & (OTHERS | {"numpy", "optree", "safetensors"})
+    assert {name for name in modules if name.startswith("stepsize.")} == {
+        "stepsize._core",
+        "stepsize.runtime",
+    }
+
+
+def test_not_even_all_names_load_an_extra_or_a_picture():
+    modules = loaded("import stepsize\nfor name in stepsize.__all__: getattr(stepsize, name)")
+    assert "stepsize.tuning.search" in modules
+    assert not modules & OTHERS
+    assert not modules & {f"stepsize.{part}" for part in OWN}
+
+
+def test_the_stub_says_where_names_come_from():
+    tree = ast.parse(STUB.read_text(encoding="utf-8"))
+    homes, listed = {}, None
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module != "stepsize":
+            homes |= {alias.name: node.module.removeprefix("stepsize.") for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            listed = ast.literal_eval(node.value)
+    assert homes == ss._HOME
+    assert sorted(listed) == ss.__all__ == dir(ss)
+
+
+def test_what_the_wheels_are_tested_with_is_there():
+    root = Path(__file__).parents[2]
+    sources = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["cibuildwheel"]
+    assert all((root / name).is_file() for name in sources["test-sources"])
+    tests = sources["test-command"].split()[1:]
+    assert tests and set(tests) < set(sources["test-sources"])
+    code = "".join((root / name).read_text("utf-8") for name in tests)
+    helpers = {f"tests/support/{name}.py" for name in re.findall(r"^from (\w+) import", code, re.M)}
+    assert {name for name in helpers if (root / name).exists()} < set(sources["test-sources"])
+
+
+@pytest.mark.parametrize("name", ss.__all__)
+def test_every_name_is_there_and_stays(name):
+    assert getattr(ss, name) is getattr(ss, name)
+    # A module of the same name would take its place once it is imported.
+    assert name in ss._MODULES or not (STUB.parent / f"{name}.py").exists()
+
+
+def test_modules_are_there_without_an_import():
+    assert loaded("import stepsize; stepsize.arrays; stepsize.interop") >= {"stepsize.interop"}
+    for name in ("nothing", "_nothing", "torch"):
+        with pytest.raises(AttributeError, match=f"module 'stepsize' has no attribute '{name}'"):
+            getattr(ss, name)

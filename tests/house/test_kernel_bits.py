@@ -1,0 +1,99 @@
+"""The pieces under the rules: sums in a fixed tree, powers, memory, threads."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import stepsize as ss
+from cases import CHUNK, DTYPES, EDGES
+from stepsize import _core
+from stepsize.optimizers import primitives, reference
+
+TARGETS = ss.build_info()["available_targets"]
+
+
+@pytest.fixture(params=TARGETS)
+def target(request):
+    before = _core.target()
+    _core.choose_target(request.param)
+    assert ss.build_info()["target"] == request.param
+    yield request.param
+    _core.choose_target(before)
+
+
+def lanes_by_hand(terms):
+    """16 lanes, element i in lane i mod 16, joined by halves."""
+    lanes = [0.0] * 16
+    for i, term in enumerate(terms):
+        lanes[i % 16] += float(term)
+    while len(lanes) > 1:
+        half = len(lanes) // 2
+        lanes = [a + b for a, b in zip(lanes[:half], lanes[half:], strict=True)]
+    return lanes[0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_of_squares_are_the_tree_by_hand(target, dtype, random):
+    for size in EDGES:
+        values = random.standard_normal(size).astype(dtype)
+        squares = np.square(values, dtype=float)
+        expected = 0.0
+        for start in range(0, size, CHUNK):
+            expected += lanes_by_hand(squares[start : start + CHUNK])
+        assert _core.sum_of_squares(values) == expected
+        assert ss.arrays.sum_of_squares(values[::-1][::-1]) == expected
+        assert reference.add_blocks(0.0, squares) == expected
+
+
+def test_sum_of_lanes_is_the_tree_by_hand(target, random):
+    for size in EDGES:
+        terms = random.standard_normal(size) * 10.0 ** random.uniform(-20, 20, size)
+        assert _core.sum_lanes(terms) == lanes_by_hand(terms)
+
+
+@given(st.floats(0, 1), st.integers(0, 10**7))
+def test_power_is_the_exact_one_rounded(base, n):
+    found = _core.power(base, n)
+    assert found == primitives.power(base, n)
+    if n <= 2000 and found > 1e-290:
+        exact = Fraction(base) ** n
+        assert abs(Fraction(found) - exact) <= Fraction(math.ulp(found))
+
+
+@pytest.mark.parametrize("base", [0.9, 0.99, 0.999, 0.9999])
+def test_power_has_the_same_bits_on_every_target(target, base):
+    assert all(_core.power(base, n) == primitives.power(base, n) for n in range(2000))
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 4096, (1 << 21) - 1, 1 << 21, (5 << 20) + 7])
+def test_memory_comes_zeroed_and_aligned(size):
+    memory = _core.allocate(size)
+    assert memory.nbytes == size and not memory.any() and memory.flags.writeable
+    assert memory.ctypes.data % 64 == 0
+    if size >= 1 << 21:
+        assert memory.ctypes.data % (1 << 21) == 0
+    memory[...] = 255
+
+
+def test_threads_are_as_many_as_asked_for():
+    openmp = ss.build_info()["openmp"]
+    for count in (1, 2, 5):
+        ss.set_num_threads(count)
+        assert ss.build_info()["threads"] == (count if openmp else 1)
+    ss.set_num_threads(None)
+    assert ss.build_info()["threads"] >= 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("w", [0.0, 1e-9, 0.3, 0.5, 0.7, 1 - 1e-9, 1.0])
+def test_lerp_is_exact_at_its_ends_and_stays_between(dtype, w, random):
+    a, b = random.standard_normal((2, 1000)).astype(dtype)
+    point = primitives.lerp(a, b, w)
+    assert w != 0 or np.array_equal(point, a)
+    assert w != 1 or np.array_equal(point, b)
+    slack = 4 * np.finfo(dtype).eps * (np.abs(a) + np.abs(b))  # three roundings
+    assert np.all(np.abs(point - (a + w * (b.astype(float) - a))) <= slack)
