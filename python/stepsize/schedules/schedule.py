@@ -214,7 +214,7 @@ class Schedule:
     def values(self, n: int) -> Array:
         """The values the first `n` updates use, as a float64 array."""
         n = count_argument("values", n)
-        return self._call.first(n)
+        return self(np.arange(n)) if self.compiled is None else self.compiled.first(n)
 
     def integral(self, n: int) -> float:
         """The sum of the first `n` values: all the rate that is spent, correctly rounded."""
