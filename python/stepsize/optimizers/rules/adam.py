@@ -11,6 +11,8 @@ from stepsize.optimizers.fields import Value, flag, nonnegative, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import larger, lerp, power, root
 
+__all__ = ["Adam", "AdamW"]
+
 
 def rectifier(beta2: float, t: int) -> tuple[float, float]:
     """How far the second moment can be trusted after ``t`` gradients.

@@ -14,6 +14,8 @@ from stepsize.optimizers.fields import Value, flag, nonnegative, unit_pair, unit
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import lerp, power, root
 
+__all__ = ["AdEMAMix", "Adan", "NAdam", "NAdamW"]
+
 
 class NAdam(Optimizer):
     r"""Adam with Nesterov's momentum, warmed up by a schedule of its own.

@@ -11,6 +11,8 @@ from stepsize.optimizers.fields import Value, flag, nonnegative, positive, unit_
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import clamp, larger, lerp, power, root
 
+__all__ = ["ADOPT", "LaProp"]
+
 
 class ADOPT(Optimizer):
     r"""Adam that divides each gradient by the size of those before it, so any memory converges.

@@ -13,6 +13,8 @@ from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import larger, lerp, magnitude, power, root, sign
 from stepsize.optimizers.rules.adam import rectifier
 
+__all__ = ["AdaBelief", "Adamax", "RAdam", "Yogi"]
+
 
 def _move(x: Array, exp_avg: Array, second: Array, h: SimpleNamespace) -> None:
     """Adam's step, with both bias corrections."""

@@ -11,6 +11,8 @@ from stepsize.optimizers.fields import Value, flag, nonnegative, unit
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import larger, lerp, root
 
+__all__ = ["Adadelta", "Adagrad", "RMSprop"]
+
 
 class Adagrad(Optimizer):
     r"""Divide each coordinate's step by the root of the sum of its squared gradients.

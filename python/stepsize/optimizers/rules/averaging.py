@@ -16,6 +16,8 @@ from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import lerp
 from stepsize.optimizers.stats import StepStats
 
+__all__ = ["ASGD"]
+
 
 class AveragingOptimizer(Optimizer, abstract=True):
     """Base of the rules that train at one point and answer with another, the average.

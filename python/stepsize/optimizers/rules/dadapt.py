@@ -20,6 +20,8 @@ from stepsize.optimizers.primitives import (
     wide,
 )
 
+__all__ = ["DAdaptAdam", "DAdaptSGD"]
+
 
 def estimate(kept: Any, d0: float) -> Any:
     """The estimate, which is d0 before the first step."""

@@ -12,6 +12,8 @@ from stepsize.optimizers.fields import Value, flag, nonnegative, positive, unit
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import clamp, cube_root, lerp, root, select
 
+__all__ = ["FTRL", "MADGRAD"]
+
 
 class FTRL(Optimizer):
     r"""Follow the regularised leader: online learning whose L1 term sets coordinates to exactly 0.

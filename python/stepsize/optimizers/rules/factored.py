@@ -24,6 +24,8 @@ from stepsize.optimizers.primitives import (
     wide,
 )
 
+__all__ = ["SM3", "Adafactor"]
+
 _AXES = 8  # how many axes a leaf may have for SM3
 
 

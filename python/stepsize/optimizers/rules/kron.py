@@ -15,6 +15,8 @@ from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import power
 from stepsize.optimizers.rules.matrix import AXES, gram_of, turn
 
+__all__ = ["Kron"]
+
 _TINY = 2.0**-126
 
 

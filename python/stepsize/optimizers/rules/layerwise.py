@@ -11,6 +11,8 @@ from stepsize.optimizers.fields import flag, nonnegative, unit, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import lerp, power, root, square, wide
 
+__all__ = ["LAMB", "LARS", "NovoGrad"]
+
 
 def _trust(numerator: Any, denominator: Any) -> Any:
     return numerator / denominator if numerator > 0 and denominator > 0 else 1.0

@@ -14,6 +14,8 @@ from stepsize.optimizers.fields import Choice, Value, count, nonnegative
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.rules.line_search import Trial, strong_wolfe
 
+__all__ = ["LBFGS"]
+
 _SMALLEST_CURVATURE = 1e-10
 
 

@@ -11,6 +11,8 @@ from stepsize.optimizers.fields import flag, nonnegative, real, unit, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import larger, power, root, smaller, square, wide
 
+__all__ = ["MoMo", "MoMoAdam", "PolyakSGD"]
+
 
 class PolyakSGD(Optimizer):
     r"""Gradient descent with the step that would reach the smallest loss if the loss were linear.

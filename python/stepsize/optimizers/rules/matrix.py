@@ -14,6 +14,8 @@ from stepsize.optimizers.fields import Value, count, nonnegative, positive, unit
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import lerp, power, root
 
+__all__ = ["SOAP", "Shampoo"]
+
 AXES = 4  # axes that may have a matrix
 
 

@@ -9,6 +9,8 @@ from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, flag, nonnegative
 from stepsize.optimizers.optimizer import Optimizer
 
+__all__ = ["SGD"]
+
 
 class SGD(Optimizer):
     r"""Step against the gradient, or against a running sum of gradients.

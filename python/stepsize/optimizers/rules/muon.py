@@ -23,6 +23,8 @@ from stepsize.optimizers.fields import (
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import lerp, power, root, square, wide
 
+__all__ = ["Muon"]
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 

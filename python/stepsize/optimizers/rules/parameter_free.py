@@ -11,6 +11,8 @@ from stepsize.optimizers.fields import nonnegative, positive
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import larger, lerp, magnitude, root, square, wide
 
+__all__ = ["COCOB", "DoG", "DoWG", "LDoG"]
+
 
 def _apart(x: Array, s: SimpleNamespace, h: SimpleNamespace) -> Array:
     """How far the leaf is from where it was at its first update, in double precision."""

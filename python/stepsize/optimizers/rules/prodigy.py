@@ -12,6 +12,8 @@ from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import larger, magnitude, root, smaller, wide
 from stepsize.optimizers.rules.dadapt import estimate, scaled_rate
 
+__all__ = ["Prodigy"]
+
 
 class Prodigy(Optimizer):
     r"""Adam with a rate that grows to the distance to the solution, faster than D-Adaptation.

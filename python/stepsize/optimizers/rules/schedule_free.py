@@ -14,6 +14,8 @@ from stepsize.optimizers.primitives import lerp, power, root
 from stepsize.optimizers.rules.adam import rectifier
 from stepsize.optimizers.rules.averaging import AveragingOptimizer
 
+__all__ = ["ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD"]
+
 
 def _advance(
     y: Array, d: Array, s: SimpleNamespace, h: SimpleNamespace, rate: float, beta: float

@@ -18,6 +18,8 @@ from stepsize.optimizers.fields import (
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import larger, lerp, select, sign, smaller
 
+__all__ = ["Lion", "Rprop", "SignSGD", "Signum"]
+
 
 class SignSGD(Optimizer):
     r"""Move every coordinate by the same amount, against the sign of its gradient.
