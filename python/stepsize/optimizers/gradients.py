@@ -10,7 +10,7 @@ import numpy as np
 from stepsize.arrays import Array, Nest, computed, is_narrow
 from stepsize.optimizers import half
 from stepsize.optimizers.groups import ungroup
-from stepsize.optimizers.sparse import Lent, RowGradient
+from stepsize.optimizers.sparse import RowGradient, RowSlice
 
 if TYPE_CHECKING:
     from stepsize.optimizers.optimizer import Optimizer
@@ -20,13 +20,13 @@ def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
     """The gradients of all leaves as plain arrays, and rows as what a step needs of them."""
     owner = type(optimizer).__name__
     result: list[Any] = []
-    optimizer._lent = {}
+    optimizer._row_slices = {}
     leaves = optimizer._structure.leaves
     for i, (path, leaf, value) in enumerate(zip(optimizer.paths, leaves, flat, strict=True)):
         if not isinstance(value, RowGradient):
             given = plain(owner, path, leaf, value)
             if given is not None and optimizer.shaped:
-                given = half.widened(given)
+                given = half.to_float32(given)
             result.append(given)
         elif not lend:
             result.append(value.whole(owner, path, leaf))
@@ -47,7 +47,7 @@ def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
             )
         else:
             rows, grad = value.merged(owner, path, leaf)
-            lent = optimizer._lent[i] = Lent(leaf, optimizer._state[i], rows, grad)
+            lent = optimizer._row_slices[i] = RowSlice(leaf, optimizer._state[i], rows, grad)
             result.append((grad, lent.x, list(lent.slots.values())))
     return result
 
@@ -74,7 +74,7 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
         value = np.asarray(value)
     dtype = computed(leaf.dtype)
     if is_narrow(value.dtype) and dtype == np.float32:
-        half.know(value.dtype)
+        half.register_bfloat16(value.dtype)
         dtype = value.dtype
     if value.dtype != dtype:
         raise TypeError(

@@ -13,7 +13,7 @@ from stepsize.optimizers import slots as states
 from stepsize.optimizers.fields import Field, Part, Value
 from stepsize.optimizers.groups import assign_groups, check_values, is_grouped, ungroup
 from stepsize.optimizers.options import Options, signature
-from stepsize.optimizers.sparse import Lent
+from stepsize.optimizers.sparse import RowSlice
 from stepsize.optimizers.stats import StepStats
 from stepsize.serialization import container
 
@@ -150,10 +150,12 @@ class Optimizer:
         matrices = self.shaped and any(is_narrow(leaf.dtype) for leaf in structure.leaves)
         self._numpy = not self.accelerated or matrices  # of two bytes: NumPy alone has them
         self._engine = _core.Engine(structure.description())
-        self._lent: dict[int, Lent] = {}
+        self._row_slices: dict[int, RowSlice] = {}
         self._strided: list[tuple[int, Array, Array]] = []
         self._contiguous = [self._whole(i, leaf) for i, leaf in enumerate(structure.leaves)]
-        self._masters = [half.master(leaf, options.master_weights) for leaf in self._contiguous]
+        self._masters = [
+            half.make_master(leaf, options.master_weights) for leaf in self._contiguous
+        ]
         quantization.check(self)
         self._state, self._scales = states.allocate(self)
         states.fill_engine(self)
@@ -225,9 +227,9 @@ class Optimizer:
         return gradients.gather(self, self._structure.flatten(grads), lend)
 
     def _return_rows(self) -> None:
-        for lent in self._lent.values():
-            lent.give_back()
-        self._lent = {}
+        for lent in self._row_slices.values():
+            lent.write_back()
+        self._row_slices = {}
 
     def _run_numpy(
         self, grads: Sequence[Array | None], scale: float, stats: bool

@@ -196,7 +196,7 @@ class Population:
         found: list[Any] = []
         for path, leaf, value in zip(paths, leaves, self._structure.flatten(grads), strict=True):
             plain = gradients.plain(self._owner(), path, leaf, value)
-            plain = None if plain is None else half.widened(plain)
+            plain = None if plain is None else half.to_float32(plain)
             if plain is not None and any(np.may_share_memory(plain, x) for x in leaves):
                 plain = plain.copy()
             found.append(plain)

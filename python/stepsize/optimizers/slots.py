@@ -12,7 +12,7 @@ from stepsize import _core
 from stepsize.arrays import Array, computed
 from stepsize.optimizers import quantization
 from stepsize.optimizers.fields import Field, Value
-from stepsize.optimizers.half import widened
+from stepsize.optimizers.half import to_float32
 from stepsize.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -82,10 +82,11 @@ def allocate(optimizer: Optimizer) -> tuple[State, State]:
             flat = arena[start : start + leaf.size * dtype.itemsize].view(dtype)
             state[i][str(slot)] = flat.reshape(leaf.shape)
             if dtype.itemsize == 1:
-                scales[i][str(slot)] = np.zeros(quantization.tiles(leaf.size), np.float32)
+                scales[i][str(slot)] = np.zeros(quantization.blocks(leaf.size), np.float32)
             first = optimizer.initial(slot, leaf, optimizer._tables[optimizer._assignment[i]])
             if np.any(first):
-                set_slot(state[i][slot], scales[i].get(slot), first, quantization.noise(0, i, k))
+                key = quantization.rounding_key(0, i, k)
+                set_slot(state[i][slot], scales[i].get(slot), first, key)
         if optimizer.shaped:
             state[i] = _shaped(optimizer, leaf, optimizer._tables[optimizer._assignment[i]])
     return state, scales
@@ -102,17 +103,17 @@ def copies(leaves: Sequence[Array]) -> list[Array]:
     for leaf, dtype, start in zip(leaves, dtypes, offsets[0] if leaves else (), strict=True):
         flat = arena[start : start + leaf.size * dtype.itemsize].view(dtype)
         found.append(flat.reshape(leaf.shape))
-        found[-1][...] = widened(leaf)
+        found[-1][...] = to_float32(leaf)
     return found
 
 
-def set_slot(slot: Array, scales: Array | None, values: Any, noise: int) -> None:
-    """Store numbers in a slot, as they are or as codes."""
+def set_slot(slot: Array, scales: Array | None, values: Any, key: int) -> None:
+    """Store numbers in a slot, as they are or quantized."""
     if slot.dtype.kind == "f":
         slot[...] = values
     else:
         flat = np.broadcast_to(values, slot.shape).reshape(-1)
-        quantization.write(flat, slot.reshape(-1), scales, noise)
+        quantization.quantize(flat, slot.reshape(-1), scales, key)
 
 
 def _lay_out(wanted: Sequence[tuple[Array, Sequence[str], Sequence[Any]]]) -> tuple[Any, int]:

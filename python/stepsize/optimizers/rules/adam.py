@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, flag, nonnegative, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import larger, lerp, power, root
+from stepsize.optimizers.primitives import lerp, maximum, power, root
 from stepsize.optimizers.slots import signed, squares
 
 __all__ = ["Adam", "AdamW"]
@@ -86,7 +86,7 @@ class Adam(Optimizer):
         s.exp_avg_sq[...] = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
         second = s.exp_avg_sq
         if hasattr(s, "max_exp_avg_sq"):
-            s.max_exp_avg_sq[...] = larger(s.max_exp_avg_sq, s.exp_avg_sq)
+            s.max_exp_avg_sq[...] = maximum(s.max_exp_avg_sq, s.exp_avg_sq)
             second = s.max_exp_avg_sq
         step = h.lr / (1 - power(h.beta1, h.t))
         unbias = 1 / math.sqrt(1 - power(h.beta2, h.t))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, sum_of_squares, unflatten
-from stepsize.optimizers.half import widened
+from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.wrappers.base import GradientWrapper, Wrapper
 
 __all__ = ["Accumulate", "AdaptiveClip", "Centralize", "GradientNoise"]
@@ -46,7 +46,7 @@ class Accumulate(Wrapper):
         self._set(
             every=self._count("every", every),
             _numbers={"calls": 0, "loss": 0.0},
-            _arrays={"mean": [np.zeros_like(widened(leaf)) for leaf in self._leaves]},
+            _arrays={"mean": [np.zeros_like(to_float32(leaf)) for leaf in self._leaves]},
         )
 
     def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
@@ -55,14 +55,14 @@ class Accumulate(Wrapper):
         if self._options.on_nonfinite == "raise" and not self._engine.dynamic:
             # Once in the mean, it would have every later step refused too.
             for i, g in enumerate(flat):
-                if g is not None and not np.isfinite(widened(g)).all():
+                if g is not None and not np.isfinite(to_float32(g)).all():
                     self._refuse("gradient", i)
         average = self._numbers["loss"]
         average += ((0.0 if loss is None else loss) - average) / (n + 1)
         means = []
         with np.errstate(all="ignore"):
             for mean, g in zip(self._arrays["mean"], flat, strict=True):
-                given = mean.dtype.type(0) if g is None else widened(g)
+                given = mean.dtype.type(0) if g is None else to_float32(g)
                 means.append(mean + (given - mean) / mean.dtype.type(n + 1))
         last = n + 1 >= self.every
         if last:
