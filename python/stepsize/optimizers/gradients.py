@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stepsize.optimizers.optimizer import Optimizer
 
 
-def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
+def gather(optimizer: Optimizer, flat: Sequence[Any], bind_rows: bool = False) -> list[Any]:
     """The gradients of all leaves as plain arrays, and rows as what a step needs of them."""
     owner = type(optimizer).__name__
     result: list[Any] = []
@@ -28,7 +28,7 @@ def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
             if given is not None and optimizer.shaped:
                 given = half.to_float32(given)
             result.append(given)
-        elif not lend:
+        elif not bind_rows:
             result.append(value.whole(owner, path, leaf))
         elif optimizer._options.state_dtype is not None:
             raise ValueError(
@@ -47,8 +47,9 @@ def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
             )
         else:
             rows, grad = value.merged(owner, path, leaf)
-            lent = optimizer._row_slices[i] = RowSlice(leaf, optimizer._state[i], rows, grad)
-            result.append((grad, lent.x, list(lent.slots.values())))
+            bound = RowSlice(leaf, optimizer._state[i], rows, grad)
+            optimizer._row_slices[i] = bound
+            result.append((grad, bound.x, list(bound.slots.values())))
     return result
 
 
@@ -92,7 +93,7 @@ def bindable(optimizer: Optimizer, grads: Nest) -> list[Any]:
     """The gradients as plain arrays in the memory that was given, or an error names the leaf."""
     owner = type(optimizer).__name__
     given = optimizer._structure.flatten(ungroup(grads) if optimizer._grouped else grads)
-    plain = gather(optimizer, given, lend=False)
+    plain = gather(optimizer, given)
     for path, value, taken in zip(optimizer.paths, given, plain, strict=True):
         same = isinstance(value, np.ndarray) and value.ctypes.data == taken.ctypes.data
         if taken is not None and not same:

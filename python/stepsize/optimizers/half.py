@@ -21,7 +21,7 @@ _INFINITE = np.uint32(0x7F800000)
 def register_bfloat16(dtype: Any) -> None:
     """Make a dtype known to the compiled step, which cannot ask ml_dtypes for it."""
     if dtype.name == "bfloat16":
-        _core.know_bfloat16(dtype)
+        _core.register_bfloat16(dtype)
 
 
 def make_master(leaf: Array, wanted: bool) -> Array | None:

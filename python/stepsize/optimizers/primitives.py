@@ -104,7 +104,7 @@ def row_sums(a: Array) -> Any:
 def column_sums(a: Array) -> Any:
     """Sums along the last axis but one, which stays: row after row, in panels of rows."""
     *front, rows, columns = a.shape
-    panel = _core.unit_rows(rows, columns)
+    panel = _core.panel_rows(rows, columns)
     total = np.zeros((*front, 1, columns))
     for start in range(0, rows, panel):
         part = np.zeros_like(total)

@@ -31,10 +31,10 @@ class _Leaf:
         self.raw = half.to_float32(gradient)
         self.place, self.t = i, t
         self.slots, self.scales = dict(optimizer._state[i]), optimizer._scales[i]
-        lent = optimizer._row_slices.get(i)
-        if lent is not None and lent.grad is gradient:
-            self.leaf, self.slots = lent.x, dict(lent.slots)
-            self.x = lent.x
+        bound = optimizer._row_slices.get(i)
+        if bound is not None and bound.grad is gradient:
+            self.leaf, self.slots = bound.x, dict(bound.slots)
+            self.x = bound.x
         if not optimizer.shaped:
             self.x, self.raw = self.x.reshape(-1), self.raw.reshape(-1)
             self.slots = {name: slot.reshape(-1) for name, slot in self.slots.items()}
@@ -131,14 +131,14 @@ def _settle(optimizer: Optimizer, i: int, h: SimpleNamespace, totals: Sequence[f
 def _lend_scalars(optimizer: Optimizer, i: int, s: SimpleNamespace) -> tuple[str, ...]:
     """Put the leaf's scalars beside its state, under their names."""
     names = tuple(optimizer.scalars)
-    for name, value in zip(names, optimizer._engine.memory(i), strict=True):
+    for name, value in zip(names, optimizer._engine.scalars(i), strict=True):
         setattr(s, name, value)
     return names
 
 
 def _keep_scalars(optimizer: Optimizer, i: int, s: SimpleNamespace, names: Sequence[str]) -> None:
     if names:
-        optimizer._engine.set_memory(i, [float(getattr(s, name)) for name in names])
+        optimizer._engine.set_scalars(i, [float(getattr(s, name)) for name in names])
 
 
 def add_blocks(total: float, terms: Array) -> float:

@@ -237,7 +237,7 @@ def state_dict(optimizer: Optimizer) -> dict[str, Any]:
         "groups": groups,
         "steps": dict(zip(paths, map(int, engine.times), strict=True)),
         "scalars": {
-            path: dict(zip(names, engine.memory(i), strict=True)) for i, path in enumerate(paths)
+            path: dict(zip(names, engine.scalars(i), strict=True)) for i, path in enumerate(paths)
         },
         "state": {
             path: {name: np.array(slot) for name, slot in slots.items()}
@@ -306,7 +306,7 @@ def load_state_dict(optimizer: Optimizer, d: Mapping[str, Any]) -> None:
         for name, slot in slots.items():
             slot[...] = d["state"][path][name]
     for i, path in enumerate(optimizer.paths):
-        engine.set_memory(i, [float(d["scalars"][path][name]) for name in optimizer.scalars])
+        engine.set_scalars(i, [float(d["scalars"][path][name]) for name in optimizer.scalars])
     engine.times = [int(d["steps"][path]) for path in optimizer.paths]
     engine.step_count = int(d["step_count"])
     engine.lr_scale = float(d["lr_scale"])

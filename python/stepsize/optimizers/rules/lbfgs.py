@@ -151,7 +151,7 @@ class _Search:
         loss, grad = first, _ = self.evaluate(self.x)
         for i, part in enumerate(_split(grad, self.leaves)):
             if not np.all(np.isfinite(part)):
-                self.owner._refuse("gradient", i)
+                self.owner._host.fail("gradient", i)
         calls, most = 1, h.max_eval or h.max_iter * 5 // 4
         for iteration in range(1, h.max_iter + 1):
             if _largest(grad) <= h.tolerance_grad:
@@ -219,7 +219,7 @@ class _Search:
                 parts = _split(vector, self.leaves)
                 for slots, part in zip(owner._state, parts, strict=True):
                     slots[name][(k,) if name not in rows else ()] = part
-        owner._engine.set_memory(0, [float(getattr(self.s, name)) for name in owner.scalars])
+        owner._engine.set_scalars(0, [float(getattr(self.s, name)) for name in owner.scalars])
         owner._engine.times = [t + 1 for t in owner._engine.times]
         owner._engine.step_count += 1
 

@@ -68,15 +68,15 @@ class AverageWrapper(Wrapper):
         # Another wrapper may move the parameters after the step.
         along = share is not None and not isinstance(self.inner, Wrapper)
         if along:
-            engine.follow(self._arrays["average"], share)
+            engine.track_average(self._arrays["average"], share)
         before = engine.step_count
         try:
             result = self.inner.step(grads, loss=loss, stats=stats)
         except BaseException:
-            engine.stay()
+            engine.cancel_average()
             raise
         if engine.step_count > before:
-            if share is not None and not (along and engine.followed):
+            if share is not None and not (along and engine.average_tracked):
                 self._follow(share)
             self._count_update()
         return result

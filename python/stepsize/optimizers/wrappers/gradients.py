@@ -56,7 +56,7 @@ class Accumulate(Wrapper):
             # Once in the mean, it would have every later step refused too.
             for i, g in enumerate(flat):
                 if g is not None and not np.isfinite(to_float32(g)).all():
-                    self._refuse("gradient", i)
+                    self._host.fail("gradient", i)
         average = self._numbers["loss"]
         average += ((0.0 if loss is None else loss) - average) / (n + 1)
         means = []
@@ -79,7 +79,7 @@ class Accumulate(Wrapper):
     def _standing_still(self, means: list[Any]) -> Any:
         """The statistics of a call that is no step: the norms, and no update."""
         norms = [math.sqrt(sum(map(sum_of_squares, arrays))) for arrays in (means, self._leaves)]
-        return self._stats(norms[0], 0.0, norms[1], 0)
+        return self._host.step_stats(norms[0], 0.0, norms[1], 0)
 
 
 class Centralize(GradientWrapper):
