@@ -133,10 +133,15 @@ class TensorHost(OptimizerHost):
 
     def gather(self, grads: Sequence[Any]) -> list[Any]:
         """Gradients that the step cannot read in their place, as arrays; an error has the name."""
-        return [
-            None if grad is None else _array(self._owner, place, grad)
-            for place, grad in zip(self._places, grads, strict=True)
-        ]
+        return gather(self._owner, self._places, grads)
+
+
+def gather(owner: str, places: Sequence[Place], grads: Sequence[Any]) -> list[Any]:
+    """Gradients of tensors as arrays; an error has the name."""
+    return [
+        None if grad is None else _array(owner, place, grad)
+        for place, grad in zip(places, grads, strict=True)
+    ]
 
 
 def _array(owner: str, place: Place, grad: torch.Tensor) -> Array:
