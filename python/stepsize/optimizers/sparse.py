@@ -84,7 +84,7 @@ class RowGradient:
 
 
 class RowSlice:
-    """Rows of a leaf and its state, copied out for one step."""
+    """Some rows of a leaf and of its state, copied out for one step."""
 
     def __init__(self, leaf: Array, state: dict[str, Array], rows: Array, grad: Array) -> None:
         self.leaf, self.state, self.rows, self.grad = leaf, state, rows, grad

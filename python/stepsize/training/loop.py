@@ -80,7 +80,7 @@ class Loop:
         squares = run.micro_squares if watched else None
         self.gradient = value_and_grad if accumulate == 1 else averaged(value_and_grad, squares)
         run.accumulate = accumulate
-        self.strict = run.optimizer._options.on_nonfinite == "raise"
+        self.strict = run.optimizer.internals.options.on_nonfinite == "raise"
         self.diverged = False
         self.exhausted = False
         self.interrupt = Interrupt()
@@ -258,7 +258,8 @@ class Loop:
 def rate_of(optimizer: Optimizer) -> Callable[[], float]:
     """What tells the rate of the next step, that of the first group with parameters."""
     # The property ``lr`` makes a tuple of all groups first, which costs as much as a small step.
-    return functools.partial(optimizer._engine.number, min(optimizer._assignment), "lr")
+    parts = optimizer.internals
+    return functools.partial(parts.engine.number, min(parts.groups.assignment), "lr")
 
 
 def stepper_of(run: Run, gradient: Gradient) -> Callable[..., StepStats]:

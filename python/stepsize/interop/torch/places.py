@@ -125,7 +125,7 @@ def labels(groups: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def gather(owner: str, places: Sequence[Place], grads: Sequence[Any]) -> list[Any]:
-    """Gradients that the step cannot read where they lie, as arrays; or an error with the name."""
+    """Gradients that the step cannot read in their place, as arrays; an error has the name."""
     return [
         None if grad is None else _array(owner, place, grad)
         for place, grad in zip(places, grads, strict=True)

@@ -2,67 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Nest, unflatten
-from stepsize.optimizers.half import widened
+from stepsize.arrays import Array, Nest
+from stepsize.optimizers.averages import SwapsAverage
+from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.primitives import lerp
 from stepsize.optimizers.rules.momentum import SGD
 from stepsize.optimizers.slots import copies
 from stepsize.optimizers.wrappers.base import Wrapper
 
+__all__ = ["EMA", "SWA", "Lookahead"]
 
-class AverageWrapper(Wrapper):
+
+class AverageWrapper(SwapsAverage, Wrapper):
     """Base of the wrappers that keep an average of the points passed."""
 
     def __init__(self, optimizer: Any) -> None:
         super().__init__(optimizer)
         self._set(
-            _inside=False,
             _follower=None,
             _numbers={"updates": 0},
             _arrays={"average": copies(self._leaves)},
         )
 
-    def eval_params(self) -> Nest:
-        """The averaged parameters: new arrays in the nesting of the parameters.
+    def _averages(self) -> list[Array]:
+        return [np.array(average) for average in self._arrays["average"]]
 
-        Those of parameters of two bytes are float32.
-        """
-        averages = [np.array(average) for average in self._arrays["average"]]
-        return unflatten(self._structure.spec, averages)
-
-    @contextmanager
-    def averaged(self) -> Iterator[Nest]:
-        """Hold the average in the parameters inside a ``with`` block, the training point after it.
-
-        Inside, `step` raises RuntimeError.
-        """
-        training = [np.array(leaf) for leaf in self._leaves]
-        self._set(_inside=True)
-        try:
-            for leaf, average in zip(self._leaves, self._arrays["average"], strict=True):
-                leaf[...] = average
-            yield self.params
-        finally:
-            for leaf, value in zip(self._leaves, training, strict=True):
-                leaf[...] = value
-            self._set(_inside=False)
+    def _keep_training(self, training: list[Array] | None) -> None:
+        self._set(_training=training)
 
     def step(
         self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
     ) -> Any:
         """As the inner optimizer's step; the average takes the new point in, in the same pass."""
-        if self._inside:
-            raise RuntimeError(
-                f"{type(self).__name__}: the parameters hold the average now; leave the "
-                "`with opt.averaged():` block before the next step"
-            )
-        engine, share = self.inner._engine, self._share()
+        self._refuse_average("a step starts from the training point")
+        engine, share = self.internals.engine, self._share()
         # Another wrapper may move the parameters after the step.
         along = share is not None and not isinstance(self.inner, Wrapper)
         if along:
@@ -91,7 +68,7 @@ class AverageWrapper(Wrapper):
         averages = self._arrays["average"]
         if share > 0.25:  # the first steps; lerp counts from the other end above 1/2
             for average, leaf in zip(averages, self._leaves, strict=True):
-                average[...] = lerp(average, widened(leaf), share)
+                average[...] = lerp(average, to_float32(leaf), share)
             return
         if self._follower is None or self._follower.params is not averages:  # a clone has its own
             # e - w (e - x) is e + w (x - e).
@@ -231,7 +208,7 @@ class Lookahead(Wrapper):
             k=self._count("k", k),
             alpha=self._number("alpha", alpha, 0.0, 1.0, open_low=True),
             _numbers={"ahead": 0},
-            _arrays={"slow": [np.array(widened(leaf)) for leaf in self._leaves]},
+            _arrays={"slow": [np.array(to_float32(leaf)) for leaf in self._leaves]},
         )
 
     def step(
@@ -243,7 +220,7 @@ class Lookahead(Wrapper):
         self._numbers["ahead"] += self.step_count - before
         if self._numbers["ahead"] >= self.k:
             for slow, leaf in zip(self._arrays["slow"], self._leaves, strict=True):
-                slow[...] = lerp(slow, widened(leaf), self.alpha)
+                slow[...] = lerp(slow, to_float32(leaf), self.alpha)
                 leaf[...] = slow
             self._numbers["ahead"] = 0
         return result
