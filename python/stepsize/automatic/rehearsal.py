@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsize.finder.trials import Batches, Bench, Nest, Trial, ValueAndGrad, randomness_kept
+from stepsize.finder.trials import Batches, Bench, Nest, Trial, ValueAndGrad
+from stepsize.rng import isolate_rng
 from stepsize.schedules import Schedule
 from stepsize.training.batches import Batches as Source
 
@@ -95,5 +96,5 @@ def rehearse(
 
     if not length or not most:
         return peak, ()
-    with randomness_kept(value_and_grad, source), np.errstate(all="ignore"):
+    with isolate_rng(value_and_grad, source), np.errstate(all="ignore"):
         return climb(run, peak, most)

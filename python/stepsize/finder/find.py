@@ -26,8 +26,9 @@ from stepsize.finder.racing import (
 )
 from stepsize.finder.results import LRFindResult, ParameterResult
 from stepsize.finder.suggestions import classical, debiased_ema
-from stepsize.finder.trials import Batches, Bench, Nest, ValueAndGrad, randomness_kept
+from stepsize.finder.trials import Batches, Bench, Nest, ValueAndGrad
 from stepsize.optimizers import SGD
+from stepsize.rng import isolate_rng
 
 Curve = NDArray[np.float64]
 
@@ -345,7 +346,7 @@ def lr_find(
     tick, bar = ticker(progress, steps * repeats)
     ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
     try:
-        with randomness_kept(value_and_grad, batches), ignored:
+        with isolate_rng(value_and_grad, batches), ignored:
             bench = Bench(value_and_grad, params, Batches(batches), optimizer, 0, tick)
             passes = []
             for repeat in range(repeats):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from stepsize import _core, arrays
 from stepsize.errors import CheckpointError
 from stepsize.optimizers.optimizer import Optimizer
+from stepsize.rng import collect_rng_states, set_rng_states
 from stepsize.runtime import __version__
 from stepsize.serialization import container
 from stepsize.training.batches import ArrayBatches, Batches
@@ -76,7 +76,7 @@ class Run:
         self.finished = False
         self.hooks_due = False
         self._epoch_row = 0
-        self._epoch_random = random_state()
+        self._epoch_random = collect_rng_states()
         self._hooks: dict[str, list[Callable[[Run], Any]]] = {
             hook: [getattr(c, hook) for c in self.callbacks if hasattr(c, hook)] for hook in HOOKS
         }
@@ -127,16 +127,16 @@ class Run:
         self.epoch += 1
         self.offset = 0
         self._epoch_row = self.history.steps
-        self._epoch_random = random_state()
+        self._epoch_random = collect_rng_states()
 
     def stream(self) -> Any:
         """The rest of the present epoch, with the random state a resumed run needs."""
         if not self.offset or isinstance(self.batches, ArrayBatches):
             return self.batches.epoch(self.epoch, self.offset)
         # A stream that draws from the global generators must draw the same again on the way here.
-        present = random_state()
-        set_random_state(self._epoch_random)
-        return self.batches.epoch(self.epoch, self.offset, lambda: set_random_state(present))
+        present = collect_rng_states()
+        set_rng_states(self._epoch_random)
+        return self.batches.epoch(self.epoch, self.offset, lambda: set_rng_states(present))
 
     def describe(self) -> dict[str, Any]:
         """What is run, and where, for ``history.meta``."""
@@ -184,7 +184,7 @@ class Run:
                 "hooks_due": self.hooks_due,
                 "metrics": dict(self.metrics),
             },
-            "random": random_state(),
+            "random": collect_rng_states(),
             "epoch_random": self._epoch_random,
         }
 
@@ -227,7 +227,7 @@ class Run:
         if isinstance(self.batches, ArrayBatches):
             self.batches.batch_size = cursor["batch_size"]
         self._epoch_random = state["epoch_random"]
-        set_random_state(state["random"])
+        set_rng_states(state["random"])
         self.history.meta["resumed"] = [*self.history.meta.get("resumed", ()), self.step]
         if not self.finished:
             self.history.stopped = None
@@ -262,17 +262,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
-
-
-def random_state() -> dict[str, Any]:
-    """The state of the global generators of Python and NumPy."""
-    version, words, gauss = random.getstate()
-    python = {"version": version, "words": np.array(words, np.uint32), "gauss": gauss}
-    return {"python": python, "numpy": np.random.get_state(legacy=False)}  # noqa: NPY002
-
-
-def set_random_state(state: Mapping[str, Any]) -> None:
-    """Put the global generators back to where `random_state` found them."""
-    python = state["python"]
-    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
-    np.random.set_state(state["numpy"])  # noqa: NPY002
