@@ -10,19 +10,18 @@ from stepsize import runtime as _runtime
 _HOMES = {
     "arrays": "pack",
     "automatic.pipeline": "Action AutoResult autolr",
-    "noise_scale": "NoiseScale NoiseScaleMonitor gradient_noise_scale scale_lr",
-    "callbacks.base": """
-        Checkpoint EarlyStopping KeepGenerators ReduceOnPlateau StopOnDivergence
+    "noise_scale": "NoiseScale gradient_noise_scale scale_lr",
+    "callbacks": """
+        BatchSizeSchedule CSVLogger Checkpoint DiagnosisMonitor EarlyStopping Freeze JSONLogger
+        KeepGenerators LRMonitor LogTo NoiseScaleMonitor ReduceOnPlateau RollBackOnSpike
+        StopOnDivergence TensorBoard layer_groups
     """,
     "diagnosis.checks": "Diagnosis Finding diagnose",
     "errors": "CheckpointError NonFiniteGradientError",
     "finder.find": "lr_find",
     "finder.results": "LRFindResult ParameterResult",
     "training.history": "History",
-    "callbacks.interventions": "BatchSizeSchedule Freeze LRMonitor RollBackOnSpike layer_groups",
-    "callbacks.loggers": "CSVLogger JSONLogger LogTo TensorBoard",
     "minimization": "Result minimize",
-    "callbacks.diagnosis_monitor": "DiagnosisMonitor",
     "optimizers": """
         ADOPT ASGD COCOB EMA FTRL LAMB LARS LBFGS MADGRAD SAM SGD SM3 SOAP SWA Accumulate
         AdaBelief Adadelta Adafactor Adagrad Adam Adamax AdamW Adan AdaptiveClip AdEMAMix

@@ -4,28 +4,30 @@ from stepsize import functional, optimizers, problems, schedules
 from stepsize import interop as interop
 from stepsize.arrays import pack
 from stepsize.automatic.pipeline import Action, AutoResult, autolr
-from stepsize.callbacks.base import (
-    Checkpoint,
-    EarlyStopping,
-    KeepGenerators,
-    ReduceOnPlateau,
-    StopOnDivergence,
-)
-from stepsize.callbacks.diagnosis_monitor import DiagnosisMonitor
-from stepsize.callbacks.interventions import (
+from stepsize.callbacks import (
     BatchSizeSchedule,
+    Checkpoint,
+    CSVLogger,
+    DiagnosisMonitor,
+    EarlyStopping,
     Freeze,
+    JSONLogger,
+    KeepGenerators,
+    LogTo,
     LRMonitor,
+    NoiseScaleMonitor,
+    ReduceOnPlateau,
     RollBackOnSpike,
+    StopOnDivergence,
+    TensorBoard,
     layer_groups,
 )
-from stepsize.callbacks.loggers import CSVLogger, JSONLogger, LogTo, TensorBoard
 from stepsize.diagnosis.checks import Diagnosis, Finding, diagnose
 from stepsize.errors import CheckpointError, NonFiniteGradientError
 from stepsize.finder.find import lr_find
 from stepsize.finder.results import LRFindResult, ParameterResult
 from stepsize.minimization import Result, minimize
-from stepsize.noise_scale import NoiseScale, NoiseScaleMonitor, gradient_noise_scale, scale_lr
+from stepsize.noise_scale import NoiseScale, gradient_noise_scale, scale_lr
 from stepsize.optimizers import (
     ADOPT,
     ASGD,
