@@ -40,7 +40,7 @@ def test_what_is_no_callback_is_refused_before_anything_is_trained(callbacks, me
 
 
 def test_validate_every_without_validation_is_refused():
-    with pytest.raises(ValueError, match="validate_every=3 needs validation=..., the data to"):
+    with pytest.raises(ValueError, match="validate_every=3 needs validation="):
         fit(params := make_params(), validate_every=3)
     assert bits(params) == bits(make_params())
 

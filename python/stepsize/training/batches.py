@@ -60,8 +60,8 @@ def shuffled(length: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.
 class StreamBatches:
     """Batches of an iterable, or of what a callable returns for each epoch; the offset counts them.
 
-    ``set_epoch(number)`` of a loader that has it is called before each epoch, so that it can shuffle
-    by it. To resume in the middle of an epoch, its first batches are drawn again and dropped.
+    ``set_epoch(number)`` of a loader that has it is called before each epoch, so that it can
+    shuffle by it. To resume in mid-epoch, the first batches are drawn again and dropped.
     """
 
     batch_size = None
