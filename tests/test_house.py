@@ -108,43 +108,48 @@ def test_extras_are_imported_where_they_are_used(path):
     assert not roots & LAZY
 
 
-# C++: types <- math <- rules, reduce, storage <- kernel <- kernels.cpp; targets <- driver <- bind.
+# C++: core <- kernels <- rules <- kernels.cpp, which is compiled per instruction set; core <- bind.
 
-WORDS = {"core/types.hpp", "core/math.hpp", "core/waves.hpp", "core/reduce.hpp"}
 INCLUDES = {
     "core/types.hpp": set(),
-    "core/waves.hpp": {"core/types.hpp"},
-    "core/math.hpp": {"core/types.hpp", "core/waves.hpp"},
-    "core/narrow.hpp": {"core/types.hpp", "core/math.hpp"},
-    "core/reduce.hpp": {"core/types.hpp", "core/math.hpp", "core/narrow.hpp"},
-    "core/storage.hpp": {"core/types.hpp", "core/math.hpp", "core/narrow.hpp"},
-    "core/streams.hpp": {*WORDS, "core/narrow.hpp", "core/storage.hpp"},
-    "core/prepared.hpp": {*WORDS, "core/storage.hpp"},
-    "core/coded.hpp": {"core/prepared.hpp", "core/streams.hpp"},
-    "core/kernel.hpp": {*WORDS, "core/coded.hpp"},
-    "core/sheets.hpp": {*WORDS, "core/storage.hpp", "core/kernel.hpp"},
-    "core/targets.hpp": {"core/types.hpp"},
-    "core/driver.hpp": {"core/types.hpp"},
+    "core/table.hpp": {"core/types.hpp"},
+    "core/schedule.hpp": {"core/types.hpp"},
+    "core/targets.hpp": {"core/table.hpp"},
+    "core/driver.hpp": set(),
     "core/targets.cpp": {"core/targets.hpp"},
     "core/driver.cpp": {"core/driver.hpp"},
-    "schedule.hpp": {"core/types.hpp"},
-    "schedule_eval.hpp": {*WORDS, "schedule.hpp"},
 }
+# What lies on one floor may include the floors below it.
+KERNELS = [
+    {"elementary"},
+    {"primitives"},
+    {"half"},
+    {"reduce", "quantization"},
+    {"rule", "operands"},
+    {"quantized_loop"},
+    {"loop"},
+    {"matrix_loop", "schedule"},
+]
+# Families whose members share the arithmetic of the first one.
+SHARED_RULES = {"rules/adam.hpp", "rules/dadapt.hpp"}
 
 
 def allowed_includes(name):
     if name in INCLUDES:
         return INCLUDES[name]
+    core = {"core/types.hpp", "core/table.hpp", "core/schedule.hpp"}
+    if name.startswith("kernels/"):
+        place = [i for i, floor in enumerate(KERNELS) if Path(name).stem in floor]
+        assert place, f"{name} has no place in KERNELS"
+        return core | {f"kernels/{part}.hpp" for lower in KERNELS[: place[0]] for part in lower}
+    kernels = {f"kernels/{part}.hpp" for floor in KERNELS for part in floor}
     if name.startswith("rules/"):
-        # Families whose members share the arithmetic of the first one.
-        kernels = {"core/kernel.hpp", "core/sheets.hpp"}
-        return {*WORDS, *kernels, "rules/adam.hpp", "rules/dadapt.hpp"} - {name}
+        return kernels - {"kernels/schedule.hpp"} | SHARED_RULES - {name}
     if name == "kernels.cpp":
-        rules = {f"rules/{path.name}" for path in (CPP / "rules").iterdir()}
-        return {*WORDS, *rules, "core/kernel.hpp", "schedule_eval.hpp"}
+        return core | kernels | {f"rules/{path.name}" for path in (CPP / "rules").iterdir()}
     assert name.startswith("bind/"), f"{name} has no place in INCLUDES"
-    bind = {f"bind/{path.name}" for path in (CPP / "bind").glob("*.hpp")}
-    return bind | {"core/types.hpp", "core/targets.hpp", "core/driver.hpp", "schedule.hpp"}
+    bind = {str(path.relative_to(CPP)) for path in (CPP / "bind").rglob("*.hpp")}
+    return bind | core | {"core/targets.hpp", "core/driver.hpp"}
 
 
 @pytest.mark.parametrize("path", CPP_FILES, ids=name_of)

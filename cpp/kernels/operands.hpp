@@ -1,8 +1,8 @@
-// Where the numbers of a tile lie: in memory, or decoded in a buffer. Included by kernel.hpp only.
+// Where the numbers of a tile lie: in memory, or decoded in a buffer.
 #pragma once
 
-#include "core/reduce.hpp"
-#include "core/storage.hpp"
+#include "kernels/quantization.hpp"
+#include "kernels/reduce.hpp"
 
 namespace stepsize {
 namespace {
@@ -15,19 +15,20 @@ template <class F> inline void prefetch(const F* data) {
         __builtin_prefetch(reinterpret_cast<const char*>(data) + prefetch_bytes + at);
 }
 
-// Finds the streams of a tile, decoded where they are coded, and fetches what comes next.
-template <class F, int slot_count> struct Streams {
+// Finds the operands of a tile, decoded where they are coded, and fetches what comes next.
+template <class F, int slot_count> struct TileOperands {
     const Span& span;
     alignas(64) F buffers[slot_count + 2][tile];
     F* x;
     const F* g;
     F* slots[slot_count + 1] = {};
-    uint64_t noise[slot_count + 1]; // what the draws of a slot depend on besides the tile
+    uint64_t
+        rounding_key[slot_count + 1]; // what the random bits of a slot depend on besides the tile
 
-    Streams(const Span& span_, uint64_t step) : span(span_) {
+    TileOperands(const Span& span_, uint64_t step) : span(span_) {
         if (span.coded)
             for (int k = 0; k < slot_count; ++k)
-                noise[k] = mix(step + span.place * max_slots + uint64_t(k)) + span.first;
+                rounding_key[k] = hash64(step + span.place * max_slots + uint64_t(k)) + span.first;
     }
 
     void open(size_t from, size_t count) {
@@ -39,27 +40,29 @@ template <class F, int slot_count> struct Streams {
             return;
         }
         if (span.g_dtype == Dtype::float16 || span.g_dtype == Dtype::bfloat16)
-            g = open_narrow<F>({const_cast<void*>(span.g), span.g_dtype}, nullptr, from, count,
+            g = load_master<F>({const_cast<void*>(span.g), span.g_dtype}, nullptr, from, count,
                                buffers[slot_count + 1]);
-        if (span.narrow.data)
-            x = open_narrow(span.narrow, static_cast<F*>(span.x), from, count, buffers[slot_count]);
+        if (span.half.data)
+            x = load_master(span.half, static_cast<F*>(span.x), from, count, buffers[slot_count]);
         for (int k = 0; k < slot_count; ++k)
             slots[k] = open_tile(span.slots[k], from, count, buffers[k]);
     }
     void close(size_t from, size_t count, bool moved) {
         if (!span.coded)
             return;
-        if (span.narrow.data && moved)
-            close_narrow(span.narrow, x, from, count);
+        if (span.half.data && moved)
+            store_half(span.half, x, from, count);
         for (int k = 0; k < slot_count; ++k)
             close_tile(span.slots[k], from, count, buffers[k], key(k, from));
     }
-    // What the draws of a tile start from.
-    uint32_t key(int slot, size_t from) const { return uint32_t(mix(noise[slot] + from / tile)); }
+    // What the random bits of a tile start from.
+    uint32_t key(int slot, size_t from) const {
+        return uint32_t(hash64(rounding_key[slot] + from / tile));
+    }
     // The bytes of a number of state where all of it, and nothing else, is coded alike; else 0.
-    size_t coded_width() const {
+    size_t quantized_width() const {
         const size_t width = slot_count > 0 ? width_of(span.slots[0].storage) : 0;
-        bool alike = span.x && !span.narrow.data && int(span.g_dtype) < dtype_count;
+        bool alike = span.x && !span.half.data && int(span.g_dtype) < dtype_count;
         for (int k = 0; k < slot_count; ++k)
             alike = alike && width_of(span.slots[k].storage) == width;
         return alike ? width : 0;

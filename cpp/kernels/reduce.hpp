@@ -2,7 +2,7 @@
 // halves. A block is at most chunk_size elements; whoever owns the blocks adds them in block order.
 #pragma once
 
-#include "core/narrow.hpp"
+#include "kernels/half.hpp"
 
 namespace stepsize {
 namespace {
@@ -49,19 +49,19 @@ template <class F> double sum_of_squares(const void* data, size_t size, double s
 }
 
 // Numbers of two bytes, through a buffer.
-template <class N> double narrow_sum_of_squares(const void* data, size_t size, double scale) {
+template <class N> double half_sum_of_squares(const void* data, size_t size, double scale) {
     const uint16_t* codes = static_cast<const uint16_t*>(data);
     float values[tile];
     Lanes sum;
     for (size_t at = 0; at < size; at += tile) {
         const size_t count = size - at < tile ? size - at : tile;
-        widen_all<N>(codes + at, count, values);
+        to_float32_all<N>(codes + at, count, values);
         sum.add(count, 0, [&](size_t i) { return square(double(values[i]) * scale); });
     }
     return sum.total();
 }
 
-template <class N> bool narrow_all_finite(const void* data, size_t size) {
+template <class N> bool half_all_finite(const void* data, size_t size) {
     const uint16_t* codes = static_cast<const uint16_t*>(data);
     uint32_t bad = 0;
 #pragma omp simd reduction(| : bad)
@@ -70,7 +70,7 @@ template <class N> bool narrow_all_finite(const void* data, size_t size) {
     return bad == 0;
 }
 
-template <class N> double narrow_largest(const void* data, size_t size) {
+template <class N> double half_largest(const void* data, size_t size) {
     const uint16_t* codes = static_cast<const uint16_t*>(data);
     uint32_t top = 0;
 #pragma omp simd reduction(max : top)
@@ -78,7 +78,7 @@ template <class N> double narrow_largest(const void* data, size_t size) {
         const uint32_t code = codes[i] & 0x7fffu;
         top = top > code ? top : code;
     }
-    return double(N::widen(uint16_t(top)));
+    return double(N::to_float32(uint16_t(top)));
 }
 
 inline double sum_lanes(const double* values, size_t size) {
@@ -106,7 +106,7 @@ template <class F> double largest(const void* data, size_t size) {
     F top = 0;
 #pragma omp simd reduction(max : top)
     for (size_t i = 0; i < size; ++i)
-        top = larger(top, magnitude(values[i]));
+        top = maximum(top, abs_(values[i]));
     return double(top);
 }
 

@@ -1,6 +1,6 @@
 // A schedule is data: a flat array of nodes, children before parents, that one function evaluates.
-// Structs only. kernels.cpp evaluates them (schedule_eval.hpp, compiled per instruction set) and
-// bind/ builds them; a function body here could be the copy compiled for a newer processor.
+// Structs only. kernels/schedule.hpp evaluates them, compiled per instruction set, and bind/ builds
+// them; a function body here could be the copy compiled for a newer processor.
 #pragma once
 
 #include "core/types.hpp"

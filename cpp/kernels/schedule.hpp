@@ -1,20 +1,19 @@
 // Values of a schedule tree. A block of steps passes through the tree at a time; every loop is
 // plain arithmetic on one element, so one step alone and a million at once give the same bits.
-// Included by kernels.cpp only.
 #pragma once
 
-#include "core/waves.hpp"
-#include "schedule.hpp"
+#include "core/schedule.hpp"
+#include "kernels/elementary.hpp"
 
 namespace stepsize {
 namespace {
 namespace schedules {
 
+using elementary::DoubleDouble;
+using elementary::maximum;
+using elementary::minimum;
 using schedule::Kind;
 using schedule::Node;
-using waves::larger;
-using waves::Pair;
-using waves::smaller;
 
 constexpr size_t block = 256;
 
@@ -28,33 +27,33 @@ template <class F> void each(const double* s, double* out, size_t n, F f) {
 
 // The weights of the two ends of a ramp. Both are computed without cancellation, so a ramp that
 // ends at 0 keeps its relative precision all the way down.
-struct Mix {
+struct Weights {
     double from, to;
 };
 
-STEPSIZE_INLINE double mix(double from, double to, Mix w) {
-    const double low = smaller(from, to), high = larger(from, to);
-    return smaller(larger(from * w.from + to * w.to, low), high);
+STEPSIZE_INLINE double blend(double from, double to, Weights w) {
+    const double low = minimum(from, to), high = maximum(from, to);
+    return minimum(maximum(from * w.from + to * w.to, low), high);
 }
 
 struct Linear {
     double steps;
-    Mix operator()(double s) const { return {(steps - s) / steps, s / steps}; }
+    Weights operator()(double s) const { return {(steps - s) / steps, s / steps}; }
 };
 
 struct Power {
     double steps, power;
-    Mix operator()(double s) const {
-        const double w = waves::power((steps - s) / steps, power);
+    Weights operator()(double s) const {
+        const double w = elementary::power((steps - s) / steps, power);
         return {w, 1.0 - w};
     }
 };
 
 struct Cosine {
     double steps;
-    Mix operator()(double s) const {
+    Weights operator()(double s) const {
         const double rest = steps - s;
-        const double h = waves::half_wave(smaller(s, rest) / steps);
+        const double h = elementary::half_wave(minimum(s, rest) / steps);
         const double g = 1.0 - h;
         return {s < rest ? g : h, s < rest ? h : g};
     }
@@ -62,8 +61,8 @@ struct Cosine {
 
 struct CosinePower {
     double steps, power;
-    Mix operator()(double s) const {
-        const double w = waves::power(Cosine{steps}(s).from, power);
+    Weights operator()(double s) const {
+        const double w = elementary::power(Cosine{steps}(s).from, power);
         return {w, 1.0 - w};
     }
 };
@@ -71,7 +70,7 @@ struct CosinePower {
 // Chen, Wolfe and Kyrillidis 2021, arXiv:2107.04197: (1 - p) / (1 - p / 2).
 struct Rex {
     double steps;
-    Mix operator()(double s) const {
+    Weights operator()(double s) const {
         const double p = s / steps, rest = (steps - s) / steps;
         const double whole = 1.0 + rest;
         return {2.0 * rest / whole, p / whole};
@@ -80,7 +79,7 @@ struct Rex {
 
 struct Root {
     double steps;
-    Mix operator()(double s) const {
+    Weights operator()(double s) const {
         const double w = ::sqrt(s / steps);
         return {1.0 - w, w};
     }
@@ -88,39 +87,40 @@ struct Root {
 
 struct Tanh {
     double steps, lower, upper;
-    Mix operator()(double s) const {
+    Weights operator()(double s) const {
         constexpr double two_over_ln2 = 2.8853900817779268;
         const double x = (lower * (steps - s) + upper * s) / steps * two_over_ln2;
-        return {1.0 / (1.0 + waves::exp2({x, 0.0})), 1.0 / (1.0 + waves::exp2({-x, 0.0}))};
+        return {1.0 / (1.0 + elementary::exp2({x, 0.0})),
+                1.0 / (1.0 + elementary::exp2({-x, 0.0}))};
     }
 };
 
 template <class Shape>
 void ramp(const Node& node, Shape shape, const double* s, double* out, size_t n) {
     const double from = node.p[0], to = node.p[1], steps = node.p[2];
-    each(s, out, n, [=](double x) { return mix(from, to, shape(smaller(x, steps))); });
+    each(s, out, n, [=](double x) { return blend(from, to, shape(minimum(x, steps))); });
 }
 
 // Polynomial decay towards an end that moves a length away each time it is reached.
 void laps(const Node& node, const double* s, double* out, size_t n) {
     const double from = node.p[0], to = node.p[1], steps = node.p[2], power = node.p[3];
     each(s, out, n, [=](double x) {
-        const double whole = waves::round_down(x / steps);
-        const double end = steps * larger(whole * steps < x ? whole + 1.0 : whole, 1.0);
-        const double w = waves::power((end - smaller(x, end)) / end, power);
-        return mix(from, to, {w, 1.0 - w});
+        const double whole = elementary::round_down(x / steps);
+        const double end = steps * maximum(whole * steps < x ? whole + 1.0 : whole, 1.0);
+        const double w = elementary::power((end - minimum(x, end)) / end, power);
+        return blend(from, to, {w, 1.0 - w});
     });
 }
 
 void exponential(const Node& node, const double* s, double* out, size_t n) {
     const double value = node.p[0], steps = node.p[3], low = node.p[5], high = node.p[6];
-    const Pair rate = {node.p[1], node.p[2]};
+    const DoubleDouble rate = {node.p[1], node.p[2]};
     const bool staircase = node.p[4] != 0.0;
     each(s, out, n, [=](double x) {
         double e =
-            smaller(x / steps, 1e18); // beyond it every rate but 1 has long reached its limit
-        e = staircase ? waves::round_down(e) : e;
-        return smaller(larger(value * waves::exp2(waves::times(rate, e)), low), high);
+            minimum(x / steps, 1e18); // beyond it every rate but 1 has long reached its limit
+        e = staircase ? elementary::round_down(e) : e;
+        return minimum(maximum(value * elementary::exp2(elementary::times(rate, e)), low), high);
     });
 }
 
@@ -129,8 +129,8 @@ void inverse_time(const Node& node, const double* s, double* out, size_t n) {
     const bool staircase = node.p[3] != 0.0;
     each(s, out, n, [=](double x) {
         double e =
-            smaller(x / steps, waves::largest_number); // a rate of 0 makes infinity no number
-        e = staircase ? waves::round_down(e) : e;
+            minimum(x / steps, elementary::largest_number); // a rate of 0 makes infinity no number
+        e = staircase ? elementary::round_down(e) : e;
         return value / (1.0 + rate * e);
     });
 }
@@ -144,14 +144,14 @@ void inverse_sqrt(const Node& node, const double* s, double* out, size_t n) {
 void cyclic(const Node& node, const double* s, double* out, size_t n) {
     const double low = node.p[0], high = node.p[1], up = node.p[2], down = node.p[3];
     const double period = up + down;
-    const Pair gamma = {node.p[4], node.p[5]};
+    const DoubleDouble gamma = {node.p[4], node.p[5]};
     const bool per_step = node.p[6] != 0.0;
     each(s, out, n, [=](double x) {
-        const double cycle = waves::round_down(x / period);
-        const double at = larger(x - cycle * period, 0.0);
-        const double height = at < up ? at / up : larger(period - at, 0.0) / down;
-        const double w = height * waves::exp2(waves::times(gamma, per_step ? x : cycle));
-        return mix(low, high, {1.0 - w, w});
+        const double cycle = elementary::round_down(x / period);
+        const double at = maximum(x - cycle * period, 0.0);
+        const double height = at < up ? at / up : maximum(period - at, 0.0) / down;
+        const double w = height * elementary::exp2(elementary::times(gamma, per_step ? x : cycle));
+        return blend(low, high, {1.0 - w, w});
     });
 }
 
@@ -185,7 +185,7 @@ template <class F> void runs(const double* starts, size_t count, const double* s
     for (size_t i = 0; i < n;) {
         const size_t piece = count_reached(starts, count, s[i]);
         const double low = piece > 0 ? starts[piece - 1] : -1.0;
-        const double high = piece < count ? starts[piece] : waves::largest_number;
+        const double high = piece < count ? starts[piece] : elementary::largest_number;
         // Almost every block of steps in order is one run.
         size_t j = i == 0 && all_within(s, n, low, high) ? n : i + 1;
         while (j < n && s[j] >= low && s[j] < high)
@@ -213,7 +213,7 @@ void points(const Node& node, const double* s, double* out, size_t n) {
                      to = values[right];
         if (length > 0.0)
             each(s + i, out + i, j - i,
-                 [=](double x) { return mix(from, to, Linear{length}(x - x0)); });
+                 [=](double x) { return blend(from, to, Linear{length}(x - x0)); });
         else
             for (; i < j; ++i)
                 out[i] = to;
@@ -224,12 +224,12 @@ void points(const Node& node, const double* s, double* out, size_t n) {
 // decayed.
 void restarts(const Node& node, const double* s, double* out, size_t n) {
     const double from = node.p[0], to = node.p[1], period = node.p[2];
-    const Pair decay = {node.p[3], node.p[4]};
+    const DoubleDouble decay = {node.p[3], node.p[4]};
     double since[block], length[block], cycle[block];
     if (node.data_count == 0) {
 #pragma omp simd
         for (size_t i = 0; i < n; ++i) {
-            cycle[i] = waves::round_down(s[i] / period);
+            cycle[i] = elementary::round_down(s[i] / period);
             since[i] = s[i] - cycle[i] * period;
             length[i] = period;
         }
@@ -245,9 +245,9 @@ void restarts(const Node& node, const double* s, double* out, size_t n) {
     }
 #pragma omp simd
     for (size_t i = 0; i < n; ++i) {
-        const double top = to + (from - to) * waves::exp2(waves::times(decay, cycle[i]));
-        const double at = smaller(larger(since[i], 0.0), length[i]);
-        out[i] = mix(top, to, Cosine{length[i]}(at));
+        const double top = to + (from - to) * elementary::exp2(elementary::times(decay, cycle[i]));
+        const double at = minimum(maximum(since[i], 0.0), length[i]);
+        out[i] = blend(top, to, Cosine{length[i]}(at));
     }
 }
 
@@ -283,7 +283,7 @@ void combined(const Node* nodes, const Node& node, const double* s, double* out,
     evaluate_node(nodes, static_cast<size_t>(node.children[1]), s, other, n);
 #pragma omp simd
     for (size_t i = 0; i < n; ++i)
-        out[i] = smaller(f(out[i], other[i]), waves::largest_number);
+        out[i] = minimum(f(out[i], other[i]), elementary::largest_number);
 }
 
 void evaluate_algebra(const Node* nodes, const Node& node, const double* s, double* out, size_t n) {
@@ -291,9 +291,9 @@ void evaluate_algebra(const Node* nodes, const Node& node, const double* s, doub
     switch (node.kind) {
     case Kind::scale:
         return mapped(nodes, node, s, out, n,
-                      [=](double y) { return smaller(y * p, waves::largest_number); });
+                      [=](double y) { return minimum(y * p, elementary::largest_number); });
     case Kind::clip:
-        return mapped(nodes, node, s, out, n, [=](double y) { return smaller(larger(y, p), q); });
+        return mapped(nodes, node, s, out, n, [=](double y) { return minimum(maximum(y, p), q); });
     case Kind::sum:
         return combined(nodes, node, s, out, n, [](double a, double b) { return a + b; });
     case Kind::product:
@@ -301,19 +301,19 @@ void evaluate_algebra(const Node* nodes, const Node& node, const double* s, doub
     case Kind::join:
         return join(nodes, node, s, out, n);
     case Kind::shift:
-        return moved(nodes, node, s, out, n, [=](double x) { return larger(x - p, 0.0); });
+        return moved(nodes, node, s, out, n, [=](double x) { return maximum(x - p, 0.0); });
     case Kind::stretch:
         // Past its new end the child is past its own, wherever rounding has put that.
         return moved(nodes, node, s, out, n,
                      [=](double x) { return x < q ? x * p / q : schedule::last_step; });
     case Kind::pace:
         return moved(nodes, node, s, out, n, [=](double x) {
-            const double units = smaller(x / p, schedule::last_step);
-            return q != 0.0 ? waves::round_down(units) : units;
+            const double units = minimum(x / p, schedule::last_step);
+            return q != 0.0 ? elementary::round_down(units) : units;
         });
     default: // repeat
         return moved(nodes, node, s, out, n, [=](double x) {
-            return smaller(larger(x - waves::round_down(x / p) * p, 0.0), p);
+            return minimum(maximum(x - elementary::round_down(x / p) * p, 0.0), p);
         });
     }
 }

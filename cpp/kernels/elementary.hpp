@@ -1,6 +1,5 @@
 // Powers, exponentials and the cosine wave in plain arithmetic: the same bits on every processor,
 // and loops over them vectorise, neither of which the C library promises. Within 1 to 2 ulp.
-// Included by kernels.cpp only.
 #pragma once
 
 #include <math.h>
@@ -17,17 +16,17 @@
 
 namespace stepsize {
 namespace {
-namespace waves {
+namespace elementary {
 
 constexpr double largest_number = 1.7976931348623157e308;
 
 // A number as an unevaluated sum: `low` holds what `high` rounds away.
-struct Pair {
+struct DoubleDouble {
     double high, low;
 };
 
-STEPSIZE_INLINE double smaller(double a, double b) { return a < b ? a : b; }
-STEPSIZE_INLINE double larger(double a, double b) { return a > b ? a : b; }
+STEPSIZE_INLINE double minimum(double a, double b) { return a < b ? a : b; }
+STEPSIZE_INLINE double maximum(double a, double b) { return a > b ? a : b; }
 
 // Where a < b, yes, else no, by the sign of the difference. Of comparisons in a row the compiler
 // makes branches and follows each to the end, with numbers that belong to none of them.
@@ -53,7 +52,7 @@ STEPSIZE_INLINE double cubic(double a, double b, double c, double d, double x, d
 }
 
 // Dekker's exact product, without the fused multiply-add that some targets lack.
-STEPSIZE_INLINE Pair exact_product(double a, double b) {
+STEPSIZE_INLINE DoubleDouble two_prod(double a, double b) {
     constexpr double split = 134217729.0; // 2^27 + 1
     const double ca = split * a, cb = split * b;
     const double a1 = ca - (ca - a), b1 = cb - (cb - b);
@@ -63,7 +62,7 @@ STEPSIZE_INLINE Pair exact_product(double a, double b) {
 }
 
 // 2^(x.high + x.low); 0 below the smallest double, the largest double above it.
-STEPSIZE_INLINE double exp2(Pair x) {
+STEPSIZE_INLINE double exp2(DoubleDouble x) {
     constexpr double shifter =
         6755399441055744.0; // 1.5 * 2^52: the low bits of x + shifter are round(x)
     double h = choose_if_less(x.high, -1080.0, -1080.0, x.high);
@@ -93,7 +92,7 @@ STEPSIZE_INLINE double exp2(Pair x) {
 }
 
 // log2 of a positive normal number, with about 60 correct bits.
-STEPSIZE_INLINE Pair log2(double x) {
+STEPSIZE_INLINE DoubleDouble log2(double x) {
     const uint64_t bits = __builtin_bit_cast(uint64_t, x);
     // Moves the exponent's turning point from 1 to sqrt(1/2), so that m lies in [sqrt(1/2),
     // sqrt(2)).
@@ -107,7 +106,7 @@ STEPSIZE_INLINE Pair log2(double x) {
     const double top = m - 1.0, bottom = m + 1.0;
     const double bottom_low = m - (bottom - 1.0);
     const double s = top / bottom;
-    const Pair back = exact_product(s, bottom);
+    const DoubleDouble back = two_prod(s, bottom);
     const double s_low = (((top - back.high) - back.low) - s * bottom_low) / bottom;
     const double z = s * s;
     const double z2 = z * z, z4 = z2 * z2;
@@ -117,13 +116,13 @@ STEPSIZE_INLINE Pair log2(double x) {
     const double q = (q0 + z4 * q1) + (z4 * z4) * (q2 + z4 * (1.0 / 27 + z * (1.0 / 29)));
     const double tail = s_low + s * (z * q);
     constexpr double c = 2.8853900817779268, c_low = 4.0710547481862066e-17; // 2 / ln(2)
-    const Pair p = exact_product(s, c);
+    const DoubleDouble p = two_prod(s, c);
     const double high = e + p.high;
     return {high, (p.high - (high - e)) + (p.low + (s * c_low + tail * c))};
 }
 
-STEPSIZE_INLINE Pair times(Pair a, double b) {
-    const Pair p = exact_product(a.high, b);
+STEPSIZE_INLINE DoubleDouble times(DoubleDouble a, double b) {
+    const DoubleDouble p = two_prod(a.high, b);
     return {p.high, p.low + a.low * b};
 }
 
@@ -149,6 +148,6 @@ STEPSIZE_INLINE double half_wave(double x) {
     return z * c + z * (z * q + c_low);
 }
 
-} // namespace waves
+} // namespace elementary
 } // namespace
 } // namespace stepsize

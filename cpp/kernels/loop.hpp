@@ -2,21 +2,22 @@
 // through it, so tails, prefetching and statistics are said here and nowhere else.
 #pragma once
 
-#include "core/coded.hpp"
-#include "core/reduce.hpp"
+#include "core/table.hpp"
+#include "kernels/quantized_loop.hpp"
+#include "kernels/reduce.hpp"
 
 namespace stepsize {
 namespace {
 
 template <class R, class F, size_t... K>
-inline void stretch(const Prepared<R, F>& p, F* x, const F* g, F* const* slots, size_t from,
+inline void stretch(const BoundRule<R, F>& p, F* x, const F* g, F* const* slots, size_t from,
                     size_t count, Indices<K...>) {
     F* s[sizeof...(K) + 1] = {(slots[K] + from)..., nullptr};
     (void)s;
     (void)slots;
     x += from;
     g += from;
-    const Prepared<R, F> here = p; // a copy the compiler may keep in registers
+    const BoundRule<R, F> here = p; // a copy the compiler may keep in registers
 #pragma omp simd
     for (size_t i = 0; i < count; ++i) {
         const F grad = here.gradient(g[i], x[i]);
@@ -29,8 +30,8 @@ inline void stretch(const Prepared<R, F>& p, F* x, const F* g, F* const* slots, 
 // A stretch of any length without a loop over single elements, which cost as much as a vector each:
 // the last `lanes` elements are computed in copies first, and written over what the whole vectors
 // have made of some of them, which is the same.
-template <class R, class F, size_t... K> void stretch_any(const Prepared<R, F>& p, F* x, const F* g,
-                                                          F* const* slots, size_t count,
+template <class R, class F, size_t... K> void stretch_any(const BoundRule<R, F>& p, F* x,
+                                                          const F* g, F* const* slots, size_t count,
                                                           Indices<K...> indices) {
     const size_t left = count % lanes;
     if (left == 0 || count < lanes)
@@ -49,13 +50,13 @@ template <class R, class F, size_t... K> void stretch_any(const Prepared<R, F>& 
 
 // Takes back the moves that go along the gradient.
 template <class R, class F>
-void hold_back(const Prepared<R, F>& p, F* x, const F* before, const F* g, size_t count) {
-    const Prepared<R, F> here = p;
+void hold_back(const BoundRule<R, F>& p, F* x, const F* before, const F* g, size_t count) {
+    const BoundRule<R, F> here = p;
 #pragma omp simd
     for (size_t i = 0; i < count; ++i) {
         const F grad = here.gradient(g[i], before[i]);
         const F start = before[i] * here.shrink;
-        x[i] = select(astray(start, x[i], grad), start, x[i]);
+        x[i] = select(not_descending(start, x[i], grad), start, x[i]);
     }
 }
 
@@ -121,7 +122,7 @@ struct Tally {
 
 // The stretch with sums and caution. Elements before the first cache line start in lane `lane`.
 template <class R, class F, class Indices>
-void careful_stretch(const Prepared<R, F>& p, F* x, const F* g, F* const* slots, size_t count,
+void careful_stretch(const BoundRule<R, F>& p, F* x, const F* g, F* const* slots, size_t count,
                      size_t lane, Tally& tally, Indices indices) {
     alignas(64) F before[tile];
     for (size_t i = 0; i < count; ++i)
@@ -148,14 +149,14 @@ template <class F> void follow(F share, const Span& span, size_t from, size_t co
 }
 
 template <class R, class F, int slot_count>
-void run(const void* prepared, const Span& span, Sums* sums) {
+void run(const void* bound, const Span& span, Sums* sums) {
     // A copy: what stores to slots might change would be read anew for every vector.
-    const Prepared<R, F> p = *static_cast<const Prepared<R, F>*>(prepared);
+    const BoundRule<R, F> p = *static_cast<const BoundRule<R, F>*>(bound);
     const typename Counted<size_t(slot_count)>::type indices;
-    Streams<F, slot_count> at(span, p.noise);
+    TileOperands<F, slot_count> at(span, p.rounding_key);
     Tally tally;
     const bool careful = sums || p.cautious > 0;
-    const size_t width = careful ? 0 : at.coded_width();
+    const size_t width = careful ? 0 : at.quantized_width();
     // Up to the first cache line of the parameters, so that the tiles after it store whole lines.
     const size_t offset = reinterpret_cast<size_t>(span.x) % 64;
     const bool apart = span.coded || offset == 0 || (!sums && span.size < tile);
@@ -165,7 +166,7 @@ void run(const void* prepared, const Span& span, Sums* sums) {
         const size_t most = from == 0 && head > 0 ? head : tile;
         const size_t count = left < most ? left : most;
         next = from + count;
-        if (count < tile || !stretch_coded(p, at, from, width, indices)) {
+        if (count < tile || !stretch_quantized(p, at, from, width, indices)) {
             at.open(from, count);
             if (p.first && !HasSums<R>::value)
                 keep_start<R>(at.x, at.slots, count);
@@ -196,8 +197,9 @@ struct Terms { // not an array: beside one the compiler gives up vectorising
 };
 
 template <class R, class F, size_t... K>
-STEPSIZE_INLINE void measure_lanes(const Prepared<R, F>& p, const F* x, const F* g, F* const* slots,
-                                   size_t from, size_t count, Lanes* total, Indices<K...>) {
+STEPSIZE_INLINE void measure_lanes(const BoundRule<R, F>& p, const F* x, const F* g,
+                                   F* const* slots, size_t from, size_t count, Lanes* total,
+                                   Indices<K...>) {
     F* s[sizeof...(K) + 1] = {(slots[K] + from)..., nullptr};
     (void)s;
     (void)slots;
@@ -216,10 +218,10 @@ STEPSIZE_INLINE void measure_lanes(const Prepared<R, F>& p, const F* x, const F*
 }
 
 template <class R, class F, int slot_count>
-void measure(const void* prepared, const Span& span, double* sums) {
-    const Prepared<R, F> p = *static_cast<const Prepared<R, F>*>(prepared);
+void measure(const void* bound, const Span& span, double* sums) {
+    const BoundRule<R, F> p = *static_cast<const BoundRule<R, F>*>(bound);
     const typename Counted<size_t(slot_count)>::type indices;
-    Streams<F, slot_count> at(span, p.noise);
+    TileOperands<F, slot_count> at(span, p.rounding_key);
     Lanes total[R::sums];
     for (size_t from = 0; from < span.size; from += tile) {
         const size_t left = span.size - from;
@@ -241,10 +243,10 @@ void measure(const void* prepared, const Span& span, double* sums) {
 }
 
 template <class R, class Numbers>
-void settle(const double* numbers, int64_t t, double* memory, const double* sums) {
+void settle(const double* numbers, int64_t t, double* scalars, const double* sums) {
     Numbers h;
     __builtin_memcpy(&h, numbers, sizeof h);
-    R::settle(h, Clock{t, memory}, sums);
+    R::settle(h, StepContext{t, scalars}, sums);
 }
 
 // What a rule offers of the first pass: nothing, unless it names its sums.

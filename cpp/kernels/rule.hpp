@@ -1,24 +1,23 @@
 // A rule, ready for one update of one leaf: what it knows and what it may say of its slots.
-// Included by coded.hpp and kernel.hpp only.
 #pragma once
 
-#include "core/storage.hpp"
+#include "kernels/quantization.hpp"
 
 namespace stepsize {
 namespace {
 
 // What a rule may know besides its hyperparameters: the number of this update of the leaf, from 1,
 // and the scalars it keeps for the leaf.
-struct Clock {
+struct StepContext {
     int64_t t;
-    double* memory;
+    double* scalars;
 };
 
 // Switches, here and in rules, are numbers of the loop's type, 0 or 1: beside a bool the compiler
 // gives up vectorising.
-template <class R, class F> struct Prepared {
+template <class R, class F> struct BoundRule {
     F scale, limit, decay, shrink, cautious, follow;
-    uint64_t noise;
+    uint64_t rounding_key;
     bool first;
     R rule;
 
@@ -60,15 +59,16 @@ template <class R, int slots> struct Late<R, slots, typename Always<char[R::late
 };
 
 template <class R, class F, class Numbers>
-void prepare(const double* numbers, int64_t t, double* memory, const Prologue& p, void* out) {
-    static_assert(sizeof(Prepared<R, F>) <= max_prepared, "enlarge max_prepared");
+void prepare(const double* numbers, int64_t t, double* scalars, const Prologue& p, void* out) {
+    static_assert(sizeof(BoundRule<R, F>) <= max_bound_rule, "enlarge max_bound_rule");
     static_assert(sizeof(Numbers) <= max_numbers * sizeof(double), "enlarge max_numbers");
     Numbers h;
     __builtin_memcpy(&h, numbers, sizeof h);
-    const Prepared<R, F> prepared = {F(p.scale),       F(p.limit),    F(p.decay),
-                                     F(p.shrink),      F(p.cautious), F(p.follow),
-                                     mix(uint64_t(t)), t == 1,        R(h, Clock{t, memory})};
-    __builtin_memcpy(out, &prepared, sizeof prepared);
+    const BoundRule<R, F> bound = {
+        F(p.scale),          F(p.limit),    F(p.decay),
+        F(p.shrink),         F(p.cautious), F(p.follow),
+        hash64(uint64_t(t)), t == 1,        R(h, StepContext{t, scalars})};
+    __builtin_memcpy(out, &bound, sizeof bound);
 }
 
 template <size_t... K> struct Indices {};

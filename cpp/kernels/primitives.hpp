@@ -1,10 +1,10 @@
-// The words that rules are written in. Included by kernels.cpp alone, in an anonymous namespace,
-// and made of operations that IEEE 754 rounds one way only, so every processor gives the same bits.
+// The primitives that rules are written in: operations that IEEE 754 rounds one way only, so every
+// processor gives the same bits.
 #pragma once
 
 #include <math.h>
 
-#include "core/waves.hpp"
+#include "kernels/elementary.hpp"
 
 namespace stepsize {
 namespace {
@@ -13,17 +13,17 @@ template <class F> inline F select(bool condition, F yes, F no) { return conditi
 
 template <class F> inline F square(F a) { return a * a; }
 
-template <class F> inline F magnitude(F a) { return a < F(0) ? -a : a; }
+template <class F> inline F abs_(F a) { return a < F(0) ? -a : a; }
 
 // 0 for 0, so a coordinate without gradient stays where it is.
 template <class F> inline F sign(F a) { return F(int(F(0) < a) - int(a < F(0))); }
 
-template <class F> inline F larger(F a, F b) { return a > b ? a : b; }
+template <class F> inline F maximum(F a, F b) { return a > b ? a : b; }
 
-template <class F> inline F smaller(F a, F b) { return a < b ? a : b; }
+template <class F> inline F minimum(F a, F b) { return a < b ? a : b; }
 
 // Whether the way from a to b does not go against g. NaN: no.
-template <class F> inline bool astray(F a, F b, F g) {
+template <class F> inline bool not_descending(F a, F b, F g) {
     return ((b > a) & (g >= 0)) | ((b < a) & (g <= 0));
 }
 
@@ -93,8 +93,8 @@ template <class F> inline F lerp(F a, F b, F w) {
 
 // base ** n with an error far below one unit in the last place, without the C library, whose pow
 // differs between processors with and without fused multiply-add. Double-double by squaring.
-inline waves::Pair multiply(waves::Pair a, waves::Pair b) {
-    const waves::Pair product = waves::exact_product(a.high, b.high);
+inline elementary::DoubleDouble multiply(elementary::DoubleDouble a, elementary::DoubleDouble b) {
+    const elementary::DoubleDouble product = elementary::two_prod(a.high, b.high);
     const double tail = product.low + (a.high * b.low + a.low * b.high);
     const double high = product.high + tail;
     return {high, tail - (high - product.high)};
@@ -108,15 +108,16 @@ struct Powers {
     double base;
     int64_t upper; // n >> low_bits of `product`
     int count;     // squares found
-    waves::Pair product;
-    waves::Pair squares[64];
+    elementary::DoubleDouble product;
+    elementary::DoubleDouble squares[64];
 
-    waves::Pair square(int bit) {
+    elementary::DoubleDouble square(int bit) {
         for (; count <= bit; ++count)
             squares[count] = multiply(squares[count - 1], squares[count - 1]);
         return squares[bit];
     }
-    waves::Pair times(waves::Pair result, int64_t n, int top, int bottom) {
+    elementary::DoubleDouble times(elementary::DoubleDouble result, int64_t n, int top,
+                                   int bottom) {
         for (int bit = top; bit >= bottom; --bit)
             if (n >> bit & 1)
                 result = multiply(result, square(bit));
@@ -148,8 +149,8 @@ inline double power(double base, int64_t n) {
 
 // base ** exponent for a base >= 0, once a step.
 inline double real_power(double base, double exponent) {
-    return exponent > 0   ? waves::power(base, exponent)
-           : exponent < 0 ? 1 / waves::power(base, -exponent)
+    return exponent > 0   ? elementary::power(base, exponent)
+           : exponent < 0 ? 1 / elementary::power(base, -exponent)
                           : 1.0;
 }
 
