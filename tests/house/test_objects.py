@@ -1,4 +1,4 @@
-"""The object files: each exports its table and nothing else, and no instruction rounds only once."""
+"""The object files: each exports its table alone, and no instruction in it rounds only once."""
 
 import re
 import subprocess

@@ -26,12 +26,11 @@ def privates_of(node):
         if isinstance(inner, ast.FunctionDef) and private(inner.name):
             yield inner.name
         elif isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name):
-            if private(inner.target.id):
-                yield inner.target.id
+            name = inner.target.id
+            yield from [name] if private(name) else []
         elif isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
-            if isinstance(inner.value, ast.Name) and inner.value.id == "self":
-                if private(inner.attr):
-                    yield inner.attr
+            itself = isinstance(inner.value, ast.Name) and inner.value.id == "self"
+            yield from [inner.attr] if itself and private(inner.attr) else []
 
 
 def strangers(path):

@@ -1,4 +1,4 @@
-"""A new rule is a class, a struct and a line: one is added to a copy of the tree, built and stepped."""
+"""A new rule is a class, a struct and a line: a copy of the tree gets one, is built and steps."""
 
 import shutil
 import subprocess
