@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "stepsize"
 CPP = ROOT / "cpp"
 PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
