@@ -3,9 +3,9 @@
     python bench/compare_rules.py [--threads N] [--rules NAME ...]
 
 At 10 million float32 elements. Times beside optax are medians of alternating runs, as in
-compare_peers.py, and kept in bench/results/compare_rules.md. The share is that of the rule's bytes a
-second in those of ``x -= s * g`` at neighbouring moments: parameter and state read and written, the
-gradient and the starting point read.
+compare_peers.py, and kept in bench/results/compare_rules.md. The share is that of the rule's bytes
+a second in those of ``x -= s * g`` at neighbouring moments: parameter and state read and written,
+the gradient and the starting point read.
 """
 
 import argparse

@@ -4,8 +4,8 @@
 
 Writes roofline.md, roofline.json and roofline.png. Every rule runs in turns with a triad,
 `x = x / 2 + y` over arrays of the same length in C++, and its share is the median of the ratios of
-neighbouring runs. The curves over sizes run in turns with the peers of compare_peers.py, whose answers
-are checked.
+neighbouring runs. The curves over sizes run in turns with the peers of compare_peers.py, whose
+answers are checked.
 """
 
 from __future__ import annotations
