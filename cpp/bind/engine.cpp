@@ -73,7 +73,7 @@ const Rule* find_rule(const std::string& name) {
 void Engine::add_group(const py::object& kernel, const std::string& decay,
                        const std::vector<double>& memory, const std::string& scope,
                        const py::list& numbers) {
-    if (memory.size() > max_memory)
+    if (memory.size() > max_scalars)
         throw std::invalid_argument("too many scalars for one leaf");
     Group group = {};
     group.rule = kernel.is_none() ? nullptr : find_rule(kernel.cast<std::string>());
@@ -125,7 +125,7 @@ void Engine::add_leaf(const py::array& x, const py::object& master, const py::tu
     leaf.g_dtype = leaf.dtype;
     leaf.x = proxy(x.ptr())->data;
     if (is_narrow(given)) {
-        leaf.narrow = {leaf.x, given};
+        leaf.half = {leaf.x, given};
         leaf.x = nullptr;
         if (!master.is_none() &&
             (!is_plain(master.ptr(), Dtype::float32) || py::array(master).size() != x.size()))
@@ -139,7 +139,7 @@ void Engine::add_leaf(const py::array& x, const py::object& master, const py::tu
         leaf.shape.push_back(length.cast<Py_ssize_t>());
     leaf.group = group;
     const Group& owner = groups_.at(size_t(group));
-    leaf.sheets = owner.rule && owner.rule->advance[0] && leaf.shape.size() > 1;
+    leaf.sheets = owner.rule && owner.rule->update[0] && leaf.shape.size() > 1;
     if (owner.rule && !leaf.sheets && int(slots.size()) != owner.rule->slots)
         throw std::invalid_argument(std::string(owner.rule->name) +
                                     ": wrong number of state arrays");

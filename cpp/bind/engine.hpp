@@ -9,6 +9,7 @@
 #include "bind/nest.hpp"
 #include "bind/numbers.hpp"
 #include "core/driver.hpp"
+#include "core/table.hpp"
 
 namespace stepsize {
 
@@ -17,7 +18,7 @@ struct Leaf {
     py::object array;  // the parameters, as others see them
     py::object master; // of parameters of two bytes, in the type they are computed in, or None
     char* x;           // where they are computed in place, or null
-    Narrow narrow;
+    Half half;
     size_t size;
     PyObject* gradient; // borrowed
     const char* g;      // this step's gradient, or null
@@ -31,14 +32,14 @@ struct Leaf {
     bool coded;    // some stream has to be decoded
     bool sheets;   // the rule sees it as matrices
     std::array<Slot, max_slots> slots;
-    std::array<double, max_memory> memory;
+    std::array<double, max_scalars> memory;
     std::vector<py::object> slot_arrays;
     char* average = nullptr;     // what may follow the parameters
     std::vector<void*> vectors;  // state of a leaf seen as matrices, and
     std::vector<double> scratch; // what its passes tell each other
 
-    const char* seen() const { return narrow.data ? static_cast<char*>(narrow.data) : x; }
-    size_t bytes() const { return size * item_size(narrow.data ? narrow.dtype : dtype); }
+    const char* seen() const { return half.data ? static_cast<char*>(half.data) : x; }
+    size_t bytes() const { return size * item_size(half.data ? half.dtype : dtype); }
     size_t gradient_bytes() const { return size * item_size(g_dtype); }
 };
 
@@ -60,7 +61,7 @@ struct Group {
 const Rule* find_rule(const std::string& name); // throws where there is none
 
 // Rows of a matrix whose sums by column are taken together.
-size_t unit_rows(size_t rows, size_t columns);
+size_t panel_rows(size_t rows, size_t columns);
 
 enum class NonFinite { raise, skip, ignore };
 
@@ -125,18 +126,18 @@ class Engine {
     };
     // The fields of a rule for this step, shared by leaves that have the same ones.
     struct alignas(64) Prepared {
-        unsigned char fields[max_prepared];
+        unsigned char fields[max_bound_rule];
         size_t leaf; // one of them
     };
     // A leaf seen as matrices, and a stretch of its units.
-    struct Seen {
+    struct MatrixLeaf {
         size_t leaf;
         size_t prepared;
         const Rule* rule;
         Dtype dtype;
-        Sheets sheets;
+        MatrixView sheets;
     };
-    struct Units {
+    struct RowPanels {
         size_t seen, first, last;
     };
     // A stretch of one leaf's gradient, the unit of norms and checks.
@@ -180,7 +181,7 @@ class Engine {
     void lay_out_sheets(Leaf& leaf, size_t prepared);
     template <class Pass> void sweep(const Pass& pass);
     void survey_sheets(double scale);
-    void settle_sheets(const Seen& seen);
+    void settle_sheets(const MatrixLeaf& seen);
     void advance_sheets(bool stats);
     static std::vector<double> numbers_of(const Work& work);
 
@@ -212,7 +213,7 @@ class Engine {
     bool shared_ = false; // the rule's scalars belong to all leaves together
     bool two_passes_ = false;
     bool numpy_ = false; // some rule has no compiled twin
-    std::array<double, max_memory> shared_memory_ = {};
+    std::array<double, max_scalars> shared_memory_ = {};
 
     std::vector<PyObject*> found_; // this step's gradients, borrowed
     py::object bound_;             // the list of those that `bind` was given
@@ -233,8 +234,8 @@ class Engine {
     size_t elements_ = 0;
     std::vector<Work> work_;
     std::vector<Prepared> prepared_;
-    std::vector<Seen> seen_;
-    std::vector<Units> units_;
+    std::vector<MatrixLeaf> seen_;
+    std::vector<RowPanels> units_;
     std::vector<Block> blocks_;
     std::vector<double> block_sums_;
     std::vector<Sums> sums_;
@@ -256,7 +257,7 @@ template <class Job> void Engine::spread(size_t count, const Job& job) {
         if (leaf.g)
             held.push_back(py::reinterpret_borrow<py::object>(leaf.gradient));
     const py::gil_scoped_release release;
-    share(count, elements_, job);
+    parallel_for(count, elements_, job);
 }
 
 } // namespace stepsize

@@ -56,9 +56,9 @@ void Engine::cut(const Work& work) {
             span.x = static_cast<char*>(work.span.x) + at * width;
         if (work.span.average)
             span.average = static_cast<char*>(work.span.average) + at * width;
-        if (work.span.narrow.data)
-            span.narrow.data =
-                static_cast<char*>(work.span.narrow.data) + at * item_size(span.narrow.dtype);
+        if (work.span.half.data)
+            span.half.data =
+                static_cast<char*>(work.span.half.data) + at * item_size(span.half.dtype);
         span.g = static_cast<const char*>(work.span.g) + at * item_size(span.g_dtype);
         for (int k = 0; k < slots; ++k)
             span.slots[k] = shifted(work.span.slots[k], at, width);
@@ -71,7 +71,7 @@ void Engine::cut(const Work& work) {
 bool Engine::can_follow() const {
     bool all = share_ >= 0 && !numpy_ && !strided && !stacked_ && lent_.empty();
     for (const Leaf& leaf : leaves_)
-        all = all && leaf.g && !leaf.sheets && !leaf.narrow.data;
+        all = all && leaf.g && !leaf.sheets && !leaf.half.data;
     return all;
 }
 
@@ -123,7 +123,7 @@ void Engine::lay_out(bool separate) {
             open.span.x = leaf.x;
             open.span.g = leaf.g;
             open.span.g_dtype = leaf.g_dtype;
-            open.span.narrow = leaf.narrow;
+            open.span.half = leaf.half;
             open.span.average = following ? leaf.average : nullptr;
             open.span.size = leaf.size;
             std::copy(leaf.slots.begin(), leaf.slots.end(), open.span.slots);

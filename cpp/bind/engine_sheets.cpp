@@ -8,7 +8,7 @@
 namespace stepsize {
 
 // Enough units for many threads, none so thin that the sums by column weigh much beside it.
-size_t unit_rows(size_t rows, size_t columns) {
+size_t panel_rows(size_t rows, size_t columns) {
     constexpr size_t most_units = 64, least_rows = 8;
     const size_t few = (rows + most_units - 1) / most_units;
     return std::max({few, least_rows, (chunk_size + columns - 1) / columns});
@@ -52,7 +52,7 @@ std::vector<double> Engine::numbers_of(const Work& work) {
 
 void Engine::lay_out_sheets(Leaf& leaf, size_t prepared) {
     const Rule* rule = groups_[size_t(leaf.group)].rule;
-    Sheets sheets = {};
+    MatrixView sheets = {};
     sheets.x = leaf.x;
     sheets.g = leaf.g;
     sheets.axes = int(leaf.shape.size());
@@ -61,12 +61,12 @@ void Engine::lay_out_sheets(Leaf& leaf, size_t prepared) {
     const size_t all_rows = leaf.size / sheets.columns;
     sheets.rows = rule->by_axis ? all_rows : size_t(leaf.shape[leaf.shape.size() - 2]);
     sheets.matrices = all_rows / sheets.rows;
-    sheets.unit_rows = std::min(sheets.rows, unit_rows(sheets.rows, sheets.columns));
-    sheets.units = (sheets.rows + sheets.unit_rows - 1) / sheets.unit_rows;
+    sheets.panel_rows = std::min(sheets.rows, panel_rows(sheets.rows, sheets.columns));
+    sheets.panels = (sheets.rows + sheets.panel_rows - 1) / sheets.panel_rows;
     sheets.slot = rule->by_axis ? leaf.vectors[0] : nullptr;
     std::copy(leaf.vectors.begin() + rule->by_axis, leaf.vectors.end(), sheets.vectors);
 
-    const size_t units = sheets.matrices * sheets.units;
+    const size_t units = sheets.matrices * sheets.panels;
     leaf.scratch.resize(all_rows * (max_row_sums + 1) + (units + sheets.matrices) * sheets.columns);
     sheets.row_sums = leaf.scratch.data();
     double* at = sheets.row_sums + all_rows * max_row_sums;
@@ -76,7 +76,7 @@ void Engine::lay_out_sheets(Leaf& leaf, size_t prepared) {
     if (rule->by_axis)
         sheets.column_factors = sheets.vectors[sheets.axes - 1];
 
-    const size_t few = std::max<size_t>(1, chunk_size / (sheets.unit_rows * sheets.columns));
+    const size_t few = std::max<size_t>(1, chunk_size / (sheets.panel_rows * sheets.columns));
     for (size_t first = 0; first < units; first += few)
         units_.push_back({seen_.size(), first, std::min(units, first + few)});
     seen_.push_back({size_t(&leaf - leaves_.data()), prepared, rule, leaf.dtype, sheets});
@@ -85,7 +85,7 @@ void Engine::lay_out_sheets(Leaf& leaf, size_t prepared) {
 // Calls pass(leaf, its fields, unit) for every unit of every leaf.
 template <class Pass> void Engine::sweep(const Pass& pass) {
     spread(units_.size(), [&](size_t i) {
-        const Seen& seen = seen_[units_[i].seen];
+        const MatrixLeaf& seen = seen_[units_[i].seen];
         for (size_t unit = units_[i].first; unit < units_[i].last; ++unit)
             pass(seen, prepared_[seen.prepared].fields, unit);
     });
@@ -94,25 +94,25 @@ template <class Pass> void Engine::sweep(const Pass& pass) {
 void Engine::survey_sheets(double scale) {
     prepare(scale);
     if (two_passes_)
-        sweep([](const Seen& seen, const void* fields, size_t unit) {
-            seen.rule->survey[int(seen.dtype)](fields, seen.sheets, unit);
+        sweep([](const MatrixLeaf& seen, const void* fields, size_t unit) {
+            seen.rule->row_sums[int(seen.dtype)](fields, seen.sheets, unit);
         });
-    for (const Seen& seen : seen_)
+    for (const MatrixLeaf& seen : seen_)
         spread(seen.sheets.matrices, [&](size_t matrix) {
-            seen.rule->factor[int(seen.dtype)](prepared_[seen.prepared].fields, seen.sheets,
-                                               matrix);
+            seen.rule->factorize[int(seen.dtype)](prepared_[seen.prepared].fields, seen.sheets,
+                                                  matrix);
         });
     if (!two_passes_)
         return;
-    sweep([](const Seen& seen, const void* fields, size_t unit) {
-        seen.rule->weigh[int(seen.dtype)](fields, seen.sheets, unit);
+    sweep([](const MatrixLeaf& seen, const void* fields, size_t unit) {
+        seen.rule->row_norms[int(seen.dtype)](fields, seen.sheets, unit);
     });
-    for (const Seen& seen : seen_)
+    for (const MatrixLeaf& seen : seen_)
         settle_sheets(seen);
 }
 
 // Adds up what the rows found, in blocks and lanes as every sum.
-void Engine::settle_sheets(const Seen& seen) {
+void Engine::settle_sheets(const MatrixLeaf& seen) {
     Leaf& leaf = leaves_[seen.leaf];
     const size_t rows = seen.sheets.matrices * seen.sheets.rows;
     double sums[max_sums + 1] = {};
@@ -138,11 +138,11 @@ void Engine::advance_sheets(bool stats) {
                     squares(work.span.x, work.span.size, 1), 0};
         before[i] = numbers_of(work);
     }
-    sweep([](const Seen& seen, const void* fields, size_t unit) {
-        seen.rule->advance[int(seen.dtype)](fields, seen.sheets, unit);
+    sweep([](const MatrixLeaf& seen, const void* fields, size_t unit) {
+        seen.rule->update[int(seen.dtype)](fields, seen.sheets, unit);
     });
-    for (const Seen& seen : seen_)
-        seen.rule->collect[int(seen.dtype)](seen.sheets);
+    for (const MatrixLeaf& seen : seen_)
+        seen.rule->merge_axes[int(seen.dtype)](seen.sheets);
     for (size_t i = 0; i < before.size(); ++i) {
         if (!work_[i].sheets)
             continue;

@@ -124,7 +124,7 @@ class Call {
             return;
         }
         const py::gil_scoped_release release;
-        share(work.size(), elements, [&](size_t i) { job(work[i]); });
+        parallel_for(work.size(), elements, [&](size_t i) { job(work[i]); });
     }
 
   private:
@@ -240,7 +240,7 @@ Update::Update(const std::string& kernel, const std::vector<double>& numbers, do
       scalar_count_(scalar_count) {
     const std::string names = table().rules[rule_].numbers;
     if (numbers.size() != size_t(std::count(names.begin(), names.end(), ',')) ||
-        scalar_count > max_memory || table().rules[rule_].sums > 0)
+        scalar_count > max_scalars || table().rules[rule_].sums > 0)
         throw std::invalid_argument(kernel + " cannot be made of these numbers");
 }
 
@@ -255,12 +255,12 @@ py::object Update::apply(py::handle params, py::handle grads, const py::tuple& s
             check_finite(call);
         double* kept =
             scalar_count_ ? reinterpret_cast<double*>(proxy(scalars.ptr())->data) : nullptr;
-        double memory[max_memory] = {}, numbers[max_numbers] = {lr};
+        double memory[max_scalars] = {}, numbers[max_numbers] = {lr};
         std::copy(numbers_.begin(), numbers_.end(), numbers + 1);
         Prologue prologue = prologue_;
         prologue.scale *= factor;
         prologue.shrink = 1 - lr * prologue_.shrink;
-        alignas(64) unsigned char prepared[dtype_count][max_prepared];
+        alignas(64) unsigned char prepared[dtype_count][max_bound_rule];
         for (int dtype = 0; dtype < dtype_count; ++dtype) {
             if (!call.uses[dtype])
                 continue;

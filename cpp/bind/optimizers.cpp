@@ -81,7 +81,7 @@ void bind_optimizers(py::module_& m) {
     m.def("layout", layout, py::arg("groups"));
     m.def("sum_of_squares", sum_of_squares, py::arg("values"));
     m.def("sum_lanes", sum_lanes, py::arg("values"), "Sum of one block, in its 16 lanes");
-    m.def("unit_rows", unit_rows, py::arg("rows"), py::arg("columns"),
+    m.def("unit_rows", panel_rows, py::arg("rows"), py::arg("columns"),
           "Rows of a matrix whose sums by column are taken together");
     m.def(
         "power", [](double base, int64_t n) { return table().power(base, n); }, py::arg("base"),

@@ -177,7 +177,7 @@ void Population::run() {
         return;
     }
     const py::gil_scoped_release release;
-    share(parts_.size(), elements, job);
+    parallel_for(parts_.size(), elements, job);
 }
 
 void bind_population(py::module_& m) {

@@ -34,7 +34,7 @@ void triad(const py::array& x, const py::array& y, bool ahead) {
     const auto* from = reinterpret_cast<const float*>(proxy(y.ptr())->data);
     const size_t size = size_t(x.size());
     const py::gil_scoped_release release;
-    share((size + chunk_size - 1) / chunk_size, size, [&](size_t i) {
+    parallel_for((size + chunk_size - 1) / chunk_size, size, [&](size_t i) {
         const size_t at = i * chunk_size, count = std::min(chunk_size, size - at);
         ahead ? stretch_ahead(to + at, from + at, count) : stretch(to + at, from + at, count);
     });
