@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stepsize.finder.trials import Batches, Bench, Nest, Trial, ValueAndGrad, randomness_kept
+from stepsize.arrays import Curve, Nest, ValueAndGrad
+from stepsize.finder.trials import Batches, Bench, Trial, randomness_kept
 from stepsize.schedules import Schedule
 from stepsize.training.batches import Batches as Source
 
-Curve = NDArray[np.float64]
 Rehearsals = tuple[tuple[float, Curve], ...]
 
 STRIDE = math.sqrt(10)

@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, NoReturn, TypeAlias
 
 import numpy as np
 
+from stepsize.arrays import Array
 from stepsize.errors import CheckpointError
 from stepsize.serialization.atomic import replacing
 
@@ -48,7 +49,6 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 _CODES: dict[np.dtype[Any], str] = {dtype: code for code, dtype in _DTYPES.items()}
 
-Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 Path: TypeAlias = str | os.PathLike[str]
 
 
