@@ -15,7 +15,7 @@ from stepsize import _core, arrays
 from stepsize.errors import CheckpointError
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.runtime import __version__
-from stepsize.serialization import container
+from stepsize.serialization import nested
 from stepsize.training.batches import ArrayBatches, Batches
 from stepsize.training.history import History
 from stepsize.training.saving import check_params, explained, named
@@ -190,11 +190,11 @@ class Run:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the run to one file, whole or not at all."""
-        container.dump(path, "run", self.state_dict())
+        nested.dump(path, "run", self.state_dict())
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on from a file that `save` wrote; a file that does not fit changes nothing."""
-        state = container.load(path, "run")
+        state = nested.load(path, "run")
         try:
             self._load(state)
         except (KeyError, TypeError, ValueError) as error:

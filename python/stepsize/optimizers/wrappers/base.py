@@ -11,7 +11,7 @@ import numpy as np
 from stepsize.arrays import Array, Nest, computed, unflatten
 from stepsize.optimizers.half import widened
 from stepsize.optimizers.slots import check_names, check_slots
-from stepsize.serialization import container
+from stepsize.serialization import nested
 from stepsize.validation import number, whole
 
 
@@ -108,13 +108,13 @@ class Wrapper:
             for path, array in slots.items():
                 check_slots(owner, path, {name: array}, {name: own["arrays"][name][path]})
 
-    def save(self, path: container.Path) -> None:
+    def save(self, path: nested.Path) -> None:
         """Write everything but the parameters to one file, whole or not at all."""
-        container.dump(path, "optimizer", self.state_dict())
+        nested.dump(path, "optimizer", self.state_dict())
 
-    def load(self, path: container.Path) -> None:
+    def load(self, path: nested.Path) -> None:
         """Take over what `save` wrote; CheckpointError or ValueError names what is wrong."""
-        self.load_state_dict(container.load(path, "optimizer"))
+        self.load_state_dict(nested.load(path, "optimizer"))
 
     def clone(self, params: Nest) -> Self:
         """The same wrapper and optimizer, state included, over other arrays of the same shapes."""
