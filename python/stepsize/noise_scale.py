@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from stepsize import arrays
-from stepsize.optimizers.fields import whole
 from stepsize.schedules import Schedule
+from stepsize.validation import whole
 
 Rate = TypeVar("Rate", float, Schedule)
 

@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stepsize.finder.trials import Batches, Bench, Nest, Trial, ValueAndGrad
+from stepsize.arrays import Curve, Nest, ValueAndGrad
+from stepsize.finder.trials import Batches, Bench, Trial
 from stepsize.rng import isolate_rng
 from stepsize.schedules import Schedule
 from stepsize.training.batches import Batches as Source
 
-Curve = NDArray[np.float64]
 Rehearsals = tuple[tuple[float, Curve], ...]
 
 STRIDE = math.sqrt(10)

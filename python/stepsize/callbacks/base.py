@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stepsize.optimizers.fields import whole
+from stepsize.validation import whole
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run

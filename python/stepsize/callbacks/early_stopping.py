@@ -10,7 +10,7 @@ import numpy as np
 
 from stepsize import arrays
 from stepsize.callbacks.base import MonitorCallback
-from stepsize.optimizers.fields import whole
+from stepsize.validation import whole
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run

@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import copy, flatten, loss_and_grads
+from stepsize.arrays import Nest, ValueAndGrad, copy, flatten, loss_and_grads
 from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers import Optimizer
 from stepsize.optimizers.registration import maker_of
 
-Nest = Any
-ValueAndGrad = Callable[[Nest, Any], tuple[Any, Nest]]
 Change = Callable[[Any, Nest], Any]
 
 

@@ -15,7 +15,7 @@ from stepsize.optimizers.groups import assign_groups, check_values, is_grouped, 
 from stepsize.optimizers.options import Options, signature
 from stepsize.optimizers.sparse import Lent
 from stepsize.optimizers.stats import StepStats
-from stepsize.serialization import container
+from stepsize.serialization import nested
 
 _registry: list[type[Optimizer]] = []
 _SCALE = Part("lr_scale", "lr_scale", varies=False)
@@ -354,13 +354,13 @@ class Optimizer:
         """Take over a `state_dict`; ValueError names what does not fit, and nothing has changed."""
         states.load_state_dict(self, d)
 
-    def save(self, path: container.Path) -> None:
+    def save(self, path: nested.Path) -> None:
         """Write everything but the parameters to one file, whole or not at all."""
-        container.dump(path, "optimizer", self.state_dict())
+        nested.dump(path, "optimizer", self.state_dict())
 
-    def load(self, path: container.Path) -> None:
+    def load(self, path: nested.Path) -> None:
         """Take over what `save` wrote; CheckpointError or ValueError names what is wrong."""
-        self.load_state_dict(container.load(path, "optimizer"))
+        self.load_state_dict(nested.load(path, "optimizer"))
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.hyperparams.items())

@@ -10,7 +10,6 @@ from typing import Any
 from stepsize import arrays
 from stepsize.callbacks.base import HOOKS, Callback
 from stepsize.callbacks.checkpoint import Checkpoint
-from stepsize.optimizers.fields import whole
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.schedules import Schedule, check_run
 from stepsize.training import resume as resuming
@@ -20,6 +19,7 @@ from stepsize.training.evaluation import Evaluate, Evaluation
 from stepsize.training.history import History
 from stepsize.training.loop import FitLoop, Limits
 from stepsize.training.run import Run
+from stepsize.validation import whole
 
 
 def fit(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stepsize.serialization import container
+from stepsize.serialization import nested
 from stepsize.serialization.atomic import replacing
 
 _STEP = ("step", "epoch", "loss", "lr", "grad_norm", "update_ratio")
@@ -187,7 +187,7 @@ class History(Mapping[str, Column]):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the history to one file, whole or not at all."""
-        container.dump(path, "history", self.state_dict())
+        nested.dump(path, "history", self.state_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> History:
@@ -196,7 +196,7 @@ class History(Mapping[str, Column]):
         Raises:
             CheckpointError: the file is damaged or holds neither.
         """
-        state = container.load(path, "history", "run")
+        state = nested.load(path, "history", "run")
         history = cls()
         history.load_state_dict(state.get("history", state))
         return history

@@ -8,7 +8,7 @@ from typing import Any
 
 from stepsize import arrays
 from stepsize.errors import CheckpointError
-from stepsize.serialization import container
+from stepsize.serialization import nested
 from stepsize.training.batches import ArrayBatches
 from stepsize.training.run import Run, stateful
 from stepsize.training.saving import check_params, explained
@@ -16,7 +16,7 @@ from stepsize.training.saving import check_params, explained
 
 def load(run: Run, path: str | os.PathLike[str]) -> None:
     """Continue from a file that `Run.save` wrote; a file that does not fit changes nothing."""
-    state = container.load(path, "run")
+    state = nested.load(path, "run")
     try:
         check(run, state)
         run.load_state_dict(state)

@@ -14,7 +14,7 @@ from stepsize import _core, arrays
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.rng import collect_rng_states, set_rng_states
 from stepsize.runtime import __version__
-from stepsize.serialization import container
+from stepsize.serialization import nested
 from stepsize.training.batches import ArrayBatches, Batches
 from stepsize.training.history import History
 from stepsize.training.saving import named
@@ -181,7 +181,7 @@ class Run:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the run to one file, whole or not at all."""
-        container.dump(path, "run", self.state_dict())
+        nested.dump(path, "run", self.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` gave and `resume.check` found to fit."""
