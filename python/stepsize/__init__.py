@@ -10,19 +10,13 @@ from stepsize import runtime as _runtime
 _HOMES = {
     "arrays": "pack",
     "automatic.pipeline": "Action AutoResult autolr",
-    "noise_scale": "NoiseScale NoiseScaleMonitor gradient_noise_scale scale_lr",
-    "callbacks.base": """
-        Checkpoint EarlyStopping KeepGenerators ReduceOnPlateau StopOnDivergence
-    """,
+    "noise_scale": "NoiseScale gradient_noise_scale scale_lr",
     "diagnosis.checks": "Diagnosis Finding diagnose",
     "errors": "CheckpointError NonFiniteGradientError",
     "finder.find": "lr_find",
     "finder.results": "LRFindResult ParameterResult",
     "training.history": "History",
-    "callbacks.interventions": "BatchSizeSchedule Freeze LRMonitor RollBackOnSpike layer_groups",
-    "callbacks.loggers": "CSVLogger JSONLogger LogTo TensorBoard",
     "minimization": "Result minimize",
-    "callbacks.diagnosis_monitor": "DiagnosisMonitor",
     "optimizers": "RowGradient StepStats group",
     "optimizers.population": "Population population replicate",
     "problems": "Problem",
@@ -36,7 +30,7 @@ _MODULES = ("functional", "optimizers", "problems", "schedules")
 _EXTRAS = ("arrays", "interop", "plots")  # public as well, but `import *` leaves them out
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 # Packages whose every name is public; their `__all__` is the list.
-_CONTENTS = ("optimizers.rules", "optimizers.wrappers")
+_CONTENTS = ("optimizers.rules", "optimizers.wrappers", "callbacks")
 
 _runtime.use_environment()
 

@@ -11,6 +11,8 @@ import models
 import numpy as np
 from models import Batch, Params
 
+from tasks.data import bundled, windows
+
 Row = tuple
 
 
@@ -205,8 +207,9 @@ def _triplets(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> Batch:
     return x[rows], x[same], x[other]
 
 
-def rows(windows: Batch, digits: Batch, diabetes: Batch) -> list[Row]:
-    """The tasks, as rows like those of tasks.py."""
+def rows() -> list[Row]:
+    """Name, functions, data, batch size and steps of each task."""
+    seen, digits, diabetes = windows(6), bundled("digits"), bundled("diabetes")
     rng = np.random.default_rng(23)
     x, y = digits
     small = x / np.float32(16)
@@ -229,7 +232,7 @@ def rows(windows: Batch, digits: Batch, diabetes: Batch) -> list[Row]:
     wave = (np.sin(4 * t) + 0.05 * rng.standard_normal(60)).astype(np.float32)
     bits = models.mlp([64, 20, 64], bernoulli_head)
     return [
-        ("attention", *attention(40, 6, 16), windows, 32, 400),
+        ("attention", *attention(40, 6, 16), seen, 32, 400),
         ("digits-normalised", *normalised((64, 24, 10)), digits, 32, 300),
         ("bernoulli-summed", *bits, (small, small), 32, 300),
         ("triplets", *triplet(64, 8), _triplets(rng, small, y), 32, 300),

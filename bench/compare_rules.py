@@ -1,11 +1,11 @@
 """Rules of two passes beside optax (jitted, donated), and elementwise ones beside a triad.
 
-    python bench/rules.py [--threads N] [--rules NAME ...]
+    python bench/compare_rules.py [--threads N] [--rules NAME ...]
 
-At 10 million float32 elements. Times beside optax are medians of turns, as in peers.py, and kept
-in bench/results/rules.md. The share is that of the rule's bytes a second in those of ``x -= s * g``
-at neighbouring moments: parameter and state read and written, the gradient and the starting point
-read.
+At 10 million float32 elements. Times beside optax are medians of alternating runs, as in
+compare_peers.py, and kept in bench/results/compare_rules.md. The share is that of the rule's bytes
+a second in those of ``x -= s * g`` at neighbouring moments: parameter and state read and written,
+the gradient and the starting point read.
 """
 
 import argparse
@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 
-import peers
+import compare_peers as peers
 import stepsize as ss
 
 SIDE = 3162  # of the matrices for the rules that see matrices

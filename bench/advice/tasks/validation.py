@@ -1,4 +1,4 @@
-"""Tasks of other kinds than those of tasks.py.
+"""Tasks of other kinds than those of tuning.py.
 
 A recurrent network, density estimation with a loss below zero, a barrier that is NaN outside its
 domain, centroids of raw data, negative sampling, a matrix inverse, rare labels with a summed loss.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import models
 import numpy as np
 from models import Batch, Params
+
+from tasks.data import bundled, scaled, text
 
 Row = tuple
 
@@ -145,8 +147,9 @@ def inverse(size: int, matrix: np.ndarray) -> tuple:
     return init, value_and_grad
 
 
-def rows(scaled, text: np.ndarray, wine: np.ndarray) -> list[Row]:  # type: ignore[no-untyped-def]
-    """The tasks, as rows like those of tasks.py."""
+def rows() -> list[Row]:
+    """Name, functions, data, batch size and steps of each task."""
+    letters, wine = text(), bundled("wine")[0]
     rng = np.random.default_rng(5)
     angle = rng.uniform(0, np.pi, 600)
     side = rng.permutation(600) % 2
@@ -169,7 +172,7 @@ def rows(scaled, text: np.ndarray, wine: np.ndarray) -> list[Row]:  # type: igno
     costs = rng.standard_normal(12) + 0.5 * rng.standard_normal((512, 12))
     u, _ = np.linalg.qr(rng.standard_normal((12, 12)))
     matrix = (u * np.geomspace(0.3, 6, 12)) @ u.T
-    others = rng.permutation(text[:6000])
+    others = rng.permutation(letters[:6000])
     return [
         ("moons", *models.mlp([2, 24, 24, 1], models.logistic_head, "relu"),
          (moons, side.astype(np.float32)), 16, 400),
@@ -180,6 +183,6 @@ def rows(scaled, text: np.ndarray, wine: np.ndarray) -> list[Row]:  # type: igno
         ("density", *density(4), (close,), 32, 400),
         ("barrier", *barrier(walls), (costs,), 16, 300),
         ("centroids-raw", *centroids(4, 13, wine.mean(axis=0)), (wine,), 16, 300),
-        ("skip-gram", *sampling(40, 12), (text[:6000], text[1:6001], others), 64, 400),
+        ("skip-gram", *sampling(40, 12), (letters[:6000], letters[1:6001], others), 64, 400),
         ("inverse", *inverse(12, matrix), (np.zeros((1, 1)),), 1, 300),
     ]  # fmt: skip

@@ -1,6 +1,7 @@
 """One step beside the same by hand in NumPy, by torch (fused where it can), optax and DeepSpeed.
 
-    python bench/peers.py [--quick] [--threads N] [--rules R ...] [--sizes S ...] [--out DIR]
+    python bench/compare_peers.py [--quick] [--threads N] [--rules R ...] [--sizes S ...]
+        [--out DIR]
 
 Every pair runs in turns in this one process, and the figure is the median of the ratios of
 neighbouring runs, so that a slow moment of the machine counts for both. Before it is timed each

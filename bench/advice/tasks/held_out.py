@@ -10,6 +10,8 @@ import models
 import numpy as np
 from models import Batch, Params
 
+from tasks.data import bundled, windows
+
 Row = tuple
 
 
@@ -149,8 +151,10 @@ def process(x: np.ndarray, y: np.ndarray) -> tuple:
     return init, value_and_grad
 
 
-def rows(windows: Batch, digits: Batch, diabetes: Batch, wine: np.ndarray) -> list[Row]:
-    """The tasks, as rows like those of tasks.py."""
+def rows() -> list[Row]:
+    """Name, functions, data, batch size and steps of each task."""
+    letters, digits, diabetes = windows(8), bundled("digits"), bundled("diabetes")
+    wine = bundled("wine")[0]
     rng = np.random.default_rng(41)
     x, y = digits
     body, ill = diabetes
@@ -177,7 +181,7 @@ def rows(windows: Batch, digits: Batch, diabetes: Batch, wine: np.ndarray) -> li
         ("pinball", *models.mlp([6, 16, 1], pinball_head), (given, spread.astype(np.float32)), 32,
          400),
         ("phases", *phases(12), (ways, magnitudes), 40, 300),
-        ("bag", *bag(40, 16), windows, 64, 400),
+        ("bag", *bag(40, 16), letters, 64, 400),
         ("student", *models.mlp([6, 12, 2], student_head), (given, heavy.astype(np.float32)), 32,
          400),
         ("process", *process(times, seen), (np.zeros((1, 1)),), 1, 200),
