@@ -11,7 +11,8 @@ from types import ModuleType
 from typing import Any
 
 from stepsize.cli.errors import CommandError
-from stepsize.cli.tables import ENDINGS, load_table
+from stepsize.cli.reading import ENDINGS
+from stepsize.cli.tables import Prepared, load_table
 from stepsize.optimizers.registration import find_rule
 from stepsize.problems import Problem
 from stepsize.schedules import expression
@@ -20,23 +21,25 @@ from stepsize.validation import did_you_mean
 __all__ = ["load_problem", "optimizer_class", "parse_lr"]
 
 
-def load_problem(place: str, /, **table: Any) -> tuple[Problem, list[str]]:
+def load_problem(place: str, /, **table: Any) -> tuple[Problem, Prepared | None]:
     """The problem of a table, or of the factory `FILE.py:factory` or `module:factory`.
 
-    Also returns notes on what was made of a table.
+    For a table also how it was prepared.
     """
     if place.lower().endswith(ENDINGS):
-        return load_table(Path(place), **table)
-    if table.get("target") is not None or table.get("drop"):
-        raise CommandError("--target and --drop go with a .csv, .npz or .parquet file")
-    return _made_by(place), []
+        prepared = load_table(Path(place), **table)
+        return prepared.problem, prepared
+    for name in ("target", "drop", "decimal", "task"):
+        if table.get(name) not in (None, [], "auto"):
+            raise CommandError(f"--{name} goes with a table: {', '.join(ENDINGS)}")
+    return _made_by(place), None
 
 
 def _made_by(target: str) -> Problem:
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
         raise CommandError(
-            f"expected FILE.py:factory, module:factory or a table (.csv, .npz, .parquet), "
+            f"expected FILE.py:factory, module:factory or a table ({', '.join(ENDINGS)}), "
             f"got {target!r}; "
             "the factory is a function that returns an ss.Problem"
         )
