@@ -1,4 +1,4 @@
-"""How the columns of a table become the inputs of a network, fixed by the training table."""
+"""Preprocessing: how the columns of a table become the inputs of a network."""
 
 from __future__ import annotations
 

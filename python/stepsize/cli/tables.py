@@ -1,4 +1,4 @@
-"""A table of numbers and words as a problem with a built-in network."""
+"""A table of numbers and categories as a problem with a built-in network."""
 
 from __future__ import annotations
 
