@@ -184,7 +184,9 @@ def test_a_python_function_joins_the_algebra(a, b, at, period):
 def test_from_function_is_saved_by_its_import_path():
     s = ss.schedules.from_function(inverse) * 0.5
     assert repr(s) == "from_function('schedule_strategies:inverse') * 0.5"
-    assert ss.Schedule.from_dict(s.to_dict()) == s == eval(repr(s)) == pickle.loads(pickle.dumps(s))
+    assert s == eval(repr(s)) == pickle.loads(pickle.dumps(s))
+    for trust in (s, inverse, [inverse], (constant(1.0), s)):  # noqa: F405
+        assert ss.Schedule.from_dict(s.to_dict(), trust=trust) == s
 
 
 S = ss.schedules

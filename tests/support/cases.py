@@ -15,8 +15,8 @@ import numpy as np
 
 import stepsize as ss
 from stepsize import _core
-from stepsize.optimizers.rule import COMPILED
 from stepsize.optimizers.fields import Choice, Flag, Number, Several
+from stepsize.optimizers.rule import COMPILED
 
 RULES = [cls for cls in ss.optimizers.registry() if not cls.needs_closure]
 DTYPES = (np.float32, np.float64)
