@@ -3,7 +3,8 @@
 from stepsize import functional, optimizers, problems, schedules
 from stepsize import interop as interop
 from stepsize.arrays import pack
-from stepsize.automatic.pipeline import Action, AutoResult, autolr
+from stepsize.automatic.pipeline import autolr
+from stepsize.automatic.results import Action, AutoResult
 from stepsize.callbacks.base import (
     Checkpoint,
     EarlyStopping,
@@ -93,7 +94,9 @@ from stepsize.schedules import Plateau, Schedule, layerwise_lr
 from stepsize.training.fitting import fit
 from stepsize.training.history import History
 from stepsize.training.saving import load, save
-from stepsize.tuning.search import Choice, LogUniform, TuneResult, Uniform, tune
+from stepsize.tuning.results import TuneResult
+from stepsize.tuning.search import tune
+from stepsize.tuning.space import Choice, LogUniform, Uniform
 
 __all__ = [
     "ADOPT",

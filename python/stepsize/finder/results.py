@@ -14,6 +14,23 @@ from numpy.typing import NDArray
 Curve = NDArray[np.float64]
 
 
+def constructor_call(optimizer: Any) -> str:
+    """The call that makes this optimizer, with `{}` for the rate."""
+    kind = type(optimizer)
+    fields = getattr(kind, "fields", {})
+    told = [
+        f"{name}={value!r}"
+        for name, value in getattr(optimizer, "hyperparams", {}).items()
+        if name in fields and name != "lr" and value != fields[name].default
+    ]
+    return f"ss.{kind.__name__}(params, " + ", ".join(["lr={}", *told]) + ")"
+
+
+def pasted(optimizer: Any, lr: float) -> str:
+    """The line to paste that makes this optimizer at a rate."""
+    return f"optimizer = {constructor_call(optimizer).format(f'{lr:.1e}')}"
+
+
 @dataclass(frozen=True)
 class LRFindResult:
     """What `lr_find` saw and what it advises; print it to read it.
