@@ -41,12 +41,13 @@ def autolr(
     """Train with nothing but a budget given: find the rate, schedule it, watch it, correct it.
 
     A hundred gradients find the rate (`lr_find`). The schedule warms up over a twentieth of the run
-    and falls to 0 along a cosine; going through all of it in half the steps, on copies and at peaks
-    half a decade apart, shows how high its peak should be. `Guard` watches the run and corrects it;
-    each correction is in `actions`. The budget is `steps`, or `epochs` of data that can be counted.
+    and falls to 0 along a cosine; rehearsals run all of it in half the steps, on copies and at
+    peaks half a decade apart, to find how high its peak should be. A guard watches the run and
+    corrects it; each correction is in `actions`. The budget is `steps`, or `epochs` of data whose
+    length is known.
 
-    All of that costs gradients besides the budget: a hundred, and up to ``rehearsals`` times half
-    of the budget, at most 1000 steps each (three or four of them are the rule).
+    This costs gradients besides the budget: a hundred, and up to ``rehearsals`` times half of the
+    budget, at most 1000 steps each (usually three or four of them).
 
     Args:
         value_and_grad, params, train, batch_size, validation, callbacks, seed, progress: as in

@@ -145,31 +145,31 @@ def lr_find(
 ) -> LRFindResult | ParameterResult:
     """Suggest a learning rate from at most `steps` gradients per repeat, all taken on copies.
 
-    A fifth of the gradients sweep the rate from `lr_min` to `lr_max`, until much of what was learnt
-    is lost again; the rest race constant rates around the place where the loss fell. The sweep is
-    repeated lower or higher when nothing happens inside its range. Parameters, optimizer and random
-    generators come back bit for bit, also when `value_and_grad` raises, whose exception is passed
-    on; one that reports an overflow counts as a lost loss.
+    A range test spends a fifth of the gradients: it raises the rate from `lr_min` to `lr_max` until
+    much of the decrease is lost again. The rest goes to races at constant rates around the place
+    where the loss fell. The range is moved lower or higher when nothing happens inside it.
+    Parameters, optimizer and random generators come back bit for bit, also when `value_and_grad`
+    raises; its exception is passed on, but for an overflow, which counts as divergence.
 
     Args:
         value_and_grad: ``(params, batch) -> (loss, grads)``, the loss of any sign and scale.
         params: the starting point; only copies of it are changed.
         batches: an iterable of batches, or a function that returns one; a short one is cycled.
-        parameter: what to find. "momentum" and "weight_decay" are raced at the rate found first,
-            for as many gradients again, and "batch_size" is the gradient noise scale half way
-            through as many; these return a `ParameterResult`.
+        parameter: the hyperparameter to find. "momentum" and "weight_decay" are raced at the rate
+            found first, for as many gradients again; "batch_size" is the gradient noise scale half
+            way through as many. These return a `ParameterResult`.
         optimizer: a class, its name, a function ``params -> optimizer``, or an optimizer, whose
             state the copies start from. Groups with rates of their own keep their ratios; the
             rates found are then those of the fastest group.
-        lr_min, lr_max: ends of the sweep.
+        lr_min, lr_max: ends of the range test.
         steps: the budget of gradients, at least 20.
-        spacing: of the rates in the sweep, "exponential" or "linear".
-        smoothing: the share that the averaged curve keeps over a hundredth of the sweep.
-        stop_ratio: the sweep ends when so many times what was gained is lost again.
-        repeats: average over so many passes, each over other batches.
-        refine: how many steps the training will have. Longer races around the first answer then
-            raise the cost to that of two such trainings; True stands for ``2 * steps``.
-        progress: None shows a bar in terminals.
+        spacing: of the rates in the range test, "exponential" or "linear".
+        smoothing: decay of the averaged curve (EMA), per hundredth of the range test.
+        stop_ratio: the range test ends when so many times the decrease is lost again.
+        repeats: passes to average over, each over other batches.
+        refine: steps of the training to come. Longer races around the first answer then raise the
+            cost to that of two such trainings; True stands for ``2 * steps``.
+        progress: whether to show a bar; None shows one in terminals.
 
     Raises:
         ValueError: a setting is out of range, or there is no batch.

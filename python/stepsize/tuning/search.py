@@ -55,18 +55,18 @@ def tune(
 ) -> TuneResult:
     """Find the point of `space` at which `objective(point)` is lowest, in `trials` runs.
 
-    An objective that takes a second argument gets a `Trial`; telling it how the run goes,
-    `trial.report(step, value)`, lets bad runs stop early. A value that is not finite, or a
+    An objective that takes a second argument gets a `Trial`; intermediate values,
+    `trial.report(step, value)`, let bad runs stop early (pruning). A value that is not finite, or a
     FloatingPointError, is a run that diverged; any other exception ends the search.
 
     Methods: "tpe" models good and bad points (Bergstra et al. 2011), "random", "grid" takes equal
     steps in every direction, "halving" keeps the best third of random runs at each rung (Li et al.
-    2020, arXiv:1810.05934), "lr" brackets the first LogUniform of the space, its rate, and closes
-    in by parabolas in the logarithm; it starts at `prior`, a rate or what `lr_find` returned. Only
-    "tpe" needs Optuna, the extra "tune".
+    2020, arXiv:1810.05934), "lr" brackets the first LogUniform of the space, its rate, and narrows
+    the bracket by parabolas in the logarithm; it starts at `prior`, a rate or what `lr_find`
+    returned. Only "tpe" needs Optuna, the extra "tune".
 
     `executor` runs trials elsewhere: any concurrent.futures.Executor. `storage` is the path of a
-    file that keeps the runs; a search called again with it goes on where it was. The same `seed`
+    file that keeps the runs; a search called again with it resumes. The same `seed`
     gives the same runs, one after another without an executor.
 
     >>> import stepsize as ss
