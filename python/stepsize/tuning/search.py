@@ -8,12 +8,12 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from pathlib import Path
 
 from stepsize.finder.results import LRFindResult
-from stepsize.optimizers.fields import whole
 from stepsize.tuning.pruning import limits
 from stepsize.tuning.results import TuneResult
 from stepsize.tuning.space import Choice, LogUniform, Space, Uniform
 from stepsize.tuning.study import Study
 from stepsize.tuning.trials import TrialRecord, run
+from stepsize.validation import whole
 
 
 def _check(space: Space, trials: int, method: str, seed: int, executor: Executor | None) -> None:
