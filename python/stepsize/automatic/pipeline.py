@@ -12,6 +12,7 @@ import numpy as np
 
 from stepsize import arrays
 from stepsize.automatic.rehearsal import Rehearsals, length_of, rehearse
+from stepsize.curves import difference_noise
 from stepsize.diagnosis.checks import Diagnosis, diagnose
 from stepsize.finder.find import lr_find, ticker
 from stepsize.finder.results import LRFindResult
@@ -163,8 +164,7 @@ class Guard:
 
     def _noise(self, run: Run) -> float:
         """Four standard errors of a median over recent losses: the best is the luckiest of many."""
-        steps = np.diff(run.history["loss"][self._best_at // 2 : self._best_at])
-        deviation = float(np.std(steps)) / math.sqrt(2) if len(steps) else 0.0
+        deviation = difference_noise(run.history["loss"][self._best_at // 2 : self._best_at])
         return 4 * math.sqrt(math.pi / 2 / self._every) * deviation
 
     def _state(self, run: Run) -> State:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsize.arrays import copy
+from stepsize.curves import debiased_ema
 from stepsize.finder.hyperparameters import PARAMETERS, find_parameter
 from stepsize.finder.racing import (
     PERIOD,
@@ -25,7 +26,7 @@ from stepsize.finder.racing import (
     sweep,
 )
 from stepsize.finder.results import LRFindResult, ParameterResult
-from stepsize.finder.suggestions import classical, debiased_ema
+from stepsize.finder.suggestions import classical
 from stepsize.finder.trials import Batches, Bench, Nest, ValueAndGrad, randomness_kept
 from stepsize.optimizers import SGD
 
