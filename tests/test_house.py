@@ -26,7 +26,7 @@ def name_of(path):
 
 # Every part has its floor; a part may import those before it in this list, and no other.
 FLOORS = [
-    ["_core", "errors", "runtime", "arrays", "serialization"],
+    ["_core", "errors", "runtime", "curves", "arrays", "serialization"],
     ["schedules"],
     ["optimizers"],
     ["functional", "noise_scale", "diagnosis"],

@@ -14,8 +14,9 @@ import pytest
 
 import stepsize as ss
 from cases import RULES
+from stepsize.curves import debiased_ema
 from stepsize.finder.racing import _weighted_rate
-from stepsize.finder.suggestions import classical, debiased_ema, minimum, slide, steepest, valley
+from stepsize.finder.suggestions import classical, minimum, slide, steepest, valley
 
 
 def quadratic(scale=1.0, constant=0.0):

@@ -10,6 +10,7 @@ import numpy as np
 
 from stepsize import arrays
 from stepsize.automatic.results import Action
+from stepsize.curves import difference_noise
 from stepsize.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -117,8 +118,7 @@ class Guard:
 
     def _noise(self, run: Run) -> float:
         """Standard errors of a median: the minimum of many noisy levels is biased low."""
-        steps = np.diff(run.history["loss"][self._best_at // 2 : self._best_at])
-        deviation = float(np.std(steps)) / math.sqrt(2) if len(steps) else 0.0
+        deviation = difference_noise(run.history["loss"][self._best_at // 2 : self._best_at])
         return ERRORS * math.sqrt(math.pi / 2 / self._every) * deviation
 
     def _state(self, run: Run) -> State:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stepsize.curves import Curve
 from stepsize.finder.trials import (
     CachedBatches,
     Nest,
@@ -25,7 +25,6 @@ from stepsize.finder.trials import (
 from stepsize.schedules import Schedule
 from stepsize.training.batches import Batches
 
-Curve = NDArray[np.float64]
 Rehearsals = tuple[tuple[float, Curve], ...]
 
 STRIDE = math.sqrt(10)

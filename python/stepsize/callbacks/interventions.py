@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import math
-import statistics
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy as np
 import optree
 
 from stepsize import arrays
+from stepsize.curves import median_and_spread
 from stepsize.optimizers import group
 from stepsize.optimizers.optimizer import Optimizer
 
@@ -100,8 +100,7 @@ class RollBackOnSpike:
             return True
         if 2 * len(self._losses) < self.window:
             return False
-        median = statistics.median(self._losses)
-        spread = 1.4826 * statistics.median(abs(x - median) for x in self._losses)
+        median, spread = median_and_spread(self._losses)
         return loss > median + self.threshold * max(spread, 1e-3 * abs(median))
 
     def _spike(self, run: Run) -> None:

@@ -10,12 +10,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stepsize.curves import TINY, difference_noise
 from stepsize.finder.racing import Advice
 from stepsize.finder.range_test import SPREAD
-
-Curve = NDArray[np.float64]
 
 # Factors on the suggestion between which the best constant rate lies.
 INTERVALS = {"high": (0.1, 20.0), "medium": (0.1, 20.0), "low": (0.05, 200.0), "none": (1.0, 1.0)}
@@ -29,7 +27,6 @@ LATE_DECREASE = 0.2  # share of the decrease made in the last third: above it "m
 FLAT_VALLEY = math.log(SPREAD) / 2  # |log(weighted rate / winner)|: above it "medium"
 CLEAR_LEAD = 2  # lead of the first over the second in its standard errors: below it "medium"
 PARTS = 3  # of the race, for the late decrease
-TINY = 1e-300  # keeps a division by no noise finite
 
 
 def confidence(passes: Sequence[Advice]) -> tuple[str, str]:
@@ -47,7 +44,7 @@ def confidence(passes: Sequence[Advice]) -> tuple[str, str]:
     size = min(len(first), len(second))
     half = slice(size // 2, size)
     thirds = [float(third.mean()) for third in np.array_split(first, PARTS)]
-    decrease = (passes[0].range_test.start - thirds[2]) / _noise(first[half])
+    decrease = (passes[0].range_test.start - thirds[2]) / (difference_noise(first[half]) + TINY)
     late = (thirds[1] - thirds[2]) / max(thirds[0] - thirds[2], TINY)
     won = f"{finalists[0].rate:.1e} won"
     if decrease < DECREASE_LOW:
@@ -63,8 +60,3 @@ def confidence(passes: Sequence[Advice]) -> tuple[str, str]:
     if not float(lead.mean()) > CLEAR_LEAD * error:
         return "medium", f"{won}, closely before {finalists[1].rate:.1e}"
     return "high", f"{won} clearly"
-
-
-def _noise(losses: Curve) -> float:
-    """Standard deviation of a loss around its trend, from the differences of neighbours."""
-    return float(np.std(np.diff(losses))) / math.sqrt(2) + TINY

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any, Literal, Unpack, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stepsize.arrays import copy
+from stepsize.curves import Curve, debiased_ema
 from stepsize.finder.confidence import INTERVALS, confidence
 from stepsize.finder.horizon import REFINED_PEAK_LIFT, horizon_correction
 from stepsize.finder.hyperparameters import PARAMETERS, find_parameter
@@ -18,7 +18,7 @@ from stepsize.finder.racing import Advice, Race, race, refined
 from stepsize.finder.range_test import PERIOD, find_range, loss_change
 from stepsize.finder.results import LRFindResult, ParameterResult, constructor_call
 from stepsize.finder.settings import Options, Settings
-from stepsize.finder.suggestions import classical, debiased_ema
+from stepsize.finder.suggestions import classical
 from stepsize.finder.trials import (
     CachedBatches,
     Nest,
@@ -28,8 +28,6 @@ from stepsize.finder.trials import (
     ticker,
 )
 from stepsize.optimizers import SGD
-
-Curve = NDArray[np.float64]
 
 
 def _geometric_mean(values: Iterable[float]) -> float:

@@ -17,12 +17,10 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stepsize.arrays import copy, flatten, unflatten
+from stepsize.curves import Curve
 from stepsize.finder.trials import Nest, TrialRunner
-
-Curve = NDArray[np.float64]
 
 # Decades from the race's rate to that of a training:
 HORIZON_BIAS = -0.15  # for an optimizer whose steps neither grow, shrink, nor depend on noise

@@ -13,13 +13,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stepsize.curves import Curve
 from stepsize.finder.horizon import HALVING_SHIFT
 from stepsize.finder.range_test import SPREAD, RangeTest
 from stepsize.finder.trials import Trial, TrialRunner
-
-Curve = NDArray[np.float64]
 
 MOST_TRIALS = 16  # a race that fails at its first step costs nothing, so the budget does not end it
 # A lead by this share of the decrease, in thirty steps, says little about a training. Chosen with

@@ -14,12 +14,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stepsize.curves import Curve
 from stepsize.finder.settings import Settings
 from stepsize.finder.trials import Trial, TrialRunner
-
-Curve = NDArray[np.float64]
 
 PERIOD = 3  # batches in a cycle
 SPREAD = math.sqrt(10)  # ratio of neighbouring rates in a race: half a decade
