@@ -14,10 +14,16 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Curve
+from stepsize.curves import (
+    TINY,
+    block_means,
+    difference_noise,
+    linear_trend,
+    mad_noise,
+)
 
 LEVELS = 20  # a run is looked at in so many pieces
 FLAT = 1.6  # levels that scatter by less than so many of their errors are all one
-TINY = 1e-300
 # Exponents of decays that a loss may follow, time counted in runs.
 EXPONENTIALS = (-1, -2, -4, -8, -16)
 POWERS = (-0.5, -1, -2)
@@ -130,30 +136,13 @@ def _broke(loss: Curve, grads: Curve, val: Curve) -> int | None:
     return int(lost[0]) if len(lost) else None
 
 
-def _blocks(curve: Curve, count: int) -> Curve:
-    return np.array([b.mean() for b in np.array_split(curve, min(count, len(curve)))])
-
-
-def _trend(levels: Curve) -> tuple[float, float, float]:
-    """How much a row of levels falls along a line, that in standard errors, and what is left."""
-    count = len(levels)
-    if count < 4:
-        return 0.0, 0.0, 0.0
-    x = np.arange(count) - (count - 1) / 2
-    slope = float(x @ levels / (x @ x))
-    rest = levels - levels.mean() - slope * x
-    error = math.sqrt(float(rest @ rest) / (count - 2) / float(x @ x))
-    tiny = 1e-12 * (abs(float(levels.mean())) / count + abs(slope)) + TINY
-    return -slope * count, -slope / (error + tiny), float(rest.std())
-
-
 def _coming(curve: Curve) -> float:
     """How much the curve would fall if it went on for as long again.
 
     A mean over decays of several shapes, each as likely as it fits the last three quarters.
     """
     count = 12
-    levels = _blocks(curve, count)[count // 4 :]
+    levels = block_means(curve, count)[count // 4 :]
     if len(levels) < 5:
         return 0.0
     # The middles of the pieces, the end of the run, and the end of one twice as long.
@@ -166,13 +155,6 @@ def _coming(curve: Curve) -> float:
     likely = (misfit.min() / misfit) ** (len(levels) / 2)
     gains = slopes * (shapes[:, -2] - shapes[:, -1])
     return float(likely @ gains / likely.sum())
-
-
-def _noise(curve: Curve) -> float:
-    """Standard deviation of one value around a smooth curve, deaf to outliers."""
-    if len(curve) < 3:
-        return 0.0
-    return 1.4826 * float(np.median(np.abs(np.diff(curve)))) / math.sqrt(2)
 
 
 def _start(loss: Curve, ratios: Curve) -> tuple[float, int]:
@@ -193,10 +175,9 @@ def _held(val: Curve, rows: int, levels: Curve, drop: float) -> Held | None:
     best = int(np.argmin(level))
     gain = max(float(v[0] - level[best]), 1e-12 * abs(float(v[0])), TINY)
     late = v[len(v) // 2 :]
-    bend = np.abs(np.diff(late, 2))
-    noise = 1.4826 * float(np.median(bend)) / math.sqrt(6) if len(bend) else 0.0
+    noise = mad_noise(late, order=2)
     # A line through fewer has no error to speak of.
-    fall, sure, rest = _trend(late) if len(late) > 4 else (math.nan,) * 3
+    fall, sure, rest = linear_trend(late) if len(late) > 4 else (math.nan,) * 3
     middle = (when[best] + when[best + 1]) / 2 / rows
     at = min(int(middle * len(levels)), len(levels) - 1)
     rise = float(level[-1] - level[best])
@@ -235,7 +216,7 @@ def _gradients(grads: Curve) -> tuple[float, float, bool]:
         return math.nan, math.nan, still
     tenth = max(1, len(known) // 10)
     change = float(np.median(known[-tenth:]) / np.median(known[:tenth]))
-    jitter = float(np.std(np.diff(np.log(known[len(known) // 2 :])))) / math.sqrt(2)
+    jitter = difference_noise(np.log(known[len(known) // 2 :]))
     return change, jitter, still
 
 
@@ -286,12 +267,12 @@ def measure(history: Mapping[str, Any]) -> Signals:
     loss = np.clip(loss, -1e100, 1e100) if len(loss) else np.zeros(1)
     apart = _apart(history)
     start, first = _start(loss, ratios * apart)
-    levels = _blocks(loss, LEVELS)
+    levels = block_means(loss, LEVELS)
     best, end = min(float(levels.min()), start), float(levels[-1])
     half, last = loss[len(loss) // 2 :], loss[3 * len(loss) // 4 :]
-    noise, width = _noise(half), math.sqrt(max(1, len(loss) // LEVELS))
+    noise, width = mad_noise(half), math.sqrt(max(1, len(loss) // LEVELS))
     drop = max(start - best, noise / width, 1e-12 * abs(start), TINY)
-    fall, sure, rest = _trend(_blocks(half, 10))
+    fall, sure, rest = linear_trend(block_means(half, 10))
     # What means over so many batches scatter by is not the weights'.
     jitter = math.sqrt(max(rest**2 - noise**2 * 10 / len(half), 0.0))
     held = _held(val, max(rows, 1), levels, drop)
