@@ -14,7 +14,7 @@ _HOMES = {
     "callbacks.base": """
         Checkpoint EarlyStopping KeepGenerators ReduceOnPlateau StopOnDivergence
     """,
-    "diagnosis.checks": "Diagnosis Finding diagnose",
+    "diagnosis": "Diagnosis Finding diagnose",
     "errors": "CheckpointError NonFiniteGradientError",
     "finder.find": "lr_find",
     "finder.results": "LRFindResult ParameterResult",

@@ -20,7 +20,7 @@ from stepsize.callbacks.interventions import (
     layer_groups,
 )
 from stepsize.callbacks.loggers import CSVLogger, JSONLogger, LogTo, TensorBoard
-from stepsize.diagnosis.checks import Diagnosis, Finding, diagnose
+from stepsize.diagnosis import Diagnosis, Finding, diagnose
 from stepsize.errors import CheckpointError, NonFiniteGradientError
 from stepsize.finder.find import lr_find
 from stepsize.finder.results import LRFindResult, ParameterResult

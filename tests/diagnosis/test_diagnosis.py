@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import stepsize as ss
-from stepsize.diagnosis.checks import FEWEST_STEPS, VERDICTS
-from stepsize.diagnosis.features import measure
+from stepsize.diagnosis import FEWEST_STEPS, VERDICTS
+from stepsize.diagnosis.measurement import measure
 
 STEPS = 400
 
@@ -233,11 +233,11 @@ def test_a_history_of_every_fifth_step_knows_the_way_the_weights_went():
     rows = noisy(2 - 0.5 * T, update_ratio=np.full(STEPS, 4e-3)) | {"step": np.arange(STEPS) + 1}
     some = {name: values[::5] for name, values in rows.items()}
     whole, thin = measure(rows), measure(some)
-    assert thin.travel == pytest.approx(whole.travel) == 1.6
+    assert thin.movement.relative_path == pytest.approx(whole.movement.relative_path) == 1.6
     flat = noisy(3.0, noise=1.0, update_ratio=np.full(STEPS, 4e-3)) | {"step": rows["step"]}
-    assert measure({name: values[::5] for name, values in flat.items()}).start == pytest.approx(
-        flat["loss"][:15:5].mean()
-    )
+    assert measure(
+        {name: values[::5] for name, values in flat.items()}
+    ).levels.start == pytest.approx(flat["loss"][:15:5].mean())
 
 
 def test_a_second_signal_is_told_in_words_too():
@@ -257,9 +257,9 @@ def test_a_constant_in_the_loss_changes_no_verdict(verdict):
 def test_the_start_is_a_mean_for_as_long_as_the_weights_stay():
     loss = 3 + np.random.default_rng(0).standard_normal(STEPS)
     still = measure({"loss": loss, "update_ratio": np.full(STEPS, 1e-4)})
-    assert still.start == loss[: STEPS // 20].mean()
-    assert measure({"loss": loss, "update_ratio": np.full(STEPS, 0.1)}).start == loss[0]
-    assert measure({"loss": loss}).start == loss[0]
+    assert still.levels.start == loss[: STEPS // 20].mean()
+    assert measure({"loss": loss, "update_ratio": np.full(STEPS, 0.1)}).levels.start == loss[0]
+    assert measure({"loss": loss}).levels.start == loss[0]
 
 
 def test_numbers_in_a_sentence_can_be_told_apart():
@@ -290,14 +290,15 @@ def test_of_weights_that_stayed_nothing_else_is_said():
 )
 @pytest.mark.parametrize("constant", [-5.0, 0.0, 5.0])
 def test_what_going_on_gains_is_read_off_the_shape_of_the_decay(curve, gain, constant):
-    signals = measure({"loss": curve + constant})
-    assert signals.coming * signals.drop == pytest.approx(gain, rel=0.35, abs=2e-3)
+    features = measure({"loss": curve + constant})
+    ahead = features.trend.extrapolated_decrease * features.levels.decrease
+    assert ahead == pytest.approx(gain, rel=0.35, abs=2e-3)
 
 
 def test_a_fall_that_has_come_to_rest_is_not_healthy():
     going = noisy(0.8 + 2 * np.exp(-30 * T) - 0.3 * T, noise=0.01)
     rested = noisy(0.3 + 2 * np.exp(-5 * T), noise=0.01)
-    assert measure(rested).fall > measure(going).fall > 0.057
+    assert measure(rested).trend.late_decrease > measure(going).trend.late_decrease > 0.057
     assert ss.diagnose(going).verdict == "healthy"
     assert ss.diagnose(rested).verdict in ("converged", "underfitting")
 
@@ -365,7 +366,7 @@ def test_few_validations_hide_no_fall_of_the_loss(looks):
     rows["val_loss"] = np.full(STEPS, np.nan)
     rows["val_loss"][:: STEPS // looks] = level[:: STEPS // looks]
     alone = measure({k: v for k, v in rows.items() if k != "val_loss"})
-    assert measure(rows).fall == pytest.approx(alone.fall, rel=0.15)
+    assert measure(rows).trend.late_decrease == pytest.approx(alone.trend.late_decrease, rel=0.15)
     assert ss.diagnose(rows).verdict == "too_low"
 
 
@@ -376,12 +377,14 @@ def test_the_noise_of_the_batches_is_no_jitter_of_the_weights():
     fall = 3 * np.exp(-np.linspace(0, 9, 4000))
     still = measure({"loss": fall + 0.3 * batches.reshape(-1)})
     moving = measure({"loss": fall + 0.3 * weights})
-    assert still.jitter < 0.005 < 0.01 < moving.jitter
+    assert still.noise.jitter < 0.005 < 0.01 < moving.noise.jitter
 
 
 def test_the_less_is_left_the_less_can_come():
     high, low = (noisy(level + 1.5 * np.exp(-3.5 * T), noise=0.01) for level in (0.4, 0.0))
-    assert measure(high).coming == pytest.approx(measure(low).coming, rel=0.1)
+    assert measure(high).trend.extrapolated_decrease == pytest.approx(
+        measure(low).trend.extrapolated_decrease, rel=0.1
+    )
     assert ss.diagnose(high).verdict == "healthy"
     assert ss.diagnose(low).verdict == "converged"
 

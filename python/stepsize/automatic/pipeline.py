@@ -13,7 +13,7 @@ import numpy as np
 from stepsize import arrays
 from stepsize.automatic.rehearsal import Rehearsals, length_of, rehearse
 from stepsize.curves import difference_noise
-from stepsize.diagnosis.checks import Diagnosis, diagnose
+from stepsize.diagnosis import Diagnosis, diagnose
 from stepsize.finder.find import lr_find, ticker
 from stepsize.finder.results import LRFindResult
 from stepsize.optimizers import AdamW
