@@ -249,11 +249,10 @@ def at_rest(f: CurveFeatures) -> list[Finding]:
 
 def judge(f: CurveFeatures) -> list[Finding]:
     """What the checks find, the most telling first; the first one is the verdict."""
-    for check in (diverging, unmoved):
-        # Where the weights stayed the loss has nothing to tell but the noise of the batches.
-        finding = check(f)
-        if finding is not None:
-            return [finding]
+    # Where the weights stayed the loss has nothing to tell but the noise of the batches.
+    alone = diverging(f) or unmoved(f)
+    if alone is not None:
+        return [alone]
     # A decrease that goes on counts for more than swings, unless the run overshot.
     last = (too_high, plateau, healthy) if _overshot(f) else (healthy, too_high, plateau)
     checks: tuple[Check, ...] = (dead, overfitting, too_low, *last)
