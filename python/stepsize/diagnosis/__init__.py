@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from stepsize.diagnosis.checks import judge
-from stepsize.diagnosis.measurement import measure, series
+from stepsize.diagnosis.features import CurveFeatures
+from stepsize.diagnosis.measurement import measure
 from stepsize.diagnosis.thresholds import FEWEST_STEPS
 from stepsize.diagnosis.verdicts import VERDICTS, Diagnosis, Finding, Verdict, next_rate, watched
 from stepsize.diagnosis.wording import words
@@ -23,31 +24,37 @@ __all__ = [
 ]
 
 
-def diagnose(history: Mapping[str, Any]) -> Diagnosis:
+def diagnose(history: Any) -> Diagnosis:
     """Judge a run by its curves.
 
-    `history` maps names to arrays of one row per step, NaN where a series has no value. `loss` is
-    needed; `lr, val_loss, grad_norm, update_ratio` are used when they are there, and `step` where
-    not every step has a row.
+    `history` maps names to arrays of one row per step, NaN where a series has no value; a plain row
+    of numbers is taken for the losses. `loss` is needed; `lr, val_loss, grad_norm, update_ratio`
+    are used when they are there, as are `step` where not every step has a row, and a `val_` metric
+    that is better when higher, such as `val_accuracy`. With fewer than 20 losses `enough_data` is
+    False.
 
-    Raises ValueError when there is no `loss`, or nothing in it.
+    Raises TypeError for what is no history, ValueError when there is no `loss`, nothing in it, or
+    when series are no numbers or not equally long.
 
     >>> diagnosis = diagnose({"loss": [2.0 - 0.001 * k for k in range(100)], "lr": [0.01] * 100})
     >>> diagnosis.verdict, diagnosis.suggested_lr
     ('too_low', 0.03)
     """
-    if "loss" not in history or not len(series(history, "loss")):
-        names = ", ".join(sorted(history)) or "nothing"
-        raise ValueError(f"diagnose: history needs a non-empty series 'loss', it has {names}")
     features = measure(history)
     found = judge(features)
     verdict = found[0].kind
     if features.steps < FEWEST_STEPS and verdict != "diverging":
-        short = Finding(
-            "not_enough_data",
-            "info",
-            f"the history has {features.steps} losses",
-            f"Train for at least {FEWEST_STEPS} steps and ask again.",
-        )
-        return Diagnosis("healthy", (short,), None, enough_data=False)
+        return _too_short(features, found[0])
     return Diagnosis(verdict, tuple(found), next_rate(verdict, features))
+
+
+def _too_short(features: CurveFeatures, first: Finding) -> Diagnosis:
+    losses = f"{features.steps} losses" if features.steps != 1 else "1 loss"
+    short = Finding(
+        "not_enough_data",
+        "info",
+        f"the history has {losses}",
+        f"Train for at least {FEWEST_STEPS} steps and ask again.",
+    )
+    so_far = replace(first, severity="info", advice="")
+    return Diagnosis(first.kind, (short, so_far), None, enough_data=False)

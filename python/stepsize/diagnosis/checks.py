@@ -22,11 +22,13 @@ import math
 from collections.abc import Callable
 
 from stepsize.diagnosis import thresholds as th
-from stepsize.diagnosis.features import CurveFeatures
+from stepsize.diagnosis.features import CurveFeatures, ValidationFeatures
 from stepsize.diagnosis.verdicts import Finding
-from stepsize.diagnosis.wording import apart, share_of
+from stepsize.diagnosis.wording import apart, beside, percent, series_name, share_of, went
 
 WHOLE, LAST_HALF, LAST_QUARTER = (0.0, 1.0), (1 / 2, 1.0), (1 - 1 / 2 / 2, 1.0)
+
+STOP_THERE = "Stop there (EarlyStopping), add weight decay, or get more data."
 
 Check = Callable[[CurveFeatures], Finding | None]
 
@@ -35,13 +37,12 @@ def diverging(f: CurveFeatures) -> Finding | None:
     """The loss is no longer finite, or ends above its start though the weights moved."""
     levels, movement, validation = f.levels, f.movement, f.validation
     advice = "Start again at a far lower rate, or ask lr_find; warm-up and clip_norm help too."
-    start, end = apart(levels.start, levels.end)
     if f.broke_at is not None:
-        what = f"the loss or the gradient stopped being finite at step {f.broke_at}"
+        what = f"the loss or the gradient stopped being finite at step {f.broke_step}"
         if movement.first_update_ratio > th.LONG_FIRST_STEP:
             what += f", after first steps of {movement.first_update_ratio:.2g} times the weights' "
             what += "own length"
-        return Finding("diverging", "critical", what, advice, (f.steps / f.rows, 1.0))
+        return Finding("diverging", "critical", what, advice, (f.broke_at / f.rows, 1.0))
     # Weights that hardly moved make no loss rise: that is the noise of the batches.
     path = movement.relative_path
     if path < th.DIVERGING_PATH or (math.isnan(path) and f.trend.flat):
@@ -49,14 +50,29 @@ def diverging(f: CurveFeatures) -> Finding | None:
     where = (levels.best_at, 1.0)
     risen = levels.end - levels.start > th.DIVERGING_RISE * levels.decrease
     if risen and (levels.rise > th.DIVERGING_RANGE or levels.late_above_start):
-        what = f"the loss ended at {end}, above its start of {start}"
+        what = f"the loss ended at {beside(levels.end, levels.start)}"
         return Finding("diverging", "critical", what, advice, where)
     recovered = levels.peak <= th.DIVERGING_PEAK or levels.rise <= th.RECOVERED_RANGE
     if validation is not None and validation.above_start and not recovered:
-        what = f"the loss rose from {start} to {levels.highest:.3g} and came back to {end} at "
-        what += "best, and the validation loss ended above its start"
+        high, first = apart(validation.last, validation.first)
+        what = f"the loss {went(levels.start, levels.highest)} and came back to {levels.end:.3g}, "
+        what += f"and the validation loss ended at {high}, above its first value of {first}"
         return Finding("diverging", "critical", what, advice, where)
     return None
+
+
+def idle(f: CurveFeatures) -> Finding | None:
+    """The rate was 0 in much of the run: what the curve shows there is no learning."""
+    share, start = f.movement.idle, f.movement.idle_from
+    if share < th.IDLE:
+        return None
+    what = f"the rate was 0 in {percent(share)} of the run"
+    at_end = start < 1
+    if at_end:
+        what += f", from {percent(start)} of it on" if start > 0 else ", from its start"
+    advice = "Fix the schedule first: its length counts updates, not epochs, and has to reach the "
+    advice += "end of the run."
+    return Finding("too_low", "critical", what, advice, (start, 1.0) if at_end else WHOLE)
 
 
 def unmoved(f: CurveFeatures) -> Finding | None:
@@ -75,8 +91,9 @@ def unmoved(f: CurveFeatures) -> Finding | None:
         return None
     what = f"all steps together moved the weights by {path:.2g} times their own length"
     if trend.late_decrease_z > th.FALLING_Z and levels.end < levels.start:
-        start, end = apart(levels.start, levels.end)
-        what += f", and the loss is still falling (from {start} to {end})"
+        what += ", and the loss is still falling (from {} to {})".format(
+            *apart(levels.start, levels.end)
+        )
     return Finding("too_low", "warning", what, advice)
 
 
@@ -102,12 +119,56 @@ def overfitting(f: CurveFeatures) -> Finding | None:
         return None
     if v.training_decrease < th.OVERFIT_TRAINING or v.end < levels.end:
         return None
-    what = (
-        f"the validation loss was best ({v.best:.3g}) after {v.best_at:.0%} of the run and has "
-        f"risen to {v.end:.3g} while the training loss fell to {levels.end:.3g}"
+    what = f"{_turned(v)} while the training loss {went(v.training_then, levels.end)}"
+    if f.metric is not None:
+        better = f.metric.own_rise <= th.METRIC_FALL
+        what += f"; the {series_name(f.metric.name)} "
+        what += went(-f.metric.first, -f.metric.last) if better else _fell_since(f.metric)
+    return Finding("overfitting", "warning", what, STOP_THERE, (v.best_at, 1.0))
+
+
+def _turned(v: ValidationFeatures) -> str:
+    """That a validation loss was best somewhere and has risen since."""
+    best, end = apart(v.lowest, v.last)
+    return (
+        f"the validation loss was best ({best}) after {percent(v.best_at)} of the run and has "
+        f"risen to {end}"
     )
-    advice = "Stop there (EarlyStopping), add weight decay, or get more data."
-    return Finding("overfitting", "warning", what, advice, (v.best_at, 1.0))
+
+
+def _fell_since(m: ValidationFeatures) -> str:
+    best, end = apart(-m.lowest, -m.last)
+    return f"was best ({best}) after {percent(m.best_at)} of the run and has fallen to {end}"
+
+
+def metric_turned(f: CurveFeatures) -> Finding | None:
+    """The same of an accuracy, where no validation loss was recorded."""
+    levels, m = f.levels, f.metric
+    if m is None or f.validation is not None or f.few is not None:
+        return None
+    fell = m.own_rise > th.METRIC_FALL and m.rise_z > th.METRIC_FALL_Z
+    if not fell or m.best_at >= th.OVERFIT_LATEST or levels.end >= m.training_then:
+        return None
+    what = f"the {series_name(m.name)} {_fell_since(m)} while the training loss "
+    what += went(m.training_then, levels.end)
+    return Finding("overfitting", "warning", what, STOP_THERE, (m.best_at, 1.0))
+
+
+def few_validations(f: CurveFeatures) -> Finding | None:
+    """All of two to four validation losses rose while the training loss fell."""
+    few, levels = f.few, f.levels
+    if few is None or levels.end >= few.training_then:
+        return None
+    rise = few.values[-1] - few.values[0]
+    rising = all(a < b for a, b in zip(few.values, few.values[1:], strict=False))
+    if not rising or rise <= th.OVERFIT_RISE * levels.decrease:
+        return None
+    first, last = apart(few.values[0], few.values[-1])
+    what = f"all {len(few.values)} validation losses rise, from {first} to {last}, while the "
+    what += f"training loss {went(few.training_then, levels.end)}"
+    # Two may be chance; more rarely are.
+    severity = "info" if len(few.values) == 2 else "warning"
+    return Finding("overfitting", severity, what, STOP_THERE, (few.first_at, 1.0))
 
 
 def _overshot(f: CurveFeatures) -> bool:
@@ -140,9 +201,8 @@ def too_low(f: CurveFeatures) -> Finding | None:
     late = _late_decrease(f)
     if _overshot(f) or late <= limit:
         return None
-    start, end = apart(f.levels.start, f.levels.end)
-    what = f"the loss fell from {start} to {end}, {share_of(late)} that in the last half of "
-    what += "the run, smoothly and without coming to rest"
+    what = f"the loss {went(f.levels.start, f.levels.end)} and still falls smoothly, by "
+    what += f"{late * f.levels.decrease:.2g} in the last half of the run: it has not converged"
     ratio, (low, high) = f.movement.gradient_ratio, th.GRADIENT_KEPT
     if low < ratio < high:
         what += f"; the gradient is still {ratio:.0%} as long as at the start"
@@ -163,17 +223,22 @@ def too_high(f: CurveFeatures) -> Finding | None:
         signs.append((what, (levels.best_at, 1.0)))
     restless = noise.swing > th.OVERSHOT_RESTLESS_SWING or levels.remaining > th.OVERSHOT_LEVEL
     if _overshot(f) and restless:
-        what = "the loss first rose from {} to {}".format(*apart(levels.start, levels.highest))
+        what = f"the loss {went(levels.start, levels.highest)}, {percent(levels.highest_at)} into "
+        what += "the run"
         signs.append((what, (0.0, levels.highest_at)))
     if _bounces(f) and levels.remaining > th.SWING_LEVEL:
-        what = f"the loss no longer falls but swings by {noise.swing * levels.decrease:.2g}, "
-        signs.append((f"{what}{share_of(noise.swing)} all it fell before", LAST_QUARTER))
+        what = f"the loss swings by {noise.swing * levels.decrease:.2g} at the end, "
+        fell = f"{share_of(noise.swing)} its whole decrease"
+        what += fell if levels.fell else f"and never fell clearly below {levels.start:.3g}"
+        signs.append((what, LAST_QUARTER))
     if movement.sign_flip_rate > th.SIGN_FLIPS:
-        what = f"{movement.sign_flip_rate:.0%} of the gradient's signs change from one step to the "
-        signs.append((f"{what}next", LAST_QUARTER))
+        what = f"{percent(movement.sign_flip_rate)} of the gradient's signs change at every step"
+        signs.append((what, LAST_QUARTER))
     if movement.lr_times_sharpness > th.STABILITY and _late_decrease(f) < th.REST_DECREASE:
-        what = f"the rate times the sharpness is {movement.lr_times_sharpness:.2g}, above the "
-        signs.append((f"{what}limit of stability, {th.STABILITY}", LAST_QUARTER))
+        what = "the rate times the sharpness is {}, above the limit of stability, {}".format(
+            *apart(movement.lr_times_sharpness, th.STABILITY)
+        )
+        signs.append((what, LAST_QUARTER))
     if not signs:
         return None
     advice = "The steps overshoot: lower the rate, or let it decay."
@@ -193,42 +258,67 @@ def plateau(f: CurveFeatures) -> Finding | None:
     """The loss neither falls nor rests, far below its start."""
     if not _bounces(f):
         return None
-    what = f"the loss came down from {f.levels.start:.3g} but now swings around "
-    what += f"{f.levels.end:.3g}, by {f.noise.swing * f.levels.decrease:.2g}"
+    swing = f"{f.noise.swing * f.levels.decrease:.2g}"
+    if f.levels.end < f.levels.start:
+        start, end = apart(f.levels.start, f.levels.end)
+        what = f"the loss came down from {start} but now swings around {end}, by {swing}"
+    else:
+        what = f"the loss swings by {swing} around {beside(f.levels.end, f.levels.start)}"
     advice = "Lower the rate, or let it decay: the swings shrink with it, and the loss falls again."
     return Finding("plateau", "warning", what, advice, LAST_HALF)
 
 
 def healthy(f: CurveFeatures) -> Finding | None:
-    """The loss falls and will go on; one that is not below its start undoes what it learns."""
+    """The loss falls and will go on, unless it is not below its start, or the validation above."""
     if not _goes_on(f):
         return None
-    levels, validation = f.levels, f.validation
-    if levels.decrease_z < th.START_Z or (validation is not None and validation.above_start):
+    levels = f.levels
+    if levels.decrease_z < th.START_Z:
         end, start = apart(levels.end, levels.start)
-        what = f"the loss ended at {end}, not clearly below its start of {start}"
+        below = "not clearly below" if levels.end < levels.start else "not below"
+        what = f"the loss ended at {end}, {below} its start of {start}"
         advice = "The steps undo what they learn: lower the rate."
         return Finding("too_high", "warning", what, advice, WHOLE)
+    useless = _generalises_nothing(f)
+    if useless is not None:
+        return useless
     late, more = (
         share * levels.decrease for share in (f.trend.late_decrease, f.trend.extrapolated_decrease)
     )
-    what = f"the loss fell from {levels.start:.3g} to {levels.end:.3g}, by {late:.2g} in the last "
+    what = f"the loss {went(levels.start, levels.end)}, by {late:.2g} in the last "
     what += f"half of the run, and may fall by {more:.2g} more in as many steps"
     advice = "Carry on; a decay of the rate at the end usually gains a little."
     return Finding("healthy", "info", what, advice, LAST_HALF)
 
 
+def _generalises_nothing(f: CurveFeatures) -> Finding | None:
+    """A validation loss that ended above its first value while the training loss fell clearly."""
+    levels, v = f.levels, f.validation
+    if v is None or not v.above_start or levels.decrease_z < th.START_Z:
+        return None
+    end, start = apart(v.last, v.first)
+    what = f"the validation loss ended at {end}, above its first value of {start}, while the "
+    what += f"training loss {went(levels.start, levels.end)}"
+    return Finding("overfitting", "warning", what, STOP_THERE, WHOLE)
+
+
 def at_rest(f: CurveFeatures) -> list[Finding]:
     """What a loss at rest means; near the line, the other reading too."""
+    useless = _generalises_nothing(f)
+    if useless is not None:
+        return [useless]
     levels, v, path = f.levels, f.validation, f.movement.relative_path
     share = levels.end_share
-    level, high = f"the loss has settled at {levels.end:.3g}", f"still {share:.0%} of its start"
+    level, high = (
+        f"the loss has settled at {levels.end:.3g}",
+        f"still {percent(share)} of its start",
+    )
     if share > th.REST_LEVEL and path < th.REST_PATH:
         what = f"{level}, {high}, but all steps together moved the weights by only "
         what += f"{path:.2g} times their length"
         advice = "Try a higher rate before a larger model."
         return [Finding("too_low", "warning", what, advice)]
-    why = f"{level}, down from {levels.start:.3g}"
+    why = f"the loss has settled at {beside(levels.end, levels.start)}"
     if f.movement.gradient_ratio < th.GRADIENT_FELL:
         why += f", and the gradient norm fell to {f.movement.gradient_ratio:.1%} of what it was"
     advice = "Stop here: longer training at this rate gains nothing."
@@ -250,12 +340,13 @@ def at_rest(f: CurveFeatures) -> list[Finding]:
 def judge(f: CurveFeatures) -> list[Finding]:
     """What the checks find, the most telling first; the first one is the verdict."""
     # Where the weights stayed the loss has nothing to tell but the noise of the batches.
-    alone = diverging(f) or unmoved(f)
+    alone = diverging(f) or idle(f) or unmoved(f)
     if alone is not None:
         return [alone]
     # A decrease that goes on counts for more than swings, unless the run overshot.
     last = (too_high, plateau, healthy) if _overshot(f) else (healthy, too_high, plateau)
-    checks: tuple[Check, ...] = (dead, overfitting, too_low, *last)
+    turned = (overfitting, metric_turned, few_validations)
+    checks: tuple[Check, ...] = (dead, *turned, too_low, *last)
     found: list[Finding] = []
     for check in checks:
         finding = check(f)
@@ -266,4 +357,22 @@ def judge(f: CurveFeatures) -> list[Finding]:
         again = finding.kind == "plateau" and "too_high" in told
         if not again and not (told and finding.kind == "healthy"):
             found.append(finding)
-    return found or at_rest(f)
+    # What is no more than a hint does not decide.
+    hints = [
+        finding for finding in found if finding.severity == "info" and finding.kind != "healthy"
+    ]
+    found = [finding for finding in found if finding not in hints] or at_rest(f)
+    return [*found, *hints, *averaging(f)]
+
+
+def averaging(f: CurveFeatures) -> list[Finding]:
+    """The validation loss of averaged weights that lag behind says nothing of the rate."""
+    v = f.averaged_validation
+    if v is None:
+        return []
+    what = (
+        f"the validation loss, of the weights that {f.averaged} averages, {went(v.first, v.last)}"
+    )
+    what += f" while the training loss {went(f.levels.start, f.levels.end)}: the average lags"
+    advice = "Lower its decay, to a memory, 1 / (1 - decay), of a tenth of the run's steps."
+    return [Finding("lagging_average", "warning", what, advice)]

@@ -37,6 +37,11 @@ class Levels:
     late_above_start: bool
 
     @property
+    def fell(self) -> bool:
+        """Whether the best level lies below the start, by more than noise alone would make."""
+        return self.best < self.start and self.start - self.best >= self.decrease
+
+    @property
     def end_share(self) -> float:
         """The end as a share of the start, NaN where the loss may not have its floor at 0."""
         share = self.end / self.start if self.start > 0 else 0.0
@@ -88,7 +93,8 @@ class Movement:
     nothing). `gradient_ratio` is the gradient norm at the end over that at the start,
     `gradient_vanished` whether it fell to nothing. `sign_flip_rate` is the share of gradient signs
     that change from step to step, `lr_times_sharpness` above 2 is beyond the edge of stability,
-    both late in the run. `lr` is the highest rate.
+    both late in the run. `lr` is the highest rate, `idle` the share of the run at a rate of 0 (or a
+    millionth of the highest), `idle_from` where the last such part began.
     """
 
     relative_path: float
@@ -98,42 +104,71 @@ class Movement:
     sign_flip_rate: float
     lr_times_sharpness: float
     lr: float
+    idle: float
+    idle_from: float
 
 
 @dataclass(frozen=True)
 class ValidationFeatures:
     """The validation loss. It is over all of its data, so what it jitters by is the weights'.
 
-    `rise` above the `best` it had at `best_at`, `late_decrease` over the last half and `jitter`
-    around that trend are in units of its own decrease, `decrease` itself in those of the training
-    loss; `training_decrease` is the share of the training loss's that came after `best_at`.
+    `rise` above the `best` level at `best_at` and `decrease` down to it are in units of the
+    training loss's decrease (`rise` in its own where the two cannot be compared); `own_rise`,
+    `late_decrease` over the last half and `jitter` around that trend in those of its own.
+    `training_then` is the level of the training loss at `best_at`, `training_decrease` the share of
+    its decrease that came after. Levels are means of two neighbours; `lowest` and `last` are the
+    values themselves, to be told. Of a metric that is better when higher all this is told of its
+    negative.
     """
 
+    name: str
+    first: float
+    lowest: float
+    last: float
     best: float
     end: float
     best_at: float
     decrease: float
     rise: float
+    own_rise: float
     rise_z: float
     late_decrease: float
     late_decrease_z: float
     jitter: float
+    training_then: float
     training_decrease: float
     above_start: bool
+
+
+@dataclass(frozen=True)
+class FewValidations:
+    """Validation losses that are too few for features: the values, and where the first was."""
+
+    values: tuple[float, ...]
+    first_at: float
+    training_then: float
 
 
 @dataclass(frozen=True)
 class CurveFeatures:
     """What every check looks at: `steps` losses in `rows` rows of the history.
 
-    `broke_at` is the row where loss or gradient stopped being finite, or None.
+    `broke_at` is the row where loss or gradient stopped being finite, or None, and `broke_step` its
+    step. `metric` is a validation metric, where one was recorded; `averaged` the name of the rule
+    whose averaged weights were validated, where they lag so far behind that the validation loss
+    was left aside.
     """
 
     rows: int
     steps: int
     broke_at: int | None
+    broke_step: int | None
     levels: Levels
     trend: Trend
     noise: Noise
     movement: Movement
     validation: ValidationFeatures | None
+    metric: ValidationFeatures | None = None
+    few: FewValidations | None = None
+    averaged: str = ""
+    averaged_validation: ValidationFeatures | None = None

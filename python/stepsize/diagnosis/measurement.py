@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from stepsize.curves import (
     linear_trend,
     mad_noise,
 )
+from stepsize.diagnosis import validations
 from stepsize.diagnosis.features import (
     CurveFeatures,
     Levels,
@@ -24,36 +24,28 @@ from stepsize.diagnosis.features import (
     Trend,
     ValidationFeatures,
 )
+from stepsize.diagnosis.reading import SERIES, read
+from stepsize.diagnosis.validations import MOST, ROUNDING
 
 BLOCKS = 20  # levels of a run: means over so many blocks
 LATE_BLOCKS = 10  # levels of its last half
 FLAT = 1.6  # levels that scatter by less than so many of their errors are all one
-FEWEST_VALIDATIONS = 5
-MOST = 1e100  # losses are clipped here: their squares must stay finite
+IDLE = 1e-6  # of the highest rate: a rate that counts as 0
 START_PATH = 0.05  # the first losses are one level until the weights moved by so many lengths
 FIRST_STEPS = 5  # whose median is the first update ratio
 LONGEST_STEP = 1e3  # update ratios count as at most this
 FEWEST_RATIOS, FEWEST_NORMS = 9, 9
 VANISHED = 1e-6  # of the largest gradient norm: a gradient that counts as none
 RISING_VALIDATION = 0.1  # a validation loss that rose more tells nothing of the training's trend
-ROUNDING = 1e-12  # of a level: a smaller decrease is rounding
 LEAST_Z, LEAST_ERROR = 1e-3, 1e-9  # trends and errors count as at least this, to be divided by
 FLAT_VALIDATION = 0.05  # noise of one loss: a validation loss that ends so far above has moved
 FALLING_VALIDATION_Z = 5  # z: one that falls so surely is slow, and not flat by chance
 USUAL_FIRST = 0.05  # share of losses below the first one that makes it one of them
-NO_UNIT = 0.3  # least unit of the validation's jitter, in training decreases: one that never fell
 # Blocks over which the shape of the decay is fitted: the last three quarters of so many.
 SHAPE_BLOCKS, FEWEST_SHAPE_BLOCKS = 12, 5
 # Exponents of decays that a loss may follow, time counted in runs.
 EXPONENTIALS = (-1, -2, -4, -8, -16)
 POWERS = (-0.5, -1, -2)
-
-
-def series(history: Mapping[str, Any], name: str, rows: int = 0) -> Curve:
-    """A series of the history as float64; all NaN when it is missing."""
-    if name in history:
-        return np.asarray(history[name], np.float64).reshape(-1)
-    return np.full(rows, np.nan)
 
 
 def _broke(loss: Curve, grads: Curve, val: Curve) -> int | None:
@@ -122,43 +114,12 @@ def _levels(loss: Curve, blocks: Curve, start: float, first: int, noise: float) 
     )
 
 
-def _validation(val: Curve, rows: int, blocks: Curve, decrease: float) -> ValidationFeatures | None:
-    when = np.flatnonzero(np.isfinite(val))
-    v = np.clip(val[when], -MOST, MOST)
-    if len(v) < FEWEST_VALIDATIONS:
-        return None
-    # Means of neighbours, so that one lucky moment does not count as the best.
-    level = (v[1:] + v[:-1]) / 2
-    best = int(np.argmin(level))
-    own = max(float(v[0] - level[best]), ROUNDING * abs(float(v[0])), TINY)
-    late = v[len(v) // 2 :]
-    noise = mad_noise(late, order=2)
-    # A line through fewer has no error to speak of.
-    trend = linear_trend(late) if len(late) >= FEWEST_VALIDATIONS else (math.nan,) * 3
-    middle = (when[best] + when[best + 1]) / 2 / rows
-    at = min(int(middle * len(blocks)), len(blocks) - 1)
-    rise = float(level[-1] - level[best])
-    return ValidationFeatures(
-        best=float(level[best]),
-        end=float(level[-1]),
-        best_at=float(when[best + int(v[best + 1] < v[best])]) / rows,
-        decrease=own / decrease,
-        rise=rise / own,
-        rise_z=rise / (noise + TINY),
-        late_decrease=trend[0] / own,
-        late_decrease_z=trend[1],
-        jitter=trend[2] / max(own, NO_UNIT * decrease),
-        training_decrease=float(blocks[at] - blocks[-1]) / decrease,
-        above_start=bool(level[-1] > v[0]),
-    )
-
-
 def _combined(
     decrease: float, z: float, validation: ValidationFeatures | None
 ) -> tuple[float, float]:
     """Two measurements of one trend, weighted by their errors; a rising validation is another."""
     v = validation
-    if v is None or math.isnan(v.late_decrease) or v.rise >= RISING_VALIDATION:
+    if v is None or math.isnan(v.late_decrease) or v.own_rise >= RISING_VALIDATION:
         return decrease, z
     a = abs(decrease) / max(abs(z), LEAST_Z) + LEAST_ERROR
     b = abs(v.late_decrease) / max(abs(v.late_decrease_z), LEAST_Z) + LEAST_ERROR
@@ -192,8 +153,7 @@ def _relative_path(ratios: Curve, rows: int, per_row: float) -> float:
     return float(np.minimum(known, LONGEST_STEP).mean()) * rows * per_row
 
 
-def _steps_per_row(history: Mapping[str, Any]) -> float:
-    steps = series(history, "step")
+def _steps_per_row(steps: Curve) -> float:
     steps = steps[np.isfinite(steps)]
     return max(1.0, float(np.median(np.diff(steps)))) if len(steps) > 1 else 1.0
 
@@ -226,58 +186,96 @@ def _flat(
     )
 
 
-def _movement(history: Mapping[str, Any], rows: int, ratios: Curve, per_row: float) -> Movement:
-    lrs = series(history, "lr", rows)
-    gradient_ratio, _, vanished = _gradients(series(history, "grad_norm", rows))
+def _idle(lrs: Curve) -> tuple[float, float]:
+    """The share of the rows at a rate of 0, and where the last such part began."""
+    known = np.flatnonzero(np.isfinite(lrs))
+    if not len(known):
+        return 0.0, 1.0
+    rates = np.abs(lrs[known])
+    idle = rates <= IDLE * rates.max()
+    moving = known[~idle]
+    start = (int(moving[-1]) + 1) / len(lrs) if len(moving) else 0.0
+    return float(idle.mean()), start
+
+
+def _movement(columns: dict[str, Curve], per_row: float) -> Movement:
+    lrs, ratios = columns["lr"], columns["update_ratio"]
+    gradient_ratio, _, vanished = _gradients(columns["grad_norm"])
+    idle, idle_from = _idle(lrs)
     return Movement(
-        relative_path=_relative_path(ratios, rows, per_row),
+        relative_path=_relative_path(ratios, len(lrs), per_row),
         first_update_ratio=_first_update_ratio(ratios),
         gradient_ratio=gradient_ratio,
         gradient_vanished=vanished,
-        sign_flip_rate=_late(series(history, "sign_flips", rows)),
-        lr_times_sharpness=_late(series(history, "sharpness", rows) * lrs),
+        sign_flip_rate=_late(columns["sign_flips"]),
+        lr_times_sharpness=_late(columns["sharpness"] * lrs),
         lr=float(lrs[np.isfinite(lrs)].max()) if np.isfinite(lrs).any() else math.nan,
+        idle=idle,
+        idle_from=idle_from,
     )
 
 
-def measure(history: Mapping[str, Any]) -> CurveFeatures:
-    """Every feature of a history with a loss in it."""
-    raw = series(history, "loss")
-    rows = len(raw)
-    grads, ratios = series(history, "grad_norm", rows), series(history, "update_ratio", rows)
-    val = series(history, "val_loss", rows)
-    broke_at = _broke(raw, grads, val)
-    loss = raw[:broke_at][np.isfinite(raw[:broke_at])]
-    loss = np.clip(loss, -MOST, MOST) if len(loss) else np.zeros(1)
-    per_row = _steps_per_row(history)
-    half, last = loss[len(loss) // 2 :], loss[3 * len(loss) // 4 :]
-    blocks, noise = block_means(loss, BLOCKS), mad_noise(half)
-    levels = _levels(loss, blocks, *_start(loss, ratios * per_row), noise)
-    unit = levels.decrease
+def _trend(
+    loss: Curve,
+    blocks: Curve,
+    levels: Levels,
+    noise: float,
+    validation: ValidationFeatures | None,
+    path_known: bool,
+) -> tuple[Trend, float]:
+    """The trend, and the jitter around it where no validation loss tells of it."""
+    half, unit = loss[len(loss) // 2 :], levels.decrease
     fall, z, rest = linear_trend(block_means(half, LATE_BLOCKS))
-    validation = _validation(val, max(rows, 1), blocks, unit)
     late_decrease, late_z = _combined(fall / unit, z, validation)
+    rebound, width = levels.end - levels.best, math.sqrt(max(1, len(loss) // BLOCKS))
     # What means over so many batches scatter by is not the weights'.
     jitter = math.sqrt(max(rest**2 - noise**2 * LATE_BLOCKS / len(half), 0.0)) / unit
-    if validation is not None and validation.jitter >= 0:
-        jitter = validation.jitter
-    rebound, width = levels.end - levels.best, math.sqrt(max(1, len(loss) // BLOCKS))
-    unknown = not np.isfinite(ratios).any()
-    low, high = (float(q) for q in np.quantile(last, (0.1, 0.9)))
+    trend = Trend(
+        late_decrease=late_decrease,
+        late_decrease_z=late_z,
+        extrapolated_decrease=_extrapolated(loss) / unit,
+        rebound=rebound / unit,
+        rebound_z=rebound * width / (noise * math.sqrt(2) + TINY),
+        flat=not path_known and _flat(loss, blocks, noise, validation, unit),
+    )
+    return trend, jitter
+
+
+def measure(history: Any) -> CurveFeatures:
+    """Every feature of a history with a loss in it."""
+    given = read(history)
+    rows = len(given["loss"])
+    missing = np.full(rows, np.nan)
+    columns = {name: given.get(name, missing) for name in SERIES}
+    raw, steps, ratios = columns["loss"], columns["step"], columns["update_ratio"]
+    broke_at = _broke(raw, columns["grad_norm"], columns["val_loss"])
+    loss = raw[:broke_at][np.isfinite(raw[:broke_at])]
+    loss = np.clip(loss, -MOST, MOST) if len(loss) else np.zeros(1)
+    per_row = _steps_per_row(steps)
+    blocks, noise = block_means(loss, BLOCKS), mad_noise(loss[len(loss) // 2 :])
+    levels = _levels(loss, blocks, *_start(loss, ratios * per_row), noise)
+    validation = validations.features("val_loss", columns["val_loss"], blocks, levels.decrease)
+    averaged = validations.lagging_average(history, validation)
+    heard = None if averaged else validation
+    path_known = bool(np.isfinite(ratios).any())
+    trend, jitter = _trend(loss, blocks, levels, noise, heard, path_known)
+    if heard is not None and heard.jitter >= 0:
+        jitter = heard.jitter
+    low, high = (float(q) for q in np.quantile(loss[3 * len(loss) // 4 :], (0.1, 0.9)))
+    swing = (high - low) / levels.decrease
+    row = math.nan if broke_at is None else steps[broke_at]
     return CurveFeatures(
         rows=rows,
         steps=len(loss),
         broke_at=broke_at,
+        broke_step=int(row) if math.isfinite(row) else broke_at,
         levels=levels,
-        trend=Trend(
-            late_decrease=late_decrease,
-            late_decrease_z=late_z,
-            extrapolated_decrease=_extrapolated(loss) / unit,
-            rebound=rebound / unit,
-            rebound_z=rebound * width / (noise * math.sqrt(2) + TINY),
-            flat=unknown and _flat(loss, blocks, noise, validation, unit),
-        ),
-        noise=Noise((high - low) / unit, jitter, _gradients(grads)[1]),
-        movement=_movement(history, rows, ratios, per_row),
-        validation=validation,
+        trend=trend,
+        noise=Noise(swing, jitter, _gradients(columns["grad_norm"])[1]),
+        movement=_movement(columns, per_row),
+        validation=heard,
+        metric=validations.metric(given, blocks, levels.decrease),
+        few=validations.few(columns["val_loss"], blocks),
+        averaged=averaged,
+        averaged_validation=validation if averaged else None,
     )

@@ -20,6 +20,9 @@ DIVERGING_PEAK = 3  # decrease, t: highest level above the start, where the vali
 RECOVERED_RANGE = -0.3  # range as above, t: a run that ended this far below has recovered
 LONG_FIRST_STEP = 0.1  # length, t: first steps to name as the likely cause
 
+# A rate of 0, against a decay that ends there.
+IDLE = 0.5  # run; half of the steps did nothing
+
 # At rest, against still falling.
 REST_Z = 2  # z, t: a smaller decrease in the last half may be chance
 REST_DECREASE = 0.057  # decrease, t: in the last half
@@ -37,10 +40,12 @@ DEAD_LEVEL = 0.5  # start, t
 # Overfitting, against a validation loss that wanders.
 OVERFIT_DECREASE = 0.8  # decrease, t: of the training loss, that must be kept at the end
 OVERFIT_LEVEL = 0.55  # start, t: the training loss must have come below
-OVERFIT_RISE = 0.07  # of the validation loss's own decrease, t: from its lowest level to the end
+OVERFIT_RISE = 0.09  # decrease, v: of the validation loss from its lowest level to the end
 OVERFIT_RISE_Z = 0.5  # of the noise of one validation, t
 OVERFIT_LATEST = 0.72  # run, t: the lowest level must come before
 OVERFIT_TRAINING = -0.06  # decrease, t: the training loss may have risen since by less
+METRIC_FALL = 0.1  # of an accuracy's own gain: the definition of overfitting; not fitted
+METRIC_FALL_Z = 2  # of the noise of one validation; not fitted
 
 # Overshoot, against a loss that falls from its start.
 OVERSHOT_PEAK = 8  # decrease, t: highest level above the start

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from stepsize.diagnosis import thresholds as th
@@ -20,7 +20,8 @@ class Verdict:
     """A row of the table.
 
     `lead` opens the paragraph, `phrase` completes "this run is ...", `rate_factor` is what to
-    multiply the rate by, None where the rate is not the trouble; `watch` is what a monitor does.
+    multiply the rate by, None where the rate is not the trouble, `way` whether that lowers (-1) or
+    raises (1) it; `watch` is what a monitor does.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Verdict:
     phrase: str
     rate_factor: Factor | None = None
     watch: Literal["stop", "warn", ""] = ""
+    way: Literal[-1, 0, 1] = 0
 
 
 def _after_divergence(f: CurveFeatures) -> float:
@@ -61,17 +63,20 @@ def _row(
     rate_factor: Factor | None = None,
     watch: Literal["stop", "warn", ""] = "",
     phrase: str = "",
+    way: Literal[-1, 0, 1] = 0,
 ) -> tuple[str, Verdict]:
-    return name, Verdict(name, lead, tone, phrase or words(name), rate_factor, watch)
+    return name, Verdict(name, lead, tone, phrase or words(name), rate_factor, watch, way)
 
 
 VERDICTS: dict[str, Verdict] = dict(
     (
-        _row("diverging", "This run is diverging.", "bad", _after_divergence, "stop"),
-        _row("too_high", "The learning rate is too high.", "bad", _lowered, "warn"),
+        _row("diverging", "This run is diverging.", "bad", _after_divergence, "stop", way=-1),
+        _row("too_high", "The learning rate is too high.", "bad", _lowered, "warn", way=-1),
         _row("healthy", "This run is healthy.", "good"),
-        _row("too_low", "The learning rate is too low.", "fair", _raised, "warn"),
-        _row("plateau", "This run is on a plateau.", "fair", _decayed, phrase="on a plateau"),
+        _row("too_low", "The learning rate is too low.", "fair", _raised, "warn", way=1),
+        _row(
+            "plateau", "This run is on a plateau.", "fair", _decayed, phrase="on a plateau", way=-1
+        ),
         _row("converged", "This run has converged.", "good"),
         _row("overfitting", "This run is overfitting.", "fair", None, "warn"),
         _row("underfitting", "This run is underfitting.", "fair"),
@@ -108,22 +113,35 @@ class Diagnosis:
 
     `verdict` is one of "diverging", "too_high", "healthy", "too_low", "plateau", "converged",
     "overfitting", "underfitting". `suggested_lr` is None when the rate is not the trouble.
+    Where `enough_data` is False, the verdict is no more than what the few losses look like.
+    `probabilities` says how sure it is: how often each of the eight was true of labelled runs that
+    got this verdict.
     """
 
     verdict: str
     findings: tuple[Finding, ...]
     suggested_lr: float | None
     enough_data: bool = True
+    probabilities: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lead = VERDICTS[self.verdict].lead
+        row = VERDICTS[self.verdict]
         if not self.enough_data:
+            so_far = [f"So far, {finding.evidence}." for finding in self.findings[1:]]
             lead = "There is not enough data for a verdict."
-        parts = [lead, *map(str, self.findings[:1])]
-        parts += [
-            f"Another signal points to {words(f.kind)}: {f.evidence}. {f.advice}"
-            for f in self.findings[1:]
-        ]
+            return " ".join([lead, *map(str, self.findings[:1]), *so_far])
+        parts, way = [row.lead, *map(str, self.findings[:1])], int(row.way)
+        for other in self.findings[1:]:
+            kind = VERDICTS.get(other.kind)
+            if kind is None:
+                parts.append(str(other))
+            elif kind.way * way < 0:
+                # One paragraph gives one advice about the rate.
+                parts.append(f"Against it speaks a sign of {words(other.kind)}: {other.evidence}.")
+            else:
+                way = way or kind.way
+                advice = f"{other.evidence}. {other.advice}".rstrip()
+                parts.append(f"Another signal points to {words(other.kind)}: {advice}")
         if self.suggested_lr is not None:
             parts.append(f"Try lr={self.suggested_lr:.1e} next.")
         return " ".join(parts)
@@ -133,6 +151,8 @@ def next_rate(verdict: str, f: CurveFeatures) -> float | None:
     """A rate that is safe to try next, None where the rate is not the trouble or not known."""
     factor = VERDICTS[verdict].rate_factor
     lr = f.movement.lr
-    if factor is None or not math.isfinite(lr) or lr <= 0:
+    # A schedule that ended too early is no matter of the rate.
+    ended = verdict != "diverging" and f.movement.idle >= th.IDLE
+    if factor is None or ended or not math.isfinite(lr) or lr <= 0:
         return None
     return lr * factor(f)
