@@ -12,7 +12,7 @@ _HOMES = {
     "automatic.pipeline": "autolr",
     "automatic.results": "Action AutoResult",
     "noise_scale": "NoiseScale gradient_noise_scale scale_lr",
-    "diagnosis.checks": "Diagnosis Finding diagnose",
+    "diagnosis": "Diagnosis Finding diagnose",
     "errors": "CheckpointError NonFiniteGradientError",
     "finder.find": "lr_find",
     "finder.results": "LRFindResult ParameterResult",

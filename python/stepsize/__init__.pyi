@@ -12,9 +12,9 @@ from stepsize.automatic.pipeline import autolr as autolr
 from stepsize.automatic.results import Action as Action
 from stepsize.automatic.results import AutoResult as AutoResult
 from stepsize.callbacks import *
-from stepsize.diagnosis.checks import Diagnosis as Diagnosis
-from stepsize.diagnosis.checks import Finding as Finding
-from stepsize.diagnosis.checks import diagnose as diagnose
+from stepsize.diagnosis import Diagnosis as Diagnosis
+from stepsize.diagnosis import Finding as Finding
+from stepsize.diagnosis import diagnose as diagnose
 from stepsize.errors import CheckpointError as CheckpointError
 from stepsize.errors import NonFiniteGradientError as NonFiniteGradientError
 from stepsize.finder.find import lr_find as lr_find
