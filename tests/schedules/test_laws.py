@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import stepsize as ss
 from schedule_strategies import LEAVES, inverse, leaves, rates, schedules, steps
 from stepsize.schedules import *  # noqa: F403  a repr names recipes without a prefix
+from stepsize.schedules.expression import parse
 
 common = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 many = settings(common, max_examples=150)
@@ -145,6 +146,7 @@ def test_a_new_end_continues_where_it_was(s, share, more):
 def test_written_down_and_read_back(s):
     others = [
         eval(repr(s)),
+        parse(repr(s)),
         ss.Schedule.from_dict(json.loads(json.dumps(s.to_dict()))),
         pickle.loads(pickle.dumps(s)),
     ]

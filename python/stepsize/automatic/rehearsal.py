@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stepsize.finder.trials import Batches, Bench, Nest, Trial, ValueAndGrad, randomness_kept
+from stepsize.arrays import Curve, Nest, ValueAndGrad
+from stepsize.finder.trials import Batches, Bench, Trial
+from stepsize.rng import isolate_rng
 from stepsize.schedules import Schedule
 from stepsize.training.batches import Batches as Source
 
-Curve = NDArray[np.float64]
 Rehearsals = tuple[tuple[float, Curve], ...]
 
 STRIDE = math.sqrt(10)
@@ -95,5 +95,5 @@ def rehearse(
 
     if not length or not most:
         return peak, ()
-    with randomness_kept(value_and_grad, source), np.errstate(all="ignore"):
+    with isolate_rng(value_and_grad, source), np.errstate(all="ignore"):
         return climb(run, peak, most)

@@ -13,9 +13,9 @@ from typing import Any
 
 from stepsize import optimizers
 from stepsize.cli.errors import CommandError
-from stepsize.cli.expressions import parse_schedule
 from stepsize.cli.tables import ENDINGS, load_table
 from stepsize.problems import Problem
+from stepsize.schedules import expression
 
 __all__ = ["load_problem", "optimizer_class", "parse_lr"]
 
@@ -113,4 +113,4 @@ def parse_lr(text: str) -> Any:
     try:
         return float(text)
     except ValueError:
-        return parse_schedule(text)
+        return expression.parse(text)

@@ -282,7 +282,7 @@ def _add_schedule(commands: _Commands) -> None:
         '  stepsize schedule "linear(0, 0.1, 50).then(exponential(0.1, 0.99), at=50)" --steps 400\n'
         '  stepsize schedule "cosine(1, 0, 100)" "step_decay(1, 25, 0.5)" --plot both.png\n\n'
         "An expression may use the functions of stepsize.schedules, numbers, lists, + - * / and\n"
-        "the methods clip, repeat, resume_at, shift, stretch, then and warmup.",
+        "the methods of a schedule: all that Python prints for one can be given here.",
     )
     parser.add_argument("expressions", nargs="+", metavar="EXPRESSION")
     parser.add_argument("--steps", type=_positive, metavar="N", help="default: the whole schedule")

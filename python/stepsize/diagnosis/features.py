@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Curve = NDArray[np.float64]
+from stepsize.arrays import Curve
 
 LEVELS = 20  # a run is looked at in so many pieces
 FLAT = 1.6  # levels that scatter by less than so many of their errors are all one

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import copy, flatten
+from stepsize.arrays import Nest, copy, flatten
 from stepsize.finder.results import LRFindResult, ParameterResult
-from stepsize.finder.trials import Bench, Change, Nest, Trial
+from stepsize.finder.trials import Bench, Change, Trial
 from stepsize.noise_scale import gradient_noise_scale
 
 PARAMETERS = ("momentum", "weight_decay", "batch_size")

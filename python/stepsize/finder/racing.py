@@ -14,12 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stepsize.arrays import copy, flatten, unflatten
-from stepsize.finder.trials import Bench, Nest, Trial
-
-Curve = NDArray[np.float64]
+from stepsize.arrays import Curve, Nest, copy, flatten, unflatten
+from stepsize.finder.trials import Bench, Trial
 
 PERIOD = 3
 SPREAD = math.sqrt(10)

@@ -8,10 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-Curve = NDArray[np.float64]
+from stepsize.arrays import Curve
 
 
 @dataclass(frozen=True)

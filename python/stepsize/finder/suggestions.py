@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-Curve = NDArray[np.float64]
+from stepsize.arrays import Curve
 
 
 def debiased_ema(losses: Curve, smoothing: float) -> Curve:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.finder.results import LRFindResult
-from stepsize.optimizers.fields import whole
+from stepsize.validation import whole
 
 Point = dict[str, Any]
 

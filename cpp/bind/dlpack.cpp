@@ -1,4 +1,4 @@
-#include "bind/tensor.hpp"
+#include "bind/dlpack.hpp"
 
 #include <cstdint>
 

@@ -1,4 +1,4 @@
-#include "bind/functional.hpp"
+#include "bind/update.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -7,7 +7,8 @@
 
 #include <pybind11/stl.h>
 
-#include "bind/engine.hpp"
+#include "bind/chunks.hpp"
+#include "bind/engine/leaves.hpp"
 #include "core/targets.hpp"
 
 namespace stepsize {
@@ -39,37 +40,17 @@ struct Members {
     PyObject* at(size_t i) const { return single ? single : items[i]; }
 };
 
-struct Interval {
-    const char *begin, *end;
-    size_t argument, leaf;
-    bool written;
-
-    bool operator==(const Interval& other) const {
-        return begin == other.begin && end == other.end && written == other.written;
-    }
-};
-
-void check_apart(std::vector<Interval>& intervals) {
-    // Many arrays are found where they were at the last call, and their order is known then.
+// Many arrays are found where they were at the last call, which is `known` then.
+void check_apart(std::vector<Access>& accesses, std::vector<Access>& known) {
     constexpr size_t many = 64;
-    static std::vector<Interval> known;
-    if (intervals.size() >= many && intervals == known)
+    if (accesses.size() >= many && accesses == known)
         return;
-    std::vector<Interval> given;
-    if (intervals.size() >= many)
-        given = intervals;
-    std::sort(intervals.begin(), intervals.end(),
-              [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
-    const Interval *furthest = nullptr, *written = nullptr;
-    for (const Interval& next : intervals) {
-        const Interval* before = next.written ? furthest : written;
-        if (before && next.begin < before->end)
-            throw Misfit{"overlap", next.argument, next.leaf, before->argument, before->leaf};
-        if (!furthest || next.end > furthest->end)
-            furthest = &next;
-        if (next.written && (!written || next.end > written->end))
-            written = &next;
-    }
+    std::vector<Access> given;
+    if (accesses.size() >= many)
+        given = accesses;
+    const auto [next, before] = find_conflict(accesses);
+    if (next)
+        throw Misfit{"overlap", next->argument, next->leaf, before->argument, before->leaf};
     if (!given.empty())
         known = given;
 }
@@ -84,17 +65,16 @@ struct Work {
 class Call {
   public:
     std::vector<Work> work;
-    std::vector<py::tuple> held; // other threads may empty the lists meanwhile
     size_t elements = 0;
     bool uses[dtype_count] = {};
 
     Call(py::handle params, py::handle grads, const py::tuple& state, py::handle scalars,
-         size_t scalar_count) {
+         size_t scalar_count, std::vector<Access>& known) {
         const Members x = members(params, 0, nullptr), g = members(grads, 1, &x);
         std::vector<Members> slots;
         for (size_t k = 0; k < state.size(); ++k)
             slots.push_back(members(state[k], 2 + k, &x));
-        intervals_.reserve(x.count * (2 + slots.size()) + 1);
+        accesses_.reserve(x.count * (2 + slots.size()) + 1);
         work.reserve(x.count);
         for (size_t i = 0; i < x.count; ++i)
             add(x.at(i), g.at(i), slots, i);
@@ -106,29 +86,25 @@ class Call {
                 throw Misfit{"scalars", argument, 0, 0, 0};
             occupy(scalars.ptr(), scalar_count * sizeof(double), argument, 0, true);
         }
-        check_apart(intervals_);
+        check_apart(accesses_, known);
         if (elements < release_elements)
             return;
+        pins_.reserve(accesses_.size());
         for (const py::handle lists : {params, grads})
             hold(lists);
         for (const py::handle lists : state)
             hold(lists);
     }
 
-    // Calls job(work) for every stretch, on several threads and without the interpreter's lock
-    // where that pays.
-    template <class Job> void spread(const Job& job) const {
-        if (elements < release_elements) {
-            for (const Work& part : work)
-                job(part);
-            return;
-        }
-        const py::gil_scoped_release release;
-        parallel_for(work.size(), elements, [&](size_t i) { job(work[i]); });
+    // Calls job(work) for every chunk.
+    template <class Job> void run(const Job& job) const {
+        run_chunks(work.size(), elements, [&](size_t i) { job(work[i]); });
     }
 
   private:
-    std::vector<Interval> intervals_;
+    std::vector<Access> accesses_;
+    std::vector<py::tuple> held_; // other threads may empty the lists while the kernels run,
+    Pins pins_;                   // and resize arrays
 
     static Members members(py::handle object, size_t argument, const Members* like) {
         try {
@@ -146,7 +122,11 @@ class Call {
 
     void hold(py::handle lists) {
         if (PyList_Check(lists.ptr()))
-            held.push_back(py::reinterpret_steal<py::tuple>(PyList_AsTuple(lists.ptr())));
+            held_.push_back(py::reinterpret_steal<py::tuple>(PyList_AsTuple(lists.ptr())));
+        const Members arrays(PyList_Check(lists.ptr()) ? held_.back().ptr() : lists.ptr());
+        for (size_t i = 0; i < arrays.count; ++i)
+            if (arrays.at(i) != Py_None)
+                pins_.add(arrays.at(i));
     }
 
     // The array's memory, if it is as the leaf's arrays must be.
@@ -170,7 +150,7 @@ class Call {
 
     void occupy(PyObject* array, size_t bytes, size_t argument, size_t leaf, bool written) {
         const char* begin = proxy(array)->data;
-        intervals_.push_back({begin, begin + bytes, argument, leaf, written});
+        accesses_.push_back({begin, begin + bytes, argument, leaf, written});
     }
 
     void add(PyObject* array, PyObject* gradient, const std::vector<Members>& slots, size_t leaf) {
@@ -180,6 +160,7 @@ class Call {
         whole.leaf = leaf;
         whole.dtype = has_dtype(array, Dtype::float64) ? Dtype::float64 : Dtype::float32;
         const ArrayProxy* like = proxy(array);
+        whole.span.g_dtype = whole.dtype;
         whole.span.x = memory(array, whole.dtype, like, 0, leaf);
         size_t size = 1;
         for (int axis = 0; axis < like->nd; ++axis)
@@ -201,27 +182,14 @@ class Call {
             return;
         elements += size;
         uses[int(whole.dtype)] = true;
-        cut(whole, size, slots.size());
-    }
-
-    void cut(const Work& whole, size_t size, size_t slot_count) {
-        const size_t width = item_size(whole.dtype);
-        for (size_t at = 0; at < size; at += chunk_size) {
-            work.push_back(whole);
-            Span& span = work.back().span;
-            span.size = std::min(chunk_size, size - at);
-            span.ahead = size >= chunk_size && prefetches();
-            span.x = static_cast<char*>(whole.span.x) + at * width;
-            span.g = static_cast<const char*>(whole.span.g) + at * width;
-            for (size_t k = 0; k < slot_count; ++k)
-                span.slots[k].data = static_cast<char*>(whole.span.slots[k].data) + at * width;
-        }
+        whole.span.size = size;
+        split(work, whole, int(slots.size()), prefetches());
     }
 };
 
 void check_finite(const Call& call) {
     std::atomic<bool> finite{true};
-    call.spread([&](const Work& part) {
+    call.run([&](const Work& part) {
         if (!table().all_finite[int(part.dtype)](part.span.g, part.span.size))
             finite.store(false, std::memory_order_relaxed);
     });
@@ -245,32 +213,32 @@ Update::Update(const std::string& kernel, const std::vector<double>& numbers, do
 }
 
 py::object Update::apply(py::handle params, py::handle grads, const py::tuple& state, int64_t t,
-                         double lr, double factor, py::handle scalars) const {
+                         double lr, double factor, py::handle scalars) {
     const Rule& rule = table().rules[rule_];
     if (int(state.size()) != rule.slots)
         throw std::invalid_argument(std::string(rule.name) + ": wrong number of state arrays");
     try {
-        const Call call(params, grads, state, scalars, scalar_count_);
+        const Call call(params, grads, state, scalars, scalar_count_, known_);
         if (check_)
             check_finite(call);
         double* kept =
             scalar_count_ ? reinterpret_cast<double*>(proxy(scalars.ptr())->data) : nullptr;
-        double memory[max_scalars] = {}, numbers[max_numbers] = {lr};
+        double after[max_scalars] = {}, numbers[max_numbers] = {lr};
         std::copy(numbers_.begin(), numbers_.end(), numbers + 1);
         Prologue prologue = prologue_;
         prologue.scale *= factor;
         prologue.shrink = 1 - lr * prologue_.shrink;
-        alignas(64) unsigned char prepared[dtype_count][max_bound_rule];
+        alignas(64) unsigned char bound[dtype_count][max_bound_rule];
         for (int dtype = 0; dtype < dtype_count; ++dtype) {
             if (!call.uses[dtype])
                 continue;
-            std::copy(kept, kept + scalar_count_, memory); // for each what the caller has
-            rule.prepare[dtype](numbers, t, memory, prologue, prepared[dtype]);
+            std::copy(kept, kept + scalar_count_, after); // for each what the caller has
+            rule.prepare[dtype](numbers, t, after, prologue, bound[dtype]);
         }
         if (!call.work.empty())
-            std::copy(memory, memory + scalar_count_, kept);
-        call.spread([&](const Work& part) {
-            rule.run[int(part.dtype)](prepared[int(part.dtype)], part.span, nullptr);
+            std::copy(after, after + scalar_count_, kept);
+        call.run([&](const Work& part) {
+            rule.run[int(part.dtype)](bound[int(part.dtype)], part.span, nullptr);
         });
     } catch (const Misfit& misfit) {
         return py::make_tuple(misfit.kind, misfit.argument, misfit.leaf, misfit.other_argument,
@@ -295,7 +263,7 @@ PyObject* apply(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     try {
         const auto state = py::reinterpret_borrow<py::tuple>(args[2]);
         return py::handle(self)
-            .cast<const Update&>()
+            .cast<Update&>()
             .apply(args[0], args[1], state, t, lr, factor, args[6])
             .release()
             .ptr();
@@ -309,7 +277,7 @@ PyObject* apply(PyObject* self, PyObject* const* args, Py_ssize_t count) {
 
 } // namespace
 
-void bind_functional(py::module_& m) {
+void bind_update(py::module_& m) {
     py::class_<Update> type(m, "Update");
     // Straight into the type: the dispatcher of bound functions costs more than a small step.
     static PyMethodDef method = {

@@ -1,21 +1,23 @@
-// Finds the gradients in a nest of dict, list and tuple that has the shape of the parameters.
+// Pytrees, here called nests: finds the gradients in one of dict, list and tuple that is built as the
+// parameters are.
 #pragma once
 
 #include <memory>
 #include <vector>
 
-#include "bind/array.hpp"
+#include "bind/numpy.hpp"
 
 namespace stepsize {
 
 // The structure of a nest. Python describes it as nested tuples: ("leaf",), ("none",),
 // ("dict", keys, children), ("list", children), ("tuple", children), or ("other",), which no walk
 // follows, so that Python flattens it.
-class Nest {
+class Pytree {
   public:
-    explicit Nest(const py::tuple& description);
+    explicit Pytree(const py::tuple& description);
 
-    // Appends one borrowed reference per leaf (None included); false where the structure differs.
+    // Puts a new reference to every leaf (None included) in its place, letting go of what was there;
+    // false where the structure differs, with the places it has not come to as they were.
     bool walk(PyObject* value, PyObject** leaves);
 
   private:
@@ -24,6 +26,7 @@ class Nest {
     // A child, and where its leaves begin among those of this nest.
     struct Child;
 
+    bool descend(PyObject* value, PyObject** leaves);
     bool descend_dict(PyObject* value, PyObject** leaves);
     void learn(PyObject* value);
 
@@ -40,8 +43,8 @@ class Nest {
     std::vector<Seen> seen_;
 };
 
-struct Nest::Child {
-    Nest nest;
+struct Pytree::Child {
+    Pytree nest;
     size_t first;
 };
 

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "bind/array.hpp"
+#include "bind/numpy.hpp"
 
 namespace stepsize {
 

@@ -1,10 +1,10 @@
-#include "bind/nest.hpp"
+#include "bind/pytree.hpp"
 
 #include <string>
 
 namespace stepsize {
 
-Nest::Nest(const py::tuple& description) : kind_(Kind::other) {
+Pytree::Pytree(const py::tuple& description) : kind_(Kind::other) {
     const std::string kind = description[0].cast<std::string>();
     if (kind == "leaf")
         kind_ = Kind::leaf;
@@ -25,33 +25,46 @@ Nest::Nest(const py::tuple& description) : kind_(Kind::other) {
         leaf_count_ = 1;
     if (description.size() > 1)
         for (py::handle child : description[description.size() - 1]) {
-            children_.push_back({Nest(child.cast<py::tuple>()), leaf_count_});
+            children_.push_back({Pytree(child.cast<py::tuple>()), leaf_count_});
             leaf_count_ += children_.back().nest.leaf_count_;
         }
 }
 
-bool Nest::walk(PyObject* value, PyObject** leaves) {
+bool Pytree::walk(PyObject* value, PyObject** leaves) {
     if (kind_ == Kind::leaf) {
+        PyObject* before = *leaves; // of a walk in another order that went wrong
+        Py_INCREF(value);
         *leaves = value;
+        Py_XDECREF(before);
         return true;
     }
     if (kind_ == Kind::none)
         return value == Py_None;
+    // Keys of the user's own classes may compare by code that takes a nest apart meanwhile.
+    const auto held = py::reinterpret_borrow<py::object>(value);
+    return descend(value, leaves);
+}
+
+bool Pytree::descend(PyObject* value, PyObject** leaves) {
     if (kind_ == Kind::dict)
         return descend_dict(value, leaves);
     const bool list = kind_ == Kind::list && PyList_CheckExact(value);
     if (!list && !(kind_ == Kind::tuple && PyTuple_Check(value)))
         return false;
-    if (size_t(PySequence_Fast_GET_SIZE(value)) != children_.size())
+    const Py_ssize_t count = Py_ssize_t(children_.size());
+    if (PySequence_Fast_GET_SIZE(value) != count)
         return false;
-    PyObject** items = PySequence_Fast_ITEMS(value);
-    for (size_t i = 0; i < children_.size(); ++i)
-        if (!children_[i].nest.walk(items[i], leaves + children_[i].first))
+    for (Py_ssize_t i = 0; i < count; ++i) {
+        if (PySequence_Fast_GET_SIZE(value) != count)
             return false;
+        Child& child = children_[size_t(i)];
+        if (!child.nest.walk(PySequence_Fast_GET_ITEM(value, i), leaves + child.first))
+            return false;
+    }
     return true;
 }
 
-bool Nest::descend_dict(PyObject* value, PyObject** leaves) {
+bool Pytree::descend_dict(PyObject* value, PyObject** leaves) {
     if (!PyDict_CheckExact(value) || size_t(PyDict_GET_SIZE(value)) != children_.size())
         return false;
     Py_ssize_t at = 0;
@@ -81,18 +94,19 @@ bool Nest::descend_dict(PyObject* value, PyObject** leaves) {
 }
 
 // Notes the order of a dict in which every key of ours was found, so that it has no others.
-void Nest::learn(PyObject* value) {
+void Pytree::learn(PyObject* value) {
     seen_.clear();
     Py_ssize_t at = 0;
     PyObject *key, *item;
     while (PyDict_Next(value, &at, &key, &item)) {
+        const auto held = py::reinterpret_borrow<py::object>(key);
         PyObject* child = PyDict_GetItemWithError(child_of_.ptr(), key);
         if (!child) {
             PyErr_Clear();
             seen_.clear();
             return;
         }
-        seen_.push_back({py::reinterpret_borrow<py::object>(key), PyLong_AsSize_t(child)});
+        seen_.push_back({held, PyLong_AsSize_t(child)});
     }
 }
 

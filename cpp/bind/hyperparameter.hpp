@@ -1,16 +1,16 @@
-// Hyperparameters: a constant, a compiled schedule or a Python function of the step, with its
+// A hyperparameter: a constant, a compiled schedule or a Python function of the step, with its
 // range.
 #pragma once
 
 #include <memory>
 #include <string>
 
-#include "bind/array.hpp"
+#include "bind/numpy.hpp"
 #include "bind/schedule_object.hpp"
 
 namespace stepsize {
 
-struct Number {
+struct Hyperparameter {
     std::string name;
     double low = 0, high = 0;
     bool low_open = false, high_open = false;
@@ -42,7 +42,8 @@ struct Number {
     }
 
     double result(int64_t step) const {
-        const py::object found = function(step);
+        const py::object held = function; // it may set another one in its own place
+        const py::object found = held(step);
         const double number = PyFloat_AsDouble(found.ptr());
         if (number == -1 && PyErr_Occurred()) {
             PyErr_Clear();

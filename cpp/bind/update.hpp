@@ -4,11 +4,12 @@
 #include <string>
 #include <vector>
 
-#include "bind/array.hpp"
+#include "bind/numpy.hpp"
+#include "bind/overlap.hpp"
 
 namespace stepsize {
 
-// The hyperparameters of some updates; nothing is kept from one call to the next.
+// The hyperparameters of some updates; no number is kept from one call to the next.
 class Update {
   public:
     // The numbers are those of the rule without the first one, the rate.
@@ -19,7 +20,7 @@ class Update {
     // None, or what is wrong: (kind, argument, leaf) and for overlaps those of the other one.
     // Arguments count params, grads, the state arrays and the scalars from 0.
     py::object apply(py::handle params, py::handle grads, const py::tuple& state, int64_t t,
-                     double lr, double factor, py::handle scalars) const;
+                     double lr, double factor, py::handle scalars);
 
   private:
     int rule_;
@@ -27,6 +28,7 @@ class Update {
     Prologue prologue_; // its shrink is the decay that the rate multiplies
     bool check_;
     size_t scalar_count_;
+    std::vector<Access> known_; // many arrays that were found to lie apart
 };
 
 } // namespace stepsize

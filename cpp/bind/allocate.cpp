@@ -1,4 +1,4 @@
-#include "bind/arena.hpp"
+#include "bind/allocate.hpp"
 
 #include <cstdlib>
 #include <cstring>

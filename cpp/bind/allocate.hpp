@@ -1,7 +1,7 @@
 // Zeroed memory for optimizer state, in large pages where the system has them.
 #pragma once
 
-#include "bind/array.hpp"
+#include "bind/numpy.hpp"
 
 namespace stepsize {
 
