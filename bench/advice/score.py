@@ -25,7 +25,8 @@ from tasks import SPLITS, Task, tasks
 from truth import SEEDS, STORE, final_loss
 
 import stepsize as ss
-from stepsize.curves import Curve, debiased_ema
+from stepsize.arrays import Curve
+from stepsize.curves import debiased_ema
 from stepsize.finder.suggestions import classical
 
 DEFAULTS = {
