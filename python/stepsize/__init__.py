@@ -1,6 +1,7 @@
 """stepsize sets, schedules and applies the learning rate for gradients in NumPy arrays."""
 
 import importlib as _importlib
+from importlib.util import find_spec as _find_spec
 from typing import Any as _Any
 
 from stepsize import runtime as _runtime
@@ -46,7 +47,8 @@ def __getattr__(name: str) -> _Any:
     found = None
     if name in _HOME:
         found = getattr(_importlib.import_module(f"stepsize.{_HOME[name]}"), name)
-    elif not name.startswith("_"):
+    elif not name.startswith("_") and _find_spec(f"stepsize.{name}") is None:
+        # A module is imported as one, not looked for among the names, which may need it themselves.
         found = next((getattr(page, name) for page in _pages() if name in page.__all__), None)
     if found is None:
         raise AttributeError(f"module 'stepsize' has no attribute {name!r}")
