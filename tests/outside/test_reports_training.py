@@ -237,6 +237,7 @@ def test_a_resumed_run_sees_the_batches_of_an_unbroken_one(tmp_path):
 @report(
     "Lightning-AI/pytorch-lightning#21724",
     "validation before the first update of an average is done with the untrained weights",
+    "mended: SWA before its first point gave the weights of its construction",
 )
 @report(
     "PKU-YuanGroup/Open-Sora-Plan#186",
@@ -316,15 +317,14 @@ def test_a_csv_log_takes_a_late_metric(tmp_path):
 @report(
     "optuna/optuna#2101",
     "asking for the best of a study in which every trial was pruned gives a confusing error",
+    "mended: a search in which every trial was lost had a best one",
 )
 def test_a_search_in_which_nothing_ended_says_so():
     def objective(point, trial):
         trial.report(0, math.nan)
         return math.nan
 
-    result = ss.tune(
-        objective, {"lr": ss.LogUniform(1e-3, 1)}, trials=3, method="random"
-    )
+    result = ss.tune(objective, {"lr": ss.LogUniform(1e-3, 1)}, trials=3, method="random")
     try:
         best = result.best
     except ValueError as error:
@@ -336,6 +336,7 @@ def test_a_search_in_which_nothing_ended_says_so():
 @report(
     "nodefluxio/vortex#70",
     "a resume with other arguments of the schedule silently goes on with the old ones",
+    "mended: the given schedule is used, with a warning",
 )
 def test_a_resume_with_another_schedule_uses_or_refuses_it(tmp_path):
     path, params = tmp_path / "run.safetensors", start()
