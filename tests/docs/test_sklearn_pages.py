@@ -139,7 +139,7 @@ def test_every_rule_has_its_row():
         name
         for name in ss.optimizers.__all__
         if issubclass(type(thing := getattr(ss.optimizers, name)), type)
-        and issubclass(thing, ss.optimizers.wrapping.Wrapper)
+        and issubclass(thing, ss.optimizers.wrappers.base.Wrapper)
     }
     rules = {cls.__name__ for cls in ss.optimizers.registry()}
     assert len(wrappers) >= 8
