@@ -62,7 +62,9 @@ class FitLoop:
         watched = any(getattr(c, "needs_micro_squares", False) for c in run.callbacks)
         squares = run.micro_squares if watched else None
         several = run.accumulate > 1
-        self.gradient = accumulated(value_and_grad, count, squares) if several else value_and_grad
+        self.gradient = value_and_grad
+        if several:
+            self.gradient = accumulated(value_and_grad, run.optimizer, count, squares)
         self.count = count
         self.leaves = arrays.flatten(run.params)[0]
         self.strict = run.optimizer._options.on_nonfinite == "raise"
