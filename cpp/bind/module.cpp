@@ -9,7 +9,7 @@ namespace stepsize {
 namespace py = pybind11;
 
 void bind_optimizers(py::module_& m);
-void bind_functional(py::module_& m);
+void bind_update(py::module_& m);
 void bind_population(py::module_& m);
 void bind_schedules(py::module_& m);
 void bind_triad(py::module_& m);
@@ -49,7 +49,7 @@ PYBIND11_MODULE(_core, m) {
     m.def("thread_count", thread_count);
     m.def("set_thread_count", set_thread_count, py::arg("count"));
     bind_optimizers(m);
-    bind_functional(m);
+    bind_update(m);
     bind_population(m);
     bind_schedules(m);
     bind_triad(m);

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "schedule.hpp"
+#include "core/schedule.hpp"
 
 namespace stepsize {
 

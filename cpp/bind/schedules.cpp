@@ -121,7 +121,7 @@ void fill(const ScheduleObject& self, const void* from, bool whole, double* to, 
         self.values(steps, to + start, count);
     };
     std::atomic<size_t> refused{SIZE_MAX}; // a block; no exception may leave a thread
-    share((n + block - 1) / block, n, [&](size_t i) {
+    parallel_for((n + block - 1) / block, n, [&](size_t i) {
         try {
             one(i);
         } catch (const std::invalid_argument&) {

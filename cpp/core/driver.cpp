@@ -86,7 +86,7 @@ class Crowding {
 };
 std::atomic<int64_t> Crowding::alone_until{0};
 
-void share_among(int threads, size_t count, void (*job)(void*, size_t), void* context) {
+void run_team(int threads, size_t count, void (*job)(void*, size_t), void* context) {
     const size_t crowd = size_t(threads);
     const size_t few = count / (crowd * 64) + 1;
     std::vector<Stretch> stretches(crowd);
@@ -139,7 +139,7 @@ int thread_count() {
 
 void set_thread_count(int count) { requested = count; }
 
-void share(size_t count, size_t elements, void (*job)(void*, size_t), void* context) {
+void parallel_for(size_t count, size_t elements, void (*job)(void*, size_t), void* context) {
 #ifdef STEPSIZE_HAS_FORK
     static const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
     (void)registered;
@@ -147,7 +147,7 @@ void share(size_t count, size_t elements, void (*job)(void*, size_t), void* cont
 #ifdef _OPENMP
     const int threads = thread_count();
     if (threads > 1 && count > 1 && elements >= parallel_elements() && Crowding().over())
-        return share_among(threads, count, job, context);
+        return run_team(threads, count, job, context);
 #endif
     (void)elements;
     for (size_t i = 0; i < count; ++i)

@@ -22,7 +22,7 @@ from stepsize.arrays import (
 )
 from stepsize.finder.find import lr_find
 from stepsize.optimizers import LBFGS, Optimizer
-from stepsize.optimizers.registration import find_rule, finds_its_rate
+from stepsize.optimizers.registration import find_rule
 from stepsize.schedules import flat_cosine
 from stepsize.training.history import History
 from stepsize.validation import number, whole
@@ -161,7 +161,7 @@ def _rate(
         return lr
     if lr != "auto":
         raise ValueError(f"minimize: lr must be a number, a schedule, None or 'auto', got {lr!r}")
-    if finds_its_rate(cls):
+    if cls.adapts_lr:
         return None
     found = lr_find(
         lambda p, _: seen.function(p),

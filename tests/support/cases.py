@@ -207,7 +207,7 @@ def run_edges(case: Case, dtype: Any, threads: int = 1) -> dict[str, np.ndarray]
     arrays = dict(params)
     for path, slots in optimizer.state.items():
         arrays.update({f"{path}.{name}": slot for name, slot in slots.items()})
-    scalars = [optimizer._engine.memory(i) for i in range(len(params))]
+    scalars = [optimizer._engine.scalars(i) for i in range(len(params))]
     return {**arrays, "scalars": np.array(scalars, float), "t": np.array(optimizer._engine.times)}
 
 

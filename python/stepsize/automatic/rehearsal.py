@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Curve, Nest, ValueAndGrad
-from stepsize.finder.trials import Batches, Bench, Trial, randomness_kept
+from stepsize.finder.trials import Batches, Bench, Trial
+from stepsize.rng import isolate_rng
 from stepsize.schedules import Schedule
 from stepsize.training.batches import Batches as Source
 
@@ -94,5 +95,5 @@ def rehearse(
 
     if not length or not most:
         return peak, ()
-    with randomness_kept(value_and_grad, source), np.errstate(all="ignore"):
+    with isolate_rng(value_and_grad, source), np.errstate(all="ignore"):
         return climb(run, peak, most)

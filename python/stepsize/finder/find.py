@@ -25,8 +25,9 @@ from stepsize.finder.racing import (
 )
 from stepsize.finder.results import LRFindResult, ParameterResult
 from stepsize.finder.suggestions import classical, debiased_ema
-from stepsize.finder.trials import Batches, Bench, randomness_kept
+from stepsize.finder.trials import Batches, Bench
 from stepsize.optimizers import SGD
+from stepsize.rng import isolate_rng
 
 # Nine in ten of the best rates of bench/advice lie in these intervals around the suggestion.
 INTERVALS = {"high": (0.1, 20.0), "medium": (0.1, 20.0), "low": (0.05, 200.0), "none": (1.0, 1.0)}
@@ -342,7 +343,7 @@ def lr_find(
     tick, bar = ticker(progress, steps * repeats)
     ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
     try:
-        with randomness_kept(value_and_grad, batches), ignored:
+        with isolate_rng(value_and_grad, batches), ignored:
             bench = Bench(value_and_grad, params, Batches(batches), optimizer, 0, tick)
             passes = []
             for repeat in range(repeats):

@@ -31,6 +31,8 @@ from stepsize.arrays import Array, Nest, Structure, check_alike, sum_of_squares,
 from stepsize.interop.jax import check_precision, to_jax
 from stepsize.optimizers import Optimizer, hyperparams
 from stepsize.optimizers.fields import nonnegative
+from stepsize.optimizers.host import OptimizerHost
+from stepsize.optimizers.options import Options
 from stepsize.schedules import Schedule
 
 _LONGEST = 1 << 20  # values in a table; what is longer is asked for one by one
@@ -80,6 +82,17 @@ def from_optax(
     return optimizer
 
 
+class OptaxHost(OptimizerHost):
+    """The host of such an optimizer: its steps are optax's."""
+
+    def run_reference(
+        self, grads: Sequence[Array | None], scale: float, stats: bool
+    ) -> tuple[float, float, float]:
+        optimizer: Any = self.optimizer
+        found: tuple[float, float, float] = optimizer._transform(grads, scale, stats)
+        return found
+
+
 class Optax(Optimizer, abstract=True):
     """What `from_optax` makes. Slow: every step goes through JAX."""
 
@@ -99,9 +112,17 @@ class Optax(Optimizer, abstract=True):
         self._update = jax.jit(self._transformation.update)
         self._loss: float | None = None
 
-    def _setup(self, params: Nest, structure: Structure, *rest: Any) -> None:
+    def _setup(
+        self,
+        params: Nest,
+        structure: Structure,
+        assignment: list[int],
+        tables: list[dict[str, Any]],
+        options: Options,
+        host: Any = None,
+    ) -> None:
         check_precision(params)
-        super()._setup(params, structure, *rest)
+        super()._setup(params, structure, assignment, tables, options, host or OptaxHost)
         self._inside = self._transformation.init(self._nest(self._contiguous))
 
     def _nest(self, leaves: Sequence[Array]) -> Any:
@@ -114,7 +135,7 @@ class Optax(Optimizer, abstract=True):
         self._loss = loss
         return super().step(grads, loss=loss, stats=stats)
 
-    def _run_numpy(
+    def _transform(
         self, grads: Sequence[Array | None], scale: float, stats: bool
     ) -> tuple[float, float, float]:
         whole = [g for g in grads if g is not None]

@@ -10,25 +10,25 @@ import numpy as np
 from stepsize.arrays import Array, Nest, computed, is_narrow
 from stepsize.optimizers import half
 from stepsize.optimizers.groups import ungroup
-from stepsize.optimizers.sparse import Lent, RowGradient
+from stepsize.optimizers.sparse import RowGradient, RowSlice
 
 if TYPE_CHECKING:
     from stepsize.optimizers.optimizer import Optimizer
 
 
-def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
+def gather(optimizer: Optimizer, flat: Sequence[Any], bind_rows: bool = False) -> list[Any]:
     """The gradients of all leaves as plain arrays, and rows as what a step needs of them."""
     owner = type(optimizer).__name__
     result: list[Any] = []
-    optimizer._lent = {}
+    optimizer._row_slices = {}
     leaves = optimizer._structure.leaves
     for i, (path, leaf, value) in enumerate(zip(optimizer.paths, leaves, flat, strict=True)):
         if not isinstance(value, RowGradient):
             given = plain(owner, path, leaf, value)
             if given is not None and optimizer.shaped:
-                given = half.widened(given)
+                given = half.to_float32(given)
             result.append(given)
-        elif not lend:
+        elif not bind_rows:
             result.append(value.whole(owner, path, leaf))
         elif optimizer._options.state_dtype is not None:
             raise ValueError(
@@ -42,14 +42,23 @@ def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
             )
         elif not optimizer.by_row:
             raise TypeError(
-                f"{owner}: the gradient of {path} is a RowGradient, which SGD, Adagrad, Adam and "
-                "AdamW take; give an array"
+                f"{owner}: the gradient of {path} is a RowGradient, which {_sparse_rules()} "
+                "take; give an array"
             )
         else:
             rows, grad = value.merged(owner, path, leaf)
-            lent = optimizer._lent[i] = Lent(leaf, optimizer._state[i], rows, grad)
-            result.append((grad, lent.x, list(lent.slots.values())))
+            bound = RowSlice(leaf, optimizer._state[i], rows, grad)
+            optimizer._row_slices[i] = bound
+            result.append((grad, bound.x, list(bound.slots.values())))
     return result
+
+
+def _sparse_rules() -> str:
+    """The rules that update rows without the others, for a message."""
+    from stepsize.optimizers.optimizer import registry  # it imports this module
+
+    *names, last = [cls.__name__ for cls in registry() if cls.by_row]
+    return f"{', '.join(names)} and {last}"
 
 
 def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
@@ -66,7 +75,7 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
         value = np.asarray(value)
     dtype = computed(leaf.dtype)
     if is_narrow(value.dtype) and dtype == np.float32:
-        half.know(value.dtype)
+        half.register_bfloat16(value.dtype)
         dtype = value.dtype
     if value.dtype != dtype:
         raise TypeError(
@@ -84,7 +93,7 @@ def bindable(optimizer: Optimizer, grads: Nest) -> list[Any]:
     """The gradients as plain arrays in the memory that was given, or an error names the leaf."""
     owner = type(optimizer).__name__
     given = optimizer._structure.flatten(ungroup(grads) if optimizer._grouped else grads)
-    plain = gather(optimizer, given, lend=False)
+    plain = gather(optimizer, given)
     for path, value, taken in zip(optimizer.paths, given, plain, strict=True):
         same = isinstance(value, np.ndarray) and value.ctypes.data == taken.ctypes.data
         if taken is not None and not same:

@@ -1,19 +1,102 @@
-"""What stops a step, in words. The compiled step calls here; nothing has changed when it does."""
+"""All that the compiled step asks of Python: a `StepHost`, and the one that optimizers have."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from stepsize.arrays import Array, Nest
 from stepsize.errors import NonFiniteGradientError
+from stepsize.optimizers import gradients, reference
+from stepsize.optimizers.groups import ungroup
+from stepsize.optimizers.stats import StepStats
 
 if TYPE_CHECKING:
     from stepsize.optimizers.optimizer import Optimizer
 
 
-def refuse(optimizer: Optimizer, what: str, *details: Any) -> NoReturn:
-    """Raise the error of this kind."""
-    _KINDS[what](optimizer, *details)
+class StepHost(Protocol):
+    """What the compiled step is given to call; ``Host`` in cpp/bind/host.hpp has the same names."""
+
+    def gather(self, grads: Nest) -> list[Any]:
+        """The gradients as a flat list of plain arrays or None, or an error that names the leaf.
+
+        Rows come as a tuple: their gradient, the rows of the leaf, and those of its state arrays.
+        """
+
+    def fail(self, kind: str, *details: Any) -> NoReturn:
+        """Raise the error of this kind. Nothing has changed when a step calls this."""
+
+    def step_stats(
+        self, grad_norm: float, update_norm: float, param_norm: float, nonfinite: int
+    ) -> StepStats:
+        """The statistics of a step as an object."""
+
+    def run_reference(
+        self, grads: Sequence[Array | None], scale: float, stats: bool
+    ) -> tuple[float, float, float]:
+        """One step in NumPy; the sums of squares of gradients, parameters and updates."""
+
+    def read_strided(self) -> None:
+        """Copy parameters whose elements do not lie side by side into memory where they do."""
+
+    def write_strided(self) -> None:
+        """And back, after the step."""
+
+    def write_rows(self) -> None:
+        """Put rows that the step has moved back into their leaves and state arrays."""
+
+
+class OptimizerHost:
+    """The host of an optimizer over NumPy arrays."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        # Weak: in a circle the optimizer's arrays would wait for the garbage collector.
+        self._optimizer = weakref.ref(optimizer)
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer, which lives while it steps."""
+        found = self._optimizer()
+        if found is None:
+            raise ReferenceError("the optimizer of this step is gone")
+        return found
+
+    def gather(self, grads: Nest) -> list[Any]:
+        optimizer = self.optimizer
+        if optimizer._grouped:
+            grads = ungroup(grads)
+        return gradients.gather(optimizer, optimizer._structure.flatten(grads), bind_rows=True)
+
+    def fail(self, kind: str, *details: Any) -> NoReturn:
+        _KINDS[kind](self.optimizer, *details)
+
+    def step_stats(
+        self, grad_norm: float, update_norm: float, param_norm: float, nonfinite: int
+    ) -> StepStats:
+        return StepStats.of(grad_norm, update_norm, param_norm, nonfinite)
+
+    def run_reference(
+        self, grads: Sequence[Array | None], scale: float, stats: bool
+    ) -> tuple[float, float, float]:
+        return reference.run(self.optimizer, grads, scale, stats)
+
+    def read_strided(self) -> None:
+        for i, leaf, whole in self.optimizer._strided:
+            if not leaf.flags.writeable or leaf.shape != whole.shape:
+                self.fail("parameter", i)
+            whole[...] = leaf
+
+    def write_strided(self) -> None:
+        for _, leaf, whole in self.optimizer._strided:
+            leaf[...] = whole
+
+    def write_rows(self) -> None:
+        optimizer = self.optimizer
+        for rows in optimizer._row_slices.values():
+            rows.write_back()
+        optimizer._row_slices = {}
 
 
 def _gradient(optimizer: Optimizer, leaf: int) -> NoReturn:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 from stepsize import _core
 from stepsize.arrays import Array, Nest, Structure, check_alike, check_parameters, is_narrow
-from stepsize.optimizers import gradients, half, host, hyperparams, quantization, reference
+from stepsize.optimizers import gradients, half, hyperparams, quantization
 from stepsize.optimizers import slots as states
 from stepsize.optimizers.fields import Field, Part, Value
 from stepsize.optimizers.groups import assign_groups, check_values, is_grouped, ungroup
+from stepsize.optimizers.host import OptimizerHost, StepHost
 from stepsize.optimizers.options import Options, signature
-from stepsize.optimizers.sparse import Lent
+from stepsize.optimizers.sparse import RowSlice
 from stepsize.optimizers.stats import StepStats
 from stepsize.serialization import nested
 
@@ -46,6 +47,7 @@ class Optimizer:
     shaped: ClassVar[bool] = False  # the rule gets arrays in their shapes, not flat
     scope: ClassVar[str | None] = None  # two passes: what settles together, "leaf" or "all"
     by_row: ClassVar[bool] = False  # whether rows may be updated without the others
+    adapts_lr: ClassVar[bool] = False  # learning-rate-free: `lr` only scales the rate it finds
     needs_loss: ClassVar[bool] = False
     needs_closure: ClassVar[bool] = False  # step takes value_and_grad instead of gradients
     decay: ClassVar[str] = "coupled"  # what weight_decay does: coupled, decoupled, or none of both
@@ -128,6 +130,30 @@ class Optimizer:
         )
         self._setup(params, structure, assignment, tables, options)
 
+    @classmethod
+    def over(
+        cls,
+        params: Nest,
+        paths: tuple[str, ...] | None,
+        groups: tuple[list[int], list[dict[str, Any]]],
+        options: Options,
+        host: Callable[[Any], StepHost] | None = None,
+    ) -> Self:
+        """An optimizer of values that are checked already: copies, and the adapters' own.
+
+        Args:
+            params: A nest of arrays.
+            paths: The leaves' names, if not those of the nest.
+            groups: The group of each leaf, and the hyperparameters of each group.
+            options: The keywords that all optimizers take.
+            host: Makes the host of the optimizer's steps, if not an `OptimizerHost`.
+        """
+        structure = Structure(ungroup(params))
+        structure.paths = structure.paths if paths is None else paths
+        made = object.__new__(cls)
+        made._setup(params, structure, *groups, options, host)
+        return made
+
     def _setup(
         self,
         params: Nest,
@@ -135,6 +161,7 @@ class Optimizer:
         assignment: list[int],
         tables: list[dict[str, Any]],
         options: Options,
+        host: Callable[[Any], StepHost] | None = None,
     ) -> None:
         owner = type(self).__name__
         check_parameters(structure.leaves, structure.paths, owner)
@@ -149,10 +176,13 @@ class Optimizer:
         matrices = self.shaped and any(is_narrow(leaf.dtype) for leaf in structure.leaves)
         self._numpy = not self.accelerated or matrices  # of two bytes: NumPy alone has them
         self._engine = _core.Engine(structure.description())
-        self._lent: dict[int, Lent] = {}
+        self._host: StepHost = (host or OptimizerHost)(self)
+        self._row_slices: dict[int, RowSlice] = {}
         self._strided: list[tuple[int, Array, Array]] = []
         self._contiguous = [self._whole(i, leaf) for i, leaf in enumerate(structure.leaves)]
-        self._masters = [half.master(leaf, options.master_weights) for leaf in self._contiguous]
+        self._masters = [
+            half.make_master(leaf, options.master_weights) for leaf in self._contiguous
+        ]
         quantization.check(self)
         self._state, self._scales = states.allocate(self)
         states.fill_engine(self)
@@ -186,7 +216,7 @@ class Optimizer:
             ValueError, TypeError: For gradients that do not fit, naming the leaf.
             NonFiniteGradientError: With ``on_nonfinite="raise"``, naming leaf and step.
         """
-        return self._engine.step(self, grads, loss, stats)  # type: ignore[no-any-return]
+        return self._engine.step(self._host, grads, loss, stats)  # type: ignore[no-any-return]
 
     def bind(self, grads: Nest) -> None:
         """Hold the arrays that every ``opt.step()`` without an argument reads its gradients from.
@@ -212,44 +242,13 @@ class Optimizer:
             >>> x
             array([0.75, 1.  ])
         """
-        self._engine.bind(self, gradients.bindable(self, grads))
+        self._engine.bind(self._host, gradients.bindable(self, grads))
 
-    def _gather(self, grads: Nest, lend: bool = False) -> list[Any]:
-        """The gradients as a flat list of plain arrays, or an error that names the leaf.
-
-        With ``lend``, rows come as (gradient, rows of the leaf, of its state), for one step.
-        """
+    def _gather(self, grads: Nest) -> list[Any]:
+        """The gradients as a flat list of plain arrays, or an error that names the leaf."""
         if self._grouped:
             grads = ungroup(grads)
-        return gradients.gather(self, self._structure.flatten(grads), lend)
-
-    def _return_rows(self) -> None:
-        for lent in self._lent.values():
-            lent.give_back()
-        self._lent = {}
-
-    def _run_numpy(
-        self, grads: Sequence[Array | None], scale: float, stats: bool
-    ) -> tuple[float, float, float]:
-        return reference.run(self, grads, scale, stats)
-
-    def _read_strided(self) -> None:
-        for i, leaf, whole in self._strided:
-            if not leaf.flags.writeable or leaf.shape != whole.shape:
-                self._refuse("parameter", i)
-            whole[...] = leaf
-
-    def _write_strided(self) -> None:
-        for _, leaf, whole in self._strided:
-            leaf[...] = whole
-
-    def _stats(
-        self, grad_norm: float, update_norm: float, param_norm: float, nonfinite: int
-    ) -> StepStats:
-        return StepStats.of(grad_norm, update_norm, param_norm, nonfinite)
-
-    def _refuse(self, what: str, *details: Any) -> None:
-        host.refuse(self, what, *details)
+        return gradients.gather(self, self._structure.flatten(grads))
 
     # Reading and setting.
 
@@ -290,7 +289,7 @@ class Optimizer:
         return found if isinstance(self.lr, tuple) else found[0]
 
     def _scalars(self, leaf: int) -> SimpleNamespace:
-        values = self._engine.memory(leaf)
+        values = self._engine.scalars(leaf)
         return SimpleNamespace(**dict(zip(self.scalars, values, strict=True)))
 
     @property
@@ -336,15 +335,19 @@ class Optimizer:
     def clone(self, params: Nest) -> Self:
         """The same optimizer, state included, over other arrays of the same shapes."""
         check_alike(self._structure, Structure(ungroup(params)), type(self).__name__)
-        copy: Self = _restore(type(self), params, *self._recipe())
+        copy = type(self).over(params, *self._recipe())
+        copy.__setstate__(self.state_dict())
         return copy
 
     def _recipe(self) -> tuple[Any, ...]:
-        tables = [dict(table) for table in self._tables]
-        return list(self._assignment), tables, self._options, self.state_dict()
+        """What `over` needs besides parameters."""
+        return None, (list(self._assignment), [dict(t) for t in self._tables]), self._options
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self._params, *self._recipe())
+        return type(self).over, (self._params, *self._recipe()), self.state_dict()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        states.load_state_dict(self, state)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the parameters, as a plain dict of numbers, strings and copied arrays."""
@@ -369,17 +372,3 @@ class Optimizer:
             f"<{type(self).__name__}({values}) over {len(self.paths)} arrays with {size:,} "
             f"parameters, {self.step_count} steps>"
         )
-
-
-def _restore(
-    cls: type[Optimizer],
-    params: Nest,
-    assignment: list[int],
-    tables: list[dict[str, Any]],
-    options: Options,
-    state: dict[str, Any],
-) -> Any:
-    optimizer = object.__new__(cls)
-    optimizer._setup(params, Structure(ungroup(params)), assignment, tables, options)
-    states.load_state_dict(optimizer, state)
-    return optimizer

@@ -12,7 +12,7 @@ import numpy as np
 from stepsize import _core
 from stepsize.arrays import Array, is_narrow
 from stepsize.optimizers import half, hyperparams, quantization
-from stepsize.optimizers.primitives import astray, clamp, select
+from stepsize.optimizers.primitives import clamp, not_descending, select
 
 if TYPE_CHECKING:
     from stepsize.optimizers.optimizer import Optimizer
@@ -27,19 +27,19 @@ class _Leaf:
     def __init__(self, optimizer: Optimizer, i: int, gradient: Array, t: int) -> None:
         self.group = optimizer._assignment[i]
         self.leaf = optimizer._contiguous[i]
-        self.x = half.opened(self.leaf, optimizer._masters[i])
-        self.raw = half.widened(gradient)
+        self.x = half.load_master(self.leaf, optimizer._masters[i])
+        self.raw = half.to_float32(gradient)
         self.place, self.t = i, t
         self.slots, self.scales = dict(optimizer._state[i]), optimizer._scales[i]
-        lent = optimizer._lent.get(i)
-        if lent is not None and lent.grad is gradient:
-            self.leaf, self.slots = lent.x, dict(lent.slots)
-            self.x = lent.x
+        bound = optimizer._row_slices.get(i)
+        if bound is not None and bound.grad is gradient:
+            self.leaf, self.slots = bound.x, dict(bound.slots)
+            self.x = bound.x
         if not optimizer.shaped:
             self.x, self.raw = self.x.reshape(-1), self.raw.reshape(-1)
             self.slots = {name: slot.reshape(-1) for name, slot in self.slots.items()}
         arrays = {
-            name: quantization.read(slot, self.scales.get(name), self.x.dtype)
+            name: quantization.dequantize(slot, self.scales.get(name), self.x.dtype)
             for name, slot in self.slots.items()
         }
         self.s = SimpleNamespace(**arrays)
@@ -48,13 +48,13 @@ class _Leaf:
         self.decay = getattr(self.h, "weight_decay", 0.0)
 
     def store(self) -> None:
-        """Write back what was decoded."""
+        """Write back what was dequantized."""
         if is_narrow(self.leaf.dtype):
-            self.leaf[...] = half.rounded(self.x, self.leaf.dtype).reshape(self.leaf.shape)
+            self.leaf[...] = half.round_to_half(self.x, self.leaf.dtype).reshape(self.leaf.shape)
         for k, (name, slot) in enumerate(self.slots.items()):
             if slot.dtype.kind != "f":
-                noise = quantization.noise(self.t, self.place, k)
-                quantization.write(getattr(self.s, name), slot, self.scales.get(name), noise)
+                key = quantization.rounding_key(self.t, self.place, k)
+                quantization.quantize(getattr(self.s, name), slot, self.scales.get(name), key)
 
     def gradient(self, scale: float, limit: float) -> Array:
         """What the rule sees: scaled, clamped, with coupled decay."""
@@ -87,7 +87,7 @@ def run(
             names = _lend_scalars(optimizer, i, leaf.s)
             optimizer.rule(leaf.x, seen, leaf.s, leaf.h)
             if getattr(leaf.h, "cautious", False):
-                leaf.x[...] = select(astray(start, leaf.x, seen), start, leaf.x)
+                leaf.x[...] = select(not_descending(start, leaf.x, seen), start, leaf.x)
             leaf.store()
             if optimizer.scope is None:
                 _keep_scalars(optimizer, i, leaf.s, names)
@@ -131,14 +131,14 @@ def _settle(optimizer: Optimizer, i: int, h: SimpleNamespace, totals: Sequence[f
 def _lend_scalars(optimizer: Optimizer, i: int, s: SimpleNamespace) -> tuple[str, ...]:
     """Put the leaf's scalars beside its state, under their names."""
     names = tuple(optimizer.scalars)
-    for name, value in zip(names, optimizer._engine.memory(i), strict=True):
+    for name, value in zip(names, optimizer._engine.scalars(i), strict=True):
         setattr(s, name, value)
     return names
 
 
 def _keep_scalars(optimizer: Optimizer, i: int, s: SimpleNamespace, names: Sequence[str]) -> None:
     if names:
-        optimizer._engine.set_memory(i, [float(getattr(s, name)) for name in names])
+        optimizer._engine.set_scalars(i, [float(getattr(s, name)) for name in names])
 
 
 def add_blocks(total: float, terms: Array) -> float:

@@ -12,7 +12,7 @@ from stepsize import _core
 from stepsize.arrays import Array, computed
 from stepsize.optimizers import quantization
 from stepsize.optimizers.fields import Field, Value
-from stepsize.optimizers.half import widened
+from stepsize.optimizers.half import to_float32
 from stepsize.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -30,6 +30,36 @@ _STAGGER = 17 * _LINE  # keeps the streams of one leaf out of each other's cache
 
 
 State = list[dict[str, Array]]
+
+
+class Slot(str):
+    """The name of a state array, and what its numbers are, which settles how they are quantized.
+
+    A plain string in a rule's ``slots`` counts as `signed`.
+    """
+
+    kind: str
+
+    @classmethod
+    def of(cls, name: str, kind: str) -> Slot:
+        slot = cls(name)
+        slot.kind = kind
+        return slot
+
+
+def signed(name: str) -> Slot:
+    """A state array of numbers of both signs, such as a momentum."""
+    return Slot.of(name, "signed")
+
+
+def squares(name: str) -> Slot:
+    """A state array of numbers >= 0 that are divided by, such as a second moment."""
+    return Slot.of(name, "squares")
+
+
+def exact(name: str) -> Slot:
+    """A state array that is never quantized: a position, or a sum with much cancellation."""
+    return Slot.of(name, "exact")
 
 
 def allocate(optimizer: Optimizer) -> tuple[State, State]:
@@ -50,12 +80,13 @@ def allocate(optimizer: Optimizer) -> tuple[State, State]:
         for k, (slot, dtype) in enumerate(zip(slots, dtypes, strict=True)):
             start = offsets[k][i]
             flat = arena[start : start + leaf.size * dtype.itemsize].view(dtype)
-            state[i][slot] = flat.reshape(leaf.shape)
+            state[i][str(slot)] = flat.reshape(leaf.shape)
             if dtype.itemsize == 1:
-                scales[i][slot] = np.zeros(quantization.tiles(leaf.size), np.float32)
+                scales[i][str(slot)] = np.zeros(quantization.blocks(leaf.size), np.float32)
             first = optimizer.initial(slot, leaf, optimizer._tables[optimizer._assignment[i]])
             if np.any(first):
-                set_slot(state[i][slot], scales[i].get(slot), first, quantization.noise(0, i, k))
+                key = quantization.rounding_key(0, i, k)
+                set_slot(state[i][slot], scales[i].get(slot), first, key)
         if optimizer.shaped:
             state[i] = _shaped(optimizer, leaf, optimizer._tables[optimizer._assignment[i]])
     return state, scales
@@ -72,17 +103,17 @@ def copies(leaves: Sequence[Array]) -> list[Array]:
     for leaf, dtype, start in zip(leaves, dtypes, offsets[0] if leaves else (), strict=True):
         flat = arena[start : start + leaf.size * dtype.itemsize].view(dtype)
         found.append(flat.reshape(leaf.shape))
-        found[-1][...] = widened(leaf)
+        found[-1][...] = to_float32(leaf)
     return found
 
 
-def set_slot(slot: Array, scales: Array | None, values: Any, noise: int) -> None:
-    """Store numbers in a slot, as they are or as codes."""
+def set_slot(slot: Array, scales: Array | None, values: Any, key: int) -> None:
+    """Store numbers in a slot, as they are or quantized."""
     if slot.dtype.kind == "f":
         slot[...] = values
     else:
         flat = np.broadcast_to(values, slot.shape).reshape(-1)
-        quantization.write(flat, slot.reshape(-1), scales, noise)
+        quantization.quantize(flat, slot.reshape(-1), scales, key)
 
 
 def _lay_out(wanted: Sequence[tuple[Array, Sequence[str], Sequence[Any]]]) -> tuple[Any, int]:
@@ -112,7 +143,7 @@ def _shaped(optimizer: Optimizer, leaf: Array, values: Mapping[str, Value]) -> d
     for slot in optimizer.variant(values)[1] if optimizer.shaped else ():
         shape = optimizer.slot_shape(slot, leaf, values)
         if shape is not None:
-            arrays[slot] = np.zeros(shape, computed(leaf.dtype))
+            arrays[str(slot)] = np.zeros(shape, computed(leaf.dtype))
             first = optimizer.initial(slot, leaf, values)
             if np.any(first):
                 arrays[slot][...] = first
@@ -206,7 +237,7 @@ def state_dict(optimizer: Optimizer) -> dict[str, Any]:
         "groups": groups,
         "steps": dict(zip(paths, map(int, engine.times), strict=True)),
         "scalars": {
-            path: dict(zip(names, engine.memory(i), strict=True)) for i, path in enumerate(paths)
+            path: dict(zip(names, engine.scalars(i), strict=True)) for i, path in enumerate(paths)
         },
         "state": {
             path: {name: np.array(slot) for name, slot in slots.items()}
@@ -275,7 +306,7 @@ def load_state_dict(optimizer: Optimizer, d: Mapping[str, Any]) -> None:
         for name, slot in slots.items():
             slot[...] = d["state"][path][name]
     for i, path in enumerate(optimizer.paths):
-        engine.set_memory(i, [float(d["scalars"][path][name]) for name in optimizer.scalars])
+        engine.set_scalars(i, [float(d["scalars"][path][name]) for name in optimizer.scalars])
     engine.times = [int(d["steps"][path]) for path in optimizer.paths]
     engine.step_count = int(d["step_count"])
     engine.lr_scale = float(d["lr_scale"])

@@ -1,4 +1,4 @@
-"""Parameters and optimizer together in one file."""
+"""Saving and loading parameters and optimizer in one file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def save(path: nested.Path, params: Nest, optimizer: Optimizer) -> None:
 
 
 def load(path: nested.Path, params: Nest, optimizer: Optimizer) -> None:
-    """Fill parameters and optimizer from a file of `save`, or from the checkpoint of a run.
+    """Load parameters and optimizer from a file of `save`, or from the checkpoint of a run.
 
     Args:
         path: the file.
@@ -63,7 +63,7 @@ def named(params: Nest) -> dict[str, Any]:
 
 
 def check_params(saved: Mapping[str, Any], leaves: Sequence[Any], paths: Sequence[str]) -> None:
-    """Refuse saved parameters of other names, shapes or dtypes than these leaves have."""
+    """Refuse saved parameters whose names, shapes or dtypes differ from these leaves."""
     if set(saved) != set(paths):
         odd = sorted(set(saved) ^ set(paths))
         raise ValueError(f"its parameters differ from this model's in {', '.join(odd[:5])}")

@@ -14,13 +14,12 @@ import torch
 from torch.autograd.graph import increment_version
 
 from stepsize import _core
-from stepsize.arrays import Array, Structure
+from stepsize.arrays import Array
 from stepsize.interop.torch import arguments
-from stepsize.interop.torch.places import Place, check_memory, gather, labels
+from stepsize.interop.torch.places import Place, TensorHost, check_memory, labels
 from stepsize.interop.torch.states import Kept, States
 from stepsize.optimizers import slots as compiled_state
 from stepsize.optimizers.optimizer import Optimizer as Rule
-from stepsize.optimizers.options import Options
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -124,8 +123,9 @@ class Optimizer(torch.optim.Optimizer):
         assignment = [k for k, group in enumerate(groups) for _ in group["params"]]
         paths = tuple(place.label for place in places)
         arrays = [place.array for place in places]
-        compiled = _make(self.rule, arrays, paths, assignment, tables, options)
-        compiled._gather = partial(gather, name, places)
+        compiled: Any = self.rule.over(
+            arrays, paths, (assignment, tables), options, partial(TensorHost, name, places)
+        )
         self._compiled, self._places = compiled, places
         self._special = [(i, place) for i, place in enumerate(places) if not place.plain]
         self._copied = [(i, place) for i, place in enumerate(places) if place.copied]
@@ -200,7 +200,8 @@ class Optimizer(torch.optim.Optimizer):
         """The compiled optimizer, with a copy of its state, over copies of its arrays."""
         now = self._compiled
         tables = [dict(table) for table in now._tables]
-        copy: Rule = _make(self.rule, arrays, now.paths, now._assignment, tables, now._options)
+        groups = (list(now._assignment), tables)
+        copy: Rule = self.rule.over(arrays, now.paths, groups, now._options)
         copy.load_state_dict(now.state_dict())
         return copy
 
@@ -252,21 +253,6 @@ class Optimizer(torch.optim.Optimizer):
             key: entry.values if isinstance(entry, Kept) else entry
             for key, entry in entries.items()
         }
-
-
-def _make(
-    rule: type[Rule],
-    arrays: list[Array],
-    paths: tuple[str, ...],
-    assignment: list[int],
-    tables: list[dict[str, Any]],
-    options: Options,
-) -> Any:
-    structure = Structure(arrays)
-    structure.paths = paths
-    made = object.__new__(rule)
-    made._setup(arrays, structure, assignment, tables, options)
-    return made
 
 
 def _keep(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:

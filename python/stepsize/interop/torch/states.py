@@ -55,7 +55,7 @@ class States:
         return {"step": torch.tensor(float(count)), **scalars, **views}
 
     def _scalars(self, i: int) -> Entry:
-        found = dict(zip(self._rule.scalars, self._compiled._engine.memory(i), strict=True))
+        found = dict(zip(self._rule.scalars, self._compiled._engine.scalars(i), strict=True))
         if self._rule.scope == "all":
             found["updates"] = self._compiled.step_count
         return found
@@ -99,7 +99,7 @@ class States:
         if not scalars or (self._rule.scope == "all" and not entry):
             return  # others may have had updates of what all share
         values = [float(entry.get(name, first)) for name, first in scalars.items()]
-        self._compiled._engine.set_memory(i, values)
+        self._compiled._engine.set_scalars(i, values)
         if "updates" in entry:
             self._compiled._engine.step_count = int(entry["updates"])
 

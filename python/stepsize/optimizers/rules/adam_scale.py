@@ -10,8 +10,11 @@ from typing import Any
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, flag, nonnegative, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import larger, lerp, magnitude, power, root, sign
+from stepsize.optimizers.primitives import abs_, lerp, maximum, power, root, sign
 from stepsize.optimizers.rules.adam import rectifier
+from stepsize.optimizers.slots import signed, squares
+
+__all__ = ["AdaBelief", "Adamax", "RAdam", "Yogi"]
 
 
 def _move(x: Array, exp_avg: Array, second: Array, h: SimpleNamespace) -> None:
@@ -57,11 +60,11 @@ class Adamax(Optimizer):
     eps = nonnegative(1e-8)
     weight_decay = nonnegative(0.0)
     cautious = flag()
-    slots = ("exp_avg", "exp_inf")
+    slots = (signed("exp_avg"), squares("exp_inf"))
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         s.exp_avg[...] = lerp(s.exp_avg, g, 1 - h.beta1)
-        s.exp_inf[...] = larger(h.beta2 * s.exp_inf, magnitude(g) + h.eps)
+        s.exp_inf[...] = maximum(h.beta2 * s.exp_inf, abs_(g) + h.eps)
         step = h.lr / (1 - power(h.beta1, h.t))
         x -= step * s.exp_avg / s.exp_inf
 
@@ -110,7 +113,7 @@ class RAdam(Optimizer):
     weight_decay = nonnegative(0.0)
     decoupled_weight_decay = flag()
     cautious = flag()
-    slots = ("exp_avg", "exp_avg_sq")
+    slots = (signed("exp_avg"), squares("exp_avg_sq"))
 
     @classmethod
     def decay_kind(cls, values: Mapping[str, Value]) -> str:
@@ -168,7 +171,7 @@ class AdaBelief(Optimizer):
     eps = nonnegative(1e-16)
     weight_decay = nonnegative(0.0)
     cautious = flag()
-    slots = ("exp_avg", "exp_avg_var")
+    slots = (signed("exp_avg"), squares("exp_avg_var"))
     decay = "decoupled"
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
@@ -217,7 +220,7 @@ class Yogi(Optimizer):
     initial_accumulator = nonnegative(1e-6, fixed=True)
     weight_decay = nonnegative(0.0)
     cautious = flag()
-    slots = ("exp_avg", "exp_avg_sq")
+    slots = (signed("exp_avg"), squares("exp_avg_sq"))
 
     def initial(self, slot: str, leaf: Array, values: Mapping[str, Value]) -> Any:
         return values["initial_accumulator"]

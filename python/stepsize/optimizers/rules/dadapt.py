@@ -10,15 +10,18 @@ from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, flag, growth, nonnegative, positive, unit, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import (
-    larger,
+    abs_,
     lerp,
-    magnitude,
+    maximum,
+    minimum,
     power,
     root,
-    smaller,
     square,
     wide,
 )
+from stepsize.optimizers.slots import exact, signed, squares
+
+__all__ = ["DAdaptAdam", "DAdaptSGD"]
 
 
 def estimate(kept: Any, d0: float) -> Any:
@@ -72,7 +75,8 @@ class DAdaptSGD(Optimizer):
     weight_decay = nonnegative(0.0)
     d0 = positive(1e-6, fixed=True)
     growth_rate = growth()
-    slots = ("start", "sum")
+    adapts_lr = True
+    slots = (exact("start"), signed("sum"))
     scalars: ClassVar = {"d": 0.0, "numerator": 0.0, "slope": 0.0, "fresh": 0.0}
     scope = "all"
 
@@ -95,7 +99,7 @@ class DAdaptSGD(Optimizer):
         s.numerator = s.numerator + sums[0]
         known = estimate(s.d, h.d0)
         found = 2 * s.numerator / root(sums[1]) if sums[1] > 0 else 0.0
-        s.d = larger(known, smaller(found, known * h.growth_rate))
+        s.d = maximum(known, minimum(found, known * h.growth_rate))
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         if s.fresh != 0:
@@ -156,7 +160,8 @@ class DAdaptAdam(Optimizer):
     use_bias_correction = flag()
     d0 = positive(1e-6, fixed=True)
     growth_rate = growth()
-    slots = ("exp_avg", "exp_avg_sq", "sum")
+    adapts_lr = True
+    slots = (signed("exp_avg"), squares("exp_avg_sq"), signed("sum"))
     scalars: ClassVar = {"d": 0.0, "numerator": 0.0, "used": 0.0}
     scope = "all"
 
@@ -172,14 +177,14 @@ class DAdaptAdam(Optimizer):
         s.exp_avg[...] = h.beta1 * s.exp_avg + pull * (1 - h.beta1) * g
         s.exp_avg_sq[...] = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
         s.sum[...] = beta3 * s.sum + pull * (1 - beta3) * g
-        return along, magnitude(wide(s.sum))
+        return along, abs_(wide(s.sum))
 
     def settle(self, s: SimpleNamespace, h: SimpleNamespace, sums: Sequence[float]) -> None:
         known, beta3 = estimate(s.d, h.d0), root(h.beta2)
         s.used = known if sums[1] > 0 else 0.0
         s.numerator = beta3 * s.numerator + (1 - beta3) * sums[0]
         found = s.numerator / ((1 - beta3) * sums[1]) if sums[1] > 0 else 0.0
-        s.d = larger(known, smaller(found, known * h.growth_rate))
+        s.d = maximum(known, minimum(found, known * h.growth_rate))
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         x -= h.decouple * h.weight_decay * scaled_rate(h, s.used) * x

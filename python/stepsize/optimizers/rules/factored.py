@@ -14,15 +14,18 @@ from stepsize.optimizers.fields import Number, Value, nonnegative, positive, rea
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import (
     column_sums,
-    larger,
     lerp,
+    maximum,
+    minimum,
     root,
     row_sums,
     select,
-    smaller,
     square,
     wide,
 )
+from stepsize.optimizers.slots import signed, squares
+
+__all__ = ["SM3", "Adafactor"]
 
 _AXES = 8  # how many axes a leaf may have for SM3
 
@@ -65,7 +68,7 @@ class Adafactor(Optimizer):
     eps = unit_pair(0.0, 1e-3)
     d = positive(1.0)
     weight_decay = nonnegative(0.0)
-    slots = ("row_var", "col_var", "variance")
+    slots = (squares("row_var"), squares("col_var"), squares("variance"))
     scalars: ClassVar = {"rate": 0.0}
     shaped = True
     scope = "leaf"
@@ -94,8 +97,8 @@ class Adafactor(Optimizer):
 
     def settle(self, s: SimpleNamespace, h: SimpleNamespace, sums: Sequence[float]) -> None:
         size, length = root(sums[0] / sums[2]), root(sums[1] / sums[2])
-        share = smaller(h.lr, 1 / root(float(h.t)))
-        s.rate = larger(h.eps2, size) * share / larger(1.0, length / h.d)
+        share = minimum(h.lr, 1 / root(float(h.t)))
+        s.rate = maximum(h.eps2, size) * share / maximum(1.0, length / h.d)
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         update = self._update(g, s, h)
@@ -105,12 +108,12 @@ class Adafactor(Optimizer):
     def _update(self, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> Any:
         tiny = h.eps1 or float(np.finfo(g.dtype).eps)
         if hasattr(s, "variance"):
-            return g / root(larger(g.dtype.type(tiny * tiny), s.variance))
+            return g / root(maximum(g.dtype.type(tiny * tiny), s.variance))
         rows = np.swapaxes(wide(s.row_var), -1, -2)
         middle = (row_sums(rows) / g.shape[-2]).astype(g.dtype)
-        by_row = 1 / root(s.row_var / larger(middle, g.dtype.type(tiny)))
+        by_row = 1 / root(s.row_var / maximum(middle, g.dtype.type(tiny)))
         by_column = 1 / root(s.col_var)
-        return g * smaller(g.dtype.type(1 / tiny), by_row * by_column)
+        return g * minimum(g.dtype.type(1 / tiny), by_row * by_column)
 
     def effective(self, s: SimpleNamespace, h: SimpleNamespace) -> float:
         return float(s.rate)
@@ -157,7 +160,7 @@ class SM3(Optimizer):
     beta2: Any = Number(1.0, high=1.0, high_open=False)
     eps = nonnegative(1e-8)
     weight_decay = nonnegative(0.0)
-    slots = ("exp_avg", *(f"axis{k}" for k in range(_AXES)))
+    slots = (signed("exp_avg"), *(squares(f"axis{k}") for k in range(_AXES)))
     shaped = True
 
     def slot_shape(

@@ -13,6 +13,9 @@ from stepsize.arrays import Array, Nest, loss_and_grads
 from stepsize.optimizers.fields import Choice, Value, count, nonnegative
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.rules.line_search import Trial, strong_wolfe
+from stepsize.optimizers.slots import signed
+
+__all__ = ["LBFGS"]
 
 _SMALLEST_CURVATURE = 1e-10
 
@@ -61,7 +64,8 @@ class LBFGS(Optimizer):
     tolerance_change = nonnegative(1e-9)
     history_size = count(100)
     line_search_fn: Any = Choice(None, "strong_wolfe")
-    slots = ("direction", "grad", "changes", "moves")
+    adapts_lr = True
+    slots = (signed("direction"), signed("grad"), signed("changes"), signed("moves"))
     scalars: ClassVar = {"t": 0.0, "curvature": 1.0, "kept": 0.0, "iterations": 0.0, "calls": 0.0}
     scope = "all"
     shaped = True
@@ -147,7 +151,7 @@ class _Search:
         loss, grad = first, _ = self.evaluate(self.x)
         for i, part in enumerate(_split(grad, self.leaves)):
             if not np.all(np.isfinite(part)):
-                self.owner._refuse("gradient", i)
+                self.owner._host.fail("gradient", i)
         calls, most = 1, h.max_eval or h.max_iter * 5 // 4
         for iteration in range(1, h.max_iter + 1):
             if _largest(grad) <= h.tolerance_grad:
@@ -215,7 +219,7 @@ class _Search:
                 parts = _split(vector, self.leaves)
                 for slots, part in zip(owner._state, parts, strict=True):
                     slots[name][(k,) if name not in rows else ()] = part
-        owner._engine.set_memory(0, [float(getattr(self.s, name)) for name in owner.scalars])
+        owner._engine.set_scalars(0, [float(getattr(self.s, name)) for name in owner.scalars])
         owner._engine.times = [t + 1 for t in owner._engine.times]
         owner._engine.step_count += 1
 

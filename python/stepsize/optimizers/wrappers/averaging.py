@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Nest, unflatten
-from stepsize.optimizers.half import widened
+from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.primitives import lerp
 from stepsize.optimizers.rules.momentum import SGD
 from stepsize.optimizers.slots import copies
 from stepsize.optimizers.wrappers.base import Wrapper
+
+__all__ = ["EMA", "SWA", "Lookahead"]
 
 
 class AverageWrapper(Wrapper):
@@ -66,15 +68,15 @@ class AverageWrapper(Wrapper):
         # Another wrapper may move the parameters after the step.
         along = share is not None and not isinstance(self.inner, Wrapper)
         if along:
-            engine.follow(self._arrays["average"], share)
+            engine.track_average(self._arrays["average"], share)
         before = engine.step_count
         try:
             result = self.inner.step(grads, loss=loss, stats=stats)
         except BaseException:
-            engine.stay()
+            engine.cancel_average()
             raise
         if engine.step_count > before:
-            if share is not None and not (along and engine.followed):
+            if share is not None and not (along and engine.average_tracked):
                 self._follow(share)
             self._count_update()
         return result
@@ -91,7 +93,7 @@ class AverageWrapper(Wrapper):
         averages = self._arrays["average"]
         if share > 0.25:  # the first steps; lerp counts from the other end above 1/2
             for average, leaf in zip(averages, self._leaves, strict=True):
-                average[...] = lerp(average, widened(leaf), share)
+                average[...] = lerp(average, to_float32(leaf), share)
             return
         if self._follower is None or self._follower.params is not averages:  # a clone has its own
             # e - w (e - x) is e + w (x - e).
@@ -231,7 +233,7 @@ class Lookahead(Wrapper):
             k=self._count("k", k),
             alpha=self._number("alpha", alpha, 0.0, 1.0, open_low=True),
             _numbers={"ahead": 0},
-            _arrays={"slow": [np.array(widened(leaf)) for leaf in self._leaves]},
+            _arrays={"slow": [np.array(to_float32(leaf)) for leaf in self._leaves]},
         )
 
     def step(
@@ -243,7 +245,7 @@ class Lookahead(Wrapper):
         self._numbers["ahead"] += self.step_count - before
         if self._numbers["ahead"] >= self.k:
             for slow, leaf in zip(self._arrays["slow"], self._leaves, strict=True):
-                slow[...] = lerp(slow, widened(leaf), self.alpha)
+                slow[...] = lerp(slow, to_float32(leaf), self.alpha)
                 leaf[...] = slow
             self._numbers["ahead"] = 0
         return result

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from stepsize.arrays import Array, Nest, computed, unflatten
-from stepsize.optimizers.half import widened
+from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.slots import check_names, check_slots
 from stepsize.serialization import nested
 from stepsize.validation import number, whole
@@ -150,7 +150,9 @@ class GradientWrapper(Wrapper):
         flat = self._gather(grads)
         with np.errstate(all="ignore"):  # what is not finite is the inner optimizer's to refuse
             changed = [
-                None if g is None else np.asarray(change(widened(g), leaf, i), computed(leaf.dtype))
+                None
+                if g is None
+                else np.asarray(change(to_float32(g), leaf, i), computed(leaf.dtype))
                 for i, (g, leaf) in enumerate(zip(flat, self._leaves, strict=True))
             ]
         return unflatten(self._structure.spec, changed)

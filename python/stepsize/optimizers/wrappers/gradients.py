@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, sum_of_squares, unflatten
-from stepsize.optimizers.half import widened
+from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.wrappers.base import GradientWrapper, Wrapper
+
+__all__ = ["Accumulate", "AdaptiveClip", "Centralize", "GradientNoise"]
 
 
 class Accumulate(Wrapper):
@@ -44,7 +46,7 @@ class Accumulate(Wrapper):
         self._set(
             every=self._count("every", every),
             _numbers={"calls": 0, "loss": 0.0},
-            _arrays={"mean": [np.zeros_like(widened(leaf)) for leaf in self._leaves]},
+            _arrays={"mean": [np.zeros_like(to_float32(leaf)) for leaf in self._leaves]},
         )
 
     def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
@@ -53,14 +55,14 @@ class Accumulate(Wrapper):
         if self._options.on_nonfinite == "raise" and not self._engine.dynamic:
             # Once in the mean, it would have every later step refused too.
             for i, g in enumerate(flat):
-                if g is not None and not np.isfinite(widened(g)).all():
-                    self._refuse("gradient", i)
+                if g is not None and not np.isfinite(to_float32(g)).all():
+                    self._host.fail("gradient", i)
         average = self._numbers["loss"]
         average += ((0.0 if loss is None else loss) - average) / (n + 1)
         means = []
         with np.errstate(all="ignore"):
             for mean, g in zip(self._arrays["mean"], flat, strict=True):
-                given = mean.dtype.type(0) if g is None else widened(g)
+                given = mean.dtype.type(0) if g is None else to_float32(g)
                 means.append(mean + (given - mean) / mean.dtype.type(n + 1))
         last = n + 1 >= self.every
         if last:
@@ -77,7 +79,7 @@ class Accumulate(Wrapper):
     def _standing_still(self, means: list[Any]) -> Any:
         """The statistics of a call that is no step: the norms, and no update."""
         norms = [math.sqrt(sum(map(sum_of_squares, arrays))) for arrays in (means, self._leaves)]
-        return self._stats(norms[0], 0.0, norms[1], 0)
+        return self._host.step_stats(norms[0], 0.0, norms[1], 0)
 
 
 class Centralize(GradientWrapper):
