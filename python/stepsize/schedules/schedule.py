@@ -88,20 +88,20 @@ class Schedule:
     length: float
     compiled: _core.Schedule | None
     _arguments: tuple[tuple[str, Any], ...]
-    _call: Callable[[Any], Any]
+    _call: _core.Schedule
     _hash: int
     _node: Node
 
     def __init__(self, name: str, arguments: Mapping[str, Any], node: Node, length: float) -> None:
-        whole = nodes.holds_function(node)
-        compiled = None if whole else _core.Schedule(nodes.flatten(node))
+        flat, functions = nodes.flatten(node)
+        call = _core.Schedule(flat, functions)
         fields = {
             "name": name,
             "length": length,
-            "compiled": compiled,
+            "compiled": None if functions else call,  # what can be evaluated without Python
             "_arguments": tuple(arguments.items()),
             "_node": node,
-            "_call": compiled if compiled is not None else nodes.Interpreted(node),
+            "_call": call,
             "_hash": hash((name, tuple(arguments.items()))),
         }
         for key, value in fields.items():
