@@ -26,7 +26,7 @@ from tqdm import tqdm
 import compare_peers as peers
 import stepsize as ss
 from roofline_page import draw, page
-from stepsize.cli.roofline import (
+from stepsize.benchmarking import (
     Entry,
     Yardstick,
     bytes_per_element,

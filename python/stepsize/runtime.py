@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 from stepsize import _core
-from stepsize.validation import whole
 
 __version__ = "0.1.0"
 
@@ -35,6 +34,8 @@ def set_num_threads(count: int | None) -> None:
         >>> ss.set_num_threads(2)
         >>> ss.set_num_threads(None)
     """
+    from stepsize.validation import whole  # here, so that importing stepsize loads next to nothing
+
     move = "None uses as many as the environment allows"
     count = 0 if count is None else whole("set_num_threads: count", count, move=move)
     _core.set_thread_count(count)

@@ -6,11 +6,18 @@ import threading
 import numpy as np
 import pytest
 
+import functional_stub
 import stepsize as ss
 from cases import CHUNK, COMPILED, DTYPES, EDGES, Case, random_grads, random_nest, same_bits
 from stepsize import functional
 from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers.registration import snake_case
+
+
+def test_the_stub_says_what_there_is():
+    """Mended by ``python docs/functional_stub.py``."""
+    assert functional_stub.STUB.read_text(encoding="utf-8") == functional_stub.stub()
+
 
 FUNCTIONS = sorted(set(functional.__all__) - {"state"})
 CLASSES = {snake_case(cls) + "_": cls for cls in ss.optimizers.registry()}

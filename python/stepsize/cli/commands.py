@@ -96,10 +96,9 @@ def _guide(args: argparse.Namespace) -> int:
 def _load(args: argparse.Namespace) -> Any:
     if args.plot or getattr(args, "report", None):
         new_axes()  # before the work: without matplotlib it says what to install
-    problem, notes = load_problem(
-        args.problem, target=args.target, drop=args.drop, hidden=args.hidden, seed=args.seed
-    )
-    for note in notes:
+    names = ("target", "drop", "hidden", "seed", "task", "decimal")
+    problem, prepared = load_problem(args.problem, **{name: getattr(args, name) for name in names})
+    for note in prepared.notes if prepared else ():
         print(note, file=sys.stderr)
     return problem
 

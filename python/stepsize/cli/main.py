@@ -28,7 +28,7 @@ exit codes: 0 done, 1 failed, 2 wrong usage, 3 the training diverged, 130 interr
 """
 _TARGET = (
     "FILE.py:FUNCTION or module:FUNCTION, returning an ss.Problem; or a table: "
-    "FILE.csv, FILE.npz or FILE.parquet with --target COLUMN"
+    "FILE.csv, .tsv, .npz or .parquet with --target COLUMN"
 )
 
 
@@ -171,6 +171,15 @@ def _add_running(parser: argparse.ArgumentParser, optimizer: bool = True) -> Non
     parser.add_argument("--target", metavar="COLUMN", help="of a table: what to predict")
     parser.add_argument(
         "--drop", action="append", default=[], metavar="COLUMN", help="of a table: leave it out"
+    )
+    parser.add_argument(
+        "--task",
+        choices=("auto", "classification", "regression"),
+        default="auto",
+        help="of a table: what the target is (default: judged by its values)",
+    )
+    parser.add_argument(
+        "--decimal", choices=(".", ","), help="of a table: its decimal sign (default: judged)"
     )
     parser.add_argument(
         "--hidden",

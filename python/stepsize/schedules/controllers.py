@@ -1,4 +1,4 @@
-"""Controllers: they watch a metric and turn the rate down, or up, on top of any schedule."""
+"""Controllers: they watch a metric and reduce the rate, or raise it, on top of any schedule."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Plateau(Controller):
         opt: The optimizer.
         mode: Whether the metric should fall (`"min"`) or rise (`"max"`).
         factor: In (0, 1).
-        patience: Evaluations without improvement that are let pass.
+        patience: Evaluations without improvement that are tolerated before a cut.
         threshold: How much better counts as better, >= 0.
         threshold_mode: Of the best value (`"rel"`) or as it is (`"abs"`).
         cooldown: Evaluations to wait after a cut.
@@ -204,7 +204,7 @@ class Greedy(Controller):
         opt: The optimizer.
         mode: Whether the metric should fall (`"min"`) or rise (`"max"`).
         factor: In (0, 1).
-        patience: Evaluations in a row that are let pass.
+        patience: Evaluations in a row that are tolerated before a change.
         threshold: How much better counts as better, >= 0.
         threshold_mode: Of the best value (`"rel"`) or as it is (`"abs"`).
         cooldown: Evaluations to wait after a cut.

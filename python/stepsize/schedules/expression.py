@@ -236,14 +236,41 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def from_plain(value: Any) -> Any:
-    """What `to_plain` wrote."""
-    if isinstance(value, list):
-        return [from_plain(item) for item in value]
+def from_plain(value: Any, functions: Mapping[str, Callable[..., Any]]) -> Any:
+    """What `to_plain` wrote; Python functions come from `functions`, by their import paths."""
+    if isinstance(value, list | tuple):
+        return [from_plain(item, functions) for item in value]
     if not isinstance(value, Mapping):
         return value
     name, arguments = value.get("name"), value.get("arguments")
+    extra = sorted(map(repr, set(value) - {"name", "arguments"}))
+    if extra:
+        raise ValueError(f"unknown key {', '.join(extra)} beside the schedule {name!r}")
     if name not in RECIPES or not isinstance(arguments, Mapping):
         known = ", ".join(sorted(RECIPES))
-        raise ValueError(f"Schedule.from_dict: {name!r} is not a schedule; known are {known}")
-    return RECIPES[name](**{key: from_plain(item) for key, item in arguments.items()})
+        raise ValueError(f"{name!r} is not a schedule; known are {known}")
+    made = {str(key): from_plain(item, functions) for key, item in arguments.items()}
+    if name == "from_function" and "f" in made:
+        made["f"] = _trusted(made["f"], functions)
+    return RECIPES[name](**made)
+
+
+def _trusted(path: Any, functions: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """The function of that path among those that the caller gave."""
+    if isinstance(path, str) and path in functions:
+        return functions[path]
+    raise ValueError(
+        f"the schedule calls the Python function {path!r}, and what a file names is not called; "
+        "make the optimizer with that function in its schedule before loading, or give the "
+        "function: Schedule.from_dict(d, trust=[function])"
+    )
+
+
+def functions_in(value: Any) -> dict[str, Callable[..., Any]]:
+    """The Python functions in a function, a schedule or a collection of them, by import path."""
+    if isinstance(value, Schedule):
+        return functions_in(tuple(value.arguments.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return {path: f for item in value for path, f in functions_in(item).items()}
+    path = import_path(value) if callable(value) else None
+    return {} if path is None else {path: value}
