@@ -7,6 +7,7 @@ import csv
 import importlib.util
 import json
 import math
+import os
 import platform
 import shlex
 import sys
@@ -118,6 +119,12 @@ def _found_rate(args: argparse.Namespace, problem: Any, rule: Any) -> float:
     return float(result.suggestion)
 
 
+def _started_rate(path: Any) -> Any:
+    """The rate that the run in a checkpoint was started with; without --lr it goes on with it."""
+    lr = ss.History.load(path).meta["groups"][0]["hyperparams"]["lr"]
+    return ss.Schedule.from_dict(lr["schedule"]) if isinstance(lr, dict) else float(lr)
+
+
 def find(args: argparse.Namespace) -> int:
     """A range test on the user's problem."""
     problem, rule = _load(args), optimizer_class(args.optimizer)
@@ -149,11 +156,13 @@ def train(args: argparse.Namespace) -> int:
     if args.resume and args.checkpoint is None:
         raise CommandError("--resume needs --checkpoint FILE to continue from")
     problem, rule = _load(args), optimizer_class(args.optimizer)
-    if args.lr is None:
+    if args.lr is not None:
+        lr = parse_lr(args.lr)
+    elif args.resume and os.path.exists(args.checkpoint):
+        lr = _started_rate(args.checkpoint)
+    else:
         lr = _found_rate(args, problem, rule)
         print(f"learning rate found: {number(lr)}", file=sys.stderr)
-    else:
-        lr = parse_lr(args.lr)
     optimizer = rule(problem.params, lr=lr)
     history = ss.fit(
         problem.value_and_grad,
