@@ -10,9 +10,10 @@ from stepsize import runtime as _runtime
 # that a program waits for what it uses only. `__init__.pyi` says the same to type checkers.
 _HOMES = {
     "arrays": "pack",
-    "automatic.pipeline": "Action AutoResult autolr",
+    "automatic.pipeline": "autolr",
+    "automatic.results": "Action AutoResult",
     "noise_scale": "NoiseScale gradient_noise_scale scale_lr",
-    "diagnosis.checks": "Diagnosis Finding diagnose",
+    "diagnosis": "Diagnosis Finding diagnose",
     "errors": "CheckpointError NonFiniteGradientError",
     "finder.find": "lr_find",
     "finder.results": "LRFindResult ParameterResult",
@@ -25,7 +26,9 @@ _HOMES = {
     "training.saving": "load save",
     "schedules": "Plateau Schedule layerwise_lr",
     "training.fitting": "fit",
-    "tuning.search": "Choice LogUniform TuneResult Uniform tune",
+    "tuning.results": "TuneResult",
+    "tuning.search": "tune",
+    "tuning.space": "Choice LogUniform Uniform",
 }
 _MODULES = ("functional", "optimizers", "problems", "schedules")
 _EXTRAS = ("arrays", "interop", "plots")  # public as well, but `import *` leaves them out
