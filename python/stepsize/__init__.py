@@ -1,6 +1,7 @@
 """stepsize sets, schedules and applies the learning rate for gradients in NumPy arrays."""
 
 import importlib as _importlib
+import importlib.util as _importlib_util
 from collections.abc import Iterator as _Iterator
 from typing import Any as _Any
 
@@ -47,12 +48,17 @@ def __getattr__(name: str) -> _Any:
     found = None
     if name in _HOME:
         found = getattr(_importlib.import_module(f"stepsize.{_HOME[name]}"), name)
-    elif not name.startswith("_"):
+    elif not name.startswith("_") and not _is_module(name):
         found = next((getattr(page, name) for page in _pages() if name in page.__all__), None)
     if found is None:
         raise AttributeError(f"module 'stepsize' has no attribute {name!r}")
     globals()[name] = found
     return found
+
+
+def _is_module(name: str) -> bool:
+    # `from stepsize import arrays` asks here before it imports: the pages would import in a circle.
+    return _importlib_util.find_spec(f"stepsize.{name}") is not None
 
 
 def _pages() -> _Iterator[_Any]:

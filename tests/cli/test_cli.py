@@ -113,8 +113,8 @@ def test_train_resumes_at_its_own_rate_or_at_the_one_given(run, model, tmp_path)
     assert "learning rate found" not in run(*words, "--epochs", 4)[2]
     steady = rates(csv)
     assert len(set(steady)) == 1
-    err = run(*words, "--epochs", 6, "--lr", "0.0123")[2]
-    assert "lr=0.0123 instead of" in err
+    with pytest.warns(UserWarning, match="lr=0.0123 instead of"):
+        run(*words, "--epochs", 6, "--lr", "0.0123")
     assert rates(csv)[: len(steady)] == steady and set(rates(csv)[len(steady) :]) == {"0.0123"}
 
 

@@ -192,7 +192,7 @@ HYPERPARAMETERS = {
     "lr": 0.011,
     "weight_decay": 0.3,
     "betas": (0.5, 0.9),
-    "a schedule": ss.schedules.cosine(0.05, 0.0, 20),
+    "a schedule": ss.schedules.cosine(0.05, 0.0, 25),
 }
 
 

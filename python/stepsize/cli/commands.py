@@ -19,7 +19,7 @@ import numpy as np
 
 import stepsize as ss
 from stepsize.cli.errors import CommandError
-from stepsize.cli.loading import load_problem, optimizer_class, parse_lr
+from stepsize.cli.loading import load_problem, optimizer_class, parse_lr, started_rate
 from stepsize.cli.reporting import final, write_report
 from stepsize.plots.style import new_axes, number
 from stepsize.schedules import expression
@@ -119,12 +119,6 @@ def _found_rate(args: argparse.Namespace, problem: Any, rule: Any) -> float:
     return float(result.suggestion)
 
 
-def _started_rate(path: Any) -> Any:
-    """The rate that the run in a checkpoint was started with; without --lr it goes on with it."""
-    lr = ss.History.load(path).meta["groups"][0]["hyperparams"]["lr"]
-    return ss.Schedule.from_dict(lr["schedule"]) if isinstance(lr, dict) else float(lr)
-
-
 def find(args: argparse.Namespace) -> int:
     """A range test on the user's problem."""
     problem, rule = _load(args), optimizer_class(args.optimizer)
@@ -159,7 +153,7 @@ def train(args: argparse.Namespace) -> int:
     if args.lr is not None:
         lr = parse_lr(args.lr)
     elif args.resume and os.path.exists(args.checkpoint):
-        lr = _started_rate(args.checkpoint)
+        lr = started_rate(args.checkpoint)
     else:
         lr = _found_rate(args, problem, rule)
         print(f"learning rate found: {number(lr)}", file=sys.stderr)

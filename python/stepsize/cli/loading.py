@@ -107,3 +107,9 @@ def parse_lr(text: str) -> Any:
         return float(text)
     except ValueError:
         return expression.parse(text)
+
+
+def started_rate(path: Any) -> Any:
+    """The rate that the run in a checkpoint was started with."""
+    lr = ss.History.load(path).meta["groups"][0]["hyperparams"]["lr"]
+    return ss.Schedule.from_dict(lr["schedule"]) if isinstance(lr, dict) else float(lr)
