@@ -7,6 +7,7 @@ import csv
 import importlib.util
 import json
 import math
+import os
 import platform
 import shlex
 import sys
@@ -18,7 +19,7 @@ import numpy as np
 
 import stepsize as ss
 from stepsize.cli.errors import CommandError
-from stepsize.cli.loading import load_problem, optimizer_class, parse_lr
+from stepsize.cli.loading import load_problem, optimizer_class, parse_lr, started_rate
 from stepsize.cli.reporting import final, write_report
 from stepsize.plots.style import new_axes, number
 from stepsize.schedules import expression
@@ -149,11 +150,13 @@ def train(args: argparse.Namespace) -> int:
     if args.resume and args.checkpoint is None:
         raise CommandError("--resume needs --checkpoint FILE to continue from")
     problem, rule = _load(args), optimizer_class(args.optimizer)
-    if args.lr is None:
+    if args.lr is not None:
+        lr = parse_lr(args.lr)
+    elif args.resume and os.path.exists(args.checkpoint):
+        lr = started_rate(args.checkpoint)
+    else:
         lr = _found_rate(args, problem, rule)
         print(f"learning rate found: {number(lr)}", file=sys.stderr)
-    else:
-        lr = parse_lr(args.lr)
     optimizer = rule(problem.params, lr=lr)
     history = ss.fit(
         problem.value_and_grad,

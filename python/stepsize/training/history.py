@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import html
+import io
 import math
 import os
 from array import array
@@ -208,7 +210,9 @@ class History(Mapping[str, Column]):
         """
         names = list(self)
         with replacing(path) as file:
-            file.write((",".join(names) + "\n").encode())
+            header = io.StringIO()
+            csv.writer(header, lineterminator="\n").writerow(names)
+            file.write(header.getvalue().encode())
             for row in zip(*(self[name].tolist() for name in names), strict=True):
                 fields = (_field(name, value) for name, value in zip(names, row, strict=True))
                 file.write((",".join(fields) + "\n").encode())
