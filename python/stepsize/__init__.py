@@ -2,6 +2,7 @@
 
 import importlib as _importlib
 from collections.abc import Iterator as _Iterator
+from importlib import util as _util
 from typing import Any as _Any
 
 from stepsize import runtime as _runtime
@@ -44,12 +45,17 @@ def __getattr__(name: str) -> _Any:
     found = None
     if name in _HOME:
         found = getattr(_importlib.import_module(f"stepsize.{_HOME[name]}"), name)
-    elif not name.startswith("_"):
+    elif not name.startswith("_") and not _is_module(name):
         found = next((getattr(page, name) for page in _pages() if name in page.__all__), None)
     if found is None:
         raise AttributeError(f"module 'stepsize' has no attribute {name!r}")
     globals()[name] = found
     return found
+
+
+def _is_module(name: str) -> bool:
+    """Whether it is one of the package's own: `from stepsize import x` asks for `x` here first."""
+    return _util.find_spec(f"stepsize.{name}") is not None
 
 
 def _pages() -> _Iterator[_Any]:

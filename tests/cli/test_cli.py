@@ -129,7 +129,7 @@ def test_a_target_that_does_not_work_is_explained(run, model, target, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--optimizer", "Adm"], "did you mean 'Adam'?"),
+        (["--optimizer", "Adm"], "there is no optimizer 'Adm'; there is 'Adam'"),
         (["--lr", "cosin(1, 0, 9)"], "did you mean 'cosine'?"),
         (["--lr", "-1"], "lr"),
         (["--resume"], "--resume needs --checkpoint"),
