@@ -25,7 +25,7 @@ from tasks import RULES, SPLITS
 from truth import STORE
 
 import stepsize as ss
-from stepsize.diagnosis.checks import VERDICTS, words
+from stepsize.diagnosis import VERDICTS, words
 
 
 def best(name: str, rule: str) -> float:

@@ -25,7 +25,9 @@ from tasks import SPLITS, Task, tasks
 from truth import SEEDS, STORE, final_loss
 
 import stepsize as ss
-from stepsize.finder.suggestions import Curve, classical, debiased_ema
+from stepsize.arrays import Curve
+from stepsize.curves import debiased_ema
+from stepsize.finder.suggestions import classical
 
 DEFAULTS = {
     "sgd": 1e-3,

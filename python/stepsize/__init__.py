@@ -1,8 +1,8 @@
 """stepsize sets, schedules and applies the learning rate for gradients in NumPy arrays."""
 
 import importlib as _importlib
+import importlib.util as _importlib_util
 from collections.abc import Iterator as _Iterator
-from importlib import util as _util
 from typing import Any as _Any
 
 from stepsize import runtime as _runtime
@@ -11,9 +11,10 @@ from stepsize import runtime as _runtime
 # that a program waits for what it uses only. `__init__.pyi` says the same to type checkers.
 _HOMES = {
     "arrays": "pack",
-    "automatic.pipeline": "Action AutoResult autolr",
+    "automatic.pipeline": "autolr",
+    "automatic.results": "Action AutoResult",
     "noise_scale": "NoiseScale gradient_noise_scale scale_lr",
-    "diagnosis.checks": "Diagnosis Finding diagnose",
+    "diagnosis": "Diagnosis Finding diagnose",
     "errors": "CheckpointError NonFiniteGradientError",
     "finder.find": "lr_find",
     "finder.results": "LRFindResult ParameterResult",
@@ -26,7 +27,9 @@ _HOMES = {
     "training.saving": "load save",
     "schedules": "Plateau Schedule layerwise_lr",
     "training.fitting": "fit",
-    "tuning.search": "Choice LogUniform TuneResult Uniform tune",
+    "tuning.results": "TuneResult",
+    "tuning.search": "tune",
+    "tuning.space": "Choice LogUniform Uniform",
 }
 _MODULES = ("functional", "optimizers", "problems", "schedules")
 _EXTRAS = ("arrays", "interop", "plots")  # public as well, but `import *` leaves them out
@@ -54,8 +57,8 @@ def __getattr__(name: str) -> _Any:
 
 
 def _is_module(name: str) -> bool:
-    """Whether it is one of the package's own: `from stepsize import x` asks for `x` here first."""
-    return _util.find_spec(f"stepsize.{name}") is not None
+    # `from stepsize import arrays` asks here before it imports: the pages would import in a circle.
+    return _importlib_util.find_spec(f"stepsize.{name}") is not None
 
 
 def _pages() -> _Iterator[_Any]:

@@ -8,13 +8,13 @@ from stepsize import plots as plots
 from stepsize import problems as problems
 from stepsize import schedules as schedules
 from stepsize.arrays import pack as pack
-from stepsize.automatic.pipeline import Action as Action
-from stepsize.automatic.pipeline import AutoResult as AutoResult
 from stepsize.automatic.pipeline import autolr as autolr
+from stepsize.automatic.results import Action as Action
+from stepsize.automatic.results import AutoResult as AutoResult
 from stepsize.callbacks import *
-from stepsize.diagnosis.checks import Diagnosis as Diagnosis
-from stepsize.diagnosis.checks import Finding as Finding
-from stepsize.diagnosis.checks import diagnose as diagnose
+from stepsize.diagnosis import Diagnosis as Diagnosis
+from stepsize.diagnosis import Finding as Finding
+from stepsize.diagnosis import diagnose as diagnose
 from stepsize.errors import CheckpointError as CheckpointError
 from stepsize.errors import NonFiniteGradientError as NonFiniteGradientError
 from stepsize.finder.find import lr_find as lr_find
@@ -44,8 +44,8 @@ from stepsize.training.fitting import fit as fit
 from stepsize.training.history import History as History
 from stepsize.training.saving import load as load
 from stepsize.training.saving import save as save
-from stepsize.tuning.search import Choice as Choice
-from stepsize.tuning.search import LogUniform as LogUniform
-from stepsize.tuning.search import TuneResult as TuneResult
-from stepsize.tuning.search import Uniform as Uniform
+from stepsize.tuning.results import TuneResult as TuneResult
 from stepsize.tuning.search import tune as tune
+from stepsize.tuning.space import Choice as Choice
+from stepsize.tuning.space import LogUniform as LogUniform
+from stepsize.tuning.space import Uniform as Uniform

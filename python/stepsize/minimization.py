@@ -304,6 +304,6 @@ class _Run:
             converged=self.converged,
             message=self.message,
             rule=type(self.optimizer).__name__,
-            lr=self.optimizer._tables[0]["lr"],
+            lr=self.optimizer.internals.groups.tables[0]["lr"],
             history=self.history,
         )

@@ -107,6 +107,24 @@ def test_train_resumes_where_it_stopped(run, model, tmp_path):
     assert whole.read_text() == halves.read_text()
 
 
+def test_train_resumes_at_its_own_rate_or_at_the_one_given(run, model, tmp_path):
+    csv, checkpoint = tmp_path / "run.csv", tmp_path / "run.safetensors"
+    words = ["train", f"{model}:make", "--checkpoint", checkpoint, "--resume", "--csv", csv]
+    assert "learning rate found" in run(*words, "--epochs", 2)[2]
+    assert "learning rate found" not in run(*words, "--epochs", 4)[2]
+    steady = rates(csv)
+    assert len(set(steady)) == 1
+    with pytest.warns(UserWarning, match="lr=0.0123 instead of"):
+        run(*words, "--epochs", 6, "--lr", "0.0123")
+    assert rates(csv)[: len(steady)] == steady and set(rates(csv)[len(steady) :]) == {"0.0123"}
+
+
+def rates(path):
+    header, *rows = path.read_text().splitlines()
+    column = header.split(",").index("lr")
+    return [row.split(",")[column] for row in rows]
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

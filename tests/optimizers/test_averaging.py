@@ -140,7 +140,7 @@ def check_average(optimizer, steps, grads_of, expected_to_follow, **step):
     for t in range(steps):
         share = optimizer._share()
         optimizer.step(grads_of(t), **step)
-        assert optimizer._engine.average_tracked == expected_to_follow
+        assert optimizer.internals.engine.average_tracked == expected_to_follow
         for i, leaf in enumerate(leaf_of.values()):
             expected[i] = lerp(expected[i], to_float32(leaf), share)
         for path, found, wanted in zip(

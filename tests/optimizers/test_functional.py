@@ -55,7 +55,7 @@ def assert_same(optimizer, leaves, params, state):
         for slot, array in optimizer.state[path].items():
             assert same_bits(array, state[slot][i]), (path, slot)
     if "scalars" in state:
-        assert optimizer._engine.scalars(len(params) - 1) == list(state["scalars"])
+        assert optimizer.internals.engine.scalars(len(params) - 1) == list(state["scalars"])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

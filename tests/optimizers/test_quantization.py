@@ -45,8 +45,10 @@ def train(cls, params, steps=3, **keywords):
 def same(first, second):
     for a, b in zip(first.params.values(), second.params.values(), strict=True):
         np.testing.assert_array_equal(a, b)
-    for side in ("_state", "_scales"):
-        for a, b in zip(getattr(first, side), getattr(second, side), strict=True):
+    for side in ("arrays", "scales"):
+        for a, b in zip(
+            getattr(first.internals.slots, side), getattr(second.internals.slots, side), strict=True
+        ):
             for name in a:
                 np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
@@ -57,7 +59,7 @@ def same(first, second):
 def test_compiled_is_numpy(cls, dtype, form, monkeypatch):
     sizes = (1, 255, 256, 257, 700)
     first = train(cls, params_of(sizes, dtype), state_dtype=form)
-    monkeypatch.setattr(quantization, "check", lambda optimizer: None)
+    monkeypatch.setattr(quantization, "check", lambda *parts: None)
     monkeypatch.setattr(cls, "accelerated", False)
     second = train(cls, params_of(sizes, dtype), state_dtype=form)
     same(first, second)
@@ -81,7 +83,7 @@ def test_bits_do_not_depend_on_instruction_set_packing_or_threads(form, target):
 @pytest.mark.parametrize(("form", "most"), [("bfloat16", 4.0), ("int8", 2.1)])
 def test_bytes_of_state(form, most):
     opt = ss.AdamW(params_of((100_000,)), state_dtype=form)
-    arrays = [*opt._state[0].values(), *opt._scales[0].values()]
+    arrays = [*opt.internals.slots.arrays[0].values(), *opt.internals.slots.scales[0].values()]
     assert sum(a.nbytes for a in arrays) / 100_000 <= most
 
 
@@ -175,7 +177,7 @@ def test_refusals():
 
 def test_the_first_values_of_state_are_coded():
     opt = ss.Adagrad(np.zeros(3), initial_accumulator_value=2.0, state_dtype="bfloat16")
-    found = quantization.dequantize(opt._state[0]["sum"], None, np.float32)
+    found = quantization.dequantize(opt.internals.slots.arrays[0]["sum"], None, np.float32)
     np.testing.assert_array_equal(found, 2.0)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import stepsize as ss
 from stepsize.tuning.samplers import next_rate
-from stepsize.tuning.search import Stopped, Trial
+from stepsize.tuning.trials import Stopped, Trial
 
 SPACE = {"lr": ss.LogUniform(1e-5, 10.0)}
 METHODS = ("tpe", "random", "grid", "halving", "lr")

@@ -1,7 +1,7 @@
-"""Rehearsals: short versions of a training, which tell what a race of a few steps cannot.
+"""Rehearsals: short versions of a training, for what a race of a few steps cannot tell.
 
 Where noise decides, or where the loss falls slowly, thirty steps at a constant rate do not show at
-which peak a schedule ends lowest. Going through the whole schedule in half the time does.
+which peak a schedule ends lowest. Running the whole schedule in half the steps does.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Curve, Nest, ValueAndGrad
-from stepsize.finder.trials import Batches, Bench, Trial
+from stepsize.finder.trials import CachedBatches, Trial, TrialRunner
 from stepsize.rng import isolate_rng
 from stepsize.schedules import Schedule
-from stepsize.training.batches import Batches as Source
+from stepsize.training.batches import Batches
 
 Rehearsals = tuple[tuple[float, Curve], ...]
 
@@ -68,7 +68,7 @@ def climb(run: Callable[[float], Trial], peak: float, most: int) -> tuple[float,
 def rehearse(
     value_and_grad: ValueAndGrad,
     params: Nest,
-    source: Source,
+    source: Batches,
     optimizer: Any,
     plan: Callable[[float, int], Schedule],
     peak: float,
@@ -84,12 +84,13 @@ def rehearse(
     length = length_of(total)
 
     def run(rate: float) -> Trial:
-        bench = Bench(value_and_grad, params, Batches(stream), optimizer, length, tick)
-        trial, schedule = bench.trial(), plan(rate, length)
+        runner = TrialRunner(value_and_grad, params, CachedBatches(stream), optimizer, tick)
+        runner.grant(length)
+        trial, schedule = runner.trial(), plan(rate, length)
         for step in range(length):
             if not trial.step(schedule(step)):
                 break
-            bench.batches.forget(step)
+            runner.batches.forget(step)
         trial.retire()
         return trial
 

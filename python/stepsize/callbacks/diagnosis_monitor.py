@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsize import arrays
-from stepsize.diagnosis.checks import FEWEST_STEPS, VERDICTS, Diagnosis, diagnose, words
+from stepsize.diagnosis import FEWEST_STEPS, VERDICTS, Diagnosis, diagnose, watched, words
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run
@@ -51,8 +51,8 @@ class DiagnosisMonitor:
         self,
         every: int = 50,
         *,
-        warn: Sequence[str] = ("too_high", "too_low", "overfitting"),
-        stop: Sequence[str] = ("diverging",),
+        warn: Sequence[str] = watched("warn"),
+        stop: Sequence[str] = watched("stop"),
         act: Callable[[Run, Diagnosis], Any] | None = None,
     ) -> None:
         if every < FEWEST_STEPS:

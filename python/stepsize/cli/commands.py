@@ -6,6 +6,7 @@ import argparse
 import csv
 import importlib.util
 import math
+import os
 import platform
 import shlex
 import sys
@@ -16,7 +17,7 @@ import numpy as np
 
 import stepsize as ss
 from stepsize.cli.errors import CommandError
-from stepsize.cli.loading import load_problem, optimizer_class, parse_lr
+from stepsize.cli.loading import load_problem, optimizer_class, parse_lr, started_rate
 from stepsize.cli.output import columns, draw, print_json
 from stepsize.cli.predicting import predict as predictions
 from stepsize.cli.predicting import to_extra
@@ -114,11 +115,13 @@ def train(args: argparse.Namespace) -> int:
         raise CommandError("--resume needs --checkpoint FILE to continue from")
     rule = optimizer_class(args.optimizer)
     problem, prepared = _load(args)
-    if args.lr is None:
+    if args.lr is not None:
+        lr = parse_lr(args.lr)
+    elif args.resume and os.path.exists(args.checkpoint):
+        lr = started_rate(args.checkpoint)
+    else:
         lr = _found_rate(args, problem, rule)
         print(f"learning rate found: {number(lr)}", file=sys.stderr)
-    else:
-        lr = parse_lr(args.lr)
     optimizer = rule(problem.params, lr=lr)
     history = ss.fit(
         problem.value_and_grad,

@@ -14,17 +14,6 @@ import numpy as np
 from stepsize.arrays import Curve
 
 
-def debiased_ema(losses: Curve, smoothing: float) -> Curve:
-    """Exponential average divided by the weight seen so far; smoothing 0 returns the losses."""
-    smoothed = np.empty(len(losses), np.float64)
-    average, weight = 0.0, 0.0
-    for k, loss in enumerate(losses):
-        average = smoothing * average + (1 - smoothing) * float(loss)
-        weight = smoothing * weight + (1 - smoothing)
-        smoothed[k] = average / weight
-    return smoothed
-
-
 def minimum(lrs: Curve, losses: Curve) -> float:
     """A tenth of the rate with the lowest loss."""
     return float(lrs[int(np.argmin(losses))]) / 10

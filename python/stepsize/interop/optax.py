@@ -29,7 +29,7 @@ except ImportError as error:
 
 from stepsize.arrays import Array, Nest, Structure, check_alike, sum_of_squares, unflatten
 from stepsize.interop.jax import check_precision, to_jax
-from stepsize.optimizers import Optimizer, hyperparams
+from stepsize.optimizers import Optimizer
 from stepsize.optimizers.fields import nonnegative
 from stepsize.optimizers.host import OptimizerHost
 from stepsize.optimizers.options import Options
@@ -123,10 +123,10 @@ class Optax(Optimizer, abstract=True):
     ) -> None:
         check_precision(params)
         super()._setup(params, structure, assignment, tables, options, host or OptaxHost)
-        self._inside = self._transformation.init(self._nest(self._contiguous))
+        self._inside = self._transformation.init(self._nest(self.internals.leaves.contiguous))
 
     def _nest(self, leaves: Sequence[Array]) -> Any:
-        return to_jax(unflatten(self._structure.spec, leaves))
+        return to_jax(unflatten(self.internals.leaves.structure.spec, leaves))
 
     def step(
         self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
@@ -141,18 +141,23 @@ class Optax(Optimizer, abstract=True):
         whole = [g for g in grads if g is not None]
         if len(whole) < len(grads):
             raise ValueError("Optax: optax has no gradients that are None; give zeros")
-        limit = self._options.clip_value or math.inf
+        parts = self.internals
+        limit = parts.options.clip_value or math.inf
         seen = [np.clip(g * g.dtype.type(scale), -limit, limit) for g in whole]
         extra = {} if self._loss is None else {"value": self._loss}
         updates, self._inside = self._update(
-            self._nest(seen), self._inside, self._nest(self._contiguous), **extra
+            self._nest(seen), self._inside, self._nest(parts.leaves.contiguous), **extra
         )
         t = self.step_count + 1
         sums = [0.0, 0.0, 0.0]
         for x, g, u, group in zip(
-            self._contiguous, whole, jax.tree.leaves(updates), self._assignment, strict=True
+            parts.leaves.contiguous,
+            whole,
+            jax.tree.leaves(updates),
+            parts.groups.assignment,
+            strict=True,
         ):
-            rate = hyperparams.evaluated(self, group, t).lr
+            rate = parts.groups.evaluate(group, t).lr
             moved = np.asarray(u, x.dtype) * x.dtype.type(rate)
             if stats:
                 terms = (sum_of_squares(g), sum_of_squares(x), sum_of_squares(moved))
@@ -163,11 +168,11 @@ class Optax(Optimizer, abstract=True):
     def clone(self, params: Nest) -> Self:
         """The same optimizer, state included, over other arrays of the same shapes."""
         structure = Structure(params)
-        check_alike(self._structure, structure, "Optax")
+        check_alike(self.internals.leaves.structure, structure, "Optax")
         copy: Self = object.__new__(type(self))
         copy._set_transformation(self._transformation)
-        tables = [dict(table) for table in self._tables]
-        copy._setup(params, structure, list(self._assignment), tables, self._options)
+        _, (assignment, tables), options = self.internals.recipe()
+        copy._setup(params, structure, assignment, tables, options)
         copy.load_state_dict(self.state_dict())
         return copy
 

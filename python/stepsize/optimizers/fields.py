@@ -65,10 +65,10 @@ class Field:
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        return instance._read(self)
+        return instance.internals.groups.read(self)
 
     def __set__(self, instance: Any, value: Value) -> None:
-        instance._write(self, value)
+        instance.internals.groups.write(self, value)
 
     def parts(self) -> tuple[Part, ...]:
         """The numbers of this field that the compiled step reads."""

@@ -6,10 +6,14 @@ import difflib
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from stepsize.arrays import Nest
-from stepsize.optimizers.fields import Field
+from stepsize.optimizers.fields import Choice, Count, Field, Flag, Value
+
+if TYPE_CHECKING:
+    from stepsize.optimizers.rule import Rule
 
 
 @dataclass(frozen=True)
@@ -115,3 +119,101 @@ def assign_groups(
             if assignment[i] == 0:
                 assignment[i] = number
     return assignment, tables
+
+
+@dataclass
+class ParameterGroups:
+    """The hyperparameters of every group, and the group of every leaf.
+
+    Attributes:
+        rule: The class whose fields they are.
+        assignment: The group of each leaf.
+        tables: Each group's hyperparameters by name, as given.
+        several: Whether a hyperparameter is read as a tuple of one value a group.
+        engine: The compiled step, which evaluates schedules.
+    """
+
+    rule: type[Rule]
+    assignment: list[int]
+    tables: list[dict[str, Any]]
+    several: bool
+    engine: Any
+
+    def by_leaf(self) -> list[dict[str, Any]]:
+        """The hyperparameters of each leaf."""
+        return [self.tables[group] for group in self.assignment]
+
+    def copy_tables(self) -> tuple[list[int], list[dict[str, Any]]]:
+        """Assignment and tables, for another optimizer."""
+        return list(self.assignment), [dict(table) for table in self.tables]
+
+    def read(self, field: Field) -> Any:
+        """The value that the next step will use; with groups, a tuple of one entry a group."""
+        values = tuple(self._read(field, k) for k in range(len(self.tables)))
+        return values if self.several else values[0]
+
+    def _read(self, field: Field, group: int) -> Any:
+        value = self.tables[group][field.name]
+        parts = field.parts()
+        if not parts or isinstance(field, Flag) or value is None:
+            return value
+        number = self.engine.number
+        if isinstance(field.default, tuple):
+            return tuple(number(group, part.name) for part in parts)
+        return number(group, parts[0].name)
+
+    def write(self, field: Field, value: Value) -> None:
+        """Set a hyperparameter, in every group or (a tuple with one entry a group) in each."""
+        owner, count = self.rule.__name__, len(self.tables)
+        single = not isinstance(field.default, tuple)
+        several = single and isinstance(value, tuple | list)
+        if several and len(value) != count:
+            raise ValueError(
+                f"{owner}: {field.name} has {len(value)} values for {count} "
+                f"{'group' if count == 1 else 'groups'}; give one number for all, or one for each"
+            )
+        values = [field.check(owner, item) for item in (value if several else [value] * count)]
+        for table, new in zip(self.tables, values, strict=True):
+            changed = {**table, field.name: new}
+            if not field.same_kind(table[field.name], new):
+                raise ValueError(
+                    f"{owner}: {field.name} is settled when the optimizer is made (it is "
+                    f"{table[field.name]!r}); make a new one"
+                )
+            self.rule.check_together(changed)
+            if not set(self.rule.variant(changed)[1]) <= set(self.rule.variant(table)[1]):
+                raise ValueError(
+                    f"{owner}: {field.name}={new!r} needs state that this optimizer was made "
+                    f"without; make a new one with {field.name}={new!r}"
+                )
+        for group, new in enumerate(values):
+            self.tables[group][field.name] = new
+            self.pass_on(group, field)
+
+    def pass_on(self, group: int, field: Field) -> None:
+        """Tell the compiled step a changed hyperparameter."""
+        value = self.tables[group][field.name]
+        for part, item in zip(field.parts(), field.values(value), strict=True):
+            self.engine.set_number(group, part.name, source(item))
+
+    def evaluate(self, group: int, t: int) -> SimpleNamespace:
+        """One step's hyperparameters as a rule reads them, with the update's number ``t``."""
+        words = {
+            name: value
+            for name, value in self.tables[group].items()
+            if isinstance(self.rule.fields[name], Choice | Count | Flag)
+        }
+        return SimpleNamespace(**{**self.engine.values(group), **words}, t=t)
+
+    def numbers(self, group: int) -> SimpleNamespace:
+        """The numbers that the next step will use, by name."""
+        table = self.tables[group]
+        fields = [field for name, field in self.rule.fields.items() if table[name] is not None]
+        names = [part.name for field in fields for part in field.parts()]
+        return SimpleNamespace(**{name: self.engine.number(group, name) for name in names})
+
+
+def source(value: Value) -> Any:
+    """What the engine evaluates: a number, a compiled schedule or a Python function."""
+    compiled = getattr(value, "compiled", None)
+    return value if compiled is None else compiled

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from stepsize.arrays import Array, Nest
 from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers import gradients, reference
-from stepsize.optimizers.groups import ungroup
 from stepsize.optimizers.stats import StepStats
 
 if TYPE_CHECKING:
@@ -64,10 +63,7 @@ class OptimizerHost:
         return found
 
     def gather(self, grads: Nest) -> list[Any]:
-        optimizer = self.optimizer
-        if optimizer._grouped:
-            grads = ungroup(grads)
-        return gradients.gather(optimizer, optimizer._structure.flatten(grads), bind_rows=True)
+        return gradients.gather(self.optimizer.internals, grads, bind_rows=True)
 
     def fail(self, kind: str, *details: Any) -> NoReturn:
         _KINDS[kind](self.optimizer, *details)
@@ -80,23 +76,20 @@ class OptimizerHost:
     def run_reference(
         self, grads: Sequence[Array | None], scale: float, stats: bool
     ) -> tuple[float, float, float]:
-        return reference.run(self.optimizer, grads, scale, stats)
+        return reference.run(self.optimizer.internals, grads, scale, stats)
 
     def read_strided(self) -> None:
-        for i, leaf, whole in self.optimizer._strided:
+        for i, leaf, whole in self.optimizer.internals.leaves.strided:
             if not leaf.flags.writeable or leaf.shape != whole.shape:
                 self.fail("parameter", i)
             whole[...] = leaf
 
     def write_strided(self) -> None:
-        for _, leaf, whole in self.optimizer._strided:
+        for _, leaf, whole in self.optimizer.internals.leaves.strided:
             leaf[...] = whole
 
     def write_rows(self) -> None:
-        optimizer = self.optimizer
-        for rows in optimizer._row_slices.values():
-            rows.write_back()
-        optimizer._row_slices = {}
+        self.optimizer.internals.leaves.write_rows()
 
 
 def _gradient(optimizer: Optimizer, leaf: int) -> NoReturn:
@@ -142,7 +135,7 @@ def _number(optimizer: Optimizer, name: str, value: object) -> NoReturn:
     parts = [part for field in optimizer.fields.values() for part in field.parts()]
     part = next(part for part in parts if part.name == name)
     above = part.low_open and value == part.low
-    advice = f"Let its schedule end above {part.low:g}" if above else "Mend its schedule"
+    advice = f"Let its schedule end above {part.low:g}" if above else "Fix its schedule"
     raise ValueError(
         f"{owner}: {part.label} is {value!r} at step {step}, but must be {part.describe()}; "
         f"nothing was changed. {advice}"

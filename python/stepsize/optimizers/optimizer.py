@@ -1,24 +1,30 @@
-"""The optimizer: everything that is not the rule itself."""
+"""The optimizer: what users call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 from stepsize import _core
-from stepsize.arrays import Array, Nest, Structure, check_alike, check_parameters, is_narrow
-from stepsize.optimizers import gradients, half, hyperparams, quantization
-from stepsize.optimizers import slots as states
-from stepsize.optimizers.fields import Field, Part, Value
-from stepsize.optimizers.groups import assign_groups, check_values, is_grouped, ungroup
+from stepsize.arrays import Array, Nest, Structure, check_alike
+from stepsize.optimizers import engine, gradients, state_dict
+from stepsize.optimizers.fields import Part, Value
+from stepsize.optimizers.groups import (
+    ParameterGroups,
+    assign_groups,
+    check_values,
+    is_grouped,
+    ungroup,
+)
 from stepsize.optimizers.host import OptimizerHost, StepHost
-from stepsize.optimizers.options import Options, signature
-from stepsize.optimizers.sparse import RowSlice
+from stepsize.optimizers.internals import Internals
+from stepsize.optimizers.leaves import Leaves
+from stepsize.optimizers.options import Options
+from stepsize.optimizers.rule import Rule, registered
+from stepsize.optimizers.slots import Slots
 from stepsize.optimizers.stats import StepStats
 from stepsize.serialization import nested
 
-_registry: list[type[Optimizer]] = []
 _SCALE = Part("lr_scale", "lr_scale", varies=False)
 
 
@@ -30,85 +36,16 @@ def registry() -> list[type[Optimizer]]:
         >>> ss.AdamW in ss.optimizers.registry()
         True
     """
-    return sorted(_registry, key=lambda cls: cls.__name__.lower())
+    return registered()
 
 
-class Optimizer:
-    """Base of all optimizers; a subclass states its hyperparameters, its state and its rule.
+class Optimizer(Rule, abstract=True):
+    """Base of all optimizers: a `Rule` over a nest of arrays, with its state.
 
-    A subclass says, in this order: fields (``lr = nonnegative(1e-3)``), ``slots`` (names of state
-    arrays), and ``rule``, the update in NumPy, which is the definition. A struct of the same name
-    in cpp/rules and a line in rules.def make it fast.
+    A subclass says what `Rule` lists; parameters, groups, state, copies and files are here.
     """
 
-    fields: ClassVar[dict[str, Field]] = {}
-    slots: ClassVar[tuple[str, ...]] = ()
-    scalars: ClassVar[dict[str, float]] = {}  # numbers a rule keeps per leaf, with first values
-    shaped: ClassVar[bool] = False  # the rule gets arrays in their shapes, not flat
-    scope: ClassVar[str | None] = None  # two passes: what settles together, "leaf" or "all"
-    by_row: ClassVar[bool] = False  # whether rows may be updated without the others
-    adapts_lr: ClassVar[bool] = False  # learning-rate-free: `lr` only scales the rate it finds
-    needs_loss: ClassVar[bool] = False
-    needs_closure: ClassVar[bool] = False  # step takes value_and_grad instead of gradients
-    decay: ClassVar[str] = "coupled"  # what weight_decay does: coupled, decoupled, or none of both
-    accelerated: ClassVar[bool] = False
-
     lr: Any
-
-    def __init_subclass__(cls, *, abstract: bool = False) -> None:
-        super().__init_subclass__()
-        own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
-        cls.fields = {**cls.fields, **own}
-        if abstract:
-            return
-        defaults = {name: field.default for name, field in cls.fields.items()}
-        cls.accelerated = cls.variant(defaults)[0] in states.COMPILED
-        cls.__signature__ = signature(cls.fields)  # type: ignore[attr-defined]
-        _registry.append(cls)
-
-    # What a subclass may refine.
-
-    def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
-        """Move ``x`` by one step: ``g`` gradient, ``s`` state, ``h`` hyperparameters."""
-        raise NotImplementedError
-
-    def measure(
-        self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace
-    ) -> tuple[Array, ...]:
-        """First pass of a two-pass rule: terms whose sums `settle` gets; it may move the state."""
-        raise NotImplementedError
-
-    def settle(self, s: SimpleNamespace, h: SimpleNamespace, sums: Sequence[float]) -> None:
-        """Between the passes: set the scalars of ``s`` from the sums and, after them, the size."""
-        raise NotImplementedError
-
-    def effective(self, s: SimpleNamespace, h: SimpleNamespace) -> float:
-        """The rate that a rule makes of ``h.lr`` and the scalars it keeps."""
-        return float(h.lr)
-
-    @classmethod
-    def variant(cls, values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:
-        """The compiled rule and the state arrays that these hyperparameters ask for."""
-        return cls.__name__, cls.slots
-
-    @classmethod
-    def decay_kind(cls, values: Mapping[str, Value]) -> str:
-        """How weight decay acts under these hyperparameters."""
-        return cls.decay
-
-    def slot_shape(
-        self, slot: str, leaf: Array, values: Mapping[str, Value]
-    ) -> tuple[int, ...] | None:
-        """The shape of a shaped rule's state array; None for a leaf that does without it."""
-        return tuple(leaf.shape)
-
-    def initial(self, slot: str, leaf: Array, values: Mapping[str, Value]) -> Any:
-        """The first value of a state array, a number or an array."""
-        return 0.0
-
-    @classmethod
-    def check_together(cls, values: Mapping[str, Value]) -> None:
-        """Refuse hyperparameters that do not go together."""
 
     # Construction.
 
@@ -163,38 +100,30 @@ class Optimizer:
         options: Options,
         host: Callable[[Any], StepHost] | None = None,
     ) -> None:
-        owner = type(self).__name__
-        check_parameters(structure.leaves, structure.paths, owner)
         for values in tables:
             self.check_together(values)
-        self._params = params
-        self._grouped = is_grouped(params)
-        self._structure = structure
-        self._assignment = assignment
-        self._tables = tables
-        self._options = options
-        matrices = self.shaped and any(is_narrow(leaf.dtype) for leaf in structure.leaves)
-        self._numpy = not self.accelerated or matrices  # of two bytes: NumPy alone has them
+        several = len(tables) > 1 or is_grouped(params)
         self._engine = _core.Engine(structure.description())
         self._host: StepHost = (host or OptimizerHost)(self)
-        self._row_slices: dict[int, RowSlice] = {}
-        self._strided: list[tuple[int, Array, Array]] = []
-        self._contiguous = [self._whole(i, leaf) for i, leaf in enumerate(structure.leaves)]
-        self._masters = [
-            half.make_master(leaf, options.master_weights) for leaf in self._contiguous
-        ]
-        quantization.check(self)
-        self._state, self._scales = states.allocate(self)
-        states.fill_engine(self)
+        self._options = options
+        self._leaves = Leaves.of(type(self).__name__, params, structure, options.master_weights)
+        self._groups = ParameterGroups(type(self), assignment, tables, several, self._engine)
+        self._slots = Slots.allocate(self, self._leaves, self._groups, options.state_dtype)
+        engine.fill(self._engine, self, self._leaves, self._groups, self._slots)
         options.apply(self._engine)
 
-    def _whole(self, i: int, leaf: Array) -> Array:
-        """The leaf, or memory of its own for one whose elements do not lie side by side."""
-        if leaf.flags.c_contiguous and leaf.flags.aligned:
-            return leaf
-        whole: Array = _core.allocate(leaf.nbytes).view(leaf.dtype).reshape(leaf.shape)
-        self._strided.append((i, leaf, whole))
-        return whole
+    @property
+    def internals(self) -> Internals:
+        """What the optimizer is made of, for modules of this package; it may change."""
+        return Internals(
+            self,
+            self._leaves,
+            self._groups,
+            self._slots,
+            self._engine,
+            self._options,
+            self._host,
+        )
 
     # The step.
 
@@ -242,30 +171,26 @@ class Optimizer:
             >>> x
             array([0.75, 1.  ])
         """
-        self._engine.bind(self._host, gradients.bindable(self, grads))
-
-    def _gather(self, grads: Nest) -> list[Any]:
-        """The gradients as a flat list of plain arrays, or an error that names the leaf."""
-        if self._grouped:
-            grads = ungroup(grads)
-        return gradients.gather(self, self._structure.flatten(grads))
+        self._engine.bind(self._host, gradients.bindable(self.internals, grads))
 
     # Reading and setting.
 
     @property
     def params(self) -> Nest:
         """The nest of parameters, as given."""
-        return self._params
+        return self._leaves.params
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The leaves' names, in the order of the leaves."""
-        return self._structure.paths
+        return self._leaves.paths
 
     @property
     def state(self) -> dict[str, dict[str, Array]]:
         """The state arrays by leaf and name, as views."""
-        return {path: dict(slots) for path, slots in zip(self.paths, self._state, strict=True)}
+        return {
+            path: dict(slots) for path, slots in zip(self.paths, self._slots.arrays, strict=True)
+        }
 
     @property
     def step_count(self) -> int:
@@ -278,19 +203,16 @@ class Optimizer:
 
         A float (a tuple with groups); for rules that set a rate for each leaf, a dict by path.
         """
-        numbers = [hyperparams.current(self, k) for k in range(len(self._tables))]
+        parts = self.internals
+        numbers = [parts.groups.numbers(k) for k in range(len(parts.groups.tables))]
         if self.scope == "leaf":
-            pairs = zip(self.paths, self._assignment, strict=True)
+            pairs = zip(self.paths, parts.groups.assignment, strict=True)
             return {
-                path: self.effective(self._scalars(i), numbers[group])
+                path: self.effective(parts.scalars(i), numbers[group])
                 for i, (path, group) in enumerate(pairs)
             }
-        found = tuple(self.effective(self._scalars(0), h) for h in numbers)
+        found = tuple(self.effective(parts.scalars(0), h) for h in numbers)
         return found if isinstance(self.lr, tuple) else found[0]
-
-    def _scalars(self, leaf: int) -> SimpleNamespace:
-        values = self._engine.scalars(leaf)
-        return SimpleNamespace(**dict(zip(self.scalars, values, strict=True)))
 
     @property
     def lr_scale(self) -> float:
@@ -314,13 +236,7 @@ class Optimizer:
     @property
     def hyperparams(self) -> dict[str, Any]:
         """The values that the next step will use; with groups, tuples of one entry a group."""
-        return {name: self._read(field) for name, field in self.fields.items()}
-
-    def _read(self, field: Field) -> Any:
-        return hyperparams.read(self, field)
-
-    def _write(self, field: Field, value: Value) -> None:
-        hyperparams.write(self, field, value)
+        return {name: self._groups.read(field) for name, field in self.fields.items()}
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_") and not hasattr(type(self), name):
@@ -334,28 +250,24 @@ class Optimizer:
 
     def clone(self, params: Nest) -> Self:
         """The same optimizer, state included, over other arrays of the same shapes."""
-        check_alike(self._structure, Structure(ungroup(params)), type(self).__name__)
-        copy = type(self).over(params, *self._recipe())
+        check_alike(self._leaves.structure, Structure(ungroup(params)), type(self).__name__)
+        copy = type(self).over(params, *self.internals.recipe())
         copy.__setstate__(self.state_dict())
         return copy
 
-    def _recipe(self) -> tuple[Any, ...]:
-        """What `over` needs besides parameters."""
-        return None, (list(self._assignment), [dict(t) for t in self._tables]), self._options
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).over, (self._params, *self._recipe()), self.state_dict()
+        return type(self).over, (self.params, *self.internals.recipe()), self.state_dict()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        states.load_state_dict(self, state)
+        state_dict.load(self.internals, state)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the parameters, as a plain dict of numbers, strings and copied arrays."""
-        return states.state_dict(self)
+        return state_dict.save(self.internals)
 
     def load_state_dict(self, d: Mapping[str, Any]) -> None:
         """Take over a `state_dict`; ValueError names what does not fit, and nothing has changed."""
-        states.load_state_dict(self, d)
+        state_dict.load(self.internals, d)
 
     def save(self, path: nested.Path) -> None:
         """Write everything but the parameters to one file, whole or not at all."""
@@ -367,7 +279,7 @@ class Optimizer:
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.hyperparams.items())
-        size = sum(leaf.size for leaf in self._structure.leaves)
+        size = sum(leaf.size for leaf in self._leaves.arrays)
         return (
             f"<{type(self).__name__}({values}) over {len(self.paths)} arrays with {size:,} "
             f"parameters, {self.step_count} steps>"

@@ -186,15 +186,17 @@ class Population:
         self._structure = structure
         self._replicas = list(replicas)
         self._rule = type(self._replicas[0])
-        if any(replica._options.loss_scale == DYNAMIC for replica in self._replicas):
+        if any(replica.internals.options.loss_scale == DYNAMIC for replica in self._replicas):
             raise ValueError(
                 f"{self._owner()}: loss_scale must be a number or None here, got {DYNAMIC!r}: one "
                 "replica's infinity would stop the others; give a number"
             )
-        self._check = [r._options.on_nonfinite for r in self._replicas] == ["raise"] * len(self)
+        self._check = [r.internals.options.on_nonfinite for r in self._replicas] == ["raise"] * len(
+            self
+        )
         leaves = structure.leaves
-        engines = [replica._engine for replica in self._replicas]
-        hosts = [replica._host for replica in self._replicas]
+        engines = [replica.internals.engine for replica in self._replicas]
+        hosts = [replica.internals.host for replica in self._replicas]
         self._core = _core.Population(structure.description(), engines, hosts, leaves)
         self._host = PopulationHost(self)
 
@@ -322,7 +324,7 @@ class Population:
         return copy
 
     def _recipes(self) -> list[tuple[Any, ...]]:
-        return [(replica._recipe(), replica.state_dict()) for replica in self._replicas]
+        return [(replica.internals.recipe(), replica.state_dict()) for replica in self._replicas]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self._rule, self._params, self._recipes())

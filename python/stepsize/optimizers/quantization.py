@@ -19,7 +19,7 @@ each quarter comes first, then the second of each, and so on; a part of a block 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ from stepsize import _core
 from stepsize.arrays import Array, computed
 
 if TYPE_CHECKING:
-    from stepsize.optimizers.optimizer import Optimizer
+    from stepsize.optimizers.rule import Rule
 
 FORMS = (None, "bfloat16", "int8")
 
@@ -65,9 +65,8 @@ def _kind(slot: str) -> str:
     return getattr(slot, "kind", "signed")
 
 
-def dtype_of(optimizer: Optimizer, slot: str, leaf: Array) -> Any:
+def dtype_of(slot: str, leaf: Array, form: str | None) -> Any:
     """The dtype in which the numbers or codes of a slot lie in memory."""
-    form = optimizer._options.state_dtype
     if form is None or _kind(slot) == "exact":
         return computed(leaf.dtype)
     if form == "bfloat16":
@@ -75,17 +74,16 @@ def dtype_of(optimizer: Optimizer, slot: str, leaf: Array) -> Any:
     return np.dtype(np.uint8 if _kind(slot) == "squares" else np.int8)
 
 
-def check(optimizer: Optimizer) -> None:
+def check(rule: Rule, tables: Sequence[Mapping[str, Any]], form: str | None) -> None:
     """Refuse quantization for rules that read their state twice, or whose state has to be exact."""
-    form, owner = optimizer._options.state_dtype, type(optimizer).__name__
     if form is None:
         return
-    kinds = {_kind(slot) for values in optimizer._tables for slot in optimizer.variant(values)[1]}
-    passes = optimizer.scope is not None or optimizer.shaped
-    if passes or not optimizer.accelerated or kinds == {"exact"}:
+    kinds = {_kind(slot) for values in tables for slot in rule.variant(values)[1]}
+    passes = rule.scope is not None or rule.shaped
+    if passes or not rule.accelerated or kinds == {"exact"}:
         raise ValueError(
-            f"{owner}: state_dtype must be None for this rule, whose state has to be exact, got "
-            f"{form!r}; leave it out, or choose a rule such as AdamW"
+            f"{type(rule).__name__}: state_dtype must be None for this rule, whose state has to be "
+            f"exact, got {form!r}; leave it out, or choose a rule such as AdamW"
         )
 
 

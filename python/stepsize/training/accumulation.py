@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import optree
 
 from stepsize import arrays
-from stepsize.optimizers import RowGradient
+from stepsize.optimizers import Optimizer, RowGradient
+from stepsize.optimizers.gradients import plain
 from stepsize.training.batches import Count
 
 Gradient = Callable[[Any, Any], tuple[float, Any]]
@@ -28,42 +28,54 @@ def grouped(stream: Iterator[tuple[Any, int]], size: int) -> Iterator[tuple[Any,
 
 
 def accumulated(
-    value_and_grad: Gradient, count: Count, squares: list[float] | None = None
+    value_and_grad: Gradient,
+    optimizer: Optimizer,
+    count: Count,
+    squares: list[float] | None = None,
 ) -> Gradient:
     """A function of a list of batches: loss and gradients averaged over all their rows.
 
     Gradients are added up in arrays of its own, since ``value_and_grad`` may reuse those that it
-    returns. The squared norm of the gradient of each batch goes to ``squares``, which stays empty
-    where the batches have different numbers of rows.
+    returns; what is no gradient for ``optimizer`` is refused as its step would. The squared norm of
+    the gradient of each batch goes to ``squares``, which stays empty where the batches have
+    different numbers of rows.
     """
+    owner, params = type(optimizer).__name__, arrays.Structure(optimizer.params)
 
-    def mean(params: Any, group: list[Any]) -> tuple[float, Any]:
+    def parts(result: Any) -> tuple[float, list[Any]]:
+        loss, grads = arrays.loss_and_grads(result)
+        places = zip(params.paths, params.leaves, params.flatten(grads), strict=True)
+        return loss, [
+            leaf if isinstance(leaf, RowGradient) else plain(owner, path, own, leaf)
+            for path, own, leaf in places
+        ]
+
+    def mean(at: Any, group: list[Any]) -> tuple[float, Any]:
         rows = [count(batch) for batch in group]
-        sums: list[Any] = []
-        total, spec = 0.0, cast(Any, None)
         alike = len(set(rows)) == 1
+        total, sums = 0.0, [None] * len(params.leaves)
         if squares is not None:
             squares.clear()
         for batch, size in zip(group, rows, strict=True):
-            loss, grads = arrays.loss_and_grads(value_and_grad(params, batch))
             weight = 1 if alike else size
+            loss, leaves = parts(value_and_grad(at, batch))
             total += weight * loss
-            leaves, found = optree.tree_flatten(grads, none_is_leaf=True)
-            if spec is not None and found != spec:
-                raise ValueError(
-                    "value_and_grad returned gradients of another nesting for one batch of a step "
-                    f"than for the batch before: {found} after {spec}"
-                )
-            spec = found
             if squares is not None and alike:
-                squares.append(sum(map(arrays.sum_of_squares, arrays.flatten(grads)[0])))
-            new = [_times(leaf, weight) for leaf in leaves]
-            sums = [_add(a, b) for a, b in zip(sums, new, strict=True)] if sums else new
+                squares.append(sum(map(_square, leaves)))
+            with np.errstate(all="ignore"):
+                sums = [_add(a, _times(b, weight)) for a, b in zip(sums, leaves, strict=True)]
         share = 1 / (len(group) if alike else sum(rows))
-        means = [_times(leaf, share) for leaf in sums]
-        return total * share, optree.tree_unflatten(spec, means)
+        with np.errstate(all="ignore"):
+            means = [_times(leaf, share) for leaf in sums]
+        return total * share, arrays.unflatten(params.spec, means)
 
     return mean
+
+
+def _square(leaf: Any) -> float:
+    if isinstance(leaf, RowGradient):
+        leaf = leaf.values
+    return 0.0 if leaf is None else arrays.sum_of_squares(leaf)
 
 
 def _times(leaf: Any, factor: float) -> Any:
@@ -71,10 +83,7 @@ def _times(leaf: Any, factor: float) -> Any:
     if leaf is None:
         return None
     if isinstance(leaf, RowGradient):
-        return RowGradient(leaf.rows.copy(), leaf.values * leaf.values.dtype.type(factor))
-    leaf = np.asarray(leaf)
-    if leaf.dtype.kind in "biuOUS":  # no gradient; the step names it
-        return leaf
+        return RowGradient(leaf.rows.copy(), _times(leaf.values, factor))
     return np.multiply(leaf, leaf.dtype.type(factor))
 
 

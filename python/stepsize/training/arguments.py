@@ -166,7 +166,9 @@ def check_length(optimizer: Optimizer, total: int | None, done: int) -> None:
     if total is None or total <= done:
         return
     steps = optimizer.step_count + total - done
-    for rate in {id(table["lr"]): table["lr"] for table in optimizer._tables}.values():
+    for rate in {
+        id(table["lr"]): table["lr"] for table in optimizer.internals.groups.tables
+    }.values():
         if isinstance(rate, Schedule):
             check_run(rate, steps)
     wrapper: Any = optimizer

@@ -45,7 +45,7 @@ class ArrayBatches:
         self.length = cast(int, lengths[0])
         self._arrays = arrays
         self._seed = seed
-        self._drop_last = drop_last
+        self.drop_last = drop_last
         self.batch_size = batch_size
 
     @property
@@ -56,7 +56,7 @@ class ArrayBatches:
     @batch_size.setter
     def batch_size(self, value: int) -> None:
         size = whole("batch_size", value)
-        if self._drop_last and size > self.length:
+        if self.drop_last and size > self.length:
             raise ValueError(
                 f"drop_last=True leaves no batch of batch_size={size} in {self.length} samples: "
                 "give a smaller batch_size, or drop_last=False"
@@ -74,11 +74,11 @@ class ArrayBatches:
 
     def is_over(self, offset: int) -> bool:
         """Whether no batch is left in an epoch after so many samples."""
-        return offset + (self.batch_size if self._drop_last else 1) > self.length
+        return offset + (self.batch_size if self.drop_last else 1) > self.length
 
     def steps_per_epoch(self) -> int:
         """How many batches an epoch has at the current batch size."""
-        if self._drop_last:
+        if self.drop_last:
             return self.length // self.batch_size
         return math.ceil(self.length / self.batch_size)
 
@@ -97,6 +97,7 @@ class StreamBatches:
     """
 
     batch_size = None
+    drop_last = False
     hint: str | None = None
 
     def __init__(self, data: Stream, name: str):
@@ -107,6 +108,11 @@ class StreamBatches:
             self.hint = (
                 f"{name} is a list of {len(data)} arrays, taken as {len(data)} batches; for one "
                 "data set of several arrays give a tuple, (x, y)"
+            )
+        elif hasattr(data, "shape"):
+            self.hint = (
+                f"{name} is one array, taken as {len(data)} batches along its first axis; for "  # type: ignore[arg-type]
+                "batches of its rows give a tuple, (x,)"
             )
         if self.steps_per_epoch() == 0:
             raise self._empty()
@@ -180,6 +186,8 @@ def count(batch: Any) -> int:
     """How many rows a batch has: the first axis of the first array found in it, else 1."""
     shape = getattr(batch, "shape", None)
     if shape is not None:
+        if shape and shape[0] == 0:
+            raise ValueError("a batch has no rows: leave empty batches out")
         return int(shape[0]) if shape else 1
     if isinstance(batch, dict):
         batch = tuple(batch.values())

@@ -62,10 +62,12 @@ class FitLoop:
         watched = any(getattr(c, "needs_micro_squares", False) for c in run.callbacks)
         squares = run.micro_squares if watched else None
         several = run.accumulate > 1
-        self.gradient = accumulated(value_and_grad, count, squares) if several else value_and_grad
+        self.gradient = value_and_grad
+        if several:
+            self.gradient = accumulated(value_and_grad, run.optimizer, count, squares)
         self.count = count
         self.leaves = arrays.flatten(run.params)[0]
-        self.strict = run.optimizer._options.on_nonfinite == "raise"
+        self.strict = run.optimizer.internals.options.on_nonfinite == "raise"
         self.diverged = False
         self.exhausted = False
         self.interrupt = Interrupt(terminate=bool(checkpoints))
@@ -286,7 +288,8 @@ class FitLoop:
 def rate_of(optimizer: Optimizer) -> Callable[[], float]:
     """A function that returns the rate of the next step, of the first group with parameters."""
     # The property ``lr`` makes a tuple of all groups first, which costs as much as a small step.
-    return functools.partial(optimizer._engine.number, min(optimizer._assignment), "lr")
+    parts = optimizer.internals
+    return functools.partial(parts.engine.number, min(parts.groups.assignment), "lr")
 
 
 def stepper_of(run: Run, gradient: Gradient) -> Callable[..., StepStats]:

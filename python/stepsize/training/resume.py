@@ -17,6 +17,8 @@ from stepsize.training.run import Run, stateful
 from stepsize.training.saving import check_params, explained
 from stepsize.validation import truth, whole
 
+SETTINGS = ("batch_size", "accumulate", "drop_last")  # of fit, which a resumed run may change
+
 
 class ResumeWarning(UserWarning):
     """A resumed run uses other arguments than the run that it continues."""
@@ -42,7 +44,7 @@ def load(run: Run, path: str | os.PathLike[str]) -> None:
     if any(name == "batch_size" for _, name, _, _ in changes):
         run.batch_size = given["batch_size"]
     meta = run.history.meta
-    meta |= {name: given[name] for name in ("groups", "batch_size", "accumulate")}
+    meta |= {name: given[name] for name in ("groups", *SETTINGS)}
     meta["resumed"] = [*meta.get("resumed", ()), run.step]
     if changes:
         texts = [f"{where}{name}={new!r} instead of {old!r}" for where, name, old, new in changes]
@@ -71,7 +73,7 @@ def _changes(given: Mapping[str, Any], started: Mapping[str, Any]) -> list[Chang
             before = old["hyperparams"].get(name, value)
             if before != value:
                 changes.append((where, name, before, value))
-    for name in ("batch_size", "accumulate"):
+    for name in SETTINGS:
         before = started.get(name, given[name])
         if before != given[name]:
             changes.append(("", name, before, given[name]))

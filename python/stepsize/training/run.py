@@ -152,6 +152,7 @@ class Run:
             "seed": self.seed,
             "batch_size": self.batches.batch_size,
             "accumulate": self.accumulate,
+            "drop_last": self.batches.drop_last,
             "versions": {
                 "stepsize": __version__,
                 "numpy": np.__version__,

@@ -18,7 +18,6 @@ from stepsize.arrays import Array
 from stepsize.interop.torch import arguments
 from stepsize.interop.torch.places import Place, TensorHost, check_memory, labels
 from stepsize.interop.torch.states import Kept, States
-from stepsize.optimizers import slots as compiled_state
 from stepsize.optimizers.optimizer import Optimizer as Rule
 
 
@@ -143,19 +142,20 @@ class Optimizer(torch.optim.Optimizer):
     def _regroup(self, k: int, group: dict[str, Any]) -> None:
         """Take over a group's changed values."""
         new = arguments.table(self.rule, self._owner(k), group)
-        old = self._compiled._tables[k]
+        parts = self._compiled.internals
+        old = parts.groups.tables[k]
         changed = [field for name, field in self.rule.fields.items() if new[name] != old[name]]
         same = all(field.same_kind(old[field.name], new[field.name]) for field in changed)
         if (
             not same
-            or group["maximize"] != self._compiled._options.maximize
+            or group["maximize"] != parts.options.maximize
             or self.rule.variant(new) != self.rule.variant(old)
         ):
             self._compile()
             return
-        self._compiled._tables[k] = new
+        parts.groups.tables[k] = new
         for field in changed:
-            compiled_state.set_numbers(self._compiled, k, field)
+            parts.groups.pass_on(k, field)
         self._seen[k] = self._plain(group)
 
     @property
@@ -172,7 +172,7 @@ class Optimizer(torch.optim.Optimizer):
     def _show_state(self) -> None:
         if self._seen_state or self._compiled is None:
             return
-        for i, count in enumerate(self._compiled._engine.times):
+        for i, count in enumerate(self._compiled.internals.engine.times):
             entry = self._states.show(i, count)
             if entry:
                 self._state[self._places[i].tensor].update(entry)
@@ -183,7 +183,7 @@ class Optimizer(torch.optim.Optimizer):
         if loaded:
             for i, entry in enumerate(entries):
                 self._states.check(i, entry)
-        engine = self._compiled._engine
+        engine = self._compiled.internals.engine
         counts = [self._states.take(i, entry) for i, entry in enumerate(entries)]
         engine.times = counts
         if self.rule.scope != "all":
@@ -199,9 +199,8 @@ class Optimizer(torch.optim.Optimizer):
     def over(self, arrays: list[Array]) -> Rule:
         """The compiled optimizer, with a copy of its state, over copies of its arrays."""
         now = self._compiled
-        tables = [dict(table) for table in now._tables]
-        groups = (list(now._assignment), tables)
-        copy: Rule = self.rule.over(arrays, now.paths, groups, now._options)
+        _, groups, options = now.internals.recipe()
+        copy: Rule = self.rule.over(arrays, now.paths, groups, options)
         copy.load_state_dict(now.state_dict())
         return copy
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Nest, unflatten
+from stepsize.arrays import Array, Nest
+from stepsize.optimizers.averages import SwapsAverage
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.primitives import lerp
 from stepsize.optimizers.rules.momentum import SGD
@@ -18,53 +17,29 @@ from stepsize.optimizers.wrappers.base import Wrapper
 __all__ = ["EMA", "SWA", "Lookahead"]
 
 
-class AverageWrapper(Wrapper):
+class AverageWrapper(SwapsAverage, Wrapper):
     """Base of the wrappers that keep an average of the points passed."""
 
     def __init__(self, optimizer: Any) -> None:
         super().__init__(optimizer)
         self._set(
-            _inside=False,
             _follower=None,
             _numbers={"updates": 0},
             _arrays={"average": copies(self._leaves)},
         )
 
-    def eval_params(self) -> Nest:
-        """The averaged parameters: new arrays in the nesting of the parameters.
+    def _averages(self) -> list[Array]:
+        return [np.array(average) for average in self._arrays["average"]]
 
-        Those of parameters of two bytes are float32.
-        """
-        averages = [np.array(average) for average in self._arrays["average"]]
-        return unflatten(self._structure.spec, averages)
-
-    @contextmanager
-    def averaged(self) -> Iterator[Nest]:
-        """Hold the average in the parameters inside a ``with`` block, the training point after it.
-
-        Inside, `step` raises RuntimeError.
-        """
-        training = [np.array(leaf) for leaf in self._leaves]
-        self._set(_inside=True)
-        try:
-            for leaf, average in zip(self._leaves, self._arrays["average"], strict=True):
-                leaf[...] = average
-            yield self.params
-        finally:
-            for leaf, value in zip(self._leaves, training, strict=True):
-                leaf[...] = value
-            self._set(_inside=False)
+    def _keep_training(self, training: list[Array] | None) -> None:
+        self._set(_training=training)
 
     def step(
         self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
     ) -> Any:
         """As the inner optimizer's step; the average takes the new point in, in the same pass."""
-        if self._inside:
-            raise RuntimeError(
-                f"{type(self).__name__}: the parameters hold the average now; leave the "
-                "`with opt.averaged():` block before the next step"
-            )
-        engine, share = self.inner._engine, self._share()
+        self._refuse_average("a step starts from the training point")
+        engine, share = self.internals.engine, self._share()
         # Another wrapper may move the parameters after the step.
         along = share is not None and not isinstance(self.inner, Wrapper)
         if along:

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from stepsize.arrays import Array, Nest, computed, unflatten
+from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
-from stepsize.optimizers.slots import check_names, check_slots
+from stepsize.optimizers.state_dict import check_names, check_slots
 from stepsize.serialization import nested
 from stepsize.validation import number, whole
 
@@ -26,7 +27,7 @@ class Wrapper:
     needs_closure: ClassVar[bool] = False
 
     def __init__(self, optimizer: Any) -> None:
-        if not hasattr(optimizer, "_engine"):
+        if not hasattr(optimizer, "internals"):
             raise TypeError(
                 f"{type(self).__name__}: optimizer must be an optimizer, got "
                 f"{type(optimizer).__name__}; write {type(self).__name__}(ss.AdamW(params))"
@@ -49,7 +50,7 @@ class Wrapper:
 
     @property
     def _leaves(self) -> list[Array]:
-        return list(self._structure.leaves)
+        return list(self.internals.leaves.arrays)
 
     def _number(self, name: str, value: Any, low: float, high: float, *, open_low: bool) -> float:
         label = f"{type(self).__name__}: {name}"
@@ -147,7 +148,7 @@ class GradientWrapper(Wrapper):
         return self.inner.step(self._changed(grads, self.change), loss=loss, stats=stats)
 
     def _changed(self, grads: Nest, change: Callable[[Array, Array, int], Any]) -> Nest:
-        flat = self._gather(grads)
+        flat = gather(self.internals, grads)
         with np.errstate(all="ignore"):  # what is not finite is the inner optimizer's to refuse
             changed = [
                 None
@@ -155,4 +156,4 @@ class GradientWrapper(Wrapper):
                 else np.asarray(change(to_float32(g), leaf, i), computed(leaf.dtype))
                 for i, (g, leaf) in enumerate(zip(flat, self._leaves, strict=True))
             ]
-        return unflatten(self._structure.spec, changed)
+        return unflatten(self.internals.leaves.structure.spec, changed)

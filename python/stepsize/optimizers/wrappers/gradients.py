@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, sum_of_squares, unflatten
+from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.wrappers.base import GradientWrapper, Wrapper
 
@@ -51,12 +52,13 @@ class Accumulate(Wrapper):
 
     def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
         """Take a gradient in; every k-th call is the inner optimizer's step."""
-        n, flat = self._numbers["calls"], self._gather(grads)
-        if self._options.on_nonfinite == "raise" and not self._engine.dynamic:
+        n, parts = self._numbers["calls"], self.internals
+        flat = gather(parts, grads)
+        if parts.options.on_nonfinite == "raise" and not parts.engine.dynamic:
             # Once in the mean, it would have every later step refused too.
             for i, g in enumerate(flat):
                 if g is not None and not np.isfinite(to_float32(g)).all():
-                    self._host.fail("gradient", i)
+                    parts.host.fail("gradient", i)
         average = self._numbers["loss"]
         average += ((0.0 if loss is None else loss) - average) / (n + 1)
         means = []
@@ -67,7 +69,7 @@ class Accumulate(Wrapper):
         last = n + 1 >= self.every
         if last:
             known = None if loss is None else average
-            nest = unflatten(self._structure.spec, means)
+            nest = unflatten(parts.leaves.structure.spec, means)
             result = self.inner.step(nest, loss=known, stats=stats)
         else:
             result = self._standing_still(means) if stats else None

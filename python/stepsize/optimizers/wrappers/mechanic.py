@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, is_narrow, sum_of_squares
+from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.wrappers.base import Wrapper
 
 __all__ = ["Mechanic"]
@@ -91,7 +92,7 @@ class Mechanic(Wrapper):
         leaves, starts = self._leaves, self._arrays["start"]
         flat = [
             np.zeros_like(leaf) if g is None else np.array(g)
-            for leaf, g in zip(leaves, self._gather(grads), strict=True)
+            for leaf, g in zip(leaves, gather(self.internals, grads), strict=True)
         ]
         before = [np.array(leaf) for leaf in leaves]
         count = self.step_count
@@ -116,13 +117,13 @@ class Mechanic(Wrapper):
         """The inner product of the gradient, with its decay, and the way gone so far."""
         grad_norm = math.sqrt(sum(map(sum_of_squares, flat)))
         size = math.sqrt(sum(map(sum_of_squares, x)))
-        pull = (1 if not self._options.maximize else -1) * self.weight_decay
+        pull = (1 if not self.internals.options.maximize else -1) * self.weight_decay
         pull *= scale * grad_norm / (size + self.eps)
         products = (
             float(np.vdot(g.astype(float) + pull * leaf, delta))
             for g, leaf, delta in zip(flat, x, ahead, strict=True)
         )
-        return (-1 if self._options.maximize else 1) * sum(products)
+        return (-1 if self.internals.options.maximize else 1) * sum(products)
 
     def _learn(self, h: float) -> float:
         """Bet again; the sum of the new scales."""
