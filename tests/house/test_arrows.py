@@ -22,10 +22,10 @@ from source_tree import (
 
 # The same inside optimizers/, floor by floor: what lies on one floor may import its neighbours.
 OPTIMIZERS = [
-    "fields options half quantization primitives elementary stats",
-    "groups leaves slots gradients sparse",
-    "engine state_dict reference host snapshot",
-    "rule",
+    "fields options half quantization primitives elementary stats sparse snapshot",
+    "rule groups leaves slots",
+    "internals engine averages gradients state_dict reference",
+    "host",
     "optimizer",
     "registration",
     "rules wrappers population",

@@ -10,6 +10,7 @@ import numpy as np
 from stepsize.arrays import Array, Nest, sum_of_squares, unflatten
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
+from stepsize.optimizers.stats import StepStats
 from stepsize.optimizers.wrappers.base import GradientWrapper, Wrapper
 
 __all__ = ["Accumulate", "AdaptiveClip", "Centralize", "GradientNoise"]
@@ -81,7 +82,7 @@ class Accumulate(Wrapper):
     def _standing_still(self, means: list[Any]) -> Any:
         """The statistics of a call that is no step: the norms, and no update."""
         norms = [math.sqrt(sum(map(sum_of_squares, arrays))) for arrays in (means, self._leaves)]
-        return self._host.step_stats(norms[0], 0.0, norms[1], 0)
+        return StepStats.of(norms[0], 0.0, norms[1], 0)
 
 
 class Centralize(GradientWrapper):
