@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from stepsize.curves import Curve
+from stepsize.finder.cached_batches import CachedBatches
 from stepsize.finder.trials import (
-    CachedBatches,
     Nest,
     Trial,
     TrialRunner,

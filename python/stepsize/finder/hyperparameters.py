@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import copy, flatten
-from stepsize.finder.results import LRFindResult, ParameterResult, pasted
+from stepsize.finder.pasting import pasted
+from stepsize.finder.results import LRFindResult, ParameterResult
 from stepsize.finder.trials import Change, Nest, Trial, TrialRunner
 from stepsize.noise_scale import gradient_noise_scale
 
