@@ -30,7 +30,7 @@ from stepsize.validation import number, whole
 
 Function = Callable[[Nest], tuple[float, Nest]]
 
-LONG = 200  # steps from which on rehearsals pay
+LONG = 400  # steps from which on rehearsals pay
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,7 +99,7 @@ def minimize(
         rule: the name of a rule, such as "adamw" or "lbfgs", or an optimizer class.
         lr: a number, a schedule of steps, None for the default of the rule, or "auto": what
             `ss.lr_find` suggests, for half of ``max_iter``, and then half a cosine wave down to 0.
-            From 200 steps on, up to eight rehearsals of an eighth of them, at rates half a decade
+            From 400 steps on, up to eight rehearsals of an eighth of them, at rates half a decade
             apart, correct it; they cost at most as many calls as the steps. Learning-rate-free
             rules keep their default.
         max_iter: the most steps.
