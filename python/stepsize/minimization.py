@@ -22,6 +22,7 @@ from stepsize.arrays import (
 from stepsize.finder.evaluations import Evaluations
 from stepsize.finder.find import lr_find
 from stepsize.finder.rehearsed import rehearsed_rate
+from stepsize.finder.results import frame
 from stepsize.optimizers import LBFGS, Optimizer
 from stepsize.optimizers.registration import find_rule
 from stepsize.schedules import Schedule, flat_cosine
@@ -54,6 +55,10 @@ class Result:
     rule: str
     lr: Any
     history: History = field(repr=False)
+
+    def to_pandas(self) -> Any:
+        """The history as a `pandas.DataFrame`, one row per step."""
+        return frame({name: self.history[name] for name in self.history})
 
     def __repr__(self) -> str:
         return (

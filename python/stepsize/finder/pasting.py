@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import stepsize.optimizers as ours
 from stepsize.optimizers import Optimizer
 from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.schedules import Schedule
@@ -36,23 +37,35 @@ def _call(optimizer: Any) -> str:
         if inner == BY_RATE or any(name not in held for name in names):
             return BY_RATE
         given = [inner, *(f"{name}={held[name]!r}" for name in names)]
-        return f"ss.{type(optimizer).__name__}({', '.join(given)})"
+        return f"{_name(optimizer)}({', '.join(given)})"
     if not isinstance(optimizer, Optimizer):
         return BY_RATE
     groups = _groups(optimizer)
-    told = _differing(groups[0][1], {n: f.default for n, f in optimizer.fields.items()})
+    base = groups[0][1]
+    if _is_grouped(optimizer.params):  # where a group says a value itself, another one tells
+        for said, (_, values) in zip(reversed(optimizer.params), reversed(groups), strict=True):
+            base = {n: base[n] if n in said else v for n, v in values.items()}
+        usual = {n: f.default for n, f in optimizer.fields.items()}
+        said_by_all = set.intersection(*map(set, optimizer.params))
+        base = {n: usual[n] if n in said_by_all else v for n, v in base.items()}
+    told = _differing(base, {n: f.default for n, f in optimizer.fields.items()})
     told.update(_options(optimizer))
     words = [f"{name}={value}" for name, value in told.items()]
-    name, params, rate = type(optimizer).__name__, "params", ["lr={0}"]
+    params, rate = "params", ["lr={0}"]
     others = [(leaves, values) for leaves, values in groups[1:] if leaves]
     if _is_grouped(optimizer.params):
         params = f"[{', '.join(_dicts(optimizer, groups))}]" if _rates(optimizer) else params
-        words = [w for w in words if w.split("=")[0] not in _own(optimizer.params)]
         rate = [] if params != "params" else rate
     elif others:
         listed = [g for leaves, values in others for g in _group(optimizer, leaves, values, groups)]
         words.append(f"groups=[{', '.join(listed)}]")
-    return f"ss.{name}({', '.join([params, *rate, *words])})"
+    return f"{_name(optimizer)}({', '.join([params, *rate, *words])})"
+
+
+def _name(optimizer: Any) -> str:
+    """The class as a user writes it; one of the user's own has no prefix."""
+    kind = type(optimizer)
+    return f"ss.{kind.__name__}" if getattr(ours, kind.__name__, None) is kind else kind.__name__
 
 
 def pasted(optimizer: Any, lr: float) -> str:
@@ -152,11 +165,6 @@ def _common(names: Sequence[str]) -> str:
 def _is_grouped(params: Any) -> bool:
     """Whether the parameters are in torch's form, a list of dicts with the key "params"."""
     return isinstance(params, list) and all(isinstance(p, dict) and "params" in p for p in params)
-
-
-def _own(params: Sequence[Mapping[str, Any]]) -> set[str]:
-    """The hyperparameters that groups in torch's form say themselves."""
-    return set.intersection(*(set(group) for group in params)) - {"params"}
 
 
 def _dicts(optimizer: Optimizer, groups: Sequence[Any]) -> list[str]:
