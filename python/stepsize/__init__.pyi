@@ -21,7 +21,6 @@ from stepsize.callbacks.interventions import BatchSizeSchedule as BatchSizeSched
 from stepsize.callbacks.interventions import Freeze as Freeze
 from stepsize.callbacks.interventions import LRMonitor as LRMonitor
 from stepsize.callbacks.interventions import RollBackOnSpike as RollBackOnSpike
-from stepsize.callbacks.interventions import layer_groups as layer_groups
 from stepsize.callbacks.loggers import CSVLogger as CSVLogger
 from stepsize.callbacks.loggers import JSONLogger as JSONLogger
 from stepsize.callbacks.loggers import LogTo as LogTo
@@ -43,6 +42,7 @@ from stepsize.noise_scale import scale_lr as scale_lr
 from stepsize.optimizers import RowGradient as RowGradient
 from stepsize.optimizers import StepStats as StepStats
 from stepsize.optimizers import group as group
+from stepsize.optimizers import layer_groups as layer_groups
 from stepsize.optimizers.population import Population as Population
 from stepsize.optimizers.population import population as population
 from stepsize.optimizers.population import replicate as replicate

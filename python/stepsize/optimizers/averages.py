@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, unflatten
-from stepsize.optimizers.internals import Internals
 
 
 class SwapsAverage:
@@ -20,7 +19,7 @@ class SwapsAverage:
     parameters) and the state, so both come back.
     """
 
-    internals: Internals
+    internals: Any  # of an `Optimizer` or a `Wrapper`
     _training: list[Array] | None = None  # the training point, while the average is in its place
 
     def _averages(self) -> list[Array]:

@@ -49,6 +49,31 @@ def group(pattern: str, **overrides: Any) -> GroupSpec:
     return GroupSpec(pattern, overrides)
 
 
+def layer_groups(patterns: Sequence[str], lr: Any, factor: float = 2.6) -> list[GroupSpec]:
+    """Groups for an optimizer that trains each layer slower than the next (discriminative rates).
+
+    `stepsize.layerwise_lr` gives the factors alone, for layers read off the parameters.
+
+    Args:
+        patterns: Globs of parameter names, one for each layer, from the input to the output.
+        lr: The rate of the last layer, a number or a schedule.
+        factor: How much slower each layer is than the next.
+
+    Source: Howard & Ruder 2018, arXiv:1801.06146, section 3.2.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> params = {"first": np.zeros(3), "second": np.zeros(3)}
+        >>> groups = layer_groups(["first", "second"], lr=0.1, factor=2)
+        >>> ss.SGD(params, lr=1.0, groups=groups).lr[1:]  # the group of the rest comes first
+        (0.05, 0.1)
+    """
+    if not factor > 0:
+        raise ValueError(f"layer_groups: factor must be above 0, got {factor}")
+    depth = len(patterns) - 1
+    return [group(p, lr=lr * float(factor) ** (i - depth)) for i, p in enumerate(patterns)]
+
+
 def is_grouped(params: Nest) -> bool:
     """Whether ``params`` is torch's form, a list of dicts with the key "params"."""
     return (

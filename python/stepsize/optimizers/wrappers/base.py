@@ -11,6 +11,7 @@ import numpy as np
 from stepsize.arrays import Array, Nest, computed, unflatten
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
+from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.state_dict import check_names, check_slots
 from stepsize.serialization import container
 
@@ -46,6 +47,11 @@ class Wrapper:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} around {self.inner!r}>"
+
+    @property
+    def internals(self) -> Internals:
+        """What the innermost optimizer is made of."""
+        return self.inner.internals  # type: ignore[no-any-return]
 
     @property
     def _leaves(self) -> list[Array]:
