@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, unflatten
+from stepsize.optimizers.atomic import Uninterrupted, assign
 
 
 class SwapsAverage:
@@ -47,15 +48,15 @@ class SwapsAverage:
         self._refuse_average("averaged() cannot be nested")
         leaves, averages = self.internals.leaves, self._averages()
         training = [np.array(leaf) for leaf in leaves.arrays]
-        self._keep_training(training)
         try:
-            for leaf, value in zip(leaves.arrays, averages, strict=True):
-                leaf[...] = value
+            with Uninterrupted():
+                self._keep_training(training)
+                assign(leaves.arrays, averages)
             yield leaves.params
         finally:
-            for leaf, value in zip(leaves.arrays, training, strict=True):
-                leaf[...] = value
-            self._keep_training(None)
+            with Uninterrupted():
+                assign(leaves.arrays, training)
+                self._keep_training(None)
 
     def _refuse_average(self, problem: str) -> None:
         if self._training is not None:

@@ -8,6 +8,7 @@ from typing import Self
 from stepsize import _core
 from stepsize.arrays import Array, Nest, Structure, check_parameters
 from stepsize.optimizers import half
+from stepsize.optimizers.atomic import assign
 from stepsize.optimizers.groups import is_grouped, ungroup
 from stepsize.optimizers.sparse import RowSlice
 
@@ -68,6 +69,12 @@ class Leaves:
 
     def write_rows(self) -> None:
         """Put the rows that a step has moved back into leaves and state."""
-        for rows in self.rows.values():
-            rows.write_back()
+        written = [item for rows in self.rows.values() for item in rows.written()]
+        targets, indices, values = zip(*written, strict=True) if written else ((), (), ())
+        before = [target[index] for target, index in zip(targets, indices, strict=True)]
+        try:
+            assign(targets, values, indices)
+        except BaseException:  # a handler that ran as the last row was written
+            assign(targets, before, indices)
+            raise
         self.rows = {}

@@ -111,6 +111,7 @@ class Optimizer(Rule, abstract=True):
         self._slots = Slots.allocate(self, self._leaves, self._groups, options.state_dtype)
         engine.fill(self._engine, self, self._leaves, self._groups, self._slots)
         options.apply(self._engine)
+        self._host.attach(self._leaves)
 
     @property
     def internals(self) -> Internals:

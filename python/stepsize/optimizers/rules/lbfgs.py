@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from stepsize.arrays import Array, Nest, loss_and_grads
+from stepsize.optimizers.atomic import Uninterrupted, assign
 from stepsize.optimizers.fields import Choice, Value, count, nonnegative
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.optimizer import Optimizer
@@ -111,7 +112,8 @@ class LBFGS(Optimizer):
         except BaseException:
             search.place(search.home)
             raise
-        search.keep()
+        with Uninterrupted():
+            search.keep()
         return loss
 
 
@@ -133,8 +135,7 @@ class _Search:
         return _flat([slots[name][index] for slots in self.parts.slots.arrays])
 
     def place(self, x: Array) -> None:
-        for leaf, values in zip(self.leaves, _split(x, self.leaves), strict=True):
-            leaf[...] = values
+        assign(self.leaves, _split(x, self.leaves))
 
     def evaluate(self, x: Array) -> tuple[float, Array]:
         self.place(x)

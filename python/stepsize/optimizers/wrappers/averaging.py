@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest
+from stepsize.optimizers.atomic import Uninterrupted
 from stepsize.optimizers.averages import SwapsAverage
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.primitives import lerp
@@ -46,15 +47,17 @@ class AverageWrapper(SwapsAverage, Wrapper):
             engine.track_average(self._arrays["average"], share)
         before = engine.step_count
         try:
-            result = self.inner.step(grads, loss=loss, stats=stats)
-        except BaseException:
-            engine.cancel_average()
-            raise
-        if engine.step_count > before:
-            if share is not None and not (along and engine.average_tracked):
-                self._follow(share)
-            self._count_update()
-        return result
+            return self.inner.step(grads, loss=loss, stats=stats)
+        finally:  # a handler of Ctrl-C may raise when the step is done
+            if engine.step_count == before:
+                engine.cancel_average()
+            elif along and engine.average_tracked:
+                self._count_update()
+            else:
+                with Uninterrupted():
+                    if share is not None:
+                        self._follow(share)
+                    self._count_update()
 
     def _share(self) -> float | None:
         """The share of the way to the parameters that the average goes next, or None to stay."""
@@ -216,11 +219,12 @@ class Lookahead(Wrapper):
     ) -> Any:
         """As the inner optimizer's step, and at every k-th the return."""
         before = self.step_count
-        result = self.inner.step(grads, loss=loss, stats=stats)
-        self._numbers["ahead"] += self.step_count - before
-        if self._numbers["ahead"] >= self.k:
-            for slow, leaf in zip(self._arrays["slow"], self._leaves, strict=True):
-                slow[...] = lerp(slow, to_float32(leaf), self.alpha)
-                leaf[...] = slow
-            self._numbers["ahead"] = 0
+        with Uninterrupted():
+            result = self.inner.step(grads, loss=loss, stats=stats)
+            self._numbers["ahead"] += self.step_count - before
+            if self._numbers["ahead"] >= self.k:
+                for slow, leaf in zip(self._arrays["slow"], self._leaves, strict=True):
+                    slow[...] = lerp(slow, to_float32(leaf), self.alpha)
+                    leaf[...] = slow
+                self._numbers["ahead"] = 0
         return result

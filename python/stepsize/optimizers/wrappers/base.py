@@ -25,12 +25,24 @@ class Wrapper:
     """
 
     needs_closure: ClassVar[bool] = False
+    _bound: Nest = None
 
     def __init__(self, optimizer: Any) -> None:
         if not hasattr(optimizer, "internals"):
             raise TypeError(
                 f"{type(self).__name__}: optimizer must be an optimizer, got "
                 f"{type(optimizer).__name__}; write {type(self).__name__}(ss.AdamW(params))"
+            )
+        if optimizer.needs_closure:
+            owner, inner = type(self).__name__, type(optimizer).__name__
+            raise TypeError(
+                f"{owner}: {inner} takes the function value_and_grad, not gradients, so nothing "
+                f"can go around it; "
+                + (
+                    f"put {inner} around {owner}"
+                    if isinstance(optimizer, Wrapper)
+                    else "give another rule"
+                )
             )
         self._set(inner=optimizer, _numbers={}, _arrays={})
 
@@ -77,7 +89,22 @@ class Wrapper:
             )
         return int(value)
 
-    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
+    def _given(self, grads: Nest) -> Nest:
+        """The gradients, or those that were bound."""
+        if grads is not NotImplemented:
+            return grads
+        if self._bound is None:
+            self.internals.host.fail("unbound")
+        return self._bound
+
+    def bind(self, grads: Nest) -> None:
+        """As `Optimizer.bind`: ``step()`` reads its gradients from these arrays."""
+        self.inner.bind(grads)
+        self._set(_bound=grads)
+
+    def step(
+        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
+    ) -> Any:
         """As the inner optimizer's step."""
         return self.inner.step(grads, loss=loss, stats=stats)
 
@@ -141,6 +168,7 @@ class Wrapper:
         twin.__dict__.update(self.__dict__)
         twin._set(
             inner=self.inner.clone(params),
+            _bound=None,
             _numbers=copy.deepcopy(self._numbers),
             _arrays={name: [np.array(a) for a in arrays] for name, arrays in self._arrays.items()},
         )
@@ -161,9 +189,12 @@ class GradientWrapper(Wrapper):
         """The gradient that the inner optimizer gets for this leaf, the i-th."""
         raise NotImplementedError
 
-    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
+    def step(
+        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
+    ) -> Any:
         """As the inner optimizer's step, with changed gradients."""
-        return self.inner.step(self._changed(grads, self.change), loss=loss, stats=stats)
+        changed = self._changed(self._given(grads), self.change)
+        return self.inner.step(changed, loss=loss, stats=stats)
 
     def _changed(self, grads: Nest, change: Callable[[Array, Array, int], Any]) -> Nest:
         flat = gather(self.internals, grads)
