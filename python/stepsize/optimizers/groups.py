@@ -200,10 +200,11 @@ class ParameterGroups:
         values = [field.check(owner, item) for item in (value if several else [value] * count)]
         for table, new in zip(self.tables, values, strict=True):
             changed = {**table, field.name: new}
-            if not field.same_kind(table[field.name], new):
+            old = table[field.name]
+            if not field.same_kind(old, new) or (old is None) != (new is None):
                 raise ValueError(
                     f"{owner}: {field.name} is settled when the optimizer is made (it is "
-                    f"{table[field.name]!r}); make a new one"
+                    f"{old!r}); make a new one with {field.name}={new!r}"
                 )
             self.rule.check_together(changed)
             if not set(self.rule.variant(changed)[1]) <= set(self.rule.variant(table)[1]):
@@ -211,9 +212,18 @@ class ParameterGroups:
                     f"{owner}: {field.name}={new!r} needs state that this optimizer was made "
                     f"without; make a new one with {field.name}={new!r}"
                 )
+        before = [table[field.name] for table in self.tables]
+        try:
+            self._set_all(field, values)
+        except BaseException:
+            self._set_all(field, before)
+            raise
+
+    def _set_all(self, field: Field, values: Sequence[Value]) -> None:
         for group, new in enumerate(values):
             self.tables[group][field.name] = new
-            self.pass_on(group, field)
+            if new is not None:
+                self.pass_on(group, field)
 
     def pass_on(self, group: int, field: Field) -> None:
         """Tell the compiled step a changed hyperparameter."""

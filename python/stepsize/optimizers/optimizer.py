@@ -60,7 +60,8 @@ class Optimizer(Rule, abstract=True):
         specs = keywords.pop("groups", None) or ()
         options, rest = Options.take(owner, keywords)
         defaults = {name: field.default for name, field in self.fields.items()}
-        given = check_values(self.fields, owner, {"lr": lr, **rest}, Options.names())
+        rest = rest if lr is None else {"lr": lr, **rest}
+        given = check_values(self.fields, owner, rest, Options.names())
         structure = Structure(ungroup(params))
         assignment, tables = assign_groups(
             self.fields, owner, {**defaults, **given}, structure.paths, params, specs

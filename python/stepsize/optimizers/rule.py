@@ -48,6 +48,7 @@ class Rule:
     adapts_lr: ClassVar[bool] = False  # learning-rate-free: `lr` only scales the rate it finds
     needs_loss: ClassVar[bool] = False
     needs_closure: ClassVar[bool] = False  # step takes value_and_grad instead of gradients
+    later: ClassVar[tuple[str, ...]] = ()  # fields that older files lack
     decay: ClassVar[str] = "coupled"  # what weight_decay does: coupled, decoupled, or none of both
     accelerated: ClassVar[bool] = False
     kernel: ClassVar[str] = ""  # the compiled rule of the class, or of the one it is made from
