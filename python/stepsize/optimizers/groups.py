@@ -140,10 +140,36 @@ def assign_groups(
             )
         label = f"{owner}: group {spec.pattern!r}"
         tables.append({**values, **check_values(fields, label, spec.overrides)})
+        _check_overlap(owner, specs[:number], [(paths[i], assignment[i]) for i in matched])
         for i in matched:
-            if assignment[i] == 0:
-                assignment[i] = number
+            assignment[i] = assignment[i] or number
     return assignment, tables
+
+
+def _check_overlap(
+    owner: str, specs: Sequence[GroupSpec], matched: Sequence[tuple[str, int]]
+) -> None:
+    """Refuse a group of which earlier ones, who come first, would take something away unsaid."""
+    *_, spec = specs
+    if all(taker for _, taker in matched):
+        path, taker = matched[0]
+        raise ValueError(
+            f"{owner}: every leaf of group {spec.pattern!r} is taken by an earlier one ({path} by "
+            f"{specs[taker - 1].pattern!r}), and the first group that matches takes a leaf; put "
+            "the narrower group first"
+        )
+    for path, taker in matched:
+        first = specs[taker - 1]
+        lost = [name for name in spec.overrides if name not in first.overrides] if taker else []
+        if lost:
+            words = ", ".join(
+                f"{name}={v!r}" for name, v in {**spec.overrides, **first.overrides}.items()
+            )
+            raise ValueError(
+                f"{owner}: {path} is in group {first.pattern!r} and in {spec.pattern!r}, whose "
+                f"{lost[0]} would not act on it, since the first group that matches takes a leaf; "
+                f"put ss.group({path!r}, {words}) first"
+            )
 
 
 @dataclass
