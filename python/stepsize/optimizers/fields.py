@@ -168,7 +168,7 @@ class Several(Field):
     ) -> None:
         self.default = values
         self._range = (low, high, low == -math.inf)
-        self._optional = optional
+        self.optional = optional
 
     def make_parts(self) -> tuple[Part, ...]:
         stem = self.name if self.name == "eps" else self.name.removesuffix("s")
@@ -186,7 +186,7 @@ class Several(Field):
         count = len(self.default)
         if not isinstance(value, tuple | list) or len(value) != count:
             raise ValueError(f"{owner}: {self.name} must be {count} numbers, got {value!r}")
-        if self._optional:
+        if self.optional:
             pairs = zip(value, self.default, strict=True)
             value = [default if item is None else item for item, default in pairs]
         pairs = zip(self.parts(), value, strict=True)
@@ -247,6 +247,7 @@ class Choice(Field):
         self.default = default
         self.words = (default, *others)
         self._none = none
+        self.accepts_none = none is not None
 
     def check(self, owner: str, value: Value) -> Value:
         value = self._none if value is None else value

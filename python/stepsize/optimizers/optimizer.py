@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 from stepsize import _core
 from stepsize.arrays import Array, Nest, Structure, check_alike
@@ -128,6 +128,21 @@ class Optimizer(Rule, abstract=True):
         )
 
     # The step.
+
+    @overload
+    def step(
+        self, grads: Nest = ..., *, loss: float | None = None, stats: Literal[False] = False
+    ) -> None: ...
+
+    @overload
+    def step(
+        self, grads: Nest = ..., *, loss: float | None = None, stats: Literal[True]
+    ) -> StepStats: ...
+
+    @overload
+    def step(
+        self, grads: Nest = ..., *, loss: float | None = None, stats: bool
+    ) -> StepStats | None: ...
 
     def step(
         self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False

@@ -17,11 +17,30 @@ from stepsize.optimizers.slots import State
 from stepsize.schedules import Schedule
 
 FORMAT = 1
+_TRIES = 1000
 LARGEST_COUNT = 1 << 62  # leaves room to count on in 64 bits
 
 
 def save(parts: Internals) -> dict[str, Any]:
-    """Everything but the parameters, as a plain dict of numbers, strings and copied arrays."""
+    """Everything but the parameters, as a plain dict of numbers, strings and copied arrays.
+
+    A step of another thread in the meantime is noticed, and the copy made again.
+    """
+    for _ in range(_TRIES):
+        before = parts.engine.times  # waits for the end of a step
+        found = _copied(parts)
+        if parts.engine.times == before and parts.engine.step_count == found["step_count"]:
+            return found
+    raise _busy(parts, "state_dict")
+
+
+def _busy(parts: Internals, what: str) -> RuntimeError:
+    return RuntimeError(
+        f"{parts.owner}: {what} found no moment between the steps of another thread; let it pause"
+    )
+
+
+def _copied(parts: Internals) -> dict[str, Any]:
     engine, paths = parts.engine, parts.leaves.paths
     names = list(parts.rule.scalars)
     groups = [
@@ -105,7 +124,14 @@ def load(parts: Internals, d: Mapping[str, Any]) -> None:
     _check_counters(parts, d)
 
     with Uninterrupted():
-        _take_over(parts, d, tables, stored)
+        for _ in range(_TRIES):
+            # Counters first, so that a step of another thread in the meantime shows in them.
+            counts = [int(d["steps"][path]) for path in paths]
+            parts.engine.times, parts.engine.step_count = counts, int(d["step_count"])
+            _take_over(parts, d, tables, stored)
+            if parts.engine.times == counts:
+                return
+    raise _busy(parts, "load_state_dict")
 
 
 def _take_over(
@@ -117,8 +143,6 @@ def _take_over(
             slot[...] = d["state"][path][name]
     for i, path in enumerate(paths):
         engine.set_scalars(i, [float(d["scalars"][path][name]) for name in parts.rule.scalars])
-    engine.times = [int(d["steps"][path]) for path in paths]
-    engine.step_count = int(d["step_count"])
     engine.lr_scale = float(d["lr_scale"])
     if engine.dynamic:
         engine.loss_scale, engine.good_steps = d["loss_scale"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -15,8 +15,13 @@ from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.state_dict import check_names, check_slots
 from stepsize.serialization import container
 
+if TYPE_CHECKING:  # for checkers a wrapper is an optimizer, with all its attributes
+    from stepsize.optimizers.optimizer import Optimizer as _Base
+else:
+    _Base = object
 
-class Wrapper:
+
+class Wrapper(_Base):
     """Base of the wrappers: an optimizer that does something around each step of another one.
 
     What is not said here is the inner optimizer's: ``lr``, ``params``, ``step_count`` and so on.
@@ -66,7 +71,7 @@ class Wrapper:
         return self.inner.internals  # type: ignore[no-any-return]
 
     @property
-    def _leaves(self) -> list[Array]:
+    def _points(self) -> list[Array]:
         return list(self.internals.leaves.arrays)
 
     def _number(self, name: str, value: Any, low: float, high: float, *, open_low: bool) -> float:
@@ -203,6 +208,6 @@ class GradientWrapper(Wrapper):
                 None
                 if g is None
                 else np.asarray(change(to_float32(g), leaf, i), computed(leaf.dtype))
-                for i, (g, leaf) in enumerate(zip(flat, self._leaves, strict=True))
+                for i, (g, leaf) in enumerate(zip(flat, self._points, strict=True))
             ]
         return unflatten(self.internals.leaves.structure.spec, changed)

@@ -49,7 +49,7 @@ class Accumulate(Wrapper):
         self._set(
             every=self._count("every", every),
             _numbers={"calls": 0, "loss": 0.0},
-            _arrays={"mean": [np.zeros_like(to_float32(leaf)) for leaf in self._leaves]},
+            _arrays={"mean": [np.zeros_like(to_float32(leaf)) for leaf in self._points]},
         )
 
     def step(
@@ -90,7 +90,7 @@ class Accumulate(Wrapper):
 
     def _standing_still(self, means: list[Any]) -> Any:
         """The statistics of a call that is no step: the norms, and no update."""
-        norms = [math.sqrt(sum(map(sum_of_squares, arrays))) for arrays in (means, self._leaves)]
+        norms = [math.sqrt(sum(map(sum_of_squares, arrays))) for arrays in (means, self._points)]
         return StepStats.of(norms[0], 0.0, norms[1], 0)
 
 

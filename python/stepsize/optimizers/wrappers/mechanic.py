@@ -62,7 +62,7 @@ class Mechanic(Wrapper):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(optimizer)
-        for path, leaf in zip(self.paths, self._leaves, strict=True):
+        for path, leaf in zip(self.paths, self._points, strict=True):
             if is_narrow(leaf.dtype):
                 raise TypeError(
                     f"Mechanic: {path} has dtype {leaf.dtype}, expected float32 or float64; "
@@ -77,7 +77,7 @@ class Mechanic(Wrapper):
             weight_decay=self._number("weight_decay", weight_decay, 0.0, math.inf, open_low=False),
             eps=self._number("eps", eps, 0.0, math.inf, open_low=True),
             _numbers={**numbers, "s": [s_init] * n, "steps": 0},
-            _arrays={"start": [np.array(leaf) for leaf in self._leaves]},
+            _arrays={"start": [np.array(leaf) for leaf in self._points]},
         )
 
     @property
@@ -97,7 +97,7 @@ class Mechanic(Wrapper):
         """
         grads = self._given(grads)
         gathered = [None if g is None else np.array(g) for g in gather(self.internals, grads)]
-        before = [np.array(leaf) for leaf in self._leaves]
+        before = [np.array(leaf) for leaf in self._points]
         count = self.step_count
         with Uninterrupted():
             result = self.inner.step(grads, loss=loss, stats=stats)
@@ -114,7 +114,7 @@ class Mechanic(Wrapper):
         old = sum(self._numbers["s"])
         moved = [
             (leaf, g, start, x, (start.astype(float) - x) / (old + self.eps))
-            for leaf, g, start, x in zip(self._leaves, gathered, starts, before, strict=True)
+            for leaf, g, start, x in zip(self._points, gathered, starts, before, strict=True)
             if g is not None
         ]
         if not moved:

@@ -64,8 +64,8 @@ class SAM(Wrapper):
             )
         loss, grads = loss_and_grads(value_and_grad(self.params))
         flat = [None if g is None else np.array(g) for g in gather(self.internals, grads)]
-        home = Snapshot(self._leaves)
-        pairs = [(g, leaf) for g, leaf in zip(flat, self._leaves, strict=True) if g is not None]
+        home = Snapshot(self._points)
+        pairs = [(g, leaf) for g, leaf in zip(flat, self._points, strict=True) if g is not None]
         scaled = [(leaf * g if self.adaptive else g) for g, leaf in pairs]
         norm = math.sqrt(sum(sum_of_squares(g) for g in scaled))
         try:
