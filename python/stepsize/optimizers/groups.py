@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -172,6 +173,26 @@ def _check_overlap(
             )
 
 
+class ScheduledNow(float):
+    """The present value of a schedule, and what is worked out of it by a factor.
+
+    Setting it as a hyperparameter, as ``opt.lr *= 0.5`` does, ends the schedule, which is said.
+    """
+
+    def __mul__(self, other: Any) -> Any:
+        return self._kept(super().__mul__(other))
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._kept(super().__rmul__(other))
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._kept(super().__truediv__(other))
+
+    @staticmethod
+    def _kept(found: Any) -> Any:
+        return ScheduledNow(found) if isinstance(found, float) else found
+
+
 @dataclass
 class ParameterGroups:
     """The hyperparameters of every group, and the group of every leaf.
@@ -211,7 +232,8 @@ class ParameterGroups:
         number = self.engine.number
         if isinstance(field.default, tuple):
             return tuple(number(group, part.name) for part in parts)
-        return number(group, parts[0].name)
+        found = number(group, parts[0].name)
+        return ScheduledNow(found) if callable(value) else found
 
     def write(self, field: Field, value: Value) -> None:
         """Set a hyperparameter, in every group or (a tuple with one entry a group) in each."""
@@ -224,6 +246,13 @@ class ParameterGroups:
                 f"{'group' if count == 1 else 'groups'}; give one number for all, or one for each"
             )
         values = [field.check(owner, item) for item in (value if several else [value] * count)]
+        if isinstance(value, ScheduledNow) and any(callable(t[field.name]) for t in self.tables):
+            scale = "; opt.lr_scale *= ... keeps it" if field.name == "lr" else ""
+            warnings.warn(
+                f"{owner}: {field.name} = {value!r}, worked out from the schedule's present value, "
+                f"replaces the schedule by that constant{scale}",
+                stacklevel=4,
+            )
         for table, new in zip(self.tables, values, strict=True):
             changed = {**table, field.name: new}
             old = table[field.name]
