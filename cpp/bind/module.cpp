@@ -42,8 +42,8 @@ PYBIND11_MODULE(_core, m) {
     m.def("available_targets", available_targets);
     m.def("target", [] { return table().target; });
     m.def("choose_target", choose_target, py::arg("name"));
-    m.def("prefetches", [] { return prefetches(); });
-    m.def("set_prefetches", [](bool on) { prefetches() = on; }, py::arg("on"));
+    m.def("prefetches", prefetches);
+    m.def("set_prefetches", set_prefetches, py::arg("on"));
     m.def("compiler", compiler);
     m.def("has_openmp", has_openmp);
     m.def("thread_count", thread_count);

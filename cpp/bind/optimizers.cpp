@@ -2,8 +2,8 @@
 #include <pybind11/stl.h>
 
 #include "bind/allocate.hpp"
-#include "bind/engine/engine.hpp"
 #include "bind/dlpack.hpp"
+#include "bind/engine/engine.hpp"
 #include "core/targets.hpp"
 
 namespace stepsize {
@@ -69,6 +69,89 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     return nullptr;
 }
 
+// An engine holds rates that are Python functions, which may own its optimizer: it tells the
+// collector, which would never free that circle else.
+void join_collector(PyHeapTypeObject* heap) {
+    PyTypeObject& type = heap->ht_type;
+    type.tp_flags |= Py_TPFLAGS_HAVE_GC;
+    type.tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
+        Py_VISIT(Py_TYPE(self));
+        if (!py::detail::is_holder_constructed(self))
+            return 0;
+        return py::handle(self).cast<Engine&>().leaves().visit_functions(visit, arg);
+    };
+    type.tp_clear = [](PyObject* self) {
+        if (py::detail::is_holder_constructed(self))
+            py::handle(self).cast<Engine&>().leaves().drop_functions();
+        return 0;
+    };
+}
+
+// The engine's method step, straight into the type: the dispatcher of bound functions costs more
+// than a small step.
+void add_step(py::class_<Engine>& type) {
+    static PyMethodDef method = {"step",
+                                 reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(step)),
+                                 METH_FASTCALL, "step(host, grads, loss, stats)"};
+    type.attr("step") = py::reinterpret_steal<py::object>(
+        PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &method));
+}
+
+void add_construction(py::class_<Engine>& type) {
+    type.def(py::init<const py::tuple&>(), py::arg("nest"))
+        .def(
+            "add_group",
+            [](Engine& engine, const py::object& kernel, const std::string& decay,
+               const std::vector<double>& scalars, const std::string& scope,
+               const py::list& numbers) {
+                engine.leaves().add_group(kernel, decay, scalars, scope, numbers);
+            },
+            py::arg("kernel"), py::arg("decay"), py::arg("scalars"), py::arg("scope"),
+            py::arg("numbers"))
+        .def(
+            "add_leaf",
+            [](Engine& engine, const py::array& x, const py::object& master, const py::tuple& shape,
+               int group,
+               const py::list& slots) { engine.leaves().add(x, master, shape, group, slots); },
+            py::arg("x"), py::arg("master"), py::arg("shape"), py::arg("group"), py::arg("slots"))
+        .def("finish", &Engine::finish);
+}
+
+void add_use(py::class_<Engine>& type) {
+    type.def("set_number", &Engine::set_number, py::arg("group"), py::arg("name"),
+             py::arg("source"))
+        .def("number", &Engine::number, py::arg("group"), py::arg("name"))
+        .def("values", &Engine::values, py::arg("group"))
+        .def("track_average", &Engine::track_average, py::arg("averages"), py::arg("share"))
+        .def("cancel_average", &Engine::cancel_average)
+        .def_property_readonly("average_tracked", &Engine::average_tracked)
+        .def(
+            "bind",
+            [](Engine& engine, const py::object& host, const py::list& flat) {
+                engine.bind(Host{host}, flat);
+            },
+            py::arg("host"), py::arg("flat"));
+}
+
+void add_settings(py::class_<Engine>& type) {
+    type.def_readwrite("clip_norm", &Engine::clip_norm)
+        .def_readwrite("clip_value", &Engine::clip_value)
+        .def_readwrite("maximize", &Engine::maximize)
+        .def_readwrite("strided", &Engine::strided)
+        .def_property("on_nonfinite", nullptr,
+                      [](Engine& engine, const std::string& name) {
+                          engine.on_nonfinite = nonfinite_of(name);
+                      })
+        .def_readwrite("lr_scale", &Engine::lr_scale)
+        .def_readwrite("loss_scale", &Engine::loss_scale)
+        .def_readwrite("dynamic", &Engine::dynamic)
+        .def_readwrite("good_steps", &Engine::good_steps)
+        .def_readwrite("step_count", &Engine::step_count)
+        .def_property("times", &Engine::times, &Engine::set_times)
+        .def("scalars", &Engine::scalars, py::arg("leaf"))
+        .def("set_scalars", &Engine::set_scalars, py::arg("leaf"), py::arg("values"));
+}
+
 } // namespace
 
 void bind_optimizers(py::module_& m) {
@@ -89,60 +172,11 @@ void bind_optimizers(py::module_& m) {
         "power", [](double base, int64_t n) { return table().power(base, n); }, py::arg("base"),
         py::arg("n"));
 
-    py::class_<Engine> type(m, "Engine");
-    // Straight into the type: the dispatcher of bound functions costs more than a small step.
-    static PyMethodDef method = {"step",
-                                 reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(step)),
-                                 METH_FASTCALL, "step(host, grads, loss, stats)"};
-    type.attr("step") = py::reinterpret_steal<py::object>(
-        PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &method));
-    type.def(py::init<const py::tuple&>(), py::arg("nest"))
-        .def(
-            "add_group",
-            [](Engine& engine, const py::object& kernel, const std::string& decay,
-               const std::vector<double>& scalars, const std::string& scope,
-               const py::list& numbers) {
-                engine.leaves().add_group(kernel, decay, scalars, scope, numbers);
-            },
-            py::arg("kernel"), py::arg("decay"), py::arg("scalars"), py::arg("scope"),
-            py::arg("numbers"))
-        .def(
-            "add_leaf",
-            [](Engine& engine, const py::array& x, const py::object& master, const py::tuple& shape,
-               int group, const py::list& slots) {
-                engine.leaves().add(x, master, shape, group, slots);
-            },
-            py::arg("x"), py::arg("master"), py::arg("shape"), py::arg("group"), py::arg("slots"))
-        .def("finish", &Engine::finish)
-        .def("set_number", &Engine::set_number, py::arg("group"), py::arg("name"),
-             py::arg("source"))
-        .def("number", &Engine::number, py::arg("group"), py::arg("name"))
-        .def("values", &Engine::values, py::arg("group"))
-        .def("track_average", &Engine::track_average, py::arg("averages"), py::arg("share"))
-        .def("cancel_average", &Engine::cancel_average)
-        .def_property_readonly("average_tracked", &Engine::average_tracked)
-        .def(
-            "bind",
-            [](Engine& engine, const py::object& host, const py::list& flat) {
-                engine.bind(Host{host}, flat);
-            },
-            py::arg("host"), py::arg("flat"))
-        .def_readwrite("clip_norm", &Engine::clip_norm)
-        .def_readwrite("clip_value", &Engine::clip_value)
-        .def_readwrite("maximize", &Engine::maximize)
-        .def_readwrite("strided", &Engine::strided)
-        .def_property("on_nonfinite", nullptr,
-                      [](Engine& engine, const std::string& name) {
-                          engine.on_nonfinite = nonfinite_of(name);
-                      })
-        .def_readwrite("lr_scale", &Engine::lr_scale)
-        .def_readwrite("loss_scale", &Engine::loss_scale)
-        .def_readwrite("dynamic", &Engine::dynamic)
-        .def_readwrite("good_steps", &Engine::good_steps)
-        .def_readwrite("step_count", &Engine::step_count)
-        .def_property("times", &Engine::times, &Engine::set_times)
-        .def("scalars", &Engine::scalars, py::arg("leaf"))
-        .def("set_scalars", &Engine::set_scalars, py::arg("leaf"), py::arg("values"));
+    py::class_<Engine> type(m, "Engine", py::custom_type_setup(join_collector));
+    add_construction(type);
+    add_step(type);
+    add_use(type);
+    add_settings(type);
 }
 
 } // namespace stepsize

@@ -29,8 +29,9 @@ class Occupied {
     // written: no harm.
     bool meets(const char* begin, size_t bytes, const char* own) const {
         const char* end = begin + bytes;
-        auto after = std::lower_bound(sorted_.begin(), sorted_.end(), end,
-                                      [](const Interval& a, const char* at) { return a.begin < at; });
+        auto after =
+            std::lower_bound(sorted_.begin(), sorted_.end(), end,
+                             [](const Interval& a, const char* at) { return a.begin < at; });
         while (after != sorted_.begin()) {
             --after;
             if (after->end <= begin)

@@ -154,9 +154,8 @@ void bind_population(py::module_& m) {
         .def(
             "step",
             [](Population& population, const py::object& host, const py::object& grads,
-               const py::list& losses, bool stats, bool check) {
-                return population.step(Host{host}, grads, losses, stats, check);
-            },
+               const py::list& losses, bool stats,
+               bool check) { return population.step(Host{host}, grads, losses, stats, check); },
             py::arg("host"), py::arg("grads"), py::arg("losses"), py::arg("stats"),
             py::arg("check"));
 }

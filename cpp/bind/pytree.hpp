@@ -1,5 +1,5 @@
-// Pytrees, here called nests: finds the gradients in one of dict, list and tuple that is built as the
-// parameters are.
+// Pytrees, here called nests: finds the gradients in one of dict, list and tuple that is built as
+// the parameters are.
 #pragma once
 
 #include <memory>
@@ -16,8 +16,8 @@ class Pytree {
   public:
     explicit Pytree(const py::tuple& description);
 
-    // Puts a new reference to every leaf (None included) in its place, letting go of what was there;
-    // false where the structure differs, with the places it has not come to as they were.
+    // Puts a new reference to every leaf (None included) in its place, letting go of what was
+    // there; false where the structure differs, with the places it has not come to as they were.
     bool walk(PyObject* value, PyObject** leaves);
 
   private:

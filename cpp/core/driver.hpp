@@ -1,4 +1,4 @@
-// Shares the chunks of one step among threads. The only place that knows OpenMP.
+// The parallel loop over the chunks of one step. The only place that knows OpenMP.
 #pragma once
 
 #include <cstddef>

@@ -13,32 +13,19 @@ constexpr int max_depth = 100;
 constexpr double last_step =
     9007199254740992.0; // 2^53: above it steps are no longer counted exactly
 
+// Steps that pass through the tree at a time, and what an evaluation needs as scratch: for each of
+// these steps a number a level of the tree and two more.
+constexpr size_t block = 256;
+constexpr int more_scratch = 2;
+
 enum class Kind : int32_t {
-    constant, // value
-    linear,   // from, to, steps
-    power,    // from, to, steps, power
-    cosine,   // from, to, steps, power
-    rex,      // from, to, steps
-    root,     // from, to, steps
-    tanh,     // from, to, steps, lower, upper
-    laps,     // from, to, steps, power: polynomial decay whose end moves on each time it is reached
-    exponential,  // value, log2 rate (high, low), steps, staircase, floor, ceiling
-    inverse_time, // value, rate, steps, staircase
-    inverse_sqrt, // value, timescale
-    levels,       // data: n boundaries, n + 1 values
-    points,       // data: n steps, n values
-    restarts, // from, to, period, log2 decay (high, low); data: cycle starts where lengths differ
-    cyclic,   // low, high, up, down, log2 gamma (high, low), per step (1) or per cycle (0)
-    scale,    // factor
-    sum,
-    product,
-    clip,    // low, high
-    join,    // data: the step at which each child starts
-    shift,   // delay
-    stretch, // old length, new length
-    repeat,  // period
-    pace,    // steps per unit, whole units only
+#define NODE(name, ...) name,
+#include "core/nodes.def"
+#undef NODE
 };
+
+// A leaf that is called: writes its values at n steps. It may not throw.
+using Function = void (*)(void* context, const double* steps, double* out, size_t n);
 
 struct Node {
     Kind kind;
@@ -47,6 +34,8 @@ struct Node {
     const double* data;
     size_t data_count;
     double p[max_params];
+    Function call;
+    void* context;
 };
 
 } // namespace schedule

@@ -48,9 +48,9 @@ struct Table {
     double (*largest[given_dtype_count])(const void* data, size_t size);
     double (*sum_lanes)(const double* values, size_t size);
     double (*power)(double base, int64_t n);
-    // Values of the schedule tree rooted at `root` for n steps.
+    // Values of the schedule tree rooted at `root` for n steps; see core/schedule.hpp for scratch.
     void (*evaluate)(const schedule::Node* nodes, size_t root, const double* steps, double* out,
-                     size_t n);
+                     size_t n, double* scratch);
 };
 
 } // namespace stepsize

@@ -32,7 +32,8 @@ constexpr size_t chunk_size = 16384;
 
 // What the loop does to gradient and parameter before the rule sees them:
 // g = clamp(g * scale, -limit, limit) + decay * x, then x = x * shrink. And after it: cautious, a
-// move along g is taken back; an average goes the share `follow` of the way to the parameter.
+// move along g is taken back; a fused EMA update moves an average the share `follow` of the way to
+// the parameter.
 struct Prologue {
     double scale, limit, decay, shrink, cautious, follow;
 };
@@ -41,7 +42,7 @@ struct Prologue {
 // one byte a number and a float32 scale per tile, see kernels/quantization.hpp.
 enum class Storage : int32_t { native = 0, bfloat16 = 1, signed8 = 2, unsigned8 = 3 };
 
-// Numbers of two bytes that somebody else reads too, rounded to nearest: parameters.
+// Parameters in half precision, rounded to nearest: what the caller reads and writes.
 struct Half {
     void* data; // null: none
     Dtype dtype;
@@ -62,10 +63,10 @@ struct Span {
     const void* g;
     Dtype g_dtype;
     Half half;
-    void* average; // what follows the parameters in x, or null
+    void* average; // the EMA of the parameters in x, or null
     size_t size;
     Slot slots[max_slots];
-    bool ahead;     // ask for memory ahead of the loop
+    bool ahead;     // prefetch ahead of the loop
     bool coded;     // some operand is not native
     uint32_t place; // of the leaf, and
     uint32_t first; // of the first tile in the leaf: what rounding depends on

@@ -1,4 +1,4 @@
-// Powers, exponentials and the cosine wave in plain arithmetic: the same bits on every processor,
+// Elementary functions (power, exponential, cosine) in plain arithmetic: the same bits everywhere,
 // and loops over them vectorise, neither of which the C library promises. Within 1 to 2 ulp.
 #pragma once
 
@@ -20,7 +20,7 @@ namespace elementary {
 
 constexpr double largest_number = 1.7976931348623157e308;
 
-// A number as an unevaluated sum: `low` holds what `high` rounds away.
+// A double-double: a number as an unevaluated sum, where `low` holds what `high` rounds away.
 struct DoubleDouble {
     double high, low;
 };
@@ -51,7 +51,7 @@ STEPSIZE_INLINE double cubic(double a, double b, double c, double d, double x, d
     return (a + b * x) + x2 * (c + d * x);
 }
 
-// Dekker's exact product, without the fused multiply-add that some targets lack.
+// The exact product (Dekker 1971), without the fused multiply-add that some targets lack.
 STEPSIZE_INLINE DoubleDouble two_prod(double a, double b) {
     constexpr double split = 134217729.0; // 2^27 + 1
     const double ca = split * a, cb = split * b;

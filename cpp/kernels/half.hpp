@@ -1,5 +1,5 @@
-// Numbers of two bytes, float16 and bfloat16: read exactly, written rounded to the nearest, ties to
-// even, in arithmetic that every processor has.
+// Half precision, float16 and bfloat16: read exactly, written rounded to nearest even, in
+// arithmetic that every processor has.
 #pragma once
 
 #include "kernels/primitives.hpp"
@@ -65,7 +65,8 @@ __attribute__((noinline)) void round_to_half_all(const F* in, size_t count, void
         to[i] = N::round_to_half(float(in[i]));
 }
 
-// Where a code is no longer its master rounded, somebody has set it: it is the parameter now.
+// Where a parameter is no longer its master weight rounded, somebody has set it: it is the master
+// now.
 template <class N, class F>
 __attribute__((noinline)) void merge_into_masters(const void* codes, size_t count, F* masters) {
     const uint16_t* from = static_cast<const uint16_t*>(codes);

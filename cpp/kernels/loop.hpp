@@ -48,7 +48,7 @@ template <class R, class F, size_t... K> void stretch_any(const BoundRule<R, F>&
     (__builtin_memcpy(slots[K] + last, ends[K], bytes), ...);
 }
 
-// Takes back the moves that go along the gradient.
+// Cautious updates (Liang et al. 2024, arXiv:2411.16085): a move along the gradient is taken back.
 template <class R, class F>
 void hold_back(const BoundRule<R, F>& p, F* x, const F* before, const F* g, size_t count) {
     const BoundRule<R, F> here = p;
@@ -139,8 +139,8 @@ template <class R, class F> inline void keep_start(const F* x, F* const* slots, 
         __builtin_memcpy(slots[Start<R>::slot < 0 ? 0 : Start<R>::slot], x, count * sizeof(F));
 }
 
-// The average goes with the parameters while they are near.
-template <class F> void follow(F share, const Span& span, size_t from, size_t count) {
+// The fused EMA update, while the parameters are in cache.
+template <class F> void update_average(F share, const Span& span, size_t from, size_t count) {
     const F* x = static_cast<const F*>(span.x) + from;
     F* average = static_cast<F*>(span.average) + from;
 #pragma omp simd
@@ -184,7 +184,7 @@ void run(const void* bound, const Span& span, Sums* sums) {
             at.close(from, count, true);
         }
         if (span.average)
-            follow(p.follow, span, from, count);
+            update_average(p.follow, span, from, count);
     }
     if (sums)
         *sums = {tally.grad.total(head), tally.param.total(head), tally.update.total(head)};

@@ -1,4 +1,4 @@
-// Where the numbers of a tile lie: in memory, or decoded in a buffer.
+// The operands of a tile: where they lie in memory, or dequantized in a buffer.
 #pragma once
 
 #include "kernels/quantization.hpp"
@@ -9,13 +9,14 @@ namespace {
 
 constexpr size_t prefetch_bytes = 2048;
 
-// One cache line ahead of the loop. Which processors gain by it is for targets.cpp to say.
+// Software prefetch, one cache line at a time. Which processors gain by it is for targets.cpp to
+// say.
 template <class F> inline void prefetch(const F* data) {
     for (size_t at = 0; at < lanes * sizeof(F); at += 64)
         __builtin_prefetch(reinterpret_cast<const char*>(data) + prefetch_bytes + at);
 }
 
-// Finds the operands of a tile, decoded where they are coded, and fetches what comes next.
+// Finds the operands of a tile, dequantized where they are not native, and prefetches the next.
 template <class F, int slot_count> struct TileOperands {
     const Span& span;
     alignas(64) F buffers[slot_count + 2][tile];

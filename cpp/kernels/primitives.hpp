@@ -22,7 +22,7 @@ template <class F> inline F maximum(F a, F b) { return a > b ? a : b; }
 
 template <class F> inline F minimum(F a, F b) { return a < b ? a : b; }
 
-// Whether the way from a to b does not go against g. NaN: no.
+// The cautious mask: whether the move from a to b does not descend along g. NaN: no.
 template <class F> inline bool not_descending(F a, F b, F g) {
     return ((b > a) & (g >= 0)) | ((b < a) & (g <= 0));
 }

@@ -1,5 +1,5 @@
-// The loop over a whole tile whose state is coded, all of it alike: read, stepped and, as bfloat16,
-// written in one.
+// The fused loop over a whole tile of quantized state, all in one format: dequantize, step and, for
+// bfloat16, quantize in one pass.
 #pragma once
 
 #include "kernels/operands.hpp"

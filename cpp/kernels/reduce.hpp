@@ -1,5 +1,6 @@
-// Sums that give the same bits everywhere: 16 lanes, element i in lane i mod 16, lanes joined by
-// halves. A block is at most chunk_size elements; whoever owns the blocks adds them in block order.
+// Reproducible sums, the same bits everywhere: 16 lanes, element i in lane i mod 16, lanes joined
+// by halves. A block is at most chunk_size elements; whoever owns the blocks adds them in block
+// order.
 #pragma once
 
 #include "kernels/half.hpp"

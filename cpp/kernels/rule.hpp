@@ -1,4 +1,4 @@
-// A rule, ready for one update of one leaf: what it knows and what it may say of its slots.
+// A bound rule, ready for one update of one leaf: what it knows and what it may say of its slots.
 #pragma once
 
 #include "kernels/quantization.hpp"

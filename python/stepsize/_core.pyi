@@ -1,6 +1,6 @@
 """The compiled half: rules, schedules, and the machine."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,7 @@ class Schedule:
     def __init__(
         self,
         nodes: Sequence[tuple[str, Sequence[float], Sequence[int], Sequence[float]]],
+        functions: Sequence[Callable[[float], float]] = ...,
     ) -> None: ...
     def __call__(self, step: Any, /) -> Any: ...
     def at(self, step: float) -> float: ...

@@ -34,10 +34,10 @@ def set_num_threads(count: int | None) -> None:
         >>> ss.set_num_threads(2)
         >>> ss.set_num_threads(None)
     """
-    if count is None:
-        count = 0
-    elif isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ValueError(f"set_num_threads: count must be an integer >= 1 or None, got {count!r}")
+    from stepsize.validation import whole  # here, so that importing stepsize loads next to nothing
+
+    move = "None uses as many as the environment allows"
+    count = 0 if count is None else whole("set_num_threads: count", count, move=move)
     _core.set_thread_count(count)
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from stepsize.errors import CheckpointError
-from stepsize.serialization import atomic, container
+from stepsize.serialization import atomic, container, nested
 
 DTYPES = ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?"]
 
@@ -150,13 +150,13 @@ def same(a, b):
 
 @given(nests)
 def test_unpack_is_the_inverse_of_pack(nest):
-    tensors, tree = container.pack(nest)
-    assert same(nest, container.unpack(tensors, json.loads(json.dumps(tree, allow_nan=False))))
+    tensors, tree = nested.pack(nest)
+    assert same(nest, nested.unpack(tensors, json.loads(json.dumps(tree, allow_nan=False))))
 
 
 def test_numpy_numbers_become_plain_ones(path):
-    container.dump(path, "x", {"a": np.float32(0.1), "b": np.int64(3), "c": np.True_})
-    loaded = container.load(path, "x")
+    nested.dump(path, "x", {"a": np.float32(0.1), "b": np.int64(3), "c": np.True_})
+    loaded = nested.load(path, "x")
     assert loaded == {"a": float(np.float32(0.1)), "b": 3, "c": True}
     assert [type(v) for v in loaded.values()] == [float, int, bool]
 
@@ -172,22 +172,22 @@ def test_numpy_numbers_become_plain_ones(path):
 )
 def test_what_cannot_be_saved_is_named_and_nothing_is_written(path, nest, message):
     with pytest.raises(TypeError, match=message):
-        container.dump(path, "x", nest)
+        nested.dump(path, "x", nest)
     assert os.listdir(path.parent) == []
 
 
 def test_another_kind_is_refused(path):
-    container.dump(path, "history", {})
+    nested.dump(path, "history", {})
     with pytest.raises(
         CheckpointError, match=r"run.safetensors: it holds a 'history', expected run"
     ):
-        container.load(path, "run")
+        nested.load(path, "run")
 
 
 def test_values_that_do_not_fit_the_arrays_are_refused(path):
     container.write(path, {}, {"kind": "x", "tree": {"a": {"$array": "lost"}}})
     with pytest.raises(CheckpointError, match="its values do not unpack"):
-        container.load(path, "x")
+        nested.load(path, "x")
 
 
 def test_a_newer_schema_is_refused(path):

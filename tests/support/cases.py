@@ -15,7 +15,7 @@ import numpy as np
 
 import stepsize as ss
 from stepsize import _core
-from stepsize.optimizers import rule as rules
+from stepsize.optimizers import rule
 from stepsize.optimizers.fields import Choice, Flag, Number, Several
 
 RULES = [cls for cls in ss.optimizers.registry() if not cls.needs_closure]
@@ -48,7 +48,7 @@ class Case:
 
     @property
     def compiled(self) -> bool:
-        return self.cls.accelerated and self.cls.variant(self.values)[0] in rules.COMPILED
+        return self.cls.accelerated and self.cls.variant(self.values)[0] in rule.COMPILED
 
     @property
     def elementwise(self) -> bool:

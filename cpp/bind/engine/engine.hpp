@@ -13,7 +13,8 @@ enum class NonFinite { raise, skip, ignore };
 // What happens in a step in which order, and what stops it: an error has changed nothing.
 class Engine {
   public:
-    explicit Engine(const py::tuple& nest) : gradients_(nest, leaves_), plan_(leaves_, gradients_) {}
+    explicit Engine(const py::tuple& nest)
+        : gradients_(nest, leaves_), plan_(leaves_, gradients_) {}
 
     Leaves& leaves() { return leaves_; }
     void finish(); // after the last leaf

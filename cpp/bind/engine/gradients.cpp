@@ -79,7 +79,7 @@ void GradientSource::gather(const Host& host, py::handle grads) {
     for (size_t i = 0; i < leaves_.size(); ++i)
         if (!PyTuple_Check(flat[i].ptr()) && !take(i, flat[i].ptr()))
             flat[i] = flat[i].attr("copy")(); // it overlaps parameters
-    leaves_.check(host); // once more: Python has run
+    leaves_.check(host);                      // once more: Python has run
     for (size_t i = 0; i < leaves_.size(); ++i) {
         const py::object given = flat[i];
         if (!PyTuple_Check(given.ptr())) {

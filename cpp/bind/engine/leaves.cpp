@@ -132,8 +132,8 @@ bool follows(const Leaf& leaf, const Leaf& last, const Rule* rule) {
     bool adjacent = leaf.group == last.group && leaf.dtype == last.dtype && !leaf.matrix &&
                     !last.matrix && !leaf.coded && !last.coded && leaf.x == last.x + last.bytes();
     for (size_t k = 0; rule && k < size_t(rule->slots); ++k)
-        adjacent = adjacent && leaf.slots[k].data ==
-                                   static_cast<char*>(last.slots[k].data) + last.bytes();
+        adjacent =
+            adjacent && leaf.slots[k].data == static_cast<char*>(last.slots[k].data) + last.bytes();
     return adjacent;
 }
 
@@ -322,6 +322,19 @@ void Leaves::set_averages(const py::list& averages) {
     for (size_t i = 0; i < leaves_.size(); ++i)
         leaves_[i].average = proxy(kept[2 * i].ptr())->data;
     averages_ = kept;
+}
+
+int Leaves::visit_functions(visitproc visit, void* arg) const {
+    for (const Group& group : groups_)
+        for (const Hyperparameter& from : group.hyperparameters)
+            Py_VISIT(from.function.ptr());
+    return 0;
+}
+
+void Leaves::drop_functions() {
+    for (Group& group : groups_)
+        for (Hyperparameter& from : group.hyperparameters)
+            from.function = py::object();
 }
 
 } // namespace stepsize

@@ -107,6 +107,10 @@ class Leaves {
 
     void set_averages(const py::list& averages);
 
+    // For the garbage collector: the user's functions, which may own the optimizer.
+    int visit_functions(visitproc visit, void* arg) const;
+    void drop_functions();
+
   private:
     // A leaf's own memory, while a step sees some rows of it.
     struct Whole {

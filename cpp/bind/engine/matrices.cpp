@@ -111,7 +111,7 @@ void MatrixPlan::settle(const MatrixLeaf& matrix) {
 
 // With statistics, from a copy of the leaf.
 void MatrixPlan::update(size_t elements, const std::vector<Chunk>& chunks,
-                         std::vector<Sums>& sums) {
+                        std::vector<Sums>& sums) {
     std::vector<std::vector<double>> before(sums.size());
     for (size_t i = 0; i < before.size(); ++i) {
         const Chunk& chunk = chunks[i];

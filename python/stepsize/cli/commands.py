@@ -18,10 +18,10 @@ import numpy as np
 
 import stepsize as ss
 from stepsize.cli.errors import CommandError
-from stepsize.cli.expressions import parse_schedule
 from stepsize.cli.loading import load_problem, optimizer_class, parse_lr
 from stepsize.cli.reporting import final, write_report
 from stepsize.plots.style import new_axes, number
+from stepsize.schedules import expression
 
 __all__ = ["bench", "demo", "find", "info", "schedule", "train", "tune"]
 
@@ -96,10 +96,9 @@ def _guide(args: argparse.Namespace) -> int:
 def _load(args: argparse.Namespace) -> Any:
     if args.plot or getattr(args, "report", None):
         new_axes()  # before the work: without matplotlib it says what to install
-    problem, notes = load_problem(
-        args.problem, target=args.target, drop=args.drop, hidden=args.hidden, seed=args.seed
-    )
-    for note in notes:
+    names = ("target", "drop", "hidden", "seed", "task", "decimal")
+    problem, prepared = load_problem(args.problem, **{name: getattr(args, name) for name in names})
+    for note in prepared.notes if prepared else ():
         print(note, file=sys.stderr)
     return problem
 
@@ -326,7 +325,7 @@ def bench(args: argparse.Namespace) -> int:
 
 def schedule(args: argparse.Namespace) -> int:
     """Schedules, each an expression, as text, picture and numbers."""
-    schedules = {text: parse_schedule(text) for text in args.expressions}
+    schedules = {text: expression.parse(text) for text in args.expressions}
     lengths = [getattr(one, "length", math.inf) for one in schedules.values()]
     finite = [math.ceil(length) for length in lengths if math.isfinite(length)]
     # One step more than the longest shows the value that is held from then on.

@@ -28,7 +28,7 @@ exit codes: 0 done, 1 failed, 2 wrong usage, 3 the training diverged, 130 interr
 """
 _TARGET = (
     "FILE.py:FUNCTION or module:FUNCTION, returning an ss.Problem; or a table: "
-    "FILE.csv, FILE.npz or FILE.parquet with --target COLUMN"
+    "FILE.csv, .tsv, .npz or .parquet with --target COLUMN"
 )
 
 
@@ -173,6 +173,15 @@ def _add_running(parser: argparse.ArgumentParser, optimizer: bool = True) -> Non
         "--drop", action="append", default=[], metavar="COLUMN", help="of a table: leave it out"
     )
     parser.add_argument(
+        "--task",
+        choices=("auto", "classification", "regression"),
+        default="auto",
+        help="of a table: what the target is (default: judged by its values)",
+    )
+    parser.add_argument(
+        "--decimal", choices=(".", ","), help="of a table: its decimal sign (default: judged)"
+    )
+    parser.add_argument(
         "--hidden",
         type=_sizes,
         default=(32,),
@@ -282,7 +291,7 @@ def _add_schedule(commands: _Commands) -> None:
         '  stepsize schedule "linear(0, 0.1, 50).then(exponential(0.1, 0.99), at=50)" --steps 400\n'
         '  stepsize schedule "cosine(1, 0, 100)" "step_decay(1, 25, 0.5)" --plot both.png\n\n'
         "An expression may use the functions of stepsize.schedules, numbers, lists, + - * / and\n"
-        "the methods clip, repeat, resume_at, shift, stretch, then and warmup.",
+        "the methods of a schedule: all that Python prints for one can be given here.",
     )
     parser.add_argument("expressions", nargs="+", metavar="EXPRESSION")
     parser.add_argument("--steps", type=_positive, metavar="N", help="default: the whole schedule")

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from stepsize.diagnosis import VERDICTS
 from stepsize.plots.style import number
 
 __all__ = ["final", "write_report"]
-
-TONES = {"healthy": "good", "converged": "good", "diverging": "bad", "too_high": "bad"}
 
 
 def final(history: Any) -> dict[str, float]:
@@ -43,9 +42,8 @@ def write_report(
     if "val_loss" in ends:
         cards.append((number(ends["val_loss"]), "held-out loss at the end"))
     page.cards(cards)
-    word = diagnosis.verdict.replace("_", " ")
-    tone: Any = TONES.get(diagnosis.verdict, "fair")
-    page.verdict(f"{word.capitalize()}.", str(diagnosis), tone)
+    verdict = VERDICTS[diagnosis.verdict]
+    page.verdict(f"{verdict.phrase.capitalize()}.", str(diagnosis), verdict.tone)
     curves = plots.diagnosed(history, diagnosis)
     figures = [(curves, "Every step and their average; shaded, where the findings are.")]
     steps = np.asarray(history["step"], float)

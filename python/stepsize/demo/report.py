@@ -12,7 +12,6 @@ import numpy as np
 from stepsize import plots
 from stepsize.demo.story import Run, Settings, Story, mean_accuracy, tell
 from stepsize.demo.terminal import (
-    WORDS,
     loss_of,
     percent,
     rates_of,
@@ -26,9 +25,11 @@ from stepsize.demo.terminal import (
     tell_schedules,
     three,
 )
+from stepsize.diagnosis import VERDICTS
 from stepsize.plots.style import new_axes
 from stepsize.report import Page
-from stepsize.tuning.search import TrialRecord, TuneResult
+from stepsize.tuning.results import TuneResult
+from stepsize.tuning.trials import TrialRecord
 
 __all__ = ["run"]
 
@@ -235,11 +236,11 @@ def _write_rates(page: Page, story: Story, pictures: Mapping[str, Any]) -> None:
         ]
     )
     for run in three(story):
-        word, tone = WORDS[run.verdict]
+        verdict = VERDICTS[run.verdict]
         page.verdict(
-            f"{short(run.lr)}, {run.name}: {word}.",
+            f"{short(run.lr)}, {run.name}: {verdict.phrase}.",
             f"{percent(run.accuracy)} accuracy. {run.diagnosis}",
-            tone,  # type: ignore[arg-type]
+            verdict.tone,
         )
 
 

@@ -10,20 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-Curve = NDArray[np.float64]
-
-
-def debiased_ema(losses: Curve, smoothing: float) -> Curve:
-    """Exponential average divided by the weight seen so far; smoothing 0 returns the losses."""
-    smoothed = np.empty(len(losses), np.float64)
-    average, weight = 0.0, 0.0
-    for k, loss in enumerate(losses):
-        average = smoothing * average + (1 - smoothing) * float(loss)
-        weight = smoothing * weight + (1 - smoothing)
-        smoothed[k] = average / weight
-    return smoothed
+from stepsize.arrays import Curve
 
 
 def minimum(lrs: Curve, losses: Curve) -> float:

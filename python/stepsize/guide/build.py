@@ -8,13 +8,12 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from stepsize.guide.claim import CONDITION, FAILS, HOLDS, Claim, Finding
+from stepsize.guide.claim import CONDITION, FAILS, HOLDS, Claim, Result
 from stepsize.guide.extras import paths_page, start_page
 from stepsize.report import Page, Tone
 
@@ -22,16 +21,6 @@ __all__ = ["Result", "build", "pages"]
 
 TONES: dict[str, Tone] = {HOLDS: "good", CONDITION: "fair", FAILS: "bad"}
 SEEDS, QUICK_SEEDS = 5, 2
-
-
-@dataclass(frozen=True)
-class Result:
-    """A page with what its experiment found."""
-
-    claim: Claim
-    finding: Finding
-    seeds: int
-    seconds: float
 
 
 def pages() -> dict[str, Claim]:

@@ -102,10 +102,13 @@ class OptimizerHost:
 
 
 def _gradient(optimizer: Optimizer, leaf: int) -> NoReturn:
+    scaled = optimizer.internals.options.loss_scale is not None
     raise NonFiniteGradientError(
         f"{type(optimizer).__name__}: the gradient of {optimizer.paths[leaf]} holds NaN or "
         f"infinity at step {optimizer.step_count}; nothing was changed. Lower the rate (it is "
-        f'{optimizer.lr}), or choose on_nonfinite="skip" to leave such steps out'
+        f"{optimizer.lr})"
+        + (f", or the loss itself (loss_scale is {optimizer.loss_scale:g})" if scaled else "")
+        + ', or choose on_nonfinite="skip" to leave such steps out'
     )
 
 

@@ -23,7 +23,7 @@ from stepsize.optimizers.options import Options
 from stepsize.optimizers.rule import Rule, registered
 from stepsize.optimizers.slots import Slots
 from stepsize.optimizers.stats import StepStats
-from stepsize.serialization import container
+from stepsize.serialization import nested
 
 _SCALE = Part("lr_scale", "lr_scale", varies=False)
 
@@ -286,13 +286,13 @@ class Optimizer(Rule, abstract=True):
         """Take over a `state_dict`; ValueError names what does not fit, and nothing has changed."""
         state_dict.load(self.internals, d)
 
-    def save(self, path: container.Path) -> None:
+    def save(self, path: nested.Path) -> None:
         """Write everything but the parameters to one file, whole or not at all."""
-        container.dump(path, "optimizer", self.state_dict())
+        nested.dump(path, "optimizer", self.state_dict())
 
-    def load(self, path: container.Path) -> None:
+    def load(self, path: nested.Path) -> None:
         """Take over what `save` wrote; CheckpointError or ValueError names what is wrong."""
-        self.load_state_dict(container.load(path, "optimizer"))
+        self.load_state_dict(nested.load(path, "optimizer"))
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.hyperparams.items())

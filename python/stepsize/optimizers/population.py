@@ -26,7 +26,8 @@ from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.options import DYNAMIC
 from stepsize.optimizers.registration import find_rule
 from stepsize.optimizers.stats import StepStats
-from stepsize.serialization import container
+from stepsize.serialization import nested
+from stepsize.validation import whole
 
 FORMAT = 1
 
@@ -43,9 +44,8 @@ def replicate(params: Nest, count: int) -> Nest:
         >>> ss.replicate({"w": np.array([1.0, 2.0])}, 3)["w"].shape
         (3, 2)
     """
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-        raise ValueError(f"replicate: count must be a whole number >= 1, got {count!r}")
-    return map_leaves(lambda leaf: np.stack([leaf] * int(count)), params)
+    count = whole("replicate: count", count)
+    return map_leaves(lambda leaf: np.stack([leaf] * count), params)
 
 
 def population(
@@ -309,13 +309,13 @@ class Population:
         for replica, state in zip(self._replicas, states, strict=True):
             replica.load_state_dict(state)
 
-    def save(self, path: container.Path) -> None:
+    def save(self, path: nested.Path) -> None:
         """Write everything but the parameters to one file, whole or not at all."""
-        container.dump(path, "population", self.state_dict())
+        nested.dump(path, "population", self.state_dict())
 
-    def load(self, path: container.Path) -> None:
+    def load(self, path: nested.Path) -> None:
         """Take over what `save` wrote; CheckpointError or ValueError names what is wrong."""
-        self.load_state_dict(container.load(path, "population"))
+        self.load_state_dict(nested.load(path, "population"))
 
     def clone(self, params: Nest) -> Self:
         """The same population, state included, over other arrays of the same shapes."""

@@ -85,7 +85,7 @@ def _loaded(owner: str, name: str, saved: Any, current: Value) -> Value:
         pairs = zip(saved, kept, strict=True)
         return tuple(_loaded(owner, name, item, old) for item, old in pairs)
     if isinstance(saved, dict) and set(saved) == {"schedule"}:
-        return Schedule.from_dict(saved["schedule"])
+        return Schedule.from_dict(saved["schedule"], trust=current)
     if isinstance(saved, dict):
         check_names(owner, f"the saved {name}", saved, ("function",))
         if not callable(current):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.diagnosis.checks import diagnose, words
+from stepsize.diagnosis import diagnose, words
 from stepsize.plots.runs import run_curves
 from stepsize.plots.style import MUTED, colour, dress, new_axes, number
 from stepsize.plots.views import series

@@ -8,21 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stepsize.curves import debiased_ema
 from stepsize.plots.style import INK, colour, dress, label_ends, new_axes, width_for
 
 __all__ = ["learning_curves", "schedule"]
 
 
 def smooth(values: ArrayLike, window: int) -> NDArray[Any]:
-    """Exponential average over about `window` steps, unbiased at the start; NaN stays NaN."""
-    row = np.asarray(values, float)
-    keep = 1 - 1 / max(1, window)
-    result, total, weight = np.empty(len(row)), 0.0, 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        for i, value in enumerate(row):
-            total, weight = keep * total + (1 - keep) * value, keep * weight + (1 - keep)
-            result[i] = total / weight
-    return result
+    """Exponential moving average over about `window` steps; NaN stays NaN."""
+    return debiased_ema(values, 1 - 1 / max(1, window))
 
 
 def series(history: Mapping[str, Any], key: str) -> tuple[NDArray[Any], NDArray[Any]]:

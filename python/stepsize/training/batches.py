@@ -1,4 +1,4 @@
-"""Where batches come from: arrays cut up in a reproducible order, or a stream given as it comes."""
+"""Sources of batches: arrays cut up in a reproducible order, or an iterable of batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from stepsize.optimizers.fields import whole
+from stepsize.validation import whole
 
 Stream = Iterable[Any] | Callable[[], Iterable[Any]]
 
@@ -17,13 +17,15 @@ Stream = Iterable[Any] | Callable[[], Iterable[Any]]
 class ArrayBatches:
     """Batches of a tuple of arrays; the offset in an epoch counts samples.
 
-    So a run resumed from an offset goes on where it stopped, whatever the batch size was before.
+    So a resumed run continues where it stopped, whatever the batch size was before.
     """
 
     def __init__(self, arrays: tuple[Any, ...], batch_size: int, seed: int | None, name: str):
         for part in arrays:
             if hasattr(part, "iloc"):
-                raise TypeError(f"{name}: a {type(part).__name__} is no array, give .to_numpy()")
+                raise TypeError(
+                    f"{name}: a {type(part).__name__} is not an array, give .to_numpy()"
+                )
         lengths = [part.shape[0] if part.shape else None for part in arrays]
         if None in lengths or len(set(lengths)) != 1:
             shapes = ", ".join(str(tuple(part.shape)) for part in arrays)
@@ -36,7 +38,7 @@ class ArrayBatches:
         self._seed = seed
 
     def epoch(self, number: int, offset: int) -> Iterator[tuple[Any, int]]:
-        """The batches of one epoch from sample ``offset`` of its order on."""
+        """The batches of one epoch, from sample ``offset`` of its order on, each with its end."""
         order = None if self._seed is None else shuffled(self.length, self._seed, number)
         while offset < self.length:
             end = min(offset + self.batch_size, self.length)
@@ -45,21 +47,21 @@ class ArrayBatches:
             yield tuple([part[chosen] for part in self._arrays]), end
 
     def steps_per_epoch(self) -> int:
-        """How many batches an epoch has at the present batch size."""
+        """How many batches an epoch has at the current batch size."""
         return math.ceil(self.length / self.batch_size)
 
 
 def shuffled(length: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The order of one epoch: a permutation that depends on seed and epoch alone."""
+    """The order of one epoch: a permutation that depends on seed and epoch only."""
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
     return generator.permutation(length)
 
 
 class StreamBatches:
-    """Batches of an iterable, or of what a callable returns for each epoch, counted by the offset.
+    """Batches of an iterable, or of what a callable returns for each epoch; the offset counts them.
 
-    A loader with a ``set_epoch`` method is told the epoch before it is read, so that it can shuffle
-    by it. To go on in the middle of an epoch its first batches are drawn again and dropped.
+    ``set_epoch(number)`` of a loader that has it is called before each epoch, so that it can
+    shuffle by it. To resume in mid-epoch, the first batches are drawn again and dropped.
     """
 
     batch_size = None
@@ -94,7 +96,7 @@ class StreamBatches:
         return ValueError(f"{self._name}: there is no batch in it")
 
     def steps_per_epoch(self) -> int | None:
-        """How many batches an epoch has, if the stream has a length."""
+        """How many batches an epoch has, if the iterable has a length."""
         try:
             return len(self._data)  # type: ignore[arg-type]
         except TypeError:
@@ -105,14 +107,14 @@ Batches = ArrayBatches | StreamBatches
 
 
 def batches(data: Any, batch_size: int, seed: int | None, name: str = "train") -> Batches:
-    """Cut a tuple of arrays into batches, or take an iterable or callable of batches as it is.
+    """Cut a tuple of arrays into batches, or take an iterable or callable of batches as is.
 
     Args:
         data: a tuple of arrays with the same first axis, or batches.
         batch_size: samples per batch of arrays; the last batch of an epoch may be smaller.
-        seed: arrays are shuffled anew in each epoch, in an order that depends on ``(seed, epoch)``
-            and on nothing else. None keeps their order.
-        name: what errors call the data.
+        seed: arrays are reshuffled in each epoch, in an order that depends on ``(seed, epoch)`` and
+            on nothing else. None keeps their order.
+        name: the name of the data in errors.
     """
     if isinstance(data, tuple) and data and all(hasattr(part, "shape") for part in data):
         return ArrayBatches(data, batch_size, seed, name)

@@ -1,24 +1,29 @@
-"""The training loop."""
+"""fit: its arguments checked, a run made of them, and the loop."""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from stepsize import arrays
-from stepsize.callbacks.base import Checkpoint
-from stepsize.optimizers.fields import whole
+from stepsize.callbacks.base import HOOKS, Callback
+from stepsize.callbacks.checkpoint import Checkpoint
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.schedules import Schedule, check_run
+from stepsize.training import resume as resuming
+from stepsize.training.accumulation import Gradient
 from stepsize.training.batches import batches
+from stepsize.training.evaluation import Evaluate, Evaluation
 from stepsize.training.history import History
-from stepsize.training.loop import Evaluate, Loop, Validation
-from stepsize.training.run import HOOKS, Run
+from stepsize.training.loop import FitLoop, Limits
+from stepsize.training.run import Run
+from stepsize.validation import whole
 
 
 def fit(
-    value_and_grad: Callable[[Any, Any], tuple[float, Any]],
+    value_and_grad: Gradient,
     params: Any,
     optimizer: Optimizer,
     train: Any,
@@ -28,7 +33,7 @@ def fit(
     batch_size: int = 32,
     validation: Any = None,
     evaluate: Evaluate | None = None,
-    callbacks: Sequence[Any] = (),
+    callbacks: Sequence[Callback] = (),
     seed: int | None = 0,
     progress: bool | None = None,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
@@ -36,45 +41,45 @@ def fit(
     accumulate: int = 1,
     validate_every: int | None = None,
 ) -> History:
-    """Train parameters in place and tell what happened.
+    """Train parameters in place and return the history of the run.
 
     The run ends after ``epochs`` or ``steps`` in all, whichever comes first, when a callback stops
     it, or at Ctrl-C; ``history.stopped`` says why. A loss or gradient that is not finite ends it
-    too, before the parameters are touched, and the history then ends with a row for the step that
-    was not made. With ``on_nonfinite="skip"`` or ``"ignore"`` in the optimizer it does not.
+    too, before the parameters are updated, and the last row of the history is then that of the
+    step not made. With ``on_nonfinite="skip"`` or ``"ignore"`` in the optimizer it does not.
 
-    The first Ctrl-C ends the run at the next step boundary and `fit` returns as always; a second
-    one raises ``KeyboardInterrupt`` on the spot. An exception anywhere leaves parameters and
-    optimizer as the last whole step left them, saves the checkpoint if there is one, and goes on
-    its way with a note that says where.
+    The first Ctrl-C ends the run at the next step boundary and `fit` returns as usual; a second one
+    raises ``KeyboardInterrupt`` at once. An exception anywhere leaves parameters and optimizer as
+    the last whole step left them, saves the checkpoint if there is one, and is raised with a note
+    that says where.
 
-    After each step: validation if it is due, then the callbacks in the order given, then
-    checkpoints. A resumed run continues bit for bit: parameters, optimizer, callbacks, the order of
-    the data, the global random generators of Python and NumPy, and the history. It needs the same
-    arguments as before; only ``epochs`` and ``steps`` may grow.
+    After each step: validation if due, then the callbacks in the order given, then checkpoints. A
+    resumed run continues bit for bit: parameters, optimizer, callbacks, the order of the data, the
+    global random generators of Python and NumPy, and the history. It needs the same arguments as
+    before; only ``epochs`` and ``steps`` may grow.
 
     Args:
         value_and_grad: ``(params, batch) -> (loss, grads)``, the loss a mean over the batch.
         params: the nest of arrays that ``optimizer`` updates.
-        optimizer: one that takes a function, as L-BFGS does, steps on each batch with it; give it
-            all data in one.
+        optimizer: one that takes a function, as L-BFGS does, gets that of each batch; give it all
+            data in one batch.
         train: a tuple of arrays, cut along the first axis into batches (tuples), or an iterable of
             batches, or a callable that returns one for each epoch.
-        validation: like ``train``; never shuffled. An optimizer that answers with an average, such
-            as a schedule-free one, is measured there.
+        validation: like ``train``; never shuffled. An optimizer that keeps an average of the
+            parameters, as schedule-free ones do, is evaluated at the average.
         evaluate: ``(params, batch) -> {name: value}``, recorded as ``val_`` + name, means weighted
             by batch size. Without it ``val_loss`` is the loss of ``value_and_grad``.
-        seed: orders the arrays in ``train``; the order of an epoch depends on seed and epoch
-            alone. None keeps them as they are.
+        seed: shuffles the arrays in ``train``; the order of an epoch depends on seed and epoch
+            only. None keeps their order.
         progress: None shows a bar in terminals and notebooks and, if the run takes long, lines
-            elsewhere; True insists; False is silent.
+            elsewhere; True always shows one of them; False is silent.
         checkpoint: a path, written after each epoch and at the end, or an `ss.Checkpoint`.
-        resume: go on from ``checkpoint`` if it exists, else start.
-        accumulate: average the gradients of so many batches for one step.
-        validate_every: validate after so many steps; None validates after each epoch.
+        resume: continue from ``checkpoint`` if it exists, else start.
+        accumulate: gradient accumulation: average the gradients of so many batches for one step.
+        validate_every: validate after every so many steps; None validates after each epoch.
 
     Warns:
-        ScheduleWarning: where the run ends before the warm-up or the decay of the rate does.
+        ScheduleWarning: the run ends before the warm-up or the decay of the rate does.
 
     Raises:
         ValueError, TypeError: an argument is unusable; nothing has been trained.
@@ -103,23 +108,42 @@ def fit(
             f"train is an iterator, it can be read once and not for epochs={epochs}: "
             "give a list, or a callable that returns a fresh iterator"
         )
-    callbacks = _ordered(callbacks, checkpoint)
-    run = Run(params, optimizer, source, callbacks, seed)
-    loop = Loop(run, value_and_grad, epochs, steps, whole("accumulate", accumulate))
-    if validate_every is not None:
-        validate_every = whole("validate_every", validate_every)
-    if validation is not None:
-        held = batches(validation, batch_size, None, "validation")
-        if getattr(held, "once", False):
-            raise ValueError("validation is an iterator, it can be read once: give a list")
-        loop.validation = Validation(held, evaluate or _loss_of(value_and_grad))
-        loop.validate_every = validate_every
+    evaluation = _evaluation(value_and_grad, validation, batch_size, evaluate, validate_every)
+    callbacks, checkpoints = _split(callbacks, checkpoint)
+    accumulate = whole("accumulate", accumulate)
+    run = Run(params, optimizer, source, [*callbacks, *checkpoints], seed, accumulate)
+    limits = Limits(epochs or math.inf, steps or math.inf)
+    loop = FitLoop(run, value_and_grad, limits, evaluation, checkpoints)
     run.history.meta = run.describe()
     if resume:
-        _resume(run)
+        if not checkpoints:
+            raise ValueError("resume=True needs checkpoint=..., the file to continue from")
+        if os.path.exists(checkpoints[0].path):
+            resuming.load(run, checkpoints[0].path)
     _check_schedules(optimizer, loop.total(), run.step)
     loop.execute(progress)
     return run.history
+
+
+def _evaluation(
+    value_and_grad: Gradient,
+    validation: Any,
+    batch_size: int,
+    evaluate: Evaluate | None,
+    every: int | None,
+) -> Evaluation | None:
+    """What is measured on the validation data; without these there is nothing to measure."""
+    if validation is None:
+        if every is not None:
+            raise ValueError(
+                f"validate_every={every!r} needs validation=..., the data to validate on"
+            )
+        return None
+    held_out = batches(validation, batch_size, None, "validation")
+    if getattr(held_out, "once", False):
+        raise ValueError("validation is an iterator, it can be read once: give a list")
+    every = every if every is None else whole("validate_every", every)
+    return Evaluation(held_out, evaluate or _loss_of(value_and_grad), every)
 
 
 def _check_schedules(optimizer: Optimizer, total: int | None, done: int) -> None:
@@ -155,8 +179,10 @@ def _check(
             )
 
 
-def _ordered(callbacks: Sequence[Any], checkpoint: Any) -> list[Any]:
-    """Checkpoints come last, so that they hold what the others made of the step."""
+def _split(
+    callbacks: Sequence[Callback], checkpoint: Any
+) -> tuple[list[Callback], list[Checkpoint]]:
+    """Checkpoints apart: they come last, so that they hold what the others made of the step."""
     if not isinstance(callbacks, list | tuple):
         raise TypeError(f"callbacks must be a list of them, got {callbacks!r}")
     for i, callback in enumerate(callbacks):
@@ -167,19 +193,11 @@ def _ordered(callbacks: Sequence[Any], checkpoint: Any) -> list[Any]:
             raise TypeError(
                 f"callbacks[{i}] must have a method of {', '.join(HOOKS)}, got {callback!r}"
             )
-    given = list(callbacks)
+    given = [c for c in callbacks if isinstance(c, Checkpoint)]
     if checkpoint is not None:
         given.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))
-    return sorted(given, key=lambda callback: isinstance(callback, Checkpoint))
+    return [c for c in callbacks if not isinstance(c, Checkpoint)], given
 
 
-def _resume(run: Run) -> None:
-    keeper = next((c for c in run.callbacks if isinstance(c, Checkpoint)), None)
-    if keeper is None:
-        raise ValueError("resume=True needs checkpoint=..., the file to go on from")
-    if os.path.exists(keeper.path):
-        run.load(keeper.path)
-
-
-def _loss_of(value_and_grad: Callable[[Any, Any], tuple[float, Any]]) -> Evaluate:
+def _loss_of(value_and_grad: Gradient) -> Evaluate:
     return lambda params, batch: {"loss": float(value_and_grad(params, batch)[0])}

@@ -11,8 +11,8 @@ from typing import Any
 class Interrupt:
     """While active, the first Ctrl-C only sets ``pending``; a second one raises at once.
 
-    The handler that was there before is put back at the end, and is left alone when it ignores the
-    signal, was not set from Python, or when this is not the main thread, which alone may set one.
+    The previous handler is restored at the end. It is left in place where it ignores the signal or
+    was not set from Python, and outside of the main thread, the only one that may set handlers.
     """
 
     def __init__(self) -> None:

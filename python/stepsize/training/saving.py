@@ -1,4 +1,4 @@
-"""Parameters and optimizer together in one file."""
+"""Saving and loading parameters and optimizer in one file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from stepsize.arrays import Nest, check_dtype, flatten
 from stepsize.errors import CheckpointError
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.serialization import container
+from stepsize.serialization import nested
 
 
-def save(path: container.Path, params: Nest, optimizer: Optimizer) -> None:
+def save(path: nested.Path, params: Nest, optimizer: Optimizer) -> None:
     """Write parameters and optimizer to one file, whole or not at all.
 
     Example:
@@ -30,12 +30,12 @@ def save(path: container.Path, params: Nest, optimizer: Optimizer) -> None:
     leaves, paths, _ = flatten(params)
     for leaf, name in zip(leaves, paths, strict=True):
         check_dtype(leaf, name, "save")
-    nested = {"params": named(params), "optimizer": optimizer.state_dict()}
-    container.dump(path, "parameters and optimizer", nested)
+    contents = {"params": named(params), "optimizer": optimizer.state_dict()}
+    nested.dump(path, "parameters and optimizer", contents)
 
 
-def load(path: container.Path, params: Nest, optimizer: Optimizer) -> None:
-    """Fill parameters and optimizer from a file of `save`, or from the checkpoint of a run.
+def load(path: nested.Path, params: Nest, optimizer: Optimizer) -> None:
+    """Load parameters and optimizer from a file of `save`, or from the checkpoint of a run.
 
     Args:
         path: the file.
@@ -45,15 +45,15 @@ def load(path: container.Path, params: Nest, optimizer: Optimizer) -> None:
     Raises:
         CheckpointError: the file is damaged or does not fit; then nothing has changed.
     """
-    nested = container.load(path, "parameters and optimizer", "run")
+    contents = nested.load(path, "parameters and optimizer", "run")
     leaves, paths, _ = flatten(params)
     try:
-        check_params(nested["params"], leaves, paths)
-        optimizer.load_state_dict(nested["optimizer"])
+        check_params(contents["params"], leaves, paths)
+        optimizer.load_state_dict(contents["optimizer"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {explained(error)}") from error
     for leaf, name in zip(leaves, paths, strict=True):
-        np.copyto(leaf, nested["params"][name])
+        np.copyto(leaf, contents["params"][name])
 
 
 def named(params: Nest) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def named(params: Nest) -> dict[str, Any]:
 
 
 def check_params(saved: Mapping[str, Any], leaves: Sequence[Any], paths: Sequence[str]) -> None:
-    """Refuse saved parameters of other names, shapes or dtypes than these leaves have."""
+    """Refuse saved parameters whose names, shapes or dtypes differ from these leaves."""
     if set(saved) != set(paths):
         odd = sorted(set(saved) ^ set(paths))
         raise ValueError(f"its parameters differ from this model's in {', '.join(odd[:5])}")

@@ -124,6 +124,14 @@ def labels(groups: Sequence[dict[str, Any]]) -> list[str]:
     return found
 
 
+def gather(owner: str, places: Sequence[Place], grads: Sequence[Any]) -> list[Any]:
+    """Gradients that the step cannot read in their place, as arrays; an error has the name."""
+    return [
+        None if grad is None else _array(owner, place, grad)
+        for place, grad in zip(places, grads, strict=True)
+    ]
+
+
 class TensorHost(OptimizerHost):
     """The host of a compiled optimizer whose gradients are tensors."""
 
@@ -132,16 +140,7 @@ class TensorHost(OptimizerHost):
         self._owner, self._places = owner, places
 
     def gather(self, grads: Sequence[Any]) -> list[Any]:
-        """Gradients that the step cannot read in their place, as arrays; an error has the name."""
         return gather(self._owner, self._places, grads)
-
-
-def gather(owner: str, places: Sequence[Place], grads: Sequence[Any]) -> list[Any]:
-    """Gradients of tensors as arrays; an error has the name."""
-    return [
-        None if grad is None else _array(owner, place, grad)
-        for place, grad in zip(places, grads, strict=True)
-    ]
 
 
 def _array(owner: str, place: Place, grad: torch.Tensor) -> Array:

@@ -158,8 +158,8 @@ class SWA(AverageWrapper):
     .. math::
         e \leftarrow e + (x - e) / (n + 1)
 
-    ``eval_params()`` and ``with opt.averaged():`` as `EMA`. Until the first point is taken in, the
-    mean is where the parameters were at construction. State: one array.
+    ``eval_params()`` and ``with opt.averaged():`` as `EMA`. Until the first point is taken in, they
+    give the parameters as they are. State: one array.
 
     Args:
         optimizer: The optimizer whose steps are taken.
@@ -185,6 +185,9 @@ class SWA(AverageWrapper):
             every=self._count("every", every),
             _numbers={"updates": 0, "points": 0},
         )
+
+    def _averages(self) -> list[Array]:
+        return super()._averages() if self._numbers["points"] else copies(self._points)
 
     def _share(self) -> float | None:
         after = self._numbers["updates"] - self.start

@@ -13,7 +13,8 @@ from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.state_dict import check_names, check_slots
-from stepsize.serialization import container
+from stepsize.serialization import nested
+from stepsize.validation import number, whole
 
 if TYPE_CHECKING:  # for checkers a wrapper is an optimizer, with all its attributes
     from stepsize.optimizers.optimizer import Optimizer as _Base
@@ -75,24 +76,11 @@ class Wrapper(_Base):
         return list(self.internals.leaves.arrays)
 
     def _number(self, name: str, value: Any, low: float, high: float, *, open_low: bool) -> float:
-        owner = type(self).__name__
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise TypeError(f"{owner}: {name} must be a number, got {value!r}") from None
-        if not (low < number if open_low else low <= number) or not number <= high:
-            bracket = "(" if open_low else "["
-            raise ValueError(
-                f"{owner}: {name} must be in {bracket}{low:g}, {high:g}], got {value!r}"
-            )
-        return number
+        label = f"{type(self).__name__}: {name}"
+        return number(label, value, low, high, low_open=open_low, high_open=False)
 
     def _count(self, name: str, value: Any, low: int = 1) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
-            raise ValueError(
-                f"{type(self).__name__}: {name} must be a whole number >= {low}, got {value!r}"
-            )
-        return int(value)
+        return whole(f"{type(self).__name__}: {name}", value, low)
 
     def _given(self, grads: Nest) -> Nest:
         """The gradients, or those that were bound."""
@@ -159,13 +147,13 @@ class Wrapper(_Base):
             for path, array in slots.items():
                 check_slots(owner, path, {name: array}, {name: own["arrays"][name][path]})
 
-    def save(self, path: container.Path) -> None:
+    def save(self, path: nested.Path) -> None:
         """Write everything but the parameters to one file, whole or not at all."""
-        container.dump(path, "optimizer", self.state_dict())
+        nested.dump(path, "optimizer", self.state_dict())
 
-    def load(self, path: container.Path) -> None:
+    def load(self, path: nested.Path) -> None:
         """Take over what `save` wrote; CheckpointError or ValueError names what is wrong."""
-        self.load_state_dict(container.load(path, "optimizer"))
+        self.load_state_dict(nested.load(path, "optimizer"))
 
     def clone(self, params: Nest) -> Self:
         """The same wrapper and optimizer, state included, over other arrays of the same shapes."""
