@@ -20,7 +20,7 @@ _HOMES = {
     "finder.results": "LRFindResult ParameterResult",
     "training.history": "History",
     "minimization": "Result minimize",
-    "optimizers": "RowGradient StepStats group",
+    "optimizers": "RowGradient StepStats group layer_groups",
     "optimizers.population": "Population population replicate",
     "problems": "Problem",
     "runtime": "__version__ build_info set_num_threads",
