@@ -13,7 +13,6 @@ import stepsize as ss
 from stepsize import schedules
 from stepsize.optimizers import Optimizer, registry
 from stepsize.optimizers.options import Options
-from stepsize.optimizers.registration import finds_its_rate
 from tables import first_sentence
 
 # Each recipe as it is drawn, over 1,000 steps.
@@ -98,7 +97,7 @@ def rule(cls: type[Optimizer]) -> str:
         "Cross: a minimum; ring: the start. "
         + (
             "The rule finds its rate; ``lr`` is its share of it."
-            if finds_its_rate(cls)
+            if cls.adapts_lr
             else "Each at the rate, of a grid, that loses most without steps too long to follow."
         ),
         _title("Hyperparameters", "-"),

@@ -12,7 +12,6 @@ import numpy as np
 import stepsize as ss
 from stepsize import plots, problems
 from stepsize.optimizers import Optimizer
-from stepsize.optimizers.registration import finds_its_rate
 from stepsize.plots.style import COLOURS, MUTED, dress
 
 # Where a rule treats a matrix in its own way and a vector in another's, two numbers are a matrix.
@@ -44,7 +43,7 @@ def path(cls: type[Optimizer], place: str) -> Path2D:
     Rates whose steps are longer than `LONGEST` do not count. A rule that finds its rate goes at
     the largest share of it that does not leave the picture.
     """
-    if finds_its_rate(cls):
+    if cls.adapts_lr:
         default = cls.fields["lr"].default
         shares = (walk(cls, place, default * share) for share in (1.0, 0.5, 0.2, 0.1))
         return next(found for found in shares if found.cost < math.inf)

@@ -9,7 +9,8 @@ from stepsize import runtime as _runtime
 # that a program waits for what it uses only. `__init__.pyi` says the same to type checkers.
 _HOMES = {
     "arrays": "pack",
-    "automatic.pipeline": "Action AutoResult autolr",
+    "automatic.pipeline": "autolr",
+    "automatic.results": "Action AutoResult",
     "noise_scale": "NoiseScale NoiseScaleMonitor gradient_noise_scale scale_lr",
     "callbacks.base": """
         Checkpoint EarlyStopping KeepGenerators ReduceOnPlateau StopOnDivergence
@@ -23,45 +24,45 @@ _HOMES = {
     "callbacks.loggers": "CSVLogger JSONLogger LogTo TensorBoard",
     "minimization": "Result minimize",
     "callbacks.diagnosis_monitor": "DiagnosisMonitor",
-    "optimizers": """
-        ADOPT ASGD COCOB EMA FTRL LAMB LARS LBFGS MADGRAD SAM SGD SM3 SOAP SWA Accumulate
-        AdaBelief Adadelta Adafactor Adagrad Adam Adamax AdamW Adan AdaptiveClip AdEMAMix
-        Centralize DAdaptAdam DAdaptSGD DoG DoWG GradientNoise Kron LaProp LDoG Lion Lookahead
-        Mechanic MoMo MoMoAdam Muon NAdam NAdamW NovoGrad PolyakSGD Prodigy RAdam RMSprop
-        RowGradient Rprop ScheduleFreeAdamW ScheduleFreeRAdam ScheduleFreeSGD Shampoo SignSGD
-        Signum StepStats Yogi group
-    """,
+    "optimizers": "RowGradient StepStats group",
     "optimizers.population": "Population population replicate",
     "problems": "Problem",
     "runtime": "__version__ build_info set_num_threads",
     "training.saving": "load save",
     "schedules": "Plateau Schedule layerwise_lr",
     "training.fitting": "fit",
-    "tuning.search": "Choice LogUniform TuneResult Uniform tune",
+    "tuning.results": "TuneResult",
+    "tuning.search": "tune",
+    "tuning.space": "Choice LogUniform Uniform",
 }
 _MODULES = ("functional", "optimizers", "problems", "schedules")
+_EXTRAS = ("arrays", "interop", "plots")  # public as well, but `import *` leaves them out
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
-
-__all__ = sorted((*_HOME, *_MODULES))
+# Packages whose every name is public; their `__all__` is the list.
+_CONTENTS = ("optimizers.rules", "optimizers.wrappers")
 
 _runtime.use_environment()
 
 
 def __getattr__(name: str) -> _Any:
+    if name == "__all__":
+        return sorted((*_HOME, *_MODULES, *(other for page in _pages() for other in page.__all__)))
+    if name in (*_MODULES, *_EXTRAS):
+        return _importlib.import_module(f"stepsize.{name}")
+    found = None
     if name in _HOME:
         found = getattr(_importlib.import_module(f"stepsize.{_HOME[name]}"), name)
-        globals()[name] = found
-        return found
-    missing = f"module 'stepsize' has no attribute {name!r}"
-    if name.startswith("_"):
-        raise AttributeError(missing)
-    try:
-        return _importlib.import_module(f"stepsize.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"stepsize.{name}":
-            raise
-        raise AttributeError(missing) from None
+    elif not name.startswith("_"):
+        found = next((getattr(page, name) for page in _pages() if name in page.__all__), None)
+    if found is None:
+        raise AttributeError(f"module 'stepsize' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def _pages() -> list[_Any]:
+    return [_importlib.import_module(f"stepsize.{page}") for page in _CONTENTS]
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted((*__getattr__("__all__"), *_EXTRAS))

@@ -1,213 +1,66 @@
 """What the names are, for type checkers; `__init__.py` says where each comes from at run time."""
 
-from stepsize import functional, optimizers, problems, schedules
+from stepsize import arrays as arrays
+from stepsize import functional as functional
 from stepsize import interop as interop
-from stepsize.arrays import pack
-from stepsize.automatic.pipeline import Action, AutoResult, autolr
-from stepsize.callbacks.base import (
-    Checkpoint,
-    EarlyStopping,
-    KeepGenerators,
-    ReduceOnPlateau,
-    StopOnDivergence,
-)
-from stepsize.callbacks.diagnosis_monitor import DiagnosisMonitor
-from stepsize.callbacks.interventions import (
-    BatchSizeSchedule,
-    Freeze,
-    LRMonitor,
-    RollBackOnSpike,
-    layer_groups,
-)
-from stepsize.callbacks.loggers import CSVLogger, JSONLogger, LogTo, TensorBoard
-from stepsize.diagnosis import Diagnosis, Finding, diagnose
-from stepsize.errors import CheckpointError, NonFiniteGradientError
-from stepsize.finder.find import lr_find
-from stepsize.finder.results import LRFindResult, ParameterResult
-from stepsize.minimization import Result, minimize
-from stepsize.noise_scale import NoiseScale, NoiseScaleMonitor, gradient_noise_scale, scale_lr
-from stepsize.optimizers import (
-    ADOPT,
-    ASGD,
-    COCOB,
-    EMA,
-    FTRL,
-    LAMB,
-    LARS,
-    LBFGS,
-    MADGRAD,
-    SAM,
-    SGD,
-    SM3,
-    SOAP,
-    SWA,
-    Accumulate,
-    AdaBelief,
-    Adadelta,
-    Adafactor,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    Adan,
-    AdaptiveClip,
-    AdEMAMix,
-    Centralize,
-    DAdaptAdam,
-    DAdaptSGD,
-    DoG,
-    DoWG,
-    GradientNoise,
-    Kron,
-    LaProp,
-    LDoG,
-    Lion,
-    Lookahead,
-    Mechanic,
-    MoMo,
-    MoMoAdam,
-    Muon,
-    NAdam,
-    NAdamW,
-    NovoGrad,
-    PolyakSGD,
-    Prodigy,
-    RAdam,
-    RMSprop,
-    RowGradient,
-    Rprop,
-    ScheduleFreeAdamW,
-    ScheduleFreeRAdam,
-    ScheduleFreeSGD,
-    Shampoo,
-    SignSGD,
-    Signum,
-    StepStats,
-    Yogi,
-    group,
-)
-from stepsize.optimizers.population import Population, population, replicate
-from stepsize.problems import Problem
-from stepsize.runtime import __version__, build_info, set_num_threads
-from stepsize.schedules import Plateau, Schedule, layerwise_lr
-from stepsize.training.fitting import fit
-from stepsize.training.history import History
-from stepsize.training.saving import load, save
-from stepsize.tuning.search import Choice, LogUniform, TuneResult, Uniform, tune
-
-__all__ = [
-    "ADOPT",
-    "ASGD",
-    "COCOB",
-    "EMA",
-    "FTRL",
-    "LAMB",
-    "LARS",
-    "LBFGS",
-    "MADGRAD",
-    "SAM",
-    "SGD",
-    "SM3",
-    "SOAP",
-    "SWA",
-    "Accumulate",
-    "Action",
-    "AdEMAMix",
-    "AdaBelief",
-    "Adadelta",
-    "Adafactor",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "Adan",
-    "AdaptiveClip",
-    "AutoResult",
-    "BatchSizeSchedule",
-    "CSVLogger",
-    "Centralize",
-    "Checkpoint",
-    "CheckpointError",
-    "Choice",
-    "DAdaptAdam",
-    "DAdaptSGD",
-    "Diagnosis",
-    "DiagnosisMonitor",
-    "DoG",
-    "DoWG",
-    "EarlyStopping",
-    "Finding",
-    "Freeze",
-    "GradientNoise",
-    "History",
-    "JSONLogger",
-    "KeepGenerators",
-    "Kron",
-    "LDoG",
-    "LRFindResult",
-    "LRMonitor",
-    "LaProp",
-    "Lion",
-    "LogTo",
-    "LogUniform",
-    "Lookahead",
-    "Mechanic",
-    "MoMo",
-    "MoMoAdam",
-    "Muon",
-    "NAdam",
-    "NAdamW",
-    "NoiseScale",
-    "NoiseScaleMonitor",
-    "NonFiniteGradientError",
-    "NovoGrad",
-    "ParameterResult",
-    "Plateau",
-    "PolyakSGD",
-    "Population",
-    "Problem",
-    "Prodigy",
-    "RAdam",
-    "RMSprop",
-    "ReduceOnPlateau",
-    "Result",
-    "RollBackOnSpike",
-    "RowGradient",
-    "Rprop",
-    "Schedule",
-    "ScheduleFreeAdamW",
-    "ScheduleFreeRAdam",
-    "ScheduleFreeSGD",
-    "Shampoo",
-    "SignSGD",
-    "Signum",
-    "StepStats",
-    "StopOnDivergence",
-    "TensorBoard",
-    "TuneResult",
-    "Uniform",
-    "Yogi",
-    "__version__",
-    "autolr",
-    "build_info",
-    "diagnose",
-    "fit",
-    "functional",
-    "gradient_noise_scale",
-    "group",
-    "layer_groups",
-    "layerwise_lr",
-    "load",
-    "lr_find",
-    "minimize",
-    "optimizers",
-    "pack",
-    "population",
-    "problems",
-    "replicate",
-    "save",
-    "scale_lr",
-    "schedules",
-    "set_num_threads",
-    "tune",
-]
+from stepsize import optimizers as optimizers
+from stepsize import plots as plots
+from stepsize import problems as problems
+from stepsize import schedules as schedules
+from stepsize.arrays import pack as pack
+from stepsize.automatic.pipeline import autolr as autolr
+from stepsize.automatic.results import Action as Action
+from stepsize.automatic.results import AutoResult as AutoResult
+from stepsize.callbacks.base import Checkpoint as Checkpoint
+from stepsize.callbacks.base import EarlyStopping as EarlyStopping
+from stepsize.callbacks.base import KeepGenerators as KeepGenerators
+from stepsize.callbacks.base import ReduceOnPlateau as ReduceOnPlateau
+from stepsize.callbacks.base import StopOnDivergence as StopOnDivergence
+from stepsize.callbacks.diagnosis_monitor import DiagnosisMonitor as DiagnosisMonitor
+from stepsize.callbacks.interventions import BatchSizeSchedule as BatchSizeSchedule
+from stepsize.callbacks.interventions import Freeze as Freeze
+from stepsize.callbacks.interventions import LRMonitor as LRMonitor
+from stepsize.callbacks.interventions import RollBackOnSpike as RollBackOnSpike
+from stepsize.callbacks.interventions import layer_groups as layer_groups
+from stepsize.callbacks.loggers import CSVLogger as CSVLogger
+from stepsize.callbacks.loggers import JSONLogger as JSONLogger
+from stepsize.callbacks.loggers import LogTo as LogTo
+from stepsize.callbacks.loggers import TensorBoard as TensorBoard
+from stepsize.diagnosis import Diagnosis as Diagnosis
+from stepsize.diagnosis import Finding as Finding
+from stepsize.diagnosis import diagnose as diagnose
+from stepsize.errors import CheckpointError as CheckpointError
+from stepsize.errors import NonFiniteGradientError as NonFiniteGradientError
+from stepsize.finder.find import lr_find as lr_find
+from stepsize.finder.results import LRFindResult as LRFindResult
+from stepsize.finder.results import ParameterResult as ParameterResult
+from stepsize.minimization import Result as Result
+from stepsize.minimization import minimize as minimize
+from stepsize.noise_scale import NoiseScale as NoiseScale
+from stepsize.noise_scale import NoiseScaleMonitor as NoiseScaleMonitor
+from stepsize.noise_scale import gradient_noise_scale as gradient_noise_scale
+from stepsize.noise_scale import scale_lr as scale_lr
+from stepsize.optimizers import RowGradient as RowGradient
+from stepsize.optimizers import StepStats as StepStats
+from stepsize.optimizers import group as group
+from stepsize.optimizers.population import Population as Population
+from stepsize.optimizers.population import population as population
+from stepsize.optimizers.population import replicate as replicate
+from stepsize.optimizers.rules import *
+from stepsize.optimizers.wrappers import *
+from stepsize.problems import Problem as Problem
+from stepsize.runtime import __version__ as __version__
+from stepsize.runtime import build_info as build_info
+from stepsize.runtime import set_num_threads as set_num_threads
+from stepsize.schedules import Plateau as Plateau
+from stepsize.schedules import Schedule as Schedule
+from stepsize.schedules import layerwise_lr as layerwise_lr
+from stepsize.training.fitting import fit as fit
+from stepsize.training.history import History as History
+from stepsize.training.saving import load as load
+from stepsize.training.saving import save as save
+from stepsize.tuning.results import TuneResult as TuneResult
+from stepsize.tuning.search import tune as tune
+from stepsize.tuning.space import Choice as Choice
+from stepsize.tuning.space import LogUniform as LogUniform
+from stepsize.tuning.space import Uniform as Uniform

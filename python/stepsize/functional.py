@@ -38,6 +38,7 @@ from stepsize.optimizers.optimizer import Optimizer, registry
 from stepsize.optimizers.options import Options
 from stepsize.optimizers.registration import find_rule, snake_case
 from stepsize.optimizers.slots import COMPILED
+from stepsize.validation import whole
 
 Function = Callable[..., None]
 
@@ -278,11 +279,7 @@ def _array_refusal(kind: str, where: str, array: Any, x: Array, follows: bool) -
 
 
 def _checked_step(owner: str, step: Any) -> int:
-    if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 1:
-        raise ValueError(
-            f"{owner}: step must be the number of this update, a whole number from 1, got {step!r}"
-        )
-    return int(step)
+    return whole(f"{owner}: step", step, move="it is the number of this update, the first is 1")
 
 
 def _documentation(form: _Form) -> str:

@@ -22,9 +22,10 @@ from stepsize.arrays import (
 )
 from stepsize.finder.find import lr_find
 from stepsize.optimizers import LBFGS, Optimizer
-from stepsize.optimizers.registration import find_rule, finds_its_rate
+from stepsize.optimizers.registration import find_rule
 from stepsize.schedules import flat_cosine
 from stepsize.training.history import History
+from stepsize.validation import number, whole
 
 Function = Callable[[Nest], tuple[float, Nest]]
 
@@ -132,11 +133,10 @@ def minimize(
 
 def _check(**settings: float) -> None:
     for name, value in settings.items():
-        least = 1 if name in ("max_iter", "patience") else 0
-        whole = isinstance(value, int | np.integer) or not least
-        if isinstance(value, bool) or not whole or not value >= least:
-            what = "a whole number >= 1" if least else "a number >= 0"
-            raise ValueError(f"minimize: {name} must be {what}, got {value!r}")
+        if name in ("max_iter", "patience"):
+            whole(f"minimize: {name}", value)
+        else:
+            number(f"minimize: {name}", value, 0.0, high_open=False)
 
 
 def _floats(x0: Nest) -> Nest:
@@ -161,7 +161,7 @@ def _rate(
         return lr
     if lr != "auto":
         raise ValueError(f"minimize: lr must be a number, a schedule, None or 'auto', got {lr!r}")
-    if finds_its_rate(cls):
+    if cls.adapts_lr:
         return None
     found = lr_find(
         lambda p, _: seen.function(p),

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from stepsize import _core
+from stepsize.validation import whole
 
 __version__ = "0.1.0"
 
@@ -34,10 +35,8 @@ def set_num_threads(count: int | None) -> None:
         >>> ss.set_num_threads(2)
         >>> ss.set_num_threads(None)
     """
-    if count is None:
-        count = 0
-    elif isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ValueError(f"set_num_threads: count must be an integer >= 1 or None, got {count!r}")
+    move = "None uses as many as the environment allows"
+    count = 0 if count is None else whole("set_num_threads: count", count, move=move)
     _core.set_thread_count(count)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import stepsize as ss
-from stepsize.automatic.pipeline import Guard
+from stepsize.automatic.guard import Guard
 from stepsize.automatic.rehearsal import LONGEST, STRIDE, climb, length_of
 
 STEPS = 300

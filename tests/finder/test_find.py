@@ -15,7 +15,7 @@ import pytest
 import stepsize as ss
 from cases import RULES
 from stepsize.curves import debiased_ema
-from stepsize.finder.racing import _favourite
+from stepsize.finder.racing import _weighted_rate
 from stepsize.finder.suggestions import classical, minimum, slide, steepest, valley
 
 
@@ -385,17 +385,17 @@ def trial(rate, losses, failure=None):
 
 def test_rates_that_tie_are_averaged_and_those_far_behind_are_not():
     good, bad = np.linspace(5, 1, 30), np.full(12, 5.0)
-    assert _favourite([trial(1e-1, good), trial(1e-3, good)], 5) == pytest.approx(1e-2)
-    far = _favourite([trial(1e-1, good), trial(1e-3, bad), trial(1.0, good, "lost")], 5)
+    assert _weighted_rate([trial(1e-1, good), trial(1e-3, good)], 5) == pytest.approx(1e-2)
+    far = _weighted_rate([trial(1e-1, good), trial(1e-3, bad), trial(1.0, good, "lost")], 5)
     assert far == pytest.approx(1e-1, rel=0.2)
 
 
 @pytest.mark.parametrize(("scale", "constant"), [(1e6, 0.0), (1e-6, -3.0), (1.0, 1e3)])
 def test_the_mean_of_a_race_is_blind_to_scale_and_constant(scale, constant):
     one, two = np.linspace(5, 1, 30), np.linspace(5, 1.2, 30)
-    plain = _favourite([trial(1e-1, one), trial(1e-2, two)], 5)
+    plain = _weighted_rate([trial(1e-1, one), trial(1e-2, two)], 5)
     moved = [trial(r, scale * x + constant) for r, x in ((1e-1, one), (1e-2, two))]
-    assert _favourite(moved, 5 * scale + constant) == pytest.approx(plain, rel=1e-4)
+    assert _weighted_rate(moved, 5 * scale + constant) == pytest.approx(plain, rel=1e-4)
     assert 1e-2 < plain < 1e-1
 
 

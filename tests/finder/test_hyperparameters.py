@@ -9,7 +9,7 @@ import pytest
 
 import stepsize as ss
 from stepsize.finder import hyperparameters
-from stepsize.finder.trials import Batches, Bench
+from stepsize.finder.trials import CachedBatches, TrialRunner
 
 CURVATURES = np.geomspace(0.01, 10, 12)
 
@@ -135,9 +135,10 @@ def test_what_cannot_be_found_is_refused(keywords, message):
 
 
 def test_each_momentum_runs_at_the_same_rate_and_at_one_with_equally_long_steps():
-    bench = Bench(valley, start(), Batches([None]), ss.SGD, 100, lambda: None)
-    bench.evaluate(bench.params, 0, fresh=True)
-    entries = hyperparameters._momenta(bench, 0.1, 50, 0)
+    runner = TrialRunner(valley, start(), CachedBatches([None]), ss.SGD, lambda: None)
+    runner.grant(100)
+    runner.evaluate(runner.params, 0, fresh=True)
+    entries = hyperparameters._momenta(runner, 0.1, 50, 0)
     rates = {m: sorted(e.lr for e in entries if e.value == m) for m in (0.0, 0.5, 0.9)}
     assert entries[0].value == 0 and rates[0.0] == [0.1]
     assert rates[0.5] == [pytest.approx(0.05, rel=0.1), 0.1]

@@ -45,14 +45,27 @@ def test_not_even_all_names_load_an_extra_or_a_picture():
 
 def test_the_stub_says_where_names_come_from():
     tree = ast.parse(STUB.read_text(encoding="utf-8"))
-    homes, listed = {}, None
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module != "stepsize":
-            homes |= {alias.name: node.module.removeprefix("stepsize.") for alias in node.names}
-        elif isinstance(node, ast.Assign):
-            listed = ast.literal_eval(node.value)
-    assert homes == ss._HOME
-    assert sorted(listed) == ss.__all__ == dir(ss)
+    homes, pages, modules = {}, [], set()
+    for node in tree.body[1:]:
+        home = node.module.removeprefix("stepsize").removeprefix(".")
+        names = [alias.name for alias in node.names]
+        if names == ["*"]:
+            pages.append(home)
+        elif home:
+            homes |= dict.fromkeys(names, home)
+        else:
+            modules |= set(names)
+    assert homes == ss._HOME and tuple(pages) == ss._CONTENTS
+    assert modules == {*ss._MODULES, *ss._EXTRAS}
+
+
+def test_all_is_what_the_homes_and_the_contents_pages_hold():
+    assert {*ss._HOME, *ss._MODULES} < set(ss.__all__) < set(dir(ss))
+    assert ss.__all__ == sorted(set(ss.__all__))
+    assert set(dir(ss)) - set(ss.__all__) == set(ss._EXTRAS)
+    rules = {cls.__name__ for cls in ss.optimizers.registry() if cls.__module__[:8] == "stepsize"}
+    assert rules <= set(ss.__all__)
+    assert all(getattr(ss, name) is getattr(ss.optimizers, name) for name in rules)
 
 
 def test_what_the_wheels_are_tested_with_is_there():
@@ -75,6 +88,11 @@ def test_every_name_is_there_and_stays(name):
 
 def test_modules_are_there_without_an_import():
     assert loaded("import stepsize; stepsize.arrays; stepsize.interop") >= {"stepsize.interop"}
-    for name in ("nothing", "_nothing", "torch"):
+    for name in ("nothing", "_nothing", "torch", "adam"):
         with pytest.raises(AttributeError, match=f"module 'stepsize' has no attribute '{name}'"):
             getattr(ss, name)
+
+
+def test_modules_that_are_not_public_have_to_be_imported():
+    loaded("import stepsize\nassert not hasattr(stepsize, 'training')")
+    assert not {"errors", "training", "groups", "adam"} & set(dir(ss))

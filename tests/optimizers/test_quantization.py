@@ -15,7 +15,7 @@ SUPPORTED = [
     if cls.accelerated
     and cls.scope is None
     and not cls.shaped
-    and not set(cls.slots) <= quantization.EXACT
+    and {slot.kind for slot in cls.slots} - {"exact"}
 ]
 
 

@@ -1,9 +1,10 @@
 """Rules by name."""
 
+import numpy as np
 import pytest
 
 import stepsize as ss
-from stepsize.optimizers.registration import find_rule, finds_its_rate, snake_case
+from stepsize.optimizers.registration import find_rule, snake_case
 
 RULES = ss.optimizers.registry()
 
@@ -21,8 +22,8 @@ def test_names_are_different():
 
 
 def test_rules_that_find_their_rate_have_a_factor_or_a_bound_for_it():
-    free = [cls for cls in RULES if finds_its_rate(cls)]
-    assert len(free) == 11 and not finds_its_rate(lambda params: None)
+    free = [cls for cls in RULES if cls.adapts_lr]
+    assert len(free) == 11
     assert {cls.__name__ for cls in free if cls.fields["lr"].default != 1.0} == {"MoMoAdam"}
 
 
@@ -31,3 +32,30 @@ def test_a_wrong_name_is_answered_by_the_nearest():
         find_rule("adamv", "owner")
     with pytest.raises(ValueError, match=r"there is 'AdaBelief', 'Adadelta'.*'Yogi'"):
         find_rule("zzzzzz", "owner")
+
+
+def test_a_slot_of_one_name_is_of_one_kind_but_where_its_meaning_differs():
+    kinds = {}
+    for cls in RULES:
+        for slot in cls.slots:
+            kinds.setdefault(str(slot), set()).add(slot.kind)
+    # Adagrad's sum is of squares, D-Adaptation's and Prodigy's of gradients.
+    assert {name for name, found in kinds.items() if len(found) > 1} == {"sum"}
+    state = ss.AdamW([np.ones(3)]).state_dict()["state"]["0"]
+    assert all(type(name) is str for name in state)
+
+
+def test_a_rule_of_a_user_may_name_its_slots_plainly(monkeypatch):
+    monkeypatch.setattr(ss.optimizers.optimizer, "_registry", [])
+
+    class Plain(ss.optimizers.Optimizer):
+        lr = ss.optimizers.fields.nonnegative(0.1)
+        slots = ("m",)
+
+        def rule(self, x, g, s, h):
+            s.m[...] = g
+            x -= h.lr * s.m
+
+    x = np.ones(3)
+    Plain(x).step(np.ones(3))
+    assert list(x) == [0.9] * 3

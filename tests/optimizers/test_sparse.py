@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing():
             optimizer.step(ss.RowGradient(rows, values))
     with pytest.raises(ss.NonFiniteGradientError):
         optimizer.step(ss.RowGradient([0], np.full((1, 2), np.nan)))
-    with pytest.raises(TypeError, match="RowGradient, which SGD"):
+    with pytest.raises(TypeError, match="RowGradient, which Adagrad"):
         ss.Lion(x).step(ss.RowGradient([0], np.ones((1, 2))))
     with pytest.raises(TypeError, match="whole numbers"):
         ss.RowGradient([0.5], np.ones((1, 2)))

@@ -272,8 +272,8 @@ def test_the_rate_of_the_first_group_with_parameters_is_recorded():
 
 BAD = {
     "no end": ({"epochs": None}, ValueError, "give epochs=... or steps=..."),
-    "epochs": ({"epochs": 0}, ValueError, "epochs must be a whole number of at least 1, got 0"),
-    "steps": ({"steps": 1.5}, ValueError, "steps must be a whole number of at least 1, got 1.5"),
+    "epochs": ({"epochs": 0}, ValueError, "epochs must be a whole number >= 1, got 0"),
+    "steps": ({"steps": 1.5}, ValueError, "steps must be a whole number >= 1, got 1.5"),
     "accumulate": ({"accumulate": 0}, ValueError, "accumulate must be .* got 0"),
     "batch_size": ({"batch_size": 0}, ValueError, "batch_size must be .* got 0"),
     "ragged": ({"train": (X, Y[1:])}, ValueError, r"train: .* \(40, 3\), \(39,\)"),

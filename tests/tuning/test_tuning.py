@@ -12,7 +12,7 @@ import pytest
 
 import stepsize as ss
 from stepsize.tuning.samplers import next_rate
-from stepsize.tuning.search import Stopped, Trial
+from stepsize.tuning.trials import Stopped, Trial
 
 SPACE = {"lr": ss.LogUniform(1e-5, 10.0)}
 METHODS = ("tpe", "random", "grid", "halving", "lr")
@@ -200,8 +200,8 @@ def test_the_rate_search_closes_in(best, cliff):
         ({"space": {}}, ValueError, "space is empty"),
         ({"space": {"lr": (1e-5, 1)}}, TypeError, r"space\['lr'\] must be Uniform"),
         ({"space": [1]}, TypeError, r"space must be a dict of names, .* got \[1\]"),
-        ({"trials": 0}, ValueError, "trials must be a whole number of at least 1, got 0"),
-        ({"seed": -1}, ValueError, "seed must be a whole number of at least 0, got -1"),
+        ({"trials": 0}, ValueError, "trials must be a whole number >= 1, got 0"),
+        ({"seed": -1}, ValueError, "seed must be a whole number >= 0, got -1"),
         ({"executor": 3}, TypeError, "executor must be a concurrent.futures.Executor or None"),
         ({"method": "anneal"}, ValueError, "got 'anneal'"),
         ({"method": "lr", "space": {"x": ss.Uniform(0, 1)}}, ValueError, "needs a LogUniform"),

@@ -1,7 +1,7 @@
-"""Rehearsals: short versions of a training, which tell what a race of a few steps cannot.
+"""Rehearsals: short versions of a training, for what a race of a few steps cannot tell.
 
 Where noise decides, or where the loss falls slowly, thirty steps at a constant rate do not show at
-which peak a schedule ends lowest. Going through the whole schedule in half the time does.
+which peak a schedule ends lowest. Running the whole schedule in half the steps does.
 """
 
 from __future__ import annotations
@@ -12,13 +12,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stepsize.finder.trials import Batches, Bench, Nest, Trial, ValueAndGrad, randomness_kept
+from stepsize.curves import Curve
+from stepsize.finder.trials import (
+    CachedBatches,
+    Nest,
+    Trial,
+    TrialRunner,
+    ValueAndGrad,
+    randomness_kept,
+)
 from stepsize.schedules import Schedule
-from stepsize.training.batches import Batches as Source
+from stepsize.training.batches import Batches
 
-Curve = NDArray[np.float64]
 Rehearsals = tuple[tuple[float, Curve], ...]
 
 STRIDE = math.sqrt(10)
@@ -68,7 +74,7 @@ def climb(run: Callable[[float], Trial], peak: float, most: int) -> tuple[float,
 def rehearse(
     value_and_grad: ValueAndGrad,
     params: Nest,
-    source: Source,
+    source: Batches,
     optimizer: Any,
     plan: Callable[[float, int], Schedule],
     peak: float,
@@ -84,12 +90,13 @@ def rehearse(
     length = length_of(total)
 
     def run(rate: float) -> Trial:
-        bench = Bench(value_and_grad, params, Batches(stream), optimizer, length, tick)
-        trial, schedule = bench.trial(), plan(rate, length)
+        runner = TrialRunner(value_and_grad, params, CachedBatches(stream), optimizer, tick)
+        runner.grant(length)
+        trial, schedule = runner.trial(), plan(rate, length)
         for step in range(length):
             if not trial.step(schedule(step)):
                 break
-            bench.batches.forget(step)
+            runner.batches.forget(step)
         trial.retire()
         return trial
 

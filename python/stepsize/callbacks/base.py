@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepsize import arrays
-from stepsize.optimizers.fields import whole
 from stepsize.schedules import Plateau
+from stepsize.validation import whole
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run

@@ -20,8 +20,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from stepsize.optimizers.fields import whole
 from stepsize.serialization.atomic import replacing
+from stepsize.validation import whole
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run

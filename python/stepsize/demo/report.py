@@ -28,7 +28,8 @@ from stepsize.demo.terminal import (
 from stepsize.diagnosis import VERDICTS
 from stepsize.plots.style import new_axes
 from stepsize.report import Page
-from stepsize.tuning.search import TrialRecord, TuneResult
+from stepsize.tuning.results import TuneResult
+from stepsize.tuning.trials import TrialRecord
 
 __all__ = ["run"]
 

@@ -3,257 +3,103 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypedDict, Unpack, overload
+from dataclasses import replace
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stepsize.arrays import copy
-from stepsize.curves import debiased_ema
+from stepsize.curves import Curve, debiased_ema
+from stepsize.finder.confidence import INTERVALS, confidence
+from stepsize.finder.horizon import REFINED_PEAK_LIFT, horizon_correction
 from stepsize.finder.hyperparameters import PARAMETERS, find_parameter
-from stepsize.finder.racing import (
-    PERIOD,
-    SPREAD,
-    Race,
-    Sweep,
-    foresight,
-    progress,
-    race,
-    refined,
-    sweep,
-)
-from stepsize.finder.results import LRFindResult, ParameterResult
+from stepsize.finder.racing import Advice, Race, race, refined
+from stepsize.finder.range_test import PERIOD, find_range, loss_change
+from stepsize.finder.results import LRFindResult, ParameterResult, constructor_call
+from stepsize.finder.settings import Options, Settings
 from stepsize.finder.suggestions import classical
-from stepsize.finder.trials import Batches, Bench, Nest, ValueAndGrad, randomness_kept
+from stepsize.finder.trials import (
+    CachedBatches,
+    Nest,
+    TrialRunner,
+    ValueAndGrad,
+    randomness_kept,
+    ticker,
+)
 from stepsize.optimizers import SGD
 
-Curve = NDArray[np.float64]
 
-# Nine in ten of the best rates of bench/advice lie in these intervals around the suggestion.
-INTERVALS = {"high": (0.1, 20.0), "medium": (0.1, 20.0), "low": (0.05, 200.0), "none": (1.0, 1.0)}
-# The top of a cosine lies above the best constant rate, which has to end in its own noise: by a
-# quarter of a decade for most of the tuning half.
-DECAY_LIFT = 0.25
+def _geometric_mean(values: Iterable[float]) -> float:
+    return float(np.exp(np.mean(np.log(list(values)))))
 
 
-@dataclass(frozen=True)
-class _Settings:
-    lr_min: float
-    lr_max: float
-    steps: int
-    spacing: str
-    smoothing: float
-    stop_ratio: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.lr_min < self.lr_max < math.inf:
-            raise ValueError(
-                "lr_find: need 0 < lr_min < lr_max, both finite, got "
-                f"lr_min={self.lr_min} and lr_max={self.lr_max}"
-            )
-        if self.steps < 20:
-            raise ValueError(f"lr_find: steps must be at least 20, got {self.steps}")
-        if self.spacing not in ("exponential", "linear"):
-            raise ValueError(
-                f"lr_find: spacing must be 'exponential' or 'linear', got {self.spacing!r}"
-            )
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"lr_find: smoothing must be in [0, 1), got {self.smoothing}")
-        if not self.stop_ratio > 0:
-            raise ValueError(f"lr_find: stop_ratio must be positive, got {self.stop_ratio}")
-
-    @property
-    def sweep_steps(self) -> int:
-        return max(12, self.steps // 5)
-
-    @property
-    def race_steps(self) -> int:
-        return max(3, round(0.12 * self.steps))
-
-
-@dataclass(frozen=True)
-class _Advice:
-    """What one pass over the batches advises; the rate is NaN when no trial learnt anything."""
-
-    sweep: Sweep
-    race: Race
-    rate: float
-    peak: float
-
-
-def _rates(low: float, high: float, count: int, spacing: str) -> list[float]:
-    space = np.linspace if spacing == "linear" else np.geomspace
-    return [float(r) for r in space(low, high, count)]
-
-
-def _swept(bench: Bench, s: _Settings, first_batch: int) -> Sweep:
-    """A range test, moved down when all of its range diverges, and up when it ends too early."""
-
-    def look(low: float, high: float) -> Sweep:
-        rates = _rates(low, high, s.sweep_steps, s.spacing)
-        return sweep(bench.trial(first_batch, PERIOD), rates, s.stop_ratio)
-
-    low, high = s.lr_min, s.lr_max
-    found = look(low, high)
-    while bench.left > s.steps // 2 and low > 1e-40:
-        if found.diverged and len(found.losses) <= PERIOD + 3:
-            low, high = low * 1e-6, low * 10
-            found = look(low, high)
-        elif not found.diverged and found.half_at >= len(found.losses) - 3 and high < 1e12:
-            low, high = high / 10, high * 1e5
-            higher = look(low, high)
-            if higher.learnt <= found.learnt:
-                break
-            found = higher
-        else:
-            break
-    return found
-
-
-def _advise(bench: Bench, s: _Settings, first_batch: int) -> _Advice:
-    swept = _swept(bench, s, first_batch)
-    if not len(swept.losses):
-        return _Advice(swept, Race(()), math.nan, math.nan)
-    raced = race(bench, swept, s.race_steps, first_batch)
+def _advise(runner: TrialRunner, settings: Settings, first_batch: int) -> Advice:
+    """One pass: a range test, a race around its middle, the correction for the horizon."""
+    tested = find_range(runner, settings, first_batch)
+    if not len(tested.losses):
+        return Advice(tested, Race(()), math.nan, math.nan)
+    raced = race(runner, tested, settings.race_steps, first_batch)
     best = raced.best
-    if best.failure is not None or swept.learnt <= 0:
-        return _Advice(swept, raced, math.nan, math.nan)
-    shift, lift = foresight(bench, best.rate, first_batch)
-    return _Advice(swept, raced, raced.favourite * 10**shift, raced.favourite * 10**lift)
+    if best.failure is not None or tested.decrease <= 0:
+        return Advice(tested, raced, math.nan, math.nan)
+    shift, lift = horizon_correction(runner, best.rate, first_batch)
+    return Advice(tested, raced, raced.weighted_rate * 10**shift, raced.weighted_rate * 10**lift)
 
 
-def _refine(bench: Bench, passes: list[_Advice], length: int, first_batch: int) -> _Advice:
+def _refine(runner: TrialRunner, passes: list[Advice], length: int, first_batch: int) -> Advice:
     """One advice in place of all passes, from longer races around their mean."""
-    rates = [a.rate for a in passes if math.isfinite(a.rate)]
-    raced = refined(bench, float(np.exp(np.mean(np.log(rates)))), length, first_batch)
-    if not math.isfinite(raced.favourite):
+    rate = _geometric_mean(a.rate for a in passes if math.isfinite(a.rate))
+    raced = refined(runner, rate, length, first_batch)
+    if not math.isfinite(raced.weighted_rate):
         return passes[0]
-    peak = raced.favourite * 10**DECAY_LIFT
-    return replace(passes[0], race=raced, rate=raced.favourite, peak=peak)
+    peak = raced.weighted_rate * 10**REFINED_PEAK_LIFT
+    return replace(passes[0], race=raced, rate=raced.weighted_rate, peak=peak)
 
 
-def _confidence(passes: list[_Advice]) -> tuple[str, str]:
-    """How far to trust the suggestion, and why; the thresholds are those of bench/advice."""
-    if not passes:
-        return "none", ""
-    spread = max(a.rate for a in passes) / min(a.rate for a in passes)
-    if spread > 4:
-        return "low", f"repeats differ by a factor of {spread:.1f}"
-    finalists = [t for t in passes[0].race.trials[:2] if t.failure is None]
-    if len(finalists) < 2:
-        return "low", "only one of the rates tried did not diverge"
-    first, second = (np.asarray(t.losses) for t in finalists)
-    size = min(len(first), len(second))
-    late = slice(size // 2, size)
-    noise = float(np.std(np.diff(first[late]))) / math.sqrt(2) + 1e-300
-    start = passes[0].sweep.start
-    thirds = [float(third.mean()) for third in np.array_split(first, 3)]
-    learnt = (start - thirds[2]) / noise
-    falling = (thirds[1] - thirds[2]) / max(thirds[0] - thirds[2], 1e-300)
-    lead = second[late] - first[late]
-    clear = float(lead.mean()) > 2 * float(lead.std()) / math.sqrt(max(len(lead) - 1, 1))
-    won = f"{finalists[0].rate:.1e} won"
-    if learnt < 1.5:
-        return "low", f"{won}, but the loss fell by less than its noise in {size} steps"
-    if learnt < 15:
-        return "medium", f"{won}, on a noisy loss"
-    if size < 25 or falling > 0.2 or thirds[0] < thirds[2]:
-        return "medium", f"{won}, but {size} steps were too short to settle it"
-    if abs(math.log(passes[0].race.favourite / finalists[0].rate)) > math.log(SPREAD) / 2:
-        return "medium", f"{won}, but others learnt almost as much"
-    if not clear:
-        return "medium", f"{won}, closely before {finalists[1].rate:.1e}"
-    return "high", f"{won} clearly"
-
-
-def _call(optimizer: Any) -> str:
-    """The line that makes this optimizer, with `{}` for the rate."""
-    kind = type(optimizer)
-    fields = getattr(kind, "fields", {})
-    told = [
-        f"{name}={value!r}"
-        for name, value in getattr(optimizer, "hyperparams", {}).items()
-        if name in fields and name != "lr" and value != fields[name].default
-    ]
-    return f"ss.{kind.__name__}(params, " + ", ".join(["lr={}", *told]) + ")"
-
-
-def _line(optimizer: Any, lr: float) -> str:
-    return f"optimizer = {_call(optimizer).format(f'{lr:.1e}')}"
-
-
-def _curve(passes: list[_Advice]) -> tuple[Curve, Curve]:
+def _curve(passes: list[Advice]) -> tuple[Curve, Curve]:
     """Rates and losses of the range test: those of the first pass, or means over all passes."""
-    first = passes[0].sweep
-    same = [a.sweep for a in passes if a.sweep.lrs[:1].tolist() == first.lrs[:1].tolist()]
-    length = min(len(w.losses) for w in same)
-    return first.lrs[:length], np.mean([w.losses[:length] for w in same], axis=0)
+    first = passes[0].range_test
+    tests = [a.range_test for a in passes]
+    same = [t for t in tests if t.lrs[:1].tolist() == first.lrs[:1].tolist()]
+    length = min(len(t.losses) for t in same)
+    return first.lrs[:length], np.mean([t.losses[:length] for t in same], axis=0)
 
 
-def _why_not(tried: _Advice) -> str:
+def _why_not(tried: Advice) -> str:
     """Why there is no usable rate."""
-    if not len(tried.sweep.losses):
+    if not len(tried.range_test.losses):
         return "the loss is not finite at the starting parameters"
     failures = [t.failure for t in tried.race.trials if t.failure is not None]
     if failures and len(failures) == len(tried.race.trials):
-        return f"every rate tried lost the loss; at the lowest, {failures[-1]}"
+        return f"the loss diverged at every rate tried; at the lowest, {failures[-1]}"
     return "no rate tried made the loss fall"
 
 
-def _result(passes: list[_Advice], s: _Settings, bench: Bench) -> LRFindResult:
+def _result(passes: list[Advice], settings: Settings, runner: TrialRunner) -> LRFindResult:
     lrs, losses = _curve(passes)
-    kept = s.smoothing ** (100 / s.sweep_steps)
-    level = progress(losses) + (losses[:PERIOD].mean() if len(losses) else 0.0)
-    smoothed = debiased_ema(level, kept)
+    level = loss_change(losses) + (losses[:PERIOD].mean() if len(losses) else 0.0)
+    smoothed = debiased_ema(level, settings.ema_decay)
     good = [a for a in passes if math.isfinite(a.rate)]
-    rate = float(np.exp(np.mean(np.log([a.rate for a in good])))) if good else math.nan
-    peak = float(np.exp(np.mean(np.log([a.peak for a in good])))) if good else math.nan
-    confidence, why = _confidence(good)
-    below, above = INTERVALS[confidence]
+    rate = _geometric_mean(a.rate for a in good) if good else math.nan
+    peak = _geometric_mean(a.peak for a in good) if good else math.nan
+    trust, why = confidence(good)
+    below, above = INTERVALS[trust]
     return LRFindResult(
         suggestion=rate,
         suggestions={**classical(lrs, smoothed), "race": rate},
         peak=peak,
         interval=(rate * below, rate * above),
-        confidence=confidence,
+        confidence=trust,
         why=why or _why_not(passes[0]),
-        stopped=passes[0].sweep.stopped,
+        stopped=passes[0].range_test.stopped,
         lrs=lrs,
         losses=losses,
         smoothed=smoothed,
         probes=tuple((t.rate, np.asarray(t.losses)) for t in passes[0].race.trials),
-        gradients=bench.spent,
-        call=_call(bench.build(copy(bench.params))),
+        gradients=runner.spent,
+        call=constructor_call(runner.build(copy(runner.params))),
     )
-
-
-def ticker(
-    progress_bar: bool | None, total: int, name: str = "lr_find"
-) -> tuple[Callable[[], object], Any]:
-    """A function to call at each gradient, and the bar to close."""
-    shown = sys.stderr.isatty() if progress_bar is None else progress_bar
-    if not shown:
-        return (lambda: None), None
-    from tqdm import tqdm
-
-    bar = tqdm(total=total, desc=name, unit="gradient", leave=False)
-    return bar.update, bar
-
-
-class _Options(TypedDict, total=False):
-    optimizer: Any
-    lr_min: float
-    lr_max: float
-    steps: int
-    spacing: str
-    smoothing: float
-    stop_ratio: float
-    repeats: int
-    refine: bool | int
-    progress: bool | None
 
 
 @overload
@@ -263,7 +109,9 @@ def lr_find(
     batches: Iterable[Any] | Callable[[], Iterable[Any]],
     *,
     parameter: Literal["lr"] = "lr",
-    **options: Unpack[_Options],
+    optimizer: Any = ...,
+    progress: bool | None = None,
+    **options: Unpack[Options],
 ) -> LRFindResult: ...
 @overload
 def lr_find(
@@ -272,7 +120,9 @@ def lr_find(
     batches: Iterable[Any] | Callable[[], Iterable[Any]],
     *,
     parameter: Literal["momentum", "weight_decay", "batch_size"],
-    **options: Unpack[_Options],
+    optimizer: Any = ...,
+    progress: bool | None = None,
+    **options: Unpack[Options],
 ) -> ParameterResult: ...
 def lr_find(
     value_and_grad: ValueAndGrad,
@@ -293,31 +143,31 @@ def lr_find(
 ) -> LRFindResult | ParameterResult:
     """Suggest a learning rate from at most `steps` gradients per repeat, all taken on copies.
 
-    A fifth of the gradients sweep the rate from `lr_min` to `lr_max`, until much of what was learnt
-    is lost again; the rest race constant rates around the place where the loss fell. The sweep is
-    repeated lower or higher when nothing happens inside its range. Parameters, optimizer and random
-    generators come back bit for bit, also when `value_and_grad` raises, whose exception is passed
-    on; one that reports an overflow counts as a lost loss.
+    A range test spends a fifth of the gradients: it raises the rate from `lr_min` to `lr_max` until
+    much of the decrease is lost again. The rest goes to races at constant rates around the place
+    where the loss fell. The range is moved lower or higher when nothing happens inside it.
+    Parameters, optimizer and random generators come back bit for bit, also when `value_and_grad`
+    raises; its exception is passed on, but for an overflow, which counts as divergence.
 
     Args:
         value_and_grad: ``(params, batch) -> (loss, grads)``, the loss of any sign and scale.
         params: the starting point; only copies of it are changed.
         batches: an iterable of batches, or a function that returns one; a short one is cycled.
-        parameter: what to find. "momentum" and "weight_decay" are raced at the rate found first,
-            for as many gradients again, and "batch_size" is the gradient noise scale half way
-            through as many; these return a `ParameterResult`.
+        parameter: the hyperparameter to find. "momentum" and "weight_decay" are raced at the rate
+            found first, for as many gradients again; "batch_size" is the gradient noise scale half
+            way through as many. These return a `ParameterResult`.
         optimizer: a class, its name, a function ``params -> optimizer``, or an optimizer, whose
             state the copies start from. Groups with rates of their own keep their ratios; the
             rates found are then those of the fastest group.
-        lr_min, lr_max: ends of the sweep.
+        lr_min, lr_max: ends of the range test.
         steps: the budget of gradients, at least 20.
-        spacing: of the rates in the sweep, "exponential" or "linear".
-        smoothing: the share that the averaged curve keeps over a hundredth of the sweep.
-        stop_ratio: the sweep ends when so many times what was gained is lost again.
-        repeats: average over so many passes, each over other batches.
-        refine: how many steps the training will have. Longer races around the first answer then
-            raise the cost to that of two such trainings; True stands for ``2 * steps``.
-        progress: None shows a bar in terminals.
+        spacing: of the rates in the range test, "exponential" or "linear".
+        smoothing: decay of the averaged curve (EMA), per hundredth of the range test.
+        stop_ratio: the range test ends when so many times the decrease is lost again.
+        repeats: passes to average over, each over other batches.
+        refine: steps of the training to come. Longer races around the first answer then raise the
+            cost to that of two such trainings; True stands for ``2 * steps``.
+        progress: whether to show a bar; None shows one in terminals.
 
     Raises:
         ValueError: a setting is out of range, or there is no batch.
@@ -334,33 +184,29 @@ def lr_find(
         >>> 0.1 < result.suggestion < 2
         True
     """
-    settings = _Settings(lr_min, lr_max, steps, spacing, smoothing, stop_ratio)
-    length = 2 * steps if refine is True else int(refine)
-    if length and length < steps:
-        raise ValueError(f"lr_find: refine must be at least steps={steps}, got {refine}")
+    settings = Settings(lr_min, lr_max, steps, spacing, smoothing, stop_ratio, repeats, refine)
     if parameter not in ("lr", *PARAMETERS):
         allowed = ", ".join(("lr", *PARAMETERS))
         raise ValueError(f"lr_find: parameter must be one of {allowed}, got {parameter!r}")
-    if repeats < 1:
-        raise ValueError(f"lr_find: repeats must be at least 1, got {repeats}")
+    length = settings.horizon
     tick, bar = ticker(progress, steps * repeats)
     ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
     try:
         with randomness_kept(value_and_grad, batches), ignored:
-            bench = Bench(value_and_grad, params, Batches(batches), optimizer, 0, tick)
+            runner = TrialRunner(value_and_grad, params, CachedBatches(batches), optimizer, tick)
             passes = []
             for repeat in range(repeats):
-                bench.left = steps
-                passes.append(_advise(bench, settings, repeat * steps))
-            bench.left += 2 * length - steps
+                runner.grant(steps)
+                passes.append(_advise(runner, settings, repeat * steps))
             if length and math.isfinite(passes[-1].rate):
-                passes = [_refine(bench, passes, length, steps * repeats)]
-            found = _result(passes, settings, bench)
+                runner.grant(runner.budget + 2 * length - steps)
+                passes = [_refine(runner, passes, length, steps * repeats)]
+            found = _result(passes, settings, runner)
             if parameter == "lr":
                 return found
-            bench.left = max(2 * length, steps)
+            runner.grant(max(2 * length, steps))
             unread = steps * repeats + length
-            return find_parameter(bench, parameter, found, length or steps, unread, _line)
+            return find_parameter(runner, parameter, found, length or steps, unread)
     finally:
         if bar is not None:
             bar.close()

@@ -1,9 +1,9 @@
-"""The numbers beside the rate: momentum and weight decay by races, batch size by gradient noise."""
+"""Hyperparameters besides the rate: momentum and weight decay by races, batch size by noise."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import copy, flatten
-from stepsize.finder.results import LRFindResult, ParameterResult
-from stepsize.finder.trials import Bench, Change, Nest, Trial
+from stepsize.finder.results import LRFindResult, ParameterResult, pasted
+from stepsize.finder.trials import Change, Nest, Trial, TrialRunner
 from stepsize.noise_scale import gradient_noise_scale
 
 PARAMETERS = ("momentum", "weight_decay", "batch_size")
 MOMENTA = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98)
-# How often a weight is shrunk by itself in one training: Wang & Aitchison 2024 find about one best.
+# Time constants of the decay (1 / (lr * decay) steps) in one training; about one is best: Wang &
+# Aitchison 2024, arXiv:2405.13698.
 SHRINKS = (0.01, 0.1, 0.3, 1.0, 3.0)
-FEWEST = 6  # gradients whose scatter says something
+FEWEST = 6  # gradients to estimate a variance from
 
 
 @dataclass(frozen=True)
@@ -51,24 +52,24 @@ def _changed(optimizer: Any, params: Nest, name: str, value: float) -> Any:
     return optimizer
 
 
-def _reach(bench: Bench, change: Change, value: float, lr: float) -> float:
-    """How long a step gets at last when the same gradient is shown again and again."""
-    params = copy(bench.params)
-    stepper = bench.stepper(params, change)
-    loss, gradient = bench.first(0)
+def _final_step_length(runner: TrialRunner, change: Change, value: float, lr: float) -> float:
+    """The length of a step once momentum has settled, while one gradient is repeated."""
+    params = copy(runner.params)
+    stepper = runner.stepper(params, change)
+    loss, gradient = runner.at_start(0)
     moved = 0.0
     for _ in range(math.ceil(3 / (1 - value))):
-        moved = stepper.measured(gradient, lr / 30, loss)  # so that the weights hardly change
+        moved = stepper.step_length(gradient, lr / 30, loss)  # so that the weights hardly change
     return moved
 
 
-def _momenta(bench: Bench, lr: float, length: int, first_batch: int) -> list[_Entry]:
+def _momenta(runner: TrialRunner, lr: float, length: int, first_batch: int) -> list[_Entry]:
     """Momenta that a race of `length` steps can judge, each at two rates.
 
-    Where noise is the limit, equally long steps are as good: the rate shrinks as they add up. Where
-    curvature is, the same rate stays stable, and that is what momentum is for.
+    Where noise limits the rate, steps of equal length do as well: the rate is divided by what
+    momentum accumulates. Where curvature does, the same rate stays stable, which momentum is for.
     """
-    present = _momentum_of(bench.build(copy(bench.params)))
+    present = _momentum_of(runner.build(copy(runner.params)))
     if present is None:
         raise ValueError("lr_find: parameter='momentum' needs an optimizer with momentum or betas")
     values = sorted({*(m for m in MOMENTA if 2 / (1 - m) <= length), present})
@@ -76,39 +77,39 @@ def _momenta(bench: Bench, lr: float, length: int, first_batch: int) -> list[_En
     entries, own = [], 0.0
     for value in values:
         change = partial(_changed, name="momentum", value=value)
-        reach = _reach(bench, change, value, lr)
+        reach = _final_step_length(runner, change, value, lr)
         own = own or reach
         shorter = own / reach if reach > 0 and 0 < own < math.inf else 1.0
         rates = [lr] if 0.75 < shorter < 1.33 else [lr * shorter, lr]
-        entries += [_Entry(value, bench.trial(first_batch, change=change), r) for r in rates]
+        entries += [_Entry(value, runner.trial(first_batch, change=change), r) for r in rates]
     return entries
 
 
-def _decays(bench: Bench, lr: float, length: int, first_batch: int) -> list[_Entry]:
+def _decays(runner: TrialRunner, lr: float, length: int, first_batch: int) -> list[_Entry]:
     """Weight decays from none to one that shrinks weights several times over in the training."""
-    built = bench.build(copy(bench.params))
+    built = runner.build(copy(runner.params))
     present = getattr(built, "weight_decay", None)
     if not isinstance(present, int | float):
         raise ValueError("lr_find: parameter='weight_decay' needs an optimizer that has it")
     values = [float(present), 0.0, *(s / (lr * length) for s in SHRINKS)]
     return [
         _Entry(
-            v, bench.trial(first_batch, change=partial(_changed, name="weight_decay", value=v)), lr
+            v, runner.trial(first_batch, change=partial(_changed, name="weight_decay", value=v)), lr
         )
         for v in dict.fromkeys(values)
     ]
 
 
-def _halve(bench: Bench, entries: Sequence[_Entry]) -> tuple[list[_Entry], int]:
-    """Race on the same batches, the better half for twice as long; what is left, best first.
+def _halve(runner: TrialRunner, entries: Sequence[_Entry]) -> tuple[list[_Entry], int]:
+    """Successive halving on the same batches; the survivors, best first.
 
-    The first entry, the present value, stays in to the end. Also returns the first rung's length.
+    The first entry, the present value, survives to the end. Also returns the first rung's length.
     """
     live = list(entries)
     rounds = max(1, math.ceil(math.log2(len(live))))
     first = 0
     while True:
-        depth = len(live[0].trial.losses) + bench.left // (len(live) * rounds)
+        depth = len(live[0].trial.losses) + runner.budget // (len(live) * rounds)
         for entry in live:
             entry.trial.extend(entry.lr, depth)
         first = first or depth
@@ -124,7 +125,7 @@ def _halve(bench: Bench, entries: Sequence[_Entry]) -> tuple[list[_Entry], int]:
 
 
 def _behind(best: Trial, other: Trial) -> float:
-    """How far the loss of one lies above that of the other on the same batches, in its errors."""
+    """How far the loss of one lies above the other's on the same batches, in standard errors."""
     size = min(len(best.losses), len(other.losses))
     late = slice(size // 2, size)
     lead = np.asarray(other.losses[late]) - np.asarray(best.losses[late])
@@ -135,24 +136,22 @@ def _behind(best: Trial, other: Trial) -> float:
 
 
 def _expected(best: Trial, other: Trial) -> float:
-    """The loss of the best at its end, and how far another lay above it when left behind."""
+    """The loss of the best at its end plus how far another lay above it when it was dropped."""
     size = min(len(best.losses), len(other.losses))
     late = slice(size // 2, size)
     return best.score() + float(np.mean(other.losses[late]) - np.mean(best.losses[late]))
 
 
-def _raced(
-    bench: Bench, name: str, entries: list[_Entry], call: Callable[[Any, float], str]
-) -> ParameterResult:
+def _raced(runner: TrialRunner, name: str, entries: list[_Entry]) -> ParameterResult:
     present = entries[0]
-    live, first = _halve(bench, entries)
+    live, first = _halve(runner, entries)
     ran = [e for e in entries if len(e.trial.losses) >= first]
     came_to = [(e.value, _expected(live[0].trial, e.trial)) for e in ran] if live else []
     values = np.array(sorted({value for value, _ in came_to}))
     losses = np.array([min(loss for v, loss in came_to if v == value) for value in values])
     nothing = ParameterResult(
-        name, math.nan, (math.nan, math.nan), "none", "every value tried lost the loss",
-        values, losses, present.lr, bench.spent, "",
+        name, math.nan, (math.nan, math.nan), "none", "the loss diverged at every value tried",
+        values, losses, present.lr, runner.spent, "",
     )  # fmt: skip
     if not live:
         return nothing
@@ -167,13 +166,13 @@ def _raced(
     else:
         confidence = "high" if gain > 6 else "medium"
         why = f"better than {present.value:.3g} in a race of {length} steps"
-        why += "" if alive else ", in which that was left behind"
-    params = copy(bench.params)
-    built = _changed(bench.build(params), params, name, best.value)
+        why += "" if alive else ", in which that was dropped"
+    params = copy(runner.params)
+    built = _changed(runner.build(params), params, name, best.value)
     bounds = [*alike, best.value]
     return ParameterResult(
         name, best.value, (min(bounds), max(bounds)), confidence, why,
-        values, losses, best.lr, bench.spent, call(built, best.lr),
+        values, losses, best.lr, runner.spent, pasted(built, best.lr),
     )  # fmt: skip
 
 
@@ -186,11 +185,11 @@ def _rows(batch: Any) -> int:
     )
 
 
-def _batch_size(bench: Bench, lr: float, call: str, first_batch: int) -> ParameterResult:
+def _batch_size(runner: TrialRunner, lr: float, call: str, first_batch: int) -> ParameterResult:
     """The batch size at which noise and signal are equal, half way through the budget."""
-    size = _rows(bench.batches[first_batch])
-    half = bench.left // 2
-    trial = bench.trial(first_batch).extend(lr, half)
+    size = _rows(runner.batches[first_batch])
+    half = runner.budget // 2
+    trial = runner.trial(first_batch).extend(lr, half)
     empty = np.empty(0)
 
     def told(
@@ -198,17 +197,17 @@ def _batch_size(bench: Bench, lr: float, call: str, first_batch: int) -> Paramet
     ) -> ParameterResult:
         line = f"batch_size = {value:.0f}    # {call}" if math.isfinite(value) else ""
         return ParameterResult(
-            "batch_size", value, interval, confidence, why, empty, empty, lr, bench.spent, line
+            "batch_size", value, interval, confidence, why, empty, empty, lr, runner.spent, line
         )
 
     if trial.failure is not None:
         return told(math.nan, (math.nan, math.nan), "none", trial.failure)
-    numbers = range(first_batch + half, first_batch + half + bench.left)
-    seen = {id(bench.batches[n]) for n in numbers}
+    numbers = range(first_batch + half, first_batch + half + runner.budget)
+    seen = {id(runner.batches[n]) for n in numbers}
     if len(seen) < FEWEST:
         few = f"there are only {len(seen)} different batches; {FEWEST} tell noise from signal"
         return told(math.nan, (math.nan, math.nan), "none", few)
-    scale = gradient_noise_scale(_gradients(bench, trial, numbers), size)
+    scale = gradient_noise_scale(_gradients(runner, trial, numbers), size)
     if not 0 < scale.critical_batch < math.inf:
         why = "the gradients of these batches have no direction in common"
         if scale.variance <= 0:
@@ -222,28 +221,27 @@ def _batch_size(bench: Bench, lr: float, call: str, first_batch: int) -> Paramet
     return told(best, interval, confidence, why)
 
 
-def _gradients(bench: Bench, trial: Trial, numbers: range) -> Any:
+def _gradients(runner: TrialRunner, trial: Trial, numbers: range) -> Any:
     for number in numbers:
-        yield bench.evaluate(trial.params, number, fresh=False)[1]
+        yield runner.evaluate(trial.params, number, fresh=False)[1]
 
 
 def find_parameter(
-    bench: Bench,
+    runner: TrialRunner,
     name: str,
     found: LRFindResult,
     length: int,
     first_batch: int,
-    call: Callable[[Any, float], str],
 ) -> ParameterResult:
-    """Spend what is left of the bench's budget on one number, at the rate that was found."""
+    """Spend the runner's budget on one hyperparameter, at the rate that was found."""
     lr = found.suggestion
     if not found.usable:
         none = math.nan, (math.nan, math.nan), "none", f"no rate works: {found.why}"
-        return ParameterResult(name, *none, np.empty(0), np.empty(0), lr, bench.spent, "")
+        return ParameterResult(name, *none, np.empty(0), np.empty(0), lr, runner.spent, "")
     if name == "batch_size":
-        return _batch_size(bench, lr, call(bench.build(copy(bench.params)), lr), first_batch)
+        return _batch_size(runner, lr, pasted(runner.build(copy(runner.params)), lr), first_batch)
     if name == "momentum":
-        entries = _momenta(bench, lr, bench.left // 4, first_batch)
+        entries = _momenta(runner, lr, runner.budget // 4, first_batch)
     else:
-        entries = _decays(bench, lr, length, first_batch)
-    return _raced(bench, name, entries, call)
+        entries = _decays(runner, lr, length, first_batch)
+    return _raced(runner, name, entries)

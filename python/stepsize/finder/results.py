@@ -8,19 +8,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from stepsize.curves import Curve
 
-Curve = NDArray[np.float64]
+
+def constructor_call(optimizer: Any) -> str:
+    """The call that makes this optimizer, with `{}` for the rate."""
+    kind = type(optimizer)
+    fields = getattr(kind, "fields", {})
+    told = [
+        f"{name}={value!r}"
+        for name, value in getattr(optimizer, "hyperparams", {}).items()
+        if name in fields and name != "lr" and value != fields[name].default
+    ]
+    return f"ss.{kind.__name__}(params, " + ", ".join(["lr={}", *told]) + ")"
+
+
+def pasted(optimizer: Any, lr: float) -> str:
+    """The line to paste that makes this optimizer at a rate."""
+    return f"optimizer = {constructor_call(optimizer).format(f'{lr:.1e}')}"
 
 
 @dataclass(frozen=True)
 class LRFindResult:
-    """What `lr_find` saw and what it advises; print it to read it.
+    """What `lr_find` measured and advises; print it to read it.
 
     `suggestion` is for a constant rate or the start of a decay, `peak` for the top of a one-cycle
     or warm-up schedule. `interval` holds the best constant rate nine times in ten. `confidence` is
-    "high", "medium", "low" or "none", and `why` says why; with "none" the suggestion is NaN.
+    "high", "medium", "low" or "none", and `why` gives the reason; with "none" the suggestion is
+    NaN.
     `lrs`, `losses` and `smoothed` are the range test; `probes` the constant-rate races after it,
     as pairs of rate and losses; `gradients` the number of gradients all of it cost.
     """
@@ -84,13 +99,13 @@ class LRFindResult:
 
 @dataclass(frozen=True)
 class ParameterResult:
-    """What `lr_find(..., parameter=...)` advises for another number than the rate; print it.
+    """What `lr_find(..., parameter=...)` advises for another hyperparameter; print it to read it.
 
-    `parameter` names it, `suggestion` is NaN when there is none, `interval` holds what does as well
-    as far as the noise lets one see. `values` are those tried, `losses` that of the best one at its
-    end and, above it by as much as they lay behind over the same batches, those of the others
-    (empty for a batch size). `lr` is the rate all of it was measured with, `gradients` the number
-    of gradients it cost, that of finding the rate included.
+    `parameter` names it, `suggestion` is NaN when there is none, `interval` holds the values that
+    do as well, within the noise. `values` are those tried, `losses` the final loss of the best and,
+    for the others, that loss plus how far they lay behind on the same batches (empty for a batch
+    size). `lr` is the rate that all were measured at, `gradients` the number of gradients in all,
+    those for the rate included.
     """
 
     parameter: str
@@ -110,7 +125,7 @@ class ParameterResult:
         return math.isfinite(self.suggestion)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw what each value came to; returns the matplotlib axes."""
+        """Draw the loss of each value; returns the matplotlib axes."""
         from stepsize.plots import parameter
 
         return parameter(self, ax)

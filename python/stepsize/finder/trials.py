@@ -1,9 +1,10 @@
-"""Trial runs on copies of the parameters: what a finder needs and nothing it could damage."""
+"""Trial runs on copies of the parameters, batches that can be seen again, a budget of gradients."""
 
 from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FunctionType, GeneratorType, MethodType
@@ -21,8 +22,8 @@ ValueAndGrad = Callable[[Nest, Any], tuple[Any, Nest]]
 Change = Callable[[Any, Nest], Any]
 
 
-class Stepper:
-    """An optimizer over copies whose rate is given anew at every step."""
+class RateStepper:
+    """An optimizer over copies whose rate is an argument of each step."""
 
     def __init__(self, optimizer: Any, params: Nest) -> None:
         self._optimizer = optimizer
@@ -45,8 +46,8 @@ class Stepper:
         else:
             self._optimizer.step(grads)
 
-    def measured(self, grads: Nest, lr: float, loss: float) -> float:
-        """Step, and return how far it went."""
+    def step_length(self, grads: Nest, lr: float, loss: float) -> float:
+        """Step, and return the Euclidean norm of the update."""
         if isinstance(self._optimizer, Optimizer):
             self._set(lr)
             stats = self._optimizer.step(grads, loss=loss, stats=True)
@@ -108,7 +109,7 @@ def randomness_kept(*holders: object) -> Iterator[None]:
             put_back()
 
 
-class Batches:
+class CachedBatches:
     """Batches by number; a short source is opened again at its end, or cycled if it cannot be."""
 
     def __init__(self, source: Iterable[Any] | Callable[[], Iterable[Any]]) -> None:
@@ -145,7 +146,7 @@ class Batches:
         return self._kept[number if self._size is None else number % self._size]
 
     def forget(self, below: int) -> None:
-        """Let go of batches that are not asked for again."""
+        """Drop batches that are not asked for again."""
         if self._again:
             for number in [n for n in self._kept if n < below]:
                 del self._kept[number]
@@ -154,29 +155,30 @@ class Batches:
 class Trial:
     """One run on copies; it fails when loss or gradient stops being finite, or the loss explodes.
 
-    `period` makes it go round the first few batches, so that losses of one batch can be compared.
+    `period` makes it cycle through the first few batches, so that losses of one batch can be
+    compared.
     """
 
     def __init__(
-        self, bench: Bench, first_batch: int, period: int | None, change: Change | None
+        self, runner: TrialRunner, first_batch: int, period: int | None, change: Change | None
     ) -> None:
-        self._bench = bench
+        self._runner = runner
         self._first = first_batch
         self._period = period
-        self._params = copy(bench.params)
-        self._stepper: Stepper | None = bench.stepper(self._params, change)
+        self._params = copy(runner.params)
+        self._stepper: RateStepper | None = runner.stepper(self._params, change)
         self.lrs: list[float] = []
         self.losses: list[float] = []
         self.failure: str | None = None
         self.ceiling = math.inf
 
     def retire(self) -> None:
-        """Give up the copies: this run will not go on."""
+        """Free the copies: this run will not go on."""
         self._params = self._stepper = None
 
     @property
     def params(self) -> Nest:
-        """The copies as they are now; None once the run was given up."""
+        """The copies as they are now; None once the run has ended."""
         return self._params
 
     @property
@@ -194,10 +196,10 @@ class Trial:
         done = len(self.losses)
         batch = self._first + (done % self._period if self._period else done)
         stepper = self._stepper
-        if stepper is None or not self._bench.affords(batch, fresh=done == 0):
+        if stepper is None or not self._runner.affords(batch, fresh=done == 0):
             return False
         self.lrs.append(lr)
-        loss, grads = self._bench.evaluate(self._params, batch, fresh=done == 0)
+        loss, grads = self._runner.evaluate(self._params, batch, fresh=done == 0)
         if not math.isfinite(loss):
             self.failure = f"the loss became {loss} at lr={lr:.2e}"
         else:
@@ -220,31 +222,30 @@ class Trial:
         return self
 
 
-class Bench:
-    """The place where trials run: function, starting point, batches, and a gradient budget."""
+class TrialRunner:
+    """What all trials share: function, starting point, batches, and a budget of gradients."""
 
     def __init__(
         self,
         value_and_grad: ValueAndGrad,
         params: Nest,
-        batches: Batches,
+        batches: CachedBatches,
         optimizer: Any,
-        budget: int,
         tick: Callable[[], object],
     ) -> None:
         self._value_and_grad = value_and_grad
         self.params = params
         self.batches = batches
         self._optimizer = maker_of(optimizer, "lr_find")
-        self.left = budget
+        self.budget = 0
         self.spent = 0
         self._tick = tick
         self._first: dict[int, tuple[float, Nest]] = {}
 
-    def stepper(self, params: Nest, change: Change | None = None) -> Stepper:
-        """A fresh optimizer over the copies, or what `change` makes of it."""
+    def stepper(self, params: Nest, change: Change | None = None) -> RateStepper:
+        """A new optimizer over the copies, or what `change` makes of it."""
         made = self.build(params)
-        return Stepper(made if change is None else change(made, params), params)
+        return RateStepper(made if change is None else change(made, params), params)
 
     def build(self, params: Nest) -> Any:
         """An optimizer over the copies: cloned with its state, or made by class or factory."""
@@ -260,15 +261,19 @@ class Bench:
             )
         return made
 
+    def grant(self, count: int) -> None:
+        """Allow `count` gradients from here on; what was left of the last grant lapses."""
+        self.budget = count
+
     def affords(self, batch: int, fresh: bool) -> bool:
-        return self.left > 0 or (fresh and batch in self._first)
+        return self.budget > 0 or (fresh and batch in self._first)
 
     def evaluate(self, params: Nest, batch: int, fresh: bool) -> tuple[float, Nest]:
         """Loss and gradient; `fresh` parameters are the start, evaluated once per batch."""
         if fresh and batch in self._first:
             return self._first[batch]
         data = self.batches[batch]
-        self.left -= 1
+        self.budget -= 1
         self.spent += 1
         self._tick()
         try:
@@ -286,6 +291,19 @@ class Bench:
     ) -> Trial:
         return Trial(self, first_batch, period, change)
 
-    def first(self, batch: int = 0) -> tuple[float, Nest]:
+    def at_start(self, batch: int = 0) -> tuple[float, Nest]:
         """Loss and gradient of a batch at the starting point."""
         return self._first[batch]
+
+
+def ticker(
+    progress_bar: bool | None, total: int, name: str = "lr_find"
+) -> tuple[Callable[[], object], Any]:
+    """A function to call at each gradient, and the bar to close."""
+    shown = sys.stderr.isatty() if progress_bar is None else progress_bar
+    if not shown:
+        return (lambda: None), None
+    from tqdm import tqdm
+
+    bar = tqdm(total=total, desc=name, unit="gradient", leave=False)
+    return bar.update, bar

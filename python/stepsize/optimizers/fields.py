@@ -7,11 +7,10 @@ constructor, the attribute of the instance and the entry of ``hyperparams``.
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from stepsize.validation import range_text, whole, within
 
 Value = Any  # float | Schedule | Callable[[int], float], or a tuple of two of them, bool or str
 
@@ -29,21 +28,10 @@ class Part:
     varies: bool = True  # whether a schedule or a function of the step may stand for it
 
     def describe(self) -> str:
-        if self.low == -math.inf:
-            return "a finite number"
-        if self.high == math.inf and not self.high_open:
-            return f"a number >= {self.low:g}"
-        if self.high == math.inf:
-            sign = ">" if self.low_open else ">="
-            return f"a finite number {sign} {self.low:g}"
-        left = "(" if self.low_open else "["
-        right = ")" if self.high_open else "]"
-        return f"in {left}{self.low:g}, {self.high:g}{right}"
+        return range_text(self.low, self.high, self.low_open, self.high_open)
 
     def holds(self, value: float) -> bool:
-        above = value > self.low if self.low_open else value >= self.low
-        below = value < self.high if self.high_open else value <= self.high
-        return above and below
+        return within(value, self.low, self.high, self.low_open, self.high_open)
 
     def check(self, owner: str, value: Value) -> Value:
         """The value as a float, or unchanged where it is a schedule or a function of the step."""
@@ -61,17 +49,6 @@ class Part:
         if not self.holds(number):
             raise ValueError(f"{owner}: {self.label} must be {self.describe()}, got {value!r}")
         return number
-
-
-def whole(label: str, value: Any, least: int = 1) -> int:
-    """The whole number, of Python or NumPy, as an int; ValueError for anything else."""
-    try:
-        number = -math.inf if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = -math.inf
-    if number < least:
-        raise ValueError(f"{label} must be a whole number of at least {least}, got {value!r}")
-    return int(number)
 
 
 class Field:
@@ -218,9 +195,7 @@ class Count(Field):
     def check(self, owner: str, value: Value) -> Value:
         if value is None and self.default is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{owner}: {self.name} must be a whole number >= 1, got {value!r}")
-        return int(value)
+        return whole(f"{owner}: {self.name}", value)
 
     def range(self) -> str:
         return "a whole number >= 1"

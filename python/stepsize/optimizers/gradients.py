@@ -42,14 +42,22 @@ def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
             )
         elif not optimizer.by_row:
             raise TypeError(
-                f"{owner}: the gradient of {path} is a RowGradient, which SGD, Adagrad, Adam and "
-                "AdamW take; give an array"
+                f"{owner}: the gradient of {path} is a RowGradient, which {_sparse_rules()} "
+                "take; give an array"
             )
         else:
             rows, grad = value.merged(owner, path, leaf)
             lent = optimizer._lent[i] = Lent(leaf, optimizer._state[i], rows, grad)
             result.append((grad, lent.x, list(lent.slots.values())))
     return result
+
+
+def _sparse_rules() -> str:
+    """The rules that update rows without the others, for a message."""
+    from stepsize.optimizers.optimizer import registry  # it imports this module
+
+    *names, last = [cls.__name__ for cls in registry() if cls.by_row]
+    return f"{', '.join(names)} and {last}"
 
 
 def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:

@@ -46,6 +46,7 @@ class Optimizer:
     shaped: ClassVar[bool] = False  # the rule gets arrays in their shapes, not flat
     scope: ClassVar[str | None] = None  # two passes: what settles together, "leaf" or "all"
     by_row: ClassVar[bool] = False  # whether rows may be updated without the others
+    adapts_lr: ClassVar[bool] = False  # learning-rate-free: `lr` only scales the rate it finds
     needs_loss: ClassVar[bool] = False
     needs_closure: ClassVar[bool] = False  # step takes value_and_grad instead of gradients
     decay: ClassVar[str] = "coupled"  # what weight_decay does: coupled, decoupled, or none of both

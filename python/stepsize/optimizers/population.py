@@ -26,6 +26,7 @@ from stepsize.optimizers.options import DYNAMIC
 from stepsize.optimizers.registration import find_rule
 from stepsize.optimizers.stats import StepStats
 from stepsize.serialization import container
+from stepsize.validation import whole
 
 FORMAT = 1
 
@@ -42,9 +43,8 @@ def replicate(params: Nest, count: int) -> Nest:
         >>> ss.replicate({"w": np.array([1.0, 2.0])}, 3)["w"].shape
         (3, 2)
     """
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-        raise ValueError(f"replicate: count must be a whole number >= 1, got {count!r}")
-    return map_leaves(lambda leaf: np.stack([leaf] * int(count)), params)
+    count = whole("replicate: count", count)
+    return map_leaves(lambda leaf: np.stack([leaf] * count), params)
 
 
 def population(

@@ -25,23 +25,6 @@ if TYPE_CHECKING:
 
 FORMS = (None, "bfloat16", "int8")
 
-# What a slot's name means is the same in every rule. Squares and sizes:
-NONNEGATIVE = {
-    "acc_delta",
-    "accumulator",
-    "exp_avg_sq",
-    "exp_avg_var",
-    "exp_inf",
-    "grad_sum_sq",
-    "max_exp_avg_sq",
-    "square_avg",
-    "step_size",
-    "sum",
-}
-# Positions, and sums that something nearly as large is subtracted from:
-EXACT = {"ax", "grad_avg", "grad_sum", "linear", "reward", "scale", "start", "theta", "total"}
-EXACT |= {"x0", "z"}
-
 _TILE = _core.tile
 _QUARTERS = (4, _TILE // 4)
 _MAX_SLOTS = 8
@@ -70,14 +53,18 @@ def _code_of(codes: Array) -> _Code:
     return _SIGNED if codes.dtype == np.int8 else _UNSIGNED
 
 
+def _kind(slot: str) -> str:
+    return getattr(slot, "kind", "signed")
+
+
 def dtype_of(optimizer: Optimizer, slot: str, leaf: Array) -> Any:
     """The dtype in which the numbers or codes of a slot lie in memory."""
     form = optimizer._options.state_dtype
-    if form is None or slot in EXACT:
+    if form is None or _kind(slot) == "exact":
         return computed(leaf.dtype)
     if form == "bfloat16":
         return np.dtype(np.uint16)
-    return np.dtype(np.uint8 if slot in NONNEGATIVE else np.int8)
+    return np.dtype(np.uint8 if _kind(slot) == "squares" else np.int8)
 
 
 def check(optimizer: Optimizer) -> None:
@@ -85,9 +72,9 @@ def check(optimizer: Optimizer) -> None:
     form, owner = optimizer._options.state_dtype, type(optimizer).__name__
     if form is None:
         return
-    slots = {slot for values in optimizer._tables for slot in optimizer.variant(values)[1]}
+    kinds = {_kind(slot) for values in optimizer._tables for slot in optimizer.variant(values)[1]}
     passes = optimizer.scope is not None or optimizer.shaped
-    if passes or not optimizer.accelerated or (slots <= EXACT and slots):
+    if passes or not optimizer.accelerated or kinds == {"exact"}:
         raise ValueError(
             f"{owner}: state_dtype must be None for this rule, whose state has to be exact, got "
             f"{form!r}; leave it out, or choose a rule such as AdamW"

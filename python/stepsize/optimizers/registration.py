@@ -8,19 +8,6 @@ from typing import Any
 
 from stepsize.optimizers.optimizer import Optimizer, registry
 
-_FREE = "COCOB DAdaptAdam DAdaptSGD DoG DoWG LBFGS LDoG MoMo MoMoAdam PolyakSGD Prodigy"
-
-
-def finds_its_rate(rule: Any) -> bool:
-    """Whether a rule is one that finds its rate, so that ``lr`` should stay as it is by default.
-
-    Example:
-        >>> import stepsize as ss
-        >>> finds_its_rate(ss.Prodigy), finds_its_rate(ss.AdamW)
-        (True, False)
-    """
-    return getattr(rule, "__name__", None) in _FREE.split()
-
 
 def snake_case(cls: type[Optimizer]) -> str:
     """The name of a rule as a function would have it.
@@ -53,7 +40,7 @@ def find_rule(rule: Any, owner: str, argument: str = "rule") -> type[Optimizer]:
 
     Example:
         >>> find_rule("adamw", "minimize")
-        <class 'stepsize.optimizers.adam.AdamW'>
+        <class 'stepsize.optimizers.rules.adam.AdamW'>
     """
     if isinstance(rule, type) and issubclass(rule, Optimizer):
         return rule

@@ -32,6 +32,36 @@ _STAGGER = 17 * _LINE  # keeps the streams of one leaf out of each other's cache
 State = list[dict[str, Array]]
 
 
+class Slot(str):
+    """The name of a state array, and what its numbers are, which settles how they are quantized.
+
+    A plain string in a rule's ``slots`` counts as `signed`.
+    """
+
+    kind: str
+
+    @classmethod
+    def of(cls, name: str, kind: str) -> Slot:
+        slot = cls(name)
+        slot.kind = kind
+        return slot
+
+
+def signed(name: str) -> Slot:
+    """A state array of numbers of both signs, such as a momentum."""
+    return Slot.of(name, "signed")
+
+
+def squares(name: str) -> Slot:
+    """A state array of numbers >= 0 that are divided by, such as a second moment."""
+    return Slot.of(name, "squares")
+
+
+def exact(name: str) -> Slot:
+    """A state array that is never quantized: a position, or a sum with much cancellation."""
+    return Slot.of(name, "exact")
+
+
 def allocate(optimizer: Optimizer) -> tuple[State, State]:
     """State arrays of every leaf, side by side where the parameters lie so, and their scales."""
     wanted = []
@@ -50,9 +80,9 @@ def allocate(optimizer: Optimizer) -> tuple[State, State]:
         for k, (slot, dtype) in enumerate(zip(slots, dtypes, strict=True)):
             start = offsets[k][i]
             flat = arena[start : start + leaf.size * dtype.itemsize].view(dtype)
-            state[i][slot] = flat.reshape(leaf.shape)
+            state[i][str(slot)] = flat.reshape(leaf.shape)
             if dtype.itemsize == 1:
-                scales[i][slot] = np.zeros(quantization.tiles(leaf.size), np.float32)
+                scales[i][str(slot)] = np.zeros(quantization.tiles(leaf.size), np.float32)
             first = optimizer.initial(slot, leaf, optimizer._tables[optimizer._assignment[i]])
             if np.any(first):
                 set_slot(state[i][slot], scales[i].get(slot), first, quantization.noise(0, i, k))
@@ -112,7 +142,7 @@ def _shaped(optimizer: Optimizer, leaf: Array, values: Mapping[str, Value]) -> d
     for slot in optimizer.variant(values)[1] if optimizer.shaped else ():
         shape = optimizer.slot_shape(slot, leaf, values)
         if shape is not None:
-            arrays[slot] = np.zeros(shape, computed(leaf.dtype))
+            arrays[str(slot)] = np.zeros(shape, computed(leaf.dtype))
             first = optimizer.initial(slot, leaf, values)
             if np.any(first):
                 arrays[slot][...] = first

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-import numbers
 import sys
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from stepsize import validation
 
 LAST_STEP = 2.0**53
 
@@ -18,17 +19,7 @@ Check = Callable[[str, str, Any], Any]
 
 def fail(where: str, name: str, allowed: str, value: object, move: str = "") -> ValueError:
     """An error naming the call, the argument, what it may be, what it was and the next move."""
-    tail = f"; {move}" if move else ""
-    return ValueError(f"{where}: {name} must be {allowed}, got {value!r}{tail}")
-
-
-def real(where: str, name: str, value: Any) -> float:
-    """The number as a Python float; TypeError for anything that is not a real number."""
-    if getattr(value, "ndim", None) == 0:  # an array of one number, of any library
-        value = value.item()
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return float(value)
-    raise TypeError(f"{where}: {name} must be a number, got {value!r} ({type(value).__name__})")
+    return validation.refusal(f"{where}: {name}", allowed, value, move)
 
 
 @dataclass(frozen=True)
@@ -44,7 +35,7 @@ class Number:
     count: bool = False
 
     def __call__(self, where: str, name: str, value: Any) -> float:
-        number = real(where, name, value)
+        number = validation.real(f"{where}: {name}", value)
         inside = self.low <= number <= self.high and not (self.above and number == self.low)
         if not inside or (self.count and not number.is_integer()):
             raise fail(where, name, self.allowed, value, self.move)
@@ -72,13 +63,6 @@ class Many:
                 if left >= right:
                     raise fail(where, f"{name}[{i}]", f"above {left!r}", right, "sort the steps")
         return items
-
-
-def truth(where: str, name: str, value: Any) -> bool:
-    """True or False; a number here is usually an argument in the wrong place."""
-    if value is True or value is False:
-        return bool(value)
-    raise TypeError(f"{where}: {name} must be True or False, got {value!r}")
 
 
 Rate = Annotated[
@@ -128,26 +112,15 @@ def check_for(annotation: Any) -> Check:
     if origin in (Union, types.UnionType) and type(None) in parts:
         return optional(check_for(next(part for part in parts if part is not type(None))))
     if origin is Literal:
-        return choice(parts)
+        return lambda where, name, value: validation.choice(f"{where}: {name}", value, parts)
     if annotation is bool:
-        return truth
+        return lambda where, name, value: validation.truth(f"{where}: {name}", value)
     raise TypeError(f"no check for the annotation {annotation!r}")
 
 
 def optional(check: Check) -> Check:
     """The same check, but None is allowed."""
     return lambda where, name, value: None if value is None else check(where, name, value)
-
-
-def choice(options: tuple[str, ...]) -> Check:
-    """One of a few words."""
-
-    def check(where: str, name: str, value: Any) -> str:
-        if isinstance(value, str) and value in options:
-            return value
-        raise fail(where, name, "one of " + ", ".join(map(repr, options)), value)
-
-    return check
 
 
 def is_close_to_whole(number: float) -> bool:

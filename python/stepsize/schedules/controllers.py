@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 from stepsize.arrays import Nest, assign, copy, flatten, unflatten
-from stepsize.schedules.arguments import Number, check_for, fail, real
+from stepsize.schedules.arguments import Number, check_for, fail
+from stepsize.validation import real
 
 COUNT = Number("a whole number >= 0", whole=True, count=True, high=2.0**53)
 SHARE = Number("in (0, 1)", above=True, high=math.nextafter(1.0, 0.0))
@@ -153,7 +154,7 @@ class Plateau(Controller):
 
     def update(self, metric: float) -> bool:
         """Take one evaluation into account; True when the rate was cut."""
-        metric = real("Plateau", "metric", metric)
+        metric = real("Plateau: metric", metric)
         if self.improves(metric):
             self.best, self.bad = metric, 0
             if self.restore_best:
@@ -239,7 +240,7 @@ class Greedy(Controller):
     ) -> None:
         super().__init__(opt, mode, factor, patience, threshold, threshold_mode, cooldown, min_lr)
         self.warmup = int(COUNT("Greedy", "warmup", warmup))
-        self.max_lr = real("Greedy", "max_lr", max_lr)
+        self.max_lr = real("Greedy: max_lr", max_lr)
         if not self.max_lr > self.min_lr:
             raise fail("Greedy", "max_lr", f"above min_lr={self.min_lr!r}", max_lr)
         self.window = int(COUNT("Greedy", "window", window))
@@ -250,7 +251,7 @@ class Greedy(Controller):
 
     def update(self, metric: float) -> bool:
         """Take one evaluation into account; True when the rate was changed."""
-        self.recent.append(real("Greedy", "metric", metric))
+        self.recent.append(real("Greedy: metric", metric))
         metric = sum(self.recent) / len(self.recent)
         if self.improves(metric):
             self.best, self.bad, self.good = metric, 0, self.good + 1

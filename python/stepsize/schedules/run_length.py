@@ -11,7 +11,8 @@ from stepsize.arrays import Nest
 from stepsize.schedules.arguments import Fraction, Rate, Share, check_for, fail, is_close_to_whole
 from stepsize.schedules.basic import constant, cosine, cyclic, linear
 from stepsize.schedules.composed import one_cycle
-from stepsize.schedules.schedule import Schedule, as_schedule, count_argument
+from stepsize.schedules.schedule import Schedule, as_schedule
+from stepsize.validation import whole
 
 
 class ScheduleWarning(UserWarning):
@@ -25,7 +26,7 @@ def epochs(n: float, steps_per_epoch: int) -> int:
     >>> warmup_cosine(0.1, epochs(0.5, 200), epochs(90, 200))
     warmup_cosine(0.1, 100, 18000)
     """
-    steps = count_argument("epochs", steps_per_epoch, "steps_per_epoch")
+    steps = whole("epochs: steps_per_epoch", steps_per_epoch, 0)
     amount: float = check_for(Rate)("epochs", "n", n)
     return round(amount * steps)
 
@@ -157,7 +158,7 @@ def check_run(schedule: Schedule, steps: int) -> None:
     >>> print(caught[0].message)
     the run ends at step 500, before the schedule does at 1000: the last rate is 0.0589 instead of 0
     """
-    steps = count_argument("check_run", steps, "steps")
+    steps = whole("check_run: steps", steps, 0)
     schedule = as_schedule("check_run", schedule)
     length = schedule.length
     if steps < 1 or math.isinf(length) or length <= steps:

@@ -13,8 +13,9 @@ import numpy as np
 
 from stepsize import _core
 from stepsize.schedules import nodes
-from stepsize.schedules.arguments import Check, check_for, fail
+from stepsize.schedules.arguments import Check, check_for
 from stepsize.schedules.nodes import Array, Node
+from stepsize.validation import whole
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -213,12 +214,12 @@ class Schedule:
 
     def values(self, n: int) -> Array:
         """The values the first `n` updates use, as a float64 array."""
-        n = count_argument("values", n)
+        n = whole("values: n", n, 0)
         return self(np.arange(n)) if self.compiled is None else self.compiled.first(n)
 
     def integral(self, n: int) -> float:
         """The sum of the first `n` values: all the rate that is spent, correctly rounded."""
-        n = count_argument("integral", n)
+        n = whole("integral: n", n, 0)
         block = 1 << 16
         changing = n if math.isinf(self.length) else min(n, math.ceil(self.length))
         starts = range(0, changing, block)
@@ -345,10 +346,3 @@ def step_argument(where: str, name: str, value: Any) -> float:
 
     step: float = check_for(Step)(where, name, value)
     return step
-
-
-def count_argument(where: str, value: Any, name: str = "n") -> int:
-    """How many steps there are."""
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0:
-        return int(value)
-    raise fail(where, name, "a whole number >= 0", value)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from stepsize.optimizers.fields import whole
+from stepsize.validation import whole
 
 Stream = Iterable[Any] | Callable[[], Iterable[Any]]
 

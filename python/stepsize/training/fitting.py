@@ -8,13 +8,13 @@ from typing import Any
 
 from stepsize import arrays
 from stepsize.callbacks.base import Checkpoint
-from stepsize.optimizers.fields import whole
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.schedules import Schedule, check_run
 from stepsize.training.batches import batches
 from stepsize.training.history import History
 from stepsize.training.loop import Evaluate, Loop, Validation
 from stepsize.training.run import HOOKS, Run
+from stepsize.validation import whole
 
 
 def fit(

@@ -1,20 +1,26 @@
-"""Where a search looks next, and the file that keeps its runs."""
+"""Where a search looks next: grid, random, TPE, and a bracketing search of the rate."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stepsize.finder.results import LRFindResult
-from stepsize.tuning.search import Choice, LogUniform, Point, Space, TrialRecord, Uniform
+from stepsize.tuning.space import (
+    Choice,
+    LogUniform,
+    Point,
+    Space,
+    Uniform,
+    coded,
+    decoded,
+)
+from stepsize.tuning.trials import TrialRecord
 
-COARSE, FINE = math.log(10), math.log(10) / 3
+COARSE, FINE = math.log(10), math.log(10) / 3  # steps of the rate search, without and with a prior
 
 
 def next_rate(
@@ -43,7 +49,7 @@ def _next_log(
         return max(a, known[0][0] - 3 * step)
     left = known[best - 1] if best else None
     right = known[best + 1] if best + 1 < len(known) else None
-    # A rate too low costs little and a rate too high much, so the lower side is looked at first.
+    # A rate too low costs less than one too high, so the lower side comes first.
     if left is None and x - a > step / 4:
         return max(a, x - step)
     if right is None and b - x > step / 4:
@@ -54,7 +60,7 @@ def _next_log(
 def _inside(
     left: tuple[float, float], middle: tuple[float, float], right: tuple[float, float]
 ) -> float:
-    """The lowest point of the parabola through three points, kept off those already known."""
+    """The minimum of the parabola through three points, kept away from those already known."""
     x = middle[0]
     down, up = x - left[0], right[0] - x
     if down > 0 and up > 0 and math.isfinite(left[1]) and math.isfinite(right[1]):
@@ -63,13 +69,13 @@ def _inside(
             x += (-(fall * up + rise * down) / (rise - fall)) / 2
     else:
         x += up / 2 if up > down else -down / 2
-    # Closer than an eighth of its interval to a known point nothing would be learnt.
+    # Closer than an eighth of its interval to a known point a run would tell nothing new.
     if abs(x - middle[0]) < max(down, up) / 8:
         x = middle[0] + (up / 2 if up >= down else -down / 2)
     return min(max(x, left[0] + down / 8), right[0] - up / 8)
 
 
-def _grid(space: Space, trials: int, seed: int) -> list[Point]:
+def grid(space: Space, trials: int, seed: int) -> list[Point]:
     """As many equal steps in each direction as the trials allow, in random order."""
     fixed = math.prod(len(v.options) for v in space.values() if isinstance(v, Choice))
     free = sum(not isinstance(v, Choice) for v in space.values())
@@ -83,7 +89,7 @@ def _grid(space: Space, trials: int, seed: int) -> list[Point]:
     return [points[k] for k in np.random.default_rng(seed).permutation(len(points))]
 
 
-def _draw(space: Space, rng: np.random.Generator) -> Point:
+def draw(space: Space, rng: np.random.Generator) -> Point:
     """A random point."""
     point: Point = {}
     for name, values in space.items():
@@ -97,7 +103,7 @@ def _draw(space: Space, rng: np.random.Generator) -> Point:
     return point
 
 
-class _Model:
+class TPE:
     """Optuna's tree-structured Parzen estimator."""
 
     def __init__(self, space: Space, records: Sequence[TrialRecord], seed: int) -> None:
@@ -128,7 +134,7 @@ class _Model:
         done = record.state == "done"
         state = self._optuna.trial.TrialState
         return self._optuna.trial.create_trial(
-            params=_coded(record.point, self._space),
+            params=coded(record.point, self._space),
             distributions=self._spans,
             value=record.value if done else None,
             state=state.COMPLETE if done else state.PRUNED,
@@ -138,7 +144,7 @@ class _Model:
         if first:
             self._study.enqueue_trial(dict(first))
         self._asked[number] = trial = self._study.ask(self._spans)
-        return _decoded(trial.params, self._space)
+        return decoded(trial.params, self._space)
 
     def tell(self, number: int, record: TrialRecord) -> None:
         trial = self._asked.pop(number)
@@ -146,132 +152,3 @@ class _Model:
             self._study.tell(trial, record.value)
         else:
             self._study.tell(trial, state=self._optuna.trial.TrialState.PRUNED)
-
-
-class Study:
-    """Hands out points, is told records, and keeps them in a file."""
-
-    def __init__(
-        self,
-        space: Space,
-        trials: int,
-        method: str,
-        prior: LRFindResult | float | None,
-        storage: str | Path | None,
-        seed: int,
-    ) -> None:
-        start = prior.suggestion if isinstance(prior, LRFindResult) else prior
-        if start is not None and not 0 < start < math.inf:
-            raise ValueError(f"tune: prior must be a positive rate, got {start}")
-        self._space, self._method, self._seed, self._start = space, method, seed, start
-        self._file = None if storage is None else Path(storage)
-        if self._file is not None:
-            self._file.touch()  # what cannot be written is said before anything has run
-        self.records = _read(self._file, space)
-        self._next = len(self.records)
-        self._running: dict[int, Point] = {}
-        self._rate = next((n for n, v in space.items() if isinstance(v, LogUniform)), "")
-        known = [r.point for r in self.records]
-        grid = _grid(space, trials, seed) if method == "grid" else []
-        self._grid = [point for point in grid if point not in known]
-        # A search that goes on must not draw its first points again.
-        again = seed + 7919 * self._next
-        self._model = _Model(space, self.records, again) if method == "tpe" else None
-
-    def ask(self) -> tuple[int, Point]:
-        """The number and the point of the next run."""
-        number, self._next = self._next, self._next + 1
-        if self._grid:
-            point = self._grid.pop(0)
-        elif self._model is not None:
-            point = self._model.ask(number, self._first(number))
-        else:
-            point = _draw(self._space, np.random.default_rng((self._seed, number)))
-            if self._method == "lr":
-                point = self._closer(number, point)
-        self._running[number] = point
-        return number, point
-
-    def _first(self, number: int) -> dict[str, float]:
-        if number or self._start is None or not self._rate:
-            return {}
-        span: Any = self._space[self._rate]
-        return {self._rate: min(max(self._start, span.low), span.high)}
-
-    def _closer(self, number: int, point: Point) -> Point:
-        """The next rate; every second run keeps the rest of the best point so far."""
-        done = [r for r in self.records if r.state == "done"]
-        if number % 2 and done:
-            point = dict(min(done, key=lambda r: r.value).point)
-        # Runs under way count as lost, so that others look elsewhere.
-        tried = [(r.point[self._rate], r.value) for r in self.records]
-        tried += [(p[self._rate], math.inf) for p in self._running.values()]
-        span: Any = self._space[self._rate]
-        return {**point, self._rate: next_rate(span.low, span.high, tried, self._start)}
-
-    def tell(self, number: int, record: TrialRecord) -> None:
-        """Keep what came of a run."""
-        del self._running[number]
-        if self._model is not None:
-            self._model.tell(number, record)
-        if self._file is not None:
-            _append(self._file, record, self._space)
-        self.records.append(record)
-
-
-def _coded(point: Point, space: Space) -> dict[str, Any]:
-    """A point in plain values: choices go by their number."""
-    return {
-        name: values.options.index(point[name]) if isinstance(values, Choice) else point[name]
-        for name, values in space.items()
-    }
-
-
-def _decoded(plain: Mapping[str, Any], space: Space) -> Point:
-    return {
-        name: values.options[plain[name]] if isinstance(values, Choice) else plain[name]
-        for name, values in space.items()
-    }
-
-
-def _ends(values: Uniform | LogUniform | Choice) -> tuple[float, float]:
-    """The least and the largest number that stands for a value."""
-    return (0, len(values.options) - 1) if isinstance(values, Choice) else (values.low, values.high)
-
-
-def _append(file: Path, record: TrialRecord, space: Space) -> None:
-    kept = {**vars(record), "point": _coded(record.point, space)}
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(kept) + "\n")
-
-
-def _read(file: Path | None, space: Space) -> list[TrialRecord]:
-    """The runs of a file, one to a line; a last line that was cut short is taken off."""
-    if file is None or not file.exists():
-        return []
-    whole, _, rest = file.read_bytes().rpartition(b"\n")
-    if rest:
-        file.write_bytes(whole + b"\n" if whole else b"")
-    return [_record(line, file, space) for line in whole.splitlines()]
-
-
-def _record(line: bytes, file: Path, space: Space) -> TrialRecord:
-    try:
-        kept = json.loads(line)
-        plain, reports = kept["point"], tuple((int(s), float(v)) for s, v in kept["reports"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"tune: {file} does not hold a search; give another file") from error
-    if set(plain) != set(space):
-        raise ValueError(
-            f"tune: {file} holds a search of {', '.join(plain)}, not of {', '.join(space)}; give "
-            "another file for this space"
-        )
-    for name, values in space.items():
-        low, high = _ends(values)
-        if not low - abs(low) * 1e-9 <= plain[name] <= high + abs(high) * 1e-9:
-            raise ValueError(
-                f"tune: {file} holds a search with {name}={plain[name]!r}, which is not in "
-                f"{values}; give another file for this space"
-            )
-    point = _decoded(plain, space)
-    return TrialRecord(point, kept["value"], kept["state"], reports, kept["seconds"])

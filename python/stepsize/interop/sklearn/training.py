@@ -14,7 +14,7 @@ from stepsize.arrays import Array, flatten, map_leaves
 from stepsize.finder.find import lr_find
 from stepsize.finder.results import LRFindResult
 from stepsize.optimizers import LBFGS, SGD, Adam
-from stepsize.optimizers.registration import find_rule, finds_its_rate
+from stepsize.optimizers.registration import find_rule
 from stepsize.training.batches import batches
 from stepsize.training.run import Run
 
@@ -47,7 +47,7 @@ def maker(owner: Any) -> tuple[Any, dict[str, Any]]:
 
 def given_rate(owner: Any, make: Any) -> Any:
     """The rate asked for: a number, a schedule, "auto", or None for the rule's own default."""
-    if isinstance(owner.lr, str) and finds_its_rate(make):
+    if isinstance(owner.lr, str) and getattr(make, "adapts_lr", False):
         return None
     if owner.lr is not None:
         return owner.lr

@@ -10,6 +10,9 @@ from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, flag, nonnegative, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import larger, lerp, power, root
+from stepsize.optimizers.slots import signed, squares
+
+__all__ = ["Adam", "AdamW"]
 
 
 def rectifier(beta2: float, t: int) -> tuple[float, float]:
@@ -70,12 +73,12 @@ class Adam(Optimizer):
     by_row = True
     amsgrad = flag()
     cautious = flag()
-    slots = ("exp_avg", "exp_avg_sq")
+    slots = (signed("exp_avg"), squares("exp_avg_sq"))
 
     @classmethod
     def variant(cls, values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:
         if values["amsgrad"]:
-            return "AdamAMSGrad", (*cls.slots, "max_exp_avg_sq")
+            return "AdamAMSGrad", (*cls.slots, squares("max_exp_avg_sq"))
         return "Adam", cls.slots
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:

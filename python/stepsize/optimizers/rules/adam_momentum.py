@@ -13,6 +13,9 @@ from stepsize.optimizers.elementary import exp2, log2, real_power
 from stepsize.optimizers.fields import Value, flag, nonnegative, unit_pair, unit_triple
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import lerp, power, root
+from stepsize.optimizers.slots import signed, squares
+
+__all__ = ["AdEMAMix", "Adan", "NAdam", "NAdamW"]
 
 
 class NAdam(Optimizer):
@@ -56,7 +59,7 @@ class NAdam(Optimizer):
     momentum_decay = nonnegative(4e-3)
     decoupled_weight_decay = flag()
     cautious = flag()
-    slots = ("exp_avg", "exp_avg_sq")
+    slots = (signed("exp_avg"), squares("exp_avg_sq"))
     scalars = {"mu_product": 1.0}  # noqa: RUF012
 
     @classmethod
@@ -151,7 +154,7 @@ class Adan(Optimizer):
     eps = nonnegative(1e-8)
     weight_decay = nonnegative(0.0)
     no_prox = flag()
-    slots = ("exp_avg", "exp_avg_diff", "exp_avg_sq", "last_grad")
+    slots = (signed("exp_avg"), signed("exp_avg_diff"), squares("exp_avg_sq"), signed("last_grad"))
 
     @classmethod
     def decay_kind(cls, values: Mapping[str, Value]) -> str:
@@ -218,7 +221,7 @@ class AdEMAMix(Optimizer):
     weight_decay = nonnegative(0.0)
     alpha_warmup = nonnegative(0.0)
     beta3_warmup = nonnegative(0.0)
-    slots = ("exp_avg", "exp_avg_slow", "exp_avg_sq")
+    slots = (signed("exp_avg"), signed("exp_avg_slow"), squares("exp_avg_sq"))
     decay = "decoupled"
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:

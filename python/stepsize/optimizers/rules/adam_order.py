@@ -10,6 +10,9 @@ from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, flag, nonnegative, positive, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import clamp, larger, lerp, power, root
+from stepsize.optimizers.slots import signed, squares
+
+__all__ = ["ADOPT", "LaProp"]
 
 
 class ADOPT(Optimizer):
@@ -52,7 +55,7 @@ class ADOPT(Optimizer):
     weight_decay = nonnegative(0.0)
     decouple = flag()
     use_clipping = flag(True)
-    slots = ("exp_avg", "exp_avg_sq")
+    slots = (signed("exp_avg"), squares("exp_avg_sq"))
 
     @classmethod
     def decay_kind(cls, values: Mapping[str, Value]) -> str:
@@ -106,7 +109,7 @@ class LaProp(Optimizer):
     eps = nonnegative(1e-15)
     weight_decay = nonnegative(0.0)
     cautious = flag()
-    slots = ("exp_avg", "exp_avg_sq")
+    slots = (signed("exp_avg"), squares("exp_avg_sq"))
     decay = "decoupled"
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:

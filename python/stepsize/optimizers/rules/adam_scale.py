@@ -12,6 +12,9 @@ from stepsize.optimizers.fields import Value, flag, nonnegative, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import larger, lerp, magnitude, power, root, sign
 from stepsize.optimizers.rules.adam import rectifier
+from stepsize.optimizers.slots import signed, squares
+
+__all__ = ["AdaBelief", "Adamax", "RAdam", "Yogi"]
 
 
 def _move(x: Array, exp_avg: Array, second: Array, h: SimpleNamespace) -> None:
@@ -57,7 +60,7 @@ class Adamax(Optimizer):
     eps = nonnegative(1e-8)
     weight_decay = nonnegative(0.0)
     cautious = flag()
-    slots = ("exp_avg", "exp_inf")
+    slots = (signed("exp_avg"), squares("exp_inf"))
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         s.exp_avg[...] = lerp(s.exp_avg, g, 1 - h.beta1)
@@ -110,7 +113,7 @@ class RAdam(Optimizer):
     weight_decay = nonnegative(0.0)
     decoupled_weight_decay = flag()
     cautious = flag()
-    slots = ("exp_avg", "exp_avg_sq")
+    slots = (signed("exp_avg"), squares("exp_avg_sq"))
 
     @classmethod
     def decay_kind(cls, values: Mapping[str, Value]) -> str:
@@ -168,7 +171,7 @@ class AdaBelief(Optimizer):
     eps = nonnegative(1e-16)
     weight_decay = nonnegative(0.0)
     cautious = flag()
-    slots = ("exp_avg", "exp_avg_var")
+    slots = (signed("exp_avg"), squares("exp_avg_var"))
     decay = "decoupled"
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
@@ -217,7 +220,7 @@ class Yogi(Optimizer):
     initial_accumulator = nonnegative(1e-6, fixed=True)
     weight_decay = nonnegative(0.0)
     cautious = flag()
-    slots = ("exp_avg", "exp_avg_sq")
+    slots = (signed("exp_avg"), squares("exp_avg_sq"))
 
     def initial(self, slot: str, leaf: Array, values: Mapping[str, Value]) -> Any:
         return values["initial_accumulator"]

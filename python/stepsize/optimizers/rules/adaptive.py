@@ -10,6 +10,9 @@ from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, flag, nonnegative, unit
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import larger, lerp, root
+from stepsize.optimizers.slots import exact, signed, squares
+
+__all__ = ["Adadelta", "Adagrad", "RMSprop"]
 
 
 class Adagrad(Optimizer):
@@ -50,7 +53,7 @@ class Adagrad(Optimizer):
     initial_accumulator_value = nonnegative(0.0, fixed=True)
     eps = nonnegative(1e-10)
     decoupled = flag()
-    slots = ("sum",)
+    slots = (squares("sum"),)
 
     @classmethod
     def decay_kind(cls, values: Mapping[str, Value]) -> str:
@@ -115,13 +118,13 @@ class RMSprop(Optimizer):
 
     @classmethod
     def variant(cls, values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:
-        kernel, slots = "RMSprop", ["square_avg"]
+        kernel, slots = "RMSprop", [squares("square_avg")]
         if values["centered"]:
             kernel += "Centered"
-            slots.append("grad_avg")
+            slots.append(exact("grad_avg"))
         if values["momentum"] != 0:
             kernel += "Momentum"
-            slots.append("momentum_buffer")
+            slots.append(signed("momentum_buffer"))
         return kernel, tuple(slots)
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
@@ -174,7 +177,7 @@ class Adadelta(Optimizer):
     rho = unit(0.9)
     eps = nonnegative(1e-6)
     weight_decay = nonnegative(0.0)
-    slots = ("square_avg", "acc_delta")
+    slots = (squares("square_avg"), squares("acc_delta"))
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         s.square_avg[...] = h.rho * s.square_avg + (1 - h.rho) * g * g

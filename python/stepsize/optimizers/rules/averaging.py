@@ -14,7 +14,10 @@ from stepsize.optimizers.elementary import real_power
 from stepsize.optimizers.fields import nonnegative
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import lerp
+from stepsize.optimizers.slots import exact
 from stepsize.optimizers.stats import StepStats
+
+__all__ = ["ASGD"]
 
 
 class AveragingOptimizer(Optimizer, abstract=True):
@@ -134,7 +137,7 @@ class ASGD(AveragingOptimizer):
     alpha = nonnegative(0.75)
     t0 = nonnegative(1e6)
     weight_decay = nonnegative(0.0)
-    slots = ("ax",)
+    slots = (exact("ax"),)
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         before = float(h.t - 1)

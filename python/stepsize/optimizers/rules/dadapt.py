@@ -19,6 +19,9 @@ from stepsize.optimizers.primitives import (
     square,
     wide,
 )
+from stepsize.optimizers.slots import exact, signed, squares
+
+__all__ = ["DAdaptAdam", "DAdaptSGD"]
 
 
 def estimate(kept: Any, d0: float) -> Any:
@@ -72,7 +75,8 @@ class DAdaptSGD(Optimizer):
     weight_decay = nonnegative(0.0)
     d0 = positive(1e-6, fixed=True)
     growth_rate = growth()
-    slots = ("start", "sum")
+    adapts_lr = True
+    slots = (exact("start"), signed("sum"))
     scalars: ClassVar = {"d": 0.0, "numerator": 0.0, "slope": 0.0, "fresh": 0.0}
     scope = "all"
 
@@ -156,7 +160,8 @@ class DAdaptAdam(Optimizer):
     use_bias_correction = flag()
     d0 = positive(1e-6, fixed=True)
     growth_rate = growth()
-    slots = ("exp_avg", "exp_avg_sq", "sum")
+    adapts_lr = True
+    slots = (signed("exp_avg"), squares("exp_avg_sq"), signed("sum"))
     scalars: ClassVar = {"d": 0.0, "numerator": 0.0, "used": 0.0}
     scope = "all"
 

@@ -11,6 +11,9 @@ from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, flag, nonnegative, positive, unit
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import clamp, cube_root, lerp, root, select
+from stepsize.optimizers.slots import exact, squares
+
+__all__ = ["FTRL", "MADGRAD"]
 
 
 class FTRL(Optimizer):
@@ -52,7 +55,7 @@ class FTRL(Optimizer):
     l2 = nonnegative(0.0)
     l2_shrinkage = nonnegative(0.0)
     initial_accumulator_value = nonnegative(0.1, fixed=True)
-    slots = ("accumulator", "linear")
+    slots = (squares("accumulator"), exact("linear"))
 
     def initial(self, slot: str, leaf: Array, values: Mapping[str, Value]) -> Any:
         return values["initial_accumulator_value"] if slot == "accumulator" else 0.0
@@ -103,7 +106,7 @@ class MADGRAD(Optimizer):
     weight_decay = nonnegative(0.0)
     eps = positive(1e-6)
     decouple_decay = flag()
-    slots = ("grad_sum_sq", "grad_sum", "x0")
+    slots = (squares("grad_sum_sq"), exact("grad_sum"), exact("x0"))
 
     @classmethod
     def decay_kind(cls, values: Mapping[str, Value]) -> str:

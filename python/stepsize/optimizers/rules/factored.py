@@ -23,6 +23,9 @@ from stepsize.optimizers.primitives import (
     square,
     wide,
 )
+from stepsize.optimizers.slots import signed, squares
+
+__all__ = ["SM3", "Adafactor"]
 
 _AXES = 8  # how many axes a leaf may have for SM3
 
@@ -65,7 +68,7 @@ class Adafactor(Optimizer):
     eps = unit_pair(0.0, 1e-3)
     d = positive(1.0)
     weight_decay = nonnegative(0.0)
-    slots = ("row_var", "col_var", "variance")
+    slots = (squares("row_var"), squares("col_var"), squares("variance"))
     scalars: ClassVar = {"rate": 0.0}
     shaped = True
     scope = "leaf"
@@ -157,7 +160,7 @@ class SM3(Optimizer):
     beta2: Any = Number(1.0, high=1.0, high_open=False)
     eps = nonnegative(1e-8)
     weight_decay = nonnegative(0.0)
-    slots = ("exp_avg", *(f"axis{k}" for k in range(_AXES)))
+    slots = (signed("exp_avg"), *(squares(f"axis{k}") for k in range(_AXES)))
     shaped = True
 
     def slot_shape(

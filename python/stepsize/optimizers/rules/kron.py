@@ -14,6 +14,9 @@ from stepsize.optimizers.fields import Choice, Number, Value, count, nonnegative
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import power
 from stepsize.optimizers.rules.matrix import AXES, gram_of, turn
+from stepsize.optimizers.slots import signed
+
+__all__ = ["Kron"]
 
 _TINY = 2.0**-126
 
@@ -89,7 +92,7 @@ class Kron(Optimizer):
     max_size_triangular = count(8192)
     min_ndim_triangular = count(2)
     memory_save_mode: Any = Choice(None, "smart_one_diag", "one_diag", "all_diag")
-    slots = ("momentum_buffer", *(f"q{k}" for k in range(AXES)))
+    slots = (signed("momentum_buffer"), *(signed(f"q{k}") for k in range(AXES)))
     scalars: ClassVar = {"waited": 0.0, "fits": 0.0}
     shaped = True
     decay = "none"

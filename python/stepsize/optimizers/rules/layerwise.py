@@ -10,6 +10,9 @@ from stepsize.arrays import Array
 from stepsize.optimizers.fields import flag, nonnegative, unit, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import lerp, power, root, square, wide
+from stepsize.optimizers.slots import signed, squares
+
+__all__ = ["LAMB", "LARS", "NovoGrad"]
 
 
 def _trust(numerator: Any, denominator: Any) -> Any:
@@ -60,7 +63,7 @@ class LARS(Optimizer):
     trust_coefficient = nonnegative(1e-3)
     eps = nonnegative(1e-8)
     adapt = flag(True)
-    slots = ("momentum_buffer",)
+    slots = (signed("momentum_buffer"),)
     scalars: ClassVar = {"ratio": 1.0}
     scope = "leaf"
     decay = "none"
@@ -124,7 +127,7 @@ class LAMB(Optimizer):
     eps = nonnegative(1e-6)
     weight_decay = nonnegative(0.0)
     adapt = flag(True)
-    slots = ("exp_avg", "exp_avg_sq")
+    slots = (signed("exp_avg"), squares("exp_avg_sq"))
     scalars: ClassVar = {"ratio": 1.0}
     scope = "leaf"
     decay = "none"
@@ -186,7 +189,7 @@ class NovoGrad(Optimizer):
     betas = unit_pair(0.95, 0.98)
     eps = nonnegative(1e-8)
     weight_decay = nonnegative(0.0)
-    slots = ("exp_avg",)
+    slots = (signed("exp_avg"),)
     scalars: ClassVar = {"second": 0.0}
     scope = "leaf"
     decay = "none"

@@ -13,6 +13,9 @@ from stepsize.arrays import Array, Nest, loss_and_grads
 from stepsize.optimizers.fields import Choice, Value, count, nonnegative
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.rules.line_search import Trial, strong_wolfe
+from stepsize.optimizers.slots import signed
+
+__all__ = ["LBFGS"]
 
 _SMALLEST_CURVATURE = 1e-10
 
@@ -61,7 +64,8 @@ class LBFGS(Optimizer):
     tolerance_change = nonnegative(1e-9)
     history_size = count(100)
     line_search_fn: Any = Choice(None, "strong_wolfe")
-    slots = ("direction", "grad", "changes", "moves")
+    adapts_lr = True
+    slots = (signed("direction"), signed("grad"), signed("changes"), signed("moves"))
     scalars: ClassVar = {"t": 0.0, "curvature": 1.0, "kept": 0.0, "iterations": 0.0, "calls": 0.0}
     scope = "all"
     shaped = True

@@ -10,6 +10,9 @@ from stepsize.arrays import Array
 from stepsize.optimizers.fields import flag, nonnegative, real, unit, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import larger, power, root, smaller, square, wide
+from stepsize.optimizers.slots import signed, squares
+
+__all__ = ["MoMo", "MoMoAdam", "PolyakSGD"]
 
 
 class PolyakSGD(Optimizer):
@@ -51,6 +54,7 @@ class PolyakSGD(Optimizer):
     positive = flag()
     weight_decay = nonnegative(0.0)
     scalars: ClassVar = {"polyak": 0.0}
+    adapts_lr = True
     scope = "all"
     needs_loss = True
 
@@ -138,7 +142,8 @@ class MoMo(Optimizer):
     lb = real(0.0)
     bias_correction = flag()
     use_fstar = flag()
-    slots = ("grad_avg",)
+    adapts_lr = True
+    slots = (signed("grad_avg"),)
     scalars: ClassVar = {
         "loss_average": 0.0,
         "product_average": 0.0,
@@ -218,7 +223,8 @@ class MoMoAdam(Optimizer):
     weight_decay = nonnegative(0.0)
     lb = real(0.0)
     use_fstar = flag()
-    slots = ("grad_avg", "grad_avg_sq")
+    adapts_lr = True
+    slots = (signed("grad_avg"), squares("grad_avg_sq"))
     scalars: ClassVar = MoMo.scalars
     scope = "all"
     decay = "none"

@@ -13,6 +13,9 @@ from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, count, nonnegative, positive, unit, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import lerp, power, root
+from stepsize.optimizers.slots import signed, squares
+
+__all__ = ["SOAP", "Shampoo"]
 
 AXES = 4  # axes that may have a matrix
 
@@ -94,9 +97,9 @@ class Shampoo(_ByAxis):
     max_dim = count(2048)
     whole = ("momentum_buffer",)
     slots = (
-        "momentum_buffer",
-        *(f"gram{k}" for k in range(AXES)),
-        *(f"root{k}" for k in range(AXES)),
+        signed("momentum_buffer"),
+        *(signed(f"gram{k}") for k in range(AXES)),
+        *(signed(f"root{k}") for k in range(AXES)),
     )
 
     def initial(self, slot: str, leaf: Array, values: Mapping[str, Value]) -> Any:
@@ -172,10 +175,10 @@ class SOAP(_ByAxis):
     max_dim = count(10_000)
     whole = ("exp_avg", "exp_avg_sq")
     slots = (
-        "exp_avg",
-        "exp_avg_sq",
-        *(f"gram{k}" for k in range(AXES)),
-        *(f"basis{k}" for k in range(AXES)),
+        signed("exp_avg"),
+        squares("exp_avg_sq"),
+        *(signed(f"gram{k}") for k in range(AXES)),
+        *(signed(f"basis{k}") for k in range(AXES)),
     )
     decay = "none"
 

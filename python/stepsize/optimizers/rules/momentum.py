@@ -8,6 +8,9 @@ from types import SimpleNamespace
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, flag, nonnegative
 from stepsize.optimizers.optimizer import Optimizer
+from stepsize.optimizers.slots import signed
+
+__all__ = ["SGD"]
 
 
 class SGD(Optimizer):
@@ -57,7 +60,7 @@ class SGD(Optimizer):
     def variant(cls, values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:
         if values["momentum"] == 0:
             return "SGD", ()
-        return "SGDMomentum", ("momentum_buffer",)
+        return "SGDMomentum", (signed("momentum_buffer"),)
 
     @classmethod
     def decay_kind(cls, values: Mapping[str, Value]) -> str:

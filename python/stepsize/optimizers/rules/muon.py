@@ -22,6 +22,9 @@ from stepsize.optimizers.fields import (
 )
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import lerp, power, root, square, wide
+from stepsize.optimizers.slots import signed, squares
+
+__all__ = ["Muon"]
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
@@ -94,7 +97,7 @@ class Muon(Optimizer):
     adamw_scale = nonnegative(1.0)
     adamw_betas = unit_pair(0.9, 0.95)
     adamw_eps = nonnegative(1e-8)
-    slots = ("momentum_buffer", "exp_avg", "exp_avg_sq")
+    slots = (signed("momentum_buffer"), signed("exp_avg"), squares("exp_avg_sq"))
     shaped = True
     decay = "none"
 

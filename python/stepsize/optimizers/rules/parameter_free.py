@@ -10,6 +10,9 @@ from stepsize.arrays import Array
 from stepsize.optimizers.fields import nonnegative, positive
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import larger, lerp, magnitude, root, square, wide
+from stepsize.optimizers.slots import exact
+
+__all__ = ["COCOB", "DoG", "DoWG", "LDoG"]
 
 
 def _apart(x: Array, s: SimpleNamespace, h: SimpleNamespace) -> Array:
@@ -59,7 +62,8 @@ class DoG(Optimizer):
     reps_rel = positive(1e-6)
     eps = positive(1e-8)
     weight_decay = nonnegative(0.0)
-    slots = ("start",)
+    adapts_lr = True
+    slots = (exact("start"),)
     scalars: ClassVar = {"distance": 0.0, "squares": 0.0}
     scope = "all"
 
@@ -146,7 +150,8 @@ class DoWG(Optimizer):
     lr = nonnegative(1.0)
     eps = positive(1e-4)
     weight_decay = nonnegative(0.0)
-    slots = ("start",)
+    adapts_lr = True
+    slots = (exact("start"),)
     scalars: ClassVar = {"distance": 0.0, "weighted": 0.0}
     scope = "all"
 
@@ -199,7 +204,8 @@ class COCOB(Optimizer):
     alpha = positive(100.0)
     eps = positive(1e-8)
     weight_decay = nonnegative(0.0)
-    slots = ("start", "theta", "scale", "total", "reward")
+    adapts_lr = True
+    slots = (exact("start"), exact("theta"), exact("scale"), exact("total"), exact("reward"))
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         if h.t == 1:

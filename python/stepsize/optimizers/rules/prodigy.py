@@ -11,6 +11,9 @@ from stepsize.optimizers.fields import Value, flag, growth, nonnegative, positiv
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import larger, magnitude, root, smaller, wide
 from stepsize.optimizers.rules.dadapt import estimate, scaled_rate
+from stepsize.optimizers.slots import exact, signed, squares
+
+__all__ = ["Prodigy"]
 
 
 class Prodigy(Optimizer):
@@ -67,7 +70,8 @@ class Prodigy(Optimizer):
     d0 = positive(1e-6, fixed=True)
     d_coef = positive(1.0)
     growth_rate = growth()
-    slots = ("exp_avg", "exp_avg_sq", "sum", "start")
+    adapts_lr = True
+    slots = (signed("exp_avg"), squares("exp_avg_sq"), signed("sum"), exact("start"))
     scalars: ClassVar = {"d": 0.0, "d_max": 0.0, "numerator": 0.0, "used": 0.0, "moving": 0.0}
     scope = "all"
 

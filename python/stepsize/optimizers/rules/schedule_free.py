@@ -13,6 +13,9 @@ from stepsize.optimizers.fields import Value, flag, nonnegative, unit, unit_pair
 from stepsize.optimizers.primitives import lerp, power, root
 from stepsize.optimizers.rules.adam import rectifier
 from stepsize.optimizers.rules.averaging import AveragingOptimizer
+from stepsize.optimizers.slots import exact, squares
+
+__all__ = ["ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD"]
 
 
 def _advance(
@@ -38,7 +41,7 @@ class _ScheduleFreeAdam(AveragingOptimizer, abstract=True):
     """What AdamW and RAdam share."""
 
     scalars = {"lr_max": 0.0, "weight_sum": 0.0}  # noqa: RUF012
-    slots = ("z", "exp_avg_sq")
+    slots = (exact("z"), squares("exp_avg_sq"))
     decay = "none"
 
     @classmethod
@@ -95,7 +98,7 @@ class ScheduleFreeSGD(AveragingOptimizer):
     warmup_steps = nonnegative(0.0)
     r = nonnegative(0.0)
     weight_lr_power = nonnegative(2.0)
-    slots = ("z",)
+    slots = (exact("z"),)
     scalars = {"lr_max": 0.0, "weight_sum": 0.0}  # noqa: RUF012
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:

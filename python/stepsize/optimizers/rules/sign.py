@@ -17,6 +17,9 @@ from stepsize.optimizers.fields import (
 )
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import larger, lerp, select, sign, smaller
+from stepsize.optimizers.slots import signed, squares
+
+__all__ = ["Lion", "Rprop", "SignSGD", "Signum"]
 
 
 class SignSGD(Optimizer):
@@ -56,7 +59,7 @@ class SignSGD(Optimizer):
     def variant(cls, values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:
         if values["momentum"] == 0:
             return "SignSGD", ()
-        return "SignSGDMomentum", ("momentum_buffer",)
+        return "SignSGDMomentum", (signed("momentum_buffer"),)
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         if not hasattr(s, "momentum_buffer"):
@@ -130,7 +133,7 @@ class Lion(Optimizer):
     betas = unit_pair(0.9, 0.99)
     weight_decay = nonnegative(0.0)
     cautious = flag()
-    slots = ("m",)
+    slots = (signed("m"),)
     decay = "decoupled"
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
@@ -177,7 +180,7 @@ class Rprop(Optimizer):
     lr = positive(1e-2)
     etas = nonnegative_pair(0.5, 1.2)
     step_sizes = nonnegative_pair(1e-6, 50.0)
-    slots = ("prev", "step_size")
+    slots = (signed("prev"), squares("step_size"))
 
     @classmethod
     def check_together(cls, values: Mapping[str, Value]) -> None:

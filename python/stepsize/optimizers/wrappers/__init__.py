@@ -1,1 +1,11 @@
 """Optimizers around an optimizer: averages, gradient transforms, SAM, Mechanic."""
+
+from typing import TYPE_CHECKING
+
+from stepsize.optimizers.wrappers.averaging import *
+from stepsize.optimizers.wrappers.gradients import *
+from stepsize.optimizers.wrappers.mechanic import *
+from stepsize.optimizers.wrappers.sam import *
+
+if not TYPE_CHECKING:  # checkers know no computed list; they read the star imports themselves
+    __all__ = sorted(name for name, value in globals().items() if isinstance(value, type))

@@ -15,6 +15,8 @@ from stepsize.optimizers.rules.momentum import SGD
 from stepsize.optimizers.slots import copies
 from stepsize.optimizers.wrappers.base import Wrapper
 
+__all__ = ["EMA", "SWA", "Lookahead"]
+
 
 class AverageWrapper(Wrapper):
     """Base of the wrappers that keep an average of the points passed."""

@@ -12,6 +12,7 @@ from stepsize.arrays import Array, Nest, computed, unflatten
 from stepsize.optimizers.half import widened
 from stepsize.optimizers.slots import check_names, check_slots
 from stepsize.serialization import container
+from stepsize.validation import number, whole
 
 
 class Wrapper:
@@ -51,24 +52,11 @@ class Wrapper:
         return list(self._structure.leaves)
 
     def _number(self, name: str, value: Any, low: float, high: float, *, open_low: bool) -> float:
-        owner = type(self).__name__
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise TypeError(f"{owner}: {name} must be a number, got {value!r}") from None
-        if not (low < number if open_low else low <= number) or not number <= high:
-            bracket = "(" if open_low else "["
-            raise ValueError(
-                f"{owner}: {name} must be in {bracket}{low:g}, {high:g}], got {value!r}"
-            )
-        return number
+        label = f"{type(self).__name__}: {name}"
+        return number(label, value, low, high, low_open=open_low, high_open=False)
 
     def _count(self, name: str, value: Any, low: int = 1) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
-            raise ValueError(
-                f"{type(self).__name__}: {name} must be a whole number >= {low}, got {value!r}"
-            )
-        return int(value)
+        return whole(f"{type(self).__name__}: {name}", value, low)
 
     def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
         """As the inner optimizer's step."""

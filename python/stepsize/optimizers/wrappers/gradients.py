@@ -11,6 +11,8 @@ from stepsize.arrays import Array, Nest, sum_of_squares, unflatten
 from stepsize.optimizers.half import widened
 from stepsize.optimizers.wrappers.base import GradientWrapper, Wrapper
 
+__all__ = ["Accumulate", "AdaptiveClip", "Centralize", "GradientNoise"]
+
 
 class Accumulate(Wrapper):
     r"""Average the gradients of a few small batches into one step.

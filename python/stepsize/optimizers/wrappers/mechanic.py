@@ -10,6 +10,8 @@ import numpy as np
 from stepsize.arrays import Array, Nest, is_narrow, sum_of_squares
 from stepsize.optimizers.wrappers.base import Wrapper
 
+__all__ = ["Mechanic"]
+
 
 class Mechanic(Wrapper):
     r"""Learn the scale of the updates of any optimizer by betting on their success.

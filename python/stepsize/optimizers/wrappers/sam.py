@@ -11,6 +11,8 @@ import numpy as np
 from stepsize.arrays import Nest, loss_and_grads, sum_of_squares, unflatten
 from stepsize.optimizers.wrappers.base import Wrapper
 
+__all__ = ["SAM"]
+
 
 class SAM(Wrapper):
     r"""Step with the gradient at the worst point nearby, which leads to flat minima.

@@ -1,0 +1,62 @@
+"""How far to trust a suggestion: "high", "medium", "low" or "none", and the reason in words.
+
+Thresholds and intervals were set on the tuning split of bench/advice: nine in ten of the best rates
+lie in the interval of their class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from stepsize.curves import TINY, difference_noise
+from stepsize.finder.racing import Advice
+from stepsize.finder.range_test import SPREAD
+
+# Factors on the suggestion between which the best constant rate lies.
+INTERVALS = {"high": (0.1, 20.0), "medium": (0.1, 20.0), "low": (0.05, 200.0), "none": (1.0, 1.0)}
+
+LARGEST_SPREAD = 4  # ratio of the largest to the smallest rate of repeats: above it "low"
+FEWEST_FINALISTS = 2  # trials to compare: below it "low"
+DECREASE_LOW = 1.5  # decrease of the loss in standard deviations of its noise: below it "low"
+DECREASE_MEDIUM = 15  # the same: below it "medium"
+FEWEST_STEPS = 25  # steps of the race: below it "medium"
+LATE_DECREASE = 0.2  # share of the decrease made in the last third: above it "medium", not settled
+FLAT_VALLEY = math.log(SPREAD) / 2  # |log(weighted rate / winner)|: above it "medium"
+CLEAR_LEAD = 2  # lead of the first over the second in its standard errors: below it "medium"
+PARTS = 3  # of the race, for the late decrease
+
+
+def confidence(passes: Sequence[Advice]) -> tuple[str, str]:
+    """The class of the advice that the passes agree on, and why."""
+    if not passes:
+        return "none", ""
+    spread = max(a.rate for a in passes) / min(a.rate for a in passes)
+    if spread > LARGEST_SPREAD:
+        return "low", f"repeats differ by a factor of {spread:.1f}"
+    race = passes[0].race
+    finalists = [t for t in race.trials[:FEWEST_FINALISTS] if t.failure is None]
+    if len(finalists) < FEWEST_FINALISTS:
+        return "low", "only one of the rates tried did not diverge"
+    first, second = (np.asarray(t.losses) for t in finalists)
+    size = min(len(first), len(second))
+    half = slice(size // 2, size)
+    thirds = [float(third.mean()) for third in np.array_split(first, PARTS)]
+    decrease = (passes[0].range_test.start - thirds[2]) / (difference_noise(first[half]) + TINY)
+    late = (thirds[1] - thirds[2]) / max(thirds[0] - thirds[2], TINY)
+    won = f"{finalists[0].rate:.1e} won"
+    if decrease < DECREASE_LOW:
+        return "low", f"{won}, but the loss fell by less than its noise in {size} steps"
+    if decrease < DECREASE_MEDIUM:
+        return "medium", f"{won}, on a noisy loss"
+    if size < FEWEST_STEPS or late > LATE_DECREASE or thirds[0] < thirds[2]:
+        return "medium", f"{won}, but {size} steps were too short to settle it"
+    if abs(math.log(race.weighted_rate / finalists[0].rate)) > FLAT_VALLEY:
+        return "medium", f"{won}, but others learnt almost as much"
+    lead = second[half] - first[half]
+    error = float(lead.std()) / math.sqrt(max(len(lead) - 1, 1))
+    if not float(lead.mean()) > CLEAR_LEAD * error:
+        return "medium", f"{won}, closely before {finalists[1].rate:.1e}"
+    return "high", f"{won} clearly"

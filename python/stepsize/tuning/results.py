@@ -1,0 +1,101 @@
+"""What `tune` returns."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stepsize.tuning.space import Point
+from stepsize.tuning.trials import TrialRecord
+
+AS_GOOD = 1 / 20  # share of the way from the best value to the upper quartile
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """All runs of a search; print it to read it."""
+
+    trials: tuple[TrialRecord, ...]
+
+    @property
+    def _ranked(self) -> list[TrialRecord]:
+        return sorted(self.trials, key=lambda t: t.value)
+
+    @property
+    def best(self) -> Point:
+        """The point with the lowest value."""
+        return dict(self._ranked[0].point)
+
+    @property
+    def best_value(self) -> float:
+        """The lowest value; infinite when every run diverged."""
+        return self._ranked[0].value
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where a single number does as well as the best, on the line through the runs.
+
+        As well: within a twentieth of the way from the best value to the upper quartile. NaN where
+        more than one number was searched.
+        """
+        (name, first), *others = self.trials[0].point.items()
+        ended = [t for t in self.trials if t.state == "done"]
+        if others or not ended or not isinstance(first, float):
+            return math.nan, math.nan
+        values = [t.value for t in ended]
+        limit = self.best_value + AS_GOOD * (float(np.quantile(values, 0.75)) - self.best_value)
+        known = sorted((float(t.point[name]), t.value) for t in ended)
+        best = next(k for k, (_, v) in enumerate(known) if v == self.best_value)
+        return _crossing(known[best::-1], limit), _crossing(known[best:], limit)
+
+    def table(self) -> str:
+        """The runs as text, best first."""
+        names = list(self.trials[0].point)
+        rows = [[*names, "value", "state", "seconds"]]
+        rows += [
+            [*(_short(t.point[n]) for n in names), _short(t.value), t.state, f"{t.seconds:.2f}"]
+            for t in self._ranked
+        ]
+        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+        return "\n".join(
+            "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows
+        )
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw value over rate, or over run where there is no rate; returns matplotlib axes."""
+        from stepsize.plots import tuning
+
+        return tuning(self, ax)
+
+    def __str__(self) -> str:
+        counts = {
+            s: sum(t.state == s for t in self.trials) for s in ("done", "stopped", "diverged")
+        }
+        told = ", ".join(f"{n} {s}" for s, n in counts.items() if n)
+        best = ", ".join(f"{k}={_short(v)}" for k, v in self.best.items())
+        low, high = self.interval
+        span = f" (as good from {_short(low)} to {_short(high)})" if low < high else ""
+        return f"{self.table()}\n{len(self.trials)} runs: {told}\nbest: {best}{span}"
+
+
+def _crossing(points: Sequence[tuple[float, float]], limit: float) -> float:
+    """Where a line through points, of positive places in the logarithm, first rises to a limit."""
+    log = points[0][0] > 0 and points[-1][0] > 0
+    for (x, low), (z, high) in itertools.pairwise(points):
+        if high > limit:
+            share = (limit - low) / (high - low)
+            return (
+                math.exp((1 - share) * math.log(x) + share * math.log(z))
+                if log
+                else ((1 - share) * x + share * z)
+            )
+    return points[-1][0]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else repr(value)

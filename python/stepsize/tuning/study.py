@@ -1,0 +1,88 @@
+"""A study: the points of a search, their records, and the file that keeps them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stepsize.finder.results import LRFindResult
+from stepsize.tuning.samplers import TPE, draw, grid, next_rate
+from stepsize.tuning.space import LogUniform, Point, Space
+from stepsize.tuning.storage import append, read
+from stepsize.tuning.trials import TrialRecord
+
+RESEED = 7919  # a prime, so that a resumed search draws from other seeds than its first part
+
+
+class Study:
+    """Asked for points and told records (ask-and-tell), which it keeps in a file."""
+
+    def __init__(
+        self,
+        space: Space,
+        trials: int,
+        method: str,
+        prior: LRFindResult | float | None,
+        storage: str | Path | None,
+        seed: int,
+    ) -> None:
+        start = prior.suggestion if isinstance(prior, LRFindResult) else prior
+        if start is not None and not 0 < start < math.inf:
+            raise ValueError(f"tune: prior must be a positive rate, got {start}")
+        self._space, self._method, self._seed, self._start = space, method, seed, start
+        self._file = None if storage is None else Path(storage)
+        if self._file is not None:
+            self._file.touch()  # a path that cannot be written fails before anything has run
+        self.records = read(self._file, space)
+        self._next = len(self.records)
+        self._running: dict[int, Point] = {}
+        self._rate = next((n for n, v in space.items() if isinstance(v, LogUniform)), "")
+        known = [r.point for r in self.records]
+        points = grid(space, trials, seed) if method == "grid" else []
+        self._grid = [point for point in points if point not in known]
+        # A resumed search must not draw its first points again.
+        again = seed + RESEED * self._next
+        self._model = TPE(space, self.records, again) if method == "tpe" else None
+
+    def ask(self) -> tuple[int, Point]:
+        """The number and the point of the next run."""
+        number, self._next = self._next, self._next + 1
+        if self._grid:
+            point = self._grid.pop(0)
+        elif self._model is not None:
+            point = self._model.ask(number, self._first(number))
+        else:
+            point = draw(self._space, np.random.default_rng((self._seed, number)))
+            if self._method == "lr":
+                point = self._closer(number, point)
+        self._running[number] = point
+        return number, point
+
+    def _first(self, number: int) -> dict[str, float]:
+        if number or self._start is None or not self._rate:
+            return {}
+        span: Any = self._space[self._rate]
+        return {self._rate: min(max(self._start, span.low), span.high)}
+
+    def _closer(self, number: int, point: Point) -> Point:
+        """The next rate; every second run keeps the rest of the best point so far."""
+        done = [r for r in self.records if r.state == "done"]
+        if number % 2 and done:
+            point = dict(min(done, key=lambda r: r.value).point)
+        # Runs under way count as lost, so that others look elsewhere.
+        tried = [(r.point[self._rate], r.value) for r in self.records]
+        tried += [(p[self._rate], math.inf) for p in self._running.values()]
+        span: Any = self._space[self._rate]
+        return {**point, self._rate: next_rate(span.low, span.high, tried, self._start)}
+
+    def tell(self, number: int, record: TrialRecord) -> None:
+        """Keep the record of a run."""
+        del self._running[number]
+        if self._model is not None:
+            self._model.tell(number, record)
+        if self._file is not None:
+            append(self._file, record, self._space)
+        self.records.append(record)

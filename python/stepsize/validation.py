@@ -1,0 +1,141 @@
+"""Arguments: what is allowed is checked in one place, and refused in one text for each kind.
+
+Every check takes a label, such as ``"fit: epochs"``, and the value, and returns the value in its
+plain Python type.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+
+def refusal(label: str, allowed: str, value: object, move: str = "") -> ValueError:
+    """The error that names the argument, what it may be, what it was and the next move."""
+    return ValueError(f"{label} must be {allowed}, got {value!r}{'; ' if move else ''}{move}")
+
+
+def whole(label: str, value: Any, least: int = 1, most: int | None = None, move: str = "") -> int:
+    """The whole number, of Python or NumPy, as an int; ValueError for anything else.
+
+    Example:
+        >>> whole("fit: epochs", 0)
+        Traceback (most recent call last):
+        ...
+        ValueError: fit: epochs must be a whole number >= 1, got 0
+    """
+    allowed = f"a whole number >= {least}"
+    if most is not None:
+        allowed = f"a whole number from {least} to {most}"
+    try:
+        count = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = None
+    if count is None or count < least or (most is not None and count > most):
+        raise refusal(label, allowed, value, move)
+    return int(count)
+
+
+def real(label: str, value: Any, kinds: str = "a number") -> float:
+    """The number, of any library, as a float; TypeError for anything else, text and truth too."""
+    if getattr(value, "ndim", None) == 0:  # an array of one number, of any library
+        value = value.item()
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:  # an int of more than 1024 bits
+            return math.inf if abs(value) == value else -math.inf
+    raise TypeError(f"{label} must be {kinds}, got {value!r} ({type(value).__name__})")
+
+
+def number(
+    label: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    low_open: bool = False,
+    high_open: bool = True,
+    move: str = "",
+) -> float:
+    """The number as a float; TypeError where it is none, ValueError outside of the range.
+
+    Infinite bounds that are open ask for a finite number.
+
+    Example:
+        >>> number("SGD: lr", -1.0, 0.0)
+        Traceback (most recent call last):
+        ...
+        ValueError: SGD: lr must be a finite number >= 0, got -1.0
+    """
+    found = real(label, value)
+    if not within(found, low, high, low_open, high_open):
+        raise refusal(label, range_text(low, high, low_open, high_open), value, move)
+    return found
+
+
+def within(value: float, low: float, high: float, low_open: bool, high_open: bool) -> bool:
+    """Whether a number lies in a range; NaN lies in none, -inf in none that starts there."""
+    above = value > low if low_open or low == -math.inf else value >= low
+    return above and (value < high if high_open else value <= high)
+
+
+def range_text(low: float, high: float, low_open: bool = False, high_open: bool = True) -> str:
+    """A range in words, to follow "must be".
+
+    Example:
+        >>> range_text(0, 1), range_text(0, math.inf), range_text(1, math.inf, high_open=False)
+        ('in [0, 1)', 'a finite number >= 0', 'a number >= 1')
+    """
+    if high == math.inf:
+        kind = "a finite number" if high_open else "a number"
+        return kind if low == -math.inf else f"{kind} {'>' if low_open else '>='} {low:g}"
+    return f"in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
+
+
+def choice(label: str, value: Any, options: Iterable[str], move: str = "") -> str:
+    """One of a few words.
+
+    Example:
+        >>> choice("lr_find: spacing", "log", ("exponential", "linear"))
+        Traceback (most recent call last):
+        ...
+        ValueError: lr_find: spacing must be one of 'exponential', 'linear', got 'log'
+    """
+    options = tuple(options)
+    if isinstance(value, str) and value in options:
+        return value
+    raise refusal(label, one_of(options), value, move)
+
+
+def one_of(options: Iterable[object]) -> str:
+    """A list of allowed values in words, to follow "must be"."""
+    return f"one of {', '.join(map(repr, options))}"
+
+
+def truth(label: str, value: Any) -> bool:
+    """True or False; a number here is usually an argument in the wrong place."""
+    if value is True or value is False:
+        return bool(value)
+    raise TypeError(f"{label} must be True or False, got {value!r}")
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The hint that ends an error about an unknown name: the nearest one, else all of them.
+
+    Example:
+        >>> did_you_mean("momentun", ["lr", "momentum"]), did_you_mean("x", ["lr", "momentum"])
+        ("did you mean 'momentum'?", 'there are: lr, momentum')
+        >>> did_you_mean("ADAM", ["Adam", "SGD"])
+        "did you mean 'Adam'?"
+    """
+    known = list(known)
+    by_lower = {word.lower(): word for word in known}
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {by_lower[close[0]]!r}?"
+    return f"there are: {', '.join(known)}" if known else "there are none"
