@@ -21,7 +21,7 @@ from stepsize.cli.errors import CommandError
 from stepsize.cli.expressions import parse_schedule
 from stepsize.cli.loading import load_problem, optimizer_class, parse_lr
 from stepsize.cli.reporting import final, write_report
-from stepsize.plots.style import new_axes, number
+from stepsize.plots.style import new_axes, number, offscreen
 
 __all__ = ["bench", "demo", "find", "info", "schedule", "train", "tune"]
 
@@ -64,7 +64,8 @@ def _draw(path: Path | None, draw: Any) -> None:
     if path is not None:
         from stepsize import plots
 
-        print(f"picture: {plots.save(draw(plots), path)}", file=sys.stderr)
+        with offscreen():
+            print(f"picture: {plots.save(draw(plots), path)}", file=sys.stderr)
 
 
 def demo(args: argparse.Namespace) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ class TuneResult:
     """All runs of a search; print it to read it."""
 
     trials: tuple[TrialRecord, ...]
+    space: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def _ranked(self) -> list[TrialRecord]:

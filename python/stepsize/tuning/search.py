@@ -94,4 +94,4 @@ def tune(
     finally:
         for future in running:
             future.cancel()
-    return TuneResult(tuple(study.records[:trials]))
+    return TuneResult(tuple(study.records[:trials]), dict(space))
