@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from stepsize.arrays import Curve
 

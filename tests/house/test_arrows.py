@@ -41,6 +41,12 @@ OWN_PRINTING = {
     "stepsize.schedules.display",
 }
 
+# The compiled step asks the optimizer that owns it, through a host that the optimizer makes.
+OWN_HOST = {
+    f"stepsize.optimizers.{name}"
+    for name in ("optimizer", "host", "internals", "gradients", "reference", "state_dict")
+}
+
 parts, modules = cache(graph_of_parts), cache(graph_of_modules)
 
 
@@ -72,10 +78,16 @@ def test_imports_inside_optimizers_point_down(name):
     assert "stepsize.optimizers" not in modules()[name]
 
 
-def test_no_circle_not_even_for_types():
-    graph = modules(types=True)
-    circle = {name for name in graph if name in reach(graph, name)}
-    assert circle <= OWN_PRINTING
+def circle_of(graph):
+    return {name for name in graph if name in reach(graph, name)}
+
+
+def test_no_circle_when_modules_are_imported():
+    assert not circle_of(modules())
+
+
+def test_hardly_a_circle_even_for_types():
+    assert circle_of(modules(types=True)) <= OWN_PRINTING | OWN_HOST
 
 
 @pytest.mark.parametrize(
