@@ -75,12 +75,12 @@ class Interrupt:
             signal.raise_signal(signal.SIGINT)
         return self
 
-    def during(self, action):
-        """Whether the action was interrupted."""
+    def during(self, step, optimizer):
+        """Whether the second step was interrupted."""
         kept = sys.gettrace()
         sys.settrace(self)
         try:
-            action()
+            step(optimizer, 2)
         except KeyboardInterrupt:
             return True
         finally:
@@ -100,13 +100,13 @@ def test_a_step_happens_or_does_not(kind):
     optimizer, step = prepared(kind)
     before = whole(optimizer)
     counter = Interrupt(None)
-    counter.during(lambda: step(optimizer, 2))
+    counter.during(step, optimizer)
     after = whole(optimizer)
     random = np.random.default_rng(0)
     moments = 1 + random.permutation(counter.seen)[:MOMENTS]
     for moment in moments:
         optimizer, step = prepared(kind)
-        interrupted = Interrupt(moment).during(lambda: step(optimizer, 2))
+        interrupted = Interrupt(moment).during(step, optimizer)
         now = whole(optimizer)
         assert now == after or (interrupted and now == before), f"moment {moment} of {counter.seen}"
         if now == before:

@@ -1,4 +1,4 @@
-"""What a stranger's code may do: entry points by name, and functions that misbehave in one way each."""
+"""What a stranger's code may do: functions that misbehave in one way each, and entry points."""
 
 from __future__ import annotations
 
