@@ -8,7 +8,7 @@ from typing import Any
 from stepsize.automatic.guard import Guard
 from stepsize.automatic.rehearsal import length_of, rehearse
 from stepsize.automatic.results import AutoResult
-from stepsize.diagnosis.checks import diagnose
+from stepsize.diagnosis import diagnose
 from stepsize.finder.find import lr_find
 from stepsize.finder.trials import ticker
 from stepsize.optimizers import AdamW

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stepsize.automatic.rehearsal import Rehearsals
-from stepsize.diagnosis.checks import Diagnosis
+from stepsize.diagnosis import Diagnosis
 from stepsize.finder.results import LRFindResult, frame
 from stepsize.schedules import Schedule
 from stepsize.training.history import History

@@ -12,7 +12,6 @@ import numpy as np
 from stepsize import plots
 from stepsize.demo.story import Run, Settings, Story, mean_accuracy, tell
 from stepsize.demo.terminal import (
-    WORDS,
     loss_of,
     percent,
     rates_of,
@@ -26,7 +25,8 @@ from stepsize.demo.terminal import (
     tell_schedules,
     three,
 )
-from stepsize.plots.style import new_axes
+from stepsize.diagnosis import VERDICTS
+from stepsize.plots.style import new_axes, offscreen
 from stepsize.report import Page
 from stepsize.tuning.results import TuneResult
 from stepsize.tuning.trials import TrialRecord
@@ -58,10 +58,11 @@ def run(
         if name in chapters:
             echo(chapters[name](story) + "\n")
     assert story is not None
-    pictures = _pictures(story)
-    for name, ax in pictures.items():
-        plots.save(ax, out / f"{name}.png")
-    page = _page(story, pictures)
+    with offscreen():
+        pictures = _pictures(story)
+        for name, ax in pictures.items():
+            plots.save(ax, out / f"{name}.png")
+        page = _page(story, pictures)
     path = page.write(out / "report.html")
     echo(tell_end(story, path))
     return story
@@ -236,11 +237,11 @@ def _write_rates(page: Page, story: Story, pictures: Mapping[str, Any]) -> None:
         ]
     )
     for run in three(story):
-        word, tone = WORDS[run.verdict]
+        verdict = VERDICTS[run.verdict]
         page.verdict(
-            f"{short(run.lr)}, {run.name}: {word}.",
+            f"{short(run.lr)}, {run.name}: {verdict.phrase}.",
             f"{percent(run.accuracy)} accuracy. {run.diagnosis}",
-            tone,  # type: ignore[arg-type]
+            verdict.tone,
         )
 
 

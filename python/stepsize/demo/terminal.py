@@ -9,18 +9,8 @@ import numpy as np
 
 from stepsize import plots
 from stepsize.demo.story import Run, Story
+from stepsize.diagnosis import VERDICTS
 from stepsize.plots.style import number
-
-WORDS = {
-    "diverging": ("diverging", "bad"),
-    "too_high": ("too high", "bad"),
-    "too_low": ("too low", "fair"),
-    "healthy": ("healthy", "good"),
-    "plateau": ("on a plateau", "fair"),
-    "converged": ("converged", "good"),
-    "overfitting": ("overfitting", "fair"),
-    "underfitting": ("underfitting", "fair"),
-}
 
 
 def _columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -73,7 +63,10 @@ def tell_find(story: Story) -> str:
 def tell_rates(story: Story) -> str:
     """The three rates and their diagnoses."""
     runs = three(story)
-    rows = [[run.name, short(run.lr), percent(run.accuracy), WORDS[run.verdict][0]] for run in runs]
+    rows = [
+        [run.name, short(run.lr), percent(run.accuracy), VERDICTS[run.verdict].phrase]
+        for run in runs
+    ]
     table = _columns(["rate", "value", "accuracy", "diagnosis"], rows)
     words = "\n".join(f"  {run.name}: {run.diagnosis}" for run in runs)
     return f"2  Too low, right, too high\n\n{table}\n\n{words}"

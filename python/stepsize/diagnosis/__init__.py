@@ -1,1 +1,60 @@
 """What is wrong with a run: the features of its curves, the checks, the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from stepsize.diagnosis.checks import judge
+from stepsize.diagnosis.features import CurveFeatures
+from stepsize.diagnosis.measurement import measure
+from stepsize.diagnosis.thresholds import FEWEST_STEPS
+from stepsize.diagnosis.verdicts import VERDICTS, Diagnosis, Finding, Verdict, next_rate, watched
+from stepsize.diagnosis.wording import words
+
+__all__ = [
+    "FEWEST_STEPS",
+    "VERDICTS",
+    "Diagnosis",
+    "Finding",
+    "Verdict",
+    "diagnose",
+    "watched",
+    "words",
+]
+
+
+def diagnose(history: Any) -> Diagnosis:
+    """Judge a run by its curves.
+
+    `history` maps names to arrays of one row per step, NaN where a series has no value; a plain row
+    of numbers is taken for the losses. `loss` is needed; `lr, val_loss, grad_norm, update_ratio`
+    are used when they are there, as are `step` where not every step has a row, and a `val_` metric
+    that is better when higher, such as `val_accuracy`. With fewer than 20 losses `enough_data` is
+    False.
+
+    Raises TypeError for what is no history, ValueError when there is no `loss`, nothing in it, or
+    when series are no numbers or not equally long.
+
+    >>> diagnosis = diagnose({"loss": [2.0 - 0.001 * k for k in range(100)], "lr": [0.01] * 100})
+    >>> diagnosis.verdict, diagnosis.suggested_lr
+    ('too_low', 0.03)
+    """
+    features = measure(history)
+    found = judge(features)
+    verdict = found[0].kind
+    if features.steps < FEWEST_STEPS and verdict != "diverging":
+        return _too_short(features, found[0])
+    return Diagnosis(verdict, tuple(found), next_rate(verdict, features))
+
+
+def _too_short(features: CurveFeatures, first: Finding) -> Diagnosis:
+    losses = f"{features.steps} losses" if features.steps != 1 else "1 loss"
+    short = Finding(
+        "not_enough_data",
+        "info",
+        f"the history has {losses}",
+        f"Train for at least {FEWEST_STEPS} steps and ask again.",
+    )
+    so_far = replace(first, severity="info", advice="")
+    return Diagnosis(first.kind, (short, so_far), None, enough_data=False)

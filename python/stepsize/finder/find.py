@@ -9,8 +9,8 @@ from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 
-from stepsize.arrays import copy
-from stepsize.curves import Curve, debiased_ema
+from stepsize.arrays import Curve, Nest, ValueAndGrad, copy
+from stepsize.curves import debiased_ema
 from stepsize.finder.cached_batches import CachedBatches, source_of
 from stepsize.finder.confidence import INTERVALS, confidence
 from stepsize.finder.horizon import (
@@ -26,14 +26,9 @@ from stepsize.finder.range_test import PERIOD, find_range, loss_change
 from stepsize.finder.results import LRFindResult, ParameterResult
 from stepsize.finder.settings import Options, Settings
 from stepsize.finder.suggestions import classical
-from stepsize.finder.trials import (
-    Nest,
-    TrialRunner,
-    ValueAndGrad,
-    randomness_kept,
-    ticker,
-)
+from stepsize.finder.trials import TrialRunner, ticker
 from stepsize.optimizers import SGD
+from stepsize.rng import isolate_rng
 
 
 def _geometric_mean(values: Iterable[float]) -> float:
@@ -249,7 +244,7 @@ def lr_find(
     tick, bar = ticker(progress, steps * repeats)
     ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
     try:
-        with randomness_kept(value_and_grad, batches), ignored:
+        with isolate_rng(value_and_grad, batches), ignored:
             runner = TrialRunner(value_and_grad, params, CachedBatches(given), optimizer, tick)
             passes = []
             for repeat in range(repeats):

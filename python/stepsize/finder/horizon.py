@@ -18,10 +18,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from stepsize.arrays import copy, flatten, sum_of_squares
-from stepsize.curves import TINY, Curve
+from stepsize.arrays import Curve, Nest, copy, flatten, sum_of_squares
+from stepsize.curves import TINY
 from stepsize.errors import NonFiniteGradientError
-from stepsize.finder.trials import Nest, TrialRunner, changed
+from stepsize.finder.trials import TrialRunner, changed
 
 # Decades from the race's rate to that of a training:
 HORIZON_BIAS = -0.15  # for an optimizer whose steps neither grow, shrink, nor depend on noise

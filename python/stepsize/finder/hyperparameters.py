@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import copy, flatten, unflatten
+from stepsize.arrays import Nest, copy, flatten, unflatten
 from stepsize.finder.pasting import pasted
 from stepsize.finder.results import LRFindResult, ParameterResult
-from stepsize.finder.trials import Change, Nest, Trial, TrialRunner
+from stepsize.finder.trials import Change, Trial, TrialRunner
 from stepsize.noise_scale import gradient_noise_scale
 from stepsize.optimizers import RowGradient
 

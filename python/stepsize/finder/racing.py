@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stepsize.curves import Curve
+from stepsize.arrays import Curve
 from stepsize.finder.horizon import HALVING_SHIFT
 from stepsize.finder.range_test import SPREAD, RangeTest
 from stepsize.finder.settings import Settings

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stepsize.curves import Curve
+from stepsize.arrays import Curve
 from stepsize.finder.settings import Settings
 from stepsize.finder.trials import Trial, TrialRunner
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from stepsize.arrays import Nest, ValueAndGrad
 from stepsize.finder.cached_batches import CachedBatches
-from stepsize.finder.trials import Nest, TrialRunner, ValueAndGrad
+from stepsize.finder.trials import TrialRunner
 from stepsize.schedules import Schedule
 
 REHEARSALS = 8  # at most, each of this part of the steps

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stepsize.curves import Curve
+from stepsize.arrays import Curve
 from stepsize.finder.pasting import line
 
 SAME = 0.05  # logarithm of a ratio of rates that are printed alike

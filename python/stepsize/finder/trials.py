@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-import random
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FunctionType, GeneratorType, MethodType
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import copy, flatten, loss_and_grads, map_leaves
+from stepsize.arrays import Nest, ValueAndGrad, copy, flatten, loss_and_grads, map_leaves
 from stepsize.errors import NonFiniteGradientError
 from stepsize.finder.cached_batches import CachedBatches, hint
 from stepsize.optimizers import Optimizer, RowGradient
 from stepsize.optimizers.registration import maker_of
 from stepsize.optimizers.wrappers.base import Wrapper
 
-Nest = Any
-ValueAndGrad = Callable[[Nest, Any], tuple[Any, Nest]]
 Change = Callable[[Any, Nest], Any]
 
 
@@ -82,57 +77,6 @@ class RateStepper:
         self.step(grads, lr, loss)
         moves = (after - leaf for after, leaf in zip(self._leaves, before, strict=True))
         return math.sqrt(sum(float(np.vdot(m, m)) for m in moves))
-
-
-def _held(thing: object, depth: int = 3) -> Iterator[object]:
-    """What a callable, a bound method or an object holds on to, a few levels deep."""
-    yield thing
-    if depth == 0 or isinstance(thing, type):
-        return
-    inner: list[object] = []
-    if isinstance(thing, MethodType):
-        inner += [thing.__self__, thing.__func__]
-    elif isinstance(thing, FunctionType):
-        cells = thing.__closure__ or ()
-        inner += [c.cell_contents for c in cells if c != type(c)()]
-        inner += [thing.__globals__.get(name) for name in thing.__code__.co_names]
-        inner += list(thing.__defaults__ or ()) + list((thing.__kwdefaults__ or {}).values())
-    elif isinstance(thing, GeneratorType) and thing.gi_frame is not None:
-        inner += list(thing.gi_frame.f_locals.values())
-    elif hasattr(thing, "__dict__") and not hasattr(thing, "__path__"):
-        inner += list(vars(thing).values())
-    for one in inner:
-        yield from _held(one, depth - 1)
-
-
-def _saver(thing: object) -> Callable[[], None] | None:
-    """A function that puts a random generator back where it is now; None for anything else."""
-    if isinstance(thing, np.random.Generator):
-        bits, state = thing.bit_generator, thing.bit_generator.state
-        return lambda: setattr(bits, "state", state)
-    if isinstance(thing, np.random.RandomState):
-        legacy = thing.get_state()
-        return lambda: thing.set_state(legacy)
-    if isinstance(thing, random.Random):
-        memory = thing.getstate()
-        return lambda: thing.setstate(memory)
-    return None
-
-
-@contextmanager
-def randomness_kept(*holders: object) -> Iterator[None]:
-    """Leave every random generator as it was: NumPy's, Python's, and those the holders hold."""
-    numpy_state = np.random.get_state()  # noqa: NPY002
-    python_state = random.getstate()
-    found = {id(t): t for holder in holders for t in _held(holder)}
-    restore = [save for t in found.values() if (save := _saver(t)) is not None]
-    try:
-        yield
-    finally:
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        random.setstate(python_state)
-        for put_back in restore:
-            put_back()
 
 
 class Trial:

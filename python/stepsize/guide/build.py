@@ -8,30 +8,20 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from stepsize.guide.claim import CONDITION, FAILS, HOLDS, Claim, Finding
+from stepsize.guide.claim import CONDITION, FAILS, HOLDS, Claim, Result
 from stepsize.guide.extras import paths_page, start_page
+from stepsize.plots.style import offscreen
 from stepsize.report import Page, Tone
 
 __all__ = ["Result", "build", "pages"]
 
 TONES: dict[str, Tone] = {HOLDS: "good", CONDITION: "fair", FAILS: "bad"}
 SEEDS, QUICK_SEEDS = 5, 2
-
-
-@dataclass(frozen=True)
-class Result:
-    """A page with what its experiment found."""
-
-    claim: Claim
-    finding: Finding
-    seeds: int
-    seconds: float
 
 
 def pages() -> dict[str, Claim]:
@@ -68,15 +58,28 @@ def build(
     for (name, seed, _), (values, took) in _watched(_run(tasks, jobs), len(tasks), progress):
         found[name][seed] = values
         seconds[name] += took
+    with offscreen():
+        return _write(Path(out), known, found, seconds, seeds, quick, extras=not only)
+
+
+def _write(
+    out: Path,
+    known: dict[str, Claim],
+    found: dict[str, dict[int, dict[str, Any]]],
+    seconds: dict[str, float],
+    seeds: int,
+    quick: bool,
+    extras: bool,
+) -> list[Result]:
+    """Judge what was found, and write the pages."""
     results = []
-    for name in names:
-        finding = known[name].judge([found[name][seed] for seed in range(seeds)])
+    for name, values in found.items():
+        finding = known[name].judge([values[seed] for seed in range(seeds)])
         results.append(Result(known[name], finding, seeds, seconds[name]))
-    out = Path(out)
     for number, result in enumerate(results):
         _page(result, results, number).write(out / f"{result.claim.name}.html")
-    _index(results, quick, extras=not only).write(out / "index.html")
-    if not only:
+    _index(results, quick, extras).write(out / "index.html")
+    if extras:
         paths_page(quick).write(out / "paths.html")
         start_page(results).write(out / "start.html")
     return results

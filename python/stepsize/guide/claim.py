@@ -18,6 +18,7 @@ __all__ = [
     "Claim",
     "Finding",
     "Outcome",
+    "Result",
     "best_rate",
     "column",
     "graded",
@@ -63,6 +64,16 @@ class Claim:
     judge: Callable[[list[dict[str, Any]]], Finding]
     systems: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """A page with what its experiment found."""
+
+    claim: Claim
+    finding: Finding
+    seeds: int
+    seconds: float
 
 
 @dataclass(frozen=True)

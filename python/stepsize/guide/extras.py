@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import stepsize as ss
 from stepsize import plots
-from stepsize.guide.claim import CONDITION, FAILS, HOLDS
+from stepsize.guide.claim import CONDITION, FAILS, HOLDS, Result
 from stepsize.plots.style import number
 from stepsize.report import Page
-
-if TYPE_CHECKING:
-    from stepsize.guide.build import Result
 
 __all__ = ["paths_page", "start_page"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class TuneResult:
 
     trials: tuple[TrialRecord, ...]
     direction: str = "minimize"
+    space: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def ranked(self) -> list[TrialRecord]:

@@ -109,4 +109,4 @@ def tune(
         for future in running:
             future.cancel()
     records = tuple(record.times(sign) for record in study.records[:trials])
-    return TuneResult(records, direction)
+    return TuneResult(records, direction, dict(space))

@@ -1,0 +1,98 @@
+"""Every threshold of the checks: its unit, what it separates, and what it was fitted on.
+
+Units: "decrease" is a share of how far the training loss fell, "start" a share of its first level,
+"run" a share of the run's length, "length" the norm of the weights, "z" standard errors.
+
+All were fitted on labelled runs of bench/advice: those marked *t* on its tuning split alone, those
+marked *v* with all of its splits but the held-out one in view, those marked *w* on other runs, with
+labels by the counterfactual definitions of the verdicts, and checked on all of its splits.
+"""
+
+from __future__ import annotations
+
+# Fewer losses than this are not enough data for a verdict.
+FEWEST_STEPS = 20
+
+# Diverging, against a loss that batches or a slow start raised.
+DIVERGING_PATH = 3  # length, t: a rise of weights that moved less is the noise of the batches
+DIVERGING_RISE = 0.05  # decrease, t: the end above the start
+DIVERGING_RANGE = 0.02  # the same, of how far any single loss went below the start, t
+DIVERGING_PEAK = 3  # decrease, t: highest level above the start, where the validation agrees
+RECOVERED_RANGE = -0.3  # range as above, t: a run that ended this far below has recovered
+LONG_FIRST_STEP = 0.1  # length, t: first steps to name as the likely cause
+
+# A rate of 0, against a decay that ends there.
+IDLE = 0.5  # run; half of the steps did nothing
+
+# At rest, against still falling.
+REST_Z = 2  # z, t: a smaller decrease in the last half may be chance
+REST_DECREASE = 0.057  # decrease, t: in the last half
+REST_EXTRAPOLATED = 0.02  # decrease, t: what as many steps again would gain
+SETTLED_Z = 20  # z, t: a whole decrease this clear, at rest, outweighs a short path
+SETTLED_LEVEL = 0.2  # start, t: and so does only so much that is left
+
+# Too low: weights that hardly moved.
+SHORT_PATH = 0.5  # length, t: all steps together
+FALLING_Z = 2  # z, t: a decrease to speak of
+
+# Too high: a gradient that vanished far from the floor (dead units).
+DEAD_LEVEL = 0.5  # start, t
+
+# Overfitting, against a validation loss that wanders.
+OVERFIT_DECREASE = 0.8  # decrease, t: of the training loss, that must be kept at the end
+OVERFIT_LEVEL = 0.55  # start, t: the training loss must have come below
+OVERFIT_RISE = 0.09  # decrease, w: of the validation loss from its lowest level to the end
+OVERFIT_RISE_Z = 0.5  # of the noise of one validation, t
+OVERFIT_LATEST = 0.72  # run, t: the lowest level must come before
+OVERFIT_TRAINING = -0.06  # decrease, t: the training loss may have risen since by less
+UNLEARNT = 0.5  # decrease; least fall of the training loss after the first of validations that rose
+METRIC_FALL = 0.1  # of an accuracy's own gain: the definition of overfitting; not fitted
+METRIC_FALL_Z = 2  # of the noise of one validation; not fitted
+
+# Overshoot, against a loss that falls from its start.
+OVERSHOT_PEAK = 8  # decrease, t: highest level above the start
+OVERSHOT_VALIDATION = 2.2  # decrease, t: the fall of the validation loss from its first value
+OVERSHOT_VALIDATION_PEAK = 0.3  # decrease, t: highest training level above the start, beside that
+OVERSHOT_SWING = 0.006  # decrease, t: at complete rest below it
+OVERSHOT_RESTLESS_SWING = 0.3  # decrease, t: an overshoot that ends in swings is a rate too high
+OVERSHOT_LEVEL = 0.13  # start, t: and so is one that ends far from zero
+
+# Still falling (healthy), against at rest.
+LATE_Z = 1.5  # z, v: a smaller decrease in the last half counts as none
+LATE_DECREASE = 0.012  # decrease, w: in the last half
+START_Z = 2  # z, t: an end that is not so clearly below the start was not learnt
+
+# Too low, against healthy: a large late decrease for the path and the jitter of the weights.
+TOO_LOW_DECREASE = 1.5  # decrease / sqrt(path x jitter), w
+LEAST_JITTER = 2e-3  # decrease, v: jitter counts as at least this
+GRADIENT_KEPT = (0.7, 1.5)  # end / start of the gradient norm, t: "as long as at the start"
+
+# Too high: what was reached is lost again, or a swing far from the floor.
+REBOUND = 0.08  # decrease, t: end above the best level
+REBOUND_Z = 1.7  # z, t: the best of many levels is two errors below the others by chance alone
+REBOUND_CALM_Z = 4  # z, t: the same where the weights hardly jitter
+REBOUND_JITTER = 0.02  # decrease, t: the line between the two
+SWING_LEVEL = 0.27  # start, t: swings above it are a rate too high, below it a plateau
+SIGN_FLIPS = 0.75  # share of gradient signs, t: half is noise
+STABILITY = 2  # rate x sharpness: the limit of stability of gradient descent
+
+# Swings of the weights (plateau), against noise of the batches.
+SWING = 0.11  # decrease, t: tenth to ninetieth percentile of the last quarter
+SWING_JITTER = 0.027  # decrease, t: residual around the trend
+SWING_GRADIENT_JITTER = 0.085  # log of the gradient norm, t: weights that swing change it
+
+# At rest: converged, underfitting, or too low after all.
+REST_LEVEL = 0.1  # start, w: more left is underfitting
+REST_LEVEL_BOTH = (0.05, 0.5)  # start, w: converged and underfitting are both told between these
+REST_PATH = 1  # length, v: a shorter one may not have got there yet
+REST_VALIDATION = 1.5  # of the end of the training loss, t: a higher validation loss is another gap
+GRADIENT_FELL = 0.1  # end / start of the gradient norm, t: worth telling
+
+# The next rate: a long way only where the signs are strong. Factors of the rate, all t.
+RAISE, RAISE_FAR, RAISE_FARTHEST = 3, 10, 100
+RAISE_FAR_PATH, RAISE_FARTHEST_PATH = 0.3, 0.01  # length: paths so short ask for more
+LOWER, LOWER_FAR = 0.25, 0.03
+LOWER_FAR_PEAK = 100  # decrease: a highest level above the start that asks for LOWER_FAR
+LOWER_PLATEAU = 0.2
+LOWER_DIVERGED, LOWER_DIVERGED_LEAST, LOWER_DIVERGED_MOST = 0.1, 0.1, 1e-3
+GOOD_FIRST_STEP = 0.01  # length: trainings that go well begin with steps of about this

@@ -1,0 +1,158 @@
+"""The eight verdicts, one row each: how it is said, how good it is, which rate to try next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from stepsize.diagnosis import thresholds as th
+from stepsize.diagnosis.features import CurveFeatures
+from stepsize.diagnosis.wording import words
+
+Tone = Literal["good", "fair", "bad"]
+Factor = Callable[[CurveFeatures], float]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A row of the table.
+
+    `lead` opens the paragraph, `phrase` completes "this run is ...", `rate_factor` is what to
+    multiply the rate by, None where the rate is not the trouble, `way` whether that lowers (-1) or
+    raises (1) it; `watch` is what a monitor does.
+    """
+
+    name: str
+    lead: str
+    tone: Tone
+    phrase: str
+    rate_factor: Factor | None = None
+    watch: Literal["stop", "warn", ""] = ""
+    way: Literal[-1, 0, 1] = 0
+
+
+def _after_divergence(f: CurveFeatures) -> float:
+    first = f.movement.first_update_ratio
+    if not first > 0:
+        return th.LOWER_DIVERGED
+    return min(max(th.GOOD_FIRST_STEP / first, th.LOWER_DIVERGED_MOST), th.LOWER_DIVERGED_LEAST)
+
+
+def _lowered(f: CurveFeatures) -> float:
+    far = f.movement.gradient_vanished or f.levels.peak > th.LOWER_FAR_PEAK
+    return th.LOWER_FAR if far else th.LOWER
+
+
+def _raised(f: CurveFeatures) -> float:
+    path = f.movement.relative_path
+    if path < th.RAISE_FARTHEST_PATH:
+        return th.RAISE_FARTHEST
+    return th.RAISE_FAR if path < th.RAISE_FAR_PATH else th.RAISE
+
+
+def _decayed(f: CurveFeatures) -> float:
+    return th.LOWER_PLATEAU
+
+
+def _row(
+    name: str,
+    lead: str,
+    tone: Tone,
+    rate_factor: Factor | None = None,
+    watch: Literal["stop", "warn", ""] = "",
+    phrase: str = "",
+    way: Literal[-1, 0, 1] = 0,
+) -> tuple[str, Verdict]:
+    return name, Verdict(name, lead, tone, phrase or words(name), rate_factor, watch, way)
+
+
+VERDICTS: dict[str, Verdict] = dict(
+    (
+        _row("diverging", "This run is diverging.", "bad", _after_divergence, "stop", way=-1),
+        _row("too_high", "The learning rate is too high.", "bad", _lowered, "warn", way=-1),
+        _row("healthy", "This run is healthy.", "good"),
+        _row("too_low", "The learning rate is too low.", "fair", _raised, "warn", way=1),
+        _row(
+            "plateau", "This run is on a plateau.", "fair", _decayed, phrase="on a plateau", way=-1
+        ),
+        _row("converged", "This run has converged.", "good"),
+        _row("overfitting", "This run is overfitting.", "fair", None, "warn"),
+        _row("underfitting", "This run is underfitting.", "fair"),
+    )
+)
+
+
+def watched(action: str) -> tuple[str, ...]:
+    """The verdicts at which a monitor is to "stop" or to "warn"."""
+    return tuple(name for name, row in VERDICTS.items() if row.watch == action)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One observation: what it points to, how bad it is, the numbers, what to do, and where.
+
+    `severity` is "info", "warning" or "critical"; `span` the part of the run it speaks of, from 0,
+    its start, to 1.
+    """
+
+    kind: str
+    severity: str
+    evidence: str
+    advice: str
+    span: tuple[float, float] = (0.0, 1.0)
+
+    def __str__(self) -> str:
+        return f"{self.evidence[:1].upper()}{self.evidence[1:]}. {self.advice}"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A verdict on a run, the findings behind it, and a rate to try next if one follows.
+
+    `verdict` is one of "diverging", "too_high", "healthy", "too_low", "plateau", "converged",
+    "overfitting", "underfitting". `suggested_lr` is None when the rate is not the trouble.
+    Where `enough_data` is False, the verdict is no more than what the few losses look like.
+    `probabilities` says how sure it is: how often each of the eight was true of labelled runs that
+    got this verdict.
+    """
+
+    verdict: str
+    findings: tuple[Finding, ...]
+    suggested_lr: float | None
+    enough_data: bool = True
+    probabilities: dict[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        row = VERDICTS[self.verdict]
+        if not self.enough_data:
+            so_far = [f"So far, {finding.evidence}." for finding in self.findings[1:]]
+            lead = "There is not enough data for a verdict."
+            return " ".join([lead, *map(str, self.findings[:1]), *so_far])
+        parts, way = [row.lead, *map(str, self.findings[:1])], int(row.way)
+        for other in self.findings[1:]:
+            kind = VERDICTS.get(other.kind)
+            if kind is None:
+                parts.append(str(other))
+            elif kind.way * way < 0:
+                # One paragraph gives one advice about the rate.
+                parts.append(f"Against it speaks a sign of {words(other.kind)}: {other.evidence}.")
+            else:
+                way = way or kind.way
+                advice = f"{other.evidence}. {other.advice}".rstrip()
+                parts.append(f"Another signal points to {words(other.kind)}: {advice}")
+        if self.suggested_lr is not None:
+            parts.append(f"Try lr={self.suggested_lr:.1e} next.")
+        return " ".join(parts)
+
+
+def next_rate(verdict: str, f: CurveFeatures) -> float | None:
+    """A rate that is safe to try next, None where the rate is not the trouble or not known."""
+    factor = VERDICTS[verdict].rate_factor
+    lr = f.movement.lr
+    # A schedule that ended too early is no matter of the rate.
+    ended = verdict != "diverging" and f.movement.idle >= th.IDLE
+    if factor is None or ended or not math.isfinite(lr) or lr <= 0:
+        return None
+    return lr * factor(f)
