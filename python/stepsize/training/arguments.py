@@ -161,7 +161,7 @@ def callbacks_of(callbacks: Any, checkpoint: Any) -> tuple[list[Callback], list[
     return [c for c in callbacks if not isinstance(c, Checkpoint)], given
 
 
-def check_length(optimizer: Optimizer, total: int | None, done: int) -> None:
+def check_length(optimizer: Optimizer, total: int | None, done: int, per_epoch: int | None) -> None:
     """Warn where a schedule of the rate, or an average of the parameters, does not fit the run."""
     if total is None or total <= done:
         return
@@ -170,7 +170,7 @@ def check_length(optimizer: Optimizer, total: int | None, done: int) -> None:
         id(table["lr"]): table["lr"] for table in optimizer.internals.groups.tables
     }.values():
         if isinstance(rate, Schedule):
-            check_run(rate, steps)
+            check_run(rate, steps, steps_per_epoch=per_epoch)
     wrapper: Any = optimizer
     while wrapper is not None:
         share = 1 - float(wrapper.decay) if isinstance(wrapper, EMA) else 1.0
