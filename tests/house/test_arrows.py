@@ -22,13 +22,17 @@ from source_tree import (
 
 # The same inside optimizers/, floor by floor: what lies on one floor may import its neighbours.
 OPTIMIZERS = [
-    "fields options half quantization primitives elementary stats sparse snapshot",
-    "rule groups leaves slots",
-    "internals engine averages gradients state_dict reference",
+    "elementary fields quantization stats transaction",
+    "half options primitives sparse",
+    "groups rule",
+    "leaves",
+    "slots",
+    "internals",
+    "averages engine gradients reference snapshot state_dict",
     "host",
     "optimizer",
-    "registration",
-    "rules wrappers population",
+    "registration rules",
+    "population wrappers",
 ]
 
 LAZY = {"matplotlib", "plotext", "sklearn", "optuna", "pandas", "tensorboardX", "tqdm", "torch"}
