@@ -14,7 +14,7 @@ HERE = HOME / "optimizers"
 
 # A module may import those on floors before its own, and no other of the folder.
 FLOORS = [
-    ["elementary", "fields", "quantization", "stats"],
+    ["atomic", "elementary", "fields", "quantization", "stats"],
     ["half", "options", "primitives", "sparse"],
     ["groups", "rule"],
     ["leaves"],
