@@ -94,6 +94,8 @@ def range_text(low: float, high: float, low_open: bool = False, high_open: bool 
     if high == math.inf:
         kind = "a finite number" if high_open else "a number"
         return kind if low == -math.inf else f"{kind} {'>' if low_open else '>='} {low:g}"
+    if low == -math.inf:
+        return f"a number {'<' if high_open else '<='} {high:g}"
     return f"in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
 
 

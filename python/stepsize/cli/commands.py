@@ -213,9 +213,10 @@ def tune(args: argparse.Namespace) -> int:
         values = {n: {"lr": r.best.get("lr"), "loss": r.best_value} for n, r in results.items()}
         print_json({"best": best, "rules": values, "line": line})
     else:
+        rates = {n: f"{r.best['lr']:.3g}" if r.best else "none" for n, r in results.items()}
         rows = [
-            [name, number(float(f"{r.best['lr']:.3g}")), f"{r.best_value:.4g}"]
-            for name, r in results.items()
+            [n, number(float(rates[n])) if r.best else rates[n], f"{r.best_value:.4g}"]
+            for n, r in results.items()
         ]
         print(columns([["rule", "best rate", "validation loss"], *rows]))
         print(_next_command(args, best, results[best].best["lr"]) if args.target else line)

@@ -67,8 +67,10 @@ def draw(path: Path | None, picture: Any) -> None:
     """Write the picture that a function of `plots` makes, where one was asked for."""
     if path is not None:
         from stepsize import plots
+        from stepsize.plots.style import offscreen
 
-        print(f"picture: {plots.save(picture(plots), path)}", file=sys.stderr)
+        with offscreen():
+            print(f"picture: {plots.save(picture(plots), path)}", file=sys.stderr)
 
 
 def check_paths(args: argparse.Namespace) -> None:

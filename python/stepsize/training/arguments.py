@@ -173,10 +173,12 @@ def check_length(optimizer: Optimizer, total: int | None, done: int, per_epoch: 
             check_run(rate, steps, steps_per_epoch=per_epoch)
     wrapper: Any = optimizer
     while wrapper is not None:
-        if isinstance(wrapper, EMA) and not wrapper.warmup and steps * (1 - wrapper.decay) < 1:
+        share = 1 - float(wrapper.decay) if isinstance(wrapper, EMA) else 1.0
+        if share * steps < 1 and not wrapper.warmup:
             decay = max(0.5, 1 - 10 / steps)
+            over = f"{1 / share:.0f}" if share else "infinitely many"
             warnings.warn(
-                f"EMA(decay={wrapper.decay:g}) averages over about {1 / (1 - wrapper.decay):.0f} "
+                f"EMA(decay={wrapper.decay:g}) averages over about {over} "
                 f"steps and this run has {steps}: the average stays near the initial parameters; "
                 f"give decay={decay:.3g} or warmup=True",
                 UserWarning,
