@@ -177,3 +177,23 @@ def test_groups_have_one_value_or_are_refused(parameter, rule):
         ss.lr_find(
             both, start, [None], parameter=parameter, optimizer=lambda p: factory(p, **differs)
         )
+
+
+def test_the_batch_size_of_gradients_of_rows_is_that_of_whole_ones():
+    rng = np.random.default_rng(0)
+    data = [(np.arange(8), rng.normal(1, 2, (8, 3))) for _ in range(60)]
+
+    def rows(p, batch):
+        which, target = batch
+        gap = p["e"][which] - target
+        return 0.5 * float(np.mean(gap**2)), {"e": ss.RowGradient(which, gap / gap.size)}
+
+    def whole(p, batch):
+        loss, grads = rows(p, batch)
+        return loss, {"e": grads["e"].whole("test", "e", p["e"])}
+
+    start = {"e": np.zeros((8, 3))}
+    found, other = (ss.lr_find(f, start, data, parameter="batch_size") for f in (rows, whole))
+    assert found.suggestion == other.suggestion or (
+        np.isnan(found.suggestion) and found.why == other.why
+    )

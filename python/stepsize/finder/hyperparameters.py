@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Nest, copy, flatten
+from stepsize.arrays import Nest, copy, flatten, unflatten
 from stepsize.finder.pasting import pasted
 from stepsize.finder.results import LRFindResult, ParameterResult
 from stepsize.finder.trials import Change, Trial, TrialRunner
 from stepsize.noise_scale import gradient_noise_scale
+from stepsize.optimizers import RowGradient
 
 PARAMETERS = ("momentum", "weight_decay", "batch_size")
 MOMENTA = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98)
@@ -235,8 +236,14 @@ def _batch_size(runner: TrialRunner, lr: float, call: str, first_batch: int) -> 
 
 
 def _gradients(runner: TrialRunner, trial: Trial, numbers: range) -> Any:
+    leaves, paths, spec = flatten(runner.params)
     for number in numbers:
-        yield runner.evaluate(trial.params, number, fresh=False)[1]
+        gradient = runner.evaluate(trial.params, number, fresh=False)[1]
+        whole = [
+            g.whole("lr_find", path, leaf) if isinstance(g, RowGradient) else g
+            for g, path, leaf in zip(spec.flatten_up_to(gradient), paths, leaves, strict=True)
+        ]
+        yield unflatten(spec, whole)
 
 
 def find_parameter(

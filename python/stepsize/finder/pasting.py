@@ -110,7 +110,7 @@ def _differing(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str,
 
 def _options(optimizer: Optimizer) -> dict[str, str]:
     """The common keywords, such as ``clip_norm``, that are not at their defaults."""
-    options: Any = optimizer._options
+    options: Any = optimizer.internals.options
     return {
         field.name: _words(getattr(options, field.name))
         for field in dataclasses.fields(options)
