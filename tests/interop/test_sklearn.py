@@ -304,7 +304,7 @@ def test_partial_fit_refuses_what_needs_all_rows(iris):
 def test_a_fit_that_did_not_converge_says_so(diabetes):
     with pytest.warns(ConvergenceWarning, match="after max_iter=2 epochs"):
         sk.MLPRegressor(max_iter=2, **small()).fit(*diabetes)
-    with pytest.raises(ValueError, match="diverged at step .* lr='auto'"):
+    with pytest.raises(ValueError, match=r"diverged at step .* lr='auto'"):
         sk.MLPRegressor(solver="sgd", lr=1e6, **small()).fit(*diabetes)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
