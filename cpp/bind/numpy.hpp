@@ -58,6 +58,12 @@ inline bool is_array(PyObject* object) {
     return Py_TYPE(object) == type || PyType_IsSubtype(Py_TYPE(object), type);
 }
 
+// Whether an array is of a class of its own, such as numpy.ma's.
+inline bool is_subclass(PyObject* object) {
+    static PyTypeObject* const type = py::detail::npy_api::get().PyArray_Type_;
+    return Py_TYPE(object) != type && is_array(object);
+}
+
 inline bool is_plain(PyObject* array, Dtype dtype) {
     const int needed = contiguous_flag | aligned_flag;
     return has_dtype(array, dtype) && (proxy(array)->flags & needed) == needed;

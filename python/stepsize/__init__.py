@@ -1,8 +1,8 @@
 """stepsize sets, schedules and applies the learning rate for gradients in NumPy arrays."""
 
 import importlib as _importlib
-import importlib.util as _importlib_util
 from collections.abc import Iterator as _Iterator
+from importlib.util import find_spec as _find_spec
 from typing import Any as _Any
 
 from stepsize import runtime as _runtime
@@ -20,7 +20,7 @@ _HOMES = {
     "finder.results": "LRFindResult ParameterResult",
     "training.history": "History",
     "minimization": "Result minimize",
-    "optimizers": "RowGradient StepStats group",
+    "optimizers": "RowGradient StepStats group layer_groups",
     "optimizers.population": "Population population replicate",
     "problems": "Problem",
     "runtime": "__version__ build_info set_num_threads",
@@ -48,17 +48,13 @@ def __getattr__(name: str) -> _Any:
     found = None
     if name in _HOME:
         found = getattr(_importlib.import_module(f"stepsize.{_HOME[name]}"), name)
-    elif not name.startswith("_") and not _is_module(name):
+    elif not name.startswith("_") and _find_spec(f"stepsize.{name}") is None:
+        # A module is imported as one, not looked for among the names, which may need it themselves.
         found = next((getattr(page, name) for page in _pages() if name in page.__all__), None)
     if found is None:
         raise AttributeError(f"module 'stepsize' has no attribute {name!r}")
     globals()[name] = found
     return found
-
-
-def _is_module(name: str) -> bool:
-    # `from stepsize import arrays` asks here before it imports: the pages would import in a circle.
-    return _importlib_util.find_spec(f"stepsize.{name}") is not None
 
 
 def _pages() -> _Iterator[_Any]:

@@ -28,6 +28,7 @@ from stepsize.noise_scale import scale_lr as scale_lr
 from stepsize.optimizers import RowGradient as RowGradient
 from stepsize.optimizers import StepStats as StepStats
 from stepsize.optimizers import group as group
+from stepsize.optimizers import layer_groups as layer_groups
 from stepsize.optimizers.population import Population as Population
 from stepsize.optimizers.population import population as population
 from stepsize.optimizers.population import replicate as replicate

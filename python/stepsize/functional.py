@@ -173,7 +173,9 @@ class _Form:
         )
 
     def checked_rate(self, lr: Any) -> float:
-        rate = self.fields["lr"].check(self.name, lr)
+        """The rate, the default of the class where None is given."""
+        field = self.fields["lr"]
+        rate = field.default if lr is None else field.check(self.name, lr)
         self._refuse_functions({"lr": rate})
         return float(rate)
 

@@ -34,13 +34,22 @@ def privates_of(node):
 
 
 def strangers(path):
-    """The private names of others that a file reads: those of `self` and `cls` are its own."""
-    own = {name for node in classes(path) for name in privates_of(node)}
+    """The private names that a file reads and that none of its classes, nor of theirs, has."""
+    pending, own = [node.name for node in classes(path)], set()
+    while pending:
+        for file, node in CLASSES.get(pending.pop(), []):
+            if file not in MACHINERY:
+                own |= set(privates_of(node))
+                pending += [base.id for base in node.bases if isinstance(base, ast.Name)]
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Attribute) and private(node.attr) and node.attr not in own:
             yield node.lineno, node.attr
 
 
+CLASSES = {}
+for file in PYTHON_FILES:
+    for found in classes(file):
+        CLASSES.setdefault(found.name, []).append((file, found))
 KEPT = {name for path in [HOME] for node in classes(path) for name in privates_of(node)}
 
 

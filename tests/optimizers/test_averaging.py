@@ -135,7 +135,7 @@ def test_schedule_free_rules_refuse_what_cannot_work():
 
 def check_average(optimizer, steps, grads_of, expected_to_follow, **step):
     """The average is the lerp of what was passed, bit for bit, in the step or after it."""
-    leaf_of = dict(zip(optimizer.paths, optimizer._leaves, strict=True))
+    leaf_of = dict(zip(optimizer.paths, optimizer._points, strict=True))
     expected = [np.array(to_float32(leaf)) for leaf in leaf_of.values()]
     for t in range(steps):
         share = optimizer._share()

@@ -64,7 +64,7 @@ bool GradientSource::gather_nest(py::handle grads) {
     if (!nest_.walk(grads.ptr(), found_.data()))
         return false;
     for (size_t i = 0; i < found_.size(); ++i)
-        if (!take(i, found_[i]))
+        if (is_subclass(found_[i]) || !take(i, found_[i])) // masks and the like are Python's part
             return false;
     return true;
 }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, unflatten
-from stepsize.optimizers.internals import Internals
+from stepsize.optimizers.transaction import Uninterrupted, assign
 
 
 class SwapsAverage:
@@ -20,7 +20,7 @@ class SwapsAverage:
     parameters) and the state, so both come back.
     """
 
-    internals: Internals
+    internals: Any  # of an `Optimizer` or a `Wrapper`
     _training: list[Array] | None = None  # the training point, while the average is in its place
 
     def _averages(self) -> list[Array]:
@@ -48,15 +48,15 @@ class SwapsAverage:
         self._refuse_average("averaged() cannot be nested")
         leaves, averages = self.internals.leaves, self._averages()
         training = [np.array(leaf) for leaf in leaves.arrays]
-        self._keep_training(training)
         try:
-            for leaf, value in zip(leaves.arrays, averages, strict=True):
-                leaf[...] = value
+            with Uninterrupted():
+                self._keep_training(training)
+                assign(leaves.arrays, averages)
             yield leaves.params
         finally:
-            for leaf, value in zip(leaves.arrays, training, strict=True):
-                leaf[...] = value
-            self._keep_training(None)
+            with Uninterrupted():
+                assign(leaves.arrays, training)
+                self._keep_training(None)
 
     def _refuse_average(self, problem: str) -> None:
         if self._training is not None:

@@ -54,6 +54,16 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
     """One leaf's gradient as an array the compiled step can read, copied only if it must be."""
     if value is None:
         return None
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{owner}: the gradient of {path} is a masked array, whose mask a step would lose; "
+            "fill it, gradient.filled(0)"
+        )
+    if isinstance(value, list | tuple):
+        raise TypeError(
+            f"{owner}: the gradient of {path} is a {type(value).__name__}, expected an array of "
+            f"{computed(leaf.dtype)}; convert it with np.asarray(..., np.{computed(leaf.dtype)})"
+        )
     if not isinstance(value, np.ndarray):
         if not hasattr(value, "__array__"):
             raise TypeError(

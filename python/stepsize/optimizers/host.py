@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from stepsize.arrays import Array, Nest
 from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers import gradients, reference
+from stepsize.optimizers.leaves import Leaves
 from stepsize.optimizers.stats import StepStats
+from stepsize.optimizers.transaction import assignment
 
 if TYPE_CHECKING:
     from stepsize.optimizers.optimizer import Optimizer
@@ -37,6 +39,9 @@ class StepHost(Protocol):
     ) -> tuple[float, float, float]:
         """One step in NumPy; the sums of squares of gradients, parameters and updates."""
 
+    def attach(self, leaves: Leaves) -> None:
+        """Take over the leaves, once they are there."""
+
     def read_strided(self) -> None:
         """Copy parameters whose elements do not lie side by side into memory where they do."""
 
@@ -53,6 +58,14 @@ class OptimizerHost:
     def __init__(self, optimizer: Optimizer) -> None:
         # Weak: in a circle the optimizer's arrays would wait for the garbage collector.
         self._optimizer = weakref.ref(optimizer)
+        self.write_strided: Callable[[], Any] = lambda: None
+
+    def attach(self, leaves: Leaves) -> None:
+        """Take over how parameters are written that are not contiguous."""
+        if leaves.strided:
+            # A call in C: a Python function would hear Ctrl-C, after the state has moved.
+            _, targets, values = zip(*leaves.strided, strict=True)
+            self.write_strided = assignment(targets, values)
 
     @property
     def optimizer(self) -> Optimizer:
@@ -84,19 +97,18 @@ class OptimizerHost:
                 self.fail("parameter", i)
             whole[...] = leaf
 
-    def write_strided(self) -> None:
-        for _, leaf, whole in self.optimizer.internals.leaves.strided:
-            leaf[...] = whole
-
     def write_rows(self) -> None:
         self.optimizer.internals.leaves.write_rows()
 
 
 def _gradient(optimizer: Optimizer, leaf: int) -> NoReturn:
+    scaled = optimizer.internals.options.loss_scale is not None
     raise NonFiniteGradientError(
         f"{type(optimizer).__name__}: the gradient of {optimizer.paths[leaf]} holds NaN or "
         f"infinity at step {optimizer.step_count}; nothing was changed. Lower the rate (it is "
-        f'{optimizer.lr}), or choose on_nonfinite="skip" to leave such steps out'
+        f"{optimizer.lr})"
+        + (f", or the loss itself (loss_scale is {optimizer.loss_scale:g})" if scaled else "")
+        + ', or choose on_nonfinite="skip" to leave such steps out'
     )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
+import numpy as np
+
 from stepsize import _core
 from stepsize.arrays import Array, Nest, Structure, check_parameters
 from stepsize.optimizers import half
 from stepsize.optimizers.groups import is_grouped, ungroup
 from stepsize.optimizers.sparse import RowSlice
+from stepsize.optimizers.transaction import assign
 
 
 @dataclass
@@ -37,6 +40,12 @@ class Leaves:
     def of(cls, owner: str, params: Nest, structure: Structure, master_weights: bool) -> Self:
         """The leaves of a checked nest; errors name the leaf that cannot be a parameter."""
         check_parameters(structure.leaves, structure.paths, owner)
+        for path, leaf in zip(structure.paths, structure.leaves, strict=True):
+            if isinstance(leaf, np.ma.MaskedArray):
+                raise TypeError(
+                    f"{owner}: parameter {path} is a masked array, whose mask a step would lose; "
+                    "give a plain one, parameter.filled(0), and gradients of 0 where it was masked"
+                )
         contiguous, strided = [], []
         for i, leaf in enumerate(structure.leaves):
             whole = leaf
@@ -68,6 +77,12 @@ class Leaves:
 
     def write_rows(self) -> None:
         """Put the rows that a step has moved back into leaves and state."""
-        for rows in self.rows.values():
-            rows.write_back()
+        written = [item for rows in self.rows.values() for item in rows.written()]
+        targets, indices, values = zip(*written, strict=True) if written else ((), (), ())
+        before = [target[index] for target, index in zip(targets, indices, strict=True)]
+        try:
+            assign(targets, values, indices)
+        except BaseException:  # a handler that ran as the last row was written
+            assign(targets, before, indices)
+            raise
         self.rows = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 from stepsize import _core
 from stepsize.arrays import Array, Nest, Structure, check_alike
@@ -60,7 +60,8 @@ class Optimizer(Rule, abstract=True):
         specs = keywords.pop("groups", None) or ()
         options, rest = Options.take(owner, keywords)
         defaults = {name: field.default for name, field in self.fields.items()}
-        given = check_values(self.fields, owner, {"lr": lr, **rest}, Options.names())
+        rest = rest if lr is None else {"lr": lr, **rest}
+        given = check_values(self.fields, owner, rest, Options.names())
         structure = Structure(ungroup(params))
         assignment, tables = assign_groups(
             self.fields, owner, {**defaults, **given}, structure.paths, params, specs
@@ -111,6 +112,7 @@ class Optimizer(Rule, abstract=True):
         self._slots = Slots.allocate(self, self._leaves, self._groups, options.state_dtype)
         engine.fill(self._engine, self, self._leaves, self._groups, self._slots)
         options.apply(self._engine)
+        self._host.attach(self._leaves)
 
     @property
     def internals(self) -> Internals:
@@ -126,6 +128,21 @@ class Optimizer(Rule, abstract=True):
         )
 
     # The step.
+
+    @overload
+    def step(
+        self, grads: Nest = ..., *, loss: float | None = None, stats: Literal[False] = False
+    ) -> None: ...
+
+    @overload
+    def step(
+        self, grads: Nest = ..., *, loss: float | None = None, stats: Literal[True]
+    ) -> StepStats: ...
+
+    @overload
+    def step(
+        self, grads: Nest = ..., *, loss: float | None = None, stats: bool
+    ) -> StepStats | None: ...
 
     def step(
         self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,23 @@ from stepsize.arrays import Array, is_narrow
 from stepsize.optimizers import half, quantization
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.primitives import clamp, not_descending, select
+from stepsize.optimizers.transaction import assign
+
+
+class State(SimpleNamespace):
+    """What a rule sees as ``s``; ``s.m = ...`` writes into the array, as ``s.m[...] = ...``."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        known = self.__dict__
+        if name not in known:
+            raise AttributeError(
+                f"the state has no {name!r}, it has {', '.join(known) or 'nothing'}; declare an "
+                "array in slots, a number in scalars"
+            )
+        if not isinstance(known[name], np.ndarray):
+            known[name] = value
+        elif value is not known[name]:
+            known[name][...] = value
 
 
 class _Leaf:
@@ -39,7 +57,7 @@ class _Leaf:
             name: quantization.dequantize(slot, self.scales.get(name), self.x.dtype)
             for name, slot in self.slots.items()
         }
-        self.s = SimpleNamespace(**arrays)
+        self.s = State(**arrays)
         self.h = parts.groups.evaluate(self.group, t)
         self.kind = parts.rule.decay_kind(parts.groups.tables[self.group])
         self.decay = getattr(self.h, "weight_decay", 0.0)
@@ -62,37 +80,79 @@ class _Leaf:
 def run(
     parts: Internals, grads: Sequence[Array | None], scale: float, stats: bool
 ) -> tuple[float, float, float]:
-    """One step for all leaves; the sums of squares of gradients, parameters and updates."""
+    """One step for all leaves; the sums of squares of gradients, parameters and updates.
+
+    Where a rule raises, or a signal handler, nothing has changed.
+    """
     times = parts.engine.times
-    limit = parts.options.clip_value or math.inf
     leaves = {
         i: _Leaf(parts, i, gradient, times[i] + 1)
         for i, gradient in enumerate(grads)
         if gradient is not None and gradient.size
     }
-    sums = [0.0, 0.0, 0.0]
-    with np.errstate(all="ignore"):
-        if parts.rule.scope is not None:
-            _measure(parts, leaves, scale, limit)
+    before = _Before(parts, leaves)
+    try:
+        with np.errstate(all="ignore"):
+            return _move(parts, leaves, scale, stats)
+    except BaseException:
+        before.restore()
+        raise
+
+
+class _Before:
+    """All that a step writes, as it was before."""
+
+    def __init__(self, parts: Internals, leaves: dict[int, _Leaf]) -> None:
+        self.parts = parts
+        self.arrays: list[Array] = []
         for i, leaf in leaves.items():
-            before = leaf.x.copy()
-            # The gradient may be the parameter.
-            given = np.square(leaf.raw, dtype=float) if stats else before
-            seen = leaf.gradient(scale, limit)
-            leaf.x *= 1 - leaf.h.lr * leaf.decay if leaf.kind == "decoupled" else 1.0
-            start = leaf.x.copy()
-            names = _lend_scalars(parts, i, leaf.s)
-            parts.rule.rule(leaf.x, seen, leaf.s, leaf.h)
-            if getattr(leaf.h, "cautious", False):
-                leaf.x[...] = select(not_descending(start, leaf.x, seen), start, leaf.x)
-            leaf.store()
-            if parts.rule.scope is None:
-                _keep_scalars(parts, i, leaf.s, names)
-            if stats:
-                moved = leaf.x.astype(float) - before.astype(float)
-                terms = (given, np.square(before, dtype=float), moved**2)
-                sums = [add_blocks(old, new) for old, new in zip(sums, terms, strict=True)]
+            master = parts.leaves.masters[i]
+            self.arrays += [leaf.leaf, *leaf.slots.values(), *leaf.scales.values()]
+            self.arrays += [] if master is None else [master]
+        self.values = [array.copy() for array in self.arrays]
+        self.scalars = {i: parts.engine.scalars(i) for i in leaves} if parts.rule.scalars else {}
+
+    def restore(self) -> None:
+        assign(self.arrays, self.values)
+        for i, values in self.scalars.items():
+            self.parts.engine.set_scalars(i, values)
+
+
+def _move(
+    parts: Internals, leaves: dict[int, _Leaf], scale: float, stats: bool
+) -> tuple[float, float, float]:
+    limit = parts.options.clip_value or math.inf
+    sums = [0.0, 0.0, 0.0]
+    if parts.rule.scope is not None:
+        _measure(parts, leaves, scale, limit)
+    for i, leaf in leaves.items():
+        before = leaf.x.copy()
+        # The gradient may be the parameter.
+        given = np.square(leaf.raw, dtype=float) if stats else before
+        seen = leaf.gradient(scale, limit)
+        leaf.x *= 1 - leaf.h.lr * leaf.decay if leaf.kind == "decoupled" else 1.0
+        start = leaf.x.copy()
+        names = _lend_scalars(parts, i, leaf.s)
+        _apply(parts, leaf, seen)
+        if getattr(leaf.h, "cautious", False):
+            leaf.x[...] = select(not_descending(start, leaf.x, seen), start, leaf.x)
+        leaf.store()
+        if parts.rule.scope is None:
+            _keep_scalars(parts, i, leaf.s, names)
+        if stats:
+            moved = leaf.x.astype(float) - before.astype(float)
+            terms = (given, np.square(before, dtype=float), moved**2)
+            sums = [add_blocks(old, new) for old, new in zip(sums, terms, strict=True)]
     return sums[0], sums[1], sums[2]
+
+
+def _apply(parts: Internals, leaf: _Leaf, gradient: Array) -> None:
+    found: Any = parts.rule.rule(leaf.x, gradient, leaf.s, leaf.h)  # type: ignore[func-returns-value]
+    if found is not None:
+        raise TypeError(
+            f"{parts.owner}: rule returned a {type(found).__name__}, but it has to change x in "
+            "place and return nothing: x -= ..., or x[...] = ..."
+        )
 
 
 def _measure(parts: Internals, leaves: dict[int, _Leaf], scale: float, limit: float) -> None:
@@ -128,8 +188,7 @@ def _settle(parts: Internals, i: int, h: SimpleNamespace, totals: Sequence[float
 def _lend_scalars(parts: Internals, i: int, s: SimpleNamespace) -> tuple[str, ...]:
     """Put the leaf's scalars beside its state, under their names."""
     names = tuple(parts.rule.scalars)
-    for name, value in zip(names, parts.engine.scalars(i), strict=True):
-        setattr(s, name, value)
+    s.__dict__.update(zip(names, parts.engine.scalars(i), strict=True))
     return names
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, flatten
+from stepsize.optimizers.transaction import assign
 
 
 class Snapshot:
@@ -37,5 +38,4 @@ class Snapshot:
         """Put the values back into the same arrays, and the state into the optimizer."""
         if self.optimizer is not None:
             self.optimizer.load_state_dict(self.state)
-        for leaf, values in zip(self.leaves, self.values, strict=True):
-            leaf[...] = values
+        assign(self.leaves, self.values)

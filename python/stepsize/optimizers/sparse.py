@@ -91,7 +91,7 @@ class RowSlice:
         self.x = np.ascontiguousarray(leaf[rows])
         self.slots = {name: np.ascontiguousarray(slot[rows]) for name, slot in state.items()}
 
-    def write_back(self) -> None:
-        self.leaf[self.rows] = self.x
-        for name, slot in self.slots.items():
-            self.state[name][self.rows] = slot
+    def written(self) -> list[tuple[Array, Array, Array]]:
+        """Array, rows and values of all that the step has moved."""
+        slots = [(self.state[name], self.rows, slot) for name, slot in self.slots.items()]
+        return [(self.leaf, self.rows, self.x), *slots]

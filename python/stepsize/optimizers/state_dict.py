@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,13 +12,35 @@ import numpy as np
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value
 from stepsize.optimizers.internals import Internals
+from stepsize.optimizers.slots import State
+from stepsize.optimizers.transaction import Uninterrupted
 from stepsize.schedules import Schedule
 
 FORMAT = 1
+_TRIES = 1000
+LARGEST_COUNT = 1 << 62  # leaves room to count on in 64 bits
 
 
 def save(parts: Internals) -> dict[str, Any]:
-    """Everything but the parameters, as a plain dict of numbers, strings and copied arrays."""
+    """Everything but the parameters, as a plain dict of numbers, strings and copied arrays.
+
+    A step of another thread in the meantime is noticed, and the copy made again.
+    """
+    for _ in range(_TRIES):
+        before = parts.engine.times  # waits for the end of a step
+        found = _copied(parts)
+        if parts.engine.times == before and parts.engine.step_count == found["step_count"]:
+            return found
+    raise _busy(parts, "state_dict")
+
+
+def _busy(parts: Internals, what: str) -> RuntimeError:
+    return RuntimeError(
+        f"{parts.owner}: {what} found no moment between the steps of another thread; let it pause"
+    )
+
+
+def _copied(parts: Internals) -> dict[str, Any]:
     engine, paths = parts.engine, parts.leaves.paths
     names = list(parts.rule.scalars)
     groups = [
@@ -82,11 +105,13 @@ def load(parts: Internals, d: Mapping[str, Any]) -> None:
     for current, entry in zip(parts.groups.tables, d["groups"], strict=True):
         loaded = {}
         for name, field in parts.rule.fields.items():
-            value = _loaded(owner, name, entry["hyperparams"][name], current[name])
+            saved = entry["hyperparams"].get(name, field.default)
+            value = _loaded(owner, name, saved, current[name])
             if value is None and field.default is not None:
                 raise ValueError(f"{owner}: the saved {name} must be {field.range()}, got None")
             value = value if value is None else field.check(owner, value)
-            if not field.same_kind(current[name], value) and value != current[name]:
+            absent = (value is None) != (current[name] is None)
+            if absent or (not field.same_kind(current[name], value) and value != current[name]):
                 raise ValueError(
                     f"{owner}: the saved {name} is {value!r}, here it is {current[name]!r}; make "
                     f"the optimizer with {name}={value!r}, then load"
@@ -98,14 +123,26 @@ def load(parts: Internals, d: Mapping[str, Any]) -> None:
         check_slots(owner, path, slots, d["state"][path])
     _check_counters(parts, d)
 
-    engine = parts.engine
+    with Uninterrupted():
+        for _ in range(_TRIES):
+            # Counters first, so that a step of another thread in the meantime shows in them.
+            counts = [int(d["steps"][path]) for path in paths]
+            parts.engine.times, parts.engine.step_count = counts, int(d["step_count"])
+            _take_over(parts, d, tables, stored)
+            if parts.engine.times == counts:
+                return
+    raise _busy(parts, "load_state_dict")
+
+
+def _take_over(
+    parts: Internals, d: Mapping[str, Any], tables: list[dict[str, Any]], stored: State
+) -> None:
+    engine, paths = parts.engine, parts.leaves.paths
     for path, slots in zip(paths, stored, strict=True):
         for name, slot in slots.items():
             slot[...] = d["state"][path][name]
     for i, path in enumerate(paths):
         engine.set_scalars(i, [float(d["scalars"][path][name]) for name in parts.rule.scalars])
-    engine.times = [int(d["steps"][path]) for path in paths]
-    engine.step_count = int(d["step_count"])
     engine.lr_scale = float(d["lr_scale"])
     if engine.dynamic:
         engine.loss_scale, engine.good_steps = d["loss_scale"]
@@ -133,11 +170,18 @@ def _check_head(parts: Internals, d: Mapping[str, Any]) -> None:
     groups = d["groups"] if isinstance(d["groups"], list | tuple) else [d["groups"]]
     for entry in groups:
         check_names(owner, "a group of the state", entry, ("leaves", "hyperparams"))
-        check_names(owner, "the hyperparameters", entry["hyperparams"], tuple(parts.rule.fields))
+        _check_hyperparams(parts, entry["hyperparams"])
     here = _group_leaves(parts)
     there = [entry["leaves"] for entry in groups]
     if here != there:
         raise ValueError(f"{owner}: the state's groups are {there}, here they are {here}")
+
+
+def _check_hyperparams(parts: Internals, saved: Any) -> None:
+    """Refuse other hyperparameters than the rule's, but for those that older files lack."""
+    later = [name for name in parts.rule.later if isinstance(saved, Mapping) and name not in saved]
+    names = [name for name in parts.rule.fields if name not in later]
+    check_names(parts.owner, "the hyperparameters", saved, names)
 
 
 def check_names(owner: str, what: str, found: Any, expected: Sequence[str]) -> None:
@@ -171,26 +215,33 @@ def _check_counters(parts: Internals, d: Mapping[str, Any]) -> None:
     for path in paths:
         check_names(owner, f"the scalars of {path}", d["scalars"][path], tuple(parts.rule.scalars))
         for name, value in d["scalars"][path].items():
-            if type(value) not in (float, int):
+            if not (isinstance(value, float) or _is_double(value)):
                 raise ValueError(f"{owner}: {name} of {path} must be a number, got {value!r}")
     counters = {"step_count": d["step_count"]}
     counters |= {f"the steps of {path}": d["steps"][path] for path in paths}
     for label, count in counters.items():
-        if type(count) is not int or count < 0:
-            raise ValueError(f"{owner}: {label} must be a whole number >= 0, got {count!r}")
+        if type(count) is not int or not 0 <= count <= LARGEST_COUNT:
+            raise ValueError(
+                f"{owner}: {label} must be a whole number in [0, {LARGEST_COUNT}], got {count!r}"
+            )
     loss_scale = d["loss_scale"]
     if not (
         isinstance(loss_scale, list | tuple)
         and [type(item) for item in loss_scale] == [float, int]
         and 0 < loss_scale[0] < math.inf
-        and loss_scale[1] >= 0
+        and 0 <= loss_scale[1] <= LARGEST_COUNT
     ):
         raise ValueError(
             f"{owner}: loss_scale must be a finite number > 0 and a count >= 0, got {loss_scale!r}"
         )
     scale = d["lr_scale"]
-    if not isinstance(scale, float | int) or not 0 <= scale < math.inf:
+    if type(scale) not in (float, int) or not 0 <= scale <= sys.float_info.max:
         raise ValueError(f"{owner}: lr_scale must be a finite number >= 0, got {scale!r}")
+
+
+def _is_double(value: Any) -> bool:
+    """Whether a whole number is one that a float can be as large as."""
+    return type(value) is int and abs(value) <= sys.float_info.max
 
 
 def check_slots(owner: str, path: str, slots: Mapping[str, Array], saved: Any) -> None:

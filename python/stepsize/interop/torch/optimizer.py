@@ -41,7 +41,7 @@ class Optimizer(torch.optim.Optimizer):
         defaults = arguments.bind(name, self.__signature__, args, keywords)
         params = defaults.pop("params")
         self._chosen = {option: defaults.pop(option) for option in arguments.OPTIONS}
-        super().__init__(params, {**arguments.fixed(self.rule), **defaults})
+        super().__init__(params, defaults)
         self._compile()
 
     # The step.

@@ -10,7 +10,15 @@ import numpy as np
 
 from stepsize.arrays import Array
 from stepsize.optimizers.elementary import real_power
-from stepsize.optimizers.fields import Number, Value, nonnegative, positive, real, unit, unit_pair
+from stepsize.optimizers.fields import (
+    Number,
+    Several,
+    Value,
+    nonnegative,
+    nonpositive,
+    positive,
+    unit,
+)
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import (
     column_sums,
@@ -49,7 +57,7 @@ class Adafactor(Optimizer):
         params: A nest of float32 or float64 arrays, updated in place.
         lr: Bound :math:`\eta` of the relative rate.
         beta2_decay: :math:`c`, the power by which the moment's memory grows.
-        eps: :math:`\epsilon_1`, 0 for the machine epsilon of the leaf, and :math:`\epsilon_2`.
+        eps: :math:`\epsilon_1`, 0 or None for the leaf's machine epsilon, and :math:`\epsilon_2`.
         d: The largest rms of an update.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
 
@@ -64,8 +72,8 @@ class Adafactor(Optimizer):
     """
 
     lr = nonnegative(1e-2)
-    beta2_decay = real(-0.8)
-    eps = unit_pair(0.0, 1e-3)
+    beta2_decay = nonpositive(-0.8)
+    eps: Any = Several(0.0, 1e-3, optional=True)
     d = positive(1.0)
     weight_decay = nonnegative(0.0)
     slots = (squares("row_var"), squares("col_var"), squares("variance"))

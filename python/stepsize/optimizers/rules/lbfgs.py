@@ -15,6 +15,7 @@ from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.rules.line_search import Trial, strong_wolfe
 from stepsize.optimizers.slots import signed
+from stepsize.optimizers.transaction import Uninterrupted, assign
 
 __all__ = ["LBFGS"]
 
@@ -73,6 +74,22 @@ class LBFGS(Optimizer):
     decay = "none"
     needs_closure = True
 
+    def __init__(self, params: Nest, lr: Any = None, *others: Any, **keywords: Any) -> None:
+        super().__init__(params, lr, *others, **keywords)
+        options, several = self.internals.options, len(self.internals.groups.tables) > 1
+        given = {
+            "groups": several,
+            "clip_norm": options.clip_norm is not None,
+            "clip_value": options.clip_value is not None,
+            "loss_scale": options.loss_scale is not None,
+            f"on_nonfinite={options.on_nonfinite!r}": options.on_nonfinite != "raise",
+        }
+        for name in (name for name, there in given.items() if there):
+            raise ValueError(
+                f"LBFGS: {name} does not go with a line search, which needs the function as it is; "
+                "leave it out"
+            )
+
     def slot_shape(
         self, slot: str, leaf: Array, values: Mapping[str, Value]
     ) -> tuple[int, ...] | None:
@@ -102,16 +119,14 @@ class LBFGS(Optimizer):
                 f"LBFGS: step takes the function value_and_grad(params) -> (loss, grads), got "
                 f"{type(value_and_grad).__name__}"
             )
-        options = self.internals.options
-        if len(self.internals.groups.tables) > 1 or options.clip_norm or options.clip_value:
-            raise ValueError("LBFGS: groups and clipping do not go with a line search; leave out")
         search = _Search(self, value_and_grad)
         try:
             loss = search.run()
         except BaseException:
             search.place(search.home)
             raise
-        search.keep()
+        with Uninterrupted():
+            search.keep()
         return loss
 
 
@@ -133,8 +148,7 @@ class _Search:
         return _flat([slots[name][index] for slots in self.parts.slots.arrays])
 
     def place(self, x: Array) -> None:
-        for leaf, values in zip(self.leaves, _split(x, self.leaves), strict=True):
-            leaf[...] = values
+        assign(self.leaves, _split(x, self.leaves))
 
     def evaluate(self, x: Array) -> tuple[float, Array]:
         self.place(x)

@@ -11,7 +11,6 @@ from stepsize.optimizers.fields import (
     flag,
     nonnegative,
     nonnegative_pair,
-    positive,
     unit,
     unit_pair,
 )
@@ -177,7 +176,7 @@ class Rprop(Optimizer):
         array([ 0.316, -0.316])
     """
 
-    lr = positive(1e-2)
+    lr = nonnegative(1e-2)
     etas = nonnegative_pair(0.5, 1.2)
     step_sizes = nonnegative_pair(1e-6, 50.0)
     slots = (signed("prev"), squares("step_size"))

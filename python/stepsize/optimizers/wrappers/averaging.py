@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.primitives import lerp
 from stepsize.optimizers.rules.momentum import SGD
 from stepsize.optimizers.slots import copies
+from stepsize.optimizers.transaction import Uninterrupted
 from stepsize.optimizers.wrappers.base import Wrapper
 
 __all__ = ["EMA", "SWA", "Lookahead"]
@@ -25,7 +28,7 @@ class AverageWrapper(SwapsAverage, Wrapper):
         self._set(
             _follower=None,
             _numbers={"updates": 0},
-            _arrays={"average": copies(self._leaves)},
+            _arrays={"average": copies(self._points)},
         )
 
     def _averages(self) -> list[Array]:
@@ -46,15 +49,17 @@ class AverageWrapper(SwapsAverage, Wrapper):
             engine.track_average(self._arrays["average"], share)
         before = engine.step_count
         try:
-            result = self.inner.step(grads, loss=loss, stats=stats)
-        except BaseException:
-            engine.cancel_average()
-            raise
-        if engine.step_count > before:
-            if share is not None and not (along and engine.average_tracked):
-                self._follow(share)
-            self._count_update()
-        return result
+            return self.inner.step(grads, loss=loss, stats=stats)
+        finally:  # a handler of Ctrl-C may raise when the step is done
+            if engine.step_count == before:
+                engine.cancel_average()
+            elif along and engine.average_tracked:
+                self._count_update()
+            else:
+                with Uninterrupted():
+                    if share is not None:
+                        self._follow(share)
+                    self._count_update()
 
     def _share(self) -> float | None:
         """The share of the way to the parameters that the average goes next, or None to stay."""
@@ -67,7 +72,7 @@ class AverageWrapper(SwapsAverage, Wrapper):
         """Move the average in a pass of its own, with the same bits."""
         averages = self._arrays["average"]
         if share > 0.25:  # the first steps; lerp counts from the other end above 1/2
-            for average, leaf in zip(averages, self._leaves, strict=True):
+            for average, leaf in zip(averages, self._points, strict=True):
                 average[...] = lerp(average, to_float32(leaf), share)
             return
         if self._follower is None or self._follower.params is not averages:  # a clone has its own
@@ -75,7 +80,7 @@ class AverageWrapper(SwapsAverage, Wrapper):
             follower = SGD(averages, weight_decay=1.0, maximize=True, on_nonfinite="ignore")
             self._set(_follower=follower)
         self._follower.lr = share
-        self._follower.step(self._leaves)
+        self._follower.step(self._points)
 
 
 class EMA(AverageWrapper):
@@ -87,8 +92,9 @@ class EMA(AverageWrapper):
 
     Training goes on at :math:`x`; ``eval_params()`` gives :math:`e` as new arrays, ``with
     opt.averaged():`` puts it into the parameters for a while. :math:`n` counts the updates before.
-    The warm-up lets the average forget its start. State: one array, which moves in the step's own
-    pass over memory where every leaf has a gradient.
+    The warm-up lets the average forget its start; without it the average holds :math:`d^n` of the
+    starting point, and reading it while that is more than half warns. State: one array, which
+    moves in the step's own pass over memory where every leaf has a gradient.
 
     Args:
         optimizer: The optimizer whose steps are taken.
@@ -125,8 +131,21 @@ class EMA(AverageWrapper):
             power=self._number("power", power, 0.0, np.inf, open_low=True),
         )
 
+    def _averages(self) -> list[Array]:
+        n, decay = self._numbers["updates"], float(self.decay)
+        weight = decay**n
+        if n and weight > 0.5 and not self.warmup:
+            half = math.log(0.5) / math.log(decay) if decay < 1 else math.inf
+            warnings.warn(
+                f"EMA: after {n} updates the average still holds {weight:.1%} of the starting "
+                f"point; with decay={decay} half of it is left after {half:,.0f} updates: lower "
+                "decay, or give warmup=True",
+                stacklevel=3,
+            )
+        return super()._averages()
+
     def _share(self) -> float:
-        decay: float = self.decay
+        decay = float(self.decay)
         if self.warmup:
             n = self._numbers["updates"]
             decay = min(decay, 1.0 - (1.0 + n / self.gamma) ** -self.power)
@@ -139,8 +158,8 @@ class SWA(AverageWrapper):
     .. math::
         e \leftarrow e + (x - e) / (n + 1)
 
-    ``eval_params()`` and ``with opt.averaged():`` as `EMA`. Until the first point is taken in, the
-    mean is where the parameters were at construction. State: one array.
+    ``eval_params()`` and ``with opt.averaged():`` as `EMA`. Until the first point is taken in, they
+    give the parameters as they are. State: one array.
 
     Args:
         optimizer: The optimizer whose steps are taken.
@@ -166,6 +185,9 @@ class SWA(AverageWrapper):
             every=self._count("every", every),
             _numbers={"updates": 0, "points": 0},
         )
+
+    def _averages(self) -> list[Array]:
+        return super()._averages() if self._numbers["points"] else copies(self._points)
 
     def _share(self) -> float | None:
         after = self._numbers["updates"] - self.start
@@ -208,7 +230,7 @@ class Lookahead(Wrapper):
             k=self._count("k", k),
             alpha=self._number("alpha", alpha, 0.0, 1.0, open_low=True),
             _numbers={"ahead": 0},
-            _arrays={"slow": [np.array(to_float32(leaf)) for leaf in self._leaves]},
+            _arrays={"slow": [np.array(to_float32(leaf)) for leaf in self._points]},
         )
 
     def step(
@@ -216,11 +238,12 @@ class Lookahead(Wrapper):
     ) -> Any:
         """As the inner optimizer's step, and at every k-th the return."""
         before = self.step_count
-        result = self.inner.step(grads, loss=loss, stats=stats)
-        self._numbers["ahead"] += self.step_count - before
-        if self._numbers["ahead"] >= self.k:
-            for slow, leaf in zip(self._arrays["slow"], self._leaves, strict=True):
-                slow[...] = lerp(slow, to_float32(leaf), self.alpha)
-                leaf[...] = slow
-            self._numbers["ahead"] = 0
+        with Uninterrupted():
+            result = self.inner.step(grads, loss=loss, stats=stats)
+            self._numbers["ahead"] += self.step_count - before
+            if self._numbers["ahead"] >= self.k:
+                for slow, leaf in zip(self._arrays["slow"], self._points, strict=True):
+                    slow[...] = lerp(slow, to_float32(leaf), self.alpha)
+                    leaf[...] = slow
+                self._numbers["ahead"] = 0
         return result

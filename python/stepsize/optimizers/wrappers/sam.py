@@ -10,6 +10,7 @@ import numpy as np
 
 from stepsize.arrays import Nest, loss_and_grads, sum_of_squares, unflatten
 from stepsize.optimizers.gradients import gather
+from stepsize.optimizers.snapshot import Snapshot
 from stepsize.optimizers.wrappers.base import Wrapper
 
 __all__ = ["SAM"]
@@ -63,8 +64,8 @@ class SAM(Wrapper):
             )
         loss, grads = loss_and_grads(value_and_grad(self.params))
         flat = [None if g is None else np.array(g) for g in gather(self.internals, grads)]
-        home = [np.array(leaf) for leaf in self._leaves]
-        pairs = [(g, leaf) for g, leaf in zip(flat, self._leaves, strict=True) if g is not None]
+        home = Snapshot(self._points)
+        pairs = [(g, leaf) for g, leaf in zip(flat, self._points, strict=True) if g is not None]
         scaled = [(leaf * g if self.adaptive else g) for g, leaf in pairs]
         norm = math.sqrt(sum(sum_of_squares(g) for g in scaled))
         try:
@@ -77,7 +78,6 @@ class SAM(Wrapper):
                 [None if g is None else np.array(g) for g in gather(self.internals, there)],
             )
         finally:
-            for leaf, values in zip(self._leaves, home, strict=True):
-                leaf[...] = values
+            home.restore()
         self.inner.step(there, loss=loss)
         return loss
