@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import rules_stub
 import stepsize as ss
 from stepsize.optimizers.registration import find_rule, snake_case
 
@@ -59,3 +60,12 @@ def test_a_rule_of_a_user_may_name_its_slots_plainly(monkeypatch):
     x = np.ones(3)
     Plain(x).step(np.ones(3))
     assert list(x) == [0.9] * 3
+
+
+def test_the_stub_has_every_rule_with_its_arguments():
+    assert rules_stub.PATH.read_text(encoding="utf-8") == rules_stub.text(), (
+        "run: python docs/rules_stub.py"
+    )
+    for cls in RULES:
+        given = [line.split(":")[0].strip("*") for line in rules_stub.arguments(cls)[1:]]
+        assert [name for name in given if name] == list(cls.__signature__.parameters)

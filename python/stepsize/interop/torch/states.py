@@ -63,7 +63,8 @@ class States:
         return found
 
     def _rates(self, i: int, count: int) -> Entry:
-        h = self._compiled.internals.groups.by_leaf()[i]
+        groups = self._compiled.internals.groups
+        h = groups.tables[groups.assignment[i]]
         eta = h["lr"] / (1 + h["lambd"] * h["lr"] * count) ** h["alpha"]
         return {"eta": torch.tensor(eta), "mu": torch.tensor(1 / max(1.0, count - h["t0"]))}
 
@@ -95,7 +96,8 @@ class States:
         parts = compiled.internals
         values = parts.groups.tables[parts.groups.assignment[i]]
         first = compiled.initial(name, parts.leaves.contiguous[i], values)
-        self._views[i][name].copy_(torch.as_tensor(first))
+        view = self._views[i][name]
+        view.copy_(torch.as_tensor(first, dtype=view.dtype))
 
     def _take_scalars(self, i: int, entry: Entry) -> None:
         scalars = self._rule.scalars
