@@ -262,6 +262,9 @@ def test_other_data_is_refused_or_explained():
     with pytest.raises(ValueError, match="unpack") as caught:
         ss.lr_find(linear, start(), [X, Y])
     assert "for one data set give a tuple of arrays (x, y)" in caught.value.__notes__[0]
+    with pytest.raises((TypeError, ValueError)) as caught:
+        ss.lr_find(lambda p, batch: (float(batch @ p["w"]), {"w": batch}), start(), (Y, Y))
+    assert "give batches as a list" in caught.value.__notes__[0]
 
 
 # What cannot be meant.
