@@ -1,4 +1,4 @@
-"""Many small arrays: what a step costs beside its arithmetic, by how the arrays are kept.
+"""Many small arrays: per-array overhead of a step, by how the arrays are stored.
 
 pytest bench/bench_many_small.py --benchmark-columns=min,median
 """

@@ -1,4 +1,4 @@
-"""The step of each library that is installed, each on its own; ``peers.py`` compares them in turns.
+"""The step of each installed library on its own; ``compare_peers.py`` alternates them.
 
 pytest bench/bench_peers.py --benchmark-group-by=param:rule,param:size
 """

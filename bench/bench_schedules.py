@@ -1,4 +1,4 @@
-"""What schedules cost: one value, a million values, one optimizer step; beside torch and optax.
+"""The cost of schedules: one value, a million values, one optimizer step; beside torch and optax.
 
     pytest bench/bench_schedules.py --benchmark-only --benchmark-group-by=group
 

@@ -1,4 +1,4 @@
-"""A step of every rule of the registry, over sizes from the first-level cache to memory.
+"""A step of every rule of the registry, for sizes from the L1 cache to main memory.
 
 pytest bench/bench_step.py --benchmark-columns=min,median --benchmark-group-by=param:size
 """

@@ -1,8 +1,8 @@
 """The torch optimizers beside torch's own: the time of a step while a model trains, and its loss.
 
-``python bench/bench_torch.py`` prints both. Copies of one model train in turns, under ours and
-under each form that torch has (fused, foreach, loop); only ``optimizer.step()`` is timed, after a
-backward pass, as in life. Ratios are of medians.
+``python bench/bench_torch.py`` prints both. Copies of one model train alternately with our
+optimizer and with each of torch's implementations (fused, foreach, loop); only
+``optimizer.step()`` is timed, after a backward pass, as in real training. Ratios are of medians.
 """
 
 from __future__ import annotations

@@ -3,13 +3,13 @@
     python bench/compare_peers.py [--quick] [--threads N] [--rules R ...] [--sizes S ...]
         [--out DIR]
 
-Every pair runs in turns in this one process, and the figure is the median of the ratios of
-neighbouring runs, so that a slow moment of the machine counts for both. Before it is timed each
-library's answer is checked against ours. Bandwidth stands beside a triad of the same run. Prints
+Every pair alternates within this one process, and the figure is the median of the ratios of
+neighbouring runs, so that a slow moment of the machine affects both. Before it is timed each
+library's result is checked against ours. Bandwidth is given beside a triad of the same run. Prints
 the table of the README and writes bench/results/<date>-<machine>.json.
 
 OMP_WAIT_POLICY=passive is set unless it is set already: the libraries bring an OpenMP runtime each,
-and threads of one that spin after their work would take processors from the other.
+and spinning threads of one would take processors from the other.
 """
 
 from __future__ import annotations

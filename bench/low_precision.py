@@ -1,11 +1,11 @@
-"""What training in fewer bytes costs in quality and takes in time.
+"""What low-precision state and parameters cost in quality and time.
 
     python bench/low_precision.py [--seeds N] [--epochs N] [--size N]
 
 The digits classifier and an autoencoder of the same digits (64-24-8-24-64) by AdamW under a cosine
-schedule, in every form of state and parameters: the loss at the end over the seeds, beside that of
-float32. Then a step of AdamW on one large array in each form, in turns, as a ratio to float32 and,
-where it is installed, to torch's fused kernel.
+schedule, in every format of state and parameters: the final loss over the seeds, beside that of
+float32. Then a step of AdamW on one large array in each format, alternating, as a ratio to float32
+and, where it is installed, to torch's fused kernel.
 """
 
 import argparse
@@ -34,7 +34,7 @@ FORMS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 def to_float32(loss: Callable[..., Any]) -> Callable[..., Any]:
-    """The same loss of parameters of two bytes, computed in float32."""
+    """The same loss for half-precision parameters, computed in float32."""
 
     def value_and_grad(params: Any, batch: Any) -> Any:
         wide = ss.arrays.map_leaves(lambda leaf: np.asarray(leaf, np.float32), params)

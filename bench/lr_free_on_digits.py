@@ -1,11 +1,11 @@
-"""Rules that find their rate beside a tuned AdamW on handwritten digits.
+"""Learning-rate-free rules beside a tuned AdamW on handwritten digits.
 
     python bench/lr_free_on_digits.py [--seeds N] [--epochs N]
 
 Every run has the same batches of 32. AdamW gets the best of a grid of rates, by mean validation
 accuracy over the seeds; the others get no rate at all, once with their defaults and once as their
-authors run them. DoG, LDoG and DoWG then keep a factor of 1 and are looked at in their average of
-polynomial decay; everything else has a factor that falls to 0 as half a cosine wave.
+authors run them. DoG, LDoG and DoWG then keep a factor of 1 and are evaluated at their
+polynomial-decay average; the factor of all others decays to 0 along a cosine.
 bench/results/lr_free_on_digits.md keeps the table.
 """
 

@@ -1,11 +1,11 @@
-"""How near each rule comes to what memory allows, and how a step grows with size and threads.
+"""How close each rule comes to the memory bandwidth, and how a step scales with size and threads.
 
     python bench/roofline.py [--quick] [--size N] [--seconds S] [--out DIR]
 
-Writes roofline.md, roofline.json and roofline.png. Every rule runs in turns with a triad,
+Writes roofline.md, roofline.json and roofline.png. Every rule alternates with a triad,
 `x = x / 2 + y` over arrays of the same length in C++, and its share is the median of the ratios of
-neighbouring runs. The curves over sizes run in turns with the peers of compare_peers.py, whose
-answers are checked.
+neighbouring runs. The curves over sizes alternate with the peers of compare_peers.py, whose
+results are checked.
 """
 
 from __future__ import annotations

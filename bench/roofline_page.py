@@ -21,7 +21,7 @@ def page(report: dict[str, Any]) -> str:
     machine, size = report["machine"], report["size"]
     triads = sorted(row["triad_gb_s"] for row in report["rules"])
     lines = [
-        "# Roofline: how near each rule comes to what memory allows",
+        "# Roofline: how close each rule comes to the memory bandwidth",
         "",
         f"{report['date']}, {machine['processor']}, {report['threads_used']} threads, "
         f"{machine['target']}, {machine['compiler']}, commit {machine['commit']}, load "
@@ -46,7 +46,7 @@ def page(report: dict[str, Any]) -> str:
         f"| {row['gb_s']:.1f} | {row['share']:.0%} |"
         for row in sorted(report["rules"], key=lambda row: -row["share"])
     ]
-    lines += ["", "## AdamW over sizes, ns/element, in turns", ""]
+    lines += ["", "## AdamW over sizes, ns/element, alternating runs", ""]
     names = [name for name in OTHERS if name in report["sizes"][0]]
     lines += ["| elements | " + " | ".join(names) + " |", "| --: |" + " --: |" * len(names)]
     for row in report["sizes"]:

@@ -1,4 +1,4 @@
-"""The long versions of the fault tests: run them before a release, and when a saver was changed.
+"""Long versions of the fault tests: run them before a release and after a change to saving.
 
 python bench/soak/soak.py flips            every single-bit flip and truncation of 64 KiB
 python bench/soak/soak.py kills 1000       so many SIGKILLs at random moments of training

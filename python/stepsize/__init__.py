@@ -1,6 +1,7 @@
 """stepsize sets, schedules and applies the learning rate for gradients in NumPy arrays."""
 
 import importlib as _importlib
+from collections.abc import Iterator as _Iterator
 from importlib.util import find_spec as _find_spec
 from typing import Any as _Any
 
@@ -56,8 +57,9 @@ def __getattr__(name: str) -> _Any:
     return found
 
 
-def _pages() -> list[_Any]:
-    return [_importlib.import_module(f"stepsize.{page}") for page in _CONTENTS]
+def _pages() -> _Iterator[_Any]:
+    for page in _CONTENTS:  # one after another, for the first that has the name
+        yield _importlib.import_module(f"stepsize.{page}")
 
 
 def __dir__() -> list[str]:

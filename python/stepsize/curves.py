@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from stepsize.arrays import Curve
 
@@ -88,3 +88,94 @@ def linear_trend(levels: Curve) -> tuple[float, float, float]:
     error = math.sqrt(float(rest @ rest) / (count - 2) / float(x @ x))
     tiny = 1e-12 * (abs(float(levels.mean())) / count + abs(slope)) + TINY
     return -slope * count, -slope / (error + tiny), float(rest.std())
+
+
+def moving_average(curve: Curve, window: int) -> Curve:
+    """Centred mean over an odd number of values, at most `window`; a line through them at the ends.
+
+    Without lag: a straight line stays as it is.
+
+    >>> moving_average(np.array([0.0, 1.0, 2.0, 9.0, 4.0, 5.0]), 3)
+    array([0., 1., 4., 5., 6., 4.])
+    """
+    row, half = np.asarray(curve, np.float64), (window - 1) // 2
+    width = 2 * half + 1
+    if half < 1 or len(row) < width:
+        return row.copy()
+    middle = float(np.median(row))
+    # Extended precision: a sum over a million values must not eat the digits of a few.
+    sums = np.concatenate([[0], np.cumsum((row - middle).astype(np.longdouble))])
+    means = np.asarray((sums[width:] - sums[:-width]) / width + middle, np.float64)
+    away = np.arange(-half, half + 1)
+
+    def line(values: Curve) -> Curve:
+        slope = float(away @ values) / float(away @ away)
+        return np.asarray(values.mean() + away * slope, np.float64)
+
+    first, last = line(row[:width]), line(row[-width:])
+    return np.concatenate([first[:half], means, last[half + 1 :]])
+
+
+JUMP = 20  # times the changes beside it: a change that is drawn upright
+FLAT_BESIDE = 1e-9  # of a change at the very end, beside which all must be flat
+LEAST_JUMP = 1e-3  # of the whole range
+
+
+def with_risers(x: Curve, y: Curve) -> tuple[Curve, Curve]:
+    """The points of a curve whose jumps are to be drawn upright, at the place of the new value.
+
+    >>> with_risers(np.arange(4.0), np.array([2.0, 2.0, 1.0, 1.0]))
+    (array([0., 1., 2., 2., 3.]), array([2., 2., 2., 1., 1.]))
+    """
+    jumps = _jumps(y)
+    return np.insert(x, jumps + 1, x[jumps + 1]), np.insert(y, jumps + 1, y[jumps])
+
+
+def _jumps(y: Curve) -> NDArray[np.intp]:
+    """Places before changes that are far larger than those beside them."""
+    change = np.abs(np.diff(y))
+    if len(change) < 2 or not np.isfinite(change).all():
+        return np.empty(0, np.intp)
+    beside = np.maximum(np.append(change[1:], 0), np.append(0, change[:-1]))
+    limit = np.full(len(change), 1 / JUMP)
+    limit[[0, -1]] = FLAT_BESIDE
+    least = LEAST_JUMP * float(np.ptp(y))
+    return np.flatnonzero((change > least) & (beside <= limit * change))
+
+
+def sampled(function: Callable[[Curve], Curve], steps: int, most: int) -> tuple[Curve, Curve]:
+    """A function of a step over the first `steps`, in at most some `most` points, jumps upright.
+
+    Between two points of which the function jumps, every step is looked at.
+    """
+    at = np.unique(np.linspace(0, steps - 1, min(steps, most)).round())
+    y = function(at)
+    for jump in _jumps(y)[::-1]:
+        between = np.arange(at[jump] + 1, at[jump + 1])
+        if 0 < len(between) <= most:
+            at = np.insert(at, jump + 1, between)
+            y = np.insert(y, jump + 1, function(between))
+    return with_risers(at, y)
+
+
+def svg_line(
+    x: ArrayLike,
+    y: ArrayLike,
+    box: tuple[float, float, float, float],
+    *,
+    low: float | None = None,
+    width: float = 1.0,
+) -> str:
+    """Points as an SVG polyline in the colour of the text around it, from end to end of a box.
+
+    `box` is its left, top, right and bottom edge; at the bottom lies `low`, or the lowest value.
+    """
+    at, values = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    left, top, right, bottom = box
+    base, high = float(values.min()) if low is None else low, float(values.max())
+    across = left + (at - at[0]) / (at[-1] - at[0] or 1) * (right - left)
+    up = bottom - (values - base) / (high - base or 1) * (bottom - top)
+    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across.tolist(), up.tolist(), strict=True))
+    return (
+        f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="{width:g}"/>'
+    )

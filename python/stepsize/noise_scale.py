@@ -11,7 +11,7 @@ import numpy as np
 
 from stepsize import arrays
 from stepsize.schedules import Schedule
-from stepsize.validation import whole
+from stepsize.validation import choice, number, whole
 
 Rate = TypeVar("Rate", float, Schedule)
 
@@ -35,15 +35,18 @@ def scale_lr(lr: Rate, batch_from: float, batch_to: float, rule: str = "linear")
         >>> scale_lr(0.1, 256, 1024), scale_lr(1e-3, 256, 1024, rule="sqrt")
         (0.4, 0.002)
     """
-    if not isinstance(lr, Schedule) and not 0 <= lr < math.inf:
-        raise ValueError(f"scale_lr: lr must be a finite number >= 0 or a schedule, got {lr!r}")
-    for name, size in (("batch_from", batch_from), ("batch_to", batch_to)):
-        if not 0 < size < math.inf:
-            raise ValueError(f"scale_lr: {name} must be a finite number above 0, got {size!r}")
+    if not isinstance(lr, Schedule):
+        number("scale_lr: lr", lr, 0.0, move="it may also be a schedule")
+    before = number("scale_lr: batch_from", batch_from, 0.0, low_open=True)
+    after = number("scale_lr: batch_to", batch_to, 0.0, low_open=True)
     powers = {"linear": 1.0, "sqrt": 0.5}
-    if rule not in powers:
-        raise ValueError(f"scale_lr: rule must be 'linear' or 'sqrt', got {rule!r}")
-    return lr * float((batch_to / batch_from) ** powers[rule])
+    factor = float((after / before) ** powers[choice("scale_lr: rule", rule, powers)])
+    if not 0 < factor < math.inf:
+        raise ValueError(
+            f"scale_lr: from batch_from={batch_from!r} to batch_to={batch_to!r} the rate would "
+            f"change by a factor of {factor:g}"
+        )
+    return lr * factor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +97,11 @@ def gradient_noise_scale(micro_grads: Iterable[arrays.Nest], batch_size: int) ->
         critical batch size 7.96 (95 % between 7.47 and 8.48)
     """
     batch_size = whole("gradient_noise_scale: batch_size", batch_size)
+    if not isinstance(micro_grads, Iterable):
+        raise TypeError(
+            "gradient_noise_scale: micro_grads must be an iterable of nests of gradients, got "
+            f"{type(micro_grads).__name__}"
+        )
     nests = [arrays.Structure(arrays.map_leaves(np.array, nest)) for nest in micro_grads]
     for nest in nests:
         arrays.check_alike(nests[0], nest, "gradient_noise_scale")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+MT_WORDS = 624  # of a Mersenne twister
 SEARCH_DEPTH = 3  # closures, attributes and globals are followed so many levels deep
 
 
@@ -30,6 +31,34 @@ def set_rng_states(states: Mapping[str, Any]) -> None:
     python = states["python"]
     random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
     np.random.set_state(states["numpy"])  # noqa: NPY002
+
+
+def check_rng_states(states: Mapping[str, Any]) -> None:
+    """Refuse states that no generator can be in: NumPy reads outside of its array with some."""
+    python, legacy = states["python"], states["numpy"]
+    words = python["words"]
+    if not isinstance(words, np.ndarray) or words.shape != (MT_WORDS + 1,):
+        raise ValueError(f"the state of Python's generator must have {MT_WORDS + 1} words")
+    _check_position(int(words[-1]), MT_WORDS)
+    check_bit_generator_state(legacy)
+
+
+def check_bit_generator_state(state: Mapping[str, Any]) -> None:
+    """Refuse a position outside of the words of a bit generator, which NumPy takes unchecked."""
+    kind, inner = state["bit_generator"], state["state"]
+    if kind == "MT19937":
+        if np.shape(inner["key"]) != (MT_WORDS,):
+            raise ValueError(f"the state of MT19937 must have {MT_WORDS} words")
+        _check_position(inner["pos"], MT_WORDS)
+    if "buffer_pos" in state:  # Philox
+        _check_position(state["buffer_pos"], len(state["buffer"]))
+
+
+def _check_position(position: Any, words: int) -> None:
+    if isinstance(position, bool) or not isinstance(position, int) or not 0 <= position <= words:
+        raise ValueError(
+            f"the position of a random generator must be from 0 to {words}, got {position!r}"
+        )
 
 
 @contextmanager

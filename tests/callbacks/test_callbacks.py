@@ -129,7 +129,7 @@ def test_a_missing_monitor_says_what_there_is(monitor):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ss.EarlyStopping(mode="low"), "mode must be 'min' or 'max', got 'low'"),
+        (lambda: ss.EarlyStopping(mode="low"), "mode must be one of 'auto', .* got 'low'"),
         (lambda: ss.EarlyStopping(patience=-1), "patience must be .* got -1"),
         (lambda: ss.EarlyStopping(min_delta=math.nan), "min_delta must .* got nan"),
         (lambda: ss.StopOnDivergence(factor=1), "factor must be above 1, got 1"),

@@ -22,13 +22,17 @@ from source_tree import (
 
 # The same inside optimizers/, floor by floor: what lies on one floor may import its neighbours.
 OPTIMIZERS = [
-    "fields options half quantization primitives elementary stats sparse snapshot",
-    "rule groups leaves slots",
-    "internals engine averages gradients state_dict reference",
+    "elementary fields quantization stats transaction",
+    "half options primitives sparse",
+    "groups rule",
+    "leaves",
+    "slots",
+    "internals",
+    "averages engine gradients reference snapshot state_dict",
     "host",
     "optimizer",
-    "registration",
-    "rules wrappers population",
+    "registration rules",
+    "population wrappers",
 ]
 
 LAZY = {"matplotlib", "plotext", "sklearn", "optuna", "pandas", "tensorboardX", "tqdm", "torch"}
@@ -39,6 +43,12 @@ OWN_PRINTING = {
     "stepsize.schedules.schedule",
     "stepsize.schedules.expression",
     "stepsize.schedules.display",
+}
+
+# The compiled step asks the optimizer that owns it, through a host that the optimizer makes.
+OWN_HOST = {
+    f"stepsize.optimizers.{name}"
+    for name in ("optimizer", "host", "internals", "gradients", "reference", "state_dict")
 }
 
 parts, modules = cache(graph_of_parts), cache(graph_of_modules)
@@ -72,10 +82,16 @@ def test_imports_inside_optimizers_point_down(name):
     assert "stepsize.optimizers" not in modules()[name]
 
 
-def test_no_circle_not_even_for_types():
-    graph = modules(types=True)
-    circle = {name for name in graph if name in reach(graph, name)}
-    assert circle <= OWN_PRINTING
+def circle_of(graph):
+    return {name for name in graph if name in reach(graph, name)}
+
+
+def test_no_circle_when_modules_are_imported():
+    assert not circle_of(modules())
+
+
+def test_hardly_a_circle_even_for_types():
+    assert circle_of(modules(types=True)) <= OWN_PRINTING | OWN_HOST
 
 
 @pytest.mark.parametrize(

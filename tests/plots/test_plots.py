@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,10 +10,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import stepsize as ss
 from stepsize import diagnose, plots, problems
+from stepsize.curves import moving_average
 from stepsize.plots import style, views
+from stepsize.tuning.results import TuneResult
+from stepsize.tuning.trials import TrialRecord
 
 matplotlib = pytest.importorskip("matplotlib")
+pyplot = pytest.importorskip("matplotlib.pyplot")
 
 
 def run(n=200, low=0.1, rise=False):
@@ -52,11 +58,16 @@ def assert_legible(ax):
             assert min(box.y1, other.y1) - max(box.y0, other.y0) < 0.2 * box.height
 
 
+def noisy(history, size=0.2):
+    factors = np.exp(size * np.random.default_rng(0).standard_normal(len(history["loss"])))
+    return history | {"loss": history["loss"] * factors}
+
+
 def test_one_run_shows_steps_average_and_validation():
-    ax = plots.learning_curves(run(), title="A run")
+    ax = plots.learning_curves(noisy(run()), title="A run")
     assert {text.get_text() for text in texts(ax)} == {"training", "validation"}
     raw, average, held_out = ax.lines
-    assert np.array_equal(raw.get_ydata(), run()["loss"])
+    assert np.array_equal(raw.get_ydata(), noisy(run())["loss"])
     assert len(average.get_xdata()) == 200
     assert held_out.get_xdata().tolist() == list(range(19, 200, 20))
     assert_legible(ax)
@@ -148,18 +159,84 @@ def test_drawing_on_given_axes_returns_them():
 
 
 def test_nothing_global_changes():
-    """In a fresh process: drawing neither imports pyplot nor leaves a setting changed."""
+    """In a fresh process: drawing changes no setting, and a report's imports no pyplot either."""
     code = """
 import sys, matplotlib
 read = lambda: {k: matplotlib.rcParams[k] for k in matplotlib.rcParams if k != "backend"}
 before = read()
 from stepsize import plots
-ax = plots.curves([0, 1], {"a": [1, 2]})
+from stepsize.plots.style import offscreen
+with offscreen():
+    ax = plots.curves([0, 1], {"a": [1, 2]})
 plots.svg(ax), plots.png(ax)
 assert "matplotlib.pyplot" not in sys.modules
+plots.curves([0, 1], {"a": [1, 2]})
+assert "matplotlib.pyplot" in sys.modules
 assert read() == before
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    environment = os.environ | {"MPLBACKEND": "agg"}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=environment)
+
+
+def drawings():
+    history = run() | {"lr": np.full(200, 0.1)}
+    tried = TuneResult((TrialRecord({"lr": 0.1}, 1.0, "done", (), 0.0),))
+    return {
+        "learning_curves": lambda **k: plots.learning_curves(history, **k),
+        "run_curves": lambda **k: plots.run_curves(history, **k),
+        "diagnosed": lambda **k: plots.diagnosed(history, **k),
+        "range_test": lambda **k: plots.range_test(range_result(), **k),
+        "schedule": lambda **k: plots.schedule(lambda step: 0.1, **k),
+        "curves": lambda **k: plots.curves([0, 1], {"a": [1, 2]}, **k),
+        "comparison": lambda **k: plots.comparison({"a": [1, 2]}, **k),
+        "heatmap": lambda **k: plots.heatmap([0.1, 1.0], [1, 2], np.eye(2), **k),
+        "landscape": lambda **k: plots.landscape(problems.saddle(), {"a": np.eye(2)}, **k),
+        "tuning": lambda **k: plots.tuning(tried, **k),
+    }
+
+
+@pytest.mark.parametrize("name", drawings())
+def test_a_picture_is_where_users_of_pyplot_look_for_it(name, tmp_path):
+    ax = drawings()[name]()
+    assert pyplot.gcf() is ax.figure and pyplot.gca() is ax
+    assert ax.figure.number in pyplot.get_fignums()
+    pyplot.savefig(tmp_path / "a.png")
+    image = pyplot.imread(tmp_path / "a.png")
+    assert (image[..., :3] < 0.9).any(), "a white page"
+    pyplot.close(ax.figure)
+    with style.offscreen():
+        assert drawings()[name]().figure.canvas.manager is None
+    assert not pyplot.get_fignums()
+
+
+@pytest.mark.parametrize("name", sorted(set(drawings()) - {"heatmap"}))
+@pytest.mark.parametrize(
+    ("layout", "made"), [(None, "subplots"), ("constrained", "subplots"), (None, "by hand")]
+)
+def test_axes_given_are_kept_within_their_place(name, layout, made):
+    figure = pyplot.figure(figsize=(8, 6), layout=layout)
+    if made == "subplots":
+        ax, *others = figure.subplots(2, 2).ravel()
+    else:
+        ax, others = (
+            figure.add_axes((0.1, 0.55, 0.35, 0.4)),
+            [figure.add_axes((0.6, 0.1, 0.3, 0.3))],
+        )
+    before = {*figure.axes}
+    assert drawings()[name](ax=ax) is ax
+    figure.canvas.draw()
+    drawn = [ax, *(set(figure.axes) - before)]
+    boxes = [one.get_tightbbox() for one in drawn]
+    page = figure.bbox
+    for box in boxes:
+        assert page.x0 - 1 <= box.x0 and box.x1 <= page.x1 + 1
+        assert page.y0 - 1 <= box.y0 and box.y1 <= page.y1 + 1
+        for other in others:
+            theirs = other.get_window_extent()
+            # A pixel for rounding.
+            wide = box.x1 <= theirs.x0 + 1 or theirs.x1 <= box.x0 + 1
+            assert wide or box.y1 <= theirs.y0 + 1 or theirs.y1 <= box.y0 + 1, (box, theirs)
+    assert not figure.get_supxlabel()
 
 
 def test_importing_plots_needs_no_matplotlib():
@@ -169,7 +246,11 @@ def test_importing_plots_needs_no_matplotlib():
 
 def test_missing_matplotlib_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    monkeypatch.delattr(matplotlib, "pyplot", raising=False)
     with pytest.raises(ImportError, match=r'pip install "stepsize\[plot\]"'):
+        plots.curves([0, 1], {"a": [1, 2]})
+    with style.offscreen(), pytest.raises(ImportError, match=r'pip install "stepsize\[plot\]"'):
         plots.curves([0, 1], {"a": [1, 2]})
 
 
@@ -196,13 +277,116 @@ def test_files(tmp_path):
         plots.save(ax, tmp_path / "a.doc")
 
 
-def test_smooth_is_the_weighted_mean():
-    values = np.array([3.0, 1.0, 4.0])
-    keep = 0.75
-    weights = keep ** np.arange(2, -1, -1)
-    # Three sums of three numbers in another order: a few units in the last place.
-    assert views.smooth(values, 4)[-1] == pytest.approx(weights @ values / weights.sum(), rel=1e-14)
-    assert np.array_equal(views.smooth(values, 1), values)
+def line_of(ax, name):
+    """The strong line of a run: the last one before that of the next."""
+    wanted = next(text.get_color() for text in texts(ax) if text.get_text() == name)
+    index = next(k for k, pair in enumerate(style.COLOURS) if pair[1] == wanted)
+    return [line for line in ax.lines if line.get_color() == style.COLOURS[index][0]][-1]
+
+
+def test_what_has_no_noise_is_drawn_as_it_is_however_long_the_run():
+    loss = 1e-6 + 2 * np.exp(-np.arange(2000) / 20)
+    runs = {"alone": {"loss": loss[:400]}, "longer": {"loss": loss}, "noisy": noisy({"loss": loss})}
+    ax = plots.learning_curves(runs)
+    assert ax.get_yscale() == "log"
+    np.testing.assert_array_equal(line_of(ax, "alone").get_ydata(), loss[:400])
+    np.testing.assert_array_equal(line_of(ax, "longer").get_ydata(), loss)
+    # Within its noise, at no step later or earlier: nothing was averaged with far larger losses.
+    ratio = line_of(ax, "noisy").get_ydata() / loss
+    assert ratio.min() > 0.8 and ratio.max() < 1.25
+    faint = [line for line in ax.lines if line.get_alpha() == views.FAINT]
+    np.testing.assert_array_equal(faint[0].get_ydata(), runs["noisy"]["loss"])
+
+
+def test_all_runs_of_a_picture_have_one_window():
+    rng = np.random.default_rng(1)
+    loss = 2 + rng.standard_normal(4000) / 10
+    short, long = views.smoothed([loss[:400], loss], log=False)
+    assert np.std(short[100:300]) == pytest.approx(np.std(long[100:300]), rel=0.3)
+    np.testing.assert_allclose(short[50:350], long[50:350])
+
+
+@pytest.mark.parametrize("window", [2, 3, 7, 100])
+@pytest.mark.parametrize("length", [1, 2, 3, 50, 101])
+def test_a_centred_average_leaves_a_line_as_it_is(window, length):
+    line = 3.0 - 0.25 * np.arange(length)
+    # Sums in another order: a few units in the last place.
+    np.testing.assert_allclose(moving_average(line, window), line, atol=1e-12)
+
+
+def test_a_centred_average_keeps_small_values_beside_large_ones():
+    row = np.full(2000, 1e-9)
+    row[:3] = 1e9
+    np.testing.assert_allclose(moving_average(row, 5)[100:], 1e-9, rtol=1e-6)
+
+
+def test_a_jump_of_a_schedule_stands_upright():
+    for every, steps in ((10, 50), (300, 1000), (30_000, 100_000)):
+        ax = plots.schedule(ss.schedules.step_decay(0.1, every, 0.5), steps=steps)
+        x, y = ax.lines[0].get_data()
+        (rows,) = np.nonzero(np.diff(y))
+        assert (np.diff(x)[rows] == 0).all()
+        assert x[rows].tolist() == list(range(every, steps, every))
+    smooth = plots.schedule(ss.schedules.warmup_cosine(0.1, 10, 1000), steps=1001).lines[0]
+    assert (np.diff(smooth.get_xdata()) > 0).all()
+
+
+def test_a_schedule_is_drawn_to_its_end_with_its_peak_in_a_row():
+    schedule = ss.schedules.warmup_cosine(3e-3, 137, 1000)
+    assert schedule.plot().lines[0].get_xdata()[-1] == 1000
+    assert ">1000</text>" in schedule.svg()
+    rows = schedule.table().splitlines()[1:]
+    assert any(row.split() == ["137", "0.003"] for row in rows)
+    assert rows[-1].split() == ["1000", "0"]
+
+
+def test_ticks_of_one_axis_are_written_in_one_way():
+    x = np.geomspace(1e-6, 1, 20)
+    ax = plots.curves(x, {"": x}, xscale="log", yscale="log")
+    ax.figure.canvas.draw()
+    labels = [label.get_text() for label in ax.get_xticklabels() if label.get_text()]
+    assert len(labels) > 3 and all("e" in label for label in labels)
+    x = np.geomspace(1e-3, 1, 20)
+    ax = plots.curves(x, {"": 1000 + x}, xscale="log")
+    ax.figure.canvas.draw()
+    assert not any("e" in label.get_text() for label in ax.get_xticklabels())
+    assert not ax.yaxis.get_offset_text().get_text()
+
+
+def test_a_name_stands_at_the_end_of_its_line():
+    runs = {"long": run(300), "short": run(100, low=1.0), "lost": run(200, rise=True)}
+    ax = plots.learning_curves(runs)
+    ax.figure.canvas.draw()
+    to_axes = ax.transData + ax.transAxes.inverted()
+    for text in texts(ax):
+        end = to_axes.transform(np.column_stack(line_of(ax, text.get_text()).get_data())[-1])
+        assert text.xy[1] == pytest.approx(np.clip(end[1], 0, 1), abs=0.05)
+    leaders = [text for text in ax.texts if text.arrow_patch is not None]
+    assert len(leaders) == 2, "of the lines that end before the edge"
+    assert_legible(ax)
+
+
+def test_the_range_test_shows_the_losses_that_decide():
+    result = range_result()
+    result.losses = result.losses.copy()
+    result.losses[40], result.losses[70] = 0.2, 50.0
+    result.probes = ((0.01, np.full(9, 1.8)), (0.1, np.linspace(2, 0.1, 9)), (3.0, np.array([])))
+    ax = plots.range_test(result)
+    low, high = ax.get_ylim()
+    assert low < 0.2 and low < 0.1
+    shown = [line for line in ax.lines if line.get_marker() == "o"]
+    assert shown[0].get_xdata().tolist() == [0.01, 0.1]
+    above = np.concatenate([line.get_xdata() for line in ax.lines if line.get_marker() == "^"])
+    assert result.lrs[70] in above and 3.0 in above
+    assert set(result.lrs[~(result.losses <= high)]) <= set(above)
+    assert min(ax.get_yticks()) > -0.5, "a loss that none of them had"
+
+
+@pytest.mark.parametrize("space", [ss.LogUniform(0.01, 0.1), ss.Uniform(0.01, 0.1)])
+def test_the_axis_of_a_search_is_the_one_it_was_searched_on(space):
+    found = ss.tune(lambda p: p["size"], {"size": space}, trials=6, method="random")
+    wanted = "log" if isinstance(space, ss.LogUniform) else "linear"
+    assert found.plot().get_xscale() == wanted
 
 
 def test_text_pictures_fit_and_hold_no_control_codes():

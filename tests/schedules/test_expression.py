@@ -5,12 +5,14 @@ import json
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import stepsize as ss
+from stepsize.schedules.expression import FUNCTIONS, METHODS, parse
 from stepsize.schedules.schedule import RECIPES, signature_text
 
 S = ss.schedules
@@ -116,6 +118,52 @@ def test_a_damaged_dict_is_a_value_error():
         else:
             assert ss.Schedule.from_dict(made.to_dict()) == made
     assert refused > 300
+
+
+LONG = {
+    "sum": "1" + "+1" * 400_000,
+    "sum of schedules": "constant(1)" + "+constant(1)" * 80_000,
+    "signs": "-" * 100_000 + "1",
+    "methods": "constant(1)" + ".shift(1)" * 100_000,
+    "digits": "9" * 100_000,
+    "brackets": "[" * 100_000,
+    "calls": "constant(" * 10_000 + "1" + ")" * 10_000,
+    "a name": "x" * 900_000,
+    "a name called": "x" * 900_000 + "()",
+    "a method": f"constant(1).{'x' * 900_000}()",
+    "text": f"'{'x' * 900_000}'",
+    "too long": "1" * 1_000_001,
+    "a zero": "\0",
+    "half a character": "\udcff",
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_expression_is_refused_in_short_and_soon(name):
+    start = time.process_time()
+    with pytest.raises(ValueError) as caught:
+        parse(LONG[name])
+    assert time.process_time() - start < 5 and len(str(caught.value)) < 1000
+
+
+def test_a_long_list_is_no_trouble():
+    s = S.table([0.125] * 20_000)
+    assert parse(repr(s)) == s
+
+
+@pytest.mark.parametrize("name", sorted({*FUNCTIONS, *METHODS}))
+def test_no_argument_of_any_call_names_a_function(name):
+    """Every parameter of every call that text can make, given the path of a function."""
+    call = getattr(S, name, None) or getattr(ss.Schedule, name)
+    names = set(inspect.signature(call).parameters) | {"lr_lambda", "decay_fn", "f"}
+    start = f"constant(1).{name}" if name in METHODS else name
+    for parameter in names:
+        for path in ("'posix:_exit'", "'os:abort'", "['posix:_exit']"):
+            with pytest.raises(ValueError):
+                parse(f"{start}({parameter}={path}).warmup(5)")
+    for scheduler in ("LambdaLR", "MultiplicativeLR", "WSDLRScheduler"):
+        with pytest.raises(ValueError):
+            parse(f"{start}('{scheduler}', lr=1, lr_lambda='posix:_exit').warmup(5)")
 
 
 def test_unknown_keys_are_refused():

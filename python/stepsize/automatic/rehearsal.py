@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Curve, Nest, ValueAndGrad
-from stepsize.finder.trials import CachedBatches, Trial, TrialRunner
+from stepsize.finder.cached_batches import CachedBatches
+from stepsize.finder.trials import Trial, TrialRunner
 from stepsize.rng import isolate_rng
 from stepsize.schedules import Schedule
 from stepsize.training.batches import Batches

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from stepsize.callbacks.metrics import direction
 from stepsize.validation import whole
 
 if TYPE_CHECKING:
@@ -95,17 +96,14 @@ Callback = OnStart | OnGradients | OnStep | OnNonfinite | OnValidation | OnEpoch
 class MonitorCallback:
     """Monitors one metric and calls ``on_value`` with each new value of it."""
 
-    mode: str
-
-    def __init__(self, monitor: str, mode: str):
-        if mode not in ("min", "max"):
-            raise ValueError(f"{type(self).__name__}: mode must be 'min' or 'max', got {mode!r}")
+    def __init__(self, monitor: str, mode: str = "auto"):
+        owner = type(self).__name__
         self.monitor = monitor
-        self.mode = mode
+        self.mode = direction(owner, monitor, mode)
 
     def on_validation(self, run: Run) -> None:
-        """Take a validation metric."""
-        if self.monitor.startswith("val_"):
+        """Take a validation metric, if it was measured this time."""
+        if self.monitor in run.validated:
             self.on_value(run, self._value(run))
 
     def on_epoch(self, run: Run) -> None:

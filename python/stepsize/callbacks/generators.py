@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from stepsize.rng import check_bit_generator_state
+
 __all__ = ["KeepGenerators"]
 
 
@@ -35,5 +37,12 @@ class KeepGenerators:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
+        if len(state["generators"]) != len(self.generators):
+            raise ValueError(
+                f"KeepGenerators: {len(state['generators'])} generators were saved, here are "
+                f"{len(self.generators)}: give the same ones in the same order"
+            )
+        for saved in state["generators"]:
+            check_bit_generator_state(saved)
         for generator, saved in zip(self.generators, state["generators"], strict=True):
             generator.bit_generator.state = saved

@@ -14,6 +14,7 @@ A logger is any object with these five methods, which get plain numbers:
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
@@ -74,17 +75,24 @@ class LogTo:
 
     def on_validation(self, run: Run) -> None:
         """Log the validation metrics."""
-        values = {name: x for name, x in run.metrics.items() if name.startswith("val_")}
-        self.logger.validation(run.step, values)
+        values = {name: run.metrics[name] for name in run.validated}
+        self.logger.validation(run.step, _plain(values))
 
     def on_epoch(self, run: Run) -> None:
         """Log the epoch."""
         lr = run.history.at("lr", -1)
-        self.logger.epoch(run.step, {"epoch": run.epoch, "lr": lr, **run.metrics})
+        self.logger.epoch(
+            run.step, {"epoch": run.epoch, "lr": lr, **_plain(run.metrics_of_epoch())}
+        )
 
     def on_end(self, run: Run) -> None:
         """Log the end."""
         self.logger.end(repr(run.error) if run.error else str(run.history.stopped))
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, float]:
+    """Numbers of any library as floats of Python."""
+    return {name: float(value) for name, value in values.items()}
 
 
 class _Lines:
@@ -169,7 +177,11 @@ class _CSV:
 
 
 def _csv_line(row: list[Any]) -> str:
-    return ",".join(str(field) for field in row) + "\n"
+    line = io.StringIO()
+    # A line break in a name would be taken for the end of a row when the run is resumed.
+    fields = [" ".join(x.splitlines()) if isinstance(x, str) else x for x in row]
+    csv.writer(line, lineterminator="\n").writerow(fields)
+    return line.getvalue()
 
 
 class JSONLogger(LogTo):

@@ -22,14 +22,17 @@ class ReduceOnPlateau(MonitorCallback):
 
     Args:
         monitor: ``loss`` (the training loss, averaged over the epoch) or a validation metric.
-        options: as for `Plateau`: ``mode``, ``factor``, ``patience`` and so on.
+        mode: ``"min"`` if lower is better, ``"max"`` if higher is; ``"auto"`` infers it from the
+            name of the metric, and asks where that tells nothing.
+        options: as for `Plateau`: ``factor``, ``patience`` and so on.
     """
 
-    def __init__(self, monitor: str = "val_loss", **options: Any):
-        super().__init__(monitor, options.get("mode", "min"))
-        self._options = options
+    def __init__(self, monitor: str = "val_loss", *, mode: str = "auto", **options: Any):
+        super().__init__(monitor, mode)
+        self._options = {**options, "mode": self.mode}
         self._plateau: Plateau | None = None
         self._loaded: Mapping[str, Any] | None = None
+        self._value_due: float | None = None
 
     def on_start(self, run: Run) -> None:
         """Attach a `Plateau` to the optimizer."""
@@ -39,9 +42,19 @@ class ReduceOnPlateau(MonitorCallback):
             self._loaded = None
 
     def on_value(self, run: Run, value: float) -> None:
-        """Pass the value to the plateau."""
-        if self._plateau is not None:
-            self._plateau.update(value)
+        """Keep the value until the average of the parameters is taken out of them again."""
+        self._value_due = value
+
+    def on_step(self, run: Run) -> None:
+        """Pass a new value to the plateau."""
+        if self._plateau is not None and self._value_due is not None:
+            self._plateau.update(self._value_due)
+        self._value_due = None
+
+    def on_epoch(self, run: Run) -> None:
+        """Pass a new value to the plateau."""
+        super().on_epoch(run)
+        self.on_step(run)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the plateau."""

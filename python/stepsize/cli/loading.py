@@ -15,7 +15,8 @@ from stepsize.cli.reading import ENDINGS
 from stepsize.cli.tables import Prepared, load_table
 from stepsize.optimizers.registration import find_rule
 from stepsize.problems import Problem
-from stepsize.schedules import expression
+from stepsize.schedules import Schedule, expression
+from stepsize.training.history import History
 from stepsize.validation import did_you_mean
 
 __all__ = ["load_problem", "optimizer_class", "parse_lr"]
@@ -107,3 +108,9 @@ def parse_lr(text: str) -> Any:
         return float(text)
     except ValueError:
         return expression.parse(text)
+
+
+def started_rate(path: Any) -> Any:
+    """The rate that the run in a checkpoint was started with."""
+    lr = History.load(path).meta["groups"][0]["hyperparams"]["lr"]
+    return Schedule.from_dict(lr["schedule"]) if isinstance(lr, dict) else float(lr)

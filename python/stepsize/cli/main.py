@@ -44,9 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     from stepsize.cli import commands
     from stepsize.cli.errors import CommandError
+    from stepsize.cli.output import check_paths, spell_out
 
+    spell_out()
     run: Callable[[argparse.Namespace], int] = getattr(commands, args.command)
     try:
+        check_paths(args)
         return run(args)
     except KeyboardInterrupt:
         print("stepsize: interrupted", file=sys.stderr)
@@ -81,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_find(commands)
     _add_train(commands)
+    _add_predict(commands)
     _add_tune(commands)
     _add_schedule(commands)
     _add_bench(commands)
@@ -235,6 +239,22 @@ def _add_train(commands: _Commands) -> None:
     parser.add_argument("--save", type=Path, metavar="FILE", help="parameters and state at the end")
 
 
+def _add_predict(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "predict",
+        "Predict for the rows of a table with a network that was trained on one.",
+        "example:\n"
+        "  stepsize train iris.csv --target species --save iris.safetensors\n"
+        "  stepsize predict iris.safetensors new.csv --out answers.csv\n\n"
+        "Columns are found by name; the target may be missing.",
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="written by train --save")
+    parser.add_argument("table", type=Path, metavar="TABLE", help=".csv, .tsv, .npz or .parquet")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
+    parser.add_argument("--decimal", choices=(".", ","), help="the decimal sign (default: judged)")
+
+
 def _add_tune(commands: _Commands) -> None:
     parser = _command(
         commands,
@@ -248,7 +268,11 @@ def _add_tune(commands: _Commands) -> None:
     )
     _add_running(parser, optimizer=False)
     parser.add_argument(
-        "--optimizers", type=_names, default=("SGD",), metavar="NAME,NAME", help="rules to compare"
+        "--optimizers",
+        type=_names,
+        default=("SGD", "Adam"),
+        metavar="NAME,NAME",
+        help="rules to compare (default: SGD,Adam)",
     )
     parser.add_argument("--trials", type=_positive, default=12, metavar="N", help="per rule")
     parser.add_argument("--epochs", type=_positive, default=10, metavar="N", help="per trial")

@@ -35,12 +35,9 @@ class Column:
 
     def encode(self, cells: Series) -> NDArray[np.float64]:
         """Inputs for these cells; gaps are the mean, words that are new are none of the old."""
-        import pandas
-
         if self.words:
-            kinds = pandas.Categorical(cells.map(str), categories=list(self.words))
-            inputs: NDArray[np.float64] = pandas.get_dummies(kinds).to_numpy(np.float64)
-            return inputs
+            text = cells.map(str)
+            return np.column_stack([(text == word).to_numpy(np.float64) for word in self.words])
         numbers = numbers_of(cells, self.decimal).to_numpy(np.float64)
         scaled = (numbers - self.mean) / self.deviation
         return np.where(np.isnan(scaled), 0.0, scaled)[:, None]

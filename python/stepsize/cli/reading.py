@@ -12,7 +12,7 @@ import sys
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,30 +45,33 @@ class Table:
         return f"line {self.lines[row]}" if self.delimiter else f"row {self.lines[row]}"
 
 
-def read_table(path: Path, target: str | None = None) -> Table:
-    """The columns of a file; CommandError names the line or array that cannot be used."""
+def read_table(path: Path, known: Sequence[str] = ()) -> Table:
+    """The columns of a file; CommandError names the line or array that cannot be used.
+
+    A first line that holds one of the `known` names is a header.
+    """
     if not path.is_file():
         what = "is not a regular file" if path.exists() else "does not exist: no such file"
         raise CommandError(f"{path} {what}")
     _pandas()  # without it, the first thing to say
-    return _READERS[path.suffix.lower()](path, target)
+    return _READERS[path.suffix.lower()](path, known)
 
 
 # -- text --------------------------------------------------------------------------------------
 
 
-def _text(path: Path, target: str | None) -> Table:
+def _text(path: Path, known: Sequence[str]) -> Table:
     notes: list[str] = []
     text = _decoded(path, notes)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text)
     rows = _rows(path, text, delimiter, notes)
     if not rows:
         raise CommandError(f"{path} is empty")
-    header, body = _header(rows, target, notes)
+    header, body = _header(rows, known, notes)
     if not body:
         raise CommandError(f"{path} holds no rows below its header")
     header, body = _rectangular(path, header, body, notes)
-    names = _names(path, header, target, notes)
+    names = _names(path, header, known, notes)
     frame = _pandas().DataFrame([cells for _, cells in body], columns=names, dtype=object)
     return Table(path, frame, [line for line, _ in body], delimiter, notes)
 
@@ -140,10 +143,10 @@ def _rows(path: Path, text: str, delimiter: str, notes: list[str]) -> Rows:
     return rows
 
 
-def _header(rows: Rows, target: str | None, notes: list[str]) -> tuple[list[str], Rows]:
+def _header(rows: Rows, known: Sequence[str], notes: list[str]) -> tuple[list[str], Rows]:
     """The names of the columns and the rows below; without a header the columns are numbered."""
     first, below = rows[0][1], rows[1:]
-    if target in first or not any(map(is_numeral, first)):
+    if set(known) & set(first) or not any(map(is_numeral, first)):
         return first, below
     # A row of data among data: its words occur again below it, its numbers stand above numbers.
     sample = below[:200]
@@ -181,11 +184,12 @@ def _rectangular(
     return header[:width], [(line, cells[:width]) for line, cells in body]
 
 
-def _names(path: Path, header: list[str], target: str | None, notes: list[str]) -> list[str]:
+def _names(path: Path, header: list[str], known: Sequence[str], notes: list[str]) -> list[str]:
     """Names that are there and differ."""
     count = Counter(header)
-    if target is not None and count[target] > 1:
-        raise CommandError(f"{path} has {count[target]} columns named {target}: rename all but one")
+    for name in known:
+        if count[name] > 1:
+            raise CommandError(f"{path} has {count[name]} columns named {name}: rename all but one")
     names: list[str] = []
     for i, name in enumerate(header, 1):
         new = name or f"column{i}"
@@ -209,7 +213,7 @@ def _listed(names: list[str]) -> str:
 # -- arrays ------------------------------------------------------------------------------------
 
 
-def _npz(path: Path, target: str | None) -> Table:
+def _npz(path: Path, known: Sequence[str]) -> Table:
     columns: dict[str, list[Any]] = {}
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -247,7 +251,7 @@ def _add_array(columns: dict[str, list[Any]], path: Path, name: str, array: Any)
         columns[column] = flat[:, i].tolist()
 
 
-def _parquet(path: Path, target: str | None) -> Table:
+def _parquet(path: Path, known: Sequence[str]) -> Table:
     pandas = _pandas()
     try:
         frame = pandas.read_parquet(path)
@@ -263,7 +267,7 @@ def _parquet(path: Path, target: str | None) -> Table:
     return Table(path, frame, list(range(len(frame))))
 
 
-_READERS: dict[str, Callable[[Path, str | None], Table]] = {
+_READERS: dict[str, Callable[[Path, Sequence[str]], Table]] = {
     ".csv": _text,
     ".tsv": _text,
     ".npz": _npz,

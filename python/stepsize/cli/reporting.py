@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from stepsize.curves import with_risers
 from stepsize.diagnosis import VERDICTS
-from stepsize.plots.style import number
+from stepsize.plots.style import number, offscreen
 
 __all__ = ["final", "write_report"]
 
@@ -42,19 +43,28 @@ def write_report(
     if "val_loss" in ends:
         cards.append((number(ends["val_loss"]), "held-out loss at the end"))
     page.cards(cards)
-    verdict = VERDICTS[diagnosis.verdict]
-    page.verdict(f"{verdict.phrase.capitalize()}.", str(diagnosis), verdict.tone)
+    if diagnosis.enough_data:
+        verdict = VERDICTS[diagnosis.verdict]
+        page.verdict(f"{verdict.phrase.capitalize()}.", str(diagnosis), verdict.tone)
+    else:
+        page.verdict("Not enough data.", str(diagnosis), "fair")
+    with offscreen():
+        page.figures(_figures(plots, lr, history, diagnosis))
+    page.heading("At the end")
+    page.table(["series", "last value"], [[name, number(value)] for name, value in ends.items()])
+    page.write(path)
+
+
+def _figures(plots: Any, lr: Any, history: Any, diagnosis: Any) -> list[tuple[Any, str]]:
+    """The run with what was found in it, and the rate."""
     curves = plots.diagnosed(history, diagnosis)
     figures = [(curves, "Every step and their average; shaded, where the findings are.")]
-    steps = np.asarray(history["step"], float)
     rates = np.asarray(history["lr"], float)
+    steps, rates = with_risers(np.asarray(history["step"], float), rates)
     figures.append(
         (
             plots.curves(steps, {"": rates}, title="Rate", xlabel="step", ylabel="learning rate"),
             f"As used by every step: {number(lr) if isinstance(lr, float) else lr}.",
         )
     )
-    page.figures(figures)
-    page.heading("At the end")
-    page.table(["series", "last value"], [[name, number(value)] for name, value in ends.items()])
-    page.write(path)
+    return figures

@@ -52,7 +52,7 @@ def load_table(
     0 and 1 each. A target of words, or of at most 20 different whole numbers, is sorted into
     classes; any other is predicted as a number. `task` says otherwise.
     """
-    table = read_table(path, target)
+    table = read_table(path, [] if target is None else [target])
     _check_names(table, target, drop)
     assert target is not None
     table.frame = table.frame.drop(columns=list(dict.fromkeys(drop)))

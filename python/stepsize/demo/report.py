@@ -26,7 +26,7 @@ from stepsize.demo.terminal import (
     three,
 )
 from stepsize.diagnosis import VERDICTS
-from stepsize.plots.style import new_axes
+from stepsize.plots.style import new_axes, offscreen
 from stepsize.report import Page
 from stepsize.tuning.results import TuneResult
 from stepsize.tuning.trials import TrialRecord
@@ -58,10 +58,11 @@ def run(
         if name in chapters:
             echo(chapters[name](story) + "\n")
     assert story is not None
-    pictures = _pictures(story)
-    for name, ax in pictures.items():
-        plots.save(ax, out / f"{name}.png")
-    page = _page(story, pictures)
+    with offscreen():
+        pictures = _pictures(story)
+        for name, ax in pictures.items():
+            plots.save(ax, out / f"{name}.png")
+        page = _page(story, pictures)
     path = page.write(out / "report.html")
     echo(tell_end(story, path))
     return story

@@ -186,10 +186,7 @@ def _late_decrease(f: CurveFeatures) -> float:
 
 def _goes_on(f: CurveFeatures) -> bool:
     """Whether the loss falls, and as many steps again will gain by the shape of its decay."""
-    # The less is left of the loss, the less of what seems to be coming can come.
-    left = min(f.levels.remaining, th.MOST_LEFT)
-    gain = f.trend.extrapolated_decrease * left
-    return _late_decrease(f) > th.LATE_DECREASE and gain > th.EXPECTED_GAIN
+    return _late_decrease(f) > th.LATE_DECREASE and f.trend.extrapolated_decrease > 0
 
 
 def too_low(f: CurveFeatures) -> Finding | None:
@@ -292,13 +289,15 @@ def healthy(f: CurveFeatures) -> Finding | None:
 
 
 def _generalises_nothing(f: CurveFeatures) -> Finding | None:
-    """A validation loss that ended above its first value while the training loss fell clearly."""
+    """A validation loss that ended above its first value while most of the learning was done."""
     levels, v = f.levels, f.validation
     if v is None or not v.above_start or levels.decrease_z < th.START_Z:
         return None
+    if v.training_first - levels.end < th.UNLEARNT * levels.decrease:
+        return None
     end, start = apart(v.last, v.first)
     what = f"the validation loss ended at {end}, above its first value of {start}, while the "
-    what += f"training loss {went(levels.start, levels.end)}"
+    what += f"training loss {went(v.training_first, levels.end)}"
     return Finding("overfitting", "warning", what, STOP_THERE, WHOLE)
 
 

@@ -115,10 +115,10 @@ class ValidationFeatures:
     `rise` above the `best` level at `best_at` and `decrease` down to it are in units of the
     training loss's decrease (`rise` in its own where the two cannot be compared); `own_rise`,
     `late_decrease` over the last half and `jitter` around that trend in those of its own.
-    `training_then` is the level of the training loss at `best_at`, `training_decrease` the share of
-    its decrease that came after. Levels are means of two neighbours; `lowest` and `last` are the
-    values themselves, to be told. Of a metric that is better when higher all this is told of its
-    negative.
+    `training_first` and `training_then` are the levels of the training loss at the first value and
+    at `best_at`, `training_decrease` is the share of its decrease that came after that. Levels are
+    means of two neighbours; `lowest` and `last` are the values themselves, to be told. Of a metric
+    that is better when higher all this is told of its negative.
     """
 
     name: str
@@ -135,6 +135,7 @@ class ValidationFeatures:
     late_decrease: float
     late_decrease_z: float
     jitter: float
+    training_first: float
     training_then: float
     training_decrease: float
     above_start: bool

@@ -4,7 +4,8 @@ Units: "decrease" is a share of how far the training loss fell, "start" a share 
 "run" a share of the run's length, "length" the norm of the weights, "z" standard errors.
 
 All were fitted on labelled runs of bench/advice: those marked *t* on its tuning split alone, those
-marked *v* with all of its splits but the held-out one in view.
+marked *v* with all of its splits but the held-out one in view, those marked *w* on other runs, with
+labels by the counterfactual definitions of the verdicts, and checked on all of its splits.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ DEAD_LEVEL = 0.5  # start, t
 # Overfitting, against a validation loss that wanders.
 OVERFIT_DECREASE = 0.8  # decrease, t: of the training loss, that must be kept at the end
 OVERFIT_LEVEL = 0.55  # start, t: the training loss must have come below
-OVERFIT_RISE = 0.09  # decrease, v: of the validation loss from its lowest level to the end
+OVERFIT_RISE = 0.09  # decrease, w: of the validation loss from its lowest level to the end
 OVERFIT_RISE_Z = 0.5  # of the noise of one validation, t
 OVERFIT_LATEST = 0.72  # run, t: the lowest level must come before
 OVERFIT_TRAINING = -0.06  # decrease, t: the training loss may have risen since by less
+UNLEARNT = 0.5  # decrease; least fall of the training loss after the first of validations that rose
 METRIC_FALL = 0.1  # of an accuracy's own gain: the definition of overfitting; not fitted
 METRIC_FALL_Z = 2  # of the noise of one validation; not fitted
 
@@ -57,13 +59,11 @@ OVERSHOT_LEVEL = 0.13  # start, t: and so is one that ends far from zero
 
 # Still falling (healthy), against at rest.
 LATE_Z = 1.5  # z, v: a smaller decrease in the last half counts as none
-LATE_DECREASE = 0.02  # decrease, v: in the last half
-EXPECTED_GAIN = 0.004  # decrease x start, v: what is to come times what is left
-MOST_LEFT = 0.15  # start, v: more left than this gives no more credit
+LATE_DECREASE = 0.012  # decrease, w: in the last half
 START_Z = 2  # z, t: an end that is not so clearly below the start was not learnt
 
 # Too low, against healthy: a large late decrease for the path and the jitter of the weights.
-TOO_LOW_DECREASE = 1.2  # decrease / sqrt(path x jitter), v
+TOO_LOW_DECREASE = 1.5  # decrease / sqrt(path x jitter), w
 LEAST_JITTER = 2e-3  # decrease, v: jitter counts as at least this
 GRADIENT_KEPT = (0.7, 1.5)  # end / start of the gradient norm, t: "as long as at the start"
 
@@ -82,8 +82,8 @@ SWING_JITTER = 0.027  # decrease, t: residual around the trend
 SWING_GRADIENT_JITTER = 0.085  # log of the gradient norm, t: weights that swing change it
 
 # At rest: converged, underfitting, or too low after all.
-REST_LEVEL = 0.2  # start, v: more left is underfitting
-REST_LEVEL_BOTH = (0.1, 0.5)  # start, v: converged and underfitting are both told between these
+REST_LEVEL = 0.1  # start, w: more left is underfitting
+REST_LEVEL_BOTH = (0.05, 0.5)  # start, w: converged and underfitting are both told between these
 REST_PATH = 1  # length, v: a shorter one may not have got there yet
 REST_VALIDATION = 1.5  # of the end of the training loss, t: a higher validation loss is another gap
 GRADIENT_FELL = 0.1  # end / start of the gradient norm, t: worth telling

@@ -61,6 +61,7 @@ def features(name: str, val: Curve, blocks: Curve, decrease: float) -> Validatio
         late_decrease=trend[0] / own,
         late_decrease_z=trend[1],
         jitter=trend[2] / max(own, NO_UNIT * decrease),
+        training_first=first,
         training_then=then,
         training_decrease=(then - float(blocks[-1])) / decrease,
         above_start=bool(level[-1] > v[0]),

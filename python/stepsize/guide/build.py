@@ -15,6 +15,7 @@ from typing import Any
 
 from stepsize.guide.claim import CONDITION, FAILS, HOLDS, Claim, Result
 from stepsize.guide.extras import paths_page, start_page
+from stepsize.plots.style import offscreen
 from stepsize.report import Page, Tone
 
 __all__ = ["Result", "build", "pages"]
@@ -57,15 +58,28 @@ def build(
     for (name, seed, _), (values, took) in _watched(_run(tasks, jobs), len(tasks), progress):
         found[name][seed] = values
         seconds[name] += took
+    with offscreen():
+        return _write(Path(out), known, found, seconds, seeds, quick, extras=not only)
+
+
+def _write(
+    out: Path,
+    known: dict[str, Claim],
+    found: dict[str, dict[int, dict[str, Any]]],
+    seconds: dict[str, float],
+    seeds: int,
+    quick: bool,
+    extras: bool,
+) -> list[Result]:
+    """Judge what was found, and write the pages."""
     results = []
-    for name in names:
-        finding = known[name].judge([found[name][seed] for seed in range(seeds)])
+    for name, values in found.items():
+        finding = known[name].judge([values[seed] for seed in range(seeds)])
         results.append(Result(known[name], finding, seeds, seconds[name]))
-    out = Path(out)
     for number, result in enumerate(results):
         _page(result, results, number).write(out / f"{result.claim.name}.html")
-    _index(results, quick, extras=not only).write(out / "index.html")
-    if not only:
+    _index(results, quick, extras).write(out / "index.html")
+    if extras:
         paths_page(quick).write(out / "paths.html")
         start_page(results).write(out / "start.html")
     return results

@@ -19,16 +19,13 @@ each quarter comes first, then the second of each, and so on; a part of a block 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stepsize import _core
 from stepsize.arrays import Array, computed
-
-if TYPE_CHECKING:
-    from stepsize.optimizers.rule import Rule
 
 FORMS = (None, "bfloat16", "int8")
 
@@ -61,30 +58,18 @@ def _format_of(codes: Array) -> _Format:
     return _SIGNED if codes.dtype == np.int8 else _UNSIGNED
 
 
-def _kind(slot: str) -> str:
+def kind_of(slot: str) -> str:
+    """What the numbers of a slot are: signed, squares or exact."""
     return getattr(slot, "kind", "signed")
 
 
 def dtype_of(slot: str, leaf: Array, form: str | None) -> Any:
     """The dtype in which the numbers or codes of a slot lie in memory."""
-    if form is None or _kind(slot) == "exact":
+    if form is None or kind_of(slot) == "exact":
         return computed(leaf.dtype)
     if form == "bfloat16":
         return np.dtype(np.uint16)
-    return np.dtype(np.uint8 if _kind(slot) == "squares" else np.int8)
-
-
-def check(rule: Rule, tables: Sequence[Mapping[str, Any]], form: str | None) -> None:
-    """Refuse quantization for rules that read their state twice, or whose state has to be exact."""
-    if form is None:
-        return
-    kinds = {_kind(slot) for values in tables for slot in rule.variant(values)[1]}
-    passes = rule.scope is not None or rule.shaped
-    if passes or not rule.accelerated or kinds == {"exact"}:
-        raise ValueError(
-            f"{type(rule).__name__}: state_dtype must be None for this rule, whose state has to be "
-            f"exact, got {form!r}; leave it out, or choose a rule such as AdamW"
-        )
+    return np.dtype(np.uint8 if kind_of(slot) == "squares" else np.int8)
 
 
 def blocks(size: int) -> int:

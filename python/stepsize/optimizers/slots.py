@@ -67,7 +67,7 @@ class Slots:
         cls, rule: Rule, leaves: Leaves, groups: ParameterGroups, state_dtype: str | None
     ) -> Self:
         """State arrays with their first values, side by side where the parameters lie so."""
-        quantization.check(rule, groups.tables, state_dtype)
+        check_quantizable(rule, groups.tables, state_dtype)
         wanted = []
         for leaf, values in zip(leaves.contiguous, groups.by_leaf(), strict=True):
             slots = () if rule.shaped else rule.variant(values)[1]
@@ -168,3 +168,16 @@ def _shaped(rule: Rule, leaf: Array, values: Mapping[str, Value]) -> dict[str, A
 
 def _address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
+
+
+def check_quantizable(rule: Rule, tables: Sequence[Mapping[str, Any]], form: str | None) -> None:
+    """Refuse quantization for rules that read their state twice, or whose state has to be exact."""
+    if form is None:
+        return
+    kinds = {quantization.kind_of(slot) for values in tables for slot in rule.variant(values)[1]}
+    passes = rule.scope is not None or rule.shaped
+    if passes or not rule.accelerated or kinds == {"exact"}:
+        raise ValueError(
+            f"{type(rule).__name__}: state_dtype must be None for this rule, whose state has to be "
+            f"exact, got {form!r}; leave it out, or choose a rule such as AdamW"
+        )

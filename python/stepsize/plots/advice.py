@@ -6,10 +6,11 @@ import textwrap
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stepsize.diagnosis import diagnose, words
 from stepsize.plots.runs import run_curves
-from stepsize.plots.style import MUTED, colour, dress, new_axes, number
+from stepsize.plots.style import MUTED, colour, dress, number, own_axes
 from stepsize.plots.views import series
 
 __all__ = ["diagnosed", "range_test"]
@@ -20,30 +21,71 @@ _TONES = {"info": 2, "warning": 4, "critical": 1}  # indices of colours
 def range_test(result: Any, ax: Any = None, *, title: str = "") -> Any:
     """Draw a learning-rate range test and the rate it suggests; returns matplotlib axes.
 
-    Dots are the losses met, the line their running average. The band is where the best constant
-    rate is likely to be, the dotted line the top for a one-cycle schedule; the ticks below are what
-    other rules for reading the curve would have said.
+    Dots are the losses met, those above the picture arrows at its top, the line their moving
+    average. Rings are where the races at constant rates ended, which decide. The band is where the
+    best constant rate is likely to be, the dotted line the top for a one-cycle schedule; the ticks
+    below are what other rules for reading the curve would have said.
     """
-    ax = new_axes() if ax is None else ax
-    lrs = np.asarray(result.lrs, float)
+    ax = own_axes() if ax is None else ax
+    lrs, losses = np.asarray(result.lrs, float), np.asarray(result.losses, float)
     smoothed = np.asarray(result.smoothed, float)
-    paint, _ = colour(0)
-    ax.plot(lrs, np.asarray(result.losses, float), ".", color=paint, alpha=0.3, markersize=3)
-    ax.plot(lrs, smoothed, color=paint, linewidth=1.8)
-    finite = smoothed[np.isfinite(smoothed)]
-    low, start = float(finite.min()), float(finite[: max(1, len(finite) // 10)].mean())
+    races = _race_ends(getattr(result, "probes", ()))
+    seen = np.concatenate([losses, smoothed, races[:, 1]])
+    seen = seen[np.isfinite(seen)]
+    if not len(seen):
+        raise ValueError("nothing to draw: no loss of the range test is finite")
+    start = float(np.nanmean(smoothed[: max(1, len(smoothed) // 10)]))
+    start = start if np.isfinite(start) else float(seen[0])
+    low = float(seen.min())
     height = max(start - low, 0.05 * abs(start), 1e-12)
+    top = start + 0.6 * height
+    paint, _ = colour(0)
+    ax.plot(lrs, losses, ".", color=paint, alpha=0.3, markersize=3)
+    ax.plot(lrs, smoothed, color=paint, linewidth=1.8)
+    _above(ax, lrs[~(losses <= top)])
+    if len(races):
+        ax.plot(*races[races[:, 1] <= top].T, "o", mfc="none", mec=colour(1)[0], ms=5, mew=1.2)
+        _above(ax, races[~(races[:, 1] <= top), 0], colour(1)[0])
     marks = [(rate, name) for name, rate in result.suggestions.items() if name != "race"]
     marks = sorted((rate, name) for rate, name in marks if np.isfinite(rate))
-    ax.set_ylim(low - (0.25 + 0.08 * len(marks)) * height, start + 0.6 * height)
+    ax.set_ylim(low - (0.25 + 0.08 * len(marks)) * height, top)
     log = len(lrs) > 2 and lrs[0] > 0 and lrs[-1] / lrs[0] > 50
     ax.margins(x=0.02)
     scale = "log" if log else "linear"
     dress(ax, title=title, xlabel="learning rate", ylabel="loss", xscale=scale)
+    # The room below is for the names of rules: no loss lies there.
+    ax.set_yticks([tick for tick in ax.get_yticks() if low - 0.1 * height <= tick <= top])
+    if len(races):
+        _name_races(ax, races[races[:, 1] <= top])
     _rules(ax, marks, result.suggestion)
     if np.isfinite(result.suggestion):
         _suggestion(ax, result)
     return ax
+
+
+def _race_ends(probes: Any) -> NDArray[Any]:
+    """Rate and late loss of each race at a constant rate; infinite where it failed at once."""
+    ends = [
+        (rate, float(np.mean(losses[-max(1, len(losses) // 3) :])) if len(losses) else np.inf)
+        for rate, losses in probes
+    ]
+    return np.array(ends, float).reshape(-1, 2)
+
+
+def _name_races(ax: Any, races: NDArray[Any]) -> None:
+    if len(races):
+        ax.annotate(
+            "races", races[races[:, 0].argmax()], xytext=(5, 0), textcoords="offset points",
+            va="center", color=colour(1)[1], fontsize=8,
+        )  # fmt: skip
+
+
+def _above(ax: Any, rates: NDArray[Any], paint: str = colour(0)[0]) -> None:
+    """An arrow at the top for each rate whose loss lies above the picture."""
+    ax.plot(
+        rates, np.full(len(rates), 0.985), "^", color=paint, alpha=0.5, ms=3.5, mew=0,
+        transform=ax.get_xaxis_transform(),
+    )  # fmt: skip
 
 
 def _places(ax: Any, rates: list[float]) -> list[float]:
@@ -101,7 +143,7 @@ def diagnosed(history: Any, diagnosis: Any = None, ax: Any = None, *, title: str
     """
     diagnosis = diagnose(history) if diagnosis is None else diagnosis
     own = ax is None
-    ax = run_curves(history, new_axes(width=5.6, height=4.4) if own else ax)
+    ax = run_curves(history, own_axes(width=5.6, height=4.6) if own else ax)
     steps, _ = series(history, "loss")
     rows = max(float(np.asarray(history["step"])[-1]) if "step" in history else len(steps), 1.0)
     for row, finding in enumerate(diagnosis.findings[:3]):

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stepsize.plots.style import INK, MUTED, colour, dress, label_ends, new_axes
+from stepsize.plots.style import (
+    INK,
+    MUTED,
+    colour,
+    dress,
+    key,
+    label_ends,
+    makes_room,
+    own_axes,
+)
 
 __all__ = ["comparison", "curves", "heatmap", "landscape"]
 
@@ -31,7 +40,7 @@ def curves(
     A line is a row of values, or one row per seed: then the median is drawn in a band from the
     lowest to the highest. NaN leaves a gap.
     """
-    ax = new_axes() if ax is None else ax
+    ax = own_axes() if ax is None else ax
     at = np.asarray(x, float)
     labels = []
     for index, (name, values) in enumerate(lines.items()):
@@ -72,8 +81,8 @@ def comparison(
     A value that is not finite is counted in words instead: `lost` says what befell it. Rows keep
     the order given, the first on top. Returns the axes.
     """
-    ax = new_axes(height=0.9 + 0.32 * len(results)) if ax is None else ax
-    names = list(results)
+    ax = own_axes(height=0.9 + 0.32 * len(results)) if ax is None else ax
+    names, room = list(results), makes_room(ax)
     for row, name in enumerate(names):
         values = np.atleast_1d(np.asarray(results[name], float))
         finite = values[np.isfinite(values)]
@@ -87,18 +96,12 @@ def comparison(
         if gone:
             words += f"{', ' if words else ''}{gone} of {len(values)} {lost}"
         ax.annotate(
-            words,
-            (1.0, row),
-            xycoords=("axes fraction", "data"),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9.5,
-            color=text,
-            annotation_clip=False,
-        )
+            words, (1.0, row), xycoords=("axes fraction", "data"), xytext=(6 if room else -2, 0),
+            textcoords="offset points", ha="left" if room else "right", va="center", fontsize=9.5,
+            color=text, annotation_clip=False,
+        )  # fmt: skip
     ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.margins(x=0.06)
+    ax.margins(x=0.06 if room else 0.35)
     dress(ax, title=title, xlabel=xlabel, xscale=xscale)
     ax.set_yticks(range(len(names)), names)
     ax.tick_params(axis="y", length=0)
@@ -123,7 +126,7 @@ def heatmap(
 
     `y` may hold names. The best cell is up to the caller to mark. Returns the axes.
     """
-    ax = new_axes() if ax is None else ax
+    ax = own_axes() if ax is None else ax
     table = np.ma.masked_invalid(np.asarray(values, float))
     rows = np.asarray(y)
     names = rows.tolist() if rows.dtype.kind == "U" else None
@@ -167,7 +170,7 @@ def landscape(
 
     Crosses mark the minima, rings the starts. Returns the axes.
     """
-    ax = new_axes(height=3.6) if ax is None else ax
+    ax = own_axes(height=3.6) if ax is None else ax
     function = problem.value_and_grad
     gx, gy = np.meshgrid(np.linspace(*xlim, 160), np.linspace(*ylim, 160))
     heights = function.value(gx, gy)
@@ -186,20 +189,5 @@ def landscape(
     ax.set(xlim=xlim, ylim=ylim)
     dress(ax, title=title, xlabel="x", ylabel="y")
     ax.grid(False)
-    _key(ax, labels)
+    key(ax, labels)
     return ax
-
-
-def _key(ax: Any, labels: Sequence[tuple[Any, str, str]]) -> None:
-    """A legend beside the axes, for lines that end in the same place."""
-    legend = ax.legend(
-        [line for line, _, _ in labels],
-        [name for _, name, _ in labels],
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        frameon=False,
-        fontsize=9,
-        handlelength=1.4,
-    )
-    for entry, (_, _, text) in zip(legend.get_texts(), labels, strict=True):
-        entry.set_color(text)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.plots.style import MUTED, colour, dress, new_axes, number
+from stepsize.plots.style import MUTED, colour, dress, number, own_axes
+from stepsize.tuning.space import LogUniform, Uniform
 
 __all__ = ["parameter", "tuning"]
 
@@ -19,9 +20,15 @@ def tuning(result: Any, ax: Any = None, *, title: str = "", name: str | None = N
     runs that were stopped, at their last report; ticks on top are runs that diverged. Where only
     one number was searched, a line joins the runs and the band is its interval.
     """
-    ax = new_axes() if ax is None else ax
+    ax = own_axes() if ax is None else ax
     trials = list(result.trials)
-    numbers = [k for k, v in trials[0].point.items() if isinstance(v, float)]
+    space = getattr(result, "space", None) or {}
+    numbers = [
+        k
+        for k, v in trials[0].point.items()
+        if isinstance(v, float)
+        or (isinstance(v, int) and isinstance(space.get(k), Uniform | LogUniform))
+    ]
     name = name or (numbers[0] if numbers else None)
     at = [float(t.point[name]) if name else float(k) for k, t in enumerate(trials)]
     paint, _ = colour(0)
@@ -34,8 +41,10 @@ def tuning(result: Any, ax: Any = None, *, title: str = "", name: str | None = N
         else:
             ax.plot(x, last, "o", mfc="none", mec=paint, alpha=0.5, ms=5)
     ax.update_datalim(np.column_stack([at, np.ones(len(at))]), updatey=False)
-    log = name is not None and min(at) > 0 and max(at) / min(at) > 20
+    log = name is not None and min(at) > 0 and _logarithmic(result, name, at)
     values = [t.value for t in trials if t.state == "done"]
+    if min(at) == max(at):
+        ax.set_xlim((at[0] / 2, 2 * at[0]) if log else (at[0] - 0.5, at[0] + 0.5))
     dress(
         ax,
         title=title,
@@ -45,11 +54,19 @@ def tuning(result: Any, ax: Any = None, *, title: str = "", name: str | None = N
         yscale="log" if values and 0 < min(values) < max(values) / 20 else "linear",
     )
     if math.isfinite(result.best_value):
-        best = min(range(len(trials)), key=lambda k: trials[k].value)
-        if name and len(trials[0].point) == 1:
+        best = trials.index(result.ranked[0])
+        if name and len(trials[0].point) == 1 and min(at) < max(at):
             _valley(ax, at, trials, result.interval)
         _mark(ax, at[best], result.best_value, f"best {number(at[best])}" if name else "best")
     return ax
+
+
+def _logarithmic(result: Any, name: str, at: list[float]) -> bool:
+    """Whether the range was searched in the logarithm, or, where that is not told, looks so."""
+    space = getattr(result, "space", None) or {}
+    if name in space:
+        return isinstance(space[name], LogUniform)
+    return name == "lr" or max(at) / min(at) > 20
 
 
 def _valley(ax: Any, at: list[float], trials: list[Any], interval: tuple[float, float]) -> None:
@@ -77,7 +94,7 @@ def parameter(result: Any, ax: Any = None, *, title: str = "") -> Any:
 
     The band is the interval; returns matplotlib axes.
     """
-    ax = new_axes() if ax is None else ax
+    ax = own_axes() if ax is None else ax
     name = result.parameter.replace("_", " ")
     paint, _ = colour(0)
     if result.parameter == "batch_size":

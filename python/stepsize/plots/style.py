@@ -1,14 +1,18 @@
 """One look for every picture: colours, axes, labels beside their lines, and files.
 
-Figures are made without pyplot, so drawing changes no global state and opens no window.
+A picture without axes given is drawn on a pyplot figure, as matplotlib's users expect: notebooks
+show it, `plt.show()` and `plt.savefig()` find it. Reports draw inside `offscreen()`: their figures
+belong to no window, and drawing changes no global state.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +48,38 @@ COLOURS = (
 _WIDTH, _HEIGHT, _TEXT = 4.4, 3.0, 10.0
 
 
+_OFFSCREEN: ContextVar[bool] = ContextVar("offscreen", default=False)
+_NEEDED = 'pictures need matplotlib: pip install "stepsize[plot]"'
+
+
+@contextlib.contextmanager
+def offscreen() -> Iterator[None]:
+    """Draw on figures that belong to no window: for reports, which make many."""
+    token = _OFFSCREEN.set(True)
+    try:
+        yield
+    finally:
+        _OFFSCREEN.reset(token)
+
+
+def own_axes(width: float = _WIDTH, height: float = _HEIGHT) -> Any:
+    """Axes on a new pyplot figure, `width` x `height` inches; inside `offscreen` as `new_axes`."""
+    if _OFFSCREEN.get():
+        return new_axes(width, height)
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError(_NEEDED) from error
+    return pyplot.figure(figsize=(width, height), dpi=150, layout="constrained").add_subplot()
+
+
 def new_axes(width: float = _WIDTH, height: float = _HEIGHT) -> Any:
     """Axes on a figure of their own, `width` x `height` inches, that belongs to no window."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('pictures need matplotlib: pip install "stepsize[plot]"') from error
+        raise ImportError(_NEEDED) from error
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     return figure.add_subplot()
@@ -94,17 +123,28 @@ def dress(
     for axis, scale in ((ax.xaxis, xscale), (ax.yaxis, yscale)):
         if scale == "log":
             _plain_log(axis)
+        else:
+            _plain_linear(axis)
 
 
 def number(value: float) -> str:
     """A short plain number: 0.001, 1e-5, 25,000."""
     if value and not 1e-4 <= abs(value) < 1e6:
-        return re.sub(r"e([+-])0*", lambda m: "e" + m[1].replace("+", ""), f"{value:.3g}")
+        return power(value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def power(value: float) -> str:
+    """A number with a power of ten: 1e-3, 2.5e4."""
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
 def _plain_log(axis: Any) -> None:
-    """Label a logarithmic axis 0.001, 0.01, ...; within two decades also 2 and 5."""
+    """Label a logarithmic axis 0.001, 0.01, ...; within two decades also 2 and 5.
+
+    Where one label needs a power of ten, all are written so.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_view_interval()
@@ -112,45 +152,109 @@ def _plain_log(axis: Any) -> None:
     subs: Sequence[float] = (1.0,) if decades > 2.2 else (1.0, 2.0, 5.0)
     if decades < 0.8:
         subs = tuple(float(n) for n in range(1, 10))
+    written = number if low >= 0.5e-4 and high < 1e6 else power
     axis.set_major_locator(LogLocator(subs=subs, numticks=9))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: written(value)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _plain_linear(axis: Any) -> None:
+    """Label a linear axis with whole values: no offset to be added by the reader."""
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+    formatter = axis.get_major_formatter()
+    if isinstance(formatter, ScalarFormatter):
+        formatter.set_useOffset(False)
+    if axis.axis_name == "x" and max(map(abs, axis.get_view_interval())) >= 1e4:
+        axis.set_major_locator(MaxNLocator(4))
+
+
+def makes_room(ax: Any) -> bool:
+    """Whether the figure's layout makes room for what stands outside of the axes."""
+    if ax.get_subplotspec() is None:
+        return False
+    figure = ax.figure
+    while figure.figure is not None and figure.figure is not figure:
+        figure = figure.figure
+    return figure.get_layout_engine() is not None
 
 
 def label_ends(ax: Any, labels: Iterable[tuple[Any, str, str]]) -> None:
     """Write each line's name beside its last point, moving names apart where they would touch.
 
     `labels` holds (line, name, text colour). Call it last: names are placed for the limits as they
-    are, which are then kept.
+    are, which are then kept. On axes of others, whose figure makes no room beside them, the names
+    are in a legend.
     """
     ax.set_xlim(ax.get_xlim())
     ax.set_ylim(ax.get_ylim())
+    labels = list(labels)
+    if not makes_room(ax):
+        if len(labels) > 1 or any(name for _, name, _ in labels):
+            key(ax, labels)
+        return
     to_axes = ax.transData + ax.transAxes.inverted()
     placed: list[tuple[float, float, str, str]] = []
     for line, name, text_colour in labels:
-        xy = np.column_stack([np.asarray(v, float) for v in line.get_data()])
-        xy = xy[np.isfinite(xy).all(axis=1)]
-        if len(xy):
-            x, y = to_axes.transform(xy[-1])
-            placed.append((float(np.clip(y, 0.0, 1.0)), float(min(x, 1.0)), name, text_colour))
+        end = _last_seen(to_axes, line)
+        if end is not None and name:
+            placed.append((end[1], end[0], name, text_colour))
     if not placed:
         return
     placed.sort(key=lambda entry: entry[0])
     points = ax.figure.get_figheight() * 72 * 0.75
     size = min(_TEXT, 0.95 * points / (1.15 * len(placed)))
     heights = _apart([entry[0] for entry in placed], 1.15 * size / points)
-    for height, (_, x, name, text_colour) in zip(heights, placed, strict=True):
+    for height, (end_height, x, name, text_colour) in zip(heights, placed, strict=True):
+        # A line that ends early is named at the edge, where no other line runs through the name.
+        far = 1.0 - x > 0.02 or abs(height - end_height) > 0.6 * size / points
+        if far:
+            ax.annotate(
+                "", (x, end_height), xytext=(1.012, height), xycoords="axes fraction",
+                textcoords="axes fraction", annotation_clip=False,
+                arrowprops={
+                    "arrowstyle": "-", "color": text_colour, "linewidth": 0.9, "alpha": 0.7,
+                    "linestyle": (0, (1, 2.5)), "shrinkA": 0, "shrinkB": 0,
+                },
+            )  # fmt: skip
         ax.annotate(
-            name,
-            (x, height),
-            xycoords="axes fraction",
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            color=text_colour,
-            fontsize=size,
+            name, (1.0, height), xycoords="axes fraction", xytext=(7 if far else 5, 0),
+            textcoords="offset points", va="center", color=text_colour, fontsize=size,
             annotation_clip=False,
-        )
+        )  # fmt: skip
+
+
+def _last_seen(to_axes: Any, line: Any) -> tuple[float, float] | None:
+    """Where a line is last inside the axes, or the nearest edge to where it ends."""
+    xy = np.column_stack([np.asarray(v, float) for v in line.get_data()])
+    xy = xy[np.isfinite(xy).all(axis=1)]
+    if not len(xy):
+        return None
+    with np.errstate(all="ignore"):
+        points = to_axes.transform(xy)
+    points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        return None
+    inside = np.flatnonzero(((points >= -1e-9) & (points <= 1 + 1e-9)).all(axis=1))
+    end = points[-1] if not len(inside) else points[min(inside[-1] + 1, len(points) - 1)]
+    x, y = np.clip(end, 0.0, 1.0)
+    return float(x), float(y)
+
+
+def key(ax: Any, labels: Iterable[tuple[Any, str, str]]) -> None:
+    """A legend: beside the axes where the figure makes room for it, else inside."""
+    labels = [entry for entry in labels if entry[1]]
+    beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+    legend = ax.legend(
+        [line for line, _, _ in labels],
+        [name for _, name, _ in labels],
+        **(beside if makes_room(ax) else {"loc": "best"}),
+        frameon=False,
+        fontsize=9,
+        handlelength=1.4,
+    )
+    for entry, (_, _, text) in zip(legend.get_texts(), labels, strict=True):
+        entry.set_color(text)
 
 
 def _apart(heights: list[float], gap: float) -> list[float]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stepsize.plots.style import number
-from stepsize.plots.views import named, rates, readable_part, series, shown, smooth
+from stepsize.plots.views import named, readable_part, sampled_rates, series, smoothed
 
 __all__ = ["sparkline", "text_curves", "text_learning_curves", "text_range_test", "text_schedule"]
 
@@ -124,20 +124,21 @@ def _place(ends: dict[int, str], row: int, name: str, height: int) -> None:
 
 def text_learning_curves(history: Any, *, width: int = 78, height: int = 12) -> str:
     """Loss over the steps of one or several runs, as text."""
-    lines: dict[str, tuple[ArrayLike, ArrayLike]] = {}
     runs = named(history, "run")
-    for name, run in runs.items():
-        steps, losses = series(run, "loss")
-        lines[name or "training"] = (steps, smooth(losses, len(losses) // 40))
-        if len(runs) == 1:
-            lines["validation"] = series(run, "val_loss")
-    low, high = readable_part([y for name, (_, y) in lines.items() if name != "validation"])
-    cut = {}
-    for name, (x, y) in lines.items():
-        seen = np.asarray(y) <= high
-        cut[name] = (np.asarray(x)[seen], np.asarray(y)[seen])
-    yscale = "log" if 0 < low < high / 20 else "linear"
-    return text_curves(cut, title="loss", xlabel="step", yscale=yscale, width=width, height=height)
+    drawn = {name: series(run, "loss") for name, run in runs.items()}
+    losses = [loss for _, loss in drawn.values()]
+    # Of several runs the validation would double the lines.
+    check = series(next(iter(runs.values())), "val_loss") if len(runs) == 1 else None
+    _, high, deep = readable_part(losses, [] if check is None else [check[1]])
+    lines = {
+        name or "training": (steps, average)
+        for (name, (steps, _)), average in zip(drawn.items(), smoothed(losses, deep), strict=True)
+    }
+    if check is not None:
+        lines["validation"] = check
+    cut = {name: (x[y <= high], y[y <= high]) for name, (x, y) in lines.items()}
+    scale = "log" if deep else "linear"
+    return text_curves(cut, title="loss", xlabel="step", yscale=scale, width=width, height=height)
 
 
 def text_range_test(result: Any, *, width: int = 78, height: int = 12) -> str:
@@ -162,6 +163,5 @@ def text_range_test(result: Any, *, width: int = 78, height: int = 12) -> str:
 
 def text_schedule(schedule: Any, *, steps: int = 1000, width: int = 78, height: int = 12) -> str:
     """The learning rate over the first `steps` updates of one or several schedules, as text."""
-    at = shown(steps)
-    lines = {name: (at, rates(one, at)) for name, one in named(schedule, "schedule").items()}
+    lines = {name: sampled_rates(one, steps) for name, one in named(schedule, "schedule").items()}
     return text_curves(lines, title="learning rate", xlabel="step", width=width, height=height)

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from stepsize.curves import debiased_ema
-from stepsize.plots.style import INK, colour, dress, label_ends, new_axes, width_for
+from stepsize.curves import mad_noise, moving_average, sampled
+from stepsize.plots.style import INK, colour, dress, label_ends, own_axes, width_for
 
 __all__ = ["learning_curves", "schedule"]
 
 
-def smooth(values: ArrayLike, window: int) -> NDArray[Any]:
-    """Exponential moving average over about `window` steps; NaN stays NaN."""
-    return debiased_ema(values, 1 - 1 / max(1, window))
+WINDOWS = 40  # a line is smoothed over this part of the longest run
+NOISE = 0.005  # of the height of a curve: less noise than this is drawn as it is
+LOG_RATIO = 20  # height over depth of a picture that asks for a logarithmic axis
+FAINT = 0.25
+
+
+def smoothed(curves: Sequence[NDArray[Any]], log: bool) -> list[NDArray[Any]]:
+    """Each curve without its noise: all over windows of one length, or as it is if it has none.
+
+    On a logarithmic axis the logarithms are averaged. The averages are centred, so that a curve
+    is not drawn later than it is.
+    """
+    window = max((len(curve) for curve in curves), default=0) // WINDOWS
+    return [_without_noise(curve, window, log) for curve in curves]
+
+
+def _without_noise(curve: NDArray[Any], window: int, log: bool) -> NDArray[Any]:
+    if window < 2 or len(curve) < 3 or (log and not (curve > 0).all()):
+        return curve
+    # What lies far above the start is outside of the picture and must not eat the digits of others.
+    y = np.log(curve) if log else np.clip(curve, None, 1e6 * abs(float(curve[0])) + 1e6)
+    average = moving_average(y, window)
+    if mad_noise(y, order=2) <= NOISE * float(np.ptp(average)):
+        return curve
+    return np.exp(average) if log else average
 
 
 def series(history: Mapping[str, Any], key: str) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -43,16 +65,15 @@ def named(items: Any, kind: str) -> dict[str, Any]:
     return result
 
 
-def shown(steps: int) -> NDArray[np.int64]:
-    """The steps that a picture of so many has: all of them, or ten thousand from end to end."""
-    return np.linspace(0, steps - 1, min(steps, 10_000)).round().astype(np.int64)
+def sampled_rates(schedule: Any, steps: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Steps and values of a schedule, or of any function of a step, in some ten thousand points."""
 
+    def values(at: NDArray[Any]) -> NDArray[Any]:
+        if hasattr(schedule, "values"):
+            return np.asarray(schedule(at.astype(np.int64)), float)
+        return np.array([float(schedule(int(step))) for step in at])
 
-def rates(schedule: Any, at: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The values of a schedule, or of any function of a step."""
-    if hasattr(schedule, "values"):
-        return schedule(at)  # type: ignore[no-any-return]
-    return np.array([float(schedule(int(step))) for step in at])
+    return sampled(values, steps, 10_000)
 
 
 def _call(item: Any, default: str) -> str:
@@ -64,13 +85,19 @@ def _is_history(value: Any) -> bool:
     return isinstance(value, Mapping) and "loss" in value
 
 
-def readable_part(averages: list[Any], others: Iterable[Any] = ()) -> tuple[float, float]:
-    """The lowest loss, and the height above which a run has left the picture: it diverged."""
-    starts = [float(row[0]) for row in averages if len(row)]
+def readable_part(
+    curves: Sequence[NDArray[Any]], others: Sequence[NDArray[Any]] = ()
+) -> tuple[float, float, bool]:
+    """The lowest loss, the height above which a run has left the picture, and whether it is deep.
+
+    A deep picture wants a logarithmic axis.
+    """
+    starts = [float(row[0]) for row in curves if len(row)]
     if not starts:
         raise ValueError("nothing to draw: no history holds a finite loss")
-    low = min(float(np.min(row)) for row in (*averages, *others) if len(row))
-    return low, 3 * max(starts)
+    low = min(float(np.quantile(row, 0.02)) for row in (*curves, *others) if len(row))
+    top = 3 * max(starts)
+    return low, top, 0 < low < top / (3 * LOG_RATIO) or 0 < low < max(starts) / LOG_RATIO
 
 
 def learning_curves(
@@ -78,36 +105,35 @@ def learning_curves(
 ) -> Any:
     """Draw training and validation loss over the steps; returns matplotlib axes.
 
-    `history` is one History, a list of them, or a mapping from names to them. One run shows every
-    step faintly, their running average and the validation loss; several show the running averages.
-    A run that left the picture at the top is drawn up to there.
+    `history` is one History, a list of them, or a mapping from names to them. Every loss is drawn
+    faintly where there is noise, and strongly its moving average over a fortieth of the longest
+    run, of the logarithms on a logarithmic axis; one run also shows its validation loss. A run
+    that left the picture at the top is drawn up to there.
     """
     runs = named(history, "run")
-    ax = new_axes(width_for(runs)) if ax is None else ax
-    labels, averages, checked = [], [], []
-    for index, (name, run) in enumerate(runs.items()):
-        steps, losses = series(run, "loss")
-        checks, held_out = series(run, "val_loss")
-        if not len(losses):
-            continue
-        average = smooth(losses, len(losses) // 40)
+    drawn = {name: (series(run, "loss"), series(run, "val_loss")) for name, run in runs.items()}
+    drawn = {name: both for name, both in drawn.items() if len(both[0][0])}
+    losses = [loss for (_, loss), _ in drawn.values()]
+    low, top, deep = readable_part(losses, [val for _, (_, val) in drawn.values()])
+    ax = own_axes(width_for(runs)) if ax is None else ax
+    yscale = yscale or ("log" if deep else "linear")
+    labels = []
+    averages = smoothed(losses, yscale == "log")
+    for index, (name, average) in enumerate(zip(drawn, averages, strict=True)):
+        (steps, loss), (checks, held_out) = drawn[name]
         paint, text = colour(index)
-        if len(runs) == 1:
-            ax.plot(steps, losses, color=paint, alpha=0.25, linewidth=0.7)
+        if average is not loss:
+            ax.plot(steps, loss, color=paint, alpha=FAINT, linewidth=0.7)
         (line,) = ax.plot(steps, average, color=paint, linewidth=1.8)
         labels.append((line, name or "training", text))
         if len(runs) == 1 and len(held_out):
             paint, text = colour(1)
-            (line,) = ax.plot(checks, held_out, color=paint, linewidth=1.8)
+            mark = "o" if len(held_out) < 5 else ""
+            (line,) = ax.plot(checks, held_out, color=paint, linewidth=1.8, marker=mark, ms=4)
             labels.append((line, "validation", text))
-        averages.append(average)
-        checked.append(held_out)
-    low, top = readable_part(averages, checked)
-    if yscale is None:
-        yscale = "log" if 0 < low < top / 20 else "linear"
     data_top = ax.dataLim.y1
     if yscale == "log":
-        ax.set_ylim(low / 1.3, min(top, data_top * 1.3))
+        ax.set_ylim(low / 1.5, min(top, data_top * 1.3))
     elif data_top > top:
         ax.set_ylim(min(0.0, low), top)
     ax.margins(x=0.02)
@@ -126,17 +152,17 @@ def schedule(
 ) -> Any:
     """Draw one schedule, a list of them, or a mapping from names to them; returns the axes.
 
-    `steps` updates are drawn, so step 0 up to `steps - 1`. Lists are labelled by their calls.
+    `steps` updates are drawn, so step 0 up to `steps - 1`; a jump stands upright at the step where
+    the new value holds. Lists are labelled by their calls.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     plans = named(schedule, "schedule")
-    ax = new_axes(width_for(plans)) if ax is None else ax
-    at = shown(steps)
+    ax = own_axes(width_for(plans)) if ax is None else ax
     labels = []
     for index, (name, one) in enumerate(plans.items()):
         paint, text = colour(index)
-        (line,) = ax.plot(at, rates(one, at), color=paint, linewidth=1.8)
+        (line,) = ax.plot(*sampled_rates(one, steps), color=paint, linewidth=1.8)
         labels.append((line, name, text))
     ax.margins(x=0.02)
     if yscale == "linear":

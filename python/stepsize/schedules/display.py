@@ -6,25 +6,32 @@ import html
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
+from stepsize.curves import sampled, svg_line
 from stepsize.schedules.arguments import fail
 from stepsize.schedules.schedule import Schedule
 
 
 def shown_steps(schedule: Schedule) -> int:
-    """How many steps a picture shows: to the end and a little over, or the first thousand."""
+    """How many steps a picture shows: up to and with the last value, or the first thousand."""
     if math.isinf(schedule.length):
         return 1000
-    return max(2, math.ceil(schedule.length * 1.02) + 1)
+    return max(2, math.ceil(schedule.length) + 1)
 
 
 def table(schedule: Schedule, every: float | None = None, steps: int | None = None) -> str:
-    """Steps and values in two columns: `every` that many steps, about 20 lines when None."""
+    """Steps and values in two columns: `every` that many steps.
+
+    When None, about 20 lines at round steps, with those of the highest and of the last value.
+    """
     stop = shown_steps(schedule) if steps is None else steps
-    stride = max(1, stop // 20) if every is None else every
-    if not stride > 0:
+    if every is None:
+        at = _round_steps(schedule, stop)
+    elif every > 0:
+        at = np.arange(0, stop, every)
+    else:
         raise fail("table", "every", "above 0", every, "leave it out for about 20 lines")
-    at = np.arange(0, stop, stride)
     names = [f"{step:g}" if step % 1 else f"{int(step)}" for step in at.tolist()]
     width = max(4, *map(len, names)) if names else 4
     lines = [f"{'step':>{width}}  value"]
@@ -32,23 +39,29 @@ def table(schedule: Schedule, every: float | None = None, steps: int | None = No
     return "\n".join(lines)
 
 
+def _round_steps(schedule: Schedule, stop: int) -> NDArray[np.float64]:
+    """About twenty steps whose distance is 1, 2 or 5 times a power of ten; the peak, the last."""
+    least = max((stop - 1) / 20, 1)
+    power = 10 ** math.floor(math.log10(least))
+    stride = next(power * k for k in (1, 2, 5, 10) if power * k >= least)
+    at, values = sampled(schedule, stop, 100_000)
+    extra = [float(at[int(values.argmax())]), stop - 1.0] if stop > 0 else []
+    return np.unique([*np.arange(0.0, stop, stride), *extra])
+
+
 def svg(schedule: Schedule, width: int = 360, height: int = 120) -> str:
     """The curve as an SVG picture that takes the colour of the text around it."""
     stop = shown_steps(schedule)
-    at = np.unique(np.linspace(0, stop - 1, 4 * 90 + 1))
-    values = schedule(at)
+    at, values = sampled(schedule, stop, 4 * 90 + 1)
     top = float(values.max()) or 1.0
     edge, floor = 4, height - 16
-    x = edge + at / (stop - 1) * (width - 2 * edge)
-    y = floor - values / top * (floor - 14)
-    line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x.tolist(), y.tolist(), strict=True))
+    line = svg_line(at, values, (edge, 14, width - edge, floor), low=0.0, width=1.8)
     text = 'font-family="system-ui, sans-serif" font-size="10" fill="currentColor"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'role="img" aria-label="{html.escape(repr(schedule))}">'
         f'<line x1="{edge}" y1="{floor}" x2="{width - edge}" y2="{floor}" stroke="currentColor" '
-        'stroke-opacity="0.3"/>'
-        f'<polyline points="{line}" fill="none" stroke="currentColor" stroke-width="1.8"/>'
+        f'stroke-opacity="0.3"/>{line}'
         f'<text x="{edge}" y="10" {text}>{top:.3g}</text>'
         f'<text x="{edge}" y="{height - 4}" {text}>0</text>'
         f'<text x="{width - edge}" y="{height - 4}" text-anchor="end" {text}>{stop - 1}</text>'

@@ -35,6 +35,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 FUNCTIONS |= {"epochs": epochs} | {name: getattr(importers, name) for name in importers.__all__}
 FUNCTIONS = dict(sorted(FUNCTIONS.items()))
 
+LONGEST = 1_000_000  # characters of an expression
+
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -120,17 +122,19 @@ def parse(text: str) -> Schedule:
     ...
     ValueError: there is no schedule 'open'; there are: ...
     """
+    if len(text) > LONGEST:
+        raise ValueError(f"the expression is {len(text):,} characters long, {LONGEST:,} may be")
     try:
         tree = ast.parse(text.strip(), mode="eval")
+        value = _Reader(text.strip()).read(tree.body)
     except SyntaxError as error:
-        raise ValueError(f"cannot read {text!r} as a schedule: {error.msg}") from None
+        raise ValueError(f"cannot read {text!r:.200} as a schedule: {error.msg}") from None
     except (RecursionError, MemoryError):
-        raise ValueError("the expression is nested too deeply") from None
-    value = _Reader(text.strip()).read(tree.body)
+        raise ValueError(f"the expression is nested too deeply: {text:.60}...") from None
     if isinstance(value, int | float) and not isinstance(value, bool):
         return RECIPES["constant"](value)
     if not isinstance(value, Schedule):
-        raise ValueError(f"{text!r} is a {type(value).__name__}, not a schedule")
+        raise ValueError(f"{text!r:.200} is a {type(value).__name__}, not a schedule")
     return value
 
 
@@ -147,9 +151,11 @@ class _Reader:
         return method(node)
 
     def refused(self, node: ast.AST) -> ValueError:
-        part = ast.get_source_segment(self.text, node) or self.text
+        part = self.text
+        if isinstance(node, ast.expr) and node.end_lineno == 1:
+            part = part.encode()[node.col_offset : node.end_col_offset].decode()
         return ValueError(
-            f"{part!r} is not allowed in a schedule; "
+            f"{part!r:.200} is not allowed in a schedule; "
             "use the functions of ss.schedules, numbers, lists, keywords, + - * / and methods"
         )
 
@@ -200,7 +206,7 @@ class _Reader:
                 )
             if node.id not in FUNCTIONS:
                 hint = did_you_mean(node.id, FUNCTIONS)
-                raise ValueError(f"there is no schedule {node.id!r}; {hint}")
+                raise ValueError(f"there is no schedule {node.id!r:.80}; {hint}")
             return FUNCTIONS[node.id]
         if isinstance(node, ast.Attribute):
             owner = self.read(node.value)
@@ -209,7 +215,7 @@ class _Reader:
             known = sorted([*METHODS, "then"])
             if node.attr not in known:
                 hint = did_you_mean(node.attr, known)
-                raise ValueError(f"there is no method {node.attr!r}; {hint}")
+                raise ValueError(f"there is no method {node.attr!r:.80}; {hint}")
             function: Callable[..., Any] = getattr(owner, node.attr)
             return function
         raise self.refused(node)

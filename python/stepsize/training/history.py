@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import html
+import io
 import math
 import os
 from array import array
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stepsize.curves import svg_line
 from stepsize.serialization import nested
 from stepsize.serialization.atomic import replacing
 
@@ -208,7 +211,9 @@ class History(Mapping[str, Column]):
         """
         names = list(self)
         with replacing(path) as file:
-            file.write((",".join(names) + "\n").encode())
+            header = io.StringIO()
+            csv.writer(header, lineterminator="\n").writerow(names)
+            file.write(header.getvalue().encode())
             for row in zip(*(self[name].tolist() for name in names), strict=True):
                 fields = (_field(name, value) for name, value in zip(names, row, strict=True))
                 file.write((",".join(fields) + "\n").encode())
@@ -271,9 +276,5 @@ def _field(name: str, value: float) -> str:
 def _curve(values: Column) -> str:
     """A line of at most 60 points as inline SVG."""
     values = values[np.linspace(0, values.size - 1, min(values.size, 60)).astype(int)]
-    low, high = values.min(), values.max()
-    y = 15 - 14 * (values - low) / (high - low or 1)
-    x = np.linspace(1, 99, values.size)
-    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-    line = f'<polyline points="{points}" fill="none" stroke="currentColor"/>'
+    line = svg_line(np.arange(values.size), values, (1, 1, 99, 15))
     return f'<svg width="100" height="16">{line}</svg>'

@@ -16,11 +16,13 @@ from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.stats import StepStats
 from stepsize.training.accumulation import Gradient, accumulated, grouped
-from stepsize.training.batches import ArrayBatches
+from stepsize.training.batches import ArrayBatches, Count
 from stepsize.training.evaluation import Evaluation, EvaluationInterrupted, evaluation_params
 from stepsize.training.interrupts import Interrupt
 from stepsize.training.progress import Progress
 from stepsize.training.run import Run
+
+REBINDING = 100  # steps between two looks whether the parameters are the same arrays
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class FitLoop:
         limits: where the run ends.
         evaluation: what is measured on validation data, and when.
         checkpoints: those of the run's callbacks that save it.
+        count: the rows of a batch.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class FitLoop:
         limits: Limits,
         evaluation: Evaluation | None,
         checkpoints: Sequence[Checkpoint],
+        count: Count,
     ):
         self.run = run
         self.limits = limits
@@ -58,11 +62,15 @@ class FitLoop:
         watched = any(getattr(c, "needs_micro_squares", False) for c in run.callbacks)
         squares = run.micro_squares if watched else None
         several = run.accumulate > 1
-        self.gradient = accumulated(value_and_grad, squares) if several else value_and_grad
+        self.gradient = value_and_grad
+        if several:
+            self.gradient = accumulated(value_and_grad, run.optimizer, count, squares)
+        self.count = count
+        self.leaves = arrays.flatten(run.params)[0]
         self.strict = run.optimizer.internals.options.on_nonfinite == "raise"
         self.diverged = False
         self.exhausted = False
-        self.interrupt = Interrupt()
+        self.interrupt = Interrupt(terminate=bool(checkpoints))
 
     def execute(self, show: bool | None) -> None:
         """Run to the end, whatever the end is."""
@@ -87,7 +95,10 @@ class FitLoop:
             raise
         finally:
             self.progress.close(run)
-            run.end()
+            try:
+                run.end()
+            finally:
+                self.interrupt.deliver()
 
     def make_epochs(self) -> None:
         """Run epochs until something ends the run."""
@@ -115,13 +126,18 @@ class FitLoop:
         append, after = run.history.append, run.hooks("on_step")
         before, every, show = run.hooks("on_gradients"), self.every, self.progress.on_step
         self.exhausted = False
-        stream = run.stream()
+        stream, count = run.stream(), self.rows
         size = run.accumulate
         for batch, offset in stream if size == 1 else grouped(stream, size):
             run.batch = batch
-            loss, run.grads = arrays.loss_and_grads(gradient(params, batch))
-            for hook in before:
-                hook(run)
+            try:
+                loss, run.grads = arrays.loss_and_grads(gradient(params, batch))
+            except (TypeError, ValueError) as error:
+                if run.step == 0 and run.batches.hint:
+                    error.add_note(run.batches.hint)
+                raise
+            if before:
+                self.before_step(before)
             lr = rate()
             try:
                 if strict and not math.isfinite(loss):
@@ -131,8 +147,13 @@ class FitLoop:
                 if self.diverge(loss, lr, offset):
                     continue
                 return
+            rows = count(batch)
+            run.loss_sum += rows * loss
+            run.row_count += rows
             run.step += 1
             run.offset = offset
+            if run.step < 3 or run.step % REBINDING == 0:
+                self.check_params()
             append(run.step, run.epoch, loss, lr, stats.grad_norm, stats.update_ratio)
             if every is not None and run.step % every == 0:
                 self.after_step()
@@ -143,6 +164,34 @@ class FitLoop:
             if run.finished or interrupt.pending or run.step >= steps:
                 return
         self.exhausted = True
+
+    def before_step(self, hooks: list[Callable[[Run], Any]]) -> None:
+        """Run ``on_gradients``; what it changes must reach the step."""
+        run = self.run
+        own = getattr(run.optimizer, "needs_closure", False)
+        kept = arrays.map_leaves(np.array, run.grads) if own else None
+        for hook in hooks:
+            hook(run)
+        if own and not _same(kept, run.grads):
+            rule = type(run.optimizer).__name__
+            raise ValueError(
+                f"a callback changed the gradients in on_gradients, but {rule} evaluates the "
+                "function itself and does not see that: change value_and_grad instead"
+            )
+
+    def rows(self, batch: Any) -> float:
+        """The rows of what one step was made of."""
+        return self.count(batch) if self.run.accumulate == 1 else sum(map(self.count, batch))
+
+    def check_params(self) -> None:
+        """Refuse parameters that were replaced by other arrays, which nothing here trains."""
+        leaves, paths, _ = arrays.flatten(self.run.params)
+        for leaf, path, trained in zip(leaves, paths, self.leaves, strict=False):
+            if leaf is not trained:
+                raise ValueError(
+                    f"params: {path} was bound to another array while the run trained the one "
+                    f"before; write into it, params[...] {path}[...] = ..., instead of replacing it"
+                )
 
     def after_step(self) -> None:
         """What follows a step; if Ctrl-C cuts the evaluation off, a resumed run makes up for it."""
@@ -155,6 +204,7 @@ class FitLoop:
 
     def end_epoch(self) -> None:
         """What follows an epoch."""
+        self.check_params()
         if self.every is None:
             self.evaluate()
         self.run.next_epoch()
@@ -188,13 +238,14 @@ class FitLoop:
         """Whether no batch is left in this epoch, as far as is known without reading the data."""
         run = self.run
         if isinstance(run.batches, ArrayBatches):
-            return run.offset >= run.batches.length
+            return run.batches.is_over(run.offset)
         return self.exhausted or run.offset == run.batches.steps_per_epoch()
 
     def reason(self) -> str:
         """Why the run ended, where no callback said so."""
         if self.interrupt.pending:
-            return f"interrupted after step {self.run.step}"
+            how = "terminated by SIGTERM" if self.interrupt.terminated else "interrupted"
+            return f"{how} after step {self.run.step}"
         if self.run.epoch >= self.limits.epochs:
             return f"finished {self.run.epoch} epochs"
         return f"finished {self.run.step} steps"
@@ -215,10 +266,15 @@ class FitLoop:
 
     def total(self) -> int | None:
         """How many steps the run will have made at its end, if that is known."""
-        steps = self.run.batches.steps_per_epoch()
-        if steps is None or math.isinf(self.limits.epochs):
+        updates = self.updates_per_epoch()
+        if updates is None or math.isinf(self.limits.epochs):
             return None if math.isinf(self.limits.steps) else int(self.limits.steps)
-        return int(min(self.limits.steps, self.limits.epochs * -(-steps // self.run.accumulate)))
+        return int(min(self.limits.steps, self.limits.epochs * updates))
+
+    def updates_per_epoch(self) -> int | None:
+        """How many steps of the optimizer an epoch has, if that is known."""
+        batches = self.run.batches.steps_per_epoch()
+        return None if batches is None else -(-batches // self.run.accumulate)
 
     def rescue(self, error: Exception) -> None:
         """Save what was reached before an error, and say so in the error."""
@@ -260,6 +316,13 @@ def stepper_of(run: Run, gradient: Gradient) -> Callable[..., StepStats]:
 
 def _norm(nest: Any) -> float:
     return math.sqrt(sum(map(arrays.sum_of_squares, arrays.flatten(nest)[0])))
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two nests hold equal arrays."""
+    (xs, ours, _), (ys, theirs, _) = arrays.flatten(a), arrays.flatten(b)
+    pairs = zip(xs, ys, strict=False)
+    return ours == theirs and all(np.array_equal(x, y, equal_nan=True) for x, y in pairs)
 
 
 def _culprits(grads: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
@@ -34,8 +35,9 @@ class Run:
         accumulate: how many batches a step accumulates.
         micro_squares: the squared gradient norm of each of them, for callbacks whose
             ``needs_micro_squares`` is True.
-        metrics: the latest values by name: ``loss`` (the mean over the epoch) after an epoch, and
-            the metrics of the last validation.
+        metrics: the latest values by name: ``loss`` (the mean over all rows of the epoch) after an
+            epoch, and the validation metrics.
+        validated: the names of those that the last validation measured.
         error: the exception that is ending the run, or None.
         finished: a callback asked for the end.
         callbacks_due: a step was made whose validation and callbacks were cut off by Ctrl-C.
@@ -64,10 +66,12 @@ class Run:
         self.accumulate = accumulate
         self.micro_squares: list[float] = []
         self.metrics: dict[str, float] = {}
+        self.validated: tuple[str, ...] = ()
+        self.loss_sum = self.row_count = 0.0
+        self._measured: dict[str, int] = {}
         self.error: BaseException | None = None
         self.finished = False
         self.callbacks_due = False
-        self._epoch_row = 0
         self._epoch_random = collect_rng_states()
         self._begun = time.perf_counter()
 
@@ -112,12 +116,22 @@ class Run:
         if errors:
             raise errors[0]
 
+    def measure(self, name: str, value: float) -> None:
+        """Set a metric that was measured in this epoch."""
+        self.metrics[name] = float(value)
+        self._measured[name] = self.epoch
+
+    def metrics_of_epoch(self) -> dict[str, float]:
+        """The metrics that were measured in the epoch just completed."""
+        last = self.epoch - 1
+        return {k: v for k, v in self.metrics.items() if self._measured.get(k, last) == last}
+
     def next_epoch(self) -> None:
         """Move to the start of the next epoch."""
-        self.metrics["loss"] = self.history.mean_since("loss", self._epoch_row)
+        self.measure("loss", self.loss_sum / self.row_count if self.row_count else math.nan)
+        self.loss_sum = self.row_count = 0.0
         self.epoch += 1
         self.offset = 0
-        self._epoch_row = self.history.steps
         self._epoch_random = collect_rng_states()
 
     def stream(self) -> Any:
@@ -137,6 +151,8 @@ class Run:
             "parameters": sum(leaf.size for leaf in arrays.flatten(self.params)[0]),
             "seed": self.seed,
             "batch_size": self.batches.batch_size,
+            "accumulate": self.accumulate,
+            "drop_last": self.batches.drop_last,
             "versions": {
                 "stepsize": __version__,
                 "numpy": np.__version__,
@@ -167,13 +183,15 @@ class Run:
                 "step": self.step,
                 "epoch": self.epoch,
                 "offset": self.offset,
-                "epoch_row": self._epoch_row,
                 "seed": self.seed,
                 "length": length,
                 "batch_size": self.batches.batch_size,
                 "finished": self.finished,
                 "hooks_due": self.callbacks_due,
-                "metrics": dict(self.metrics),
+                "metrics": {name: float(value) for name, value in self.metrics.items()},
+                "measured": dict(self._measured),
+                "loss_sum": self.loss_sum,
+                "row_count": self.row_count,
             },
             "random": collect_rng_states(),
             "epoch_random": self._epoch_random,
@@ -184,24 +202,33 @@ class Run:
         nested.dump(path, "run", self.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` gave and `resume.check` found to fit."""
+        """Continue from what `state_dict` gave and `resume.check` found to fit.
+
+        Whatever refuses its part does so before parameters and optimizer have changed.
+        """
         cursor = state["cursor"]
         history = History()
         history.load_state_dict(state["history"])
+        before = self.optimizer.state_dict()
         self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            owners = stateful(self.callbacks)
+            for owner, (_, values) in zip(owners, state["callbacks"], strict=True):
+                owner.load_state_dict(values)
+            set_rng_states(state["random"])
+        except BaseException:
+            self.optimizer.load_state_dict(before)
+            raise
         for path, leaf in named(self.params).items():
             leaf[...] = state["params"][path]
-        for owner, (_, values) in zip(stateful(self.callbacks), state["callbacks"], strict=True):
-            owner.load_state_dict(values)
         self.history = history
         self.step, self.epoch, self.offset = cursor["step"], cursor["epoch"], cursor["offset"]
-        self._epoch_row, self.finished = cursor["epoch_row"], cursor["finished"]
-        self.callbacks_due, self.metrics = cursor["hooks_due"], dict(cursor["metrics"])
+        self.finished, self.callbacks_due = cursor["finished"], cursor["hooks_due"]
+        self.metrics, self._measured = dict(cursor["metrics"]), dict(cursor["measured"])
+        self.loss_sum, self.row_count = cursor["loss_sum"], cursor["row_count"]
         if isinstance(self.batches, ArrayBatches):
             self.batches.batch_size = cursor["batch_size"]
         self._epoch_random = state["epoch_random"]
-        set_rng_states(state["random"])
-        self.history.meta["resumed"] = [*self.history.meta.get("resumed", ()), self.step]
         if not self.finished:
             self.history.stopped = None
 
