@@ -2,7 +2,7 @@
 
     python bench/advice/probabilities.py --runs FILE [--tasks N]        needs truth.json
 
-FILE keeps the labelled runs, an hour and more of one processor, and is read when it is there. Prints
+FILE keeps the labelled runs, hours of one processor, and is read when it is there. Prints
 how often what was said was right on tasks held out, in eight folds, and the table of weights for
 `stepsize/diagnosis/calibration.py`.
 
