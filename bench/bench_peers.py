@@ -5,7 +5,7 @@ pytest bench/bench_peers.py --benchmark-group-by=param:rule,param:size
 
 import pytest
 
-import peers
+import compare_peers as peers
 
 CONTESTANTS = {"stepsize": peers.ours, **peers.PEERS}
 NAMES = ["stepsize", *peers.installed()]

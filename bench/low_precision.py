@@ -33,7 +33,7 @@ FORMS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def widened(loss: Callable[..., Any]) -> Callable[..., Any]:
+def to_float32(loss: Callable[..., Any]) -> Callable[..., Any]:
     """The same loss of parameters of two bytes, computed in float32."""
 
     def value_and_grad(params: Any, batch: Any) -> Any:
@@ -60,7 +60,7 @@ def last_loss(loss: Any, params: Any, data: Any, form: str, seed: int, epochs: i
     params = ss.arrays.map_leaves(lambda leaf: leaf.astype(dtype), params)
     steps = epochs * -(-len(data[0]) // 64)
     optimizer = ss.AdamW(params, lr=ss.schedules.cosine(3e-3, 0.0, steps), **keywords)
-    function = widened(loss)
+    function = to_float32(loss)
     ss.fit(function, params, optimizer, data, epochs=epochs, batch_size=64, seed=seed)
     return float(function(params, data)[0])
 

@@ -4,7 +4,7 @@
 
 Writes roofline.md, roofline.json and roofline.png. Every rule runs in turns with a triad,
 `x = x / 2 + y` over arrays of the same length in C++, and its share is the median of the ratios of
-neighbouring runs. The curves over sizes run in turns with the peers of bench/peers.py, whose
+neighbouring runs. The curves over sizes run in turns with the peers of compare_peers.py, whose
 answers are checked.
 """
 
@@ -23,10 +23,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 from tqdm import tqdm
 
-import peers
+import compare_peers as peers
 import stepsize as ss
 from roofline_page import draw, page
-from stepsize.cli.roofline import (
+from stepsize.benchmarking import (
     Entry,
     Yardstick,
     bytes_per_element,

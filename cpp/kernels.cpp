@@ -3,7 +3,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/types.hpp"
+#include "core/table.hpp"
 
 namespace stepsize {
 namespace {
@@ -16,6 +16,7 @@ namespace {
 } // namespace
 } // namespace stepsize
 
+#include "kernels/schedule.hpp"
 #include "rules/adam.hpp"
 #include "rules/adam_momentum.hpp"
 #include "rules/adam_order.hpp"
@@ -30,14 +31,14 @@ namespace {
 #include "rules/momentum.hpp"
 #include "rules/parameter_free.hpp"
 #include "rules/prodigy.hpp"
+#include "rules/schedule_free.hpp"
 #include "rules/sign.hpp"
-#include "schedule_eval.hpp"
 
 namespace stepsize {
 namespace {
 
 #define RULE(name, slots, ...)                                                                     \
-    with_sheets<name>(describe<name, name##Numbers, slots>(#name, #__VA_ARGS__)),
+    with_matrices<name>(describe<name, name##Numbers, slots>(#name, #__VA_ARGS__)),
 // Constant data: a table that had to be computed would run this instruction set at load time.
 constexpr Rule rules[] = {
 #include "rules/rules.def"
@@ -56,11 +57,10 @@ const Table STEPSIZE_JOIN(table_, STEPSIZE_TARGET_NAME) = {
     STEPSIZE_STRING(STEPSIZE_TARGET_NAME),
     rules,
     int(sizeof rules / sizeof rules[0]),
-    {sum_of_squares<float>, sum_of_squares<double>, narrow_sum_of_squares<Float16>,
-     narrow_sum_of_squares<Bfloat16>},
-    {all_finite<float>, all_finite<double>, narrow_all_finite<Float16>,
-     narrow_all_finite<Bfloat16>},
-    {largest<float>, largest<double>, narrow_largest<Float16>, narrow_largest<Bfloat16>},
+    {sum_of_squares<float>, sum_of_squares<double>, half_sum_of_squares<Float16>,
+     half_sum_of_squares<Bfloat16>},
+    {all_finite<float>, all_finite<double>, half_all_finite<Float16>, half_all_finite<Bfloat16>},
+    {largest<float>, largest<double>, half_largest<Float16>, half_largest<Bfloat16>},
     sum_lanes,
     power,
     evaluate_schedule,

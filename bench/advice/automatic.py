@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from families import make
 from score import best_rate
-from tasks import HALVES, Task, tasks
+from tasks import SPLITS, Task, tasks
 from truth import STORE
 
 import stepsize as ss
@@ -116,9 +116,9 @@ def main() -> None:
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # for the processes
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--halves", nargs="+", default=HALVES)
+    parser.add_argument("--splits", nargs="+", default=SPLITS)
     chosen = parser.parse_args()
-    truth = [r for r in json.loads(STORE.read_text()) if r["half"] in chosen.halves]
+    truth = [r for r in json.loads(STORE.read_text()) if r["split"] in chosen.splits]
     rows = json.loads(SCHEDULES.read_text()) if SCHEDULES.exists() else []
     known = {(r["task"], r["rule"], r["kind"]) for r in rows}
     jobs = [(c["task"], c["rule"], kind, best_rate(c)) for c in truth for kind in KINDS]
@@ -130,11 +130,11 @@ def main() -> None:
     for cell, (loss, peak) in zip(truth, ended, strict=True):
         own = [r for r in rows if (r["task"], r["rule"]) == (cell["task"], cell["rule"])]
         for name, value in regrets(cell, own, loss, peak).items():
-            found.setdefault((cell["half"], name), []).append(value)
-    for (half, name), values in sorted(found.items()):
+            found.setdefault((cell["split"], name), []).append(value)
+    for (split, name), values in sorted(found.items()):
         v = np.array(values)
         sys.stdout.write(
-            f"{half:12s} {name:16s} runs {len(v)}  median {np.median(v):.4f}  "
+            f"{split:12s} {name:16s} runs {len(v)}  median {np.median(v):.4f}  "
             f"p90 {np.quantile(v, 0.9):.3f}  <= 0.05 {np.mean(v <= 0.05):.3f}  "
             f"<= 0.20 {np.mean(v <= 0.2):.3f}\n"
         )

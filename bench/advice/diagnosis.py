@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from runs import labelled, subjects
-from tasks import HALVES, RULES
+from tasks import RULES, SPLITS
 from truth import STORE
 
 import stepsize as ss
@@ -109,11 +109,11 @@ def main() -> None:
             chosen.runs.write_bytes(pickle.dumps(rows))
     for row in rows:
         judge(row)
-    for half in HALVES:
-        some = [r for r in rows if r["half"] == half]
+    for split in SPLITS:
+        some = [r for r in rows if r["split"] == split]
         sure = [r for r in some if r["sure"]]
-        report(some, half)
-        report(sure, f"{half}, the {len(sure) / len(some):.0%} whose label no seed changes")
+        report(some, split)
+        report(sure, f"{split}, the {len(sure) / len(some):.0%} whose label no seed changes")
 
 
 if __name__ == "__main__":

@@ -267,7 +267,7 @@ def labelled(task: Task, rule: str, exponent: float) -> list[dict[str, Any]]:
             }
             if label:
                 rate = 10 ** (exponent + shift)
-                row = {"task": task.name, "rule": rule, "half": task.half, "shift": shift}
+                row = {"task": task.name, "rule": rule, "split": task.split, "shift": shift}
                 row |= {"steps": steps, "rate": rate, "label": label, "sure": again == {label}}
                 row |= {"start": run.start, "loss": run.loss, "history": run.history}
                 row["curve"] = [(10 ** (exponent + s), r.loss) for s, r in repeats[0].items()]

@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 from families import make
-from tasks import HALVES, Task, tasks
+from tasks import SPLITS, Task, tasks
 from truth import SEEDS, STORE, final_loss
 
 import stepsize as ss
-from stepsize.curves import Curve, debiased_ema
+from stepsize.arrays import Curve
+from stepsize.curves import debiased_ema
 from stepsize.finder.suggestions import classical
 
 DEFAULTS = {
@@ -100,7 +101,7 @@ def advise(job: tuple[str, str, int, bool]) -> list[dict[str, Any]]:
     for label, result in found:
         rates[label] = (result.suggestion, result)
     for label, (rate, result) in rates.items():
-        row = {"task": name, "rule": rule, "seed": seed, "half": task.half, "label": label}
+        row = {"task": name, "rule": rule, "seed": seed, "split": task.split, "label": label}
         loss = final_loss(task, rule, rate, seed) if math.isfinite(rate) else math.nan
         row |= {"rate": rate, "loss": loss}
         if result is not None:
@@ -177,7 +178,7 @@ def main() -> None:
     for row in rows:
         cell = truth[row["task"], row["rule"]]
         row |= {"regret": regret(row, cell), "best": best_rate(cell)}
-    scores = {half: report([r for r in rows if r["half"] == half], half) for half in HALVES}
+    scores = {split: report([r for r in rows if r["split"] == split], split) for split in SPLITS}
     Path(__file__).with_name("scores.json").write_text(json.dumps(scores, indent=1) + "\n")
 
 

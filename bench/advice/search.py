@@ -81,13 +81,13 @@ def main() -> None:
                 result = ss.tune(
                     objective, SPACE, trials=trials, method=method, prior=given, seed=seed
                 )
-                half = cell["half"]
-                found.setdefault((half, method), []).append(min(result.best_value, 1.0))
-    for (half, method), values in sorted(found.items()):
+                split = cell["split"]
+                found.setdefault((split, method), []).append(min(result.best_value, 1.0))
+    for (split, method), values in sorted(found.items()):
         row = np.array(values)
         sys.stdout.write(
-            f"{half:12s} {method:8s} median {np.median(row):.4f}  p90 {np.quantile(row, 0.9):.3f}  "
-            f"<= 0.05 {np.mean(row <= 0.05):.3f}\n"
+            f"{split:12s} {method:8s} median {np.median(row):.4f}  "
+            f"p90 {np.quantile(row, 0.9):.3f}  <= 0.05 {np.mean(row <= 0.05):.3f}\n"
         )
 
 

@@ -56,7 +56,7 @@ def measure(name: str, rule: str) -> dict[str, object]:
     return {
         "task": name,
         "rule": rule,
-        "half": task.half,
+        "split": task.split,
         "steps": task.steps,
         "start": start,
         "log10_rates": grid.tolist(),

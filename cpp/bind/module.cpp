@@ -9,7 +9,7 @@ namespace stepsize {
 namespace py = pybind11;
 
 void bind_optimizers(py::module_& m);
-void bind_functional(py::module_& m);
+void bind_update(py::module_& m);
 void bind_population(py::module_& m);
 void bind_schedules(py::module_& m);
 void bind_triad(py::module_& m);
@@ -42,14 +42,14 @@ PYBIND11_MODULE(_core, m) {
     m.def("available_targets", available_targets);
     m.def("target", [] { return table().target; });
     m.def("choose_target", choose_target, py::arg("name"));
-    m.def("prefetches", [] { return prefetches(); });
-    m.def("set_prefetches", [](bool on) { prefetches() = on; }, py::arg("on"));
+    m.def("prefetches", prefetches);
+    m.def("set_prefetches", set_prefetches, py::arg("on"));
     m.def("compiler", compiler);
     m.def("has_openmp", has_openmp);
     m.def("thread_count", thread_count);
     m.def("set_thread_count", set_thread_count, py::arg("count"));
     bind_optimizers(m);
-    bind_functional(m);
+    bind_update(m);
     bind_population(m);
     bind_schedules(m);
     bind_triad(m);

@@ -1,9 +1,9 @@
 // The optimizers' side of the module, as a contents page.
 #include <pybind11/stl.h>
 
-#include "bind/arena.hpp"
-#include "bind/engine.hpp"
-#include "bind/tensor.hpp"
+#include "bind/allocate.hpp"
+#include "bind/dlpack.hpp"
+#include "bind/engine/engine.hpp"
 #include "core/targets.hpp"
 
 namespace stepsize {
@@ -43,10 +43,10 @@ NonFinite nonfinite_of(const std::string& name) {
                             : NonFinite::ignore;
 }
 
-// Engine.step(owner, grads, loss, stats); without grads, the bound ones.
+// Engine.step(host, grads, loss, stats); NotImplemented for grads: the bound ones.
 PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     if (count != 4) {
-        PyErr_SetString(PyExc_TypeError, "step needs owner, grads, loss and stats");
+        PyErr_SetString(PyExc_TypeError, "step needs host, grads, loss and stats");
         return nullptr;
     }
     try {
@@ -54,61 +54,87 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count) {
         const bool stats = PyObject_IsTrue(args[3]) == 1;
         return py::handle(self)
             .cast<Engine&>()
-            .step(args[0], grads, args[2], stats)
+            .step(Host{args[0]}, grads, args[2], stats)
             .release()
             .ptr();
     } catch (py::error_already_set& error) {
         error.restore();
     } catch (const py::builtin_exception& error) {
         error.set_error();
+    } catch (const std::runtime_error& error) {
+        PyErr_SetString(PyExc_RuntimeError, error.what());
     } catch (const std::exception& error) {
         PyErr_SetString(PyExc_ValueError, error.what());
     }
     return nullptr;
 }
 
-} // namespace
+// An engine holds rates that are Python functions, which may own its optimizer: it tells the
+// collector, which would never free that circle else.
+void join_collector(PyHeapTypeObject* heap) {
+    PyTypeObject& type = heap->ht_type;
+    type.tp_flags |= Py_TPFLAGS_HAVE_GC;
+    type.tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
+        Py_VISIT(Py_TYPE(self));
+        if (!py::detail::is_holder_constructed(self))
+            return 0;
+        return py::handle(self).cast<Engine&>().leaves().visit_functions(visit, arg);
+    };
+    type.tp_clear = [](PyObject* self) {
+        if (py::detail::is_holder_constructed(self))
+            py::handle(self).cast<Engine&>().leaves().drop_functions();
+        return 0;
+    };
+}
 
-void bind_optimizers(py::module_& m) {
-    m.attr("chunk_size") = chunk_size;
-    m.attr("tile") = tile;
-    m.def("rules", rules,
-          "(name, hyperparameter names, number of state arrays) of the compiled rules");
-    m.def("allocate", allocate, py::arg("bytes"));
-    m.def(
-        "know_bfloat16", [](const py::dtype& dtype) { bfloat16_type() = dtype.num(); },
-        py::arg("dtype"), "Tell the compiled step which of NumPy's dtypes is bfloat16");
-    m.def("layout", layout, py::arg("groups"));
-    m.def("sum_of_squares", sum_of_squares, py::arg("values"));
-    m.def("sum_lanes", sum_lanes, py::arg("values"), "Sum of one block, in its 16 lanes");
-    m.def("unit_rows", unit_rows, py::arg("rows"), py::arg("columns"),
-          "Rows of a matrix whose sums by column are taken together");
-    m.def(
-        "power", [](double base, int64_t n) { return table().power(base, n); }, py::arg("base"),
-        py::arg("n"));
-
-    py::class_<Engine> type(m, "Engine");
-    // Straight into the type: the dispatcher of bound functions costs more than a small step.
+// The engine's method step, straight into the type: the dispatcher of bound functions costs more
+// than a small step.
+void add_step(py::class_<Engine>& type) {
     static PyMethodDef method = {"step",
                                  reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(step)),
-                                 METH_FASTCALL, "step(owner, grads, loss, stats)"};
+                                 METH_FASTCALL, "step(host, grads, loss, stats)"};
     type.attr("step") = py::reinterpret_steal<py::object>(
         PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &method));
+}
+
+void add_construction(py::class_<Engine>& type) {
     type.def(py::init<const py::tuple&>(), py::arg("nest"))
-        .def("add_group", &Engine::add_group, py::arg("kernel"), py::arg("decay"),
-             py::arg("memory"), py::arg("scope"), py::arg("numbers"))
-        .def("add_leaf", &Engine::add_leaf, py::arg("x"), py::arg("master"), py::arg("shape"),
-             py::arg("group"), py::arg("slots"))
-        .def("finish", &Engine::finish)
-        .def("set_number", &Engine::set_number, py::arg("group"), py::arg("name"),
+        .def(
+            "add_group",
+            [](Engine& engine, const py::object& kernel, const std::string& decay,
+               const std::vector<double>& scalars, const std::string& scope,
+               const py::list& numbers) {
+                engine.leaves().add_group(kernel, decay, scalars, scope, numbers);
+            },
+            py::arg("kernel"), py::arg("decay"), py::arg("scalars"), py::arg("scope"),
+            py::arg("numbers"))
+        .def(
+            "add_leaf",
+            [](Engine& engine, const py::array& x, const py::object& master, const py::tuple& shape,
+               int group,
+               const py::list& slots) { engine.leaves().add(x, master, shape, group, slots); },
+            py::arg("x"), py::arg("master"), py::arg("shape"), py::arg("group"), py::arg("slots"))
+        .def("finish", &Engine::finish);
+}
+
+void add_use(py::class_<Engine>& type) {
+    type.def("set_number", &Engine::set_number, py::arg("group"), py::arg("name"),
              py::arg("source"))
         .def("number", &Engine::number, py::arg("group"), py::arg("name"))
         .def("values", &Engine::values, py::arg("group"))
-        .def("follow", &Engine::follow, py::arg("averages"), py::arg("share"))
-        .def("stay", &Engine::stay)
-        .def_property_readonly("followed", &Engine::followed)
-        .def("bind", &Engine::bind, py::arg("owner"), py::arg("flat"))
-        .def_readwrite("clip_norm", &Engine::clip_norm)
+        .def("track_average", &Engine::track_average, py::arg("averages"), py::arg("share"))
+        .def("cancel_average", &Engine::cancel_average)
+        .def_property_readonly("average_tracked", &Engine::average_tracked)
+        .def(
+            "bind",
+            [](Engine& engine, const py::object& host, const py::list& flat) {
+                engine.bind(Host{host}, flat);
+            },
+            py::arg("host"), py::arg("flat"));
+}
+
+void add_settings(py::class_<Engine>& type) {
+    type.def_readwrite("clip_norm", &Engine::clip_norm)
         .def_readwrite("clip_value", &Engine::clip_value)
         .def_readwrite("maximize", &Engine::maximize)
         .def_readwrite("strided", &Engine::strided)
@@ -122,8 +148,35 @@ void bind_optimizers(py::module_& m) {
         .def_readwrite("good_steps", &Engine::good_steps)
         .def_readwrite("step_count", &Engine::step_count)
         .def_property("times", &Engine::times, &Engine::set_times)
-        .def("memory", &Engine::memory, py::arg("leaf"))
-        .def("set_memory", &Engine::set_memory, py::arg("leaf"), py::arg("values"));
+        .def("scalars", &Engine::scalars, py::arg("leaf"))
+        .def("set_scalars", &Engine::set_scalars, py::arg("leaf"), py::arg("values"));
+}
+
+} // namespace
+
+void bind_optimizers(py::module_& m) {
+    m.attr("chunk_size") = chunk_size;
+    m.attr("tile") = tile;
+    m.def("rules", rules,
+          "(name, hyperparameter names, number of state arrays) of the compiled rules");
+    m.def("allocate", allocate, py::arg("bytes"));
+    m.def(
+        "register_bfloat16", [](const py::dtype& dtype) { register_bfloat16(dtype.num()); },
+        py::arg("dtype"), "Tell the compiled step which of NumPy's dtypes is bfloat16");
+    m.def("layout", layout, py::arg("groups"));
+    m.def("sum_of_squares", sum_of_squares, py::arg("values"));
+    m.def("sum_lanes", sum_lanes, py::arg("values"), "Sum of one block, in its 16 lanes");
+    m.def("panel_rows", panel_rows, py::arg("rows"), py::arg("columns"),
+          "Rows of a matrix whose sums by column are taken together");
+    m.def(
+        "power", [](double base, int64_t n) { return table().power(base, n); }, py::arg("base"),
+        py::arg("n"));
+
+    py::class_<Engine> type(m, "Engine", py::custom_type_setup(join_collector));
+    add_construction(type);
+    add_step(type);
+    add_use(type);
+    add_settings(type);
 }
 
 } // namespace stepsize

@@ -3,41 +3,49 @@
 
 #include <vector>
 
-#include "bind/engine.hpp"
+#include "bind/engine/engine.hpp"
 
 namespace stepsize {
 
 class Population {
   public:
-    // The optimizers, their engines, and the stacked parameters that they move.
-    Population(const py::tuple& nest, const py::list& optimizers, const py::list& params);
+    // The optimizers' engines and hosts, and the stacked parameters that they move.
+    Population(const py::tuple& nest, const py::list& engines, const py::list& hosts,
+               const py::list& params);
+    ~Population() { release(); }
+    Population(const Population&) = delete;
+    Population& operator=(const Population&) = delete;
 
     // Checks everything first: an error has changed nothing. A list of statistics, or None.
-    py::object step(py::handle owner, py::handle grads, const py::list& losses, bool stats,
+    py::object step(const Host& host, py::handle grads, const py::list& losses, bool stats,
                     bool check);
 
   private:
-    bool fits(size_t leaf, PyObject* gradient);
-    void gather(py::handle owner, py::handle grads);
-    void check_finite(py::handle owner) const;
-    void run();
+    struct Ending;
 
-    // A stretch of one engine's work.
+    bool fits(size_t leaf, PyObject* gradient);
+    void gather(const Host& host, py::handle grads);
+    void check_finite(const Host& host) const;
+    void pin(Pins& pins) const;
+    void run();
+    void release();
+
+    // A chunk of one engine's work.
     struct Part {
         const Engine* engine;
         size_t index;
     };
 
-    Nest nest_;
-    std::vector<py::object> optimizers_, engine_objects_;
+    Pytree nest_;
+    std::vector<py::object> hosts_, engine_objects_;
     std::vector<Engine*> engines_;
     std::vector<py::array> params_;
+    Occupied occupied_; // by them
     std::vector<std::vector<Py_ssize_t>> shapes_;
-    std::vector<PyObject*> found_;      // this step's gradients, borrowed
+    std::vector<PyObject*> found_;      // this step's gradients: owned, or null
     std::vector<const char*> verified_; // where a gradient was that overlaps no parameter
     std::vector<Part> parts_;
-    std::recursive_mutex mutex_;
-    py::object gathered_; // keeps gradients alive that Python had to copy
+    EngineMutex mutex_;
 };
 
 } // namespace stepsize

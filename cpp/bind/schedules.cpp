@@ -9,8 +9,10 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <memory>
 #include <stdexcept>
+#include <utility>
 
 #include "core/driver.hpp"
 #include "core/targets.hpp"
@@ -25,39 +27,23 @@ using schedule::Kind;
 constexpr int any = -1;
 constexpr size_t piece = 1024;       // steps that stay in the first-level cache between two passes
 constexpr size_t long_enough = 4096; // values worth letting other Python threads run for
+constexpr double most_nodes = 1 << 20; // evaluated for one step
+
+// What the data of a node are: n boundaries and n + 1 values, n steps and n values, nothing or the
+// starts of cycles with the last one's end, one start per child.
+enum class Data { none, levels, points, cycles, starts };
 
 struct Shape {
     const char* name;
     Kind kind;
     int params, children;
-    size_t least_data;
+    Data data;
 };
 
 constexpr Shape shapes[] = {
-    {"constant", Kind::constant, 1, 0, 0},
-    {"linear", Kind::linear, 3, 0, 0},
-    {"power", Kind::power, 4, 0, 0},
-    {"cosine", Kind::cosine, 4, 0, 0},
-    {"rex", Kind::rex, 3, 0, 0},
-    {"root", Kind::root, 3, 0, 0},
-    {"tanh", Kind::tanh, 5, 0, 0},
-    {"laps", Kind::laps, 4, 0, 0},
-    {"exponential", Kind::exponential, 7, 0, 0},
-    {"inverse_time", Kind::inverse_time, 4, 0, 0},
-    {"inverse_sqrt", Kind::inverse_sqrt, 2, 0, 0},
-    {"levels", Kind::levels, 0, 0, 1},
-    {"points", Kind::points, 0, 0, 2},
-    {"restarts", Kind::restarts, 5, 0, 0},
-    {"cyclic", Kind::cyclic, 7, 0, 0},
-    {"scale", Kind::scale, 1, 1, 0},
-    {"sum", Kind::sum, 0, 2, 0},
-    {"product", Kind::product, 0, 2, 0},
-    {"clip", Kind::clip, 2, 1, 0},
-    {"join", Kind::join, 0, any, 1},
-    {"shift", Kind::shift, 1, 1, 0},
-    {"stretch", Kind::stretch, 2, 1, 0},
-    {"repeat", Kind::repeat, 1, 1, 0},
-    {"pace", Kind::pace, 2, 1, 0},
+#define NODE(name, params, children, data) {#name, Kind::name, params, children, Data::data},
+#include "core/nodes.def"
+#undef NODE
 };
 
 const Shape& shape_of(const NodeDescription& node) {
@@ -67,19 +53,17 @@ const Shape& shape_of(const NodeDescription& node) {
     throw std::invalid_argument("unknown schedule node '" + node.kind + "'");
 }
 
-// levels hold n boundaries and n + 1 values, points n of each, a join one start per child, restarts
-// nothing or at least the first cycle's two ends.
-bool data_fits(Kind kind, const NodeDescription& node) {
+bool data_fit(Data data, const NodeDescription& node) {
     const size_t n = node.data.size();
-    switch (kind) {
-    case Kind::levels:
+    switch (data) {
+    case Data::levels:
         return n % 2 == 1;
-    case Kind::points:
-        return n % 2 == 0;
-    case Kind::restarts:
+    case Data::points:
+        return n % 2 == 0 && n > 0;
+    case Data::cycles:
         return n == 0 || n >= 2;
-    case Kind::join:
-        return n == node.children.size();
+    case Data::starts:
+        return n == node.children.size() && n > 0;
     default:
         return n == 0;
     }
@@ -87,8 +71,7 @@ bool data_fits(Kind kind, const NodeDescription& node) {
 
 void check(const NodeDescription& node, const Shape& shape, size_t position) {
     const bool children_fit = shape.children == any || int(node.children.size()) == shape.children;
-    if (int(node.params.size()) != shape.params || !children_fit ||
-        node.data.size() < shape.least_data || !data_fits(shape.kind, node))
+    if (int(node.params.size()) != shape.params || !children_fit || !data_fit(shape.data, node))
         throw std::invalid_argument("schedule node '" + node.kind +
                                     "' has the wrong number of values");
     for (int32_t child : node.children)
@@ -106,6 +89,28 @@ void check_step(double step) {
                                 "; it is the number of updates already applied");
 }
 
+// The error that a Python function has raised in the evaluation this thread is in: no exception may
+// pass through the kernels, which are compiled without them.
+thread_local std::exception_ptr* raised = nullptr;
+
+// A leaf of kind "function": calls a Python function, step by step. After an error no more is
+// called.
+void call_function(void* context, const double* steps, double* out, size_t n) {
+    std::fill_n(out, n, 0.0);
+    if (*raised)
+        return;
+    const py::gil_scoped_acquire held;
+    try {
+        const py::object function = *static_cast<const py::object*>(context);
+        if (!function)
+            throw std::runtime_error("the schedule's function has been collected");
+        for (size_t i = 0; i < n; ++i)
+            out[i] = function(steps[i]).cast<double>();
+    } catch (...) {
+        *raised = std::current_exception();
+    }
+}
+
 // The values at n steps, 64-bit integers or doubles, block by block on as many threads as pay.
 void fill(const ScheduleObject& self, const void* from, bool whole, double* to, size_t n) {
     constexpr size_t block = 2048;
@@ -121,7 +126,7 @@ void fill(const ScheduleObject& self, const void* from, bool whole, double* to, 
         self.values(steps, to + start, count);
     };
     std::atomic<size_t> refused{SIZE_MAX}; // a block; no exception may leave a thread
-    share((n + block - 1) / block, n, [&](size_t i) {
+    parallel_for((n + block - 1) / block, n, [&](size_t i) {
         try {
             one(i);
         } catch (const std::invalid_argument&) {
@@ -138,8 +143,9 @@ py::array_t<double> values_of(const ScheduleObject& self, const py::array& steps
         throw py::type_error("step must hold real numbers, got an array of dtype " +
                              std::string(py::str(py::object(steps.dtype()))));
     py::array_t<double> out(std::vector<py::ssize_t>(steps.shape(), steps.shape() + steps.ndim()));
+    const bool calls = !self.functions().empty();
     const bool whole =
-        steps.dtype().is(py::dtype::of<int64_t>()) && steps.flags() & py::array::c_style;
+        !calls && steps.dtype().is(py::dtype::of<int64_t>()) && steps.flags() & py::array::c_style;
     const py::array in =
         whole ? steps
               : py::array_t<double, py::array::c_style | py::array::forcecast>::ensure(steps);
@@ -148,7 +154,9 @@ py::array_t<double> values_of(const ScheduleObject& self, const py::array& steps
     const void* from = in.data();
     double* to = out.mutable_data();
     const size_t n = size_t(in.size());
-    if (n < long_enough) {
+    if (calls) {
+        self.values(static_cast<const double*>(from), to, n); // in order and on this thread
+    } else if (n < long_enough) {
         fill(self, from, whole, to, n);
     } else {
         const py::gil_scoped_release released;
@@ -160,6 +168,10 @@ py::array_t<double> values_of(const ScheduleObject& self, const py::array& steps
 py::array_t<double> first_of(const ScheduleObject& self, size_t n) {
     py::array_t<double> out(static_cast<py::ssize_t>(n));
     double* to = out.mutable_data();
+    if (!self.functions().empty()) {
+        self.first(to, n);
+        return out;
+    }
     const py::gil_scoped_release released;
     self.first(to, n);
     return out;
@@ -203,41 +215,129 @@ PyObject* call(PyObject* self, PyObject* args, PyObject* keywords) {
     return nullptr;
 }
 
+bool made(PyObject* self) {
+    return reinterpret_cast<py::detail::instance*>(self)
+        ->get_value_and_holder()
+        .holder_constructed();
+}
+
+// A function that holds the schedule it is in, as a method of an object that has the schedule does,
+// would keep both for ever without this.
+int traverse(PyObject* self, visitproc visit, void* arg) {
+    Py_VISIT(Py_TYPE(self));
+    if (made(self))
+        for (const py::object& function : py::handle(self).cast<ScheduleObject&>().functions())
+            Py_VISIT(function.ptr());
+    return 0;
+}
+
+int clear(PyObject* self) {
+    if (made(self))
+        py::handle(self).cast<ScheduleObject&>().forget_functions();
+    return 0;
+}
+
+void set_slots(PyHeapTypeObject* heap_type) {
+    PyTypeObject& type = heap_type->ht_type;
+    type.tp_call = call;
+    type.tp_flags |= Py_TPFLAGS_HAVE_GC;
+    type.tp_traverse = traverse;
+    type.tp_clear = clear;
+}
+
 } // namespace
 
-ScheduleObject::ScheduleObject(std::vector<NodeDescription> nodes) : described_(std::move(nodes)) {
+ScheduleObject::ScheduleObject(std::vector<NodeDescription> nodes,
+                               std::vector<py::object> functions)
+    : described_(std::move(nodes)), functions_(std::move(functions)) {
     if (described_.empty())
         throw std::invalid_argument("a schedule needs at least one node");
     std::vector<int> depth;
+    size_t called = 0;
     for (const NodeDescription& from : described_) {
         const Shape& shape = shape_of(from);
         check(from, shape, nodes_.size());
-        schedule::Node node = {shape.kind,           int32_t(from.children.size()),
-                               from.children.data(), from.data.data(),
-                               from.data.size(),     {}};
+        schedule::Node node = {};
+        node.kind = shape.kind;
+        node.child_count = int32_t(from.children.size());
+        node.children = from.children.data();
+        node.data = from.data.data();
+        node.data_count = from.data.size();
         std::copy(from.params.begin(), from.params.end(), node.p);
+        if (shape.kind == Kind::function && called++ < functions_.size()) {
+            node.call = call_function;
+            node.context = &functions_[called - 1];
+        }
         int deepest = 0;
         for (int32_t child : from.children)
             deepest = std::max(deepest, depth[size_t(child)]);
         depth.push_back(deepest + 1);
         nodes_.push_back(node);
     }
-    if (depth.back() > schedule::max_depth)
+    if (called != functions_.size())
+        throw std::invalid_argument("a schedule needs one function per node of that kind");
+    depth_ = depth.back();
+    check_size();
+}
+
+// A subtree that two nodes share is evaluated for each of them, so work can double with each level.
+void ScheduleObject::check_size() const {
+    if (depth_ > schedule::max_depth)
         throw std::invalid_argument(
             "a schedule may be nested " + std::to_string(schedule::max_depth) + " deep, got " +
-            std::to_string(depth.back()) + "; ss.schedules.table(s.values(n)) flattens it");
+            std::to_string(depth_) + "; ss.schedules.table(s.values(n)) flattens it");
+    std::vector<double> work;
+    for (const schedule::Node& node : nodes_) {
+        double total = 1;
+        for (int32_t k = 0; k < node.child_count; ++k) {
+            const double child = work[size_t(node.children[k])];
+            if (node.kind == Kind::join) // a step lies in one piece
+                total = std::max(total, 1 + child);
+            else if (k == 0 || node.children[k] != node.children[0])
+                total += child;
+        }
+        work.push_back(total);
+    }
+    if (work.back() > most_nodes)
+        throw std::invalid_argument(
+            "a value of a schedule may take " + std::to_string(int(most_nodes)) +
+            " nodes, got more; ss.schedules.table(s.values(n)) of a part flattens it");
+}
+
+void ScheduleObject::forget_functions() {
+    const std::vector<py::object> kept = functions_; // their end may call anything, this tree too
+    for (py::object& function : functions_)
+        function = py::object();
+}
+
+size_t ScheduleObject::scratch_size(size_t n) const {
+    return size_t(depth_ + schedule::more_scratch) * std::min(n, schedule::block);
+}
+
+void ScheduleObject::evaluate(const double* steps, double* out, size_t n, double* scratch) const {
+    if (functions_.empty())
+        return table().evaluate(nodes_.data(), nodes_.size() - 1, steps, out, n, scratch);
+    std::exception_ptr error;
+    std::exception_ptr* const outer = std::exchange(raised, &error);
+    table().evaluate(nodes_.data(), nodes_.size() - 1, steps, out, n, scratch);
+    raised = outer;
+    if (error)
+        std::rethrow_exception(error);
 }
 
 double ScheduleObject::at(double step) const {
     check_step(step);
-    double out;
-    table().evaluate(nodes_.data(), nodes_.size() - 1, &step, &out, 1);
+    double out, scratch[schedule::max_depth + schedule::more_scratch];
+    evaluate(&step, &out, 1, scratch);
     return out;
 }
 
 void ScheduleObject::values(const double* steps, double* out, size_t n) const {
-    for (size_t done = 0; done < n; done += piece) {
-        const size_t count = std::min(piece, n - done);
+    // A function is not called before all steps are known to be right.
+    const size_t most = functions_.empty() ? piece : std::max<size_t>(n, 1);
+    const std::unique_ptr<double[]> scratch(new double[scratch_size(n)]);
+    for (size_t done = 0; done < n; done += most) {
+        const size_t count = std::min(most, n - done);
         const double* part = steps + done;
         bool right = true; // no early way out of the loop, so that it vectorises
         for (size_t i = 0; i < count; ++i)
@@ -245,33 +345,33 @@ void ScheduleObject::values(const double* steps, double* out, size_t n) const {
         if (!right)
             for (size_t i = 0; i < count; ++i)
                 check_step(part[i]);
-        table().evaluate(nodes_.data(), nodes_.size() - 1, part, out + done, count);
+        evaluate(part, out + done, count, scratch.get());
     }
 }
 
 void ScheduleObject::first(double* out, size_t n) const {
+    const std::unique_ptr<double[]> scratch(new double[scratch_size(n)]);
     double steps[piece];
     for (size_t done = 0; done < n; done += piece) {
         const size_t count = std::min(piece, n - done);
         for (size_t i = 0; i < count; ++i)
             steps[i] = double(int64_t(done + i));
-        table().evaluate(nodes_.data(), nodes_.size() - 1, steps, out + done, count);
+        evaluate(steps, out + done, count, scratch.get());
     }
 }
 
 void bind_schedules(py::module_& m) {
-    py::class_<ScheduleObject, std::shared_ptr<ScheduleObject>>(
-        m, "Schedule",
-        py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_call = call; }))
-        .def(py::init(
-                 [](const std::vector<std::tuple<std::string, std::vector<double>,
-                                                 std::vector<int32_t>, std::vector<double>>>& in) {
-                     std::vector<NodeDescription> nodes;
-                     for (const auto& [kind, params, children, data] : in)
-                         nodes.push_back({kind, params, children, data});
-                     return std::make_shared<ScheduleObject>(std::move(nodes));
-                 }),
-             py::arg("nodes"))
+    using Given =
+        std::tuple<std::string, std::vector<double>, std::vector<int32_t>, std::vector<double>>;
+    py::class_<ScheduleObject, std::shared_ptr<ScheduleObject>>(m, "Schedule",
+                                                                py::custom_type_setup(set_slots))
+        .def(py::init([](const std::vector<Given>& given, std::vector<py::object> functions) {
+                 std::vector<NodeDescription> nodes;
+                 for (const auto& [kind, params, children, data] : given)
+                     nodes.push_back({kind, params, children, data});
+                 return std::make_shared<ScheduleObject>(std::move(nodes), std::move(functions));
+             }),
+             py::arg("nodes"), py::arg("functions") = std::vector<py::object>())
         .def("at", &ScheduleObject::at, py::arg("step"))
         .def("first", &first_of, py::arg("n"))
         .def("values", &values_of, py::arg("steps"));

@@ -1,8 +1,7 @@
 // What the machine's memory can do for a loop like ours: the yardstick of the benchmarks.
 #include <algorithm>
 
-#include "bind/array.hpp"
-#include "core/driver.hpp"
+#include "bind/chunks.hpp"
 
 namespace stepsize {
 namespace {
@@ -33,8 +32,7 @@ void triad(const py::array& x, const py::array& y, bool ahead) {
     auto* to = reinterpret_cast<float*>(proxy(x.ptr())->data);
     const auto* from = reinterpret_cast<const float*>(proxy(y.ptr())->data);
     const size_t size = size_t(x.size());
-    const py::gil_scoped_release release;
-    share((size + chunk_size - 1) / chunk_size, size, [&](size_t i) {
+    run_chunks((size + chunk_size - 1) / chunk_size, size, [&](size_t i) {
         const size_t at = i * chunk_size, count = std::min(chunk_size, size - at);
         ahead ? stretch_ahead(to + at, from + at, count) : stretch(to + at, from + at, count);
     });

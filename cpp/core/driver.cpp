@@ -51,18 +51,18 @@ size_t parallel_elements() {
     return sleeps ? 4 * 65536 : 65536;
 }
 
-// Each thread has a stretch of the jobs, the same one in every pass of every step, for its caches
-// hold some of it; when it is done it helps with those of the others.
-struct alignas(64) Stretch {
+// Work stealing: each thread has a range of the jobs, the same one in every pass of every step,
+// since its caches hold some of it; when it is done it takes jobs out of the ranges of the others.
+struct alignas(64) Range {
     std::atomic<size_t> next{0};
     size_t end = 0;
 };
 
-// Where other programs hold the processors, a team waits for its last thread to be let in, and a
-// step of microseconds takes milliseconds. After a team that took longer than its first thread
-// would have taken alone, that thread works alone for ten times as long as was lost: so little is
-// lost to crowding, and the team is back soon when it is over.
-class Crowding {
+// Back-off under oversubscription: where other programs hold the processors, a team waits for its
+// last thread to be scheduled, and a step of microseconds takes milliseconds. After a team that
+// took longer than its first thread would have taken alone, one thread works for 10 times the time
+// lost, then threads are tried again.
+class BackOff {
     using Clock = std::chrono::steady_clock;
     static std::atomic<int64_t> alone_until;
     const int64_t start = now();
@@ -84,35 +84,35 @@ class Crowding {
             alone_until = end + int64_t(10 * lost);
     }
 };
-std::atomic<int64_t> Crowding::alone_until{0};
+std::atomic<int64_t> BackOff::alone_until{0};
 
-void share_among(int threads, size_t count, void (*job)(void*, size_t), void* context) {
-    const size_t crowd = size_t(threads);
-    const size_t few = count / (crowd * 64) + 1;
-    std::vector<Stretch> stretches(crowd);
-    for (size_t k = 0; k < crowd; ++k) {
-        stretches[k].next = count * k / crowd;
-        stretches[k].end = count * (k + 1) / crowd;
+void run_team(int threads, size_t count, void (*job)(void*, size_t), void* context) {
+    const size_t team = size_t(threads);
+    const size_t few = count / (team * 64) + 1;
+    std::vector<Range> ranges(team);
+    for (size_t k = 0; k < team; ++k) {
+        ranges[k].next = count * k / team;
+        ranges[k].end = count * (k + 1) / team;
     }
-    const Crowding crowding;
+    const BackOff back_off;
     size_t own = 0;
     int64_t rested = 0;
 #pragma omp parallel num_threads(threads)
     {
         const size_t me = size_t(omp_get_thread_num());
         size_t done = 0;
-        for (size_t k = 0; k < crowd; ++k) {
-            Stretch& stretch = stretches[(me + k) % crowd];
-            for (size_t i; (i = stretch.next.fetch_add(few)) < stretch.end;)
-                for (const size_t end = std::min(i + few, stretch.end); i < end; ++i, ++done)
+        for (size_t k = 0; k < team; ++k) {
+            Range& range = ranges[(me + k) % team];
+            for (size_t i; (i = range.next.fetch_add(few)) < range.end;)
+                for (const size_t end = std::min(i + few, range.end); i < end; ++i, ++done)
                     job(context, i);
         }
         if (me == 0) {
             own = done;
-            rested = Crowding::now();
+            rested = BackOff::now();
         }
     }
-    crowding.judge(count, own, rested);
+    back_off.judge(count, own, rested);
 }
 
 #endif
@@ -139,15 +139,15 @@ int thread_count() {
 
 void set_thread_count(int count) { requested = count; }
 
-void share(size_t count, size_t elements, void (*job)(void*, size_t), void* context) {
+void parallel_for(size_t count, size_t elements, void (*job)(void*, size_t), void* context) {
 #ifdef STEPSIZE_HAS_FORK
     static const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
     (void)registered;
 #endif
 #ifdef _OPENMP
     const int threads = thread_count();
-    if (threads > 1 && count > 1 && elements >= parallel_elements() && Crowding().over())
-        return share_among(threads, count, job, context);
+    if (threads > 1 && count > 1 && elements >= parallel_elements() && BackOff().over())
+        return run_team(threads, count, job, context);
 #endif
     (void)elements;
     for (size_t i = 0; i < count; ++i)

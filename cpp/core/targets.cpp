@@ -34,6 +34,15 @@ const Table*& current() {
     return chosen;
 }
 
+bool& ahead() {
+#if defined(STEPSIZE_HAS_avx2)
+    static bool gains = __builtin_cpu_is("intel");
+#else
+    static bool gains = false;
+#endif
+    return gains;
+}
+
 } // namespace
 
 const std::vector<const Table*>& available_tables() {
@@ -43,14 +52,9 @@ const std::vector<const Table*>& available_tables() {
 
 const Table& table() { return *current(); }
 
-bool& prefetches() {
-#if defined(STEPSIZE_HAS_avx2)
-    static bool gains = __builtin_cpu_is("intel");
-#else
-    static bool gains = false;
-#endif
-    return gains;
-}
+bool prefetches() { return ahead(); }
+
+void set_prefetches(bool on) { ahead() = on; }
 
 void choose_target(const std::string& name) {
     std::string names;

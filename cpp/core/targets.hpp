@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "core/types.hpp"
+#include "core/table.hpp"
 
 namespace stepsize {
 
@@ -14,8 +14,9 @@ const std::vector<const Table*>& available_tables();
 // The table in use: the best one until choose_target says otherwise.
 const Table& table();
 
-// Whether large steps ask for memory ahead: Intel's processors gain by it, AMD's lose.
-bool& prefetches();
+// Whether large steps prefetch in software: Intel's processors gain by it, AMD's lose.
+bool prefetches();
+void set_prefetches(bool on);
 
 // Throws std::invalid_argument, naming the available ones, for a name that cannot be used here.
 void choose_target(const std::string& name);

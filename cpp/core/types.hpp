@@ -21,10 +21,10 @@ constexpr int given_dtype_count = 4;
 
 constexpr int max_slots = 8;    // state arrays of one leaf
 constexpr int max_numbers = 24; // hyperparameters of one rule
-constexpr int max_memory = 8;   // scalars a rule keeps for one leaf
+constexpr int max_scalars = 8;  // scalars a rule keeps for one leaf
 constexpr int max_sums = 3;     // sums between the passes of a rule
 constexpr int max_axes = 8;     // of a leaf that a rule sees as matrices
-constexpr size_t max_prepared = 256;
+constexpr size_t max_bound_rule = 256;
 
 // Elements of one chunk: small enough to stay in the second-level cache with its state, and the
 // block of every reduction, so sums do not depend on who computes them.
@@ -32,17 +32,18 @@ constexpr size_t chunk_size = 16384;
 
 // What the loop does to gradient and parameter before the rule sees them:
 // g = clamp(g * scale, -limit, limit) + decay * x, then x = x * shrink. And after it: cautious, a
-// move along g is taken back; an average goes the share `follow` of the way to the parameter.
+// move along g is taken back; a fused EMA update moves an average the share `follow` of the way to
+// the parameter.
 struct Prologue {
     double scale, limit, decay, shrink, cautious, follow;
 };
 
 // How the numbers of a slot lie in memory. native: the type the rule computes in. The last two have
-// one byte a number and a float32 scale per tile.
+// one byte a number and a float32 scale per tile, see kernels/quantization.hpp.
 enum class Storage : int32_t { native = 0, bfloat16 = 1, signed8 = 2, unsigned8 = 3 };
 
-// Numbers of two bytes that somebody else reads too, rounded to nearest: parameters.
-struct Narrow {
+// Parameters in half precision, rounded to nearest: what the caller reads and writes.
+struct Half {
     void* data; // null: none
     Dtype dtype;
 };
@@ -58,15 +59,15 @@ constexpr size_t tile = 256;
 
 // One leaf's stretch of memory: parameters, gradients and state run side by side.
 struct Span {
-    void* x; // null: the parameters are in `narrow` alone
+    void* x; // null: the parameters are in `half` alone
     const void* g;
     Dtype g_dtype;
-    Narrow narrow;
-    void* average; // what follows the parameters in x, or null
+    Half half;
+    void* average; // the EMA of the parameters in x, or null
     size_t size;
     Slot slots[max_slots];
-    bool ahead;     // ask for memory ahead of the loop
-    bool coded;     // some stream is not native
+    bool ahead;     // prefetch ahead of the loop
+    bool coded;     // some operand is not native
     uint32_t place; // of the leaf, and
     uint32_t first; // of the first tile in the leaf: what rounding depends on
 };
@@ -77,9 +78,9 @@ struct Sums {
 };
 
 // A leaf of two axes or more as matrices, one after the other, for rules that keep statistics by
-// row and column. A unit is a stretch of whole rows of one matrix: what is joined by columns is
-// joined unit by unit, so it does not depend on who does it.
-struct Sheets {
+// row and column. A panel is a stretch of whole rows of one matrix: what is joined by columns is
+// joined panel by panel, so it does not depend on who does it.
+struct MatrixView {
     void* x;
     const void* g;
     void* slot;               // state of the parameter's size, or null
@@ -87,60 +88,13 @@ struct Sheets {
     size_t lengths[max_axes]; // of the leaf's axes
     int axes;
     size_t matrices, rows, columns;
-    size_t units, unit_rows; // of one matrix
+    size_t panels, panel_rows; // of one matrix
     // Between the passes, all numbers of the loop's type but the sums:
     double* row_sums;     // the first one of all rows, then the next
-    void* column_parts;   // a row for each unit: sums, or numbers of the loop's type
+    void* column_parts;   // a row for each panel: sums, or numbers of the loop's type
     void* row_factors;    // one of each row
     void* column_factors; // a row for each matrix
 };
 constexpr int max_row_sums = 2;
-
-struct Rule {
-    const char* name;
-    const char* numbers; // names of the hyperparameters, in order, "lr, beta1, beta2"
-    int slots;
-    // Turns one step's hyperparameters into the fields the loop reads; t counts from 1.
-    void (*prepare[dtype_count])(const double* numbers, int64_t t, double* memory,
-                                 const Prologue& prologue, void* prepared);
-    void (*run[dtype_count])(const void* prepared, const Span& span, Sums* sums);
-
-    // Rules of two passes: the first takes sums over the elements, which settle turns into scalars
-    // that prepare then finds in memory. sums is 0 for all others. After the sums settle finds the
-    // number of elements.
-    int sums;
-    void (*measure[dtype_count])(const void* prepared, const Span& span, double* sums);
-    void (*settle)(const double* numbers, int64_t t, double* memory, const double* sums);
-
-    // Rules that see leaves of two axes or more as matrices; null for all others, which take every
-    // leaf flat. survey and weigh are passes before settle, factor comes between them, one matrix
-    // at a time; advance is the last pass and collect what follows it.
-    bool by_axis; // the axes but the last are the rows of one matrix, else the last two are one
-    void (*survey[dtype_count])(const void* prepared, const Sheets& sheets, size_t unit);
-    void (*factor[dtype_count])(const void* prepared, const Sheets& sheets, size_t matrix);
-    void (*weigh[dtype_count])(const void* prepared, const Sheets& sheets, size_t unit);
-    void (*advance[dtype_count])(const void* prepared, const Sheets& sheets, size_t unit);
-    void (*collect[dtype_count])(const Sheets& sheets);
-};
-
-namespace schedule {
-struct Node;
-}
-
-// What one instruction set offers.
-struct Table {
-    const char* target;
-    const Rule* rules;
-    int rule_count;
-    // Sum of squares of a block of at most chunk_size elements; 16 lanes, fixed tree.
-    double (*sum_of_squares[given_dtype_count])(const void* data, size_t size, double scale);
-    bool (*all_finite[given_dtype_count])(const void* data, size_t size);
-    double (*largest[given_dtype_count])(const void* data, size_t size);
-    double (*sum_lanes)(const double* values, size_t size);
-    double (*power)(double base, int64_t n);
-    // Values of the schedule tree rooted at `root` for n steps.
-    void (*evaluate)(const schedule::Node* nodes, size_t root, const double* steps, double* out,
-                     size_t n);
-};
 
 } // namespace stepsize

@@ -1,7 +1,7 @@
 // Adam and its relatives.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {
@@ -37,7 +37,8 @@ template <class F> struct AdamCore {
 };
 
 template <class F> struct Adam : AdamCore<F> {
-    Adam(const AdamNumbers& h, Clock clock) : AdamCore<F>(h.lr, h.beta1, h.beta2, h.eps, clock.t) {}
+    Adam(const AdamNumbers& h, StepContext context)
+        : AdamCore<F>(h.lr, h.beta1, h.beta2, h.eps, context.t) {}
 
     void operator()(F& x, F g, F& exp_avg, F& exp_avg_sq) const {
         this->average(g, exp_avg, exp_avg_sq);
@@ -47,12 +48,12 @@ template <class F> struct Adam : AdamCore<F> {
 
 // AMSGrad. Reddi, Kale & Kumar 2018, arXiv:1904.09237, Algorithm 2, with the corrections of torch.
 template <class F> struct AdamAMSGrad : AdamCore<F> {
-    AdamAMSGrad(const AdamAMSGradNumbers& h, Clock clock)
-        : AdamCore<F>(h.lr, h.beta1, h.beta2, h.eps, clock.t) {}
+    AdamAMSGrad(const AdamAMSGradNumbers& h, StepContext context)
+        : AdamCore<F>(h.lr, h.beta1, h.beta2, h.eps, context.t) {}
 
     void operator()(F& x, F g, F& exp_avg, F& exp_avg_sq, F& max_exp_avg_sq) const {
         this->average(g, exp_avg, exp_avg_sq);
-        max_exp_avg_sq = larger(max_exp_avg_sq, exp_avg_sq);
+        max_exp_avg_sq = maximum(max_exp_avg_sq, exp_avg_sq);
         this->move(x, exp_avg, max_exp_avg_sq);
     }
 };

@@ -1,7 +1,7 @@
 // Rules that divide by the size of past gradients.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {
@@ -9,8 +9,8 @@ namespace {
 // Adagrad. Duchi, Hazan & Singer 2011, JMLR 12, Figure 1 (diagonal form).
 template <class F> struct Adagrad {
     F lr, eps;
-    Adagrad(const AdagradNumbers& h, Clock clock)
-        : lr(F(h.lr / (1 + double(clock.t - 1) * h.lr_decay))), eps(F(h.eps)) {}
+    Adagrad(const AdagradNumbers& h, StepContext context)
+        : lr(F(h.lr / (1 + double(context.t - 1) * h.lr_decay))), eps(F(h.eps)) {}
 
     void operator()(F& x, F g, F& sum) const {
         sum += g * g;
@@ -33,7 +33,7 @@ template <class F> struct RMSpropCore {
     F centered(F g, F& square_avg, F& grad_avg) const {
         square_avg = alpha * square_avg + rest * g * g;
         grad_avg = lerp(grad_avg, g, rest);
-        return root(larger(square_avg - grad_avg * grad_avg, F(0))) + eps;
+        return root(maximum(square_avg - grad_avg * grad_avg, F(0))) + eps;
     }
     void coast(F& x, F g, F size, F& buffer) const {
         buffer = momentum * buffer + g / size;
@@ -42,7 +42,7 @@ template <class F> struct RMSpropCore {
 };
 
 template <class F> struct RMSprop : RMSpropCore<F> {
-    RMSprop(const RMSpropNumbers& h, Clock) : RMSpropCore<F>(h.lr, h.alpha, h.eps, 0) {}
+    RMSprop(const RMSpropNumbers& h, StepContext) : RMSpropCore<F>(h.lr, h.alpha, h.eps, 0) {}
 
     void operator()(F& x, F g, F& square_avg) const {
         x -= this->lr * g / this->plain(g, square_avg);
@@ -50,7 +50,7 @@ template <class F> struct RMSprop : RMSpropCore<F> {
 };
 
 template <class F> struct RMSpropMomentum : RMSpropCore<F> {
-    RMSpropMomentum(const RMSpropMomentumNumbers& h, Clock)
+    RMSpropMomentum(const RMSpropMomentumNumbers& h, StepContext)
         : RMSpropCore<F>(h.lr, h.alpha, h.eps, h.momentum) {}
 
     void operator()(F& x, F g, F& square_avg, F& buffer) const {
@@ -59,7 +59,7 @@ template <class F> struct RMSpropMomentum : RMSpropCore<F> {
 };
 
 template <class F> struct RMSpropCentered : RMSpropCore<F> {
-    RMSpropCentered(const RMSpropCenteredNumbers& h, Clock)
+    RMSpropCentered(const RMSpropCenteredNumbers& h, StepContext)
         : RMSpropCore<F>(h.lr, h.alpha, h.eps, 0) {}
 
     void operator()(F& x, F g, F& square_avg, F& grad_avg) const {
@@ -68,7 +68,7 @@ template <class F> struct RMSpropCentered : RMSpropCore<F> {
 };
 
 template <class F> struct RMSpropCenteredMomentum : RMSpropCore<F> {
-    RMSpropCenteredMomentum(const RMSpropCenteredMomentumNumbers& h, Clock)
+    RMSpropCenteredMomentum(const RMSpropCenteredMomentumNumbers& h, StepContext)
         : RMSpropCore<F>(h.lr, h.alpha, h.eps, h.momentum) {}
 
     void operator()(F& x, F g, F& square_avg, F& grad_avg, F& buffer) const {
@@ -79,7 +79,7 @@ template <class F> struct RMSpropCenteredMomentum : RMSpropCore<F> {
 // Adadelta. Zeiler 2012, arXiv:1212.5701, Algorithm 1.
 template <class F> struct Adadelta {
     F lr, rho, rest, eps;
-    Adadelta(const AdadeltaNumbers& h, Clock)
+    Adadelta(const AdadeltaNumbers& h, StepContext)
         : lr(F(h.lr)), rho(F(h.rho)), rest(F(1 - h.rho)), eps(F(h.eps)) {}
 
     void operator()(F& x, F g, F& square_avg, F& acc_delta) const {

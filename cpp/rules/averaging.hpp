@@ -1,7 +1,7 @@
 // Rules whose answer is an average of the points they pass.
 #pragma once
 
-#include "rules/adam.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {
@@ -10,86 +10,17 @@ namespace {
 // Gradient Descent Tricks", section 5.
 template <class F> struct ASGD {
     F eta, shrink, share;
-    ASGD(const ASGDNumbers& h, Clock clock) {
-        const double before = double(clock.t - 1);
+    ASGD(const ASGDNumbers& h, StepContext context) {
+        const double before = double(context.t - 1);
         const double rate = h.lr / real_power(1 + h.lambd * h.lr * before, h.alpha);
         eta = F(rate);
         shrink = F(1 - h.lambd * rate);
-        share = F(1 / larger(before - h.t0, 1.0));
+        share = F(1 / maximum(before - h.t0, 1.0));
     }
 
     void operator()(F& x, F g, F& ax) const {
         x = x * shrink - eta * g;
         ax = lerp(ax, x, share);
-    }
-};
-
-// Schedule-free learning. Defazio et al. 2024, arXiv:2405.15682, Algorithm 1; x holds the point y
-// at which gradients are taken.
-template <class F> struct ScheduleFreeCore {
-    F lr, share, step, first;
-    ScheduleFreeCore(double rate, double beta, double r, double exponent, Clock clock)
-        : lr(F(rate)), first(F(clock.t == 1)) {
-        double &top = clock.memory[0], &sum = clock.memory[1];
-        top = larger(top, rate);
-        const double weight = real_power(double(clock.t), r) * real_power(top, exponent);
-        sum += weight;
-        const double c = sum > 0 ? weight / sum : 0;
-        share = F(c);
-        step = F(rate * (1 - beta * (1 - c)));
-    }
-
-    void move(F& y, F d, F& z) const {
-        z = select(first > 0, y, z);
-        y = lerp(y, z, share) - step * d;
-        z -= lr * d;
-    }
-
-    static double warm(double lr, double warmup_steps, int64_t t) {
-        return lr * smaller(double(t) / larger(warmup_steps, 1.0), 1.0);
-    }
-};
-
-template <class F> struct ScheduleFreeSGD : ScheduleFreeCore<F> {
-    ScheduleFreeSGD(const ScheduleFreeSGDNumbers& h, Clock clock)
-        : ScheduleFreeCore<F>(ScheduleFreeCore<F>::warm(h.lr, h.warmup_steps, clock.t), h.momentum,
-                              h.r, h.weight_lr_power, clock) {}
-
-    void operator()(F& y, F g, F& z) const { this->move(y, g, z); }
-};
-
-template <class F> struct ScheduleFreeAdamW : ScheduleFreeCore<F> {
-    F beta2, fresh2, unbias, eps, decay;
-    ScheduleFreeAdamW(const ScheduleFreeAdamWNumbers& h, Clock clock)
-        : ScheduleFreeCore<F>(ScheduleFreeCore<F>::warm(h.lr, h.warmup_steps, clock.t), h.beta1,
-                              h.r, h.weight_lr_power, clock),
-          beta2(F(h.beta2)), fresh2(F(1 - h.beta2)),
-          unbias(F(1 / root(1 - power(h.beta2, clock.t)))), eps(F(h.eps)),
-          decay(F(h.weight_decay)) {}
-
-    void operator()(F& y, F g, F& z, F& exp_avg_sq) const {
-        exp_avg_sq = beta2 * exp_avg_sq + fresh2 * g * g;
-        this->move(y, g / (root(exp_avg_sq) * unbias + eps) + decay * y, z);
-    }
-};
-
-template <class F> struct ScheduleFreeRAdam : ScheduleFreeCore<F> {
-    F beta2, fresh2, unbias, eps, decay, rectified;
-    ScheduleFreeRAdam(const ScheduleFreeRAdamNumbers& h, Clock clock)
-        : ScheduleFreeCore<F>(h.lr * scale(h, clock.t), h.beta1, h.r, h.weight_lr_power, clock),
-          beta2(F(h.beta2)), fresh2(F(1 - h.beta2)),
-          unbias(F(1 / root(1 - power(h.beta2, clock.t)))), eps(F(h.eps)), decay(F(h.weight_decay)),
-          rectified(F(Rectifier(h.beta2, clock.t).length > 4)) {}
-
-    static double scale(const ScheduleFreeRAdamNumbers& h, int64_t t) {
-        const Rectifier r(h.beta2, t);
-        return r.length > 4 ? r.factor() : h.silent_sgd_phase != 0 ? 0 : 1;
-    }
-
-    void operator()(F& y, F g, F& z, F& exp_avg_sq) const {
-        exp_avg_sq = beta2 * exp_avg_sq + fresh2 * g * g;
-        const F size = select(rectified > 0, root(exp_avg_sq) * unbias + eps, F(1));
-        this->move(y, g / size + decay * y, z);
     }
 };
 

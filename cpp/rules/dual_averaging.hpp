@@ -1,7 +1,7 @@
 // Rules that compute the parameter afresh from a sum of all gradients.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {
@@ -9,7 +9,7 @@ namespace {
 // FTRL-Proximal. McMahan et al. 2013, KDD, Algorithm 1.
 template <class F> struct FTRL {
     F inverse, l1, ridge, shrinkage;
-    FTRL(const FTRLNumbers& h, Clock)
+    FTRL(const FTRLNumbers& h, StepContext)
         : inverse(F(1 / h.lr)), l1(F(h.l1)), ridge(F(2 * h.l2 + h.beta / h.lr)),
           shrinkage(F(2 * h.l2_shrinkage)) {}
 
@@ -28,9 +28,10 @@ template <class F> struct FTRL {
 template <class F> struct MADGRAD {
     static constexpr int start = 2;
     F weight, fresh, pull, eps;
-    MADGRAD(const MADGRADNumbers& h, Clock clock) : fresh(F(1 - h.momentum)), eps(F(h.eps)) {
+    MADGRAD(const MADGRADNumbers& h, StepContext context)
+        : fresh(F(1 - h.momentum)), eps(F(h.eps)) {
         const double lr = h.lr > 0 ? h.lr + h.eps : 0;
-        weight = F(lr * root(double(clock.t)));
+        weight = F(lr * root(double(context.t)));
         pull = F(h.decouple_decay != 0 ? lr * h.weight_decay : 0);
     }
 

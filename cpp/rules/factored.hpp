@@ -1,7 +1,7 @@
 // Rules that keep second moments by row, column and axis instead of by element.
 #pragma once
 
-#include "core/sheets.hpp"
+#include "kernels/matrix_loop.hpp"
 
 namespace stepsize {
 namespace {
@@ -15,33 +15,33 @@ template <class F> struct Adafactor {
     static constexpr bool by_axis = false;
     enum { row_var, col_var };
     F fresh, tiny, floor, most, shrink, step;
-    Adafactor(const AdafactorNumbers& h, Clock clock) {
+    Adafactor(const AdafactorNumbers& h, StepContext context) {
         const double eps = h.eps1 > 0 ? h.eps1 : machine_epsilon(F());
-        fresh = F(real_power(double(clock.t), h.beta2_decay));
+        fresh = F(real_power(double(context.t), h.beta2_decay));
         tiny = F(eps);
         floor = F(eps * eps);
         most = F(1 / eps);
         shrink = F(1 - h.lr * h.weight_decay);
-        step = F(clock.memory[0]);
+        step = F(context.scalars[0]);
     }
 
-    F update(F g, F variance) const { return g / root(larger(floor, variance)); }
+    F scaled(F g, F variance) const { return g / root(maximum(floor, variance)); }
     Terms measure(F x, F g, F& variance) const {
         variance = lerp(variance, g * g, fresh);
-        return {square(double(x)), square(double(update(g, variance)))};
+        return {square(double(x)), square(double(scaled(g, variance)))};
     }
-    static void settle(const AdafactorNumbers& h, Clock clock, const double* sums) {
+    static void settle(const AdafactorNumbers& h, StepContext context, const double* sums) {
         const double size = root(sums[0] / sums[2]), length = root(sums[1] / sums[2]);
-        const double rate = smaller(h.lr, 1 / root(double(clock.t)));
-        clock.memory[0] = larger(h.eps2, size) * rate / larger(1.0, length / h.d);
+        const double rate = minimum(h.lr, 1 / root(double(context.t)));
+        context.scalars[0] = maximum(h.eps2, size) * rate / maximum(1.0, length / h.d);
     }
     void operator()(F& x, F g, F& variance) const {
         x *= shrink;
-        x -= step * update(g, variance);
+        x -= step * scaled(g, variance);
     }
 
     using Line = Row<Adafactor, F>;
-    static void survey(const Line& row, double* column_sums) {
+    static void row_sums(const Line& row, double* column_sums) {
         Lanes squares, sizes;
         walk(row.columns, [&](size_t i, size_t j) {
             const double term = square(double(row.gradient(i)));
@@ -53,48 +53,48 @@ template <class F> struct Adafactor {
         *row.sums[1] = total(squares, row.columns);
     }
     // The moments, and the inverse roots of their factors: 1 / sqrt(R C / mean R) is their product.
-    void factor(const Sheets& sheets, size_t matrix) const {
-        const size_t rows = sheets.rows, columns = sheets.columns;
-        F* by_row = static_cast<F*>(sheets.vectors[row_var]) + matrix * rows;
-        F* by_column = static_cast<F*>(sheets.vectors[col_var]) + matrix * columns;
-        F* row_factors = static_cast<F*>(sheets.row_factors) + matrix * rows;
-        F* column_factors = static_cast<F*>(sheets.column_factors) + matrix * columns;
-        const double* squares = sheets.row_sums + (sheets.matrices + matrix) * rows;
+    void factorize(const MatrixView& view, size_t matrix) const {
+        const size_t rows = view.rows, columns = view.columns;
+        F* by_row = static_cast<F*>(view.vectors[row_var]) + matrix * rows;
+        F* by_column = static_cast<F*>(view.vectors[col_var]) + matrix * columns;
+        F* row_factors = static_cast<F*>(view.row_factors) + matrix * rows;
+        F* column_factors = static_cast<F*>(view.column_factors) + matrix * columns;
+        const double* squares = view.row_sums + (view.matrices + matrix) * rows;
         Lanes moments;
         walk(rows, [&](size_t i, size_t j) {
             by_row[i] = lerp(by_row[i], F(squares[i] / double(columns)), fresh);
             moments.sum[j] += double(by_row[i]);
         });
-        const F middle = larger(F(total(moments, rows) / double(rows)), tiny);
+        const F middle = maximum(F(total(moments, rows) / double(rows)), tiny);
         for (size_t i = 0; i < rows; ++i)
             row_factors[i] = 1 / root(by_row[i] / middle);
-        double* parts = static_cast<double*>(sheets.column_parts) + matrix * sheets.units * columns;
-        for (size_t unit = 1; unit < sheets.units; ++unit)
+        double* parts = static_cast<double*>(view.column_parts) + matrix * view.panels * columns;
+        for (size_t panel = 1; panel < view.panels; ++panel)
             for (size_t j = 0; j < columns; ++j)
-                parts[j] += parts[unit * columns + j];
+                parts[j] += parts[panel * columns + j];
         for (size_t j = 0; j < columns; ++j) {
             by_column[j] = lerp(by_column[j], F(parts[j] / double(rows)), fresh);
             column_factors[j] = 1 / root(by_column[j]);
         }
     }
-    static F update(const Line& row, size_t i, F gradient) {
-        return gradient * smaller(row.p.rule.most, row.factor * row.factors[i]);
+    static F scaled(const Line& row, size_t i, F gradient) {
+        return gradient * minimum(row.p.rule.most, row.factor * row.factors[i]);
     }
-    static void weigh(const Line& row) {
+    static void row_norms(const Line& row) {
         Lanes squares; // parameters that are no numbers have made the factors none
         walk(row.columns, [&](size_t i, size_t j) {
-            squares.sum[j] += square(double(update(row, i, row.slope(i))));
+            squares.sum[j] += square(double(scaled(row, i, row.slope(i))));
         });
         *row.sums[1] = total(squares, row.columns);
     }
-    static void advance(const Line& row, F*) {
+    static void update(const Line& row, F*) {
         const F shrink = row.p.rule.shrink, step = row.p.rule.step;
         walk(row.columns, [&](size_t i, size_t) {
-            const F change = step * update(row, i, row.gradient(i));
+            const F change = step * scaled(row, i, row.gradient(i));
             row.x[i] = row.x[i] * shrink - change;
         });
     }
-    static void collect(const Sheets&) {}
+    static void merge_axes(const MatrixView&) {}
 };
 
 // The larger of two numbers >= 0, NaN above all: so the largest of many needs no order.
@@ -121,30 +121,30 @@ template <class F> inline F lowest(F a, F b) { return select((a < b) | (a != a),
 template <class F> struct SM3 {
     static constexpr bool by_axis = true;
     F lr, momentum, pull, fresh, beta2, eps;
-    SM3(const SM3Numbers& h, Clock)
+    SM3(const SM3Numbers& h, StepContext)
         : lr(F(h.lr)), momentum(F(h.momentum)), pull(F(1 - h.momentum)),
           fresh(F(h.beta2 < 1 ? 1 - h.beta2 : 1)), beta2(F(h.beta2)), eps(F(h.eps)) {}
 
     F follow(F& x, F g, F& exp_avg, F least) const {
         const F total = fresh * g * g + beta2 * least;
-        const F update = select(total > 0, g / root(total + eps), F(0));
-        exp_avg = momentum * exp_avg + pull * update;
+        const F change = select(total > 0, g / root(total + eps), F(0));
+        exp_avg = momentum * exp_avg + pull * change;
         x -= lr * exp_avg;
         return total;
     }
     void operator()(F& x, F g, F& exp_avg, F& axis0) const { axis0 = follow(x, g, exp_avg, axis0); }
 
     using Line = Row<SM3, F>;
-    static void survey(const Line&, double*) {}
-    static void weigh(const Line&) {}
+    static void row_sums(const Line&, double*) {}
+    static void row_norms(const Line&) {}
     // The least maximum of each row over all axes but the last.
-    void factor(const Sheets& sheets, size_t) const {
-        F* least = static_cast<F*>(sheets.row_factors);
-        each_index(sheets, [=](size_t row, int axis, F& kept) {
+    void factorize(const MatrixView& view, size_t) const {
+        F* least = static_cast<F*>(view.row_factors);
+        each_index(view, [=](size_t row, int axis, F& kept) {
             least[row] = axis == 0 ? kept : lowest(least[row], kept);
         });
     }
-    static void advance(const Line& row, F* column_tops) {
+    static void update(const Line& row, F* column_tops) {
         const SM3 rule = row.p.rule;
         F tops[lanes] = {};
         const F* kept = row.factors;
@@ -157,29 +157,29 @@ template <class F> struct SM3 {
         });
         row.factor = row.columns < lanes ? tops[0] : topmost_of(tops);
     }
-    static void collect(const Sheets& sheets) {
-        const F* tops = static_cast<const F*>(sheets.row_factors);
-        for (int axis = 0; axis + 1 < sheets.axes; ++axis)
-            for (size_t i = 0; i < sheets.lengths[axis]; ++i)
-                static_cast<F*>(sheets.vectors[axis])[i] = 0;
-        each_index(sheets, [=](size_t row, int, F& kept) { kept = topmost(kept, tops[row]); });
-        const F* parts = static_cast<const F*>(sheets.column_parts);
-        F* last = static_cast<F*>(sheets.vectors[sheets.axes - 1]);
-        for (size_t j = 0; j < sheets.columns; ++j)
+    static void merge_axes(const MatrixView& view) {
+        const F* tops = static_cast<const F*>(view.row_factors);
+        for (int axis = 0; axis + 1 < view.axes; ++axis)
+            for (size_t i = 0; i < view.lengths[axis]; ++i)
+                static_cast<F*>(view.vectors[axis])[i] = 0;
+        each_index(view, [=](size_t row, int, F& kept) { kept = topmost(kept, tops[row]); });
+        const F* parts = static_cast<const F*>(view.column_parts);
+        F* last = static_cast<F*>(view.vectors[view.axes - 1]);
+        for (size_t j = 0; j < view.columns; ++j)
             last[j] = parts[j];
-        for (size_t unit = 1; unit < sheets.units; ++unit)
-            for (size_t j = 0; j < sheets.columns; ++j)
-                last[j] = topmost(last[j], parts[unit * sheets.columns + j]);
+        for (size_t panel = 1; panel < view.panels; ++panel)
+            for (size_t j = 0; j < view.columns; ++j)
+                last[j] = topmost(last[j], parts[panel * view.columns + j]);
     }
     // Calls body(row, axis, the axis' number for that row) for all rows and axes but the last.
-    template <class Body> static void each_index(const Sheets& sheets, const Body& body) {
-        size_t apart = sheets.rows; // rows between two steps along the axis
-        for (int axis = 0; axis + 1 < sheets.axes; ++axis) {
-            const size_t length = sheets.lengths[axis];
-            F* kept = static_cast<F*>(sheets.vectors[axis]);
+    template <class Body> static void each_index(const MatrixView& view, const Body& body) {
+        size_t apart = view.rows; // rows between two steps along the axis
+        for (int axis = 0; axis + 1 < view.axes; ++axis) {
+            const size_t length = view.lengths[axis];
+            F* kept = static_cast<F*>(view.vectors[axis]);
             const size_t around = apart;
             apart /= length;
-            for (size_t start = 0; start < sheets.rows; start += around)
+            for (size_t start = 0; start < view.rows; start += around)
                 for (size_t i = 0; i < length; ++i)
                     for (size_t k = 0; k < apart; ++k)
                         body(start + i * apart + k, axis, kept[i]);

@@ -1,7 +1,7 @@
 // Rules that read the loss: the gap to its smallest value over the gradient sets the rate.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {
@@ -10,15 +10,15 @@ namespace {
 template <class F> struct PolyakSGD {
     static constexpr int sums = 1;
     F step;
-    PolyakSGD(const PolyakSGDNumbers& h, Clock clock)
-        : step(F(h.scaling * smaller(clock.memory[0], h.lr))) {}
+    PolyakSGD(const PolyakSGDNumbers& h, StepContext context)
+        : step(F(h.scaling * minimum(context.scalars[0], h.lr))) {}
 
     Terms measure(F, F g) const { return {square(double(g))}; }
-    static void settle(const PolyakSGDNumbers& h, Clock clock, const double* sums) {
+    static void settle(const PolyakSGDNumbers& h, StepContext context, const double* sums) {
         const double gap = h.loss - h.f_min;
         const double below = sums[0] + h.eps;
-        clock.memory[0] =
-            below > 2.220446049250313e-16 ? (h.positive != 0 ? larger(gap, 0.0) : gap) / below : 0;
+        context.scalars[0] =
+            below > 2.220446049250313e-16 ? (h.positive != 0 ? maximum(gap, 0.0) : gap) / below : 0;
     }
     void operator()(F& x, F g) const { x -= step * g; }
 };
@@ -34,16 +34,16 @@ inline void model_loss(double* kept, const double* sums, double fresh, double we
     kept[loss_average] = (1 - fresh) * kept[loss_average] + fresh * loss;
     kept[product_average] = (1 - fresh) * kept[product_average] + fresh * sums[0];
     const double widen = 1 + lr * weight_decay;
-    double bound = larger(kept[lower_bound], lb);
+    double bound = maximum(kept[lower_bound], lb);
     const double cap = widen * (kept[loss_average] - kept[product_average]) + sums[1];
     if (adapt && cap < widen * weight * bound)
-        bound = larger(cap / (2 * widen * weight), lb);
-    kept[polyak] = larger(cap - widen * weight * bound, 0.0) / sums[2];
+        bound = maximum(cap / (2 * widen * weight), lb);
+    kept[polyak] = maximum(cap - widen * weight * bound, 0.0) / sums[2];
     if (!(sums[2] > 0))
         kept[polyak] = 0;
-    const double tau = smaller(kept[polyak], lr / weight);
+    const double tau = minimum(kept[polyak], lr / weight);
     const double here = kept[loss_average] + sums[1] - kept[product_average];
-    kept[lower_bound] = adapt ? larger((here - tau * sums[2] / 2) / weight, lb) : bound;
+    kept[lower_bound] = adapt ? maximum((here - tau * sums[2] / 2) / weight, lb) : bound;
     kept[unbias] = weight;
 }
 
@@ -51,10 +51,10 @@ inline void model_loss(double* kept, const double* sums, double fresh, double we
 template <class F> struct MoMo {
     static constexpr int sums = 3;
     F beta, fresh, tau, widen;
-    MoMo(const MoMoNumbers& h, Clock clock)
-        : beta(F(h.bias_correction == 0 && clock.t == 1 ? 0 : h.beta)),
-          fresh(F(h.bias_correction == 0 && clock.t == 1 ? 1 : 1 - h.beta)),
-          tau(F(smaller(clock.memory[polyak], h.lr / clock.memory[unbias]))),
+    MoMo(const MoMoNumbers& h, StepContext context)
+        : beta(F(h.bias_correction == 0 && context.t == 1 ? 0 : h.beta)),
+          fresh(F(h.bias_correction == 0 && context.t == 1 ? 1 : 1 - h.beta)),
+          tau(F(minimum(context.scalars[polyak], h.lr / context.scalars[unbias]))),
           widen(F(1 + h.lr * h.weight_decay)) {}
 
     Terms measure(F x, F g, F& grad_avg) const {
@@ -62,10 +62,10 @@ template <class F> struct MoMo {
         const double average = double(grad_avg);
         return {double(g) * double(x), average * double(x), square(average)};
     }
-    static void settle(const MoMoNumbers& h, Clock clock, const double* sums) {
-        const double fresh = h.bias_correction == 0 && clock.t == 1 ? 1 : 1 - h.beta;
-        const double weight = h.bias_correction != 0 ? 1 - power(h.beta, clock.t) : 1;
-        model_loss(clock.memory, sums, fresh, weight, h.lr, h.weight_decay, h.loss,
+    static void settle(const MoMoNumbers& h, StepContext context, const double* sums) {
+        const double fresh = h.bias_correction == 0 && context.t == 1 ? 1 : 1 - h.beta;
+        const double weight = h.bias_correction != 0 ? 1 - power(h.beta, context.t) : 1;
+        model_loss(context.scalars, sums, fresh, weight, h.lr, h.weight_decay, h.loss,
                    h.use_fstar != 0, h.lb);
     }
     void operator()(F& x, F, F& grad_avg) const { x = (x - tau * grad_avg) / widen; }
@@ -75,10 +75,10 @@ template <class F> struct MoMo {
 template <class F> struct MoMoAdam {
     static constexpr int sums = 3;
     F beta1, beta2, fresh1, fresh2, unbias2, eps, tau, widen;
-    MoMoAdam(const MoMoAdamNumbers& h, Clock clock)
+    MoMoAdam(const MoMoAdamNumbers& h, StepContext context)
         : beta1(F(h.beta1)), beta2(F(h.beta2)), fresh1(F(1 - h.beta1)), fresh2(F(1 - h.beta2)),
-          unbias2(F(1 / root(1 - power(h.beta2, clock.t)))), eps(F(h.eps)),
-          tau(F(smaller(clock.memory[polyak], h.lr / clock.memory[unbias]))),
+          unbias2(F(1 / root(1 - power(h.beta2, context.t)))), eps(F(h.eps)),
+          tau(F(minimum(context.scalars[polyak], h.lr / context.scalars[unbias]))),
           widen(F(1 + h.lr * h.weight_decay)) {}
 
     F scaled(F grad_avg, F grad_avg_sq) const {
@@ -94,8 +94,8 @@ template <class F> struct MoMoAdam {
         return {double(g) * double(x), average * double(x),
                 average * double(scaled(first, second))};
     }
-    static void settle(const MoMoAdamNumbers& h, Clock clock, const double* sums) {
-        model_loss(clock.memory, sums, 1 - h.beta1, 1 - power(h.beta1, clock.t), h.lr,
+    static void settle(const MoMoAdamNumbers& h, StepContext context, const double* sums) {
+        model_loss(context.scalars, sums, 1 - h.beta1, 1 - power(h.beta1, context.t), h.lr,
                    h.weight_decay, h.loss, h.use_fstar != 0, h.lb);
     }
     void operator()(F& x, F, F& grad_avg, F& grad_avg_sq) const {

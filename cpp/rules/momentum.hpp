@@ -1,7 +1,7 @@
 // Rules that follow an average of gradients.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {
@@ -9,7 +9,7 @@ namespace {
 // Stochastic gradient descent. Robbins & Monro 1951.
 template <class F> struct SGD {
     F lr;
-    SGD(const SGDNumbers& h, Clock) : lr(F(h.lr)) {}
+    SGD(const SGDNumbers& h, StepContext) : lr(F(h.lr)) {}
 
     void operator()(F& x, F g) const { x -= lr * g; }
 };
@@ -18,8 +18,8 @@ template <class F> struct SGD {
 // gradient, which dampening does not touch.
 template <class F> struct SGDMomentum {
     F lr, momentum, fresh, nesterov;
-    SGDMomentum(const SGDMomentumNumbers& h, Clock clock)
-        : lr(F(h.lr)), momentum(F(h.momentum)), fresh(clock.t == 1 ? F(1) : F(1 - h.dampening)),
+    SGDMomentum(const SGDMomentumNumbers& h, StepContext context)
+        : lr(F(h.lr)), momentum(F(h.momentum)), fresh(context.t == 1 ? F(1) : F(1 - h.dampening)),
           nesterov(F(h.nesterov)) {}
 
     void operator()(F& x, F g, F& buffer) const {

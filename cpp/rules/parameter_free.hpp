@@ -1,7 +1,7 @@
 // Rules that find their rate from distances and gradients.
 #pragma once
 
-#include "core/kernel.hpp"
+#include "kernels/loop.hpp"
 
 namespace stepsize {
 namespace {
@@ -12,18 +12,18 @@ template <class F, class Numbers> struct DistanceOverGradients {
     static constexpr int sums = 3, start = 0, late = 0;
     enum { distance, squares };
     F step;
-    DistanceOverGradients(const Numbers& h, Clock clock)
-        : step(F(h.lr * clock.memory[distance] / root(clock.memory[squares]))) {}
+    DistanceOverGradients(const Numbers& h, StepContext context)
+        : step(F(h.lr * context.scalars[distance] / root(context.scalars[squares]))) {}
 
     Terms measure(F x, F g, F& x0) const {
         const double apart = double(x) - double(x0);
         return {square(apart), square(double(g)), square(double(x))};
     }
-    static void settle(const Numbers& h, Clock clock, const double* sums) {
-        const bool fresh = clock.memory[distance] == 0;
-        clock.memory[squares] = (fresh ? h.eps : clock.memory[squares]) + sums[1];
-        clock.memory[distance] = fresh ? h.reps_rel * (1 + root(sums[2]))
-                                       : larger(clock.memory[distance], root(sums[0]));
+    static void settle(const Numbers& h, StepContext context, const double* sums) {
+        const bool fresh = context.scalars[distance] == 0;
+        context.scalars[squares] = (fresh ? h.eps : context.scalars[squares]) + sums[1];
+        context.scalars[distance] = fresh ? h.reps_rel * (1 + root(sums[2]))
+                                          : maximum(context.scalars[distance], root(sums[0]));
     }
     void operator()(F& x, F g, F&) const { x -= step * g; }
 };
@@ -41,16 +41,16 @@ template <class F> struct DoWG {
     static constexpr int sums = 2, start = 0, late = 0;
     enum { distance, weighted };
     F step;
-    DoWG(const DoWGNumbers& h, Clock clock)
-        : step(F(h.lr * (clock.memory[distance] / (root(clock.memory[weighted]) + h.eps)))) {}
+    DoWG(const DoWGNumbers& h, StepContext context)
+        : step(F(h.lr * (context.scalars[distance] / (root(context.scalars[weighted]) + h.eps)))) {}
 
     Terms measure(F x, F g, F& x0) const {
         const double apart = double(x) - double(x0);
         return {square(apart), square(double(g))};
     }
-    static void settle(const DoWGNumbers& h, Clock clock, const double* sums) {
-        clock.memory[distance] = larger(larger(clock.memory[distance], h.eps), sums[0]);
-        clock.memory[weighted] += clock.memory[distance] * sums[1];
+    static void settle(const DoWGNumbers& h, StepContext context, const double* sums) {
+        context.scalars[distance] = maximum(maximum(context.scalars[distance], h.eps), sums[0]);
+        context.scalars[weighted] += context.scalars[distance] * sums[1];
     }
     void operator()(F& x, F g, F&) const { x -= step * g; }
 };
@@ -59,14 +59,14 @@ template <class F> struct DoWG {
 template <class F> struct COCOB {
     static constexpr int start = 0;
     F lr, alpha, eps;
-    COCOB(const COCOBNumbers& h, Clock) : lr(F(h.lr)), alpha(F(h.alpha)), eps(F(h.eps)) {}
+    COCOB(const COCOBNumbers& h, StepContext) : lr(F(h.lr)), alpha(F(h.alpha)), eps(F(h.eps)) {}
 
     void operator()(F& x, F g, F& x0, F& theta, F& scale, F& total, F& reward) const {
-        scale = larger(larger(scale, eps), magnitude(g));
-        total += magnitude(g);
-        reward = larger(reward - g * (x - x0), F(0));
+        scale = maximum(maximum(scale, eps), abs_(g));
+        total += abs_(g);
+        reward = maximum(reward - g * (x - x0), F(0));
         theta -= g;
-        const F bet = theta / (scale * larger(total + scale, alpha * scale));
+        const F bet = theta / (scale * maximum(total + scale, alpha * scale));
         x = lerp(x, x0 + bet * (scale + reward), lr);
     }
 };

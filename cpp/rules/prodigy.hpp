@@ -12,10 +12,10 @@ template <class F> struct Prodigy {
     enum { d, d_max, numerator, used, moving };
     double pull;
     F beta1, beta2, beta3, fresh1, fresh2, fresh3, eps, shrink, step;
-    Prodigy(const ProdigyNumbers& h, Clock clock)
-        : Prodigy(h, estimate(clock.memory[d], h.d0),
-                  rate(h, clock, estimate(clock.memory[d], h.d0)), clock.memory[used],
-                  rate(h, clock, clock.memory[used]) * clock.memory[moving]) {}
+    Prodigy(const ProdigyNumbers& h, StepContext context)
+        : Prodigy(h, estimate(context.scalars[d], h.d0),
+                  rate(h, context, estimate(context.scalars[d], h.d0)), context.scalars[used],
+                  rate(h, context, context.scalars[used]) * context.scalars[moving]) {}
 
     // size and next for the first pass, old and last, of before settle, for the last one.
     Prodigy(const ProdigyNumbers& h, double size, double next, double old, double last)
@@ -24,17 +24,18 @@ template <class F> struct Prodigy {
           fresh3(F(size / h.d0 * (h.safeguard_warmup != 0 ? size : next))), eps(F(size * h.eps)),
           shrink(F(h.decouple * h.weight_decay * last)), step(F(last)) {}
 
-    static double rate(const ProdigyNumbers& h, Clock clock, double size) {
-        const double corrected = root(1 - power(h.beta2, clock.t)) / (1 - power(h.beta1, clock.t));
+    static double rate(const ProdigyNumbers& h, StepContext context, double size) {
+        const double corrected =
+            root(1 - power(h.beta2, context.t)) / (1 - power(h.beta1, context.t));
         return size * h.lr * (h.use_bias_correction != 0 ? corrected : 1);
     }
     Terms measure(F x, F g, F&, F&, F& sum, F& x0) const {
         const double along = pull * (double(g) * (double(x0) - double(x)));
         sum = beta3 * sum + fresh3 * g;
-        return {along, magnitude(double(sum))};
+        return {along, abs_(double(sum))};
     }
-    static void settle(const ProdigyNumbers& h, Clock clock, const double* sums) {
-        double* kept = clock.memory;
+    static void settle(const ProdigyNumbers& h, StepContext context, const double* sums) {
+        double* kept = context.scalars;
         const double known = estimate(kept[d], h.d0);
         const double best = estimate(kept[d_max], h.d0);
         const bool moved = sums[1] > 0;
@@ -42,9 +43,9 @@ template <class F> struct Prodigy {
         kept[moving] = moved ? 1 : 0;
         kept[numerator] = root(h.beta2) * kept[numerator] + sums[0];
         const double found = moved ? h.d_coef * kept[numerator] / sums[1] : 0;
-        const double grown = known == h.d0 ? larger(known, found) : known;
-        kept[d_max] = larger(best, found);
-        kept[d] = smaller(kept[d_max], grown * h.growth_rate);
+        const double grown = known == h.d0 ? maximum(known, found) : known;
+        kept[d_max] = maximum(best, found);
+        kept[d] = minimum(kept[d_max], grown * h.growth_rate);
     }
     void operator()(F& x, F g, F& exp_avg, F& exp_avg_sq, F&, F&) const {
         exp_avg = beta1 * exp_avg + fresh1 * g;

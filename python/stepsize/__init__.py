@@ -1,6 +1,8 @@
 """stepsize sets, schedules and applies the learning rate for gradients in NumPy arrays."""
 
 import importlib as _importlib
+from collections.abc import Iterator as _Iterator
+from importlib.util import find_spec as _find_spec
 from typing import Any as _Any
 
 from stepsize import runtime as _runtime
@@ -11,20 +13,14 @@ _HOMES = {
     "arrays": "pack",
     "automatic.pipeline": "autolr",
     "automatic.results": "Action AutoResult",
-    "noise_scale": "NoiseScale NoiseScaleMonitor gradient_noise_scale scale_lr",
-    "callbacks.base": """
-        Checkpoint EarlyStopping KeepGenerators ReduceOnPlateau StopOnDivergence
-    """,
+    "noise_scale": "NoiseScale gradient_noise_scale scale_lr",
     "diagnosis": "Diagnosis Finding diagnose",
     "errors": "CheckpointError NonFiniteGradientError",
     "finder.find": "lr_find",
     "finder.results": "LRFindResult ParameterResult",
     "training.history": "History",
-    "callbacks.interventions": "BatchSizeSchedule Freeze LRMonitor RollBackOnSpike layer_groups",
-    "callbacks.loggers": "CSVLogger JSONLogger LogTo TensorBoard",
     "minimization": "Result minimize",
-    "callbacks.diagnosis_monitor": "DiagnosisMonitor",
-    "optimizers": "RowGradient StepStats group",
+    "optimizers": "RowGradient StepStats group layer_groups",
     "optimizers.population": "Population population replicate",
     "problems": "Problem",
     "runtime": "__version__ build_info set_num_threads",
@@ -39,7 +35,7 @@ _MODULES = ("functional", "optimizers", "problems", "schedules")
 _EXTRAS = ("arrays", "interop", "plots")  # public as well, but `import *` leaves them out
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 # Packages whose every name is public; their `__all__` is the list.
-_CONTENTS = ("optimizers.rules", "optimizers.wrappers")
+_CONTENTS = ("optimizers.rules", "optimizers.wrappers", "callbacks")
 
 _runtime.use_environment()
 
@@ -52,7 +48,8 @@ def __getattr__(name: str) -> _Any:
     found = None
     if name in _HOME:
         found = getattr(_importlib.import_module(f"stepsize.{_HOME[name]}"), name)
-    elif not name.startswith("_"):
+    elif not name.startswith("_") and _find_spec(f"stepsize.{name}") is None:
+        # A module is imported as one, not looked for among the names, which may need it themselves.
         found = next((getattr(page, name) for page in _pages() if name in page.__all__), None)
     if found is None:
         raise AttributeError(f"module 'stepsize' has no attribute {name!r}")
@@ -60,8 +57,9 @@ def __getattr__(name: str) -> _Any:
     return found
 
 
-def _pages() -> list[_Any]:
-    return [_importlib.import_module(f"stepsize.{page}") for page in _CONTENTS]
+def _pages() -> _Iterator[_Any]:
+    for page in _CONTENTS:  # one after another, for the first that has the name
+        yield _importlib.import_module(f"stepsize.{page}")
 
 
 def __dir__() -> list[str]:

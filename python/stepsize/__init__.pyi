@@ -11,21 +11,7 @@ from stepsize.arrays import pack as pack
 from stepsize.automatic.pipeline import autolr as autolr
 from stepsize.automatic.results import Action as Action
 from stepsize.automatic.results import AutoResult as AutoResult
-from stepsize.callbacks.base import Checkpoint as Checkpoint
-from stepsize.callbacks.base import EarlyStopping as EarlyStopping
-from stepsize.callbacks.base import KeepGenerators as KeepGenerators
-from stepsize.callbacks.base import ReduceOnPlateau as ReduceOnPlateau
-from stepsize.callbacks.base import StopOnDivergence as StopOnDivergence
-from stepsize.callbacks.diagnosis_monitor import DiagnosisMonitor as DiagnosisMonitor
-from stepsize.callbacks.interventions import BatchSizeSchedule as BatchSizeSchedule
-from stepsize.callbacks.interventions import Freeze as Freeze
-from stepsize.callbacks.interventions import LRMonitor as LRMonitor
-from stepsize.callbacks.interventions import RollBackOnSpike as RollBackOnSpike
-from stepsize.callbacks.interventions import layer_groups as layer_groups
-from stepsize.callbacks.loggers import CSVLogger as CSVLogger
-from stepsize.callbacks.loggers import JSONLogger as JSONLogger
-from stepsize.callbacks.loggers import LogTo as LogTo
-from stepsize.callbacks.loggers import TensorBoard as TensorBoard
+from stepsize.callbacks import *
 from stepsize.diagnosis import Diagnosis as Diagnosis
 from stepsize.diagnosis import Finding as Finding
 from stepsize.diagnosis import diagnose as diagnose
@@ -37,12 +23,12 @@ from stepsize.finder.results import ParameterResult as ParameterResult
 from stepsize.minimization import Result as Result
 from stepsize.minimization import minimize as minimize
 from stepsize.noise_scale import NoiseScale as NoiseScale
-from stepsize.noise_scale import NoiseScaleMonitor as NoiseScaleMonitor
 from stepsize.noise_scale import gradient_noise_scale as gradient_noise_scale
 from stepsize.noise_scale import scale_lr as scale_lr
 from stepsize.optimizers import RowGradient as RowGradient
 from stepsize.optimizers import StepStats as StepStats
 from stepsize.optimizers import group as group
+from stepsize.optimizers import layer_groups as layer_groups
 from stepsize.optimizers.population import Population as Population
 from stepsize.optimizers.population import population as population
 from stepsize.optimizers.population import replicate as replicate

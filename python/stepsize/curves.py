@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Curve = NDArray[np.float64]
+from stepsize.arrays import Curve
 
 MAD_TO_STD = 1.4826  # standard deviations in a median absolute deviation, of normal values
 TINY = 1e-300

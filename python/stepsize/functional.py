@@ -37,7 +37,7 @@ from stepsize.optimizers.groups import check_values
 from stepsize.optimizers.optimizer import Optimizer, registry
 from stepsize.optimizers.options import Options
 from stepsize.optimizers.registration import find_rule, snake_case
-from stepsize.optimizers.slots import COMPILED
+from stepsize.optimizers.rule import COMPILED
 from stepsize.validation import whole
 
 Function = Callable[..., None]
@@ -67,7 +67,10 @@ def state(rule: str | type[Optimizer], params: Any, **hyperparameters: Any) -> d
     if not _is_elementwise(cls):
         raise ValueError(f"state: {_why_not(cls)}")
     optimizer = cls(params, **hyperparameters)
-    arrays = [{name: np.array(slot) for name, slot in leaf.items()} for leaf in optimizer._state]
+    arrays = [
+        {name: np.array(slot) for name, slot in leaf.items()}
+        for leaf in optimizer.internals.slots.arrays
+    ]
     single = isinstance(params, np.ndarray)
     found: dict[str, Any] = {
         name: arrays[0][name] if single else [leaf[name] for leaf in arrays] for name in arrays[0]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,28 +16,32 @@ from stepsize.arrays import (
     Nest,
     copy,
     flatten,
-    loss_and_grads,
     map_leaves,
     sum_of_squares,
 )
+from stepsize.finder.evaluations import Evaluations
 from stepsize.finder.find import lr_find
+from stepsize.finder.rehearsed import rehearsed_rate
+from stepsize.finder.results import frame
 from stepsize.optimizers import LBFGS, Optimizer
 from stepsize.optimizers.registration import find_rule
-from stepsize.schedules import flat_cosine
+from stepsize.schedules import Schedule, flat_cosine
 from stepsize.training.history import History
 from stepsize.validation import number, whole
 
 Function = Callable[[Nest], tuple[float, Nest]]
 
+LONG = 400  # steps from which on rehearsals pay
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Result:
     """What `minimize` found; print it to read it.
 
-    `x` is the point where it converged, or else the best one seen, nested as `x0` was. `fun`,
+    `x` is the best point seen, in the search for the rate or in a step, nested as `x0` was. `fun`,
     `grad` and `grad_norm` (the largest component of the gradient) belong to it. `message` says why
-    it ended. `nit` counts steps, `nfev` calls of the function in all, those of the range test
-    included. `lr` is the rate or schedule that was used, `history` has one row per step.
+    it ended. `nit` counts steps, `nfev` calls of the function in all, those of the search for the
+    rate included. `lr` is the rate or schedule that was used, `history` has one row per step.
     """
 
     x: Nest
@@ -51,6 +55,16 @@ class Result:
     rule: str
     lr: Any
     history: History = field(repr=False)
+
+    def to_pandas(self) -> Any:
+        """The history as a `pandas.DataFrame`, one row per step."""
+        return frame({name: self.history[name] for name in self.history})
+
+    def __repr__(self) -> str:
+        return (
+            f"<Result f={self.fun:.6g}, {'converged' if self.converged else 'not converged'}, "
+            f"{self.rule}, {self.nit} steps, {self.nfev} calls>"
+        )
 
     def __str__(self) -> str:
         rate = f"{self.lr:.3g}" if isinstance(self.lr, numbers.Real) else str(self.lr)
@@ -78,22 +92,25 @@ def minimize(
     callback: Callable[[Result], Any] | None = None,
     **options: Any,
 ) -> Result:
-    r"""Go down from `x0` until the gradient is small, and tell what was found.
+    r"""Minimize a function from `x0` until its gradient is small.
 
-    For a function whose value is the same at every call. For batches of data there is `ss.fit`.
+    For a function without noise, whose value is the same at every call. For batches of data there
+    is `ss.fit`.
 
     Args:
-        fun_and_grad: ``x -> (value, gradient)``, the gradient in the nesting of ``x``. It must not
-            keep ``x``, which changes in place.
+        fun_and_grad: ``x -> (value, gradient)``, the gradient in the nesting of ``x``. It gets a
+            copy of the point, and its gradient is copied.
         x0: numbers, an array, or a nest of arrays; it is copied. Whole numbers become float64.
         rule: the name of a rule, such as "adamw" or "lbfgs", or an optimizer class.
         lr: a number, a schedule of steps, None for the default of the rule, or "auto": what
             `ss.lr_find` suggests, for half of ``max_iter``, and then half a cosine wave down to 0.
-            Rules that find their rate keep their default.
+            From 400 steps on, up to eight rehearsals of an eighth of them, at rates half a decade
+            apart, correct it; they cost at most as many calls as the steps. Learning-rate-free
+            rules keep their default.
         max_iter: the most steps.
-        gtol: converged where no component of the gradient is larger.
-        ftol: converged where the best value of the last ``patience`` steps is not lower, by more
-            than this share of it, than the best before them. 0 switches this off.
+        gtol: converged where no component of the gradient at the best point is larger.
+        ftol: converged where the last value is the best one within this share of it, and the best
+            value fell by no more in the last ``patience`` steps. 0 switches this off.
         callback: called after each step with the `Result` as it would be now; a true answer ends.
         options: further keywords of the rule, such as ``weight_decay`` or ``clip_norm``.
 
@@ -101,8 +118,8 @@ def minimize(
         A `Result` with the best point seen. A rule that answers with an average is asked for it.
 
     Raises:
-        ValueError, TypeError: an argument is unusable, or the value or gradient at `x0` is not
-            finite. A value that stops being finite later ends the run.
+        ValueError, TypeError: an argument is unusable, there is no gradient, or the value or
+            gradient at `x0` is not finite. A value that stops being finite later ends the run.
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -110,28 +127,60 @@ def minimize(
         >>> result.converged, bool(abs(result.x).max() < 1e-5)
         (True, True)
     """
-    _check(max_iter=max_iter, patience=patience, gtol=gtol, ftol=ftol)
+    return run(
+        fun_and_grad, x0, rule, lr, max_iter, gtol, ftol, patience, callback, options, refuse=True
+    )
+
+
+def run(
+    fun_and_grad: Function,
+    x0: Nest,
+    rule: str | type[Optimizer],
+    lr: Any,
+    max_iter: int,
+    gtol: float,
+    ftol: float,
+    patience: int,
+    callback: Callable[[Result], Any] | None,
+    options: Mapping[str, Any],
+    *,
+    refuse: bool,
+) -> Result:
+    """What `minimize` does; a start that is not finite is an error, or a result of no step."""
+    _check(fun_and_grad, callback, max_iter=max_iter, patience=patience, gtol=gtol, ftol=ftol)
     cls = find_rule(rule, "minimize")
     if options.get("maximize"):
         raise ValueError("minimize: maximize=True goes with an optimizer; negate the function here")
     x = _floats(x0)
-    seen = _Seen(fun_and_grad, x)
+    if cls is LBFGS:
+        # One iteration at a time, so that each has its row in the history; the end is ours.
+        ours = {"line_search_fn": "strong_wolfe", "max_iter": 1, "max_eval": 25}
+        options = {**ours, "tolerance_grad": gtol, "tolerance_change": 1e-20, **options}
+    cls(copy(x), None if isinstance(lr, str) else lr, **options)  # refuses what is wrong at once
+    seen = Evaluations(fun_and_grad, x)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
-        seen.look(x)
-        if not seen.last.finite:
-            raise ValueError(f"minimize: at x0 {seen.last.trouble}; start where it is finite")
-        rate = _rate(cls, x, lr, seen, max_iter, options)
-        if cls is LBFGS:
-            # One iteration at a time, so that each has its row in the history; the end is ours.
-            ours = {"line_search_fn": "strong_wolfe", "max_iter": 1, "max_eval": 25}
-            options = {**ours, "tolerance_grad": gtol, "tolerance_change": 1e-20, **options}
-        optimizer = cls(x, rate, **options)
-        run = _Run(seen, optimizer, callback, gtol, ftol, patience)
-        run.go(max_iter)
-        return run.result()
+        start = seen.look(x)
+        if not start.finite and refuse:
+            raise ValueError(f"minimize: at x0 {start.trouble}; start where it is finite")
+        known = start.largest <= gtol or not start.finite
+        rate = _rate(cls, x, lr, seen, max_iter, options, known)
+        steps = _Steps(seen, cls(x, rate, **options), rate, callback, gtol, ftol, patience)
+        if start.finite:
+            steps.go(max_iter)
+        else:
+            steps.message = f"at x0 {start.trouble}; start where it is finite"
+        return steps.result()
 
 
-def _check(**settings: float) -> None:
+def _check(function: Any, callback: Any, **settings: float) -> None:
+    if not callable(function):
+        raise TypeError(
+            f"minimize: fun_and_grad must be a function x -> (value, gradient), got {function!r}"
+        )
+    if callback is not None and not callable(callback):
+        raise TypeError(
+            f"minimize: callback must be a function of a Result or None, got {callback!r}"
+        )
     for name, value in settings.items():
         if name in ("max_iter", "patience"):
             whole(f"minimize: {name}", value)
@@ -155,81 +204,44 @@ def _floats(x0: Nest) -> Nest:
 
 
 def _rate(
-    cls: type[Optimizer], x: Nest, lr: Any, seen: _Seen, max_iter: int, options: dict[str, Any]
+    cls: type[Optimizer],
+    x: Nest,
+    lr: Any,
+    seen: Evaluations,
+    max_iter: int,
+    options: Mapping[str, Any],
+    known: bool,
 ) -> Any:
+    """The rate that was given, or the schedule of the one found; `known` needs no search."""
     if not isinstance(lr, str):
         return lr
     if lr != "auto":
         raise ValueError(f"minimize: lr must be a number, a schedule, None or 'auto', got {lr!r}")
-    if cls.adapts_lr:
+    if cls.adapts_lr or known:
         return None
-    found = lr_find(
-        lambda p, _: seen.function(p),
-        x,
-        [None],
-        optimizer=lambda params: cls(params, **options),
-        progress=False,
-    )
-    seen.calls += found.gradients
-    if not found.usable:
-        return None
-    return flat_cosine(found.suggestion, max_iter, flat=0.5)
+
+    def make(params: Nest) -> Optimizer:
+        return cls(params, **options)
+
+    found = lr_find(seen.called, x, [None], optimizer=make, progress=False)
+    rate = found.suggestion if found.usable else None
+    if max_iter >= LONG:
+        start = rate or float(make(copy(x)).lr)
+        rate = rehearsed_rate(seen.called, x, make, _schedule, start, max_iter)
+    return None if rate is None else _schedule(rate, max_iter)
 
 
-class _Seen:
-    """The function, what it said last, and the best it said so far."""
-
-    def __init__(self, function: Function, x: Nest) -> None:
-        self.function = function
-        self.calls = 0
-        self.at: list[Array] = []
-        self.best = _Point(copy(x), math.inf, None, math.nan)
-
-    def look(self, x: Nest) -> tuple[float, Nest]:
-        """Value and gradient; a point asked about twice in a row is evaluated once."""
-        if not self.at or self.moved(x):
-            value, grads = loss_and_grads(self.function(x), "fun_and_grad")
-            self.calls += 1
-            self.at = [leaf.copy() for leaf in flatten(x)[0]]
-            tops = [float(np.abs(g).max(initial=0.0)) for g in flatten(grads)[0]]
-            largest = math.nan if any(map(math.isnan, tops)) else max(tops, default=0.0)
-            self.last = _Point(x, value, grads, largest)
-            if self.last.finite and self.last.fun < self.best.fun:
-                self.choose()
-        return self.last.fun, self.last.grad
-
-    def moved(self, x: Nest) -> bool:
-        """Whether this is another point than the last one looked at."""
-        return not all(map(np.array_equal, flatten(x)[0], self.at))
-
-    def choose(self) -> None:
-        """Take the last point as the best."""
-        self.best = replace(self.last, x=copy(self.last.x), grad=copy(self.last.grad))
-
-
-@dataclass(frozen=True)
-class _Point:
-    x: Nest
-    fun: float
-    grad: Nest
-    largest: float
-
-    @property
-    def finite(self) -> bool:
-        return math.isfinite(self.fun) and math.isfinite(self.largest)
-
-    @property
-    def trouble(self) -> str:
-        value = f"the value is {self.fun}"
-        return "the gradient is not finite" if math.isfinite(self.fun) else value
+def _schedule(rate: float, steps: int) -> Schedule:
+    return flat_cosine(rate, steps, flat=0.5)
 
 
 @dataclass
-class _Run:
+class _Steps:
     """Steps until something ends them."""
 
-    seen: _Seen
+    seen: Evaluations
     optimizer: Any
+    rate: Any
     callback: Callable[[Result], Any] | None
     gtol: float
     ftol: float
@@ -244,18 +256,18 @@ class _Run:
         """Step until the end; the last point is looked at too."""
         seen, optimizer = self.seen, self.optimizer
         while not self.over(max_iter):
-            lr, (value, grads) = float(optimizer.lr), seen.look(optimizer.params)
-            norm = math.sqrt(sum(map(sum_of_squares, flatten(grads)[0])))
+            lr, point = float(optimizer.lr), seen.look(optimizer.params)
+            norm = math.sqrt(sum(map(sum_of_squares, flatten(point.grad)[0])))
             if optimizer.needs_closure:
                 before = [leaf.copy() for leaf in seen.at]
-                optimizer.step(seen.look)
+                optimizer.step(seen.closure)
                 leaves = flatten(optimizer.params)[0]
                 if all(map(np.array_equal, leaves, before)):
                     self.message = "the line search finds no lower point"
             else:
-                optimizer.step(grads, loss=value)
+                optimizer.step(point.grad, loss=point.fun)
             self.steps += 1
-            self.history.append(self.steps, 0, value, lr, norm)
+            self.history.append(self.steps, 0, point.fun, lr, norm)
             if self.callback is not None and self.callback(self.result()):
                 self.message = "the callback ended it"
         if hasattr(optimizer, "averaged") and seen.last.finite and not self.converged:
@@ -265,18 +277,27 @@ class _Run:
         self.history.stopped = self.message
 
     def over(self, max_iter: int) -> bool:
-        """Whether it ends here; the message then says why."""
-        seen = self.seen
-        seen.look(self.optimizer.params)
+        """Whether it ends here; the message then says why.
+
+        It has converged where the best point seen, which is the answer, has a small gradient. A
+        small gradient elsewhere, as on a plateau that a long step ended on, does not do.
+        """
+        seen, last = self.seen, self.seen.look(self.optimizer.params)
         self.bests.append(seen.best.fun)
-        if self.message:
-            return True
-        if not seen.last.finite:
-            self.message = f"after step {self.steps} {seen.last.trouble}; give a smaller lr"
-        elif seen.last.largest <= self.gtol:
+        if seen.best.largest <= self.gtol:
             self.converged = True
             self.message = f"no component of the gradient exceeds gtol={self.gtol:g}"
-            seen.choose()
+            if not self.steps and seen.calls > 1:
+                self.message += ", at a point seen while looking for the rate"
+        elif self.message:
+            return True
+        elif not last.finite:
+            self.message = f"after step {self.steps} {last.trouble}; give a smaller lr"
+        elif last.largest <= self.gtol and last.fun > seen.start:
+            self.message = (
+                f"step {self.steps} ended on a plateau at {last.fun:.6g}, above the start of "
+                f"{seen.start:.6g}; give a smaller lr"
+            )
         elif self.flat():
             self.converged = True
             self.message = f"{self.patience} steps changed the best value by less than ftol"
@@ -285,15 +306,16 @@ class _Run:
         return bool(self.message)
 
     def flat(self) -> bool:
-        """Whether the best value hardly fell for a while."""
+        """Whether the best value hardly fell for a while, and the last one is as low."""
         if not self.ftol or len(self.bests) <= self.patience:
             return False
-        now, before = self.bests[-1], self.bests[-1 - self.patience]
-        return before - now <= self.ftol * max(abs(now), abs(before))
+        now, before, last = self.bests[-1], self.bests[-1 - self.patience], self.seen.last.fun
+        return max(before, last) - now <= self.ftol * max(abs(now), abs(before))
 
     def result(self) -> Result:
         """What there is to say now."""
-        best = self.seen.best
+        best = self.seen.best if self.seen.best.finite else self.seen.last
+        default = float(self.optimizer.lr) if self.rate is None else self.rate
         return Result(
             x=copy(best.x),
             fun=best.fun,
@@ -304,6 +326,6 @@ class _Run:
             converged=self.converged,
             message=self.message,
             rule=type(self.optimizer).__name__,
-            lr=self.optimizer._tables[0]["lr"],
+            lr=default,
             history=self.history,
         )

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from stepsize import arrays
 from stepsize.schedules import Schedule
-from stepsize.validation import whole
-
-if TYPE_CHECKING:
-    from stepsize.training.run import Run
+from stepsize.validation import choice, number, whole
 
 Rate = TypeVar("Rate", float, Schedule)
 
@@ -39,15 +35,18 @@ def scale_lr(lr: Rate, batch_from: float, batch_to: float, rule: str = "linear")
         >>> scale_lr(0.1, 256, 1024), scale_lr(1e-3, 256, 1024, rule="sqrt")
         (0.4, 0.002)
     """
-    if not isinstance(lr, Schedule) and not 0 <= lr < math.inf:
-        raise ValueError(f"scale_lr: lr must be a finite number >= 0 or a schedule, got {lr!r}")
-    for name, size in (("batch_from", batch_from), ("batch_to", batch_to)):
-        if not 0 < size < math.inf:
-            raise ValueError(f"scale_lr: {name} must be a finite number above 0, got {size!r}")
+    if not isinstance(lr, Schedule):
+        number("scale_lr: lr", lr, 0.0, move="it may also be a schedule")
+    before = number("scale_lr: batch_from", batch_from, 0.0, low_open=True)
+    after = number("scale_lr: batch_to", batch_to, 0.0, low_open=True)
     powers = {"linear": 1.0, "sqrt": 0.5}
-    if rule not in powers:
-        raise ValueError(f"scale_lr: rule must be 'linear' or 'sqrt', got {rule!r}")
-    return lr * float((batch_to / batch_from) ** powers[rule])
+    factor = float((after / before) ** powers[choice("scale_lr: rule", rule, powers)])
+    if not 0 < factor < math.inf:
+        raise ValueError(
+            f"scale_lr: from batch_from={batch_from!r} to batch_to={batch_to!r} the rate would "
+            f"change by a factor of {factor:g}"
+        )
+    return lr * factor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +97,11 @@ def gradient_noise_scale(micro_grads: Iterable[arrays.Nest], batch_size: int) ->
         critical batch size 7.96 (95 % between 7.47 and 8.48)
     """
     batch_size = whole("gradient_noise_scale: batch_size", batch_size)
+    if not isinstance(micro_grads, Iterable):
+        raise TypeError(
+            "gradient_noise_scale: micro_grads must be an iterable of nests of gradients, got "
+            f"{type(micro_grads).__name__}"
+        )
     nests = [arrays.Structure(arrays.map_leaves(np.array, nest)) for nest in micro_grads]
     for nest in nests:
         arrays.check_alike(nests[0], nest, "gradient_noise_scale")
@@ -114,33 +118,35 @@ def gradient_noise_scale(micro_grads: Iterable[arrays.Nest], batch_size: int) ->
     # The mean without gradient i has the squared norm |n G - g_i|^2 / (n - 1)^2.
     without = (n * n * square - 2 * n * dots + squares) / (n - 1) ** 2
     others = (squares.sum() - squares) / (n - 1)
-    signal, noise = _moments(square, squares.mean(), n, batch_size)
+    signal, noise = signal_and_noise(square, squares.mean(), n, batch_size)
     left_out = [
-        _ratio(*_moments(float(s), float(m), n - 1, batch_size))
+        noise_ratio(*signal_and_noise(float(s), float(m), n - 1, batch_size))
         for s, m in zip(without, others, strict=True)
         if n > 2
     ]
-    return _estimate(signal, noise, left_out)
+    return with_interval(signal, noise, left_out)
 
 
 def _dot(a: Any, b: Any) -> float:
     return float(np.vdot(np.asarray(a, np.float64), b))
 
 
-def _moments(square: float, mean_square: float, n: int, batch_size: float) -> tuple[float, float]:
+def signal_and_noise(
+    square: float, mean_square: float, n: int, batch_size: float
+) -> tuple[float, float]:
     """Signal and noise from the squared norm of the mean and the mean squared norm."""
     signal = (n * square - mean_square) / (n - 1)
     noise = batch_size * n / (n - 1) * (mean_square - square)
     return float(signal), float(noise)
 
 
-def _ratio(signal: float, noise: float) -> float:
+def noise_ratio(signal: float, noise: float) -> float:
     return noise / signal if signal > 0 else math.inf
 
 
-def _estimate(signal: float, noise: float, left_out: Sequence[float]) -> NoiseScale:
+def with_interval(signal: float, noise: float, left_out: Sequence[float]) -> NoiseScale:
     """The ratio, with an interval from what it is when each part is left out in turn."""
-    ratio = _ratio(signal, noise)
+    ratio = noise_ratio(signal, noise)
     low, high = 0.0, math.inf
     if len(left_out) > 2 and all(0 < value < math.inf for value in (ratio, *left_out)):
         logs = np.log(left_out)
@@ -148,67 +154,3 @@ def _estimate(signal: float, noise: float, left_out: Sequence[float]) -> NoiseSc
         error = math.sqrt((n - 1) / n * float(((logs - logs.mean()) ** 2).sum()))
         low, high = ratio * math.exp(-1.96 * error), ratio * math.exp(1.96 * error)
     return NoiseScale(ratio, low, high, signal, noise)
-
-
-class NoiseScaleMonitor:
-    """Record the critical batch size during a run that accumulates gradients.
-
-    It needs ``fit(..., accumulate=n)`` with n of at least 2 and arrays to train on, and costs two
-    norms per step. After each of so many steps ``history["critical_batch"]`` gets the estimate over
-    the last ``window`` steps, signal and noise averaged apart.
-
-    Args:
-        window: how many steps to average over.
-        every: how often to record.
-
-    Attributes:
-        estimate: the latest `NoiseScale`, None before the first.
-    """
-
-    needs_micro_squares = True
-
-    def __init__(self, window: int = 100, every: int = 10):
-        if window < 3 or every < 1:
-            raise ValueError(
-                f"NoiseScaleMonitor: window must be at least 3 and every at least 1, got "
-                f"{window} and {every}"
-            )
-        self.every = every
-        self.estimate: NoiseScale | None = None
-        self._moments: deque[tuple[float, float]] = deque(maxlen=window)
-
-    def on_start(self, run: Run) -> None:
-        """Refuse a run that shows no small batches."""
-        if run.accumulate < 2:
-            raise ValueError("NoiseScaleMonitor: give fit accumulate=2 or more to compare with")
-        _ = run.batch_size
-        if run.step == 0:
-            self._moments.clear()
-
-    def on_gradients(self, run: Run) -> None:
-        """Compare the small batches with their mean."""
-        n = len(run.micro_squares)
-        if n < 2:
-            return
-        square = sum(map(arrays.sum_of_squares, arrays.flatten(run.grads)[0]))
-        mean_square = math.fsum(run.micro_squares) / n
-        self._moments.append(_moments(square, mean_square, n, run.batch_size))
-
-    def on_step(self, run: Run) -> None:
-        """Record, if it is time to."""
-        if run.step % self.every or not self._moments:
-            return
-        moments = np.array(self._moments)
-        n, total = len(moments), moments.sum(axis=0)
-        left_out = [_ratio(*map(float, (total - row) / (n - 1))) for row in moments if n > 1]
-        self.estimate = _estimate(float(total[0] / n), float(total[1] / n), left_out)
-        run.history.record("critical_batch", self.estimate.critical_batch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Signal and noise of the last steps."""
-        return {"moments": [list(pair) for pair in self._moments]}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        self._moments.clear()
-        self._moments.extend((signal, noise) for signal, noise in state["moments"])

@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 from stepsize import _core
-from stepsize.validation import whole
 
 __version__ = "0.1.0"
 
@@ -25,18 +24,22 @@ def set_num_threads(count: int | None) -> None:
     bound the default.
 
     Args:
-        count: At least 1, or None.
+        count: From 1 to four times the number of processors (or 64), or None.
 
     Raises:
-        ValueError: For a count below 1.
+        ValueError: For any other count; threads without a processor only wait for each other, and
+            no system gives a million of them.
 
     Example:
         >>> import stepsize as ss
         >>> ss.set_num_threads(2)
         >>> ss.set_num_threads(None)
     """
+    from stepsize.validation import whole  # here, so that importing stepsize loads next to nothing
+
+    most = max(64, 4 * (os.cpu_count() or 1))
     move = "None uses as many as the environment allows"
-    count = 0 if count is None else whole("set_num_threads: count", count, move=move)
+    count = 0 if count is None else whole("set_num_threads: count", count, 1, most, move)
     _core.set_thread_count(count)
 
 

@@ -94,6 +94,8 @@ def range_text(low: float, high: float, low_open: bool = False, high_open: bool 
     if high == math.inf:
         kind = "a finite number" if high_open else "a number"
         return kind if low == -math.inf else f"{kind} {'>' if low_open else '>='} {low:g}"
+    if low == -math.inf:
+        return f"a number {'<' if high_open else '<='} {high:g}"
     return f"in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
 
 
@@ -135,7 +137,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     """
     known = list(known)
     by_lower = {word.lower(): word for word in known}
-    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name)[:60].lower(), by_lower, n=1, cutoff=0.5)
     if close:
         return f"did you mean {by_lower[close[0]]!r}?"
     return f"there are: {', '.join(known)}" if known else "there are none"

@@ -237,3 +237,87 @@ def test_a_loss_that_cannot_fall_is_refused():
 
     with pytest.raises(ValueError, match="no usable rate, because"):
         ss.autolr(flat, start(), data(), steps=50)
+
+
+def test_evaluate_is_for_validation_data():
+    def evaluate(params, batch):
+        return {"error": float(np.abs(batch[0] @ params["w"] - batch[1]).mean())}
+
+    result = ss.autolr(
+        value_and_grad, start(), data(), steps=40, validation=data(64), evaluate=evaluate
+    )
+    assert np.isfinite(result.history["val_error"]).any()
+    with pytest.raises(ValueError, match=r"evaluate=\.\.\. is for validation data"):
+        ss.autolr(value_and_grad, start(), data(), steps=40, evaluate=evaluate)
+
+
+def test_gradients_of_rows_will_do():
+    rng = np.random.default_rng(0)
+    rows, targets = rng.integers(0, 20, 256), rng.normal(1, 0.1, (256, 2))
+
+    def embedded(params, batch):
+        which, target = batch
+        gap = (params["e"][which] - target) / len(which)
+        loss = 0.5 * float(np.sum(gap**2)) * len(which)
+        return loss, {"e": ss.RowGradient(which, gap)}
+
+    params = {"e": np.zeros((20, 2))}
+    result = ss.autolr(embedded, params, (rows, targets), steps=120, optimizer="adam")
+    assert result.history["loss"][-1] < 0.2 * result.history["loss"][0]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "schedule_free_sgd", "sign-sgd"])
+def test_optimizers_go_by_name(name):
+    result = ss.autolr(value_and_grad, start(), data(), steps=20, optimizer=name)
+    assert type(result.optimizer).__name__.lower() == name.replace("_", "").replace("-", "")
+
+
+def test_the_shorter_budget_ends_the_run():
+    result = ss.autolr(value_and_grad, start(), data(), steps=100, epochs=2, batch_size=64)
+    assert len(result.history["loss"]) == 8
+    result = ss.autolr(value_and_grad, start(), data(), steps=5, epochs=2, batch_size=64)
+    assert len(result.history["loss"]) == 5
+    with pytest.raises(ValueError, match="have no known length; give steps"):
+        ss.autolr(value_and_grad, start(), lambda: iter([data()] * 3), steps=5, epochs=2)
+
+
+def test_the_repr_is_one_line_and_its_peak_that_of_the_schedule():
+    result = ss.autolr(value_and_grad, start(), data(), steps=60, optimizer="sgd")
+    assert "\n" not in repr(result) and len(repr(result)) < 140
+    peak = result.schedule.values(60).max()
+    assert f"they end lowest near {peak:.1e}" in str(result) and f"peak {peak:.3g}" in repr(result)
+    assert len(result.to_pandas()) == 60
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"value_and_grad": None}, "value_and_grad must be a function"),
+        ({"optimizer": None}, "optimizer must be an optimizer class"),
+        ({"optimizer": 3}, "optimizer must be an optimizer class"),
+        ({"optimizer": "adma"}, "there is no optimizer 'adma'"),
+        ({"steps": "x"}, "steps must be a whole number"),
+        ({"steps": 2.5}, "steps must be a whole number"),
+        ({"epochs": 0}, "epochs must be a whole number >= 1, got 0"),
+        ({"rehearsals": "x"}, "rehearsals must be a whole number"),
+        ({"train": None}, "train"),
+    ],
+)
+def test_wrong_arguments_are_named(wrong, words):
+    given = {"value_and_grad": value_and_grad, "params": start(), "train": data(), "steps": 20}
+    with pytest.raises((TypeError, ValueError), match=words):
+        ss.autolr(**{**given, **wrong})
+
+
+def test_memory_of_the_function_is_its_own():
+    kept = {"w": np.empty(6)}
+
+    def reusing(params, batch):
+        loss, grads = value_and_grad(params, batch)
+        kept["w"][...] = grads["w"]
+        return loss, kept
+
+    plain, moved = start(), start()
+    ss.autolr(value_and_grad, plain, data(), steps=40)
+    ss.autolr(reusing, moved, data(), steps=40)
+    np.testing.assert_array_equal(plain["w"], moved["w"])

@@ -67,7 +67,7 @@ def test_spikes_can_be_recorded_alone():
 
 def test_too_many_spikes_end_the_run():
     _, _, history = train(spiky(range(41, 60)), [ss.RollBackOnSpike(window=10, every=5, limit=3)])
-    assert history.stopped == "the loss leapt once more after 3 returns, at step 44"
+    assert history.stopped == "another loss spike after 3 rollbacks, at step 44"
 
 
 def test_nothing_leaps_in_a_calm_run():
@@ -103,7 +103,7 @@ def test_the_batch_grows():
 
 def test_the_batch_of_a_stream_cannot_grow():
     params = make_params()
-    with pytest.raises(ValueError, match="train is a stream of batches"):
+    with pytest.raises(ValueError, match="train is an iterable of batches"):
         fit(params, train=[(X, Y)], callbacks=[ss.BatchSizeSchedule({0: 8})])
 
 

@@ -20,7 +20,8 @@ def test_help_teaches_and_every_command_has_one(run):
     assert code == 0
     assert "ss.Problem(params, value_and_grad" in out
     commands = re.findall(r"^    (\w+) {2,}", out, re.MULTILINE)
-    assert {"demo", "find", "train", "tune", "schedule", "bench", "info"} == set(commands)
+    known = {"demo", "find", "train", "predict", "tune", "schedule", "bench", "info"}
+    assert known == set(commands)
     for command in commands:
         code, out, _ = run(command, "--help")
         assert code == 0
@@ -106,6 +107,24 @@ def test_train_resumes_where_it_stopped(run, model, tmp_path):
     assert whole.read_text() == halves.read_text()
 
 
+def test_train_resumes_at_its_own_rate_or_at_the_one_given(run, model, tmp_path):
+    csv, checkpoint = tmp_path / "run.csv", tmp_path / "run.safetensors"
+    words = ["train", f"{model}:make", "--checkpoint", checkpoint, "--resume", "--csv", csv]
+    assert "learning rate found" in run(*words, "--epochs", 2)[2]
+    assert "learning rate found" not in run(*words, "--epochs", 4)[2]
+    steady = rates(csv)
+    assert len(set(steady)) == 1
+    with pytest.warns(UserWarning, match="lr=0.0123 instead of"):
+        run(*words, "--epochs", 6, "--lr", "0.0123")
+    assert rates(csv)[: len(steady)] == steady and set(rates(csv)[len(steady) :]) == {"0.0123"}
+
+
+def rates(path):
+    header, *rows = path.read_text().splitlines()
+    column = header.split(",").index("lr")
+    return [row.split(",")[column] for row in rows]
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [
@@ -129,7 +148,7 @@ def test_a_target_that_does_not_work_is_explained(run, model, target, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--optimizer", "Adm"], "did you mean 'Adam'?"),
+        (["--optimizer", "Adm"], "there is no optimizer 'Adm'; there is 'Adam'"),
         (["--lr", "cosin(1, 0, 9)"], "did you mean 'cosine'?"),
         (["--lr", "-1"], "lr"),
         (["--resume"], "--resume needs --checkpoint"),
@@ -167,7 +186,7 @@ def test_info_names_the_build(run):
 
 
 def test_numbers_without_a_json_form_become_null():
-    from stepsize.cli.commands import plain
+    from stepsize.cli.output import plain
 
     assert plain({"a": np.array([1.0, np.nan]), "b": (np.float32(2), np.inf)}) == {
         "a": [1.0, None],
@@ -179,6 +198,7 @@ def test_tune_goes_on_where_it_was(run, model, tmp_path):
     pytest.importorskip("optuna")
     kept = tmp_path / "trials.jsonl"
     common = ["tune", f"{model}:make", "--epochs", 2, "--method", "random", "--storage", kept]
+    common += ["--optimizers", "SGD"]
     table = tmp_path / "t.csv"
     assert run(*common, "--trials", 3, "--csv", table)[0] == 0
     first = table.read_text().splitlines()
@@ -229,3 +249,9 @@ def test_a_demo_that_has_nowhere_to_write_says_so_first(run, tmp_path, monkeypat
     code, out, err = run("demo", "--out", tmp_path / "file" / "report")
     assert (code, out) == (1, "") and "file" in err
     assert_one_line(err)
+
+
+@pytest.mark.parametrize("name", ["schedule_free_adamw", "ScheduleFreeAdamW", "adamw", "ADAMW"])
+def test_a_rule_has_the_names_that_python_knows(name, run, model):
+    code, out, _ = run("train", f"{model}:make", "--optimizer", name, "--lr", 0.1, "--json")
+    assert code == 0 and json.loads(out)["optimizer"] == name

@@ -7,7 +7,7 @@ import pytest
 
 import stepsize as ss
 from one_line import assert_one_line
-from stepsize.cli.expressions import parse_schedule, recipes
+from stepsize.schedules.expression import FUNCTIONS, METHODS, OPERATORS, parse
 
 
 def test_schedule_prints_the_rates_it_would_use(run):
@@ -38,11 +38,11 @@ def test_schedules_compare_and_write_files(run, tmp_path):
     assert "B  linear(" in out
 
 
-@pytest.mark.parametrize("name", sorted(recipes()))
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
 def test_every_recipe_can_be_called(name):
     """Named, even if its arguments are missing: the complaint is about those."""
     with pytest.raises(ValueError, match=rf"^{name}|^(?!there is no)") as error:
-        parse_schedule(f"{name}()")
+        parse(f"{name}()")
     assert "is not allowed" not in str(error.value)
 
 
@@ -60,12 +60,41 @@ def test_expressions_are_the_calls_they_spell():
         ),
         "cyclic(0.1, 1, 5, mode='triangular2')": s.cyclic(0.1, 1, 5, mode="triangular2"),
     }.items():
-        assert np.array_equal(parse_schedule(text).values(60), expected.values(60)), text
+        assert np.array_equal(parse(text).values(60), expected.values(60)), text
 
 
-def test_a_schedule_is_read_back_from_its_repr():
-    s = ss.schedules.cosine(0.5, 0, 10).warmup(5) * 2
-    assert parse_schedule(repr(s)) == s
+CURVE = ss.schedules.cosine(0.5, 0.0, 10)
+COMBINED = {
+    "by_epoch": CURVE.by_epoch(20, smooth=True),
+    "clip": CURVE.clip(high=0.25),
+    "product": CURVE * (CURVE * CURVE),
+    "repeat": CURVE.repeat(5),
+    "resume_at": CURVE.resume_at(5, 20),
+    "scale": (CURVE + CURVE) * 0.5,
+    "shift": CURVE.shift(-2),
+    "stretch": CURVE.stretch(40),
+    "sum": CURVE + (CURVE + 0.1),
+    "then": CURVE.then(CURVE, at=3).then(0.1, at=9),
+    "warmup": CURVE.warmup(5, init=0.1),
+}
+
+
+def test_all_that_combines_schedules_is_tried_below():
+    assert set(COMBINED) == {"then", *METHODS, *OPERATORS}
+
+
+@pytest.mark.parametrize("name", COMBINED)
+def test_what_is_printed_can_be_given(name, run):
+    text = repr(COMBINED[name])
+    assert parse(text) == COMBINED[name]
+    code, out, _ = run("schedule", text)
+    assert code == 0 and out.splitlines()[-1] == text
+
+
+def test_a_python_function_cannot_be_named(run):
+    code, out, err = run("schedule", "from_function('posix:_exit')")
+    assert (code, out) == (1, "") and "a function cannot be named in text" in err
+    assert_one_line(err)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +145,7 @@ def test_a_misspelt_recipe_is_recognised(run):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("constant(1).to_dict()", "there is no method 'to_dict'; there are: clip"),
+        ("constant(1).to_dict()", "there is no method 'to_dict'; there are: by_epoch, clip"),
         ("constant(1).values(10 * 9)", "there is no method 'values'"),
         ("'a' * 999", r"\"'a' \* 999\" is not allowed in a schedule"),
         ("[0] * 999", r"'\[0\] \* 999' is not allowed in a schedule"),
@@ -124,7 +153,7 @@ def test_a_misspelt_recipe_is_recognised(run):
 )
 def test_what_is_refused_is_refused_before_it_runs(text, message):
     with pytest.raises(ValueError, match=message):
-        parse_schedule(text)
+        parse(text)
 
 
 def test_a_schedule_of_any_length_is_drawn_in_no_time(run, tmp_path):

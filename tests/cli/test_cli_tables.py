@@ -106,7 +106,7 @@ def test_table_columns_are_scaled_by_the_training_rows(tmp_path):
     rng = np.random.default_rng(1)
     rows = [f"{100 * v + 7},{int(v > 0)}" for v in rng.standard_normal(60)]
     path = write(tmp_path / "t.csv", "\n".join(["a,label", *rows]))
-    problem, _ = load_table(path, "label", (4,), [], 0)
+    problem = load_table(path, "label", (4,), [], 0).problem
     x = problem.train[0]
     # Means and deviations of float32 columns: rounding of their sums is all that is left.
     assert np.abs(x.mean(axis=0)).max() < 1e-6
@@ -147,7 +147,7 @@ def test_tables_that_do_not_work_are_explained(run, tmp_path, text, options, mes
 def test_table_options_need_a_table(run, model):
     code, _, err = run("train", f"{model}:make", "--target", "y")
     assert code == 1
-    assert "--target and --drop go with a .csv" in err
+    assert "--target goes with a table: .csv, .tsv" in err
 
 
 def test_train_writes_a_report(run, iris, tmp_path):

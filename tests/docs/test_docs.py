@@ -67,3 +67,14 @@ def test_contributing_shows_lion_as_it_is():
     assert len(blocks) == 2
     for block in blocks:
         assert re.sub(r"\s+", " ", block).strip() in squeezed
+
+
+def test_contributing_shows_the_class_of_lion_as_it_is():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    source = (ROOT / "python/stepsize/optimizers/rules/sign.py").read_text(encoding="utf-8")
+    lion = source[source.index("class Lion") :].split("\n\n\n")[0]
+    shown = re.search(r"```py\n(.*?)```", text, re.DOTALL)[1].splitlines()
+    lines = [line.strip() for line in shown if line.strip() and '"""' not in line]
+    assert len(lines) == 9
+    for line in lines:
+        assert line.replace("(self, x, g, s, h):", "") in lion

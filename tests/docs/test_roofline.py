@@ -5,7 +5,7 @@ import pytest
 
 import stepsize as ss
 from stepsize import _core
-from stepsize.cli.roofline import Yardstick, bytes_per_element, entries, in_turns, medians, ratio
+from stepsize.benchmarking import Yardstick, bytes_per_element, entries, in_turns, medians, ratio
 
 ENTRIES = {entry.name: entry for entry in entries()}
 

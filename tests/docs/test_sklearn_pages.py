@@ -11,6 +11,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
 import stepsize as ss
+from stepsize.optimizers.wrappers.base import Wrapper
 
 DOCS = Path(__file__).parents[2] / "docs"
 THEIRS = [LogisticRegression, Ridge, SGDClassifier, SGDRegressor, MLPClassifier, MLPRegressor]
@@ -139,7 +140,7 @@ def test_every_rule_has_its_row():
         name
         for name in ss.optimizers.__all__
         if issubclass(type(thing := getattr(ss.optimizers, name)), type)
-        and issubclass(thing, ss.optimizers.wrapping.Wrapper)
+        and issubclass(thing, Wrapper)
     }
     rules = {cls.__name__ for cls in ss.optimizers.registry()}
     assert len(wrappers) >= 8

@@ -153,3 +153,47 @@ def test_only_a_range_is_told_as_one(low, high):
     )
     assert ("as good between" in str(result)) == (low < high)
     assert str(result).startswith("momentum 0.5")
+
+
+@pytest.mark.parametrize("parameter", ["momentum", "weight_decay"])
+@pytest.mark.parametrize("rule", [ss.SGD, ss.Adam])
+def test_groups_have_one_value_or_are_refused(parameter, rule):
+    start = {"x": np.ones(12) / np.sqrt(CURVATURES), "y": np.ones(2)}
+
+    def both(p, batch):
+        loss, grads = valley(p, batch)
+        return loss + float(p["y"] @ p["y"]), {**grads, "y": 2 * p["y"]}
+
+    def factory(p, **other):
+        first = {"momentum": 0.5} if rule is ss.SGD else {"betas": (0.5, 0.9)}
+        return rule(p, **first, groups=[ss.group("y", lr=0.01, **other)])
+
+    result = ss.lr_find(both, start, [None], parameter=parameter, optimizer=factory)
+    assert result.usable
+    differs = {"weight_decay": {"weight_decay": 0.5}}.get(
+        parameter, {"momentum": 0.1} if rule is ss.SGD else {"betas": (0.1, 0.9)}
+    )
+    with pytest.raises(ValueError, match="is not the same in all groups"):
+        ss.lr_find(
+            both, start, [None], parameter=parameter, optimizer=lambda p: factory(p, **differs)
+        )
+
+
+def test_the_batch_size_of_gradients_of_rows_is_that_of_whole_ones():
+    rng = np.random.default_rng(0)
+    data = [(np.arange(8), rng.normal(1, 2, (8, 3))) for _ in range(60)]
+
+    def rows(p, batch):
+        which, target = batch
+        gap = p["e"][which] - target
+        return 0.5 * float(np.mean(gap**2)), {"e": ss.RowGradient(which, gap / gap.size)}
+
+    def whole(p, batch):
+        loss, grads = rows(p, batch)
+        return loss, {"e": grads["e"].whole("test", "e", p["e"])}
+
+    start = {"e": np.zeros((8, 3))}
+    found, other = (ss.lr_find(f, start, data, parameter="batch_size") for f in (rows, whole))
+    assert found.suggestion == other.suggestion or (
+        np.isnan(found.suggestion) and found.why == other.why
+    )

@@ -20,11 +20,11 @@ def test_rules():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((-0.1, 8, 8), "lr must be a finite number >= 0 or a schedule, got -0.1"),
-        ((math.nan, 8, 8), "lr must be a finite number >= 0 or a schedule, got nan"),
-        ((0.1, 0, 8), "batch_from must be a finite number above 0, got 0"),
-        ((0.1, 8, math.inf), "batch_to must be a finite number above 0, got inf"),
-        ((0.1, 8, 8, "cube"), "rule must be 'linear' or 'sqrt', got 'cube'"),
+        ((-0.1, 8, 8), "lr must be a finite number >= 0, got -0.1; it may also"),
+        ((math.nan, 8, 8), "lr must be a finite number >= 0, got nan; it may also"),
+        ((0.1, 0, 8), "batch_from must be a finite number > 0, got 0"),
+        ((0.1, 8, math.inf), "batch_to must be a finite number > 0, got inf"),
+        ((0.1, 8, 8, "cube"), "rule must be one of 'linear', 'sqrt', got 'cube'"),
     ],
 )
 def test_scale_lr_refuses(arguments, message):
@@ -135,3 +135,23 @@ def test_the_monitor_needs_small_batches():
         fit(make_params(), callbacks=[ss.NoiseScaleMonitor()])
     with pytest.raises(ValueError, match="window must be at least 3"):
         ss.NoiseScaleMonitor(window=2)
+
+
+@pytest.mark.parametrize("k", range(3))
+@pytest.mark.parametrize("value", ["x", None, [1], np.True_, b"1"])
+def test_scale_lr_names_what_is_no_number(k, value):
+    arguments = [0.1, 32, 64]
+    arguments[k] = value
+    name = ("lr", "batch_from", "batch_to")[k]
+    with pytest.raises(TypeError, match=f"scale_lr: {name} must be a number, got"):
+        ss.scale_lr(*arguments)
+
+
+def test_scale_lr_refuses_a_factor_without_meaning():
+    with pytest.raises(ValueError, match="the rate would change by a factor of inf"):
+        ss.scale_lr(0.1, 1e-200, 1e200)
+
+
+def test_gradients_that_are_no_iterable_are_named():
+    with pytest.raises(TypeError, match="micro_grads must be an iterable of nests of gradients"):
+        ss.gradient_noise_scale(None, 8)

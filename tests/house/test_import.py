@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import stepsize as ss
+from source_tree import PARTS
 
 STUB = Path(ss.__file__).with_suffix(".pyi")
 
@@ -55,7 +56,7 @@ def test_the_stub_says_where_names_come_from():
             homes |= dict.fromkeys(names, home)
         else:
             modules |= set(names)
-    assert homes == ss._HOME and tuple(pages) == ss._CONTENTS
+    assert homes == ss._HOME and sorted(pages) == sorted(ss._CONTENTS)
     assert modules == {*ss._MODULES, *ss._EXTRAS}
 
 
@@ -96,3 +97,17 @@ def test_modules_are_there_without_an_import():
 def test_modules_that_are_not_public_have_to_be_imported():
     loaded("import stepsize\nassert not hasattr(stepsize, 'training')")
     assert not {"errors", "training", "groups", "adam"} & set(dir(ss))
+
+
+ORDERS = """
+import importlib, sys
+for name in sys.argv[1:]:
+    for known in [m for m in sys.modules if m.startswith("stepsize") and m != "stepsize._core"]:
+        del sys.modules[known]
+    importlib.import_module(name)
+"""
+
+
+def test_every_part_can_be_imported_first():
+    parts = {f"stepsize.{part}" for part in PARTS - {"__init__", "__main__", "_core"}}
+    subprocess.run([sys.executable, "-c", ORDERS, *sorted(parts)], check=True)

@@ -8,7 +8,7 @@ import pytest
 import stepsize as ss
 from cases import EDGES, RULES, Case, random_grads, random_nest, snapshot
 from stepsize import _core
-from stepsize.optimizers.half import widened
+from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.primitives import lerp
 from stepsize.optimizers.rules.averaging import AveragingOptimizer
 
@@ -135,14 +135,14 @@ def test_schedule_free_rules_refuse_what_cannot_work():
 
 def check_average(optimizer, steps, grads_of, expected_to_follow, **step):
     """The average is the lerp of what was passed, bit for bit, in the step or after it."""
-    leaf_of = dict(zip(optimizer.paths, optimizer._leaves, strict=True))
-    expected = [np.array(widened(leaf)) for leaf in leaf_of.values()]
+    leaf_of = dict(zip(optimizer.paths, optimizer._points, strict=True))
+    expected = [np.array(to_float32(leaf)) for leaf in leaf_of.values()]
     for t in range(steps):
         share = optimizer._share()
         optimizer.step(grads_of(t), **step)
-        assert optimizer._engine.followed == expected_to_follow
+        assert optimizer.internals.engine.average_tracked == expected_to_follow
         for i, leaf in enumerate(leaf_of.values()):
-            expected[i] = lerp(expected[i], widened(leaf), share)
+            expected[i] = lerp(expected[i], to_float32(leaf), share)
         for path, found, wanted in zip(
             leaf_of, optimizer._arrays["average"], expected, strict=True
         ):

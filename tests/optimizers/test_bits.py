@@ -12,6 +12,7 @@ import pytest
 
 import stepsize as ss
 from cases import CASES, COMPILED, DTYPES, RULES, digest, numpy_rule, run_edges, same_bits
+from stepsize.optimizers import rule
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -83,4 +84,4 @@ def test_a_class_says_what_it_is(cls):
 
 def test_compiled_rules_all_have_a_class():
     used = {case.cls.variant(case.values)[0] for case in COMPILED}
-    assert used == set(ss.optimizers.state.COMPILED)
+    assert used == set(rule.COMPILED)

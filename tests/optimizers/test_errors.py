@@ -300,7 +300,8 @@ BAD_ARGUMENTS = [
     (
         lambda: set_on(ss.Adam(ones(1)), "amsgrad", True),
         ValueError,
-        "Adam: amsgrad is settled when the optimizer is made (it is False); make a new one",
+        "Adam: amsgrad is settled when the optimizer is made (it is False); make a new one "
+        "with amsgrad=True",
     ),
     (
         lambda: set_on(sgd()(), "lr_scale", -1),

@@ -28,7 +28,7 @@ def grads_of(params, seed, dtype=np.float32):
 
 
 def wide(nest):
-    return {key: half.widened(leaf) for key, leaf in nest.items()}
+    return {key: half.to_float32(leaf) for key, leaf in nest.items()}
 
 
 def same(first, second):
@@ -45,7 +45,7 @@ def codes(dtype):
 @by_dtype
 def test_every_number_comes_back(dtype):
     numbers = codes(dtype)
-    back = half.rounded(half.widened(numbers), dtype)
+    back = half.round_to_half(half.to_float32(numbers), dtype)
     nan = np.isnan(numbers.astype(np.float32))
     np.testing.assert_array_equal(back[~nan].view(np.uint16), numbers[~nan].view(np.uint16))
     assert np.isnan(back[nan].astype(np.float32)).all()
@@ -100,7 +100,7 @@ def test_masters_are_the_parameters_of_a_float32_run(cls, dtype):
         advance(two, grads)
     masters = {key: one.state_dict()["state"][key]["master"] for key in small}
     same(masters, large)
-    same(small, {key: half.rounded(leaf, dtype) for key, leaf in large.items()})
+    same(small, {key: half.round_to_half(leaf, dtype) for key, leaf in large.items()})
 
 
 @by_dtype
@@ -282,7 +282,7 @@ def test_averages_are_those_of_the_numbers_passed(dtype, make):
         opt.step(grads_of(params, t))
         # The other average follows the same numbers, which are float32 there.
         other.inner.step({"p40": None})
-        passed["p40"][...] = half.widened(params["p40"])
+        passed["p40"][...] = half.to_float32(params["p40"])
         other._follow(other._share())
         other._count_update()
     assert opt.eval_params()["p40"].dtype == np.float32

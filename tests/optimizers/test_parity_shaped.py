@@ -179,8 +179,8 @@ def test_kron_fits_ever_less_often():
     for _ in range(1200):
         rare.step(x)
         plain.step(x)
-        fits.append(plain._scalars(0).fits)
-    assert rare._scalars(0).fits == 300  # every fourth: a share of 0.3 is waited for
+        fits.append(plain.internals.scalars(0).fits)
+    assert rare.internals.scalars(0).fits == 300  # every fourth: a share of 0.3 is waited for
     gaps = np.diff(np.flatnonzero(np.diff(fits)))
     assert list(np.unique(gaps)) == [1, 2, 3]
     assert list(np.flatnonzero(np.diff(gaps))) == [499 - 1, 499 + 346 - 1]  # 0.5 is after 693

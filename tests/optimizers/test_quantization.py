@@ -6,7 +6,7 @@ import pytest
 import stepsize as ss
 from cases import EDGES, RULES, Case
 from stepsize import _core
-from stepsize.optimizers import quantization
+from stepsize.optimizers import quantization, slots
 
 FORMS = ("bfloat16", "int8")
 SUPPORTED = [
@@ -45,8 +45,10 @@ def train(cls, params, steps=3, **keywords):
 def same(first, second):
     for a, b in zip(first.params.values(), second.params.values(), strict=True):
         np.testing.assert_array_equal(a, b)
-    for side in ("_state", "_scales"):
-        for a, b in zip(getattr(first, side), getattr(second, side), strict=True):
+    for side in ("arrays", "scales"):
+        for a, b in zip(
+            getattr(first.internals.slots, side), getattr(second.internals.slots, side), strict=True
+        ):
             for name in a:
                 np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
@@ -57,7 +59,7 @@ def same(first, second):
 def test_compiled_is_numpy(cls, dtype, form, monkeypatch):
     sizes = (1, 255, 256, 257, 700)
     first = train(cls, params_of(sizes, dtype), state_dtype=form)
-    monkeypatch.setattr(quantization, "check", lambda optimizer: None)
+    monkeypatch.setattr(slots, "check_quantizable", lambda *parts: None)
     monkeypatch.setattr(cls, "accelerated", False)
     second = train(cls, params_of(sizes, dtype), state_dtype=form)
     same(first, second)
@@ -81,13 +83,13 @@ def test_bits_do_not_depend_on_instruction_set_packing_or_threads(form, target):
 @pytest.mark.parametrize(("form", "most"), [("bfloat16", 4.0), ("int8", 2.1)])
 def test_bytes_of_state(form, most):
     opt = ss.AdamW(params_of((100_000,)), state_dtype=form)
-    arrays = [*opt._state[0].values(), *opt._scales[0].values()]
+    arrays = [*opt.internals.slots.arrays[0].values(), *opt.internals.slots.scales[0].values()]
     assert sum(a.nbytes for a in arrays) / 100_000 <= most
 
 
 def coded(values, form):
     codes = np.empty(values.size, {"bfloat16": np.uint16, "signed": np.int8}.get(form, np.uint8))
-    scales = None if form == "bfloat16" else np.zeros(quantization.tiles(values.size), np.float32)
+    scales = None if form == "bfloat16" else np.zeros(quantization.blocks(values.size), np.float32)
     return codes, scales
 
 
@@ -100,8 +102,8 @@ def test_rounding_is_right_on_average(form):
     total = np.zeros(256)
     repeats = 2000
     for draw in range(repeats):
-        quantization.write(values, codes, scales, quantization.noise(draw, 0, 0))
-        total += quantization.read(codes, scales, np.float32)
+        quantization.quantize(values, codes, scales, quantization.rounding_key(draw, 0, 0))
+        total += quantization.dequantize(codes, scales, np.float32)
     # The spacing of the codes around each number, and six standard errors of the mean of numbers
     # that differ by at most one step.
     step = abs(values) / 128 if form == "bfloat16" else (abs(values) + scales[0]) / 16
@@ -119,8 +121,8 @@ def test_extremes(form):
     ]
     values = np.concatenate(rows).astype(np.float32)
     codes, scales = coded(values, form)
-    quantization.write(values, codes, scales, 1)
-    found = quantization.read(codes, scales, np.float32).reshape(-1, 256)
+    quantization.quantize(values, codes, scales, 1)
+    found = quantization.dequantize(codes, scales, np.float32).reshape(-1, 256)
     assert not found[0].any()
     assert np.isfinite(found[:4]).all()
     assert not np.isfinite(found[4, :2]).any()
@@ -175,7 +177,7 @@ def test_refusals():
 
 def test_the_first_values_of_state_are_coded():
     opt = ss.Adagrad(np.zeros(3), initial_accumulator_value=2.0, state_dtype="bfloat16")
-    found = quantization.read(opt._state[0]["sum"], None, np.float32)
+    found = quantization.dequantize(opt.internals.slots.arrays[0]["sum"], None, np.float32)
     np.testing.assert_array_equal(found, 2.0)
 
 

@@ -46,7 +46,7 @@ def test_a_slot_of_one_name_is_of_one_kind_but_where_its_meaning_differs():
 
 
 def test_a_rule_of_a_user_may_name_its_slots_plainly(monkeypatch):
-    monkeypatch.setattr(ss.optimizers.optimizer, "_registry", [])
+    monkeypatch.setattr(ss.optimizers.rule, "_registry", [])
 
     class Plain(ss.optimizers.Optimizer):
         lr = ss.optimizers.fields.nonnegative(0.1)

@@ -96,3 +96,49 @@ def test_disp_prints(capsys):
 def test_refusals(arguments, words):
     with pytest.raises((ValueError, TypeError), match=words):
         minimize(rosen, np.zeros(2), method=methods.adam, **{"jac": rosen_der, **arguments})
+
+
+@pytest.mark.parametrize("method", [methods.sgd, methods.adam, methods.lbfgs])
+def test_memory_of_the_function_is_its_own(method):
+    kept = np.empty(3)
+
+    def fun(x):
+        value = bowl(x)[0]
+        x[...] = np.nan
+        return value
+
+    def jac(x):
+        kept[...] = bowl(x)[1]
+        x[...] = np.nan
+        return kept
+
+    def both(x):
+        return fun(x.copy()), jac(x)
+
+    plain = minimize(bowl, np.ones(3), jac=True, method=method)
+    for found in (
+        minimize(fun, np.ones(3), jac=jac, method=method),
+        minimize(both, np.ones(3), jac=True, method=method),
+    ):
+        assert np.array_equal(found.x, plain.x) and np.array_equal(found.jac, plain.jac)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+@pytest.mark.parametrize("method", [methods.sgd, methods.adam, methods.lbfgs])
+def test_an_objective_may_be_an_array_of_one_number(shape, method):
+    def fun(x):
+        return np.full(shape, bowl(x)[0])
+
+    result = minimize(fun, np.ones(2), jac=lambda x: bowl(x)[1], method=method)
+    assert result.success and isinstance(result.fun, float)
+    with pytest.raises(ValueError, match="fun must return one number"):
+        minimize(lambda x: x, np.ones(2), jac=lambda x: x, method=method)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("method", [methods.sgd, methods.adam, methods.lbfgs])
+def test_a_start_that_is_not_finite_is_no_success(value, method):
+    for fun, jac in ((lambda x: value, lambda x: x), (lambda x: 1.0, lambda x: x * value)):
+        result = minimize(fun, np.ones(2), jac=jac, method=method)
+        assert not result.success and result.status == 1 and "at x0" in result.message
+        assert np.array_equal(result.x, np.ones(2)) and (result.nit, result.nfev) == (0, 1)

@@ -133,9 +133,9 @@ def test_new_memory_of_a_parameter_is_followed():
 def test_gradients_are_read_where_they_lie(monkeypatch):
     """The compiled step takes torch's pointers; Python looks at what it cannot take."""
     looked = []
-    gather = interop.optimizer.gather
+    gather = interop.places.gather
     monkeypatch.setattr(
-        interop.optimizer, "gather", lambda *args: (looked.append(1), gather(*args))[1]
+        interop.places, "gather", lambda *args: (looked.append(1), gather(*args))[1]
     )
     start = torch.arange(12.0).reshape(3, 4)
     ready = [

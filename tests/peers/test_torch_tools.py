@@ -300,3 +300,36 @@ def test_each_line_of_the_pages_table():
                 if made is not optimizer:
                     made.step()
         torch.testing.assert_close(p, q, rtol=1e-6, atol=0, msg=f"{theirs} and {ours}")
+
+
+@pytest.mark.parametrize("name", ["adamw", "AdamW", "sign_sgd"])
+def test_an_optimizer_goes_by_name(name):
+    model, batches = model_and_batches()
+    found = lr_find(model, loss_fn, batches, optimizer=name)
+    cls = {"sign_sgd": interop.SignSGD}.get(name, interop.AdamW)
+    assert found.suggestion == lr_find(model, loss_fn, batches, optimizer=cls).suggestion
+    with pytest.raises(ValueError, match="there is no optimizer 'adma'"):
+        lr_find(model, loss_fn, batches, optimizer="adma")
+    with pytest.raises(ValueError, match="LBFGS takes a function at each step"):
+        lr_find(model, loss_fn, batches, optimizer="lbfgs")
+
+
+@pytest.mark.parametrize("parameter", ["lr", "weight_decay", "batch_size"])
+def test_the_line_to_paste_sets_what_was_found_in_each_group(parameter):
+    model, batches = model_and_batches()
+    groups = [
+        {"params": model[0].parameters(), "lr": 0.1, "momentum": 0.9},
+        {"params": model[3].parameters(), "lr": 0.01},
+    ]
+    optimizer = torch.optim.SGD(groups)
+    result = lr_find(model, loss_fn, batches, optimizer=optimizer, parameter=parameter)
+    if not result.usable:
+        pytest.skip(str(result))
+    exec(str(result).splitlines()[-1].replace("    # for", "\nfor"), {"optimizer": optimizer})
+    rates = [group["lr"] for group in optimizer.param_groups]
+    found = result.suggestion if parameter == "lr" else result.lr
+    assert rates[0] == pytest.approx(found, rel=0.05) and rates[1] == pytest.approx(rates[0] / 10)
+    if parameter == "weight_decay":
+        assert optimizer.param_groups[1]["weight_decay"] == pytest.approx(
+            result.suggestion, rel=1e-3
+        )

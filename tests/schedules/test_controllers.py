@@ -185,3 +185,35 @@ def test_a_metric_is_any_single_number(make, kind):
     for bad in ("1", None, np.ones(1), np.True_):
         with pytest.raises(TypeError, match="metric must be a number"):
             one.update(bad)
+
+
+def broken(state):
+    """State dicts with one thing wrong."""
+    yield from (None, [], {}, "x", {**state, "more": 1})
+    for key in state:
+        yield {k: v for k, v in state.items() if k != key}
+        for value in ("x", None, math.nan, [1], -1, 1.5, True, {}):
+            right = {"best": (-1, 1.5), "recent": ([1],), "best_params": (None,)}
+            if value not in right.get(key, ()):
+                yield {**state, key: value}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ss.Plateau(optimizer(), restore_best=True),
+        lambda: ss.Plateau(optimizer()),
+        lambda: ss.schedules.Greedy(optimizer(), window=3),
+    ],
+)
+def test_a_state_that_does_not_fit_changes_nothing(make):
+    controller = make()
+    for metric in (3.0, 2.0, 2.5):
+        controller.update(metric)
+    before = repr(controller.state_dict())
+    for state in broken(controller.state_dict()):
+        with pytest.raises(ValueError, match="load_state_dict"):
+            controller.load_state_dict(state)
+        assert repr(controller.state_dict()) == before
+    controller.load_state_dict(controller.state_dict())
+    assert repr(controller.state_dict()) == before

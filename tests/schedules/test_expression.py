@@ -1,13 +1,18 @@
 """Schedules written down: as Python, as JSON, and in the documentation."""
 
 import inspect
+import json
+import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import stepsize as ss
+from stepsize.schedules.expression import FUNCTIONS, METHODS, parse
 from stepsize.schedules.schedule import RECIPES, signature_text
 
 S = ss.schedules
@@ -47,6 +52,124 @@ def test_a_saved_schedule_imports_nothing():
         "except ValueError: assert 'antigravity' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def named(path):
+    call = {"name": "from_function", "arguments": {"f": path}}
+    scaled = {"name": "scale", "arguments": {"schedule": call, "factor": 0.5}}
+    return [{"format": "stepsize.schedule", "version": 1, **each} for each in (call, scaled)]
+
+
+@pytest.mark.parametrize("trust", [(), [math.sqrt], S.from_function(math.sqrt)])
+@pytest.mark.parametrize("path", ["posix:_exit", "os:getpid", "builtins:print", "x", 3, None])
+def test_what_a_file_names_is_not_called(path, trust):
+    for saved in named(path):
+        with pytest.raises(ValueError, match=r"Schedule.from_dict: the schedule calls the Python"):
+            ss.Schedule.from_dict(saved, trust=trust)
+
+
+def test_an_optimizer_loads_the_functions_that_it_has(tmp_path):
+    path = tmp_path / "opt.safetensors"
+    ss.SGD(np.ones(2), lr=S.from_function(math.sqrt) * 0.5).save(path)
+    for other in (0.1, S.constant(0.1), S.from_function(math.exp), lambda step: 0.1):
+        opt = ss.SGD(np.ones(2), lr=other)
+        before = repr(opt)
+        with pytest.raises(ValueError, match=r"'math:sqrt', and what a file names is not called"):
+            opt.load(path)
+        assert repr(opt) == before
+    for own in (
+        S.from_function(math.sqrt),
+        math.sqrt,
+        S.constant(1.0) + S.from_function(math.sqrt),
+    ):
+        opt = ss.SGD(np.ones(2), lr=own)
+        opt.load(path)
+        assert opt.lr == 0.0
+
+
+def variants(plain):
+    """A saved schedule with one thing changed, at every place."""
+    for key in list(plain):
+        yield {k: v for k, v in plain.items() if k != key}
+        for value in (None, "x", -1, math.nan, [], {}, {"name": "x"}, [[1]], 10**400, True, b"1"):
+            if type(value) is not type(plain[key]) or value != plain[key]:
+                yield {**plain, key: value}
+        if isinstance(plain[key], dict):
+            yield from ({**plain, key: inner} for inner in variants(plain[key]))
+        if isinstance(plain[key], list):
+            for i, item in enumerate(plain[key]):
+                if isinstance(item, dict):
+                    for inner in variants(item):
+                        yield {**plain, key: [*plain[key][:i], inner, *plain[key][i + 1 :]]}
+    yield {**plain, "more": 1}
+
+
+def test_a_damaged_dict_is_a_value_error():
+    """Refused by ValueError, or a schedule whose own dict it is."""
+    curve = S.cosine(1.0, 0.0, 10).warmup(5).clip(high=0.5).then(S.multistep(1, [2, 9], 0.1), at=30)
+    saved = json.loads(json.dumps((curve * 0.5 + S.cyclic(0.1, 1.0, 10)).to_dict()))
+    refused = 0
+    for damaged in variants(saved):
+        try:
+            made = ss.Schedule.from_dict(damaged)
+        except ValueError as error:
+            assert str(error).startswith("Schedule.from_dict: ")
+            refused += 1
+        else:
+            assert ss.Schedule.from_dict(made.to_dict()) == made
+    assert refused > 300
+
+
+LONG = {
+    "sum": "1" + "+1" * 400_000,
+    "sum of schedules": "constant(1)" + "+constant(1)" * 80_000,
+    "signs": "-" * 100_000 + "1",
+    "methods": "constant(1)" + ".shift(1)" * 100_000,
+    "digits": "9" * 100_000,
+    "brackets": "[" * 100_000,
+    "calls": "constant(" * 10_000 + "1" + ")" * 10_000,
+    "a name": "x" * 900_000,
+    "a name called": "x" * 900_000 + "()",
+    "a method": f"constant(1).{'x' * 900_000}()",
+    "text": f"'{'x' * 900_000}'",
+    "too long": "1" * 1_000_001,
+    "a zero": "\0",
+    "half a character": "\udcff",
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_expression_is_refused_in_short_and_soon(name):
+    start = time.process_time()
+    with pytest.raises(ValueError) as caught:
+        parse(LONG[name])
+    assert time.process_time() - start < 5 and len(str(caught.value)) < 1000
+
+
+def test_a_long_list_is_no_trouble():
+    s = S.table([0.125] * 20_000)
+    assert parse(repr(s)) == s
+
+
+@pytest.mark.parametrize("name", sorted({*FUNCTIONS, *METHODS}))
+def test_no_argument_of_any_call_names_a_function(name):
+    """Every parameter of every call that text can make, given the path of a function."""
+    call = getattr(S, name, None) or getattr(ss.Schedule, name)
+    names = set(inspect.signature(call).parameters) | {"lr_lambda", "decay_fn", "f"}
+    start = f"constant(1).{name}" if name in METHODS else name
+    for parameter in names:
+        for path in ("'posix:_exit'", "'os:abort'", "['posix:_exit']"):
+            with pytest.raises(ValueError):
+                parse(f"{start}({parameter}={path}).warmup(5)")
+    for scheduler in ("LambdaLR", "MultiplicativeLR", "WSDLRScheduler"):
+        with pytest.raises(ValueError):
+            parse(f"{start}('{scheduler}', lr=1, lr_lambda='posix:_exit').warmup(5)")
+
+
+def test_unknown_keys_are_refused():
+    for saved in ({"extra": 1}, {"arguments": {"value": 0.1, "extra": 1}}):
+        with pytest.raises(ValueError, match=r"Schedule.from_dict: .*'?extra'?"):
+            ss.Schedule.from_dict({**S.constant(0.1).to_dict(), **saved})
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Every row of the translation table, against stored values and against the packages installed."""
 
 import importlib.util
+import inspect
 import json
+import sys
 import warnings
 from types import SimpleNamespace
 
@@ -180,8 +182,60 @@ def test_optax_joins():
         ('from_hf("cosine_with_min_lr", lr=1, num_warmup_steps=1, num_training_steps=9)',
          ValueError, "give one of min_lr and min_lr_rate, got None and None"),
         ('from_timm("PlateauLRScheduler", lr=0.1)', ValueError, "use ss.Plateau"),
+        ('from_torch("LambdaLR", lr=0.1, lr_lambda="posix:_exit")', TypeError,
+         "LambdaLR: lr_lambda must be a function of the step, got 'posix:_exit'"),
+        ('from_torch("MultiplicativeLR", lr=1, lr_lambda="os:getpid")', TypeError, "be a function"),
+        ('from_keras("CosineDecayRestarts", initial_learning_rate=1, first_decay_steps=5, m_mul=2)',
+         ValueError, r"CosineDecayRestarts: m_mul must be in \(0, 1\], got 2"),
+        ('from_torch("StepLR", lr=0.1, step_size=-1)', ValueError, "from_torch: StepLR: .* got -1"),
+        ('from_torch("StepLR", lr="x", step_size=1)', TypeError, "from_torch: StepLR: .* got 'x'"),
+        ('from_optax(3)', ValueError, "from_optax: 3 is not a scheduler it knows; give its name"),
+        ('from_optax(abs)', ValueError, "is not a scheduler it knows; give its name"),
+        ('from_optax([])', ValueError, "is not a scheduler it knows; give its name"),
+        ('from_optax("sgdr_schedule", cosine_kwargs=[{}])', TypeError, "sgdr_schedule: .*missing"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_translated(call, error, message):
     with pytest.raises(error, match=message):
         eval(call, S)
+
+
+WORDS = {
+    "from_torch": {"lr": 0.1, "max_lr": 0.1, "swa_lr": 0.01, "total_steps": 10, "base_lr": 0.01},
+    "from_timm": {"lr": 0.1, "t_initial": 10, "decay_t": 3, "warmup_t": 2},
+    "from_hf": {"lr": 0.1, "num_warmup_steps": 2, "num_decay_steps": 3, "num_training_steps": 10},
+    "from_optax": {"init_value": 0.1, "boundaries_and_scales": {3: 0.5}},
+    "from_keras": {},
+}
+
+
+def words_of(importer):
+    """The builders of an importer that take one of a few words, and the arguments they need."""
+    for name, builder in sys.modules[importer.__module__].BUILDERS.items():
+        known = {} if isinstance(builder, str) else inspect.signature(builder).parameters
+        given = {k: v for k, v in WORDS[importer.__name__].items() if k in known}
+        needed = {k for k, p in known.items() if p.default is p.empty} - set(given)
+        for key, parameter in known.items():
+            if isinstance(parameter.default, str) or key == "interpolate_type":
+                assert needed <= {key}, f"{name} needs {needed}"
+                yield name, key, given
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_a_misspelt_word_is_not_taken_for_another(name):
+    importer = getattr(ss.schedules, name)
+    tried = 0
+    for builder, key, given in words_of(importer):
+        for word in ("lineer", "COS", "", "Linear", None, 3):
+            with pytest.raises(ValueError, match=f"{name}: {builder}: .*{key[-4:]} must be one of"):
+                importer(builder, **given, **{key: word})
+            tried += 1
+    assert tried == {"from_torch": 18, "from_timm": 12, "from_hf": 12, "from_optax": 6}.get(name, 0)
+
+
+@pytest.mark.parametrize("warmup", [5, 8])
+def test_a_polynomial_that_is_all_warm_up_goes_on_with_its_end(warmup):
+    s = ss.schedules.from_hf(
+        "polynomial", lr=1.0, num_warmup_steps=warmup, num_training_steps=5, lr_end=0.1
+    )
+    assert s(2) == 2 / warmup and s(warmup) == s(1000) == 0.1

@@ -1,12 +1,17 @@
 """Epochs, momentum against the rate, rates by layer, warnings, tables and pictures."""
 
+import math
+import re
 import warnings
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import stepsize as ss
+from schedule_strategies import schedules
 
 S = ss.schedules
 
@@ -93,6 +98,15 @@ def test_layerwise_lr_refuses():
         (S.warmup_cosine(0.1, 100, 1000), 50, "the warm-up is longer than the run of 50 steps"),
         (S.warmup_cosine(0.1, 100, 1000), 500, "the run ends at step 500, before the schedule"),
         (S.linear(0.1, 0.0, 100), 99, "the last rate is 0.002 instead of 0"),
+        (
+            S.cosine(0.1, 0, 100),
+            1000,
+            "is 0 from step 100 on: the last 900 of the run's 1000 steps",
+        ),
+        (S.linear(0.1, 0, 99.5), 200, "is 0 from step 100 on: the last 100 of the run's 200 steps"),
+        (S.constant(0.0), 10, "the rate is 0 in all of the run's 10 steps"),
+        (S.piecewise_constant([7], [0.1, 0]), 10**9, "from step 7 on: the last 999999993 of"),
+        (S.step_decay(0.1, 30, 0.1), 1800, "less than a billionth of its peak, 0.1, from step 300"),
     ],
 )
 def test_a_schedule_that_does_not_fit_the_run(schedule, steps, message):
@@ -105,7 +119,7 @@ def test_a_schedule_that_does_not_fit_the_run(schedule, steps, message):
     [
         S.warmup_cosine(0.1, 100, 1000),
         S.constant(0.1),
-        S.exponential(0.1, 0.9),
+        S.exponential(0.1, 0.99),
         S.one_cycle(0.1, 1000),
         S.linear(0.0, 0.1, 100),
     ],
@@ -114,6 +128,50 @@ def test_a_schedule_that_fits_is_let_pass(schedule):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         S.check_run(schedule, 1000)
+
+
+@pytest.mark.parametrize("steps", [1, 100, 101, 102, 1000])
+def test_the_end_of_a_decay_is_no_idle_run(steps):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        S.check_run(S.linear(0.1, 0.0, steps), steps)
+        S.check_run(S.linear(0.1, 0.0, steps), steps + 1)
+        S.check_run(S.cosine_restarts(0.1, steps), 10 * steps)
+        S.check_run(S.from_function(lambda step: 1 / 0), steps)
+
+
+@given(schedules, st.integers(1, 400))
+@settings(max_examples=200, deadline=None)
+def test_the_numbers_of_an_idle_end_are_right(schedule, steps):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        S.check_run(schedule, steps)
+    values = schedule.values(steps)
+    moving = np.flatnonzero(values > 1e-9 * values.max())
+    idle = steps - (moving[-1] + 1 if moving.size else 0)
+    texts = [str(warning.message) for warning in caught]
+    said = [int(count) for text in texts for count in re.findall(r"the last (\d+) of", text)]
+    if said:
+        assert said == [idle]
+    elif not any(word in text for text in texts for word in ("in all of", "the run ends", "warm")):
+        assert idle <= max(1, 0.02 * steps)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [S.warmup_cosine(0.05, 1, 15), S.linear(0.1, 0.01, 15), S.step_decay(1, 5, 0.1) * 0.1],
+)
+def test_a_schedule_in_epochs_is_recognised(schedule):
+    finite = not math.isinf(schedule.length)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        S.check_run(schedule, 300, steps_per_epoch=20)
+    text = " ".join(str(w.message) for w in caught)
+    assert ("use schedule.by_epoch(20)" in text) == finite
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        S.check_run(schedule.by_epoch(20), 300, steps_per_epoch=20)
+        S.check_run(S.constant(0.1).warmup(15), 300, steps_per_epoch=20)
 
 
 def test_what_is_no_schedule_does_not_fit_any_run():

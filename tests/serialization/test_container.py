@@ -1,11 +1,15 @@
 """The file format: what goes in comes out, and a file with one wrong bit is refused."""
 
+import contextlib
 import errno
 import gc
 import hashlib
 import io
 import json
 import os
+import socket
+import stat
+import subprocess
 import sys
 import time
 
@@ -16,8 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+import stepsize as ss
 from stepsize.errors import CheckpointError
-from stepsize.serialization import atomic, container
+from stepsize.serialization import atomic, container, nested
 
 DTYPES = ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?"]
 
@@ -150,13 +155,13 @@ def same(a, b):
 
 @given(nests)
 def test_unpack_is_the_inverse_of_pack(nest):
-    tensors, tree = container.pack(nest)
-    assert same(nest, container.unpack(tensors, json.loads(json.dumps(tree, allow_nan=False))))
+    tensors, tree = nested.pack(nest)
+    assert same(nest, nested.unpack(tensors, json.loads(json.dumps(tree, allow_nan=False))))
 
 
 def test_numpy_numbers_become_plain_ones(path):
-    container.dump(path, "x", {"a": np.float32(0.1), "b": np.int64(3), "c": np.True_})
-    loaded = container.load(path, "x")
+    nested.dump(path, "x", {"a": np.float32(0.1), "b": np.int64(3), "c": np.True_})
+    loaded = nested.load(path, "x")
     assert loaded == {"a": float(np.float32(0.1)), "b": 3, "c": True}
     assert [type(v) for v in loaded.values()] == [float, int, bool]
 
@@ -172,22 +177,22 @@ def test_numpy_numbers_become_plain_ones(path):
 )
 def test_what_cannot_be_saved_is_named_and_nothing_is_written(path, nest, message):
     with pytest.raises(TypeError, match=message):
-        container.dump(path, "x", nest)
+        nested.dump(path, "x", nest)
     assert os.listdir(path.parent) == []
 
 
 def test_another_kind_is_refused(path):
-    container.dump(path, "history", {})
+    nested.dump(path, "history", {})
     with pytest.raises(
         CheckpointError, match=r"run.safetensors: it holds a 'history', expected run"
     ):
-        container.load(path, "run")
+        nested.load(path, "run")
 
 
 def test_values_that_do_not_fit_the_arrays_are_refused(path):
     container.write(path, {}, {"kind": "x", "tree": {"a": {"$array": "lost"}}})
     with pytest.raises(CheckpointError, match="its values do not unpack"):
-        container.load(path, "x")
+        nested.load(path, "x")
 
 
 def test_a_newer_schema_is_refused(path):
@@ -320,12 +325,83 @@ def test_an_error_while_writing_keeps_the_old_file_and_leaves_nothing(path):
 
 
 def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_are_not(path):
-    (path.parent / f".{path.name}.1-0.tmp").write_bytes(b"half")
+    (path.parent / f".{path.name}.stepsize-1-0.tmp").write_bytes(b"half")
     with atomic.replacing(path) as outer:
         outer.write(b"outer")
         with atomic.replacing(path) as inner:
             inner.write(b"inner")
     assert path.read_bytes() == b"outer"
+    assert os.listdir(path.parent) == [path.name]
+
+
+def special_files(folder):
+    """A pipe, a socket and a device, where this user may make one."""
+    os.mkfifo(folder / "pipe")
+    yield "pipe", folder / "pipe"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(folder / "socket"))
+        yield "socket", folder / "socket"
+    with contextlib.suppress(PermissionError):
+        os.mknod(folder / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        yield "device", folder / "null"
+    (folder / "sub").mkdir()
+    yield "folder", folder / "sub"
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    for kind, path in special_files(tmp_path):
+        before = os.lstat(path)
+        (tmp_path / f"{kind}.link").symlink_to(path)
+        for way in (path, tmp_path / f"{kind}.link"):
+            with pytest.raises(OSError, match=f"it is a {kind}, not a file; give the path"):
+                container.write(way, {}, {})
+        after = os.lstat(path)
+        assert (before.st_ino, before.st_mode) == (after.st_ino, after.st_mode)
+
+
+@pytest.mark.parametrize("name", ["", "x/", ".", 3, None])
+def test_a_path_that_names_no_file_is_refused(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((OSError, TypeError, ValueError), match=r"named by|name of a file|a folder"):
+        ss.SGD(np.ones(2)).save(name)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o400])
+def test_permissions_are_kept(path, mode):
+    container.write(path, {}, {"a": 1})
+    path.chmod(mode)
+    container.write(path, {}, {"a": 2})
+    assert stat.S_IMODE(path.stat().st_mode) == mode and container.read(path)[1] == {"a": 2}
+
+
+def test_files_of_others_stay(path):
+    folder = path.parent
+    others = [f".{path.name}.x.tmp", f".{path.name}.1-0.tmp", f".{path.name}.stepsize-x-0.tmp"]
+    for name in others:
+        (folder / name).write_bytes(b"not ours")
+    os.mkfifo(folder / f".{path.name}.stepsize-1-0.tmp")
+    (folder / f".{path.name}.stepsize-2-0.tmp").symlink_to(folder / others[0])
+    (folder / f".{path.name}.stepsize-3-0.tmp").mkdir()
+    before = sorted(os.listdir(folder))
+    container.write(path, {}, {})
+    assert sorted(os.listdir(folder)) == sorted([*before, path.name])
+
+
+WRITER = """
+import sys
+from stepsize.serialization import container
+for i in range(60):
+    container.write(sys.argv[1], {}, {"text": sys.argv[2] * 1000})
+"""
+
+
+def test_savers_to_one_path_do_not_disturb_each_other(path):
+    words = [sys.executable, "-c", WRITER, str(path)]
+    savers = [subprocess.Popen([*words, name], stderr=subprocess.PIPE) for name in "abcd"]
+    errors = [saver.communicate()[1] for saver in savers]
+    assert errors == [b""] * 4
+    assert container.read(path)[1]["text"] in {name * 1000 for name in "abcd"}
     assert os.listdir(path.parent) == [path.name]
 
 
@@ -343,6 +419,7 @@ def test_a_folder_that_cannot_be_flushed_is_no_error(path, monkeypatch):
 
 
 def test_a_very_long_file_name_works(tmp_path):
-    path = tmp_path / ("x" * 250)
-    container.write(path, {}, {})
-    assert os.listdir(tmp_path) == [path.name]
+    for name in ("x" * 250, "é" * 127):
+        container.write(tmp_path / name, {}, {})
+        assert os.listdir(tmp_path) == [name]
+        (tmp_path / name).unlink()

@@ -5,6 +5,7 @@ import pytest
 
 import stepsize as ss
 from fitting import bits, fit, make_params
+from stepsize.serialization import nested
 
 
 @pytest.fixture
@@ -75,3 +76,45 @@ def test_a_history_is_not_a_model(saved, tmp_path):
     ss.History.from_arrays(loss=[1.0]).save(tmp_path / "h")
     with pytest.raises(ss.CheckpointError, match=r"/h: it holds a 'history', expected parameters"):
         ss.load(tmp_path / "h", *saved[1:])
+
+
+def test_parameters_alone(saved, tmp_path):
+    path, params, _ = saved
+    fresh = make_params()
+    assert ss.load(path, fresh) is None and bits(fresh) == bits(params)
+    ss.save(tmp_path / "alone", params)
+    other = make_params()
+    ss.load(tmp_path / "alone", other)
+    assert bits(other) == bits(params)
+    with pytest.raises(ss.CheckpointError, match="it holds parameters alone; leave the optimizer"):
+        ss.load(tmp_path / "alone", other, ss.AdamW(other))
+
+
+def test_a_model_that_has_gained_and_lost_leaves(saved):
+    path, params, _ = saved
+    fresh = make_params()
+    lost = fresh.pop("b")
+    fresh["new"] = np.full(3, 5.0)
+    found = ss.load(path, fresh, strict=False)
+    assert set(found.loaded) == set(params) - {"b"}
+    assert (found.missing, found.unexpected) == (("new",), ("b",))
+    assert (fresh["new"] == 5).all() and all((fresh[k] == params[k]).all() for k in found.loaded)
+    before = bits(fresh)
+    for key, value in (("b", np.zeros(lost.size + 1)), ("b", lost.astype("f2"))):
+        with pytest.raises(ss.CheckpointError, match="its parameter b is"):
+            ss.load(path, {**fresh, key: value}, strict=False)
+    with pytest.raises(ss.CheckpointError, match="it holds none of the parameters x"):
+        ss.load(path, {"x": np.zeros(2)}, strict=False)
+    with pytest.raises(ValueError, match="leave the optimizer out"):
+        ss.load(path, fresh, ss.AdamW(fresh), strict=False)
+    with pytest.raises(TypeError, match="load: strict must be True or False, got 'no'"):
+        ss.load(path, fresh, strict="no")
+    assert bits(fresh) == before
+
+
+@pytest.mark.parametrize("params", [None, 3, [], {"w": 3}, {"w": {}}])
+def test_contents_that_are_no_parameters(tmp_path, params):
+    nested.dump(tmp_path / "m", "parameters and optimizer", {"params": params})
+    for strict in (True, False):
+        with pytest.raises(ss.CheckpointError):
+            ss.load(tmp_path / "m", {"w": np.zeros(2)}, strict=strict)

@@ -15,7 +15,7 @@ import numpy as np
 
 import stepsize as ss
 from stepsize import _core
-from stepsize.optimizers import slots as states
+from stepsize.optimizers import rule
 from stepsize.optimizers.fields import Choice, Flag, Number, Several
 
 RULES = [cls for cls in ss.optimizers.registry() if not cls.needs_closure]
@@ -48,7 +48,7 @@ class Case:
 
     @property
     def compiled(self) -> bool:
-        return self.cls.accelerated and self.cls.variant(self.values)[0] in states.COMPILED
+        return self.cls.accelerated and self.cls.variant(self.values)[0] in rule.COMPILED
 
     @property
     def elementwise(self) -> bool:
@@ -207,8 +207,12 @@ def run_edges(case: Case, dtype: Any, threads: int = 1) -> dict[str, np.ndarray]
     arrays = dict(params)
     for path, slots in optimizer.state.items():
         arrays.update({f"{path}.{name}": slot for name, slot in slots.items()})
-    scalars = [optimizer._engine.memory(i) for i in range(len(params))]
-    return {**arrays, "scalars": np.array(scalars, float), "t": np.array(optimizer._engine.times)}
+    scalars = [optimizer.internals.engine.scalars(i) for i in range(len(params))]
+    return {
+        **arrays,
+        "scalars": np.array(scalars, float),
+        "t": np.array(optimizer.internals.engine.times),
+    }
 
 
 def digest(arrays: dict[str, np.ndarray]) -> str:

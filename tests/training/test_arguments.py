@@ -39,6 +39,12 @@ def test_what_is_no_callback_is_refused_before_anything_is_trained(callbacks, me
     assert bits(params) == bits(make_params())
 
 
+def test_validate_every_without_validation_is_refused():
+    with pytest.raises(ValueError, match="validate_every=3 needs validation="):
+        fit(params := make_params(), validate_every=3)
+    assert bits(params) == bits(make_params())
+
+
 @pytest.mark.parametrize("result", [None, 0.5, {1: 0.5}])
 def test_an_evaluation_that_is_no_dict_of_names_is_told_what_to_return(result):
     with pytest.raises(TypeError, match=r"evaluate must return a dict .*, it returned"):

@@ -60,7 +60,7 @@ def test_single_values_are_read_without_copying_the_series(history):
 
 
 def test_an_unknown_series_is_an_error_that_lists_the_known(history):
-    with pytest.raises(KeyError, match=r"'acc' was not recorded; there are step, epoch, loss"):
+    with pytest.raises(KeyError, match=r"'acc' was not recorded; recorded are step, epoch, loss"):
         history["acc"]
 
 

@@ -236,7 +236,7 @@ def test_resuming_a_run_that_was_stopped_for_a_reason_keeps_it_stopped(tmp_path)
         return bits(params), history, history.stopped
 
     first = run()
-    assert "has not been better" in first[2]
+    assert "has not improved on" in first[2]
     assert run() == first
 
 
@@ -257,7 +257,7 @@ def other(**changes):
     [
         ({"seed": 1}, "written with seed=0 and this run has seed=1"),
         ({"train": (X[:9], Y[:9])}, "written with 40 training samples and this run has 9"),
-        ({"train": batches()}, "40 training samples and this run has a stream of batches"),
+        ({"train": batches()}, "40 training samples and this run has an iterable of batches"),
         ({"callbacks": [Average()]}, "callbacks Checkpoint and this run has Average, Checkpoint"),
         ({"optimizer": ss.SGD}, "Adam"),
         ({"params": lambda: {"w": np.zeros(3, "f4"), "c": np.zeros(1)}}, "differ .* in b, c"),

@@ -1,32 +1,35 @@
-"""Nests (pytrees) of arrays: their leaves, their names, their memory."""
+"""Nests (pytrees) of arrays: their types, their leaves and names, their memory."""
 
-from stepsize.arrays.tree import (
+from stepsize.arrays.memory import (
     FLOATS,
-    Array,
-    Nest,
-    Structure,
-    assign,
     check_alike,
     check_apart,
     check_dtype,
     check_parameters,
     computed,
+    is_narrow,
+    pack,
+    sum_of_squares,
+)
+from stepsize.arrays.tree import (
+    Structure,
+    assign,
     copy,
     explain_difference,
     flatten,
-    is_narrow,
     loss_and_grads,
     map_leaves,
-    pack,
-    sum_of_squares,
     unflatten,
 )
+from stepsize.arrays.types import Array, Curve, Nest, ValueAndGrad
 
 __all__ = [
     "FLOATS",
     "Array",
+    "Curve",
     "Nest",
     "Structure",
+    "ValueAndGrad",
     "assign",
     "check_alike",
     "check_apart",

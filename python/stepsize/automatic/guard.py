@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stepsize import arrays
 from stepsize.automatic.results import Action
 from stepsize.curves import difference_noise
+from stepsize.optimizers.snapshot import Snapshot
 from stepsize.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ PATIENCE = 1 / 4  # share of the run that the loss may stay above its best
 LAST_RETURN = 2 / 3  # share of the run after which it is left to its end
 ROOM = 0.1  # share of the decrease, or of the start, that the loss may lie above
 ERRORS = 4  # standard errors of a median that are noise
-
-State = tuple[list[Any], dict[str, Any]]
 
 
 class Guard:
@@ -60,13 +58,13 @@ class Guard:
         self._start = start
         self._best = math.inf
         self._best_at = 0
-        self._good: State | None = None
-        self._fresh: State | None = None
+        self._good: Snapshot | None = None
+        self._fresh: Snapshot | None = None
         self._done: set[str] = set()
 
     def on_start(self, run: Run) -> None:
         """Keep the first state."""
-        self._good = self._state(run)
+        self._good = Snapshot(run.params, run.optimizer)
 
     def on_step(self, run: Run) -> None:
         """Record the loss, and check the run every few steps."""
@@ -83,7 +81,7 @@ class Guard:
         room = max(self._start - self._best, ROOM * abs(self._start))
         if level < self._best:
             self._best, self._best_at = level, run.step
-            self._fresh = self._state(run)
+            self._fresh = Snapshot(run.params, run.optimizer)
         elif min(self._recent) > self._start + room:
             self._back(run, f"the loss rose to {level:.3g}, above its start of {self._start:.3g}")
         self._pace(run, level)
@@ -121,25 +119,19 @@ class Guard:
         deviation = difference_noise(run.history["loss"][self._best_at // 2 : self._best_at])
         return ERRORS * math.sqrt(math.pi / 2 / self._every) * deviation
 
-    def _state(self, run: Run) -> State:
-        leaves = [np.array(leaf) for leaf in arrays.flatten(run.params)[0]]
-        return leaves, run.optimizer.state_dict()
-
     def _back(self, run: Run, why: str) -> bool:
         """Return to the best state at a lower rate; the schedule does not go back with it."""
         if self._good is None or len(self.actions) >= LIMIT:
             return False
-        leaves, state = self._good
         scale = run.optimizer.lr_scale
-        run.optimizer.load_state_dict(state)
-        for leaf, saved in zip(arrays.flatten(run.params)[0], leaves, strict=True):
-            leaf[...] = saved
+        self._good.restore()
+        step = run.optimizer.step_count
         if self._schedule is not None:
-            run.optimizer.lr = self._schedule.shift(state["step_count"] - run.step)
+            run.optimizer.lr = self._schedule.shift(step - run.step)
         run.optimizer.lr_scale = scale * SHRINK
-        self._good = self._state(run)
+        self._good = Snapshot(run.params, run.optimizer)
         self._fresh = None
         self._recent.clear()
-        what = f"back to step {state['step_count']}, rate times {SHRINK:g}"
+        what = f"back to step {step}, rate times {SHRINK:g}"
         self.actions.append(Action(run.step, what, why))
         return True

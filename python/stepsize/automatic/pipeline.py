@@ -16,6 +16,7 @@ from stepsize.optimizers.registration import maker_of
 from stepsize.schedules import Schedule, warmup_cosine
 from stepsize.training.batches import batches as batches_of
 from stepsize.training.fitting import fit
+from stepsize.validation import whole
 
 
 def plan(peak: float, steps: int) -> Schedule:
@@ -33,6 +34,7 @@ def autolr(
     optimizer: str | Callable[[Any], Any] = AdamW,
     batch_size: int = 32,
     validation: Any = None,
+    evaluate: Callable[[Any, Any], dict[str, float]] | None = None,
     callbacks: Sequence[Any] = (),
     rehearsals: int = 4,
     seed: int = 0,
@@ -50,8 +52,9 @@ def autolr(
     budget, at most 1000 steps each (usually three or four of them).
 
     Args:
-        value_and_grad, params, train, batch_size, validation, callbacks, seed, progress: as in
-            `fit`; ``train`` must be readable more than once.
+        value_and_grad, params, train, batch_size, validation, evaluate, callbacks, seed, progress:
+            as in `fit`; ``train`` must be readable more than once.
+        steps, epochs: the budget, whichever ends first.
         optimizer: a class, its name, or a function ``params -> optimizer``.
         rehearsals: how many there may be; 0 trusts `lr_find` alone.
 
@@ -70,12 +73,25 @@ def autolr(
         >>> bool(abs(params["w"][0] - 3) < 0.1)
         True
     """
+    if not callable(value_and_grad):
+        raise TypeError(
+            "autolr: value_and_grad must be a function (params, batch) -> (loss, grads), got "
+            f"{value_and_grad!r}"
+        )
+    if evaluate is not None and validation is None:
+        raise ValueError("autolr: evaluate=... is for validation data; give validation=... too")
     build = maker_of(optimizer, "autolr")
+    if not callable(build):
+        raise TypeError(
+            "autolr: optimizer must be an optimizer class, its name, or a function params -> "
+            f"optimizer, got {type(build).__name__}"
+        )
     source = batches_of(train, batch_size, seed)
     if getattr(source, "once", False):
         raise ValueError("autolr: train is read more than once; give arrays, a list or a callable")
-    if rehearsals < 0:
+    if isinstance(rehearsals, int) and rehearsals < 0:
         raise ValueError(f"autolr: rehearsals must be at least 0, got {rehearsals}")
+    rehearsals = whole("autolr: rehearsals", rehearsals, 0)
     total = _budget(steps, epochs, source.steps_per_epoch())
     found = lr_find(
         value_and_grad,
@@ -106,6 +122,7 @@ def autolr(
         steps=total,
         batch_size=batch_size,
         validation=validation,
+        evaluate=evaluate,
         callbacks=(*callbacks, guard),
         seed=seed,
         progress=progress,
@@ -116,8 +133,13 @@ def autolr(
 
 def _budget(steps: int | None, epochs: int | None, per_epoch: int | None) -> int:
     """The number of steps of the run."""
-    if steps is None and epochs is not None and per_epoch is not None:
-        steps = epochs * per_epoch
+    steps = steps if steps is None else whole("autolr: steps", steps, 0)
+    if epochs is not None:
+        epochs = whole("autolr: epochs", epochs)
+        if per_epoch is not None:
+            steps = min(steps or epochs * per_epoch, epochs * per_epoch)
+        elif steps is not None:
+            raise ValueError("autolr: the epochs of this data have no known length; give steps")
     if steps is None:
         raise ValueError("autolr: give steps, or epochs of data whose length is known")
     if steps < 2:

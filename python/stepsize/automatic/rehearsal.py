@@ -13,15 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.curves import Curve
-from stepsize.finder.trials import (
-    CachedBatches,
-    Nest,
-    Trial,
-    TrialRunner,
-    ValueAndGrad,
-    randomness_kept,
-)
+from stepsize.arrays import Curve, Nest, ValueAndGrad
+from stepsize.finder.cached_batches import CachedBatches
+from stepsize.finder.trials import Trial, TrialRunner
+from stepsize.rng import isolate_rng
 from stepsize.schedules import Schedule
 from stepsize.training.batches import Batches
 
@@ -102,5 +97,5 @@ def rehearse(
 
     if not length or not most:
         return peak, ()
-    with randomness_kept(value_and_grad, source), np.errstate(all="ignore"):
+    with isolate_rng(value_and_grad, source), np.errstate(all="ignore"):
         return climb(run, peak, most)

@@ -7,7 +7,7 @@ from typing import Any
 
 from stepsize.automatic.rehearsal import Rehearsals
 from stepsize.diagnosis import Diagnosis
-from stepsize.finder.results import LRFindResult
+from stepsize.finder.results import LRFindResult, frame
 from stepsize.schedules import Schedule
 from stepsize.training.history import History
 
@@ -24,7 +24,7 @@ class Action:
         return f"step {self.step}: {self.what}, because {self.why}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AutoResult:
     """What `autolr` found and did; print it to read it.
 
@@ -40,6 +40,22 @@ class AutoResult:
     actions: tuple[Action, ...]
     diagnosis: Diagnosis
     rehearsals: Rehearsals = ()
+
+    def to_pandas(self) -> Any:
+        """The history of the run as a `pandas.DataFrame`, one row per step."""
+        return frame({name: self.history[name] for name in self.history})
+
+    def __repr__(self) -> str:
+        losses = self.history["loss"]
+        return (
+            f"<AutoResult {type(self.optimizer).__name__}, {len(losses)} steps, peak "
+            f"{self._peak():.3g}, loss {losses[0]:.4g} to {losses[-1]:.4g}, "
+            f"{len(self.actions)} corrections>"
+        )
+
+    def _peak(self) -> float:
+        """The largest rate of the schedule."""
+        return float(self.schedule.values(max(len(self.history["loss"]), 2)).max())
 
     def __str__(self) -> str:
         losses = self.history["loss"]
@@ -60,4 +76,5 @@ class AutoResult:
             return []
         peaks = ", ".join(f"{peak:.1e}" for peak, _ in self.rehearsals)
         steps = max(len(losses) for _, losses in self.rehearsals)
-        return [f"rehearsals of {steps} steps tried the peaks {peaks}"]
+        best = f"they end lowest near {self._peak():.1e}"
+        return [f"rehearsals of {steps} steps tried the peaks {peaks}; {best}"]

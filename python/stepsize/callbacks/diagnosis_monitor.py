@@ -1,4 +1,4 @@
-"""Diagnose a run while it goes."""
+"""Diagnosis of a run in progress."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from stepsize.diagnosis import FEWEST_STEPS, VERDICTS, Diagnosis, diagnose, watc
 if TYPE_CHECKING:
     from stepsize.training.run import Run
 
+__all__ = ["DiagnosisMonitor"]
 
-SAMPLE = 4096
+SAMPLE = 4096  # gradient signs compared per step
 
 
 class DiagnosisMonitor:
-    """A callback that diagnoses the run as it goes, and warns, stops or acts.
+    """Diagnose the run as it goes, and warn, stop or act on the verdict.
 
-    The first look is after `every` steps; each next one after a tenth of the steps made, at least
-    `every`. A look reads the whole history, so that the cost per step stays the same however long
-    the run is. It also records ``sign_flips``, the share of gradient signs that changed since the
-    last step, from a few thousand numbers of the gradient: a half is noise, far more is overshoot.
+    The first diagnosis comes after ``every`` steps, each further one after a tenth of the steps
+    made so far, at least ``every``: each reads the whole history, and so the cost per step does not
+    grow with the run. Also recorded is ``sign_flips``, the share of gradient signs that changed
+    since the last step, from a sample of a few thousand: 0.5 is noise, far more is overshooting.
 
     Args:
-        every: the fewest steps between two looks.
+        every: the fewest steps between two diagnoses.
         warn: verdicts to warn of, each once, as a UserWarning.
         stop: verdicts that end the run.
-        act: called as ``act(run, diagnosis)`` at every look, to do anything else.
+        act: called as ``act(run, diagnosis)`` after each diagnosis.
 
     Attributes:
-        diagnoses: pairs of step and diagnosis, one for each look.
+        diagnoses: pairs of step and diagnosis.
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -83,7 +84,7 @@ class DiagnosisMonitor:
                 self._flips = float(np.count_nonzero(both < 0) / np.count_nonzero(both))
 
     def on_step(self, run: Run) -> None:
-        """Look at the run if it is time to."""
+        """Diagnose the run if due."""
         if self._flips == self._flips:
             run.history.record("sign_flips", self._flips)
         if run.step < self._next:
@@ -101,7 +102,7 @@ class DiagnosisMonitor:
 
 
 def _signs(grads: Any) -> NDArray[np.int8]:
-    """Signs of some thousand numbers, evenly from every dense leaf."""
+    """The signs of a sample of some thousand numbers, evenly spaced over all dense leaves."""
     leaves = [leaf for leaf in arrays.flatten(grads)[0] if isinstance(leaf, np.ndarray)]
     stride = max(1, sum(leaf.size for leaf in leaves) // SAMPLE)
     parts = [np.sign(leaf.reshape(-1)[::stride]).astype(np.int8) for leaf in leaves]

@@ -1,4 +1,4 @@
-"""Writing down a run while it goes, for people and for tools.
+"""Logging a run to files, TensorBoard or any experiment tracker.
 
 A logger is any object with these five methods, which get plain numbers:
 
@@ -14,6 +14,7 @@ A logger is any object with these five methods, which get plain numbers:
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
@@ -26,15 +27,17 @@ from stepsize.validation import whole
 if TYPE_CHECKING:
     from stepsize.training.run import Run
 
+__all__ = ["CSVLogger", "JSONLogger", "LogTo", "TensorBoard"]
+
 Values = Mapping[str, float]
 STEP = ("loss", "lr", "grad_norm", "update_ratio")
 
 
 class Logger(Protocol):
-    """Where a run is written down."""
+    """Where a run is logged."""
 
     def start(self, step: int, meta: Mapping[str, Any]) -> None:
-        """The run begins, or goes on from ``step``."""
+        """The run starts, or resumes from ``step``."""
 
     def step(self, step: int, values: Values) -> None:
         """A step was made."""
@@ -50,11 +53,11 @@ class Logger(Protocol):
 
 
 class LogTo:
-    """Tell a logger of every step, validation and epoch.
+    """Pass every step, validation and epoch to a logger.
 
     Args:
         logger: an object with the methods of `Logger`.
-        every: tell of every so many steps; None tells of validations and epochs alone.
+        every: log after every so many steps; None logs validations and epochs only.
     """
 
     def __init__(self, logger: Logger, every: int | None = 1):
@@ -62,38 +65,45 @@ class LogTo:
         self.every = every if every is None else whole("LogTo: every", every)
 
     def on_start(self, run: Run) -> None:
-        """Tell that the run begins."""
+        """Log the start."""
         self.logger.start(run.step, run.history.meta)
 
     def on_step(self, run: Run) -> None:
-        """Tell of the step, if it is one to tell of."""
+        """Log the step if due."""
         if self.every is not None and run.step % self.every == 0:
             self.logger.step(run.step, {name: run.history.at(name, -1) for name in STEP})
 
     def on_validation(self, run: Run) -> None:
-        """Tell what was measured."""
-        values = {name: x for name, x in run.metrics.items() if name.startswith("val_")}
-        self.logger.validation(run.step, values)
+        """Log the validation metrics."""
+        values = {name: run.metrics[name] for name in run.validated}
+        self.logger.validation(run.step, _plain(values))
 
     def on_epoch(self, run: Run) -> None:
-        """Tell of the epoch."""
+        """Log the epoch."""
         lr = run.history.at("lr", -1)
-        self.logger.epoch(run.step, {"epoch": run.epoch, "lr": lr, **run.metrics})
+        self.logger.epoch(
+            run.step, {"epoch": run.epoch, "lr": lr, **_plain(run.metrics_of_epoch())}
+        )
 
     def on_end(self, run: Run) -> None:
-        """Tell that the run is over."""
+        """Log the end."""
         self.logger.end(repr(run.error) if run.error else str(run.history.stopped))
 
 
+def _plain(values: Mapping[str, Any]) -> dict[str, float]:
+    """Numbers of any library as floats of Python."""
+    return {name: float(value) for name, value in values.items()}
+
+
 class _Lines:
-    """A file that grows line by line and, in a resumed run, goes on where the checkpoint was."""
+    """A file written line by line; a resumed run continues it from the step of the checkpoint."""
 
     def __init__(self, path: str | os.PathLike[str]):
         self._path = os.fspath(path)
         self._file: IO[str] | None = None
 
     def open(self, step: int, step_of: Callable[[str], int]) -> None:
-        """Keep the whole lines up to a step, and drop what came after it or was cut off."""
+        """Keep whole lines up to a step; drop later ones and one that was cut off."""
         kept: list[str] = []
         if step and os.path.exists(self._path):
             with open(self._path, encoding="utf-8", newline="") as file:
@@ -103,7 +113,7 @@ class _Lines:
         self._file = open(self._path, "a", encoding="utf-8", newline="")  # noqa: SIM115
 
     def write(self, line: str) -> None:
-        """Add a line and hand it to the system, so that a killed process does not lose it."""
+        """Add a line and flush it, so that a killed process does not lose it."""
         if self._file is not None:
             self._file.write(line)
             self._file.flush()
@@ -116,9 +126,9 @@ class _Lines:
 
 
 class CSVLogger(LogTo):
-    """Write a line per epoch to a CSV file: step, epoch, rate, mean loss, what was measured.
+    """Write a line per epoch to a CSV file: step, epoch, rate, mean loss, validation metrics.
 
-    `History.to_csv` writes every step once the run is over.
+    `History.to_csv` writes every step, after the run.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -167,7 +177,11 @@ class _CSV:
 
 
 def _csv_line(row: list[Any]) -> str:
-    return ",".join(str(field) for field in row) + "\n"
+    line = io.StringIO()
+    # A line break in a name would be taken for the end of a row when the run is resumed.
+    fields = [" ".join(x.splitlines()) if isinstance(x, str) else x for x in row]
+    csv.writer(line, lineterminator="\n").writerow(fields)
+    return line.getvalue()
 
 
 class JSONLogger(LogTo):
@@ -177,7 +191,7 @@ class JSONLogger(LogTo):
 
     Args:
         path: where to write.
-        every: write every so many steps; None writes none of them.
+        every: log after every so many steps; None logs none.
     """
 
     def __init__(self, path: str | os.PathLike[str], every: int | None = 1):
@@ -220,7 +234,7 @@ class TensorBoard(LogTo):
 
     Args:
         folder: where the event files go.
-        every: write every so many steps; None writes none of them.
+        every: log after every so many steps; None logs none.
     """
 
     def __init__(self, folder: str | os.PathLike[str], every: int | None = 1):
@@ -240,7 +254,7 @@ class _Board:
         self._writer: Any = None
 
     def start(self, step: int, meta: Mapping[str, Any]) -> None:
-        # Steps after this one are from a run that was cut off; the board is to hide them.
+        # Later steps are from a run that was cut off; TensorBoard hides purged ones.
         purge = {"purge_step": step + 1} if step else {}
         self._writer = self._make(self._folder, **purge)
         self._writer.add_text("run", json.dumps(meta, indent=1), step)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import stepsize as ss
-from stepsize.cli.roofline import Entry, Yardstick, bytes_per_element, in_turns, medians, ratio
+from stepsize.benchmarking import Entry, Yardstick, bytes_per_element, in_turns, medians, ratio
 
 __all__ = ["SHAPES", "measure"]
 

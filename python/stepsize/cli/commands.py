@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.util
-import json
 import math
+import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,54 +17,20 @@ import numpy as np
 
 import stepsize as ss
 from stepsize.cli.errors import CommandError
-from stepsize.cli.expressions import parse_schedule
-from stepsize.cli.loading import load_problem, optimizer_class, parse_lr
+from stepsize.cli.loading import load_problem, optimizer_class, parse_lr, started_rate
+from stepsize.cli.output import columns, draw, print_json
+from stepsize.cli.predicting import predict as predictions
+from stepsize.cli.predicting import to_extra
 from stepsize.cli.reporting import final, write_report
-from stepsize.plots.style import new_axes, number, offscreen
+from stepsize.cli.tables import Prepared
+from stepsize.plots.style import number
+from stepsize.schedules import expression
 
-__all__ = ["bench", "demo", "find", "info", "schedule", "train", "tune"]
+__all__ = ["bench", "demo", "find", "info", "predict", "schedule", "train", "tune"]
 
 DIVERGED = 3
 _ROWS = 10_000_000  # in a file of numbers
 _EXTRAS = {"plot": "matplotlib", "demo": "sklearn", "tune": "optuna", "peers": "torch"}
-
-
-def plain(value: Any) -> Any:
-    """Values as JSON knows them: arrays become lists, what is not finite becomes null."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, bool | int | float) else str(value)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    print(json.dumps(plain(value), indent=2))
-
-
-def _table(rows: Iterable[Sequence[str]]) -> str:
-    """Rows of words in columns: the first to the left, the others to the right."""
-    cells = [list(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(
-            f"{cell:<{w}}" if i == 0 else f"{cell:>{w}}"
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    )
-
-
-def _draw(path: Path | None, draw: Any) -> None:
-    if path is not None:
-        from stepsize import plots
-
-        with offscreen():
-            print(f"picture: {plots.save(draw(plots), path)}", file=sys.stderr)
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -89,20 +54,17 @@ def _guide(args: argparse.Namespace) -> int:
         raise CommandError("--seed does not go with --guide: the guide uses seeds of its own")
     out = args.out or Path("stepsize-guide")
     results = build(out, only=args.only or (), quick=args.quick)
-    print(_table([r.claim.name, r.finding.verdict] for r in results))
+    print(columns([r.claim.name, r.finding.verdict] for r in results))
     print(f"\nGuide: {out / 'index.html'}")
     return 0
 
 
-def _load(args: argparse.Namespace) -> Any:
-    if args.plot or getattr(args, "report", None):
-        new_axes()  # before the work: without matplotlib it says what to install
-    problem, notes = load_problem(
-        args.problem, target=args.target, drop=args.drop, hidden=args.hidden, seed=args.seed
-    )
-    for note in notes:
+def _load(args: argparse.Namespace) -> tuple[Any, Prepared | None]:
+    names = ("target", "drop", "hidden", "seed", "task", "decimal")
+    problem, prepared = load_problem(args.problem, **{name: getattr(args, name) for name in names})
+    for note in prepared.notes if prepared else ():
         print(note, file=sys.stderr)
-    return problem
+    return problem, prepared
 
 
 def _range_test(args: argparse.Namespace, problem: Any, rule: Any, **settings: Any) -> Any:
@@ -122,7 +84,8 @@ def _found_rate(args: argparse.Namespace, problem: Any, rule: Any) -> float:
 
 def find(args: argparse.Namespace) -> int:
     """A range test on the user's problem."""
-    problem, rule = _load(args), optimizer_class(args.optimizer)
+    rule = optimizer_class(args.optimizer)
+    problem, _ = _load(args)
     if rule.needs_closure:
         raise CommandError(f"{rule.__name__} searches along each step for itself: just train")
     result = _range_test(
@@ -138,11 +101,11 @@ def find(args: argparse.Namespace) -> int:
         result.to_csv(args.csv)
     if args.json:
         names = ("suggestion", "suggestions", "confidence", "stopped", "lrs", "losses", "smoothed")
-        _print_json({name: getattr(result, name) for name in names})
+        print_json({name: getattr(result, name) for name in names})
     else:
         print(result.plot_text())
         print(result)
-    _draw(args.plot, lambda plots: plots.range_test(result, title=f"{problem.name}: range test"))
+    draw(args.plot, lambda plots: plots.range_test(result, title=f"{problem.name}: range test"))
     return 0
 
 
@@ -150,12 +113,15 @@ def train(args: argparse.Namespace) -> int:
     """A training run on the user's problem, with its diagnosis."""
     if args.resume and args.checkpoint is None:
         raise CommandError("--resume needs --checkpoint FILE to continue from")
-    problem, rule = _load(args), optimizer_class(args.optimizer)
-    if args.lr is None:
+    rule = optimizer_class(args.optimizer)
+    problem, prepared = _load(args)
+    if args.lr is not None:
+        lr = parse_lr(args.lr)
+    elif args.resume and os.path.exists(args.checkpoint):
+        lr = started_rate(args.checkpoint)
+    else:
         lr = _found_rate(args, problem, rule)
         print(f"learning rate found: {number(lr)}", file=sys.stderr)
-    else:
-        lr = parse_lr(args.lr)
     optimizer = rule(problem.params, lr=lr)
     history = ss.fit(
         problem.value_and_grad,
@@ -176,13 +142,21 @@ def train(args: argparse.Namespace) -> int:
     if args.csv:
         history.to_csv(args.csv)
     if args.save:
-        ss.save(args.save, problem.params, optimizer)
+        extra = to_extra(prepared) if prepared else None
+        ss.save(args.save, problem.params, optimizer, extra=extra)
     _report_training(args, problem, lr, history, diagnosis)
     if args.report:
         write_report(args.report, problem, rule.__name__, lr, history, diagnosis)
         print(f"report: {args.report}", file=sys.stderr)
-    _draw(args.plot, lambda plots: plots.learning_curves(history, title=problem.name))
+    draw(args.plot, lambda plots: plots.learning_curves(history, title=problem.name))
     return DIVERGED if diagnosis.verdict == "diverging" else 0
+
+
+def predict(args: argparse.Namespace) -> int:
+    """A prediction for each row of a table."""
+    for note in predictions(args.model, args.table, args.out, args.decimal):
+        print(note, file=sys.stderr)
+    return 0
 
 
 def _report_training(
@@ -190,7 +164,7 @@ def _report_training(
 ) -> None:
     ends = final(history)
     if args.json:
-        _print_json(
+        print_json(
             {
                 "problem": problem.name,
                 "optimizer": args.optimizer,
@@ -205,14 +179,14 @@ def _report_training(
     from stepsize import plots
 
     print(plots.text_learning_curves(history))
-    print(_table([name, number(value)] for name, value in ends.items()))
+    print(columns([name, number(value)] for name, value in ends.items()))
     print()
     print(diagnosis)
 
 
 def tune(args: argparse.Namespace) -> int:
     """A search over rates, for one rule after the other."""
-    problem = _load(args)
+    problem, _ = _load(args)
     if problem.validation is None:
         raise CommandError("tune judges by the validation loss: give the problem validation data")
     rules = {name: optimizer_class(name) for name in args.optimizers}
@@ -237,15 +211,16 @@ def tune(args: argparse.Namespace) -> int:
     line = f"optimizer = ss.{rules[best].__name__}(params, lr={results[best].best['lr']:.3g})"
     if args.json:
         values = {n: {"lr": r.best.get("lr"), "loss": r.best_value} for n, r in results.items()}
-        _print_json({"best": best, "rules": values, "line": line})
+        print_json({"best": best, "rules": values, "line": line})
     else:
+        rates = {n: f"{r.best['lr']:.3g}" if r.best else "none" for n, r in results.items()}
         rows = [
-            [name, number(float(f"{r.best['lr']:.3g}")), f"{r.best_value:.4g}"]
-            for name, r in results.items()
+            [n, number(float(rates[n])) if r.best else rates[n], f"{r.best_value:.4g}"]
+            for n, r in results.items()
         ]
-        print(_table([["rule", "best rate", "validation loss"], *rows]))
+        print(columns([["rule", "best rate", "validation loss"], *rows]))
         print(_next_command(args, best, results[best].best["lr"]) if args.target else line)
-    _draw(args.plot, lambda plots: plots.tuning(results[best], title=f"{problem.name}: {best}"))
+    draw(args.plot, lambda plots: plots.tuning(results[best], title=f"{problem.name}: {best}"))
     return 0
 
 
@@ -306,19 +281,19 @@ def bench(args: argparse.Namespace) -> int:
     shapes = [shape for shape in SHAPES if not (args.quick and shape == "1 x 10,000,000")]
     rows = measure(rules, shapes, args.seconds)
     if args.json:
-        _print_json({"microseconds": rows, "build": ss.build_info()})
+        print_json({"microseconds": rows, "build": ss.build_info()})
         return 0
     names = ["stepsize", *(n for n in ("torch", "numpy") if any(n in row for row in rows))]
-    columns = {name: (name, "{:,.1f}") for name in names}
-    columns |= {"GB/s": ("gb_s", "{:.0f}"), "of triad": ("share_of_triad", "{:.0%}")}
+    shown = {name: (name, "{:,.1f}") for name in names}
+    shown |= {"GB/s": ("gb_s", "{:.0f}"), "of triad": ("share_of_triad", "{:.0%}")}
     cells = [
         [f"{row['tensors']}  {row['rule']}"]
-        + [form.format(row[key]) if key in row else "" for key, form in columns.values()]
+        + [form.format(row[key]) if key in row else "" for key, form in shown.values()]
         for row in rows
     ]
     info = ss.build_info()
     print(f"microseconds per step, float32, {info['target']}, {info['threads']} threads\n")
-    print(_table([["tensors and rule", *columns], *cells]))
+    print(columns([["tensors and rule", *shown], *cells]))
     triads = [row["triad_gb_s"] for row in rows if "triad_gb_s" in row]
     if triads:
         print(f"\nThe triad, x = x / 2 + y in turns with the step: up to {max(triads):.0f} GB/s.")
@@ -327,7 +302,7 @@ def bench(args: argparse.Namespace) -> int:
 
 def schedule(args: argparse.Namespace) -> int:
     """Schedules, each an expression, as text, picture and numbers."""
-    schedules = {text: parse_schedule(text) for text in args.expressions}
+    schedules = {text: expression.parse(text) for text in args.expressions}
     lengths = [getattr(one, "length", math.inf) for one in schedules.values()]
     finite = [math.ceil(length) for length in lengths if math.isfinite(length)]
     # One step more than the longest shows the value that is held from then on.
@@ -343,10 +318,10 @@ def schedule(args: argparse.Namespace) -> int:
             writer.writerow(["step", *values])
             writer.writerows(zip(range(steps), *values.values(), strict=True))
     if args.json:
-        _print_json({"steps": steps, "schedules": values})
+        print_json({"steps": steps, "schedules": values})
     else:
         _print_schedules(schedules, steps)
-    _draw(args.plot, lambda plots: plots.schedule(schedules, steps=steps))
+    draw(args.plot, lambda plots: plots.schedule(schedules, steps=steps))
     return 0
 
 
@@ -365,7 +340,7 @@ def _print_schedules(schedules: dict[str, Any], steps: int) -> None:
         [letters[text] if len(schedules) > 1 else "rate", *(f"{one(mark):.4g}" for mark in marks)]
         for text, one in schedules.items()
     ]
-    print(_table(rows))
+    print(columns(rows))
     print()
     for text, one in schedules.items():
         name = f"{letters[text]}  " if len(schedules) > 1 else ""
@@ -385,7 +360,7 @@ def info(args: argparse.Namespace) -> int:
     facts["extras"] = [extra for extra, here in found.items() if here]
     facts["optimizers"] = [cls.__name__ for cls in ss.optimizers.registry()]
     if args.json:
-        _print_json(facts)
+        print_json(facts)
         return 0
     width = max(map(len, facts))
     for name, value in facts.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import sys
@@ -11,39 +10,45 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from stepsize import optimizers
 from stepsize.cli.errors import CommandError
-from stepsize.cli.expressions import parse_schedule
-from stepsize.cli.tables import ENDINGS, load_table
+from stepsize.cli.reading import ENDINGS
+from stepsize.cli.tables import Prepared, load_table
+from stepsize.optimizers.registration import find_rule
 from stepsize.problems import Problem
+from stepsize.schedules import Schedule, expression
+from stepsize.training.history import History
+from stepsize.validation import did_you_mean
 
 __all__ = ["load_problem", "optimizer_class", "parse_lr"]
 
 
-def load_problem(place: str, /, **table: Any) -> tuple[Problem, list[str]]:
+def load_problem(place: str, /, **table: Any) -> tuple[Problem, Prepared | None]:
     """The problem of a table, or of the factory `FILE.py:factory` or `module:factory`.
 
-    Also returns notes on what was made of a table.
+    For a table also how it was prepared.
     """
     if place.lower().endswith(ENDINGS):
-        return load_table(Path(place), **table)
-    if table.get("target") is not None or table.get("drop"):
-        raise CommandError("--target and --drop go with a .csv, .npz or .parquet file")
-    return _made_by(place), []
+        prepared = load_table(Path(place), **table)
+        return prepared.problem, prepared
+    for name in ("target", "drop", "decimal", "task"):
+        if table.get(name) not in (None, [], "auto"):
+            raise CommandError(f"--{name} goes with a table: {', '.join(ENDINGS)}")
+    return _made_by(place), None
 
 
 def _made_by(target: str) -> Problem:
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
         raise CommandError(
-            f"expected FILE.py:factory, module:factory or a table (.csv, .npz, .parquet), "
+            f"expected FILE.py:factory, module:factory or a table ({', '.join(ENDINGS)}), "
             f"got {target!r}; "
             "the factory is a function that returns an ss.Problem"
         )
     module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
     factory = getattr(module, name, None)
     if not callable(factory):
-        raise CommandError(f"{place} has no function {name!r}{_hint(name, _functions(module))}")
+        hint = did_you_mean(name, _functions(module))
+        raise CommandError(f"{place} has no function {name!r}; {hint}")
     try:
         problem = factory()
     except Exception as error:
@@ -93,19 +98,8 @@ def _functions(module: ModuleType) -> list[str]:
 
 
 def optimizer_class(name: str) -> Any:
-    """The optimizer class of that name, whatever its capitals."""
-    classes = {cls.__name__: cls for cls in optimizers.registry()}
-    by_lower = {key.lower(): cls for key, cls in classes.items()}
-    if name.lower() not in by_lower:
-        raise CommandError(f"there is no optimizer {name!r}{_hint(name, sorted(classes))}")
-    return by_lower[name.lower()]
-
-
-def _hint(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; there are: {', '.join(known)}" if known else ""
+    """The optimizer class of that name, whatever its capitals and underscores."""
+    return find_rule(name, "--optimizer", "optimizer")
 
 
 def parse_lr(text: str) -> Any:
@@ -113,4 +107,10 @@ def parse_lr(text: str) -> Any:
     try:
         return float(text)
     except ValueError:
-        return parse_schedule(text)
+        return expression.parse(text)
+
+
+def started_rate(path: Any) -> Any:
+    """The rate that the run in a checkpoint was started with."""
+    lr = History.load(path).meta["groups"][0]["hyperparams"]["lr"]
+    return Schedule.from_dict(lr["schedule"]) if isinstance(lr, dict) else float(lr)

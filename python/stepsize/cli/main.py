@@ -28,7 +28,7 @@ exit codes: 0 done, 1 failed, 2 wrong usage, 3 the training diverged, 130 interr
 """
 _TARGET = (
     "FILE.py:FUNCTION or module:FUNCTION, returning an ss.Problem; or a table: "
-    "FILE.csv, FILE.npz or FILE.parquet with --target COLUMN"
+    "FILE.csv, .tsv, .npz or .parquet with --target COLUMN"
 )
 
 
@@ -44,9 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     from stepsize.cli import commands
     from stepsize.cli.errors import CommandError
+    from stepsize.cli.output import check_paths, spell_out
 
+    spell_out()
     run: Callable[[argparse.Namespace], int] = getattr(commands, args.command)
     try:
+        check_paths(args)
         return run(args)
     except KeyboardInterrupt:
         print("stepsize: interrupted", file=sys.stderr)
@@ -81,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_find(commands)
     _add_train(commands)
+    _add_predict(commands)
     _add_tune(commands)
     _add_schedule(commands)
     _add_bench(commands)
@@ -173,6 +177,15 @@ def _add_running(parser: argparse.ArgumentParser, optimizer: bool = True) -> Non
         "--drop", action="append", default=[], metavar="COLUMN", help="of a table: leave it out"
     )
     parser.add_argument(
+        "--task",
+        choices=("auto", "classification", "regression"),
+        default="auto",
+        help="of a table: what the target is (default: judged by its values)",
+    )
+    parser.add_argument(
+        "--decimal", choices=(".", ","), help="of a table: its decimal sign (default: judged)"
+    )
+    parser.add_argument(
         "--hidden",
         type=_sizes,
         default=(32,),
@@ -226,6 +239,22 @@ def _add_train(commands: _Commands) -> None:
     parser.add_argument("--save", type=Path, metavar="FILE", help="parameters and state at the end")
 
 
+def _add_predict(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "predict",
+        "Predict for the rows of a table with a network that was trained on one.",
+        "example:\n"
+        "  stepsize train iris.csv --target species --save iris.safetensors\n"
+        "  stepsize predict iris.safetensors new.csv --out answers.csv\n\n"
+        "Columns are found by name; the target may be missing.",
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="written by train --save")
+    parser.add_argument("table", type=Path, metavar="TABLE", help=".csv, .tsv, .npz or .parquet")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
+    parser.add_argument("--decimal", choices=(".", ","), help="the decimal sign (default: judged)")
+
+
 def _add_tune(commands: _Commands) -> None:
     parser = _command(
         commands,
@@ -239,7 +268,11 @@ def _add_tune(commands: _Commands) -> None:
     )
     _add_running(parser, optimizer=False)
     parser.add_argument(
-        "--optimizers", type=_names, default=("SGD",), metavar="NAME,NAME", help="rules to compare"
+        "--optimizers",
+        type=_names,
+        default=("SGD", "Adam"),
+        metavar="NAME,NAME",
+        help="rules to compare (default: SGD,Adam)",
     )
     parser.add_argument("--trials", type=_positive, default=12, metavar="N", help="per rule")
     parser.add_argument("--epochs", type=_positive, default=10, metavar="N", help="per trial")
@@ -282,7 +315,7 @@ def _add_schedule(commands: _Commands) -> None:
         '  stepsize schedule "linear(0, 0.1, 50).then(exponential(0.1, 0.99), at=50)" --steps 400\n'
         '  stepsize schedule "cosine(1, 0, 100)" "step_decay(1, 25, 0.5)" --plot both.png\n\n'
         "An expression may use the functions of stepsize.schedules, numbers, lists, + - * / and\n"
-        "the methods clip, repeat, resume_at, shift, stretch, then and warmup.",
+        "the methods of a schedule: all that Python prints for one can be given here.",
     )
     parser.add_argument("expressions", nargs="+", metavar="EXPRESSION")
     parser.add_argument("--steps", type=_positive, metavar="N", help="default: the whole schedule")

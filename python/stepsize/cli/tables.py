@@ -1,172 +1,191 @@
-"""A table of numbers and words as a problem with a built-in network."""
+"""A table of numbers and categories as a problem with a built-in network."""
 
 from __future__ import annotations
 
-import csv
-import math
+import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stepsize.cli.errors import CommandError
+from stepsize.cli.numerals import is_gap
+from stepsize.cli.preparation import Column, column_of, decimals_of, encode, moments, numbers_of
+from stepsize.cli.reading import Table, read_table
 from stepsize.problems import Problem, classifier, regressor
 
-__all__ = ["ENDINGS", "load_table"]
+if TYPE_CHECKING:
+    from pandas import Series
 
-ENDINGS = (".csv", ".npz", ".parquet")
-MOST_WORDS = 50
-Columns = dict[str, list[Any]]
+__all__ = ["Prepared", "load_table"]
+
+FEW_NUMBERS = 20  # a target of at most so many different whole numbers is one of classes
+LEAST_ROWS = 8
+
+
+@dataclass
+class Prepared:
+    """A problem made of a table, and how its inputs and answers were made."""
+
+    problem: Problem
+    columns: list[Column]
+    target: Column
+    classes: tuple[str, ...]
+    notes: list[str]
 
 
 def load_table(
-    path: Path, target: str | None, hidden: Sequence[int], drop: Sequence[str], seed: int
-) -> tuple[Problem, list[str]]:
-    """The problem of predicting column `target` from the others, and notes on what was done.
+    path: Path,
+    target: str | None,
+    hidden: Sequence[int],
+    drop: Sequence[str],
+    seed: int,
+    task: str = "auto",
+    decimal: str | None = None,
+) -> Prepared:
+    """The problem of predicting column `target` from the others, and notes on what was decided.
 
     Numbers are scaled to mean 0 and deviation 1 over the training rows; words become one column of
     0 and 1 each. A target of words, or of at most 20 different whole numbers, is sorted into
-    classes; any other is predicted as a number.
+    classes; any other is predicted as a number. `task` says otherwise.
     """
-    if not path.is_file():
-        raise CommandError(f"no such file: {path}")
-    columns = {".csv": _csv, ".npz": _npz, ".parquet": _parquet}[path.suffix.lower()](path)
-    if target is None or target not in columns:
-        asked = "give --target" if target is None else f"there is no column {target!r}"
-        raise CommandError(f"{asked}; the columns of {path} are: {', '.join(columns)}")
-    for name in drop:
-        if name not in columns:
-            raise CommandError(f"--drop {name}: the columns are: {', '.join(columns)}")
-    notes: list[str] = []
-    y_words = columns.pop(target)
-    kept = [i for i, value in enumerate(y_words) if not _missing(value)]
-    if len(kept) < len(y_words):
-        notes.append(f"{len(y_words) - len(kept)} rows without {target} left out")
-    if len(kept) < 8:
-        raise CommandError(f"{path} has {len(kept)} usable rows, too few to train and validate on")
-    features = [
-        block
-        for name, values in columns.items()
-        if name not in drop
-        for block in _features(name, [values[i] for i in kept], notes)
-    ]
-    if not features:
+    table = read_table(path, [] if target is None else [target])
+    _check_names(table, target, drop)
+    assert target is not None
+    table.frame = table.frame.drop(columns=list(dict.fromkeys(drop)))
+    decimals = decimals_of(table, decimal)
+    answer = _answer(table, target, task, decimals[target])
+    others = [name for name in table.frame.columns if name != target]
+    found = [column_of(table, name, decimals[name]) for name in others]
+    columns = [column for column in found if column is not None]
+    if not columns:
         raise CommandError(f"{path} holds no column to predict {target} from")
-    x = np.column_stack(features).astype(np.float32)
-    y = [y_words[i] for i in kept]
-    problem = _problem(x, y, hidden, seed, path.stem, notes)
-    return _scaled(problem), notes
+    y = _targets(table, answer)
+    problem = _scaled(table, columns, answer, y, tuple(hidden), seed)
+    return Prepared(problem, columns, answer, answer.words, table.notes)
 
 
-def _problem(
-    x: NDArray[Any], y: list[Any], hidden: Sequence[int], seed: int, name: str, notes: list[str]
-) -> Problem:
-    numbers = [_number(value) for value in y]
-    whole = all(v is not None and float(v).is_integer() for v in numbers)
-    if not whole and all(v is not None for v in numbers):
-        values = np.array(numbers, np.float32)
-        deviation = float(values.std()) or 1.0
-        notes.append(f"the loss is in units of the target's deviation, {deviation:.4g}")
-        scaled = (values - values.mean()) / deviation
-        return regressor(x, scaled, hidden=hidden, seed=seed, name=name)
-    words = [f"{v:g}" for v in numbers if v is not None] if whole else [str(v) for v in y]
-    classes, labels = np.unique(words, return_inverse=True)
-    if whole and len(classes) > 20:
-        return _problem(x, [float(v) + 1e-9 for v in y], hidden, seed, name, notes)
-    if len(classes) < 2 or len(classes) > len(y) // 2:
+def _check_names(table: Table, target: str | None, drop: Sequence[str]) -> None:
+    names = [str(name) for name in table.frame.columns]
+    if target is None or target not in names:
+        asked = "give --target" if target is None else f"there is no column {target!r}"
+        raise CommandError(f"{asked}; the columns of {table.path} are: {', '.join(names)}")
+    for name in drop:
+        if name not in names:
+            raise CommandError(f"--drop {name}: the columns are: {', '.join(names)}")
+        if name == target:
+            raise CommandError(f"--drop {name}: it is the target")
+
+
+def _answer(table: Table, name: str, task: str, decimal: str) -> Column:
+    """What the target is; rows without it are left out of the table."""
+    cells = table.frame[name]
+    numbers = numbers_of(cells, decimal)
+    gaps = cells.map(is_gap)
+    odd = numbers.isna() & ~gaps
+    words = cells[odd].map(str).unique()
+    few = len(words) <= 3 and odd.sum() <= max(1, 0.1 * len(cells)) and numbers.nunique() > 3
+    if odd.any() and (few or task == "regression"):
+        first = int(np.flatnonzero(odd)[0])
+        if task == "regression" and not few:
+            raise CommandError(
+                f"--task regression: {name} holds {str(cells.iloc[first])!r:.40} "
+                f"({table.place(first)}), which is no number"
+            )
+        table.notes.append(
+            f"{name}: {', '.join(map(repr, words))} ({table.place(first)}) are no numbers"
+        )
+        gaps |= odd
+        odd &= False
+    if gaps.any():
+        table.notes.append(f"{gaps.sum()} rows without {name} left out")
+        table.lines = [line for line, gap in zip(table.lines, gaps, strict=True) if not gap]
+        table.frame = table.frame[~gaps].reset_index(drop=True)
+        numbers = numbers[~gaps]
+    rows = len(table.frame)
+    if rows < LEAST_ROWS:
+        raise CommandError(f"{table.path} has {rows} usable rows, too few to train and validate on")
+    whole = not odd.any() and bool((numbers == numbers.round()).all())
+    if task == "regression" or (task == "auto" and not odd.any() and not whole):
+        return Column(name, decimal)
+    if task == "auto" and whole and numbers.nunique() > FEW_NUMBERS:
+        table.notes.append(
+            f"{name} holds {numbers.nunique()} whole numbers, predicted as a number "
+            "(--task classification makes them classes)"
+        )
+        return Column(name, decimal)
+    return _classes(table, name, decimal, whole, task)
+
+
+def _classes(table: Table, name: str, decimal: str, whole: bool, task: str) -> Column:
+    labels = _labels(table.frame[name], decimal)
+    kinds = list(dict.fromkeys(labels))
+    kinds.sort(key=(lambda kind: (float(kind), kind)) if whole else (lambda kind: (0.0, kind)))
+    rows = len(labels)
+    if len(kinds) < 2 or (len(kinds) > rows // 2 and task == "auto"):
         raise CommandError(
-            f"the target has {len(classes)} different values in {len(y)} rows: "
+            f"the target has {len(kinds)} different values in {rows} rows: "
             "neither classes nor numbers to predict"
         )
-    notes.append(f"{len(classes)} classes: {', '.join(classes[:10])}")
-    return classifier(x, labels, hidden=hidden, seed=seed, name=name)
+    table.notes.append(f"{len(kinds)} classes: {_listed(kinds)}")
+    if len({kind.casefold() for kind in kinds}) < len(kinds):
+        table.notes.append("some classes differ in capitals alone")
+    if whole and task == "auto":
+        table.notes.append("whole numbers are taken as classes (--task regression predicts them)")
+    return Column(name, decimal, words=tuple(kinds))
 
 
-def _scaled(problem: Problem) -> Problem:
-    """Columns to mean 0 and deviation 1, both measured on the training rows alone."""
-    x, y = problem.train
-    mean, deviation = x.mean(axis=0), x.std(axis=0)
-    deviation[deviation == 0] = 1
-    held_out, y_held_out = problem.validation
+def _labels(cells: Series, decimal: str) -> list[str]:
+    """The names of classes: whole numbers digit by digit, so that no two of them become one."""
+    labels = []
+    for cell, number in zip(cells, numbers_of(cells, decimal), strict=True):
+        text = str(cell)
+        if re.fullmatch(r"[+-]?\d+", text):
+            text = str(int(text)) if len(text) < 1000 else text
+        elif number == number and float(number).is_integer():
+            text = str(int(number))
+        labels.append(text)
+    return labels
+
+
+def _listed(kinds: Sequence[str]) -> str:
+    return ", ".join(kind[:30] for kind in kinds[:10]) + (", ..." if len(kinds) > 10 else "")
+
+
+def _targets(table: Table, answer: Column) -> NDArray[Any]:
+    cells = table.frame[answer.name]
+    if answer.words:
+        index = {word: i for i, word in enumerate(answer.words)}
+        return np.array([index[label] for label in _labels(cells, answer.decimal)])
+    values = numbers_of(cells, answer.decimal).to_numpy(np.float64)
+    answer.mean, answer.deviation = moments(numbers_of(cells, answer.decimal))
+    table.notes.append(f"the loss is in units of the target's deviation, {answer.deviation:.4g}")
+    scaled: NDArray[Any] = (values - answer.mean) / answer.deviation
+    return scaled
+
+
+def _scaled(
+    table: Table,
+    columns: list[Column],
+    answer: Column,
+    y: NDArray[Any],
+    hidden: tuple[int, ...],
+    seed: int,
+) -> Problem:
+    """The network and its rows, the inputs scaled by what the training rows alone say."""
+    rows = np.arange(len(table.frame), dtype=np.float64)[:, None]
+    make = classifier if answer.words else regressor
+    split = make(rows, y, hidden=hidden, seed=seed, name=table.path.stem)
+    train, held_out = (part[0][:, 0].astype(int) for part in (split.train, split.validation))
+    for column in columns:
+        column.fit(table.frame[column.name].iloc[train])
+    x = encode(columns, table.frame)
+    problem = make(x, y, hidden=hidden, seed=seed, name=table.path.stem)
     return replace(
         problem,
-        train=((x - mean) / deviation, y),
-        validation=((held_out - mean) / deviation, y_held_out),
+        train=(x[train], split.train[1]),
+        validation=(x[held_out], split.validation[1]),
     )
-
-
-def _features(name: str, values: list[Any], notes: list[str]) -> list[NDArray[Any]]:
-    missing = [_missing(value) for value in values]
-    numbers = [math.nan if gap else _number(v) for v, gap in zip(values, missing, strict=True)]
-    if all(v is not None for v in numbers):
-        column = np.array(numbers, float)
-        if np.isnan(column).all():
-            notes.append(f"column {name} is empty, left out")
-            return []
-        if any(missing):
-            notes.append(f"{sum(missing)} gaps in {name} filled with its mean")
-        return [np.where(np.isnan(column), np.nanmean(column), column)]
-    words = np.array([str(value) for value in values])
-    kinds = np.unique(words)
-    if len(kinds) > MOST_WORDS:
-        raise CommandError(
-            f"column {name} holds {len(kinds)} different words; leave it out with --drop {name}"
-        )
-    return [(words == kind).astype(float) for kind in kinds]
-
-
-def _missing(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.strip().lower() in ("", "na", "n/a", "nan", "null", "none", "?")
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _csv(path: Path) -> Columns:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        start = file.read(65536)
-        file.seek(0)
-        try:
-            dialect: Any = csv.Sniffer().sniff(start, delimiters=",;\t|")
-        except csv.Error:
-            dialect = csv.excel
-        rows = [row for row in csv.reader(file, dialect) if row]
-    if len(rows) < 2:
-        raise CommandError(f"{path} holds no rows below its header")
-    header, *body = rows
-    for number, row in enumerate(body, 2):
-        if len(row) != len(header):
-            raise CommandError(f"{path} line {number}: {len(row)} cells, expected {len(header)}")
-    return {name.strip(): [row[i] for row in body] for i, name in enumerate(header)}
-
-
-def _npz(path: Path) -> Columns:
-    columns: Columns = {}
-    with np.load(path, allow_pickle=False) as arrays:
-        for name, array in arrays.items():
-            flat = array.reshape(len(array), -1)
-            for i in range(flat.shape[1]):
-                columns[name if array.ndim == 1 else f"{name}{i}"] = flat[:, i].tolist()
-    lengths = {name: len(values) for name, values in columns.items()}
-    if len(set(lengths.values())) != 1:
-        raise CommandError(f"the arrays of {path} differ in length: {lengths}")
-    return columns
-
-
-def _parquet(path: Path) -> Columns:
-    try:
-        from pandas import read_parquet
-    except ImportError as error:
-        raise CommandError("reading parquet needs pandas: pip install pandas pyarrow") from error
-    table = read_parquet(path)
-    return {str(name): table[name].tolist() for name in table.columns}

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from stepsize.arrays import Curve
 from stepsize.curves import (
     TINY,
-    Curve,
     block_means,
     difference_noise,
     linear_trend,

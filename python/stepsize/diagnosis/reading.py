@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.curves import Curve
+from stepsize.arrays import Curve
 
 SERIES = ("step", "loss", "lr", "val_loss", "grad_norm", "update_ratio", "sign_flips", "sharpness")
 # Words of metrics that are better when higher; what has none of them is not read.

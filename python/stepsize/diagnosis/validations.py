@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.curves import TINY, Curve, linear_trend, mad_noise
+from stepsize.arrays import Curve
+from stepsize.curves import TINY, linear_trend, mad_noise
 from stepsize.diagnosis.features import FewValidations, ValidationFeatures
 from stepsize.diagnosis.reading import is_metric
 

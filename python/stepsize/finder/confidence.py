@@ -46,17 +46,16 @@ def confidence(passes: Sequence[Advice]) -> tuple[str, str]:
     thirds = [float(third.mean()) for third in np.array_split(first, PARTS)]
     decrease = (passes[0].range_test.start - thirds[2]) / (difference_noise(first[half]) + TINY)
     late = (thirds[1] - thirds[2]) / max(thirds[0] - thirds[2], TINY)
-    won = f"{finalists[0].rate:.1e} won"
     if decrease < DECREASE_LOW:
-        return "low", f"{won}, but the loss fell by less than its noise in {size} steps"
+        return "low", f"the loss fell by less than its noise in {size} steps"
     if decrease < DECREASE_MEDIUM:
-        return "medium", f"{won}, on a noisy loss"
+        return "medium", "the loss is noisy"
     if size < FEWEST_STEPS or late > LATE_DECREASE or thirds[0] < thirds[2]:
-        return "medium", f"{won}, but {size} steps were too short to settle it"
+        return "medium", f"{size} steps were too short to settle it"
     if abs(math.log(race.weighted_rate / finalists[0].rate)) > FLAT_VALLEY:
-        return "medium", f"{won}, but others learnt almost as much"
+        return "medium", "other rates did almost as well"
     lead = second[half] - first[half]
     error = float(lead.std()) / math.sqrt(max(len(lead) - 1, 1))
     if not float(lead.mean()) > CLEAR_LEAD * error:
-        return "medium", f"{won}, closely before {finalists[1].rate:.1e}"
-    return "high", f"{won} clearly"
+        return "medium", "it won closely"
+    return "high", "it won clearly"

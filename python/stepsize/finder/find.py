@@ -9,25 +9,26 @@ from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 
-from stepsize.arrays import copy
-from stepsize.curves import Curve, debiased_ema
+from stepsize.arrays import Curve, Nest, ValueAndGrad, copy
+from stepsize.curves import debiased_ema
+from stepsize.finder.cached_batches import CachedBatches, source_of
 from stepsize.finder.confidence import INTERVALS, confidence
-from stepsize.finder.horizon import REFINED_PEAK_LIFT, horizon_correction
+from stepsize.finder.horizon import (
+    PEAK_LIFT,
+    REFINED_PEAK_LIFT,
+    horizon_correction,
+    moves_without_rate,
+)
 from stepsize.finder.hyperparameters import PARAMETERS, find_parameter
+from stepsize.finder.pasting import constructor_call
 from stepsize.finder.racing import Advice, Race, race, refined
 from stepsize.finder.range_test import PERIOD, find_range, loss_change
-from stepsize.finder.results import LRFindResult, ParameterResult, constructor_call
+from stepsize.finder.results import LRFindResult, ParameterResult
 from stepsize.finder.settings import Options, Settings
 from stepsize.finder.suggestions import classical
-from stepsize.finder.trials import (
-    CachedBatches,
-    Nest,
-    TrialRunner,
-    ValueAndGrad,
-    randomness_kept,
-    ticker,
-)
+from stepsize.finder.trials import TrialRunner, ticker
 from stepsize.optimizers import SGD
+from stepsize.rng import isolate_rng
 
 
 def _geometric_mean(values: Iterable[float]) -> float:
@@ -39,22 +40,34 @@ def _advise(runner: TrialRunner, settings: Settings, first_batch: int) -> Advice
     tested = find_range(runner, settings, first_batch)
     if not len(tested.losses):
         return Advice(tested, Race(()), math.nan, math.nan)
-    raced = race(runner, tested, settings.race_steps, first_batch)
-    best = raced.best
-    if best.failure is not None or tested.decrease <= 0:
+    if reason := moves_without_rate(runner, first_batch):
+        return Advice(tested, Race(()), math.nan, math.nan, reason)
+    exact = runner.repeatable(first_batch)
+    raced = race(runner, tested, settings, first_batch, exact)
+    if not math.isfinite(raced.weighted_rate) or tested.decrease <= 0:
         return Advice(tested, raced, math.nan, math.nan)
-    shift, lift = horizon_correction(runner, best.rate, first_batch)
-    return Advice(tested, raced, raced.weighted_rate * 10**shift, raced.weighted_rate * 10**lift)
+    shift, lift = horizon_correction(runner, raced.best.rate, first_batch)
+    if exact:  # nothing but the winner is known, and nothing above the rates that were raced
+        higher = max(t.rate for t in raced.trials if t.score() < tested.losses[0])
+        return Advice(
+            tested, raced, raced.weighted_rate, min(raced.weighted_rate * 10**PEAK_LIFT, higher)
+        )
+    rate, peak = (settings.bounded(raced.weighted_rate * 10**x) for x in (shift, lift))
+    return Advice(tested, raced, rate, peak)
 
 
-def _refine(runner: TrialRunner, passes: list[Advice], length: int, first_batch: int) -> Advice:
+def _refine(
+    runner: TrialRunner, passes: list[Advice], settings: Settings, first_batch: int
+) -> Advice:
     """One advice in place of all passes, from longer races around their mean."""
     rate = _geometric_mean(a.rate for a in passes if math.isfinite(a.rate))
-    raced = refined(runner, rate, length, first_batch)
+    raced = refined(runner, rate, settings, first_batch)
     if not math.isfinite(raced.weighted_rate):
         return passes[0]
-    peak = raced.weighted_rate * 10**REFINED_PEAK_LIFT
-    return replace(passes[0], race=raced, rate=raced.weighted_rate, peak=peak)
+    rate, lift = raced.weighted_rate, 10**REFINED_PEAK_LIFT
+    return replace(
+        passes[0], race=raced, rate=settings.bounded(rate), peak=settings.bounded(rate * lift)
+    )
 
 
 def _curve(passes: list[Advice]) -> tuple[Curve, Curve]:
@@ -68,6 +81,8 @@ def _curve(passes: list[Advice]) -> tuple[Curve, Curve]:
 
 def _why_not(tried: Advice) -> str:
     """Why there is no usable rate."""
+    if tried.reason:
+        return tried.reason
     if not len(tried.range_test.losses):
         return "the loss is not finite at the starting parameters"
     failures = [t.failure for t in tried.race.trials if t.failure is not None]
@@ -76,22 +91,46 @@ def _why_not(tried: Advice) -> str:
     return "no rate tried made the loss fall"
 
 
+def _of_range(rate: float, settings: Settings) -> str:
+    """What the ends of the range have to do with a rate, or with there being none."""
+    least, most = settings.bounds
+    given = [f"lr_min={least:g}"] if least else []
+    given += [f"lr_max={most:g}"] if most < math.inf else []
+    if not math.isfinite(rate):
+        return f"; {' and '.join(given)} bound the rates that were tried" if given else ""
+    if rate in (least, most):
+        lower = rate == least
+        return (
+            f"; it is {given[0] if lower else given[-1]}, and {'lower' if lower else 'higher'} "
+            "rates may be better"
+        )
+    if not settings.lr_min <= rate <= settings.lr_max:
+        return (
+            f"; it lies outside of {settings.lr_min:g} to {settings.lr_max:g}, where nothing fell"
+        )
+    return ""
+
+
 def _result(passes: list[Advice], settings: Settings, runner: TrialRunner) -> LRFindResult:
     lrs, losses = _curve(passes)
     level = loss_change(losses) + (losses[:PERIOD].mean() if len(losses) else 0.0)
     smoothed = debiased_ema(level, settings.ema_decay)
     good = [a for a in passes if math.isfinite(a.rate)]
-    rate = _geometric_mean(a.rate for a in good) if good else math.nan
-    peak = _geometric_mean(a.peak for a in good) if good else math.nan
+    rate, peak = math.nan, math.nan
+    if good and good[0].race.exact:  # all passes are the same
+        rate, peak = good[0].rate, good[0].peak
+    elif good:
+        rate = settings.bounded(_geometric_mean(a.rate for a in good))
+        peak = settings.bounded(_geometric_mean(a.peak for a in good))
     trust, why = confidence(good)
     below, above = INTERVALS[trust]
     return LRFindResult(
         suggestion=rate,
         suggestions={**classical(lrs, smoothed), "race": rate},
         peak=peak,
-        interval=(rate * below, rate * above),
+        interval=(settings.bounded(rate * below), settings.bounded(rate * above)),
         confidence=trust,
-        why=why or _why_not(passes[0]),
+        why=(why or _why_not(passes[0])) + _of_range(rate, settings),
         stopped=passes[0].range_test.stopped,
         lrs=lrs,
         losses=losses,
@@ -99,6 +138,7 @@ def _result(passes: list[Advice], settings: Settings, runner: TrialRunner) -> LR
         probes=tuple((t.rate, np.asarray(t.losses)) for t in passes[0].race.trials),
         gradients=runner.spent,
         call=constructor_call(runner.build(copy(runner.params))),
+        bounds=settings.bounds,
     )
 
 
@@ -139,6 +179,7 @@ def lr_find(
     stop_ratio: float = 4.0,
     repeats: int = 1,
     refine: bool | int = False,
+    batch_size: int | None = None,
     progress: bool | None = None,
 ) -> LRFindResult | ParameterResult:
     """Suggest a learning rate from at most `steps` gradients per repeat, all taken on copies.
@@ -152,14 +193,16 @@ def lr_find(
     Args:
         value_and_grad: ``(params, batch) -> (loss, grads)``, the loss of any sign and scale.
         params: the starting point; only copies of it are changed.
-        batches: an iterable of batches, or a function that returns one; a short one is cycled.
+        batches: an iterable of batches, or a function that returns one; a short one is cycled. A
+            tuple of arrays ``(x, y)`` is one data set, cut into batches along the first axis.
         parameter: the hyperparameter to find. "momentum" and "weight_decay" are raced at the rate
             found first, for as many gradients again; "batch_size" is the gradient noise scale half
             way through as many. These return a `ParameterResult`.
         optimizer: a class, its name, a function ``params -> optimizer``, or an optimizer, whose
             state the copies start from. Groups with rates of their own keep their ratios; the
             rates found are then those of the fastest group.
-        lr_min, lr_max: ends of the range test.
+        lr_min, lr_max: ends of the range test. An end other than the default binds: no rate beyond
+            it is tried or suggested. The default ones are moved where the loss does not fall.
         steps: the budget of gradients, at least 20.
         spacing: of the rates in the range test, "exponential" or "linear".
         smoothing: decay of the averaged curve (EMA), per hundredth of the range test.
@@ -167,6 +210,7 @@ def lr_find(
         repeats: passes to average over, each over other batches.
         refine: steps of the training to come. Longer races around the first answer then raise the
             cost to that of two such trainings; True stands for ``2 * steps``.
+        batch_size: rows of a batch where ``batches`` is a tuple of arrays, 32 when left out.
         progress: whether to show a bar; None shows one in terminals.
 
     Raises:
@@ -184,23 +228,31 @@ def lr_find(
         >>> 0.1 < result.suggestion < 2
         True
     """
-    settings = Settings(lr_min, lr_max, steps, spacing, smoothing, stop_ratio, repeats, refine)
+    settings = Settings(
+        lr_min, lr_max, steps, spacing, smoothing, stop_ratio, repeats, refine, batch_size
+    )
     if parameter not in ("lr", *PARAMETERS):
         allowed = ", ".join(("lr", *PARAMETERS))
         raise ValueError(f"lr_find: parameter must be one of {allowed}, got {parameter!r}")
     length = settings.horizon
+    if not callable(value_and_grad):
+        raise TypeError(
+            "lr_find: value_and_grad must be a function (params, batch) -> (loss, grads), got "
+            f"{value_and_grad!r}"
+        )
+    given = source_of(batches, batch_size)
     tick, bar = ticker(progress, steps * repeats)
     ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
     try:
-        with randomness_kept(value_and_grad, batches), ignored:
-            runner = TrialRunner(value_and_grad, params, CachedBatches(batches), optimizer, tick)
+        with isolate_rng(value_and_grad, batches), ignored:
+            runner = TrialRunner(value_and_grad, params, CachedBatches(given), optimizer, tick)
             passes = []
             for repeat in range(repeats):
                 runner.grant(steps)
                 passes.append(_advise(runner, settings, repeat * steps))
             if length and math.isfinite(passes[-1].rate):
                 runner.grant(runner.budget + 2 * length - steps)
-                passes = [_refine(runner, passes, length, steps * repeats)]
+                passes = [_refine(runner, passes, settings, steps * repeats)]
             found = _result(passes, settings, runner)
             if parameter == "lr":
                 return found

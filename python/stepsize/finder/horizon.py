@@ -18,9 +18,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from stepsize.arrays import copy, flatten, unflatten
-from stepsize.curves import Curve
-from stepsize.finder.trials import Nest, TrialRunner
+from stepsize.arrays import Curve, Nest, copy, flatten, sum_of_squares
+from stepsize.curves import TINY
+from stepsize.errors import NonFiniteGradientError
+from stepsize.finder.trials import TrialRunner, changed
 
 # Decades from the race's rate to that of a training:
 HORIZON_BIAS = -0.15  # for an optimizer whose steps neither grow, shrink, nor depend on noise
@@ -43,6 +44,8 @@ REPEATS = 40  # steps of each response; momentum of 0.9 has settled after 22
 SETTLED = 32  # steps whose mean is compared with the last one
 SKIPPED = 8  # steps before noisy and steady lengths are compared
 SMALL_RATE = 30  # divisor of the rate, so that the weights hardly change
+NO_RATE = 1e-25  # a rate at which no rule should move
+ERASED = 0.01  # share of the parameters' norm above which a step at no rate has erased the start
 FAINT = 1e-3  # factor on the gradient that shows whether its size is ignored
 NOISE_RESPONSE = 10.0  # base: a step that shrinks by two decades counts a tenth
 
@@ -54,9 +57,29 @@ def _step_lengths(runner: TrialRunner, lr: float, loss: float, gradients: Iterab
     return np.array([stepper.step_length(g, lr, loss) for g in gradients])
 
 
+def moves_without_rate(runner: TrialRunner, first_batch: int) -> str:
+    """What to say of a rule that moves the parameters however small the rate is; else nothing.
+
+    As FTRL, which makes them of its sums alone and so erases where they start. No race tells which
+    rate is right for it.
+    """
+    loss, gradient = runner.at_start(first_batch)
+    size = math.sqrt(sum(map(sum_of_squares, flatten(runner.params)[0])))
+    try:
+        moved = float(_step_lengths(runner, NO_RATE, loss, [gradient])[0])
+    except NonFiniteGradientError:
+        return ""
+    if not moved > ERASED * size or not size:
+        return ""
+    rule = type(runner.build(copy(runner.params))).__name__
+    return (
+        f"a step of {rule} changes the parameters by {moved / max(size, TINY):.0%} of their norm "
+        "however small the rate is, so the starting point is erased; start from zeros or give lr"
+    )
+
+
 def _times(factor: float, gradient: Nest) -> Nest:
-    leaves, _, spec = flatten(gradient)
-    return unflatten(spec, [np.asarray(leaf * factor, leaf.dtype) for leaf in leaves])
+    return changed(lambda array: np.asarray(array * factor, array.dtype), gradient)
 
 
 def horizon_correction(runner: TrialRunner, lr: float, first_batch: int) -> tuple[float, float]:

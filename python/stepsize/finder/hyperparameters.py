@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import copy, flatten
-from stepsize.finder.results import LRFindResult, ParameterResult, pasted
-from stepsize.finder.trials import Change, Nest, Trial, TrialRunner
+from stepsize.arrays import Nest, copy, flatten, unflatten
+from stepsize.finder.pasting import pasted
+from stepsize.finder.results import LRFindResult, ParameterResult
+from stepsize.finder.trials import Change, Trial, TrialRunner
 from stepsize.noise_scale import gradient_noise_scale
+from stepsize.optimizers import RowGradient
 
 PARAMETERS = ("momentum", "weight_decay", "batch_size")
 MOMENTA = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98)
@@ -32,10 +34,22 @@ class _Entry:
     lr: float
 
 
+def _present(optimizer: Any, name: str) -> Any:
+    """The value of a hyperparameter, one for all groups; None if there is none."""
+    value = getattr(optimizer, name, None)
+    if isinstance(getattr(optimizer, "lr", None), tuple) and isinstance(value, tuple):
+        if len(set(value)) > 1:
+            raise ValueError(
+                f"lr_find: {name} is not the same in all groups, {value}; find it with one for all"
+            )
+        return value[0]
+    return value
+
+
 def _momentum_of(optimizer: Any) -> float | None:
-    value = getattr(optimizer, "momentum", None)
+    value = _present(optimizer, "momentum")
     if value is None and hasattr(optimizer, "betas"):
-        value = optimizer.betas[0]
+        value = _present(optimizer, "betas")[0]
     return float(value) if isinstance(value, int | float) else None
 
 
@@ -43,8 +57,8 @@ def _changed(optimizer: Any, params: Nest, name: str, value: float) -> Any:
     """The optimizer with another momentum or decay; made anew where its state does not allow it."""
     new: Any = value
     if name == "momentum" and not hasattr(optimizer, "momentum"):
-        name, new = "betas", (value, *optimizer.betas[1:])
-    if name == "momentum" and value and not optimizer.momentum:
+        name, new = "betas", (value, *_present(optimizer, "betas")[1:])
+    if name == "momentum" and value and not _present(optimizer, "momentum"):
         if isinstance(optimizer.lr, tuple):
             raise ValueError("lr_find: parameter='momentum' needs a momentum above 0 with groups")
         return type(optimizer)(params, **{**optimizer.hyperparams, name: new})
@@ -88,7 +102,7 @@ def _momenta(runner: TrialRunner, lr: float, length: int, first_batch: int) -> l
 def _decays(runner: TrialRunner, lr: float, length: int, first_batch: int) -> list[_Entry]:
     """Weight decays from none to one that shrinks weights several times over in the training."""
     built = runner.build(copy(runner.params))
-    present = getattr(built, "weight_decay", None)
+    present = _present(built, "weight_decay")
     if not isinstance(present, int | float):
         raise ValueError("lr_find: parameter='weight_decay' needs an optimizer that has it")
     values = [float(present), 0.0, *(s / (lr * length) for s in SHRINKS)]
@@ -222,8 +236,14 @@ def _batch_size(runner: TrialRunner, lr: float, call: str, first_batch: int) -> 
 
 
 def _gradients(runner: TrialRunner, trial: Trial, numbers: range) -> Any:
+    leaves, paths, spec = flatten(runner.params)
     for number in numbers:
-        yield runner.evaluate(trial.params, number, fresh=False)[1]
+        gradient = runner.evaluate(trial.params, number, fresh=False)[1]
+        whole = [
+            g.whole("lr_find", path, leaf) if isinstance(g, RowGradient) else g
+            for g, path, leaf in zip(spec.flatten_up_to(gradient), paths, leaves, strict=True)
+        ]
+        yield unflatten(spec, whole)
 
 
 def find_parameter(

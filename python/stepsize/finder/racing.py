@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stepsize.curves import Curve
+from stepsize.arrays import Curve
 from stepsize.finder.horizon import HALVING_SHIFT
 from stepsize.finder.range_test import SPREAD, RangeTest
+from stepsize.finder.settings import Settings
 from stepsize.finder.trials import Trial, TrialRunner
 
 MOST_TRIALS = 16  # a race that fails at its first step costs nothing, so the budget does not end it
@@ -31,6 +32,7 @@ class Race:
 
     trials: tuple[Trial, ...]
     weighted_rate: float = math.nan
+    exact: bool = False  # the same losses at every call, so that the winner won
 
     @property
     def best(self) -> Trial:
@@ -45,6 +47,7 @@ class Advice:
     race: Race
     rate: float
     peak: float
+    reason: str = ""  # why there is no rate
 
 
 def _leads(ahead: Trial, behind: Trial, share: int) -> Curve:
@@ -77,56 +80,85 @@ def _weighted_rate(ranking: Iterable[Trial], start: float) -> float:
     return float(np.exp(np.average(rates, weights=weights)))
 
 
-def race(runner: TrialRunner, tested: RangeTest, depth: int, first_batch: int) -> Race:
-    """Race constant rates around that of a range test, then the two best until the budget ends."""
-    trials: dict[float, Trial] = {}
+def race(
+    runner: TrialRunner,
+    tested: RangeTest,
+    settings: Settings,
+    first_batch: int,
+    exact: bool = False,
+) -> Race:
+    """Race constant rates around that of a range test, then the two best until the budget ends.
 
-    def enter(rate: float) -> Trial:
-        trial = runner.trial(first_batch)
-        trials[rate] = trial.extend(rate, depth)
+    With `exact` a trial that ends above the start has lost, and the winner's rate is the answer.
+    """
+    trials: dict[float, Trial] = {}
+    depth = settings.race_steps
+
+    def enter(rate: float) -> bool:
+        """Run a rate, or the end of the range nearest to it; False if that was run before."""
+        rate = settings.bounded(rate)
+        if rate in trials:
+            return False
+        trials[rate] = runner.trial(first_batch).extend(rate, depth)
         for loser in sorted(trials.values(), key=Trial.score)[2:]:
             loser.retire()
-        return trial
+        return True
 
-    def final() -> list[Trial]:
-        """The two best, after racing on."""
-        two = [t for t in sorted(trials.values(), key=Trial.score) if t.failure is None][:2]
-        until = depth + runner.budget // max(1, len(two))
-        for trial in two:
-            trial.extend(trial.rate, until)
-        return [t for t in two if t.failure is None]
+    def lost(trial: Trial) -> bool:
+        if trial.failure is not None:
+            return True
+        return exact and max(trial.score(), trial.losses[-1]) >= float(tested.losses[0])
 
     for exponent in (-0.5, -1.5):
         enter(tested.centre * SPREAD**exponent)
-    finalists: list[Trial] = []
+    finalists: list[Trial] | None = None
     while runner.budget >= depth and len(trials) < MOST_TRIALS:
         ranked = sorted(trials, key=lambda r: (trials[r].score(), r))
-        lead, high = ranked[0], max(trials)
-        low, next_low = sorted(trials)[:2]
-        lost = trials[lead].failure is not None
-        if lost or (lead == low and _better(trials[low], trials[next_low])):
-            enter(low / SPREAD)
-        elif lead == high and _worth(trials, ranked):
-            enter(high * SPREAD)
-        elif not finalists:
-            finalists = final()
-        else:
+        lead, low, high = ranked[0], min(trials), max(trials)
+        lower = lost(trials[lead]) or (lead == low and _leads_upwards(trials))
+        # Where nothing has gone down yet, and noise does not say so, it may be far.
+        stride = len(trials) - 1 if exact and lost(trials[lead]) else 1
+        if lower and enter(low / SPREAD**stride):
+            continue
+        if not lower and lead == high and _worth(trials, ranked) and enter(high * SPREAD):
+            continue
+        if finalists is not None:
             break
-    finalists = finalists or final()
+        finalists = _final(runner, trials, depth)
+    if finalists is None:
+        finalists = _final(runner, trials, depth)
     others = [t for t in trials.values() if t not in finalists]
     ranking = sorted(finalists, key=Trial.score) + sorted(others, key=Trial.score)
-    if ranking[0].failure is not None:
+    if lost(ranking[0]):
         return Race(tuple(ranking))
-    return Race(tuple(ranking), _weighted_rate(ranking, tested.start))
+    rate = ranking[0].rate if exact else _weighted_rate(ranking, tested.start)
+    return Race(tuple(ranking), rate, exact)
 
 
-def refined(runner: TrialRunner, rate: float, length: int, first_batch: int) -> Race:
-    """Five rates within a decade around `rate`, for a training of `length` steps.
+def _final(runner: TrialRunner, trials: dict[float, Trial], depth: int) -> list[Trial]:
+    """The two best, after racing on."""
+    two = [t for t in sorted(trials.values(), key=Trial.score) if t.failure is None][:2]
+    until = depth + runner.budget // max(1, len(two))
+    for trial in two:
+        trial.extend(trial.rate, until)
+    return [t for t in two if t.failure is None]
+
+
+def _leads_upwards(trials: dict[float, Trial]) -> bool:
+    """Whether the lowest rate leads the next one by more than the standard error of its lead."""
+    rates = sorted(trials)
+    return len(rates) < 2 or _better(trials[rates[0]], trials[rates[1]])
+
+
+def refined(runner: TrialRunner, rate: float, settings: Settings, first_batch: int) -> Race:
+    """Five rates within a decade around `rate`, for a training of `settings.horizon` steps.
 
     All run a fifth of the training, the best and its neighbours as far as the budget lasts, at most
     to its end. They go batch by batch together, so that no batch has to be kept.
     """
-    live = [(runner.trial(first_batch), rate * 10 ** (k / 4)) for k in range(-2, 3)]
+    length = settings.horizon
+    rates = dict.fromkeys(settings.bounded(rate * 10 ** (k / 4)) for k in range(-2, 3))
+    live = [(runner.trial(first_batch), rate) for rate in rates]
     out: list[Trial] = []
     done = 0
 

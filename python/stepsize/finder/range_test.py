@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stepsize.curves import Curve
+from stepsize.arrays import Curve
 from stepsize.finder.settings import Settings
 from stepsize.finder.trials import Trial, TrialRunner
 
@@ -122,16 +122,19 @@ def find_range(runner: TrialRunner, settings: Settings, first_batch: int) -> Ran
         return RangeTest.run(runner.trial(first_batch, PERIOD), rates, settings.stop_ratio)
 
     low, high = settings.lr_min, settings.lr_max
+    least, most = settings.bounds
     found = tested(low, high)
     while runner.budget > settings.steps // 2 and low > LOWEST:
         late = found.half_decrease_step >= len(found.losses) - 3
-        if found.diverged and len(found.losses) <= PERIOD + 3:
-            low, high = low * 1e-6, low * 10
+        if low > least and found.diverged and len(found.losses) <= PERIOD + 3:
+            low, high = max(low * 1e-6, least), low * 10
             found = tested(low, high)
-        elif not found.diverged and late and high < HIGHEST:
-            low, high = high / 10, high * 1e5
+        elif not found.diverged and late and high < min(HIGHEST, most):
+            low, high = high / 10, min(high * 1e5, most)
             higher = tested(low, high)
-            if higher.decrease <= found.decrease:
+            # A first cycle that explodes makes what follows look like a decrease.
+            exploded = higher.start > found.start + max(found.decrease, 0.0)
+            if exploded or higher.decrease <= found.decrease:
                 break
             found = higher
         else:

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stepsize.curves import Curve
+from stepsize.arrays import Curve
+from stepsize.finder.pasting import line
+
+SAME = 0.05  # logarithm of a ratio of rates that are printed alike
 
 
-def constructor_call(optimizer: Any) -> str:
-    """The call that makes this optimizer, with `{}` for the rate."""
-    kind = type(optimizer)
-    fields = getattr(kind, "fields", {})
-    told = [
-        f"{name}={value!r}"
-        for name, value in getattr(optimizer, "hyperparams", {}).items()
-        if name in fields and name != "lr" and value != fields[name].default
-    ]
-    return f"ss.{kind.__name__}(params, " + ", ".join(["lr={}", *told]) + ")"
+def frame(columns: Mapping[str, Any]) -> Any:
+    """A pandas.DataFrame of columns."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError('to_pandas needs pandas: pip install "stepsize[table]"') from error
+    return pandas.DataFrame(dict(columns))
 
 
-def pasted(optimizer: Any, lr: float) -> str:
-    """The line to paste that makes this optimizer at a rate."""
-    return f"optimizer = {constructor_call(optimizer).format(f'{lr:.1e}')}"
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LRFindResult:
     """What `lr_find` measured and advises; print it to read it.
 
@@ -37,7 +33,8 @@ class LRFindResult:
     "high", "medium", "low" or "none", and `why` gives the reason; with "none" the suggestion is
     NaN.
     `lrs`, `losses` and `smoothed` are the range test; `probes` the constant-rate races after it,
-    as pairs of rate and losses; `gradients` the number of gradients all of it cost.
+    as pairs of rate and losses; `gradients` the number of gradients all of it cost; `bounds` the
+    rates between which it was to stay.
     """
 
     suggestion: float
@@ -53,6 +50,7 @@ class LRFindResult:
     probes: tuple[tuple[float, Curve], ...] = field(repr=False)
     gradients: int
     call: str = "ss.SGD(params, lr={})"
+    bounds: tuple[float, float] = (0.0, math.inf)
 
     @property
     def usable(self) -> bool:
@@ -79,6 +77,27 @@ class LRFindResult:
             columns = (self.lrs.tolist(), self.losses.tolist(), self.smoothed.tolist())
             rows.writerows(zip(*columns, strict=True))
 
+    def to_pandas(self) -> Any:
+        """The range test as a `pandas.DataFrame` of lr, loss and smoothed, one row per step."""
+        return frame({"lr": self.lrs, "loss": self.losses, "smoothed": self.smoothed})
+
+    def __repr__(self) -> str:
+        return (
+            f"<LRFindResult suggestion={self.suggestion:.3g}, peak={self.peak:.3g}, "
+            f"{self.confidence} confidence, {self.gradients} gradients>"
+        )
+
+    def _raced(self) -> list[str]:
+        """What won the races, where the suggestion is another rate."""
+        if not self.probes or abs(math.log(self.probes[0][0] / self.suggestion)) < SAME:
+            return []
+        won, losses = self.probes[0]
+        other = "lower" if self.suggestion < won else "higher"
+        return [
+            f"a race of {len(losses)} steps was won by {won:.1e}; the suggestion is {other}, for a "
+            "whole training"
+        ]
+
     def __str__(self) -> str:
         if not self.usable:
             return f"no usable rate, because {self.why}\nrange test: {self.stopped}"
@@ -88,16 +107,17 @@ class LRFindResult:
             [
                 f"learning rate {self.suggestion:.1e}, likely between {low:.1e} and {high:.1e} "
                 f"({self.confidence} confidence: {self.why})",
+                *self._raced(),
                 f"for the top of a one-cycle or warm-up schedule: {self.peak:.1e}",
                 f"range test over {len(self.lrs)} rates: {self.stopped}",
                 f"other rules: {others}",
                 f"{self.gradients} gradients on copies; parameters and optimizer are untouched",
-                f"optimizer = {self.call.format(f'{self.suggestion:.1e}')}",
+                line(self.call, self.suggestion),
             ]
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ParameterResult:
     """What `lr_find(..., parameter=...)` advises for another hyperparameter; print it to read it.
 
@@ -123,6 +143,16 @@ class ParameterResult:
     def usable(self) -> bool:
         """Whether there is a value to suggest."""
         return math.isfinite(self.suggestion)
+
+    def to_pandas(self) -> Any:
+        """The values tried and their losses as a `pandas.DataFrame`."""
+        return frame({"value": self.values, "loss": self.losses})
+
+    def __repr__(self) -> str:
+        return (
+            f"<ParameterResult {self.parameter}={self.suggestion:.4g}, {self.confidence} "
+            f"confidence, lr={self.lr:.3g}, {self.gradients} gradients>"
+        )
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the loss of each value; returns the matplotlib axes."""

@@ -6,6 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TypedDict
 
+import numpy as np
+
+from stepsize.validation import choice, number, whole
+
+LR_MIN, LR_MAX = 1e-7, 10.0  # ends that are searched beyond; others bind
+FEWEST_STEPS = 20
+
 
 class Options(TypedDict, total=False):
     """The keywords of `Settings`, for type checkers; a test holds the two alike."""
@@ -18,43 +25,57 @@ class Options(TypedDict, total=False):
     stop_ratio: float
     repeats: int
     refine: bool | int
+    batch_size: int | None
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a caller may set. `steps` is the budget of gradients per repeat."""
 
-    lr_min: float = 1e-7
-    lr_max: float = 10.0
+    lr_min: float = LR_MIN
+    lr_max: float = LR_MAX
     steps: int = 100
     spacing: str = "exponential"
     smoothing: float = 0.98
     stop_ratio: float = 4.0
     repeats: int = 1
     refine: bool | int = False
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("lr_min", "lr_max", "smoothing", "stop_ratio"):
+            number(f"lr_find: {name}", getattr(self, name), -math.inf, high_open=False)
         if not 0 < self.lr_min < self.lr_max < math.inf:
             raise ValueError(
                 "lr_find: need 0 < lr_min < lr_max, both finite, got "
                 f"lr_min={self.lr_min} and lr_max={self.lr_max}"
             )
-        if self.steps < 20:
-            raise ValueError(f"lr_find: steps must be at least 20, got {self.steps}")
-        if self.spacing not in ("exponential", "linear"):
-            raise ValueError(
-                f"lr_find: spacing must be 'exponential' or 'linear', got {self.spacing!r}"
-            )
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"lr_find: smoothing must be in [0, 1), got {self.smoothing}")
+        for name, least in (("steps", FEWEST_STEPS), ("repeats", 1)):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < least:
+                raise ValueError(f"lr_find: {name} must be at least {least}, got {value}")
+            whole(f"lr_find: {name}", value, least)
+        choice("lr_find: spacing", self.spacing, ("exponential", "linear"))
+        number("lr_find: smoothing", self.smoothing, 0, 1)
         if not self.stop_ratio > 0:
             raise ValueError(f"lr_find: stop_ratio must be positive, got {self.stop_ratio}")
+        if not isinstance(self.refine, bool | np.bool_):
+            whole("lr_find: refine", self.refine, 0)
         if self.horizon and self.horizon < self.steps:
             raise ValueError(
                 f"lr_find: refine must be at least steps={self.steps}, got {self.refine}"
             )
-        if self.repeats < 1:
-            raise ValueError(f"lr_find: repeats must be at least 1, got {self.repeats}")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The rates that may be tried: between the ends that were given, if they are no default."""
+        low = 0.0 if self.lr_min == LR_MIN else float(self.lr_min)
+        return low, math.inf if self.lr_max == LR_MAX else float(self.lr_max)
+
+    def bounded(self, rate: float) -> float:
+        """The rate, or the end nearest to it."""
+        low, high = self.bounds
+        return min(max(rate, low), high)
 
     @property
     def range_steps(self) -> int:

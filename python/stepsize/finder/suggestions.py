@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from stepsize.curves import Curve
+from stepsize.arrays import Curve
 
 
 def minimum(lrs: Curve, losses: Curve) -> float:

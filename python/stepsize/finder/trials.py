@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import random
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from types import FunctionType, GeneratorType, MethodType
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import copy, flatten, loss_and_grads
+from stepsize.arrays import Nest, ValueAndGrad, copy, flatten, loss_and_grads, map_leaves
 from stepsize.errors import NonFiniteGradientError
-from stepsize.optimizers import Optimizer
+from stepsize.finder.cached_batches import CachedBatches, hint
+from stepsize.optimizers import Optimizer, RowGradient
 from stepsize.optimizers.registration import maker_of
+from stepsize.optimizers.wrappers.base import Wrapper
 
-Nest = Any
-ValueAndGrad = Callable[[Nest, Any], tuple[Any, Nest]]
 Change = Callable[[Any, Nest], Any]
+
+
+def changed(change: Callable[[Any], Any], gradient: Nest) -> Nest:
+    """The gradient with a function of each array in it; rows of a leaf stay rows."""
+
+    def one(leaf: Any) -> Any:
+        if isinstance(leaf, RowGradient):
+            return RowGradient(leaf.rows.copy(), change(leaf.values))
+        return change(leaf)
+
+    return map_leaves(one, gradient)
 
 
 class RateStepper:
@@ -28,27 +37,39 @@ class RateStepper:
     def __init__(self, optimizer: Any, params: Nest) -> None:
         self._optimizer = optimizer
         self._leaves = flatten(params)[0]
+        self.calls = 2 if getattr(optimizer, "needs_closure", False) else 1  # of the function
+        if getattr(optimizer, "lr_scale", 1.0) != 1.0:
+            optimizer.lr_scale = 1.0  # of the schedule before, and no part of the rate to find
         rates = optimizer.lr
-        several = isinstance(rates, tuple) and len(set(rates)) > 1 and min(rates) > 0
-        self._top = max(rates) if several else None
+        several = isinstance(rates, tuple) and len(set(rates)) > 1 and max(rates) > 0
+        self._shares = [rate / max(rates) for rate in rates] if several else []
 
     def _set(self, lr: float) -> None:
-        if self._top is not None:
-            self._optimizer.lr_scale = lr / self._top
-        else:
-            self._optimizer.lr = lr
+        self._optimizer.lr = tuple(lr * share for share in self._shares) if self._shares else lr
 
-    def step(self, grads: Nest, lr: float, loss: float) -> None:
-        """Step; groups with rates of their own keep the ratios of these, `lr` being the largest."""
+    def step(
+        self,
+        grads: Nest,
+        lr: float,
+        loss: float,
+        again: Callable[[Nest], tuple[float, Nest]] | None = None,
+    ) -> None:
+        """Step; groups with rates of their own keep the ratios of these, `lr` being the largest.
+
+        `again` evaluates a second point, for an optimizer that asks for one (SAM).
+        """
         self._set(lr)
-        if isinstance(self._optimizer, Optimizer):
+        if self.calls > 1:
+            known = itertools.chain([(loss, grads)], itertools.repeat(None))
+            self._optimizer.step(lambda p: next(known) or (again(p) if again else (loss, grads)))
+        elif isinstance(self._optimizer, Optimizer | Wrapper):
             self._optimizer.step(grads, loss=loss)
         else:
             self._optimizer.step(grads)
 
     def step_length(self, grads: Nest, lr: float, loss: float) -> float:
         """Step, and return the Euclidean norm of the update."""
-        if isinstance(self._optimizer, Optimizer):
+        if isinstance(self._optimizer, Optimizer | Wrapper) and self.calls == 1:
             self._set(lr)
             stats = self._optimizer.step(grads, loss=loss, stats=True)
             return math.nan if stats is None else stats.update_norm
@@ -56,100 +77,6 @@ class RateStepper:
         self.step(grads, lr, loss)
         moves = (after - leaf for after, leaf in zip(self._leaves, before, strict=True))
         return math.sqrt(sum(float(np.vdot(m, m)) for m in moves))
-
-
-def _held(thing: object, depth: int = 3) -> Iterator[object]:
-    """What a callable, a bound method or an object holds on to, a few levels deep."""
-    yield thing
-    if depth == 0 or isinstance(thing, type):
-        return
-    inner: list[object] = []
-    if isinstance(thing, MethodType):
-        inner += [thing.__self__, thing.__func__]
-    elif isinstance(thing, FunctionType):
-        cells = thing.__closure__ or ()
-        inner += [c.cell_contents for c in cells if c != type(c)()]
-        inner += [thing.__globals__.get(name) for name in thing.__code__.co_names]
-        inner += list(thing.__defaults__ or ()) + list((thing.__kwdefaults__ or {}).values())
-    elif isinstance(thing, GeneratorType) and thing.gi_frame is not None:
-        inner += list(thing.gi_frame.f_locals.values())
-    elif hasattr(thing, "__dict__") and not hasattr(thing, "__path__"):
-        inner += list(vars(thing).values())
-    for one in inner:
-        yield from _held(one, depth - 1)
-
-
-def _saver(thing: object) -> Callable[[], None] | None:
-    """A function that puts a random generator back where it is now; None for anything else."""
-    if isinstance(thing, np.random.Generator):
-        bits, state = thing.bit_generator, thing.bit_generator.state
-        return lambda: setattr(bits, "state", state)
-    if isinstance(thing, np.random.RandomState):
-        legacy = thing.get_state()
-        return lambda: thing.set_state(legacy)
-    if isinstance(thing, random.Random):
-        memory = thing.getstate()
-        return lambda: thing.setstate(memory)
-    return None
-
-
-@contextmanager
-def randomness_kept(*holders: object) -> Iterator[None]:
-    """Leave every random generator as it was: NumPy's, Python's, and those the holders hold."""
-    numpy_state = np.random.get_state()  # noqa: NPY002
-    python_state = random.getstate()
-    found = {id(t): t for holder in holders for t in _held(holder)}
-    restore = [save for t in found.values() if (save := _saver(t)) is not None]
-    try:
-        yield
-    finally:
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        random.setstate(python_state)
-        for put_back in restore:
-            put_back()
-
-
-class CachedBatches:
-    """Batches by number; a short source is opened again at its end, or cycled if it cannot be."""
-
-    def __init__(self, source: Iterable[Any] | Callable[[], Iterable[Any]]) -> None:
-        self._source = source
-        self._more = self._open()
-        self._again = callable(source) or self._more is not source
-        self._kept: dict[int, Any] = {}
-        self._read = 0
-        self._size: int | None = None
-
-    def _open(self) -> Iterator[Any]:
-        made = self._source() if callable(self._source) else self._source
-        try:
-            return iter(made)
-        except TypeError:
-            raise TypeError(
-                "lr_find: batches must be an iterable of batches or a function without arguments "
-                f"that returns one, got {type(made).__name__}; wrap a single batch as [batch]"
-            ) from None
-
-    def __getitem__(self, number: int) -> Any:
-        while self._read <= number and self._size is None:
-            for batch in self._more:
-                self._kept[self._read] = batch
-                self._read += 1
-                break
-            else:
-                if not self._read:
-                    raise ValueError("lr_find: batches is empty; give at least one batch")
-                if self._again:
-                    self._more = self._open()
-                else:
-                    self._size = self._read
-        return self._kept[number if self._size is None else number % self._size]
-
-    def forget(self, below: int) -> None:
-        """Drop batches that are not asked for again."""
-        if self._again:
-            for number in [n for n in self._kept if n < below]:
-                del self._kept[number]
 
 
 class Trial:
@@ -196,7 +123,7 @@ class Trial:
         done = len(self.losses)
         batch = self._first + (done % self._period if self._period else done)
         stepper = self._stepper
-        if stepper is None or not self._runner.affords(batch, fresh=done == 0):
+        if stepper is None or not self._runner.affords(batch, done == 0, stepper.calls):
             return False
         self.lrs.append(lr)
         loss, grads = self._runner.evaluate(self._params, batch, fresh=done == 0)
@@ -208,7 +135,7 @@ class Trial:
                 self.failure = f"the loss rose to {loss:.3g} at lr={lr:.2e}"
         if self.failure is None:
             try:
-                stepper.step(grads, lr, loss)
+                stepper.step(grads, lr, loss, lambda p: self._runner.evaluate(p, batch, False))
             except NonFiniteGradientError:
                 self.failure = f"a gradient was not finite at lr={lr:.2e}"
         if self.failure is not None:
@@ -223,7 +150,11 @@ class Trial:
 
 
 class TrialRunner:
-    """What all trials share: function, starting point, batches, and a budget of gradients."""
+    """What all trials share: function, starting point, batches, and a budget of gradients.
+
+    The function gets copies of the parameters and what it returns is copied where it is kept, so
+    that it may fill the same gradient arrays at each call, and change what it is given.
+    """
 
     def __init__(
         self,
@@ -245,6 +176,11 @@ class TrialRunner:
     def stepper(self, params: Nest, change: Change | None = None) -> RateStepper:
         """A new optimizer over the copies, or what `change` makes of it."""
         made = self.build(params)
+        if getattr(made, "needs_closure", False) and getattr(made, "adapts_lr", False):
+            raise ValueError(
+                f"lr_find: {type(made).__name__} finds the length of its steps by line search and "
+                "needs no rate; leave its lr as it is by default"
+            )
         return RateStepper(made if change is None else change(made, params), params)
 
     def build(self, params: Nest) -> Any:
@@ -265,8 +201,9 @@ class TrialRunner:
         """Allow `count` gradients from here on; what was left of the last grant lapses."""
         self.budget = count
 
-    def affords(self, batch: int, fresh: bool) -> bool:
-        return self.budget > 0 or (fresh and batch in self._first)
+    def affords(self, batch: int, fresh: bool, calls: int = 1) -> bool:
+        """Whether the budget covers the calls of one step."""
+        return self.budget >= calls - (fresh and batch in self._first)
 
     def evaluate(self, params: Nest, batch: int, fresh: bool) -> tuple[float, Nest]:
         """Loss and gradient; `fresh` parameters are the start, evaluated once per batch."""
@@ -277,14 +214,28 @@ class TrialRunner:
         self.spent += 1
         self._tick()
         try:
-            result = loss_and_grads(self._value_and_grad(params, data))
+            result = loss_and_grads(self._value_and_grad(copy(params), data))
         except (FloatingPointError, OverflowError):
             if fresh:
                 raise
             result = math.nan, None
+        except Exception as error:
+            if self.spent == 1 and (advice := hint(self.batches.source)):
+                error.add_note(advice)
+            raise
         if fresh:
-            self._first[batch] = (result[0], copy(result[1]))
+            self._first[batch] = (result[0], changed(np.array, result[1]))
         return result
+
+    def repeatable(self, batch: int) -> bool:
+        """Whether there is one batch alone, and the function of it has no noise of its own."""
+        data = self.batches
+        if self.budget < 1 or any(data[batch + k] is not data[batch] for k in (1, 2)):
+            return False
+        loss, gradient = self._first[batch]
+        again, other = self.evaluate(self.params, batch, fresh=False)
+        ours, theirs = flatten(gradient)[0], flatten(other)[0]
+        return loss == again and all(map(_same, ours, theirs))
 
     def trial(
         self, first_batch: int = 0, period: int | None = None, change: Change | None = None
@@ -294,6 +245,12 @@ class TrialRunner:
     def at_start(self, batch: int = 0) -> tuple[float, Nest]:
         """Loss and gradient of a batch at the starting point."""
         return self._first[batch]
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, RowGradient):
+        return _same(one.rows, other.rows) and _same(one.values, other.values)
+    return np.array_equal(one, other)
 
 
 def ticker(

@@ -22,11 +22,9 @@ try:
 except ImportError as error:
     raise ImportError('stepsize.interop.jax needs jax: pip install "stepsize[jax]"') from error
 
-from stepsize.arrays import flatten
+from stepsize.arrays import Nest, flatten
 from stepsize.optimizers import Optimizer
 from stepsize.optimizers.registration import find_rule
-
-Nest = Any
 
 
 def to_numpy(nest: Nest) -> Nest:

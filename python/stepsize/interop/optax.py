@@ -29,8 +29,10 @@ except ImportError as error:
 
 from stepsize.arrays import Array, Nest, Structure, check_alike, sum_of_squares, unflatten
 from stepsize.interop.jax import check_precision, to_jax
-from stepsize.optimizers import Optimizer, hyperparams
+from stepsize.optimizers import Optimizer
 from stepsize.optimizers.fields import nonnegative
+from stepsize.optimizers.host import OptimizerHost
+from stepsize.optimizers.options import Options
 from stepsize.schedules import Schedule
 
 _LONGEST = 1 << 20  # values in a table; what is longer is asked for one by one
@@ -80,6 +82,17 @@ def from_optax(
     return optimizer
 
 
+class OptaxHost(OptimizerHost):
+    """The host of such an optimizer: its steps are optax's."""
+
+    def run_reference(
+        self, grads: Sequence[Array | None], scale: float, stats: bool
+    ) -> tuple[float, float, float]:
+        optimizer: Any = self.optimizer
+        found: tuple[float, float, float] = optimizer._transform(grads, scale, stats)
+        return found
+
+
 class Optax(Optimizer, abstract=True):
     """What `from_optax` makes. Slow: every step goes through JAX."""
 
@@ -99,13 +112,21 @@ class Optax(Optimizer, abstract=True):
         self._update = jax.jit(self._transformation.update)
         self._loss: float | None = None
 
-    def _setup(self, params: Nest, structure: Structure, *rest: Any) -> None:
+    def _setup(
+        self,
+        params: Nest,
+        structure: Structure,
+        assignment: list[int],
+        tables: list[dict[str, Any]],
+        options: Options,
+        host: Any = None,
+    ) -> None:
         check_precision(params)
-        super()._setup(params, structure, *rest)
-        self._inside = self._transformation.init(self._nest(self._contiguous))
+        super()._setup(params, structure, assignment, tables, options, host or OptaxHost)
+        self._inside = self._transformation.init(self._nest(self.internals.leaves.contiguous))
 
     def _nest(self, leaves: Sequence[Array]) -> Any:
-        return to_jax(unflatten(self._structure.spec, leaves))
+        return to_jax(unflatten(self.internals.leaves.structure.spec, leaves))
 
     def step(
         self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
@@ -114,24 +135,29 @@ class Optax(Optimizer, abstract=True):
         self._loss = loss
         return super().step(grads, loss=loss, stats=stats)
 
-    def _run_numpy(
+    def _transform(
         self, grads: Sequence[Array | None], scale: float, stats: bool
     ) -> tuple[float, float, float]:
         whole = [g for g in grads if g is not None]
         if len(whole) < len(grads):
             raise ValueError("Optax: optax has no gradients that are None; give zeros")
-        limit = self._options.clip_value or math.inf
+        parts = self.internals
+        limit = parts.options.clip_value or math.inf
         seen = [np.clip(g * g.dtype.type(scale), -limit, limit) for g in whole]
         extra = {} if self._loss is None else {"value": self._loss}
         updates, self._inside = self._update(
-            self._nest(seen), self._inside, self._nest(self._contiguous), **extra
+            self._nest(seen), self._inside, self._nest(parts.leaves.contiguous), **extra
         )
         t = self.step_count + 1
         sums = [0.0, 0.0, 0.0]
         for x, g, u, group in zip(
-            self._contiguous, whole, jax.tree.leaves(updates), self._assignment, strict=True
+            parts.leaves.contiguous,
+            whole,
+            jax.tree.leaves(updates),
+            parts.groups.assignment,
+            strict=True,
         ):
-            rate = hyperparams.evaluated(self, group, t).lr
+            rate = parts.groups.evaluate(group, t).lr
             moved = np.asarray(u, x.dtype) * x.dtype.type(rate)
             if stats:
                 terms = (sum_of_squares(g), sum_of_squares(x), sum_of_squares(moved))
@@ -142,11 +168,11 @@ class Optax(Optimizer, abstract=True):
     def clone(self, params: Nest) -> Self:
         """The same optimizer, state included, over other arrays of the same shapes."""
         structure = Structure(params)
-        check_alike(self._structure, structure, "Optax")
+        check_alike(self.internals.leaves.structure, structure, "Optax")
         copy: Self = object.__new__(type(self))
         copy._set_transformation(self._transformation)
-        tables = [dict(table) for table in self._tables]
-        copy._setup(params, structure, list(self._assignment), tables, self._options)
+        _, (assignment, tables), options = self.internals.recipe()
+        copy._setup(params, structure, assignment, tables, options)
         copy.load_state_dict(self.state_dict())
         return copy
 

@@ -29,7 +29,7 @@ except ImportError as error:
         'stepsize.interop.scipy needs SciPy: pip install "stepsize[scipy]"'
     ) from error
 
-from stepsize.minimization import Result, minimize
+from stepsize.minimization import Result, run
 from stepsize.optimizers import Optimizer, registry
 from stepsize.optimizers.registration import snake_case
 
@@ -61,22 +61,22 @@ def method(rule: type[Optimizer] | str) -> Callable[..., OptimizeResult]:
         _refuse(name, jac, hess=hess, hessp=hessp, bounds=bounds, constraints=constraints)
 
         def fun_and_grad(x: Any) -> tuple[float, Any]:
-            # The parameters change in place, and what SciPy's users get they may keep.
-            point = x.copy()
-            value = float(fun(point, *args))
-            return value, np.asarray(jac(point, *args), x.dtype).reshape(x.shape)
+            # Each gets a copy of its own, which it may keep and change.
+            value = _number(name, fun(x.copy(), *args))
+            return value, np.asarray(jac(x.copy(), *args), x.dtype).reshape(x.shape)
 
-        found = minimize(
+        found = run(
             fun_and_grad,
             np.asarray(x0),
             rule,
             lr,
-            max_iter=maxiter,
-            gtol=gtol if tol is None else tol,
-            ftol=ftol,
-            patience=patience,
-            callback=None if callback is None else _told(callback),
-            **options,
+            maxiter,
+            gtol if tol is None else tol,
+            ftol,
+            patience,
+            None if callback is None else _told(callback),
+            options,
+            refuse=False,
         )
         if disp:
             print(found)
@@ -111,6 +111,16 @@ def _refuse(name: str, jac: Any, **others: Any) -> None:
         if value is not None and not (isinstance(value, tuple | list) and not len(value)):
             uses = "'L-BFGS-B' or 'SLSQP'" if key in ("bounds", "constraints") else "'trust-ncg'"
             raise ValueError(f"{name}: {key} is not supported; leave it out, or use method={uses}")
+
+
+def _number(name: str, value: Any) -> float:
+    """The value of an objective, which may be an array of one number."""
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{name}: fun must return one number, got {type(value).__name__} of shape {array.shape}"
+        )
+    return float(array.item())
 
 
 def _told(callback: Callable[..., Any]) -> Callable[[Result], bool]:

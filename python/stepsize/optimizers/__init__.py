@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from stepsize.optimizers import rules, wrappers
 from stepsize.optimizers.groups import group as group
+from stepsize.optimizers.groups import layer_groups as layer_groups
 from stepsize.optimizers.optimizer import Optimizer as Optimizer
 from stepsize.optimizers.optimizer import registry as registry
 from stepsize.optimizers.rules import *
@@ -12,5 +13,5 @@ from stepsize.optimizers.stats import StepStats as StepStats
 from stepsize.optimizers.wrappers import *
 
 if not TYPE_CHECKING:  # checkers know no computed list; they read the imports themselves
-    __all__ = ["Optimizer", "RowGradient", "StepStats", "group", "registry"]
+    __all__ = ["Optimizer", "RowGradient", "StepStats", "group", "layer_groups", "registry"]
     __all__ = sorted([*__all__, *rules.__all__, *wrappers.__all__])

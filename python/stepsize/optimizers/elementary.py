@@ -1,4 +1,4 @@
-"""Powers and logarithms of one number in plain arithmetic: the twins of cpp/core/waves.hpp.
+"""Elementary functions of one number in plain arithmetic. Twin of cpp/kernels/elementary.hpp.
 
 The C library's differ between processors in the last bit; these do not.
 """
@@ -28,7 +28,7 @@ _EXP2 = (
 # Series of atanh(s) / s - 1 in powers of s**2.
 _ATANH = tuple(1 / k for k in range(3, 27, 2))
 
-Pair = tuple[float, float]  # an unevaluated sum
+DoubleDouble = tuple[float, float]  # an unevaluated sum
 
 
 def _bits(x: float) -> int:
@@ -48,7 +48,7 @@ def _series(c: tuple[float, ...], x: float, last: float) -> float:
     return (q0 + x4 * q1) + (x4 * x4) * (q2 + x4 * last)
 
 
-def exact_product(a: float, b: float) -> Pair:
+def two_prod(a: float, b: float) -> DoubleDouble:
     """The product and what rounding took from it (Dekker 1971, Numerische Mathematik 18)."""
     split = 134217729.0  # 2**27 + 1
     ca, cb = split * a, split * b
@@ -58,8 +58,8 @@ def exact_product(a: float, b: float) -> Pair:
     return high, ((a1 * b1 - high) + a1 * b2 + a2 * b1) + a2 * b2
 
 
-def exp2(x: Pair) -> float:
-    """2 to the power of a pair; 0 below the smallest double, the largest double above it."""
+def exp2(x: DoubleDouble) -> float:
+    """2 to the power of a double-double; 0 below the smallest double, at most the largest."""
     shifter = 6755399441055744.0  # 1.5 * 2**52: the low bits of x + shifter are round(x)
     if x[0] < -1080.0:
         return 0.0
@@ -74,22 +74,22 @@ def exp2(x: Pair) -> float:
     return min(scaled, _LARGEST) if x[0] < 1024.0 else _LARGEST
 
 
-def log2(x: float) -> Pair:
+def log2(x: float) -> DoubleDouble:
     """The logarithm of a positive normal number, with about 60 correct bits."""
     middle = 0x3FE6A09E667F3BCD  # sqrt(1/2)
     moved = _bits(x) + (0x3FF0000000000000 - middle)
     e = _double((moved >> 52) | 0x4330000000000000) - (4503599627370496.0 + 1023.0)
     m = _double((moved & 0x000FFFFFFFFFFFFF) + middle)
-    # log(m) = 2 atanh(s); s as a pair, the series' tail as one number.
+    # log(m) = 2 atanh(s); s as a double-double, the series' tail as one number.
     top, bottom = m - 1.0, m + 1.0
     bottom_low = m - (bottom - 1.0)
     s = top / bottom
-    back = exact_product(s, bottom)
+    back = two_prod(s, bottom)
     s_low = (((top - back[0]) - back[1]) - s * bottom_low) / bottom
     z = s * s
     tail = s_low + s * (z * _series(_ATANH, z, 1 / 27 + z * (1 / 29)))
     c, c_low = 2.8853900817779268, 4.0710547481862066e-17  # 2 / ln(2)
-    p = exact_product(s, c)
+    p = two_prod(s, c)
     high = e + p[0]
     return high, (p[0] - (high - e)) + (p[1] + (s * c_low + tail * c))
 
@@ -104,5 +104,5 @@ def real_power(base: float, exponent: float) -> float:
     if base < smallest_normal:
         return 0.0
     logarithm = log2(base)
-    high, low = exact_product(logarithm[0], exponent)
+    high, low = two_prod(logarithm[0], exponent)
     return exp2((high, low + logarithm[1] * exponent))

@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from stepsize.validation import range_text, whole, within
 
 Value = Any  # float | Schedule | Callable[[int], float], or a tuple of two of them, bool or str
@@ -38,9 +40,11 @@ class Part:
         if self.varies and callable(value):
             return value
         try:
-            if isinstance(value, str | bytes | bool):
+            if isinstance(value, str | bytes | bool | np.bool_) or np.ndim(value):
                 raise TypeError
             number = float(value)
+        except OverflowError:
+            number = math.inf
         except (TypeError, ValueError):
             kinds = "a number, a schedule or a function of the step" if self.varies else "a number"
             raise TypeError(
@@ -65,10 +69,10 @@ class Field:
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        return instance._read(self)
+        return instance.internals.groups.read(self)
 
     def __set__(self, instance: Any, value: Value) -> None:
-        instance._write(self, value)
+        instance.internals.groups.write(self, value)
 
     def parts(self) -> tuple[Part, ...]:
         """The numbers of this field that the compiled step reads."""
@@ -120,7 +124,7 @@ class Number(Field):
 
     def check(self, owner: str, value: Value) -> Value:
         if value is None:
-            return self.default
+            return _none(owner, self)
         if self.fixed and callable(value):
             raise TypeError(f"{owner}: {self.name} acts once, at the start: give a number")
         return self.parts()[0].check(owner, value)
@@ -133,16 +137,22 @@ class Number(Field):
 
 
 class Several(Field):
-    """A few numbers of one range ``[0, high)``, such as betas."""
+    """A few numbers of one range ``[low, high)``, such as betas.
 
-    def __init__(self, *values: float, high: float = 1.0) -> None:
+    With ``optional``, None stands for the default of one of them.
+    """
+
+    def __init__(
+        self, *values: float, low: float = 0.0, high: float = 1.0, optional: bool = False
+    ) -> None:
         self.default = values
-        self._high = high
+        self._range = (low, high, low == -math.inf)
+        self.optional = optional
 
     def make_parts(self) -> tuple[Part, ...]:
         stem = self.name if self.name == "eps" else self.name.removesuffix("s")
         return tuple(
-            Part(f"{stem}{i + 1}", f"{self.name}[{i}]", high=self._high)
+            Part(f"{stem}{i + 1}", f"{self.name}[{i}]", *self._range)
             for i in range(len(self.default))
         )
 
@@ -151,10 +161,13 @@ class Several(Field):
 
     def check(self, owner: str, value: Value) -> Value:
         if value is None:
-            return self.default
+            return _none(owner, self)
         count = len(self.default)
         if not isinstance(value, tuple | list) or len(value) != count:
             raise ValueError(f"{owner}: {self.name} must be {count} numbers, got {value!r}")
+        if self.optional:
+            pairs = zip(value, self.default, strict=True)
+            value = [default if item is None else item for item, default in pairs]
         pairs = zip(self.parts(), value, strict=True)
         return tuple(part.check(owner, item) for part, item in pairs)
 
@@ -175,9 +188,9 @@ class Flag(Field):
         return (float(value),)
 
     def check(self, owner: str, value: Value) -> Value:
-        if not isinstance(value, bool):
+        if not isinstance(value, bool | np.bool_):
             raise TypeError(f"{owner}: {self.name} must be True or False, got {value!r}")
-        return value
+        return bool(value)
 
     def range(self) -> str:
         return "True or False"
@@ -205,13 +218,16 @@ class Count(Field):
 
 
 class Choice(Field):
-    """One of a few words, settled at construction."""
+    """One of a few words, settled at construction; ``none`` is the one that None stands for."""
 
-    def __init__(self, default: str | None, *others: str) -> None:
+    def __init__(self, default: str | None, *others: str, none: str | None = None) -> None:
         self.default = default
         self.words = (default, *others)
+        self._none = none
+        self.accepts_none = none is not None
 
     def check(self, owner: str, value: Value) -> Value:
+        value = self._none if value is None else value
         if value not in self.words:
             words = ", ".join(repr(word) for word in self.words)
             raise ValueError(f"{owner}: {self.name} must be one of {words}, got {value!r}")
@@ -222,6 +238,15 @@ class Choice(Field):
 
     def same_kind(self, old: Value, new: Value) -> bool:
         return bool(old == new)
+
+
+def _none(owner: str, field: Field) -> None:
+    """None where it is the default; an error where it is not."""
+    if field.default is not None:
+        raise TypeError(
+            f"{owner}: {field.name} must be {field.range()}, got None; leave it out for the "
+            f"default, {field.default!r}"
+        )
 
 
 def nonnegative(default: float | None, *, fixed: bool = False) -> Any:
@@ -237,6 +262,11 @@ def positive(default: float | None, *, fixed: bool = False) -> Any:
 def real(default: float) -> Any:
     """A finite number of either sign."""
     return Number(default, low=-math.inf, low_open=True)
+
+
+def nonpositive(default: float) -> Any:
+    """A number <= 0."""
+    return Number(default, low=-math.inf, high=0.0, low_open=True, high_open=False)
 
 
 def growth(default: float = math.inf) -> Any:
@@ -259,6 +289,11 @@ def unit_triple(first: float, second: float, third: float) -> Any:
     return Several(first, second, third)
 
 
+def reals(*defaults: float) -> Any:
+    """A few finite numbers of either sign."""
+    return Several(*defaults, low=-math.inf, high=math.inf)
+
+
 def nonnegative_pair(first: float, second: float) -> Any:
     """Two finite numbers >= 0."""
     return Several(first, second, high=math.inf)
@@ -274,6 +309,6 @@ def count(default: int | None) -> Any:
     return Count(default)
 
 
-def choice(default: str, *others: str) -> Any:
-    """One of a few words."""
-    return Choice(default, *others)
+def choice(default: str, *others: str, none: str | None = None) -> Any:
+    """One of a few words; ``none`` is the one that None stands for."""
+    return Choice(default, *others, none=none)

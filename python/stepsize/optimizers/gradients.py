@@ -2,68 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from stepsize.arrays import Array, Nest, computed, is_narrow
 from stepsize.optimizers import half
-from stepsize.optimizers.groups import ungroup
-from stepsize.optimizers.sparse import Lent, RowGradient
-
-if TYPE_CHECKING:
-    from stepsize.optimizers.optimizer import Optimizer
+from stepsize.optimizers.internals import Internals
+from stepsize.optimizers.rule import registered
+from stepsize.optimizers.sparse import RowGradient, RowSlice
 
 
-def gather(optimizer: Optimizer, flat: Sequence[Any], lend: bool) -> list[Any]:
+def gather(parts: Internals, grads: Nest, bind_rows: bool = False) -> list[Any]:
     """The gradients of all leaves as plain arrays, and rows as what a step needs of them."""
-    owner = type(optimizer).__name__
+    owner, leaves = parts.owner, parts.leaves
     result: list[Any] = []
-    optimizer._lent = {}
-    leaves = optimizer._structure.leaves
-    for i, (path, leaf, value) in enumerate(zip(optimizer.paths, leaves, flat, strict=True)):
+    leaves.rows = {}
+    flat = leaves.flatten(grads)
+    for i, (path, leaf, value) in enumerate(zip(leaves.paths, leaves.arrays, flat, strict=True)):
         if not isinstance(value, RowGradient):
             given = plain(owner, path, leaf, value)
-            if given is not None and optimizer.shaped:
-                given = half.widened(given)
+            if given is not None and parts.rule.shaped:
+                given = half.to_float32(given)
             result.append(given)
-        elif not lend:
+        elif not bind_rows:
             result.append(value.whole(owner, path, leaf))
-        elif optimizer._options.state_dtype is not None:
-            raise ValueError(
-                f"{owner}: the gradient of {path} is a RowGradient, which needs "
-                f"state_dtype=None, got {optimizer._options.state_dtype!r}; give an array"
-            )
-        elif is_narrow(leaf.dtype):
-            raise TypeError(
-                f"{owner}: the gradient of {path} is a RowGradient, which needs parameters of "
-                f"float32 or float64, got {leaf.dtype}; give an array"
-            )
-        elif not optimizer.by_row:
-            raise TypeError(
-                f"{owner}: the gradient of {path} is a RowGradient, which {_sparse_rules()} "
-                "take; give an array"
-            )
         else:
+            _check_rows(parts, path, leaf)
             rows, grad = value.merged(owner, path, leaf)
-            lent = optimizer._lent[i] = Lent(leaf, optimizer._state[i], rows, grad)
-            result.append((grad, lent.x, list(lent.slots.values())))
+            bound = leaves.rows[i] = RowSlice(leaf, parts.slots.arrays[i], rows, grad)
+            result.append((grad, bound.x, list(bound.slots.values())))
     return result
 
 
-def _sparse_rules() -> str:
-    """The rules that update rows without the others, for a message."""
-    from stepsize.optimizers.optimizer import registry  # it imports this module
-
-    *names, last = [cls.__name__ for cls in registry() if cls.by_row]
-    return f"{', '.join(names)} and {last}"
+def _check_rows(parts: Internals, path: str, leaf: Array) -> None:
+    """Refuse rows of gradients where the rule or its state cannot move rows alone."""
+    start = f"{parts.owner}: the gradient of {path} is a RowGradient, which"
+    if parts.options.state_dtype is not None:
+        form = parts.options.state_dtype
+        raise ValueError(f"{start} needs state_dtype=None, got {form!r}; give an array")
+    if is_narrow(leaf.dtype):
+        raise TypeError(
+            f"{start} needs parameters of float32 or float64, got {leaf.dtype}; give an array"
+        )
+    if not parts.rule.by_row:
+        *names, last = [cls.__name__ for cls in registered() if cls.by_row]
+        raise TypeError(f"{start} {', '.join(names)} and {last} take; give an array")
 
 
 def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
     """One leaf's gradient as an array the compiled step can read, copied only if it must be."""
     if value is None:
         return None
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{owner}: the gradient of {path} is a masked array, whose mask a step would lose; "
+            "fill it, gradient.filled(0)"
+        )
+    if isinstance(value, list | tuple):
+        raise TypeError(
+            f"{owner}: the gradient of {path} is a {type(value).__name__}, expected an array of "
+            f"{computed(leaf.dtype)}; convert it with np.asarray(..., np.{computed(leaf.dtype)})"
+        )
     if not isinstance(value, np.ndarray):
         if not hasattr(value, "__array__"):
             raise TypeError(
@@ -74,7 +74,7 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
         value = np.asarray(value)
     dtype = computed(leaf.dtype)
     if is_narrow(value.dtype) and dtype == np.float32:
-        half.know(value.dtype)
+        half.register_bfloat16(value.dtype)
         dtype = value.dtype
     if value.dtype != dtype:
         raise TypeError(
@@ -88,16 +88,15 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
     return np.require(value, dtype, ["C", "A"]).reshape(leaf.shape)
 
 
-def bindable(optimizer: Optimizer, grads: Nest) -> list[Any]:
+def bindable(parts: Internals, grads: Nest) -> list[Any]:
     """The gradients as plain arrays in the memory that was given, or an error names the leaf."""
-    owner = type(optimizer).__name__
-    given = optimizer._structure.flatten(ungroup(grads) if optimizer._grouped else grads)
-    plain = gather(optimizer, given, lend=False)
-    for path, value, taken in zip(optimizer.paths, given, plain, strict=True):
-        same = isinstance(value, np.ndarray) and value.ctypes.data == taken.ctypes.data
-        if taken is not None and not same:
+    given = parts.leaves.flatten(grads)
+    taken = gather(parts, grads)
+    for path, value, array in zip(parts.leaves.paths, given, taken, strict=True):
+        same = isinstance(value, np.ndarray) and value.ctypes.data == array.ctypes.data
+        if array is not None and not same:
             raise ValueError(
-                f"{owner}: the gradient of {path} cannot be bound, since it has to be copied at "
-                "every step; bind a C-contiguous numpy array, or pass it to step"
+                f"{parts.owner}: the gradient of {path} cannot be bound, since it has to be copied "
+                "at every step; bind a C-contiguous numpy array, or pass it to step"
             )
-    return plain
+    return taken

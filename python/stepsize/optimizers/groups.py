@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from stepsize.arrays import Nest
-from stepsize.optimizers.fields import Field
+from stepsize.optimizers.fields import Choice, Count, Field, Flag, Value
+
+if TYPE_CHECKING:
+    from stepsize.optimizers.rule import Rule
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,31 @@ def group(pattern: str, **overrides: Any) -> GroupSpec:
             f"group: pattern must be a glob of leaf paths such as '*/b', got {pattern!r}"
         )
     return GroupSpec(pattern, overrides)
+
+
+def layer_groups(patterns: Sequence[str], lr: Any, factor: float = 2.6) -> list[GroupSpec]:
+    """Groups for an optimizer that trains each layer slower than the next (discriminative rates).
+
+    `stepsize.layerwise_lr` gives the factors alone, for layers read off the parameters.
+
+    Args:
+        patterns: Globs of parameter names, one for each layer, from the input to the output.
+        lr: The rate of the last layer, a number or a schedule.
+        factor: How much slower each layer is than the next.
+
+    Source: Howard & Ruder 2018, arXiv:1801.06146, section 3.2.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> params = {"first": np.zeros(3), "second": np.zeros(3)}
+        >>> groups = layer_groups(["first", "second"], lr=0.1, factor=2)
+        >>> ss.SGD(params, lr=1.0, groups=groups).lr[1:]  # the group of the rest comes first
+        (0.05, 0.1)
+    """
+    if not factor > 0:
+        raise ValueError(f"layer_groups: factor must be above 0, got {factor}")
+    depth = len(patterns) - 1
+    return [group(p, lr=lr * float(factor) ** (i - depth)) for i, p in enumerate(patterns)]
 
 
 def is_grouped(params: Nest) -> bool:
@@ -111,7 +141,169 @@ def assign_groups(
             )
         label = f"{owner}: group {spec.pattern!r}"
         tables.append({**values, **check_values(fields, label, spec.overrides)})
+        _check_overlap(owner, specs[:number], [(paths[i], assignment[i]) for i in matched])
         for i in matched:
-            if assignment[i] == 0:
-                assignment[i] = number
+            assignment[i] = assignment[i] or number
     return assignment, tables
+
+
+def _check_overlap(
+    owner: str, specs: Sequence[GroupSpec], matched: Sequence[tuple[str, int]]
+) -> None:
+    """Refuse a group of which earlier ones, who come first, would take something away unsaid."""
+    *_, spec = specs
+    if all(taker for _, taker in matched):
+        path, taker = matched[0]
+        raise ValueError(
+            f"{owner}: every leaf of group {spec.pattern!r} is taken by an earlier one ({path} by "
+            f"{specs[taker - 1].pattern!r}), and the first group that matches takes a leaf; put "
+            "the narrower group first"
+        )
+    for path, taker in matched:
+        first = specs[taker - 1]
+        lost = [name for name in spec.overrides if name not in first.overrides] if taker else []
+        if lost:
+            words = ", ".join(
+                f"{name}={v!r}" for name, v in {**spec.overrides, **first.overrides}.items()
+            )
+            raise ValueError(
+                f"{owner}: {path} is in group {first.pattern!r} and in {spec.pattern!r}, whose "
+                f"{lost[0]} would not act on it, since the first group that matches takes a leaf; "
+                f"put ss.group({path!r}, {words}) first"
+            )
+
+
+class ScheduledNow(float):
+    """The present value of a schedule, and what is worked out of it by a factor.
+
+    Setting it as a hyperparameter, as ``opt.lr *= 0.5`` does, ends the schedule, which is said.
+    """
+
+    def __mul__(self, other: Any) -> Any:
+        return self._kept(super().__mul__(other))
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._kept(super().__rmul__(other))
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._kept(super().__truediv__(other))
+
+    @staticmethod
+    def _kept(found: Any) -> Any:
+        return ScheduledNow(found) if isinstance(found, float) else found
+
+
+@dataclass
+class ParameterGroups:
+    """The hyperparameters of every group, and the group of every leaf.
+
+    Attributes:
+        rule: The class whose fields they are.
+        assignment: The group of each leaf.
+        tables: Each group's hyperparameters by name, as given.
+        several: Whether a hyperparameter is read as a tuple of one value a group.
+        engine: The compiled step, which evaluates schedules.
+    """
+
+    rule: type[Rule]
+    assignment: list[int]
+    tables: list[dict[str, Any]]
+    several: bool
+    engine: Any
+
+    def by_leaf(self) -> list[dict[str, Any]]:
+        """The hyperparameters of each leaf."""
+        return [self.tables[group] for group in self.assignment]
+
+    def copy_tables(self) -> tuple[list[int], list[dict[str, Any]]]:
+        """Assignment and tables, for another optimizer."""
+        return list(self.assignment), [dict(table) for table in self.tables]
+
+    def read(self, field: Field) -> Any:
+        """The value that the next step will use; with groups, a tuple of one entry a group."""
+        values = tuple(self._read(field, k) for k in range(len(self.tables)))
+        return values if self.several else values[0]
+
+    def _read(self, field: Field, group: int) -> Any:
+        value = self.tables[group][field.name]
+        parts = field.parts()
+        if not parts or isinstance(field, Flag) or value is None:
+            return value
+        number = self.engine.number
+        if isinstance(field.default, tuple):
+            return tuple(number(group, part.name) for part in parts)
+        found = number(group, parts[0].name)
+        return ScheduledNow(found) if callable(value) else found
+
+    def write(self, field: Field, value: Value) -> None:
+        """Set a hyperparameter, in every group or (a tuple with one entry a group) in each."""
+        owner, count = self.rule.__name__, len(self.tables)
+        single = not isinstance(field.default, tuple)
+        several = single and isinstance(value, tuple | list)
+        if several and len(value) != count:
+            raise ValueError(
+                f"{owner}: {field.name} has {len(value)} values for {count} "
+                f"{'group' if count == 1 else 'groups'}; give one number for all, or one for each"
+            )
+        values = [field.check(owner, item) for item in (value if several else [value] * count)]
+        if isinstance(value, ScheduledNow) and any(callable(t[field.name]) for t in self.tables):
+            scale = "; opt.lr_scale *= ... keeps it" if field.name == "lr" else ""
+            warnings.warn(
+                f"{owner}: {field.name} = {value!r}, worked out from the schedule's present value, "
+                f"replaces the schedule by that constant{scale}",
+                stacklevel=4,
+            )
+        for table, new in zip(self.tables, values, strict=True):
+            changed = {**table, field.name: new}
+            old = table[field.name]
+            if not field.same_kind(old, new) or (old is None) != (new is None):
+                raise ValueError(
+                    f"{owner}: {field.name} is settled when the optimizer is made (it is "
+                    f"{old!r}); make a new one with {field.name}={new!r}"
+                )
+            self.rule.check_together(changed)
+            if not set(self.rule.variant(changed)[1]) <= set(self.rule.variant(table)[1]):
+                raise ValueError(
+                    f"{owner}: {field.name}={new!r} needs state that this optimizer was made "
+                    f"without; make a new one with {field.name}={new!r}"
+                )
+        before = [table[field.name] for table in self.tables]
+        try:
+            self._set_all(field, values)
+        except BaseException:
+            self._set_all(field, before)
+            raise
+
+    def _set_all(self, field: Field, values: Sequence[Value]) -> None:
+        for group, new in enumerate(values):
+            self.tables[group][field.name] = new
+            if new is not None:
+                self.pass_on(group, field)
+
+    def pass_on(self, group: int, field: Field) -> None:
+        """Tell the compiled step a changed hyperparameter."""
+        value = self.tables[group][field.name]
+        for part, item in zip(field.parts(), field.values(value), strict=True):
+            self.engine.set_number(group, part.name, source(item))
+
+    def evaluate(self, group: int, t: int) -> SimpleNamespace:
+        """One step's hyperparameters as a rule reads them, with the update's number ``t``."""
+        words = {
+            name: value
+            for name, value in self.tables[group].items()
+            if isinstance(self.rule.fields[name], Choice | Count | Flag)
+        }
+        return SimpleNamespace(**{**self.engine.values(group), **words}, t=t)
+
+    def numbers(self, group: int) -> SimpleNamespace:
+        """The numbers that the next step will use, by name."""
+        table = self.tables[group]
+        fields = [field for name, field in self.rule.fields.items() if table[name] is not None]
+        names = [part.name for field in fields for part in field.parts()]
+        return SimpleNamespace(**{name: self.engine.number(group, name) for name in names})
+
+
+def source(value: Value) -> Any:
+    """What the engine evaluates: a number, a compiled schedule or a Python function."""
+    compiled = getattr(value, "compiled", None)
+    return value if compiled is None else compiled

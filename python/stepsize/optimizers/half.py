@@ -1,8 +1,8 @@
-"""Parameters and gradients of two bytes, float16 and bfloat16. Twin of cpp/core/narrow.hpp.
+"""Half precision: parameters and gradients of float16 and bfloat16. Twin of cpp/kernels/half.hpp.
 
-They are computed with in float32: read exactly, written rounded to the nearest, ties to even. With
-master weights each parameter also has a float32 that it is the rounding of. A parameter that no
-longer is has been set by somebody, and its master follows.
+They are computed with in float32: read exactly, written rounded to nearest even. With master
+weights (Micikevicius et al. 2018, arXiv:1710.03740) each parameter also has a float32 that it is
+the rounding of. A parameter that no longer is has been set by somebody, and its master follows.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ _SIGN = np.uint32(0x80000000)
 _INFINITE = np.uint32(0x7F800000)
 
 
-def know(dtype: Any) -> None:
+def register_bfloat16(dtype: Any) -> None:
     """Make a dtype known to the compiled step, which cannot ask ml_dtypes for it."""
     if dtype.name == "bfloat16":
-        _core.know_bfloat16(dtype)
+        _core.register_bfloat16(dtype)
 
 
-def master(leaf: Array, wanted: bool) -> Array | None:
-    """The float32 numbers that a leaf of two bytes is the rounding of."""
+def make_master(leaf: Array, wanted: bool) -> Array | None:
+    """The float32 master weights of a half-precision leaf, or None."""
     if not is_narrow(leaf.dtype):
         return None
-    know(leaf.dtype)
+    register_bfloat16(leaf.dtype)
     if not wanted:
         return None
     numbers: Array = _core.allocate(4 * leaf.size).view(np.float32).reshape(leaf.shape)
-    numbers[...] = widened(leaf)
+    numbers[...] = to_float32(leaf)
     return numbers
 
 
-def widened(values: Array) -> Array:
+def to_float32(values: Array) -> Array:
     """The same numbers in the type they are computed in."""
     return values.astype(computed(values.dtype)) if is_narrow(values.dtype) else values
 
 
-def opened(leaf: Array, masters: Array | None) -> Array:
-    """What a step computes with: the leaf, or float32 numbers for it."""
+def load_master(leaf: Array, masters: Array | None) -> Array:
+    """What a step computes with: the leaf, or its master weights in float32."""
     if not is_narrow(leaf.dtype) or masters is None:
-        return widened(leaf)
-    kept = rounded(masters, leaf.dtype).view(np.uint16) == leaf.view(np.uint16)
-    masters[...] = np.where(kept, masters, widened(leaf))
+        return to_float32(leaf)
+    kept = round_to_half(masters, leaf.dtype).view(np.uint16) == leaf.view(np.uint16)
+    masters[...] = np.where(kept, masters, to_float32(leaf))
     return masters
 
 
-def rounded(values: Array, dtype: Any) -> Array:
-    """The nearest numbers of two bytes, NaN as one NaN."""
+def round_to_half(values: Array, dtype: Any) -> Array:
+    """The nearest half-precision numbers, ties to even; every NaN becomes the same NaN."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     size = bits & ~_SIGN
     if dtype.name == "bfloat16":

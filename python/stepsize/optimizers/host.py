@@ -1,26 +1,114 @@
-"""What stops a step, in words. The compiled step calls here; nothing has changed when it does."""
+"""All that the compiled step asks of Python: a `StepHost`, and the one that optimizers have."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from stepsize.arrays import Array, Nest
 from stepsize.errors import NonFiniteGradientError
+from stepsize.optimizers import gradients, reference
+from stepsize.optimizers.atomic import assignment
+from stepsize.optimizers.leaves import Leaves
+from stepsize.optimizers.stats import StepStats
 
 if TYPE_CHECKING:
     from stepsize.optimizers.optimizer import Optimizer
 
 
-def refuse(optimizer: Optimizer, what: str, *details: Any) -> NoReturn:
-    """Raise the error of this kind."""
-    _KINDS[what](optimizer, *details)
+class StepHost(Protocol):
+    """What the compiled step is given to call; ``Host`` in cpp/bind/host.hpp has the same names."""
+
+    def gather(self, grads: Nest) -> list[Any]:
+        """The gradients as a flat list of plain arrays or None, or an error that names the leaf.
+
+        Rows come as a tuple: their gradient, the rows of the leaf, and those of its state arrays.
+        """
+
+    def fail(self, kind: str, *details: Any) -> NoReturn:
+        """Raise the error of this kind. Nothing has changed when a step calls this."""
+
+    def step_stats(
+        self, grad_norm: float, update_norm: float, param_norm: float, nonfinite: int
+    ) -> StepStats:
+        """The statistics of a step as an object."""
+
+    def run_reference(
+        self, grads: Sequence[Array | None], scale: float, stats: bool
+    ) -> tuple[float, float, float]:
+        """One step in NumPy; the sums of squares of gradients, parameters and updates."""
+
+    def attach(self, leaves: Leaves) -> None:
+        """Take over the leaves, once they are there."""
+
+    def read_strided(self) -> None:
+        """Copy parameters whose elements do not lie side by side into memory where they do."""
+
+    def write_strided(self) -> None:
+        """And back, after the step."""
+
+    def write_rows(self) -> None:
+        """Put rows that the step has moved back into their leaves and state arrays."""
+
+
+class OptimizerHost:
+    """The host of an optimizer over NumPy arrays."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        # Weak: in a circle the optimizer's arrays would wait for the garbage collector.
+        self._optimizer = weakref.ref(optimizer)
+        self.write_strided: Callable[[], Any] = lambda: None
+
+    def attach(self, leaves: Leaves) -> None:
+        """Take over how parameters are written that are not contiguous."""
+        if leaves.strided:
+            # A call in C: a Python function would hear Ctrl-C, after the state has moved.
+            _, targets, values = zip(*leaves.strided, strict=True)
+            self.write_strided = assignment(targets, values)
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer, which lives while it steps."""
+        found = self._optimizer()
+        if found is None:
+            raise ReferenceError("the optimizer of this step is gone")
+        return found
+
+    def gather(self, grads: Nest) -> list[Any]:
+        return gradients.gather(self.optimizer.internals, grads, bind_rows=True)
+
+    def fail(self, kind: str, *details: Any) -> NoReturn:
+        _KINDS[kind](self.optimizer, *details)
+
+    def step_stats(
+        self, grad_norm: float, update_norm: float, param_norm: float, nonfinite: int
+    ) -> StepStats:
+        return StepStats.of(grad_norm, update_norm, param_norm, nonfinite)
+
+    def run_reference(
+        self, grads: Sequence[Array | None], scale: float, stats: bool
+    ) -> tuple[float, float, float]:
+        return reference.run(self.optimizer.internals, grads, scale, stats)
+
+    def read_strided(self) -> None:
+        for i, leaf, whole in self.optimizer.internals.leaves.strided:
+            if not leaf.flags.writeable or leaf.shape != whole.shape:
+                self.fail("parameter", i)
+            whole[...] = leaf
+
+    def write_rows(self) -> None:
+        self.optimizer.internals.leaves.write_rows()
 
 
 def _gradient(optimizer: Optimizer, leaf: int) -> NoReturn:
+    scaled = optimizer.internals.options.loss_scale is not None
     raise NonFiniteGradientError(
         f"{type(optimizer).__name__}: the gradient of {optimizer.paths[leaf]} holds NaN or "
         f"infinity at step {optimizer.step_count}; nothing was changed. Lower the rate (it is "
-        f'{optimizer.lr}), or choose on_nonfinite="skip" to leave such steps out'
+        f"{optimizer.lr})"
+        + (f", or the loss itself (loss_scale is {optimizer.loss_scale:g})" if scaled else "")
+        + ', or choose on_nonfinite="skip" to leave such steps out'
     )
 
 
@@ -59,7 +147,7 @@ def _number(optimizer: Optimizer, name: str, value: object) -> NoReturn:
     parts = [part for field in optimizer.fields.values() for part in field.parts()]
     part = next(part for part in parts if part.name == name)
     above = part.low_open and value == part.low
-    advice = f"Let its schedule end above {part.low:g}" if above else "Mend its schedule"
+    advice = f"Let its schedule end above {part.low:g}" if above else "Fix its schedule"
     raise ValueError(
         f"{owner}: {part.label} is {value!r} at step {step}, but must be {part.describe()}; "
         f"nothing was changed. {advice}"

@@ -1,23 +1,30 @@
-"""The optimizer: everything that is not the rule itself."""
+"""The optimizer: what users call."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Self, overload
 
 from stepsize import _core
-from stepsize.arrays import Array, Nest, Structure, check_alike, check_parameters, is_narrow
-from stepsize.optimizers import gradients, half, host, hyperparams, quantization, reference
-from stepsize.optimizers import slots as states
-from stepsize.optimizers.fields import Field, Part, Value
-from stepsize.optimizers.groups import assign_groups, check_values, is_grouped, ungroup
-from stepsize.optimizers.options import Options, signature
-from stepsize.optimizers.sparse import Lent
+from stepsize.arrays import Array, Nest, Structure, check_alike
+from stepsize.optimizers import engine, gradients, state_dict
+from stepsize.optimizers.fields import Part, Value
+from stepsize.optimizers.groups import (
+    ParameterGroups,
+    assign_groups,
+    check_values,
+    is_grouped,
+    ungroup,
+)
+from stepsize.optimizers.host import OptimizerHost, StepHost
+from stepsize.optimizers.internals import Internals
+from stepsize.optimizers.leaves import Leaves
+from stepsize.optimizers.options import Options
+from stepsize.optimizers.rule import Rule, registered
+from stepsize.optimizers.slots import Slots
 from stepsize.optimizers.stats import StepStats
-from stepsize.serialization import container
+from stepsize.serialization import nested
 
-_registry: list[type[Optimizer]] = []
 _SCALE = Part("lr_scale", "lr_scale", varies=False)
 
 
@@ -29,85 +36,16 @@ def registry() -> list[type[Optimizer]]:
         >>> ss.AdamW in ss.optimizers.registry()
         True
     """
-    return sorted(_registry, key=lambda cls: cls.__name__.lower())
+    return registered()
 
 
-class Optimizer:
-    """Base of all optimizers; a subclass states its hyperparameters, its state and its rule.
+class Optimizer(Rule, abstract=True):
+    """Base of all optimizers: a `Rule` over a nest of arrays, with its state.
 
-    A subclass says, in this order: fields (``lr = nonnegative(1e-3)``), ``slots`` (names of state
-    arrays), and ``rule``, the update in NumPy, which is the definition. A struct of the same name
-    in cpp/rules and a line in rules.def make it fast.
+    A subclass says what `Rule` lists; parameters, groups, state, copies and files are here.
     """
 
-    fields: ClassVar[dict[str, Field]] = {}
-    slots: ClassVar[tuple[str, ...]] = ()
-    scalars: ClassVar[dict[str, float]] = {}  # numbers a rule keeps per leaf, with first values
-    shaped: ClassVar[bool] = False  # the rule gets arrays in their shapes, not flat
-    scope: ClassVar[str | None] = None  # two passes: what settles together, "leaf" or "all"
-    by_row: ClassVar[bool] = False  # whether rows may be updated without the others
-    adapts_lr: ClassVar[bool] = False  # learning-rate-free: `lr` only scales the rate it finds
-    needs_loss: ClassVar[bool] = False
-    needs_closure: ClassVar[bool] = False  # step takes value_and_grad instead of gradients
-    decay: ClassVar[str] = "coupled"  # what weight_decay does: coupled, decoupled, or none of both
-    accelerated: ClassVar[bool] = False
-
     lr: Any
-
-    def __init_subclass__(cls, *, abstract: bool = False) -> None:
-        super().__init_subclass__()
-        own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
-        cls.fields = {**cls.fields, **own}
-        if abstract:
-            return
-        defaults = {name: field.default for name, field in cls.fields.items()}
-        cls.accelerated = cls.variant(defaults)[0] in states.COMPILED
-        cls.__signature__ = signature(cls.fields)  # type: ignore[attr-defined]
-        _registry.append(cls)
-
-    # What a subclass may refine.
-
-    def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
-        """Move ``x`` by one step: ``g`` gradient, ``s`` state, ``h`` hyperparameters."""
-        raise NotImplementedError
-
-    def measure(
-        self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace
-    ) -> tuple[Array, ...]:
-        """First pass of a two-pass rule: terms whose sums `settle` gets; it may move the state."""
-        raise NotImplementedError
-
-    def settle(self, s: SimpleNamespace, h: SimpleNamespace, sums: Sequence[float]) -> None:
-        """Between the passes: set the scalars of ``s`` from the sums and, after them, the size."""
-        raise NotImplementedError
-
-    def effective(self, s: SimpleNamespace, h: SimpleNamespace) -> float:
-        """The rate that a rule makes of ``h.lr`` and the scalars it keeps."""
-        return float(h.lr)
-
-    @classmethod
-    def variant(cls, values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:
-        """The compiled rule and the state arrays that these hyperparameters ask for."""
-        return cls.__name__, cls.slots
-
-    @classmethod
-    def decay_kind(cls, values: Mapping[str, Value]) -> str:
-        """How weight decay acts under these hyperparameters."""
-        return cls.decay
-
-    def slot_shape(
-        self, slot: str, leaf: Array, values: Mapping[str, Value]
-    ) -> tuple[int, ...] | None:
-        """The shape of a shaped rule's state array; None for a leaf that does without it."""
-        return tuple(leaf.shape)
-
-    def initial(self, slot: str, leaf: Array, values: Mapping[str, Value]) -> Any:
-        """The first value of a state array, a number or an array."""
-        return 0.0
-
-    @classmethod
-    def check_together(cls, values: Mapping[str, Value]) -> None:
-        """Refuse hyperparameters that do not go together."""
 
     # Construction.
 
@@ -122,12 +60,37 @@ class Optimizer:
         specs = keywords.pop("groups", None) or ()
         options, rest = Options.take(owner, keywords)
         defaults = {name: field.default for name, field in self.fields.items()}
-        given = check_values(self.fields, owner, {"lr": lr, **rest}, Options.names())
+        rest = rest if lr is None else {"lr": lr, **rest}
+        given = check_values(self.fields, owner, rest, Options.names())
         structure = Structure(ungroup(params))
         assignment, tables = assign_groups(
             self.fields, owner, {**defaults, **given}, structure.paths, params, specs
         )
         self._setup(params, structure, assignment, tables, options)
+
+    @classmethod
+    def over(
+        cls,
+        params: Nest,
+        paths: tuple[str, ...] | None,
+        groups: tuple[list[int], list[dict[str, Any]]],
+        options: Options,
+        host: Callable[[Any], StepHost] | None = None,
+    ) -> Self:
+        """An optimizer of values that are checked already: copies, and the adapters' own.
+
+        Args:
+            params: A nest of arrays.
+            paths: The leaves' names, if not those of the nest.
+            groups: The group of each leaf, and the hyperparameters of each group.
+            options: The keywords that all optimizers take.
+            host: Makes the host of the optimizer's steps, if not an `OptimizerHost`.
+        """
+        structure = Structure(ungroup(params))
+        structure.paths = structure.paths if paths is None else paths
+        made = object.__new__(cls)
+        made._setup(params, structure, *groups, options, host)
+        return made
 
     def _setup(
         self,
@@ -136,38 +99,50 @@ class Optimizer:
         assignment: list[int],
         tables: list[dict[str, Any]],
         options: Options,
+        host: Callable[[Any], StepHost] | None = None,
     ) -> None:
-        owner = type(self).__name__
-        check_parameters(structure.leaves, structure.paths, owner)
         for values in tables:
             self.check_together(values)
-        self._params = params
-        self._grouped = is_grouped(params)
-        self._structure = structure
-        self._assignment = assignment
-        self._tables = tables
-        self._options = options
-        matrices = self.shaped and any(is_narrow(leaf.dtype) for leaf in structure.leaves)
-        self._numpy = not self.accelerated or matrices  # of two bytes: NumPy alone has them
+        several = len(tables) > 1 or is_grouped(params)
         self._engine = _core.Engine(structure.description())
-        self._lent: dict[int, Lent] = {}
-        self._strided: list[tuple[int, Array, Array]] = []
-        self._contiguous = [self._whole(i, leaf) for i, leaf in enumerate(structure.leaves)]
-        self._masters = [half.master(leaf, options.master_weights) for leaf in self._contiguous]
-        quantization.check(self)
-        self._state, self._scales = states.allocate(self)
-        states.fill_engine(self)
+        self._host: StepHost = (host or OptimizerHost)(self)
+        self._options = options
+        self._leaves = Leaves.of(type(self).__name__, params, structure, options.master_weights)
+        self._groups = ParameterGroups(type(self), assignment, tables, several, self._engine)
+        self._slots = Slots.allocate(self, self._leaves, self._groups, options.state_dtype)
+        engine.fill(self._engine, self, self._leaves, self._groups, self._slots)
         options.apply(self._engine)
+        self._host.attach(self._leaves)
 
-    def _whole(self, i: int, leaf: Array) -> Array:
-        """The leaf, or memory of its own for one whose elements do not lie side by side."""
-        if leaf.flags.c_contiguous and leaf.flags.aligned:
-            return leaf
-        whole: Array = _core.allocate(leaf.nbytes).view(leaf.dtype).reshape(leaf.shape)
-        self._strided.append((i, leaf, whole))
-        return whole
+    @property
+    def internals(self) -> Internals:
+        """What the optimizer is made of, for modules of this package; it may change."""
+        return Internals(
+            self,
+            self._leaves,
+            self._groups,
+            self._slots,
+            self._engine,
+            self._options,
+            self._host,
+        )
 
     # The step.
+
+    @overload
+    def step(
+        self, grads: Nest = ..., *, loss: float | None = None, stats: Literal[False] = False
+    ) -> None: ...
+
+    @overload
+    def step(
+        self, grads: Nest = ..., *, loss: float | None = None, stats: Literal[True]
+    ) -> StepStats: ...
+
+    @overload
+    def step(
+        self, grads: Nest = ..., *, loss: float | None = None, stats: bool
+    ) -> StepStats | None: ...
 
     def step(
         self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
@@ -187,7 +162,7 @@ class Optimizer:
             ValueError, TypeError: For gradients that do not fit, naming the leaf.
             NonFiniteGradientError: With ``on_nonfinite="raise"``, naming leaf and step.
         """
-        return self._engine.step(self, grads, loss, stats)  # type: ignore[no-any-return]
+        return self._engine.step(self._host, grads, loss, stats)  # type: ignore[no-any-return]
 
     def bind(self, grads: Nest) -> None:
         """Hold the arrays that every ``opt.step()`` without an argument reads its gradients from.
@@ -213,61 +188,26 @@ class Optimizer:
             >>> x
             array([0.75, 1.  ])
         """
-        self._engine.bind(self, gradients.bindable(self, grads))
-
-    def _gather(self, grads: Nest, lend: bool = False) -> list[Any]:
-        """The gradients as a flat list of plain arrays, or an error that names the leaf.
-
-        With ``lend``, rows come as (gradient, rows of the leaf, of its state), for one step.
-        """
-        if self._grouped:
-            grads = ungroup(grads)
-        return gradients.gather(self, self._structure.flatten(grads), lend)
-
-    def _return_rows(self) -> None:
-        for lent in self._lent.values():
-            lent.give_back()
-        self._lent = {}
-
-    def _run_numpy(
-        self, grads: Sequence[Array | None], scale: float, stats: bool
-    ) -> tuple[float, float, float]:
-        return reference.run(self, grads, scale, stats)
-
-    def _read_strided(self) -> None:
-        for i, leaf, whole in self._strided:
-            if not leaf.flags.writeable or leaf.shape != whole.shape:
-                self._refuse("parameter", i)
-            whole[...] = leaf
-
-    def _write_strided(self) -> None:
-        for _, leaf, whole in self._strided:
-            leaf[...] = whole
-
-    def _stats(
-        self, grad_norm: float, update_norm: float, param_norm: float, nonfinite: int
-    ) -> StepStats:
-        return StepStats.of(grad_norm, update_norm, param_norm, nonfinite)
-
-    def _refuse(self, what: str, *details: Any) -> None:
-        host.refuse(self, what, *details)
+        self._engine.bind(self._host, gradients.bindable(self.internals, grads))
 
     # Reading and setting.
 
     @property
     def params(self) -> Nest:
         """The nest of parameters, as given."""
-        return self._params
+        return self._leaves.params
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The leaves' names, in the order of the leaves."""
-        return self._structure.paths
+        return self._leaves.paths
 
     @property
     def state(self) -> dict[str, dict[str, Array]]:
         """The state arrays by leaf and name, as views."""
-        return {path: dict(slots) for path, slots in zip(self.paths, self._state, strict=True)}
+        return {
+            path: dict(slots) for path, slots in zip(self.paths, self._slots.arrays, strict=True)
+        }
 
     @property
     def step_count(self) -> int:
@@ -280,19 +220,16 @@ class Optimizer:
 
         A float (a tuple with groups); for rules that set a rate for each leaf, a dict by path.
         """
-        numbers = [hyperparams.current(self, k) for k in range(len(self._tables))]
+        parts = self.internals
+        numbers = [parts.groups.numbers(k) for k in range(len(parts.groups.tables))]
         if self.scope == "leaf":
-            pairs = zip(self.paths, self._assignment, strict=True)
+            pairs = zip(self.paths, parts.groups.assignment, strict=True)
             return {
-                path: self.effective(self._scalars(i), numbers[group])
+                path: self.effective(parts.scalars(i), numbers[group])
                 for i, (path, group) in enumerate(pairs)
             }
-        found = tuple(self.effective(self._scalars(0), h) for h in numbers)
+        found = tuple(self.effective(parts.scalars(0), h) for h in numbers)
         return found if isinstance(self.lr, tuple) else found[0]
-
-    def _scalars(self, leaf: int) -> SimpleNamespace:
-        values = self._engine.memory(leaf)
-        return SimpleNamespace(**dict(zip(self.scalars, values, strict=True)))
 
     @property
     def lr_scale(self) -> float:
@@ -316,13 +253,7 @@ class Optimizer:
     @property
     def hyperparams(self) -> dict[str, Any]:
         """The values that the next step will use; with groups, tuples of one entry a group."""
-        return {name: self._read(field) for name, field in self.fields.items()}
-
-    def _read(self, field: Field) -> Any:
-        return hyperparams.read(self, field)
-
-    def _write(self, field: Field, value: Value) -> None:
-        hyperparams.write(self, field, value)
+        return {name: self._groups.read(field) for name, field in self.fields.items()}
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_") and not hasattr(type(self), name):
@@ -336,51 +267,37 @@ class Optimizer:
 
     def clone(self, params: Nest) -> Self:
         """The same optimizer, state included, over other arrays of the same shapes."""
-        check_alike(self._structure, Structure(ungroup(params)), type(self).__name__)
-        copy: Self = _restore(type(self), params, *self._recipe())
+        check_alike(self._leaves.structure, Structure(ungroup(params)), type(self).__name__)
+        copy = type(self).over(params, *self.internals.recipe())
+        copy.__setstate__(self.state_dict())
         return copy
 
-    def _recipe(self) -> tuple[Any, ...]:
-        tables = [dict(table) for table in self._tables]
-        return list(self._assignment), tables, self._options, self.state_dict()
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self._params, *self._recipe())
+        return type(self).over, (self.params, *self.internals.recipe()), self.state_dict()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state_dict.load(self.internals, state)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the parameters, as a plain dict of numbers, strings and copied arrays."""
-        return states.state_dict(self)
+        return state_dict.save(self.internals)
 
     def load_state_dict(self, d: Mapping[str, Any]) -> None:
         """Take over a `state_dict`; ValueError names what does not fit, and nothing has changed."""
-        states.load_state_dict(self, d)
+        state_dict.load(self.internals, d)
 
-    def save(self, path: container.Path) -> None:
+    def save(self, path: nested.Path) -> None:
         """Write everything but the parameters to one file, whole or not at all."""
-        container.dump(path, "optimizer", self.state_dict())
+        nested.dump(path, "optimizer", self.state_dict())
 
-    def load(self, path: container.Path) -> None:
+    def load(self, path: nested.Path) -> None:
         """Take over what `save` wrote; CheckpointError or ValueError names what is wrong."""
-        self.load_state_dict(container.load(path, "optimizer"))
+        self.load_state_dict(nested.load(path, "optimizer"))
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.hyperparams.items())
-        size = sum(leaf.size for leaf in self._structure.leaves)
+        size = sum(leaf.size for leaf in self._leaves.arrays)
         return (
             f"<{type(self).__name__}({values}) over {len(self.paths)} arrays with {size:,} "
             f"parameters, {self.step_count} steps>"
         )
-
-
-def _restore(
-    cls: type[Optimizer],
-    params: Nest,
-    assignment: list[int],
-    tables: list[dict[str, Any]],
-    options: Options,
-    state: dict[str, Any],
-) -> Any:
-    optimizer = object.__new__(cls)
-    optimizer._setup(params, Structure(ungroup(params)), assignment, tables, options)
-    states.load_state_dict(optimizer, state)
-    return optimizer

@@ -9,6 +9,8 @@ import numbers
 from collections.abc import Mapping
 from typing import Any, Self
 
+import numpy as np
+
 from stepsize.optimizers.fields import Field
 from stepsize.optimizers.quantization import FORMS
 
@@ -28,7 +30,7 @@ class Options:
         on_nonfinite: What a NaN or infinite gradient does: "raise" an error, "skip" the step, or
             "ignore", which does not look.
         state_dtype: None keeps the state in the dtype of the parameters, "bfloat16" and "int8" in
-            fewer bytes, rounded at random.
+            fewer bytes, by stochastic rounding.
         master_weights: Whether parameters of two bytes (float16, bfloat16) also have a float32
             each, in the state, so that updates smaller than their last place add up.
         loss_scale: What the gradients have been multiplied with, and "dynamic" for a number that
@@ -61,7 +63,7 @@ class Options:
 
     def _checked(self, owner: str) -> Self:
         for name in ("maximize", "master_weights"):
-            if not isinstance(getattr(self, name), bool):
+            if not isinstance(getattr(self, name), bool | np.bool_):
                 raise TypeError(
                     f"{owner}: {name} must be True or False, got {getattr(self, name)!r}"
                 )
@@ -81,7 +83,7 @@ class Options:
             if value is None or (name == "loss_scale" and value == DYNAMIC):
                 continue
             other = f", None or {DYNAMIC!r}" if name == "loss_scale" else ", or None for no limit"
-            if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
                 raise TypeError(f"{owner}: {name} must be a number > 0{other}, got {value!r}")
             if not 0 < float(value) < math.inf:
                 raise ValueError(

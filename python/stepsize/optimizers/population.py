@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
@@ -21,11 +22,11 @@ from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers import gradients, half
 from stepsize.optimizers.fields import Several
 from stepsize.optimizers.groups import is_grouped
-from stepsize.optimizers.optimizer import Optimizer, _restore
+from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.options import DYNAMIC
 from stepsize.optimizers.registration import find_rule
 from stepsize.optimizers.stats import StepStats
-from stepsize.serialization import container
+from stepsize.serialization import nested
 from stepsize.validation import whole
 
 FORMAT = 1
@@ -135,6 +136,44 @@ def _spread(cls: type[Optimizer], name: str, value: Any, count: int) -> list[Any
     return [item.tolist() if isinstance(item, np.ndarray | np.generic) else item for item in value]
 
 
+class PopulationHost:
+    """What the compiled step of a population asks for: the first two parts of a `StepHost`."""
+
+    def __init__(self, population: Population) -> None:
+        self._population = weakref.ref(population)
+
+    def _found(self) -> Population:
+        found = self._population()
+        if found is None:
+            raise ReferenceError("the population of this step is gone")
+        return found
+
+    def gather(self, grads: Nest) -> list[Any]:
+        """Stacked gradients as plain arrays apart from the parameters, or an error in words."""
+        population = self._found()
+        structure, owner = population._structure, population._owner()
+        leaves, paths = structure.leaves, structure.paths
+        found: list[Any] = []
+        for path, leaf, value in zip(paths, leaves, structure.flatten(grads), strict=True):
+            plain = gradients.plain(owner, path, leaf, value)
+            plain = None if plain is None else half.to_float32(plain)
+            if plain is not None and any(np.may_share_memory(plain, x) for x in leaves):
+                plain = plain.copy()
+            found.append(plain)
+        return found
+
+    def fail(self, kind: str, leaf: int, replica: int) -> NoReturn:
+        """The error of a gradient that is not finite, the one kind there is."""
+        population = self._found()
+        optimizer = population.replica(replica)
+        raise NonFiniteGradientError(
+            f"{population._owner()}: the gradient of {population.paths[leaf]} holds NaN or "
+            f"infinity in replica {replica} at step {optimizer.step_count}; nothing was changed. "
+            f"Lower its rate (it is {optimizer.lr}), or choose "
+            'on_nonfinite="skip" to let the others go on'
+        )
+
+
 class Population:
     """Optimizers of one rule over the slices of stacked parameters; made by `population`.
 
@@ -147,14 +186,19 @@ class Population:
         self._structure = structure
         self._replicas = list(replicas)
         self._rule = type(self._replicas[0])
-        if any(replica._options.loss_scale == DYNAMIC for replica in self._replicas):
+        if any(replica.internals.options.loss_scale == DYNAMIC for replica in self._replicas):
             raise ValueError(
                 f"{self._owner()}: loss_scale must be a number or None here, got {DYNAMIC!r}: one "
                 "replica's infinity would stop the others; give a number"
             )
-        self._check = [r._options.on_nonfinite for r in self._replicas] == ["raise"] * len(self)
+        self._check = [r.internals.options.on_nonfinite for r in self._replicas] == ["raise"] * len(
+            self
+        )
         leaves = structure.leaves
-        self._core = _core.Population(structure.description(), self._replicas, leaves)
+        engines = [replica.internals.engine for replica in self._replicas]
+        hosts = [replica.internals.host for replica in self._replicas]
+        self._core = _core.Population(structure.description(), engines, hosts, leaves)
+        self._host = PopulationHost(self)
 
     def __len__(self) -> int:
         return len(self._replicas)
@@ -179,7 +223,7 @@ class Population:
             NonFiniteGradientError: With ``on_nonfinite="raise"``, naming leaf and replica.
         """
         losses = [None] * len(self) if loss is None else self._losses(loss)
-        return self._core.step(self, grads, losses, stats, self._check)
+        return self._core.step(self._host, grads, losses, stats, self._check)
 
     def _losses(self, loss: Any) -> list[Any]:
         losses = np.asarray(loss).tolist()
@@ -189,26 +233,6 @@ class Population:
 
     def _owner(self) -> str:
         return f"population of {self._rule.__name__}"
-
-    def _gather(self, grads: Nest) -> list[Any]:
-        """Stacked gradients as plain arrays apart from the parameters, or an error in words."""
-        leaves, paths = self._structure.leaves, self._structure.paths
-        found: list[Any] = []
-        for path, leaf, value in zip(paths, leaves, self._structure.flatten(grads), strict=True):
-            plain = gradients.plain(self._owner(), path, leaf, value)
-            plain = None if plain is None else half.widened(plain)
-            if plain is not None and any(np.may_share_memory(plain, x) for x in leaves):
-                plain = plain.copy()
-            found.append(plain)
-        return found
-
-    def _refuse_gradient(self, leaf: int, replica: int) -> None:
-        optimizer = self._replicas[replica]
-        raise NonFiniteGradientError(
-            f"{self._owner()}: the gradient of {self.paths[leaf]} holds NaN or infinity in replica "
-            f"{replica} at step {optimizer.step_count}; nothing was changed. Lower its rate (it is "
-            f'{optimizer.lr}), or choose on_nonfinite="skip" to let the others go on'
-        )
 
     # Reading and setting.
 
@@ -285,13 +309,13 @@ class Population:
         for replica, state in zip(self._replicas, states, strict=True):
             replica.load_state_dict(state)
 
-    def save(self, path: container.Path) -> None:
+    def save(self, path: nested.Path) -> None:
         """Write everything but the parameters to one file, whole or not at all."""
-        container.dump(path, "population", self.state_dict())
+        nested.dump(path, "population", self.state_dict())
 
-    def load(self, path: container.Path) -> None:
+    def load(self, path: nested.Path) -> None:
         """Take over what `save` wrote; CheckpointError or ValueError names what is wrong."""
-        self.load_state_dict(container.load(path, "population"))
+        self.load_state_dict(nested.load(path, "population"))
 
     def clone(self, params: Nest) -> Self:
         """The same population, state included, over other arrays of the same shapes."""
@@ -300,7 +324,7 @@ class Population:
         return copy
 
     def _recipes(self) -> list[tuple[Any, ...]]:
-        return [replica._recipe() for replica in self._replicas]
+        return [(replica.internals.recipe(), replica.state_dict()) for replica in self._replicas]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self._rule, self._params, self._recipes())
@@ -316,5 +340,8 @@ class Population:
 def _restored(
     kind: type[Any], rule: type[Optimizer], params: Nest, recipes: Sequence[tuple[Any, ...]]
 ) -> Any:
-    replicas = [_restore(rule, _row(params, k), *recipe) for k, recipe in enumerate(recipes)]
+    replicas = []
+    for k, (recipe, state) in enumerate(recipes):
+        replicas.append(rule.over(_row(params, k), *recipe))
+        replicas[-1].__setstate__(state)
     return kind(params, Structure(params), replicas)

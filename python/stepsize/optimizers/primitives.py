@@ -1,4 +1,4 @@
-"""The words that rules are written in, for NumPy arrays: the twins of cpp/core/math.hpp."""
+"""The primitives that rules are written in: the twins of cpp/kernels/primitives.hpp."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from stepsize import _core
 from stepsize.arrays import Array
-from stepsize.optimizers.elementary import Pair, exact_product
+from stepsize.optimizers.elementary import DoubleDouble, two_prod
 
 _LANES = 16
 
@@ -39,15 +39,15 @@ def root(a: Any) -> Any:
     return np.sqrt(a)
 
 
-def magnitude(a: Array) -> Any:
+def abs_(a: Array) -> Any:
     return np.where(a < 0, -a, a)
 
 
-def larger(a: Any, b: Any) -> Any:
+def maximum(a: Any, b: Any) -> Any:
     return np.where(a > b, a, b)
 
 
-def smaller(a: Any, b: Any) -> Any:
+def minimum(a: Any, b: Any) -> Any:
     return np.where(a < b, a, b)
 
 
@@ -55,8 +55,8 @@ def select(condition: Any, yes: Any, no: Any) -> Any:
     return np.where(condition, yes, no)
 
 
-def astray(a: Array, b: Array, g: Array) -> Any:
-    """Whether the way from ``a`` to ``b`` does not go against ``g``; NaN: no."""
+def not_descending(a: Array, b: Array, g: Array) -> Any:
+    """Whether the step from ``a`` to ``b`` does not descend along the gradient ``g``; NaN: no."""
     return ((b > a) & (g >= 0)) | ((b < a) & (g <= 0))
 
 
@@ -102,13 +102,13 @@ def row_sums(a: Array) -> Any:
 
 
 def column_sums(a: Array) -> Any:
-    """Sums along the last axis but one, which stays: row after row, in units of rows."""
+    """Sums along the last axis but one, which stays: row after row, in panels of rows."""
     *front, rows, columns = a.shape
-    unit = _core.unit_rows(rows, columns)
+    panel = _core.panel_rows(rows, columns)
     total = np.zeros((*front, 1, columns))
-    for start in range(0, rows, unit):
+    for start in range(0, rows, panel):
         part = np.zeros_like(total)
-        for row in range(start, min(start + unit, rows)):
+        for row in range(start, min(start + panel, rows)):
             part = part + a[..., row : row + 1, :]
         total = total + part if start else part
     return total
@@ -126,9 +126,9 @@ def power(base: float, n: int) -> float:
     return result[0]
 
 
-def _multiply(a: Pair, b: Pair) -> Pair:
+def _multiply(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
     """The product of two unevaluated sums."""
-    product, error = exact_product(a[0], b[0])
+    product, error = two_prod(a[0], b[0])
     tail = error + (a[0] * b[1] + a[1] * b[0])
     high = product + tail
     return high, tail - (high - product)

@@ -1,174 +1,166 @@
-"""State in fewer bytes: codes, scales and rounding at random. The twin of cpp/core/storage.hpp.
+"""Blockwise quantization of state. The twin of cpp/kernels/quantization.hpp.
 
 ``"bfloat16"`` keeps the upper half of a float32. ``"int8"`` keeps one byte a number and, for every
-256 numbers of a leaf, a float32 scale, the power of two that the lowest code is counted from. Its
-codes too are bits of a float32, 16 to each doubling. A slot that has both signs spends one bit on
-them and reaches from seven doublings below its largest magnitude evenly on to 0; one that has none
-reaches from fifteen below evenly on to a thirty-second of the scale. It is never 0, so that a
-second moment does not vanish under a first moment. All round up or down at random and are right
-on average; the draws depend on update, leaf, slot and element alone. Of 256 codes the first of
-each quarter come first, then the second of each, and so on; fewer stay in order.
+block of 256 numbers of a leaf, a float32 scale s, a power of two. A code is bits of a float32
+counted from those of the scale::
+
+    bit       7   6 5 4   3 2 1 0
+    signed    S   E E E   M M M M     S sign, E exponent above s, M mantissa
+    unsigned  E   E E E   M M M M     for second moments, which are >= 0
+
+    |x| = s (2^E (1 + M / 16) - share),   share = 1 (signed) or 31/32 (unsigned)
+
+Subtracting the share makes the codes go on evenly below s. The signed code 0 is 0; the unsigned
+code 0 is s / 32, so that a second moment does not vanish under a first. Both ways of quantizing
+round stochastically, which is unbiased (Gupta et al. 2015, arXiv:1502.02551); the random bits
+depend on update, leaf, slot and element alone. Whole blocks are interleaved: the first code of
+each quarter comes first, then the second of each, and so on; a part of a block stays in order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stepsize import _core
 from stepsize.arrays import Array, computed
 
-if TYPE_CHECKING:
-    from stepsize.optimizers.optimizer import Optimizer
-
 FORMS = (None, "bfloat16", "int8")
 
-_TILE = _core.tile
-_QUARTERS = (4, _TILE // 4)
+BLOCK_SIZE = _core.tile
+_QUARTERS = (4, BLOCK_SIZE // 4)
 _MAX_SLOTS = 8
 _WORD = (1 << 64) - 1
 _LARGEST_BFLOAT16 = 0x7F7F0000
 _INFINITE = 0x7F800000
-_LEAST_UNIT = 0x04000000
+_LEAST_SCALE = 0x04000000  # so that no code is made of subnormal numbers
 _SIGN = np.uint32(0x80000000)
-_DROPPED = 19  # bits
-_TURNED_ROUND = np.array([0, 0x5A5A5, 0x33CCC, 0x69969], np.uint32)  # of a draw, by quarter
+_DROPPED = 19  # bits of a float32 below those of a code
+_KEY_STEP = np.uint32(0x9E3779B9)
+_MASKS = np.array([0, 0x5A5A5, 0x33CCC, 0x69969], np.uint32)  # each quarter XORs one into the bits
 
 
-class _Code(NamedTuple):
-    """What a byte stands for; see the twin."""
+class _Format(NamedTuple):
+    """What a code of one byte stands for; see the twin."""
 
     doublings: int
     sign: int
     share: np.float32
 
 
-_SIGNED = _Code(7, 0x80, np.float32(1))
-_UNSIGNED = _Code(15, 0, np.float32(31 / 32))
+_SIGNED = _Format(7, 0x80, np.float32(1))
+_UNSIGNED = _Format(15, 0, np.float32(31 / 32))
 
 
-def _code_of(codes: Array) -> _Code:
+def _format_of(codes: Array) -> _Format:
     return _SIGNED if codes.dtype == np.int8 else _UNSIGNED
 
 
-def _kind(slot: str) -> str:
+def kind_of(slot: str) -> str:
+    """What the numbers of a slot are: signed, squares or exact."""
     return getattr(slot, "kind", "signed")
 
 
-def dtype_of(optimizer: Optimizer, slot: str, leaf: Array) -> Any:
+def dtype_of(slot: str, leaf: Array, form: str | None) -> Any:
     """The dtype in which the numbers or codes of a slot lie in memory."""
-    form = optimizer._options.state_dtype
-    if form is None or _kind(slot) == "exact":
+    if form is None or kind_of(slot) == "exact":
         return computed(leaf.dtype)
     if form == "bfloat16":
         return np.dtype(np.uint16)
-    return np.dtype(np.uint8 if _kind(slot) == "squares" else np.int8)
+    return np.dtype(np.uint8 if kind_of(slot) == "squares" else np.int8)
 
 
-def check(optimizer: Optimizer) -> None:
-    """Refuse codes for rules that read their state twice, or whose state has to be exact."""
-    form, owner = optimizer._options.state_dtype, type(optimizer).__name__
-    if form is None:
-        return
-    kinds = {_kind(slot) for values in optimizer._tables for slot in optimizer.variant(values)[1]}
-    passes = optimizer.scope is not None or optimizer.shaped
-    if passes or not optimizer.accelerated or kinds == {"exact"}:
-        raise ValueError(
-            f"{owner}: state_dtype must be None for this rule, whose state has to be exact, got "
-            f"{form!r}; leave it out, or choose a rule such as AdamW"
-        )
+def blocks(size: int) -> int:
+    """How many blocks, each with a scale, that many numbers have."""
+    return -(-size // BLOCK_SIZE)
 
 
-def tiles(size: int) -> int:
-    """How many scales that many codes have."""
-    return -(-size // _TILE)
-
-
-def read(codes: Array, scales: Array | None, dtype: Any) -> Array:
+def dequantize(codes: Array, scales: Array | None, dtype: Any) -> Array:
     """The numbers that flat codes stand for."""
     if codes.dtype.kind == "f":
         return codes
     if codes.dtype == np.uint16:
         return (codes.astype(np.uint32) << 16).view(np.float32).astype(dtype)
     assert scales is not None
-    code = _code_of(codes)
-    unit = np.repeat(scales, _TILE)[: codes.size]
-    q = _turned(codes.view(np.uint8), _QUARTERS[::-1]).astype(np.uint32)
-    size = ((q & (0xFF ^ code.sign)) << _DROPPED) + unit.view(np.uint32)
-    level = size.view(np.float32) - unit * code.share
-    found: Array = np.where(q & code.sign, 0 - level, level).astype(dtype)
+    form = _format_of(codes)
+    scale = np.repeat(scales, BLOCK_SIZE)[: codes.size]
+    q = _interleave(codes.view(np.uint8), _QUARTERS[::-1]).astype(np.uint32)
+    size = ((q & (0xFF ^ form.sign)) << _DROPPED) + scale.view(np.uint32)
+    level = size.view(np.float32) - scale * form.share
+    found: Array = np.where(q & form.sign, 0 - level, level).astype(dtype)
     return found
 
 
-def write(values: Array, codes: Array, scales: Array | None, noise: int) -> None:
-    """Round flat numbers to codes, and set the scales."""
+def quantize(values: Array, codes: Array, scales: Array | None, key: int) -> None:
+    """Round flat numbers stochastically to codes, and set the scales."""
     with np.errstate(all="ignore"):
-        whole = np.zeros((tiles(values.size), _TILE), np.float32)
+        whole = np.zeros((blocks(values.size), BLOCK_SIZE), np.float32)
         whole.reshape(-1)[: values.size] = values
-        draws = _draws(noise, len(whole))
+        random = _random_bits(key, len(whole))
         if codes.dtype == np.uint16:
-            found = _bfloat16(whole, draws)
+            found = _to_bfloat16(whole, random)
         else:
             assert scales is not None
-            code = _code_of(codes)
-            scales[...] = _scales(code, whole)
-            found = _bytes(code, whole, scales[:, None], draws).view(codes.dtype)
+            form = _format_of(codes)
+            scales[...] = _scales(form, whole)
+            found = _to_bytes(form, whole, scales[:, None], random).view(codes.dtype)
         codes[...] = found.reshape(-1)[: codes.size]
         if codes.itemsize == 1:
-            codes[...] = _turned(codes, _QUARTERS)
+            codes[...] = _interleave(codes, _QUARTERS)
 
 
-def _turned(codes: Array, shape: tuple[int, int]) -> Array:
-    """The codes of whole tiles with rows and columns exchanged; the rest as it is."""
-    whole = codes.size // _TILE * _TILE
+def _interleave(codes: Array, shape: tuple[int, int]) -> Array:
+    """The codes of whole blocks with rows and columns exchanged; the rest as it is."""
+    whole = codes.size // BLOCK_SIZE * BLOCK_SIZE
     tables = codes[:whole].reshape(-1, *shape).swapaxes(1, 2)
     return np.concatenate([tables.reshape(-1), codes[whole:]])
 
 
-def noise(t: int, leaf: int, slot: int) -> int:
-    """What the draws of a slot depend on besides the element, at update ``t`` of its leaf."""
-    found: int = _mix(_mix(t) + leaf * _MAX_SLOTS + slot & _WORD)
+def rounding_key(t: int, leaf: int, slot: int) -> int:
+    """What the random bits of a slot depend on besides the element, at update ``t`` of its leaf."""
+    found: int = _hash64(_hash64(t) + leaf * _MAX_SLOTS + slot & _WORD)
     return found
 
 
-def _mix(a: Any) -> Any:
+def _hash64(a: Any) -> Any:
+    """Finaliser of splitmix64. Steele, Lea & Flood 2014, OOPSLA, figure 17."""
     a = (a ^ a >> 30) * 0xBF58476D1CE4E5B9 & _WORD
     a = (a ^ a >> 27) * 0x94D049BB133111EB & _WORD
     return a ^ a >> 31
 
 
-def _draws(noise: int, count: int) -> Array:
-    keys = [_mix(noise + tile & _WORD) & 0xFFFFFFFF for tile in range(count)]
-    shifts: Array = np.array(keys, np.uint32)[:, None]
-    draws: Array = shifts + np.arange(_TILE, dtype=np.uint32) * np.uint32(0x9E3779B9)
-    return draws
+def _random_bits(key: int, count: int) -> Array:
+    starts = [_hash64(key + block & _WORD) & 0xFFFFFFFF for block in range(count)]
+    shifts: Array = np.array(starts, np.uint32)[:, None]
+    bits: Array = shifts + np.arange(BLOCK_SIZE, dtype=np.uint32) * _KEY_STEP
+    return bits
 
 
-def _scales(code: _Code, whole: Array) -> Array:
-    top = (whole.view(np.uint32) & ~_SIGN).max(axis=1, initial=0)
-    most = (15 << _DROPPED) - (0x800000 >> code.doublings)
-    bits = (top + np.uint32(0x7FFFFF - most)) & np.uint32(_INFINITE)
-    unit = np.maximum(bits.astype(np.int64) - (code.doublings << 23), _LEAST_UNIT)
-    unit = np.where(bits >= _INFINITE, 0x7FC00000, unit)
-    found: Array = np.where(top == 0, 0, unit).astype(np.uint32)
+def _scales(form: _Format, whole: Array) -> Array:
+    absmax = (whole.view(np.uint32) & ~_SIGN).max(axis=1, initial=0)
+    most = (15 << _DROPPED) - (0x800000 >> form.doublings)
+    bits = (absmax + np.uint32(0x7FFFFF - most)) & np.uint32(_INFINITE)
+    scale = np.maximum(bits.astype(np.int64) - (form.doublings << 23), _LEAST_SCALE)
+    scale = np.where(bits >= _INFINITE, 0x7FC00000, scale)
+    found: Array = np.where(absmax == 0, 0, scale).astype(np.uint32)
     return found.view(np.float32)
 
 
-def _bfloat16(whole: Array, draws: Array) -> Array:
+def _to_bfloat16(whole: Array, random: Array) -> Array:
     bits = whole.view(np.uint32)
-    added = np.where((bits & 0x7FFFFFFF) < _LARGEST_BFLOAT16, draws >> 16, 0).astype(np.uint32)
+    added = np.where((bits & 0x7FFFFFFF) < _LARGEST_BFLOAT16, random >> 16, 0).astype(np.uint32)
     moved: Array = bits + added
     return moved >> 16
 
 
-def _bytes(code: _Code, whole: Array, scales: Array, draws: Array) -> Array:
-    unit = scales.view(np.int32)
-    height = np.maximum((abs(whole) + scales * code.share).view(np.int32), unit)
-    quarter = draws[:, None, : _QUARTERS[1]] >> (32 - _DROPPED) ^ _TURNED_ROUND[:, None]
-    above = (height - unit).astype(np.uint32) + quarter.reshape(draws.shape)
-    sign = np.where(np.signbit(whole), code.sign, 0)
+def _to_bytes(form: _Format, whole: Array, scales: Array, random: Array) -> Array:
+    low = scales.view(np.int32)
+    size = np.maximum((abs(whole) + scales * form.share).view(np.int32), low)
+    shared = random[:, None, : _QUARTERS[1]] >> (32 - _DROPPED) ^ _MASKS[:, None]
+    above = (size - low).astype(np.uint32) + shared.reshape(random.shape)
+    sign = np.where(np.signbit(whole), form.sign, 0)
     coded: Array = np.where(scales > 0, above >> _DROPPED | sign, 0).astype(np.uint8)
     return coded
 

@@ -1,21 +1,36 @@
-"""The loop in NumPy: for rules without a compiled twin, and what the compiled loop is tested by."""
+"""The reference loop in NumPy: for rules without a compiled twin, and the oracle of the others."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from stepsize import _core
 from stepsize.arrays import Array, is_narrow
-from stepsize.optimizers import half, hyperparams, quantization
-from stepsize.optimizers.primitives import astray, clamp, select
+from stepsize.optimizers import half, quantization
+from stepsize.optimizers.atomic import assign
+from stepsize.optimizers.internals import Internals
+from stepsize.optimizers.primitives import clamp, not_descending, select
 
-if TYPE_CHECKING:
-    from stepsize.optimizers.optimizer import Optimizer
+
+class State(SimpleNamespace):
+    """What a rule sees as ``s``; ``s.m = ...`` writes into the array, as ``s.m[...] = ...``."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        known = self.__dict__
+        if name not in known:
+            raise AttributeError(
+                f"the state has no {name!r}, it has {', '.join(known) or 'nothing'}; declare an "
+                "array in slots, a number in scalars"
+            )
+        if not isinstance(known[name], np.ndarray):
+            known[name] = value
+        elif value is not known[name]:
+            known[name][...] = value
 
 
 class _Leaf:
@@ -24,37 +39,37 @@ class _Leaf:
     The views are flat, unless the rule asks for shapes.
     """
 
-    def __init__(self, optimizer: Optimizer, i: int, gradient: Array, t: int) -> None:
-        self.group = optimizer._assignment[i]
-        self.leaf = optimizer._contiguous[i]
-        self.x = half.opened(self.leaf, optimizer._masters[i])
-        self.raw = half.widened(gradient)
+    def __init__(self, parts: Internals, i: int, gradient: Array, t: int) -> None:
+        self.group = parts.groups.assignment[i]
+        self.leaf = parts.leaves.contiguous[i]
+        self.x = half.load_master(self.leaf, parts.leaves.masters[i])
+        self.raw = half.to_float32(gradient)
         self.place, self.t = i, t
-        self.slots, self.scales = dict(optimizer._state[i]), optimizer._scales[i]
-        lent = optimizer._lent.get(i)
-        if lent is not None and lent.grad is gradient:
-            self.leaf, self.slots = lent.x, dict(lent.slots)
-            self.x = lent.x
-        if not optimizer.shaped:
+        self.slots, self.scales = dict(parts.slots.arrays[i]), parts.slots.scales[i]
+        bound = parts.leaves.rows.get(i)
+        if bound is not None and bound.grad is gradient:
+            self.leaf, self.slots = bound.x, dict(bound.slots)
+            self.x = bound.x
+        if not parts.rule.shaped:
             self.x, self.raw = self.x.reshape(-1), self.raw.reshape(-1)
             self.slots = {name: slot.reshape(-1) for name, slot in self.slots.items()}
         arrays = {
-            name: quantization.read(slot, self.scales.get(name), self.x.dtype)
+            name: quantization.dequantize(slot, self.scales.get(name), self.x.dtype)
             for name, slot in self.slots.items()
         }
-        self.s = SimpleNamespace(**arrays)
-        self.h = hyperparams.evaluated(optimizer, self.group, t)
-        self.kind = optimizer.decay_kind(optimizer._tables[self.group])
+        self.s = State(**arrays)
+        self.h = parts.groups.evaluate(self.group, t)
+        self.kind = parts.rule.decay_kind(parts.groups.tables[self.group])
         self.decay = getattr(self.h, "weight_decay", 0.0)
 
     def store(self) -> None:
-        """Write back what was decoded."""
+        """Write back what was dequantized."""
         if is_narrow(self.leaf.dtype):
-            self.leaf[...] = half.rounded(self.x, self.leaf.dtype).reshape(self.leaf.shape)
+            self.leaf[...] = half.round_to_half(self.x, self.leaf.dtype).reshape(self.leaf.shape)
         for k, (name, slot) in enumerate(self.slots.items()):
             if slot.dtype.kind != "f":
-                noise = quantization.noise(self.t, self.place, k)
-                quantization.write(getattr(self.s, name), slot, self.scales.get(name), noise)
+                key = quantization.rounding_key(self.t, self.place, k)
+                quantization.quantize(getattr(self.s, name), slot, self.scales.get(name), key)
 
     def gradient(self, scale: float, limit: float) -> Array:
         """What the rule sees: scaled, clamped, with coupled decay."""
@@ -63,82 +78,123 @@ class _Leaf:
 
 
 def run(
-    optimizer: Optimizer, grads: Sequence[Array | None], scale: float, stats: bool
+    parts: Internals, grads: Sequence[Array | None], scale: float, stats: bool
 ) -> tuple[float, float, float]:
-    """One step for all leaves; the sums of squares of gradients, parameters and updates."""
-    times = optimizer._engine.times
-    limit = optimizer._options.clip_value or math.inf
+    """One step for all leaves; the sums of squares of gradients, parameters and updates.
+
+    Where a rule raises, or a signal handler, nothing has changed.
+    """
+    times = parts.engine.times
     leaves = {
-        i: _Leaf(optimizer, i, gradient, times[i] + 1)
+        i: _Leaf(parts, i, gradient, times[i] + 1)
         for i, gradient in enumerate(grads)
         if gradient is not None and gradient.size
     }
-    sums = [0.0, 0.0, 0.0]
-    with np.errstate(all="ignore"):
-        if optimizer.scope is not None:
-            _measure(optimizer, leaves, scale, limit)
+    before = _Before(parts, leaves)
+    try:
+        with np.errstate(all="ignore"):
+            return _move(parts, leaves, scale, stats)
+    except BaseException:
+        before.restore()
+        raise
+
+
+class _Before:
+    """All that a step writes, as it was before."""
+
+    def __init__(self, parts: Internals, leaves: dict[int, _Leaf]) -> None:
+        self.parts = parts
+        self.arrays: list[Array] = []
         for i, leaf in leaves.items():
-            before = leaf.x.copy()
-            # The gradient may be the parameter.
-            given = np.square(leaf.raw, dtype=float) if stats else before
-            seen = leaf.gradient(scale, limit)
-            leaf.x *= 1 - leaf.h.lr * leaf.decay if leaf.kind == "decoupled" else 1.0
-            start = leaf.x.copy()
-            names = _lend_scalars(optimizer, i, leaf.s)
-            optimizer.rule(leaf.x, seen, leaf.s, leaf.h)
-            if getattr(leaf.h, "cautious", False):
-                leaf.x[...] = select(astray(start, leaf.x, seen), start, leaf.x)
-            leaf.store()
-            if optimizer.scope is None:
-                _keep_scalars(optimizer, i, leaf.s, names)
-            if stats:
-                moved = leaf.x.astype(float) - before.astype(float)
-                terms = (given, np.square(before, dtype=float), moved**2)
-                sums = [add_blocks(old, new) for old, new in zip(sums, terms, strict=True)]
+            master = parts.leaves.masters[i]
+            self.arrays += [leaf.leaf, *leaf.slots.values(), *leaf.scales.values()]
+            self.arrays += [] if master is None else [master]
+        self.values = [array.copy() for array in self.arrays]
+        self.scalars = {i: parts.engine.scalars(i) for i in leaves} if parts.rule.scalars else {}
+
+    def restore(self) -> None:
+        assign(self.arrays, self.values)
+        for i, values in self.scalars.items():
+            self.parts.engine.set_scalars(i, values)
+
+
+def _move(
+    parts: Internals, leaves: dict[int, _Leaf], scale: float, stats: bool
+) -> tuple[float, float, float]:
+    limit = parts.options.clip_value or math.inf
+    sums = [0.0, 0.0, 0.0]
+    if parts.rule.scope is not None:
+        _measure(parts, leaves, scale, limit)
+    for i, leaf in leaves.items():
+        before = leaf.x.copy()
+        # The gradient may be the parameter.
+        given = np.square(leaf.raw, dtype=float) if stats else before
+        seen = leaf.gradient(scale, limit)
+        leaf.x *= 1 - leaf.h.lr * leaf.decay if leaf.kind == "decoupled" else 1.0
+        start = leaf.x.copy()
+        names = _lend_scalars(parts, i, leaf.s)
+        _apply(parts, leaf, seen)
+        if getattr(leaf.h, "cautious", False):
+            leaf.x[...] = select(not_descending(start, leaf.x, seen), start, leaf.x)
+        leaf.store()
+        if parts.rule.scope is None:
+            _keep_scalars(parts, i, leaf.s, names)
+        if stats:
+            moved = leaf.x.astype(float) - before.astype(float)
+            terms = (given, np.square(before, dtype=float), moved**2)
+            sums = [add_blocks(old, new) for old, new in zip(sums, terms, strict=True)]
     return sums[0], sums[1], sums[2]
 
 
-def _measure(optimizer: Optimizer, leaves: dict[int, _Leaf], scale: float, limit: float) -> None:
+def _apply(parts: Internals, leaf: _Leaf, gradient: Array) -> None:
+    found: Any = parts.rule.rule(leaf.x, gradient, leaf.s, leaf.h)  # type: ignore[func-returns-value]
+    if found is not None:
+        raise TypeError(
+            f"{parts.owner}: rule returned a {type(found).__name__}, but it has to change x in "
+            "place and return nothing: x -= ..., or x[...] = ..."
+        )
+
+
+def _measure(parts: Internals, leaves: dict[int, _Leaf], scale: float, limit: float) -> None:
     """The first pass of a two-pass rule, and what it settles, per leaf or for all together."""
     totals: list[float] = []
     size, last = 0, None
     for i, leaf in leaves.items():
-        _lend_scalars(optimizer, i, leaf.s)
-        terms = optimizer.measure(leaf.x, leaf.gradient(scale, limit), leaf.s, leaf.h)
-        if optimizer.scope == "leaf" or not totals:
+        _lend_scalars(parts, i, leaf.s)
+        terms = parts.rule.measure(leaf.x, leaf.gradient(scale, limit), leaf.s, leaf.h)
+        if parts.rule.scope == "leaf" or not totals:
             totals, size = [0.0] * len(terms), 0
         totals = [add_blocks(a, np.asarray(b, float)) for a, b in zip(totals, terms, strict=True)]
         size += leaf.x.size
-        if optimizer.scope == "leaf":
-            _settle(optimizer, i, leaf.h, [*totals, size])
+        if parts.rule.scope == "leaf":
+            _settle(parts, i, leaf.h, [*totals, size])
         last = i
-    if optimizer.scope == "all" and last is not None:
+    if parts.rule.scope == "all" and last is not None:
         # By the first group's numbers, whoever has a gradient.
-        h = hyperparams.evaluated(optimizer, 0, optimizer.step_count + 1)
-        _settle(optimizer, last, h, [*totals, size])
+        h = parts.groups.evaluate(0, int(parts.engine.step_count) + 1)
+        _settle(parts, last, h, [*totals, size])
 
 
-def _settle(optimizer: Optimizer, i: int, h: SimpleNamespace, totals: Sequence[float]) -> None:
+def _settle(parts: Internals, i: int, h: SimpleNamespace, totals: Sequence[float]) -> None:
     """Let the rule turn sums into scalars, with NumPy's numbers: 1 / 0 is infinite, no error."""
     s = SimpleNamespace()
-    names = _lend_scalars(optimizer, i, s)
+    names = _lend_scalars(parts, i, s)
     for name in names:
         setattr(s, name, np.float64(getattr(s, name)))
-    optimizer.settle(s, h, [np.float64(total) for total in totals])
-    _keep_scalars(optimizer, i, s, names)
+    parts.rule.settle(s, h, [np.float64(total) for total in totals])
+    _keep_scalars(parts, i, s, names)
 
 
-def _lend_scalars(optimizer: Optimizer, i: int, s: SimpleNamespace) -> tuple[str, ...]:
+def _lend_scalars(parts: Internals, i: int, s: SimpleNamespace) -> tuple[str, ...]:
     """Put the leaf's scalars beside its state, under their names."""
-    names = tuple(optimizer.scalars)
-    for name, value in zip(names, optimizer._engine.memory(i), strict=True):
-        setattr(s, name, value)
+    names = tuple(parts.rule.scalars)
+    s.__dict__.update(zip(names, parts.engine.scalars(i), strict=True))
     return names
 
 
-def _keep_scalars(optimizer: Optimizer, i: int, s: SimpleNamespace, names: Sequence[str]) -> None:
+def _keep_scalars(parts: Internals, i: int, s: SimpleNamespace, names: Sequence[str]) -> None:
     if names:
-        optimizer._engine.set_memory(i, [float(getattr(s, name)) for name in names])
+        parts.engine.set_scalars(i, [float(getattr(s, name)) for name in names])
 
 
 def add_blocks(total: float, terms: Array) -> float:

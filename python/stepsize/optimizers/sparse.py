@@ -83,15 +83,15 @@ class RowGradient:
         return result
 
 
-class Lent:
-    """Rows of a leaf and its state, copied out for one step."""
+class RowSlice:
+    """Some rows of a leaf and of its state, copied out for one step."""
 
     def __init__(self, leaf: Array, state: dict[str, Array], rows: Array, grad: Array) -> None:
         self.leaf, self.state, self.rows, self.grad = leaf, state, rows, grad
         self.x = np.ascontiguousarray(leaf[rows])
         self.slots = {name: np.ascontiguousarray(slot[rows]) for name, slot in state.items()}
 
-    def give_back(self) -> None:
-        self.leaf[self.rows] = self.x
-        for name, slot in self.slots.items():
-            self.state[name][self.rows] = slot
+    def written(self) -> list[tuple[Array, Array, Array]]:
+        """Array, rows and values of all that the step has moved."""
+        slots = [(self.state[name], self.rows, slot) for name, slot in self.slots.items()]
+        return [(self.leaf, self.rows, self.x), *slots]

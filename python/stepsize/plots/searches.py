@@ -54,7 +54,7 @@ def tuning(result: Any, ax: Any = None, *, title: str = "", name: str | None = N
         yscale="log" if values and 0 < min(values) < max(values) / 20 else "linear",
     )
     if math.isfinite(result.best_value):
-        best = min(range(len(trials)), key=lambda k: trials[k].value)
+        best = trials.index(result.ranked[0])
         if name and len(trials[0].point) == 1 and min(at) < max(at):
             _valley(ax, at, trials, result.interval)
         _mark(ax, at[best], result.best_value, f"best {number(at[best])}" if name else "best")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stepsize.problems.problem import Array, Problem
+from stepsize.arrays import Array
+from stepsize.problems.problem import Problem
 
 
 @dataclass(frozen=True)

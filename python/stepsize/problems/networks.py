@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from stepsize.problems.problem import Array, Problem
+from stepsize.arrays import Array
+from stepsize.problems.problem import Problem
 
 
 def init_mlp(sizes: Sequence[int], seed: int = 0, dtype: DTypeLike = np.float32) -> dict[str, Any]:

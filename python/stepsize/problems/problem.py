@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["Array", "Problem", "ValueAndGrad"]
+from stepsize.arrays import ValueAndGrad
 
-Array = NDArray[Any]
-ValueAndGrad = Callable[[Any, Any], tuple[float, Any]]
+__all__ = ["Problem"]
 
 
 @dataclass(frozen=True)

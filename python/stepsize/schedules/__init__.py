@@ -35,14 +35,9 @@ from stepsize.schedules.composed import (
 )
 from stepsize.schedules.controllers import Greedy, Plateau
 from stepsize.schedules.importers import from_hf, from_keras, from_optax, from_timm, from_torch
-from stepsize.schedules.run_length import (
-    ScheduleWarning,
-    check_run,
-    cyclic_momentum,
-    epochs,
-    layerwise_lr,
-    one_cycle_momentum,
-)
+from stepsize.schedules.layerwise import layerwise_lr
+from stepsize.schedules.momentum import cyclic_momentum, one_cycle_momentum
+from stepsize.schedules.run_length import ScheduleWarning, check_run, epochs
 from stepsize.schedules.schedule import Schedule
 
 __all__ = [

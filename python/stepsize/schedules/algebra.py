@@ -1,4 +1,4 @@
-"""What combines schedules: the functions behind the operators and methods of Schedule."""
+"""Combinators: the functions behind the operators and methods of Schedule."""
 
 from __future__ import annotations
 

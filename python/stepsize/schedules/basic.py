@@ -1,4 +1,4 @@
-"""Single curves. `s` is the step, `N` a length, `p = min(s, N) / N` how much of it has passed."""
+"""Closed-form curves. `s` is the step, `N` a length, `p = min(s, N) / N` the share of it done."""
 
 from __future__ import annotations
 

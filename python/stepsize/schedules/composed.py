@@ -1,4 +1,4 @@
-"""Schedules made of other schedules: what papers and libraries call by one name."""
+"""Schedules composed of others, under the names that papers and libraries give them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Controllers: they watch a metric and turn the rate down, or up, on top of any schedule."""
+"""Controllers: they watch a metric and reduce the rate, or raise it, on top of any schedule."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from stepsize.arrays import Nest, assign, copy, flatten, unflatten
 from stepsize.schedules.arguments import Number, check_for, fail
-from stepsize.validation import real
+from stepsize.validation import real, whole
 
 COUNT = Number("a whole number >= 0", whole=True, count=True, high=2.0**53)
 SHARE = Number("in (0, 1)", above=True, high=math.nextafter(1.0, 0.0))
@@ -87,14 +89,30 @@ class Controller:
         return {name: getattr(self, name) for name in self._saved}
 
     def load_state_dict(self, d: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` returned; ValueError where a name is missing or unknown."""
+        """Take back what `state_dict` returned; ValueError for anything else changes nothing."""
+        self._take(self._checked(d))
+
+    def _checked(self, d: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a state dict, each as the constructor would take it."""
+        where = f"{type(self).__name__}.load_state_dict"
+        if not isinstance(d, Mapping):
+            raise ValueError(f"{where}: a state dict is a dict, got {type(d).__name__}")
         if set(d) != set(self.state_dict()):
             raise ValueError(
-                f"{type(self).__name__}.load_state_dict: expected {sorted(self.state_dict())}, "
-                f"got {sorted(d)}"
+                f"{where}: expected {sorted(self.state_dict())}, got {sorted(map(str, d))}"
             )
+        try:
+            best = real(f"{where}: best", d["best"])
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+        if math.isnan(best):
+            raise ValueError(f"{where}: best must be a number, got nan")
+        counts = {n: whole(f"{where}: {n}", d[n], 0) for n in self._saved if n != "best"}
+        return {"best": best, **counts}
+
+    def _take(self, values: Mapping[str, Any]) -> None:
         for name in self._saved:
-            setattr(self, name, d[name])
+            setattr(self, name, values[name])
 
 
 class Plateau(Controller):
@@ -116,7 +134,7 @@ class Plateau(Controller):
         opt: The optimizer.
         mode: Whether the metric should fall (`"min"`) or rise (`"max"`).
         factor: In (0, 1).
-        patience: Evaluations without improvement that are let pass.
+        patience: Evaluations without improvement that are tolerated before a cut.
         threshold: How much better counts as better, >= 0.
         threshold_mode: Of the best value (`"rel"`) or as it is (`"abs"`).
         cooldown: Evaluations to wait after a cut.
@@ -179,11 +197,23 @@ class Plateau(Controller):
         return state
 
     def load_state_dict(self, d: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` returned; ValueError where a name is missing or unknown."""
-        super().load_state_dict(d)
-        if self.restore_best:
-            leaves, spec = d["best_params"], flatten(self.opt.params)[2]
-            self._best_params = None if leaves is None else copy(unflatten(spec, leaves))
+        """Take back what `state_dict` returned; ValueError for anything else changes nothing."""
+        values, best = self._checked(d), None
+        if self.restore_best and d["best_params"] is not None:
+            best = self._checked_params(d["best_params"])
+        self._take(values)
+        self._best_params = best
+
+    def _checked_params(self, saved: Any) -> Nest:
+        leaves, paths, spec = flatten(self.opt.params)
+        where = "Plateau.load_state_dict: best_params"
+        if not isinstance(saved, list | tuple) or len(saved) != len(leaves):
+            raise ValueError(f"{where} must be a list of {len(leaves)} arrays, one a parameter")
+        for leaf, path, array in zip(leaves, paths, saved, strict=True):
+            if not isinstance(array, np.ndarray) or array.shape != leaf.shape:
+                raise ValueError(f"{where}: {path} must be an array of shape {leaf.shape}")
+        made = [np.asarray(a, leaf.dtype) for a, leaf in zip(saved, leaves, strict=True)]
+        return copy(unflatten(spec, made))
 
 
 class Greedy(Controller):
@@ -204,7 +234,7 @@ class Greedy(Controller):
         opt: The optimizer.
         mode: Whether the metric should fall (`"min"`) or rise (`"max"`).
         factor: In (0, 1).
-        patience: Evaluations in a row that are let pass.
+        patience: Evaluations in a row that are tolerated before a change.
         threshold: How much better counts as better, >= 0.
         threshold_mode: Of the best value (`"rel"`) or as it is (`"abs"`).
         cooldown: Evaluations to wait after a cut.
@@ -274,6 +304,14 @@ class Greedy(Controller):
         return {**super().state_dict(), "recent": list(self.recent)}
 
     def load_state_dict(self, d: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` returned; ValueError where a name is missing or unknown."""
-        super().load_state_dict(d)
-        self.recent = deque(d["recent"], maxlen=self.window)
+        """Take back what `state_dict` returned; ValueError for anything else changes nothing."""
+        values = self._checked(d)
+        where = "Greedy.load_state_dict: recent"
+        if not isinstance(d["recent"], list | tuple) or len(d["recent"]) > self.window:
+            raise ValueError(f"{where} must be a list of at most {self.window} metrics")
+        try:
+            recent = [real(where, metric) for metric in d["recent"]]
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+        self._take(values)
+        self.recent = deque(recent, maxlen=self.window)

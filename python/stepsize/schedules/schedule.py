@@ -88,20 +88,20 @@ class Schedule:
     length: float
     compiled: _core.Schedule | None
     _arguments: tuple[tuple[str, Any], ...]
-    _call: Callable[[Any], Any]
+    _call: _core.Schedule
     _hash: int
     _node: Node
 
     def __init__(self, name: str, arguments: Mapping[str, Any], node: Node, length: float) -> None:
-        whole = nodes.holds_function(node)
-        compiled = None if whole else _core.Schedule(nodes.flatten(node))
+        flat, functions = nodes.flatten(node)
+        call = _core.Schedule(flat, functions)
         fields = {
             "name": name,
             "length": length,
-            "compiled": compiled,
+            "compiled": None if functions else call,  # what can be evaluated without Python
             "_arguments": tuple(arguments.items()),
             "_node": node,
-            "_call": compiled if compiled is not None else nodes.Interpreted(node),
+            "_call": call,
             "_hash": hash((name, tuple(arguments.items()))),
         }
         for key, value in fields.items():
@@ -298,18 +298,33 @@ class Schedule:
         return {"format": FORMAT, "version": VERSION, **to_plain(self)}
 
     @classmethod
-    def from_dict(cls, d: Mapping[str, Any]) -> Schedule:
-        """The schedule that `to_dict` wrote. ValueError for anything else."""
-        from stepsize.schedules.expression import from_plain
+    def from_dict(cls, d: Mapping[str, Any], *, trust: Any = ()) -> Schedule:
+        """The schedule that `to_dict` wrote. ValueError for anything else.
 
+        Nothing that `d` names is imported or called: of Python functions it may hold those that are
+        given in `trust`, a function, a schedule that has it, or a collection of them.
+
+        >>> from stepsize.schedules import linear
+        >>> Schedule.from_dict(linear(1.0, 0.0, 10).to_dict())
+        linear(1.0, 0.0, 10)
+        """
+        from stepsize.schedules.expression import from_plain, functions_in
+
+        where = "Schedule.from_dict"
         if not isinstance(d, Mapping) or d.get("format") != FORMAT:
-            raise ValueError(f"Schedule.from_dict: not a dict made by Schedule.to_dict: {d!r}")
+            raise ValueError(f"{where}: not a dict made by Schedule.to_dict: {d!r:.200}")
         if d.get("version") != VERSION:
             raise ValueError(
-                f"Schedule.from_dict: version {d.get('version')!r} is not {VERSION}; "
+                f"{where}: version {d.get('version')!r} is not {VERSION}; "
                 "upgrade stepsize to read it"
             )
-        read: Schedule = from_plain(d)
+        plain = {key: value for key, value in d.items() if key not in ("format", "version")}
+        try:
+            read: Schedule = from_plain(plain, functions_in(trust))
+        except RecursionError:
+            raise ValueError(f"{where}: the schedule is nested too deeply") from None
+        except (ArithmeticError, TypeError, ValueError) as error:
+            raise ValueError(f"{where}: {error}") from None
         return read
 
 

@@ -1,4 +1,4 @@
-"""Where batches come from: arrays cut up in a reproducible order, or a stream given as it comes."""
+"""Sources of batches: arrays cut up in a reproducible order, or an iterable of batches."""
 
 from __future__ import annotations
 
@@ -12,62 +12,108 @@ import numpy as np
 from stepsize.validation import whole
 
 Stream = Iterable[Any] | Callable[[], Iterable[Any]]
+Count = Callable[[Any], float]  # batch -> its rows, the weight of its mean loss
 
 
 class ArrayBatches:
     """Batches of a tuple of arrays; the offset in an epoch counts samples.
 
-    So a run resumed from an offset goes on where it stopped, whatever the batch size was before.
+    So a resumed run continues where it stopped, whatever the batch size was before.
     """
 
-    def __init__(self, arrays: tuple[Any, ...], batch_size: int, seed: int | None, name: str):
+    hint: str | None = None  # what to say where the first batch fails
+
+    def __init__(
+        self,
+        arrays: tuple[Any, ...],
+        batch_size: int,
+        seed: int | None,
+        name: str,
+        drop_last: bool = False,
+    ):
         for part in arrays:
             if hasattr(part, "iloc"):
-                raise TypeError(f"{name}: a {type(part).__name__} is no array, give .to_numpy()")
+                raise TypeError(
+                    f"{name}: a {type(part).__name__} is not an array, give .to_numpy()"
+                )
         lengths = [part.shape[0] if part.shape else None for part in arrays]
         if None in lengths or len(set(lengths)) != 1:
             shapes = ", ".join(str(tuple(part.shape)) for part in arrays)
             raise ValueError(f"{name}: the arrays must agree in their first axis, got {shapes}")
         if lengths[0] == 0:
             raise ValueError(f"{name}: the arrays are empty, there is nothing to train on")
-        self.batch_size = whole("batch_size", batch_size)
         self.length = cast(int, lengths[0])
         self._arrays = arrays
         self._seed = seed
+        self.drop_last = drop_last
+        self.batch_size = batch_size
+
+    @property
+    def batch_size(self) -> int:
+        """Samples per batch."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, value: int) -> None:
+        size = whole("batch_size", value)
+        if self.drop_last and size > self.length:
+            raise ValueError(
+                f"drop_last=True leaves no batch of batch_size={size} in {self.length} samples: "
+                "give a smaller batch_size, or drop_last=False"
+            )
+        self._batch_size = size
 
     def epoch(self, number: int, offset: int) -> Iterator[tuple[Any, int]]:
-        """The batches of one epoch from sample ``offset`` of its order on."""
+        """The batches of one epoch, from sample ``offset`` of its order on, each with its end."""
         order = None if self._seed is None else shuffled(self.length, self._seed, number)
-        while offset < self.length:
+        while not self.is_over(offset):
             end = min(offset + self.batch_size, self.length)
             chosen = slice(offset, end) if order is None else order[offset:end]
             offset = end
             yield tuple([part[chosen] for part in self._arrays]), end
 
+    def is_over(self, offset: int) -> bool:
+        """Whether no batch is left in an epoch after so many samples."""
+        return offset + (self.batch_size if self.drop_last else 1) > self.length
+
     def steps_per_epoch(self) -> int:
-        """How many batches an epoch has at the present batch size."""
+        """How many batches an epoch has at the current batch size."""
+        if self.drop_last:
+            return self.length // self.batch_size
         return math.ceil(self.length / self.batch_size)
 
 
 def shuffled(length: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The order of one epoch: a permutation that depends on seed and epoch alone."""
+    """The order of one epoch: a permutation that depends on seed and epoch only."""
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
     return generator.permutation(length)
 
 
 class StreamBatches:
-    """Batches of an iterable, or of what a callable returns for each epoch, counted by the offset.
+    """Batches of an iterable, or of what a callable returns for each epoch; the offset counts them.
 
-    A loader with a ``set_epoch`` method is told the epoch before it is read, so that it can shuffle
-    by it. To go on in the middle of an epoch its first batches are drawn again and dropped.
+    ``set_epoch(number)`` of a loader that has it is called before each epoch, so that it can
+    shuffle by it. To resume in mid-epoch, the first batches are drawn again and dropped.
     """
 
     batch_size = None
+    drop_last = False
+    hint: str | None = None
 
     def __init__(self, data: Stream, name: str):
         self._data = data
         self._name = name
         self.once = isinstance(data, Iterator)
+        if isinstance(data, list) and all(hasattr(part, "shape") for part in data):
+            self.hint = (
+                f"{name} is a list of {len(data)} arrays, taken as {len(data)} batches; for one "
+                "data set of several arrays give a tuple, (x, y)"
+            )
+        elif hasattr(data, "shape"):
+            self.hint = (
+                f"{name} is one array, taken as {len(data)} batches along its first axis; for "  # type: ignore[arg-type]
+                "batches of its rows give a tuple, (x,)"
+            )
         if self.steps_per_epoch() == 0:
             raise self._empty()
 
@@ -94,7 +140,7 @@ class StreamBatches:
         return ValueError(f"{self._name}: there is no batch in it")
 
     def steps_per_epoch(self) -> int | None:
-        """How many batches an epoch has, if the stream has a length."""
+        """How many batches an epoch has, if the iterable has a length."""
         try:
             return len(self._data)  # type: ignore[arg-type]
         except TypeError:
@@ -104,18 +150,30 @@ class StreamBatches:
 Batches = ArrayBatches | StreamBatches
 
 
-def batches(data: Any, batch_size: int, seed: int | None, name: str = "train") -> Batches:
-    """Cut a tuple of arrays into batches, or take an iterable or callable of batches as it is.
+def batches(
+    data: Any,
+    batch_size: int,
+    seed: int | None,
+    name: str = "train",
+    drop_last: bool = False,
+) -> Batches:
+    """Cut a tuple of arrays into batches, or take an iterable or callable of batches as is.
 
     Args:
         data: a tuple of arrays with the same first axis, or batches.
         batch_size: samples per batch of arrays; the last batch of an epoch may be smaller.
-        seed: arrays are shuffled anew in each epoch, in an order that depends on ``(seed, epoch)``
-            and on nothing else. None keeps their order.
-        name: what errors call the data.
+        seed: arrays are reshuffled in each epoch, in an order that depends on ``(seed, epoch)`` and
+            on nothing else. None keeps their order.
+        name: the name of the data in errors.
+        drop_last: leave out the last batch of an epoch where it is smaller than ``batch_size``.
     """
     if isinstance(data, tuple) and data and all(hasattr(part, "shape") for part in data):
-        return ArrayBatches(data, batch_size, seed, name)
+        return ArrayBatches(data, batch_size, seed, name, drop_last)
+    if drop_last:
+        raise ValueError(
+            f"drop_last=True needs {name} as a tuple of arrays; an iterable decides itself which "
+            "batches it gives"
+        )
     if callable(data) or isinstance(data, Iterable):
         return StreamBatches(data, name)
     raise TypeError(
@@ -125,9 +183,11 @@ def batches(data: Any, batch_size: int, seed: int | None, name: str = "train") -
 
 
 def count(batch: Any) -> int:
-    """How many samples a batch has: the first axis of the first array found in it."""
+    """How many rows a batch has: the first axis of the first array found in it, else 1."""
     shape = getattr(batch, "shape", None)
     if shape is not None:
+        if shape and shape[0] == 0:
+            raise ValueError("a batch has no rows: leave empty batches out")
         return int(shape[0]) if shape else 1
     if isinstance(batch, dict):
         batch = tuple(batch.values())

@@ -1,8 +1,10 @@
-"""What happened in a run, as columns of numbers."""
+"""The history of a run: columns of numbers, one row per step."""
 
 from __future__ import annotations
 
+import csv
 import html
+import io
 import math
 import os
 from array import array
@@ -13,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stepsize.curves import svg_line
-from stepsize.serialization import container
+from stepsize.serialization import nested
 from stepsize.serialization.atomic import replacing
 
 _STEP = ("step", "epoch", "loss", "lr", "grad_norm", "update_ratio")
@@ -30,10 +32,10 @@ class History(Mapping[str, Column]):
     of the run. `fit` fills ``step`` (1 for the first), ``epoch`` (0 for the first), ``loss`` and
     ``lr`` (both as used by that step), ``grad_norm`` (after accumulation, before clipping) and
     ``update_ratio`` (norm of the update over norm of the parameters) in every row. What is measured
-    now and then, such as ``val_loss``, stands in the row of the step after which it was measured
-    and is NaN elsewhere.
+    less often, such as ``val_loss``, stands in the row of the step after which it was measured and
+    is NaN elsewhere.
 
-    The arrays handed out are read-only. Rows are appended in amortised constant time and take 8
+    The arrays returned are read-only. Rows are appended in amortised constant time and take 8
     bytes per number, whatever the length of the run.
 
     Attributes:
@@ -62,14 +64,14 @@ class History(Mapping[str, Column]):
 
     @classmethod
     def from_arrays(cls, **series: npt.ArrayLike) -> History:
-        """Make a history of numbers from elsewhere.
+        """Make a history from the numbers of another tool.
 
         Args:
             series: arrays of equal length by name, NaN where there is no value. ``step`` counts
                 from 1 if it is not given.
 
         Raises:
-            ValueError: a series is no array of numbers of one dimension and of the first's length.
+            ValueError: a series is not a one-dimensional array of numbers as long as the first.
         """
         arrays = {}
         for name, values in series.items():
@@ -104,7 +106,7 @@ class History(Mapping[str, Column]):
         update_ratio: float = math.nan,
     ) -> None:
         """Add one row."""
-        # Written out because this runs once per step: a loop over the columns costs twice as much.
+        # Unrolled because this runs once per step: a loop over the columns costs twice as much.
         to_step, to_epoch, to_loss, to_lr, to_norm, to_ratio = self._appends
         to_step(step)
         to_epoch(epoch)
@@ -117,7 +119,7 @@ class History(Mapping[str, Column]):
             self._cache.clear()
 
     def record(self, name: str, value: float) -> None:
-        """Put one more value into the last row."""
+        """Write a value into the last row."""
         column = self._columns.setdefault(name, array("d"))
         missing = self._rows - len(column)
         if missing > 0:
@@ -131,7 +133,7 @@ class History(Mapping[str, Column]):
                 column = self._columns[name]
             except KeyError:
                 known = ", ".join(self._columns)
-                raise KeyError(f"{name!r} was not recorded; there are {known}") from None
+                raise KeyError(f"{name!r} was not recorded; recorded are {known}") from None
             values = np.full(self._rows, np.nan)
             values[: len(column)] = column
             values.flags.writeable = False
@@ -181,14 +183,14 @@ class History(Mapping[str, Column]):
         return {"series": series, "meta": dict(self.meta), "stopped": self.stopped}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Become the history that `state_dict` was taken of."""
+        """Restore what `state_dict` gave."""
         loaded = History.from_arrays(**state["series"])
         self._fill(loaded._rows, loaded._columns)
         self.meta, self.stopped = dict(state["meta"]), state["stopped"]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the history to one file, whole or not at all."""
-        container.dump(path, "history", self.state_dict())
+        nested.dump(path, "history", self.state_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> History:
@@ -197,7 +199,7 @@ class History(Mapping[str, Column]):
         Raises:
             CheckpointError: the file is damaged or holds neither.
         """
-        state = container.load(path, "history", "run")
+        state = nested.load(path, "history", "run")
         history = cls()
         history.load_state_dict(state.get("history", state))
         return history
@@ -209,7 +211,9 @@ class History(Mapping[str, Column]):
         """
         names = list(self)
         with replacing(path) as file:
-            file.write((",".join(names) + "\n").encode())
+            header = io.StringIO()
+            csv.writer(header, lineterminator="\n").writerow(names)
+            file.write(header.getvalue().encode())
             for row in zip(*(self[name].tolist() for name in names), strict=True):
                 fields = (_field(name, value) for name, value in zip(names, row, strict=True))
                 file.write((",".join(fields) + "\n").encode())

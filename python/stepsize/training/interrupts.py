@@ -1,4 +1,4 @@
-"""Ctrl-C at a step boundary."""
+"""Ctrl-C and SIGTERM at a step boundary."""
 
 from __future__ import annotations
 
@@ -11,31 +11,46 @@ from typing import Any
 class Interrupt:
     """While active, the first Ctrl-C only sets ``pending``; a second one raises at once.
 
-    The handler that was there before is put back at the end, and is left alone when it ignores the
-    signal, was not set from Python, or when this is not the main thread, which alone may set one.
+    The previous handler is restored at the end. It is left in place where it ignores the signal or
+    was not set from Python, and outside of the main thread, the only one that may set handlers.
+
+    Args:
+        terminate: treat SIGTERM alike where the program has no handler of its own; `deliver`, to be
+            called at the very end, then ends the process as the signal would have.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, terminate: bool = False) -> None:
         self.pending = False
-        self._previous: Any = None
+        self.terminated = False
+        self._terminate = terminate
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
             previous = signal.getsignal(signal.SIGINT)
             if previous is not None and previous is not signal.SIG_IGN:
-                self._previous = previous
-                signal.signal(signal.SIGINT, self._handle)
+                self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, self._handle)
+            if self._terminate and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                self._previous[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._handle)
         return self
 
     def __exit__(self, *error: object) -> None:
         self._restore()
 
+    def deliver(self) -> None:
+        """Raise the SIGTERM that came meanwhile, if one did."""
+        if self.terminated:
+            signal.raise_signal(signal.SIGTERM)
+
     def _restore(self) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
+        while self._previous:
+            number, handler = self._previous.popitem()
+            signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGTERM:
+            self.terminated = self.pending = True
+            return
         if self.pending:
             self._restore()
             raise KeyboardInterrupt

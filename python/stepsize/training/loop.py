@@ -1,89 +1,76 @@
-"""Steps, epochs and validation of one run, and whatever may end it."""
+"""The loop over epochs and steps of one run, and whatever may end it."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-import optree
 
 from stepsize import arrays
-from stepsize.callbacks.base import Checkpoint
+from stepsize.callbacks.checkpoint import Checkpoint
 from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.stats import StepStats
-from stepsize.training.batches import ArrayBatches, Batches, count
+from stepsize.training.accumulation import Gradient, accumulated, grouped
+from stepsize.training.batches import ArrayBatches, Count
+from stepsize.training.evaluation import Evaluation, EvaluationInterrupted, evaluation_params
 from stepsize.training.interrupts import Interrupt
 from stepsize.training.progress import Progress
 from stepsize.training.run import Run
 
-Evaluate = Callable[[Any, Any], dict[str, float]]
-Gradient = Callable[[Any, Any], tuple[float, Any]]
+REBINDING = 100  # steps between two looks whether the parameters are the same arrays
 
 
-class Interrupted(Exception):
-    """Validation was cut short by Ctrl-C; the resumed run makes up for it."""
+@dataclass(frozen=True)
+class Limits:
+    """The ends of a run, in all: epochs and steps, infinite where none was given."""
+
+    epochs: float = math.inf
+    steps: float = math.inf
 
 
-class Validation:
-    """Means of what ``evaluate`` measures, weighted by batch size."""
+class FitLoop:
+    """One run from where it stands to its end.
 
-    def __init__(self, source: Batches, evaluate: Evaluate):
-        self._source = source
-        self._evaluate = evaluate
-
-    def __call__(self, run: Run, interrupt: Interrupt) -> None:
-        """Measure, and put the results into metrics and history."""
-        sums: dict[str, float] = {}
-        total = 0
-        for batch, _ in self._source.epoch(0, 0):
-            if interrupt.pending:
-                raise Interrupted
-            size = count(batch)
-            total += size
-            measured = self._evaluate(run.params, batch)
-            if not isinstance(measured, Mapping) or not all(isinstance(k, str) for k in measured):
-                raise TypeError(
-                    f"evaluate must return a dict of names and numbers, it returned {measured!r}"
-                )
-            for name, value in measured.items():
-                sums[name] = sums.get(name, 0.0) + size * float(value)
-        for name, value in sums.items():
-            name = name if name.startswith("val_") else f"val_{name}"
-            run.metrics[name] = value / total
-            run.history.record(name, value / total)
-
-
-class Loop:
-    """One run from where it stands to its end."""
-
-    validation: Validation | None = None
-    validate_every: int | None = None
+    Args:
+        run: what is trained; ``run.accumulate`` batches make one step.
+        value_and_grad: the function of one batch.
+        limits: where the run ends.
+        evaluation: what is measured on validation data, and when.
+        checkpoints: those of the run's callbacks that save it.
+        count: the rows of a batch.
+    """
 
     def __init__(
         self,
         run: Run,
         value_and_grad: Gradient,
-        epochs: int | None,
-        steps: int | None,
-        accumulate: int,
+        limits: Limits,
+        evaluation: Evaluation | None,
+        checkpoints: Sequence[Checkpoint],
+        count: Count,
     ):
         self.run = run
-        self.epochs = math.inf if epochs is None else epochs
-        self.steps = math.inf if steps is None else steps
-        self.accumulate = accumulate
+        self.limits = limits
+        self.evaluation = evaluation
+        self.every = None if evaluation is None else evaluation.every
+        self.checkpoints = checkpoints
         watched = any(getattr(c, "needs_micro_squares", False) for c in run.callbacks)
         squares = run.micro_squares if watched else None
-        self.gradient = value_and_grad if accumulate == 1 else averaged(value_and_grad, squares)
-        run.accumulate = accumulate
-        self.strict = run.optimizer._options.on_nonfinite == "raise"
+        several = run.accumulate > 1
+        self.gradient = value_and_grad
+        if several:
+            self.gradient = accumulated(value_and_grad, run.optimizer, count, squares)
+        self.count = count
+        self.leaves = arrays.flatten(run.params)[0]
+        self.strict = run.optimizer.internals.options.on_nonfinite == "raise"
         self.diverged = False
         self.exhausted = False
-        self.interrupt = Interrupt()
+        self.interrupt = Interrupt(terminate=bool(checkpoints))
 
     def execute(self, show: bool | None) -> None:
         """Run to the end, whatever the end is."""
@@ -98,9 +85,9 @@ class Loop:
                 if run.history.stopped is None:
                     run.history.stopped = self.reason()
                 if first != (run.step, run.epoch) and not self.diverged:
-                    for keeper in self.keepers():
-                        keeper.save(run)
-                self.validate_once_more()
+                    for checkpoint in self.checkpoints:
+                        checkpoint.save(run)
+                self.evaluate_at_the_end()
         except BaseException as error:
             run.error = error
             if isinstance(error, Exception) and first != (run.step, run.epoch):
@@ -108,14 +95,17 @@ class Loop:
             raise
         finally:
             self.progress.close(run)
-            run.end()
+            try:
+                run.end()
+            finally:
+                self.interrupt.deliver()
 
     def make_epochs(self) -> None:
-        """Make epochs until something ends the run."""
+        """Run epochs until something ends the run."""
         run = self.run
         try:
-            while run.epoch < self.epochs:
-                if run.hooks_due:
+            while run.epoch < self.limits.epochs:
+                if run.callbacks_due:
                     self.after_step()
                 if not self.over():
                     self.make_steps()
@@ -125,23 +115,29 @@ class Loop:
                     run.history.stopped = f"train ran out of batches after step {run.step}"
                     return
                 self.end_epoch()
-        except Interrupted:
+        except EvaluationInterrupted:
             return
 
     def make_steps(self) -> None:
-        """Make steps to the end of the epoch, or to the end of the run if it comes first."""
-        run, interrupt, steps, strict = self.run, self.interrupt, self.steps, self.strict
+        """Run steps to the end of the epoch, or to the end of the run if that comes first."""
+        run, interrupt, steps, strict = self.run, self.interrupt, self.limits.steps, self.strict
         gradient, params, rate = self.gradient, run.params, rate_of(run.optimizer)
         step = stepper_of(run, gradient)
         append, after = run.history.append, run.hooks("on_step")
-        before, every, show = run.hooks("on_gradients"), self.validate_every, self.progress.on_step
+        before, every, show = run.hooks("on_gradients"), self.every, self.progress.on_step
         self.exhausted = False
-        stream = run.stream()
-        for batch, offset in stream if self.accumulate == 1 else grouped(stream, self.accumulate):
+        stream, count = run.stream(), self.rows
+        size = run.accumulate
+        for batch, offset in stream if size == 1 else grouped(stream, size):
             run.batch = batch
-            loss, run.grads = arrays.loss_and_grads(gradient(params, batch))
-            for hook in before:
-                hook(run)
+            try:
+                loss, run.grads = arrays.loss_and_grads(gradient(params, batch))
+            except (TypeError, ValueError) as error:
+                if run.step == 0 and run.batches.hint:
+                    error.add_note(run.batches.hint)
+                raise
+            if before:
+                self.before_step(before)
             lr = rate()
             try:
                 if strict and not math.isfinite(loss):
@@ -151,8 +147,13 @@ class Loop:
                 if self.diverge(loss, lr, offset):
                     continue
                 return
+            rows = count(batch)
+            run.loss_sum += rows * loss
+            run.row_count += rows
             run.step += 1
             run.offset = offset
+            if run.step < 3 or run.step % REBINDING == 0:
+                self.check_params()
             append(run.step, run.epoch, loss, lr, stats.grad_norm, stats.update_ratio)
             if every is not None and run.step % every == 0:
                 self.after_step()
@@ -164,65 +165,97 @@ class Loop:
                 return
         self.exhausted = True
 
-    def after_step(self) -> None:
-        """What follows a step, validation included; done later if Ctrl-C cuts the validation."""
+    def before_step(self, hooks: list[Callable[[Run], Any]]) -> None:
+        """Run ``on_gradients``; what it changes must reach the step."""
         run = self.run
-        run.hooks_due = True
-        if self.validate_every is not None and run.step % self.validate_every == 0:
-            self.validate()
-        run.hooks_due = False
+        own = getattr(run.optimizer, "needs_closure", False)
+        kept = arrays.map_leaves(np.array, run.grads) if own else None
+        for hook in hooks:
+            hook(run)
+        if own and not _same(kept, run.grads):
+            rule = type(run.optimizer).__name__
+            raise ValueError(
+                f"a callback changed the gradients in on_gradients, but {rule} evaluates the "
+                "function itself and does not see that: change value_and_grad instead"
+            )
+
+    def rows(self, batch: Any) -> float:
+        """The rows of what one step was made of."""
+        return self.count(batch) if self.run.accumulate == 1 else sum(map(self.count, batch))
+
+    def check_params(self) -> None:
+        """Refuse parameters that were replaced by other arrays, which nothing here trains."""
+        leaves, paths, _ = arrays.flatten(self.run.params)
+        for leaf, path, trained in zip(leaves, paths, self.leaves, strict=False):
+            if leaf is not trained:
+                raise ValueError(
+                    f"params: {path} was bound to another array while the run trained the one "
+                    f"before; write into it, params[...] {path}[...] = ..., instead of replacing it"
+                )
+
+    def after_step(self) -> None:
+        """What follows a step; if Ctrl-C cuts the evaluation off, a resumed run makes up for it."""
+        run = self.run
+        run.callbacks_due = True
+        if self.every is not None and run.step % self.every == 0:
+            self.evaluate()
+        run.callbacks_due = False
         run.call("on_step")
 
     def end_epoch(self) -> None:
         """What follows an epoch."""
-        if self.validate_every is None:
-            self.validate()
-        self.run.end_epoch()
+        self.check_params()
+        if self.every is None:
+            self.evaluate()
+        self.run.next_epoch()
         self.exhausted = False
         self.run.call("on_epoch")
 
-    def validate(self) -> None:
-        """Measure on the validation data, if there are any, and tell the callbacks."""
-        if self.validation is not None:
-            with answer_of(self.run.optimizer):
-                self.validation(self.run, self.interrupt)
+    def evaluate(self) -> None:
+        """Evaluate on the validation data, if there are any, and run the callbacks."""
+        if self.evaluation is not None:
+            with evaluation_params(self.run.optimizer):
+                self.evaluation(self.run, self.interrupt)
                 self.run.call("on_validation")
 
-    def validate_once_more(self) -> None:
-        """Measure where the run ended, if it was not done; resuming it does not see this."""
+    def evaluate_at_the_end(self) -> None:
+        """Evaluate where the run ended, if it never was; a resumed run does not see this."""
         run = self.run
         names = [name for name in run.history if name.startswith("val_")]
         measured = any(math.isfinite(run.history.at(name, -1)) for name in names)
-        if self.validation and not (measured or self.diverged or self.interrupt.pending):
-            with answer_of(run.optimizer):
-                self.validation(run, self.interrupt)
+        if self.evaluation and not (measured or self.diverged or self.interrupt.pending):
+            with evaluation_params(run.optimizer):
+                self.evaluation(run, self.interrupt)
 
     def over(self) -> bool:
-        """Whether the next step shall not be made."""
+        """Whether no further step is to be made."""
         run = self.run
-        return run.finished or self.diverged or self.interrupt.pending or run.step >= self.steps
+        return (
+            run.finished or self.diverged or self.interrupt.pending or run.step >= self.limits.steps
+        )
 
     def epoch_is_complete(self) -> bool:
-        """Whether no batch is left in this epoch, as far as that is known without looking."""
+        """Whether no batch is left in this epoch, as far as is known without reading the data."""
         run = self.run
         if isinstance(run.batches, ArrayBatches):
-            return run.offset >= run.batches.length
+            return run.batches.is_over(run.offset)
         return self.exhausted or run.offset == run.batches.steps_per_epoch()
 
     def reason(self) -> str:
         """Why the run ended, where no callback said so."""
         if self.interrupt.pending:
-            return f"interrupted after step {self.run.step}"
-        if self.run.epoch >= self.epochs:
+            how = "terminated by SIGTERM" if self.interrupt.terminated else "interrupted"
+            return f"{how} after step {self.run.step}"
+        if self.run.epoch >= self.limits.epochs:
             return f"finished {self.run.epoch} epochs"
         return f"finished {self.run.step} steps"
 
     def diverge(self, loss: float, lr: float, offset: int) -> bool:
-        """Give a step that cannot be made a row, and end the run unless a callback mends it."""
+        """Record a step that cannot be made, and end the run unless a callback recovers from it."""
         run, step = self.run, self.run.step + 1
         run.history.append(step, run.epoch, loss, lr)
-        mended = [hook(run) for hook in run.hooks("on_nonfinite")]
-        if any(mended):
+        recovered = [hook(run) for hook in run.hooks("on_nonfinite")]
+        if any(recovered):
             run.step, run.offset = step, offset
             return not self.over()
         why = [] if math.isfinite(loss) else [f"the loss is {loss}"]
@@ -232,37 +265,35 @@ class Loop:
         return False
 
     def total(self) -> int | None:
-        """How many steps the run will have made at its end, if that can be known."""
+        """How many steps the run will have made at its end, if that is known."""
         steps = self.run.batches.steps_per_epoch()
-        if steps is None or math.isinf(self.epochs):
-            return None if math.isinf(self.steps) else int(self.steps)
-        return int(min(self.steps, self.epochs * -(-steps // self.accumulate)))
-
-    def keepers(self) -> list[Checkpoint]:
-        """The callbacks that write checkpoints."""
-        return [c for c in self.run.callbacks if isinstance(c, Checkpoint)]
+        if steps is None or math.isinf(self.limits.epochs):
+            return None if math.isinf(self.limits.steps) else int(self.limits.steps)
+        return int(min(self.limits.steps, self.limits.epochs * -(-steps // self.run.accumulate)))
 
     def rescue(self, error: Exception) -> None:
         """Save what was reached before an error, and say so in the error."""
-        for keeper in self.keepers():
+        for checkpoint in self.checkpoints:
             try:
-                keeper.save(self.run)
+                checkpoint.save(self.run)
             except Exception as failure:
-                error.add_note(f"saving {keeper.path} failed: {failure}")
+                error.add_note(f"saving {checkpoint.path} failed: {failure}")
             else:
                 error.add_note(
-                    f"step {self.run.step} is saved in {keeper.path}; resume=True goes on from it"
+                    f"step {self.run.step} is saved in {checkpoint.path}; "
+                    "resume=True continues from it"
                 )
 
 
 def rate_of(optimizer: Optimizer) -> Callable[[], float]:
-    """What tells the rate of the next step, that of the first group with parameters."""
+    """A function that returns the rate of the next step, of the first group with parameters."""
     # The property ``lr`` makes a tuple of all groups first, which costs as much as a small step.
-    return functools.partial(optimizer._engine.number, min(optimizer._assignment), "lr")
+    parts = optimizer.internals
+    return functools.partial(parts.engine.number, min(parts.groups.assignment), "lr")
 
 
 def stepper_of(run: Run, gradient: Gradient) -> Callable[..., StepStats]:
-    """The optimizer's step; for one that takes the function, a step of it on the present batch."""
+    """The step of the optimizer; one that takes a function gets that of the current batch."""
     if not getattr(run.optimizer, "needs_closure", False):
         return cast(Callable[..., StepStats], run.optimizer.step)
     closure_step = cast(Callable[[Any], float], run.optimizer.step)
@@ -278,54 +309,15 @@ def stepper_of(run: Run, gradient: Gradient) -> Callable[..., StepStats]:
     return step
 
 
-def answer_of(optimizer: Optimizer) -> AbstractContextManager[Any]:
-    """Inside, the parameters are what the optimizer answers with: the average, if it makes one."""
-    averaged = getattr(optimizer, "averaged", nullcontext)
-    return averaged()
-
-
-def grouped(stream: Iterator[tuple[Any, int]], size: int) -> Iterator[tuple[Any, int]]:
-    """Lists of so many batches, each with the offset after the last."""
-    group: list[Any] = []
-    for batch, offset in stream:
-        group.append(batch)
-        if len(group) == size:
-            yield group, offset
-            group = []
-    if group:
-        yield group, offset
-
-
-def averaged(value_and_grad: Gradient, squares: list[float] | None = None) -> Gradient:
-    """Loss and gradients averaged over a list of batches, whose squared norms go to a list."""
-
-    def mean(params: Any, group: list[Any]) -> tuple[float, Any]:
-        total, spec = 0.0, cast(Any, None)
-        sums: list[Any] = []
-        if squares is not None:
-            squares.clear()
-        for batch in group:
-            loss, grads = arrays.loss_and_grads(value_and_grad(params, batch))
-            total += loss
-            if squares is not None:
-                squares.append(sum(map(arrays.sum_of_squares, arrays.flatten(grads)[0])))
-            leaves, spec = optree.tree_flatten(grads, none_is_leaf=True)
-            sums = [_add(a, b) for a, b in zip(sums, leaves, strict=True)] if sums else leaves
-        share = 1 / len(group)
-        means = [
-            None if leaf is None else np.multiply(leaf, leaf.dtype.type(share)) for leaf in sums
-        ]
-        return total * share, optree.tree_unflatten(spec, means)
-
-    return mean
-
-
-def _add(a: Any, b: Any) -> Any:
-    return b if a is None else a if b is None else np.add(a, b)
-
-
 def _norm(nest: Any) -> float:
     return math.sqrt(sum(map(arrays.sum_of_squares, arrays.flatten(nest)[0])))
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two nests hold equal arrays."""
+    (xs, ours, _), (ys, theirs, _) = arrays.flatten(a), arrays.flatten(b)
+    pairs = zip(xs, ys, strict=False)
+    return ours == theirs and all(np.array_equal(x, y, equal_nan=True) for x, y in pairs)
 
 
 def _culprits(grads: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""Showing how a run goes: a bar in a terminal, a line now and then elsewhere."""
+"""Progress of a run: a bar in a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import sys
 import time
 from typing import Any
 
-REFRESH = 0.1
-LINES = 10.0
+REFRESH = 0.1  # seconds between two updates of the bar
+LINES = 10.0  # seconds between two lines
 
 
 class Progress:
-    """Tells of a run at most ten times a second, however many steps it makes.
+    """Shows progress at most ten times a second, however many steps are made.
 
     Args:
         show: True shows a bar in a terminal or notebook and lines elsewhere, False nothing. None is
-            True, but a run without a terminal that is over within ten seconds stays silent.
+            like True, but a run of less than ten seconds without a terminal stays silent.
         total: steps the run will make, None if unknown.
         first: steps it had made when it was resumed.
     """
@@ -35,14 +35,14 @@ class Progress:
             self._interval, self._next = LINES, self._start + LINES
 
     def on_step(self, run: Any) -> None:
-        """Show the step that was made, if it is time to."""
+        """Show the step if due."""
         now = time.perf_counter()
         if now >= self._next:
             self._next = now + self._interval
             self._show(run, now)
 
     def close(self, run: Any) -> None:
-        """Show the last step and leave the bar behind."""
+        """Show the last step and close the bar."""
         if self._bar is not None:
             self._show(run, time.perf_counter())
             self._bar.close()
@@ -73,7 +73,7 @@ def _bar() -> Any:
     from tqdm.auto import tqdm
 
     class Bar(tqdm):  # type: ignore[misc, type-arg, unused-ignore]
-        # The monitor is a thread that would outlive the run.
+        # The monitor thread would outlive the run.
         monitor_interval = 0
 
     return Bar

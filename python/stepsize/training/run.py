@@ -1,10 +1,10 @@
-"""A run in progress: everything that must survive, in one place."""
+"""A run in progress: all that a checkpoint must hold, in one place."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,23 +12,13 @@ from typing import Any
 import numpy as np
 
 from stepsize import _core, arrays
-from stepsize.errors import CheckpointError
 from stepsize.optimizers.optimizer import Optimizer
+from stepsize.rng import collect_rng_states, set_rng_states
 from stepsize.runtime import __version__
-from stepsize.serialization import container
+from stepsize.serialization import nested
 from stepsize.training.batches import ArrayBatches, Batches
 from stepsize.training.history import History
-from stepsize.training.saving import check_params, explained, named
-
-HOOKS = (
-    "on_start",
-    "on_gradients",
-    "on_step",
-    "on_nonfinite",
-    "on_validation",
-    "on_epoch",
-    "on_end",
-)
+from stepsize.training.saving import named
 
 
 class Run:
@@ -40,14 +30,17 @@ class Run:
         history: one row per step made so far.
         step: steps made.
         epoch: epochs completed.
-        batch: the batch of this step, or the list of them if it accumulates.
+        batch: the batch of this step, or the list of accumulated ones.
         grads: the gradients of this step; ``on_gradients`` may replace them.
-        accumulate: how many batches a step averages over.
-        micro_squares: the squared norm of the gradient of each of them, for callbacks whose
+        accumulate: how many batches a step accumulates.
+        micro_squares: the squared gradient norm of each of them, for callbacks whose
             ``needs_micro_squares`` is True.
-        metrics: the latest values by name: ``loss`` (the mean over the epoch) after an epoch, and
-            what the last validation measured.
-        error: the exception that is ending the run, None as long as all is well.
+        metrics: the latest values by name: ``loss`` (the mean over all rows of the epoch) after an
+            epoch, and the validation metrics.
+        validated: the names of those that the last validation measured.
+        error: the exception that is ending the run, or None.
+        finished: a callback asked for the end.
+        callbacks_due: a step was made whose validation and callbacks were cut off by Ctrl-C.
     """
 
     def __init__(
@@ -57,6 +50,7 @@ class Run:
         batches: Batches,
         callbacks: Sequence[Any],
         seed: int | None,
+        accumulate: int = 1,
     ):
         self.params = params
         self.optimizer = optimizer
@@ -69,30 +63,31 @@ class Run:
         self.offset = 0
         self.batch: Any = None
         self.grads: Any = None
-        self.accumulate = 1
+        self.accumulate = accumulate
         self.micro_squares: list[float] = []
         self.metrics: dict[str, float] = {}
+        self.validated: tuple[str, ...] = ()
+        self.loss_sum = self.row_count = 0.0
+        self._measured: dict[str, int] = {}
         self.error: BaseException | None = None
         self.finished = False
-        self.hooks_due = False
-        self._epoch_row = 0
-        self._epoch_random = random_state()
-        self._hooks: dict[str, list[Callable[[Run], Any]]] = {
-            hook: [getattr(c, hook) for c in self.callbacks if hasattr(c, hook)] for hook in HOOKS
-        }
+        self.callbacks_due = False
+        self._epoch_random = collect_rng_states()
         self._begun = time.perf_counter()
 
     @property
     def batch_size(self) -> int:
-        """Samples per batch of arrays; a new value holds from the next batch on."""
+        """Samples per batch of arrays; a new value takes effect with the next batch."""
         if not isinstance(self.batches, ArrayBatches):
-            raise ValueError("train is a stream of batches, its batch size is not ours to know")
+            raise ValueError("train is an iterable of batches, so its batch size is not known here")
         return self.batches.batch_size
 
     @batch_size.setter
     def batch_size(self, value: int) -> None:
         if not isinstance(self.batches, ArrayBatches):
-            raise ValueError("train is a stream of batches, its batch size is not ours to set")
+            raise ValueError(
+                "train is an iterable of batches, so its batch size cannot be set here"
+            )
         self.batches.batch_size = value
 
     def stop(self, reason: str) -> None:
@@ -103,17 +98,17 @@ class Run:
 
     def hooks(self, name: str) -> list[Callable[[Run], Any]]:
         """The methods of this name that callbacks have, in the order they run."""
-        return self._hooks[name]
+        return [getattr(c, name) for c in self.callbacks if hasattr(c, name)]
 
     def call(self, name: str) -> None:
         """Run a hook of all callbacks."""
-        for hook in self._hooks[name]:
+        for hook in self.hooks(name):
             hook(self)
 
     def end(self) -> None:
         """Run ``on_end`` of all callbacks, whatever some of them raise, then raise that."""
         errors = []
-        for hook in self._hooks["on_end"]:
+        for hook in self.hooks("on_end"):
             try:
                 hook(self)
             except Exception as error:
@@ -121,22 +116,32 @@ class Run:
         if errors:
             raise errors[0]
 
-    def end_epoch(self) -> None:
-        """Move the cursor to the start of the next epoch."""
-        self.metrics["loss"] = self.history.mean_since("loss", self._epoch_row)
+    def measure(self, name: str, value: float) -> None:
+        """Set a metric that was measured in this epoch."""
+        self.metrics[name] = float(value)
+        self._measured[name] = self.epoch
+
+    def metrics_of_epoch(self) -> dict[str, float]:
+        """The metrics that were measured in the epoch just completed."""
+        last = self.epoch - 1
+        return {k: v for k, v in self.metrics.items() if self._measured.get(k, last) == last}
+
+    def next_epoch(self) -> None:
+        """Move to the start of the next epoch."""
+        self.measure("loss", self.loss_sum / self.row_count if self.row_count else math.nan)
+        self.loss_sum = self.row_count = 0.0
         self.epoch += 1
         self.offset = 0
-        self._epoch_row = self.history.steps
-        self._epoch_random = random_state()
+        self._epoch_random = collect_rng_states()
 
     def stream(self) -> Any:
-        """The rest of the present epoch, with the random state a resumed run needs."""
+        """The rest of the current epoch, with the random states that a resumed run needs."""
         if not self.offset or isinstance(self.batches, ArrayBatches):
             return self.batches.epoch(self.epoch, self.offset)
-        # A stream that draws from the global generators must draw the same again on the way here.
-        present = random_state()
-        set_random_state(self._epoch_random)
-        return self.batches.epoch(self.epoch, self.offset, lambda: set_random_state(present))
+        # A stream that draws from the global generators must draw the same numbers on the way here.
+        present = collect_rng_states()
+        set_rng_states(self._epoch_random)
+        return self.batches.epoch(self.epoch, self.offset, lambda: set_rng_states(present))
 
     def describe(self) -> dict[str, Any]:
         """What is run, and where, for ``history.meta``."""
@@ -146,6 +151,8 @@ class Run:
             "parameters": sum(leaf.size for leaf in arrays.flatten(self.params)[0]),
             "seed": self.seed,
             "batch_size": self.batches.batch_size,
+            "accumulate": self.accumulate,
+            "drop_last": self.batches.drop_last,
             "versions": {
                 "stepsize": __version__,
                 "numpy": np.__version__,
@@ -164,7 +171,7 @@ class Run:
         self._begun = now
 
     def state_dict(self) -> dict[str, Any]:
-        """All a new process needs to go on from here, bit for bit."""
+        """All a new process needs to continue from here, bit for bit."""
         self.tick()
         length = self.batches.length if isinstance(self.batches, ArrayBatches) else None
         return {
@@ -176,82 +183,58 @@ class Run:
                 "step": self.step,
                 "epoch": self.epoch,
                 "offset": self.offset,
-                "epoch_row": self._epoch_row,
                 "seed": self.seed,
                 "length": length,
                 "batch_size": self.batches.batch_size,
                 "finished": self.finished,
-                "hooks_due": self.hooks_due,
-                "metrics": dict(self.metrics),
+                "hooks_due": self.callbacks_due,
+                "metrics": {name: float(value) for name, value in self.metrics.items()},
+                "measured": dict(self._measured),
+                "loss_sum": self.loss_sum,
+                "row_count": self.row_count,
             },
-            "random": random_state(),
+            "random": collect_rng_states(),
             "epoch_random": self._epoch_random,
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the run to one file, whole or not at all."""
-        container.dump(path, "run", self.state_dict())
+        nested.dump(path, "run", self.state_dict())
 
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Go on from a file that `save` wrote; a file that does not fit changes nothing."""
-        state = container.load(path, "run")
-        try:
-            self._load(state)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{os.fspath(path)}: {explained(error)}") from error
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` gave and `resume.check` found to fit.
 
-    def _load(self, state: Mapping[str, Any]) -> None:
-        leaves, paths, _ = arrays.flatten(self.params)
-        check_params(state["params"], leaves, paths)
+        Whatever refuses its part does so before parameters and optimizer have changed.
+        """
         cursor = state["cursor"]
-        self._check_data(cursor)
-        owners = stateful(self.callbacks)
-        names = [name for name, _ in state["callbacks"]]
-        if names != [type(owner).__name__ for owner in owners]:
-            given = ", ".join(type(owner).__name__ for owner in owners) or "none"
-            raise ValueError(
-                f"it was written with callbacks {', '.join(names) or 'none'} and this run has "
-                f"{given}: give the same ones in the same order"
-            )
         history = History()
         history.load_state_dict(state["history"])
+        before = self.optimizer.state_dict()
         self.optimizer.load_state_dict(state["optimizer"])
-        for leaf, path in zip(leaves, paths, strict=True):
+        try:
+            owners = stateful(self.callbacks)
+            for owner, (_, values) in zip(owners, state["callbacks"], strict=True):
+                owner.load_state_dict(values)
+            set_rng_states(state["random"])
+        except BaseException:
+            self.optimizer.load_state_dict(before)
+            raise
+        for path, leaf in named(self.params).items():
             leaf[...] = state["params"][path]
-        for owner, (_, values) in zip(owners, state["callbacks"], strict=True):
-            owner.load_state_dict(values)
         self.history = history
         self.step, self.epoch, self.offset = cursor["step"], cursor["epoch"], cursor["offset"]
-        self._epoch_row, self.finished = cursor["epoch_row"], cursor["finished"]
-        self.hooks_due, self.metrics = cursor["hooks_due"], dict(cursor["metrics"])
+        self.finished, self.callbacks_due = cursor["finished"], cursor["hooks_due"]
+        self.metrics, self._measured = dict(cursor["metrics"]), dict(cursor["measured"])
+        self.loss_sum, self.row_count = cursor["loss_sum"], cursor["row_count"]
         if isinstance(self.batches, ArrayBatches):
             self.batches.batch_size = cursor["batch_size"]
         self._epoch_random = state["epoch_random"]
-        set_random_state(state["random"])
-        self.history.meta["resumed"] = [*self.history.meta.get("resumed", ()), self.step]
         if not self.finished:
             self.history.stopped = None
 
-    def _check_data(self, cursor: Mapping[str, Any]) -> None:
-        if cursor["seed"] != self.seed:
-            raise ValueError(
-                f"it was written with seed={cursor['seed']} and this run has seed={self.seed}: "
-                "give the same seed, or resume=False to start anew"
-            )
-        length = self.batches.length if isinstance(self.batches, ArrayBatches) else None
-        if cursor["length"] != length:
-            raise ValueError(
-                f"it was written with {_samples(cursor['length'])} and this run has "
-                f"{_samples(length)}: give the same training data"
-            )
-
-
-def _samples(length: int | None) -> str:
-    return "a stream of batches" if length is None else f"{length} training samples"
-
 
 def stateful(callbacks: Sequence[Any]) -> list[Any]:
-    """The callbacks that have something to remember."""
+    """The callbacks that are saved with the run."""
     return [c for c in callbacks if hasattr(c, "state_dict") and hasattr(c, "load_state_dict")]
 
 
@@ -262,17 +245,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
-
-
-def random_state() -> dict[str, Any]:
-    """The state of the global generators of Python and NumPy."""
-    version, words, gauss = random.getstate()
-    python = {"version": version, "words": np.array(words, np.uint32), "gauss": gauss}
-    return {"python": python, "numpy": np.random.get_state(legacy=False)}  # noqa: NPY002
-
-
-def set_random_state(state: Mapping[str, Any]) -> None:
-    """Put the global generators back to where `random_state` found them."""
-    python = state["python"]
-    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
-    np.random.set_state(state["numpy"])  # noqa: NPY002

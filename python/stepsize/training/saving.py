@@ -1,20 +1,43 @@
-"""Parameters and optimizer together in one file."""
+"""Saving and loading parameters and optimizer in one file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
 from stepsize.arrays import Nest, check_dtype, flatten
 from stepsize.errors import CheckpointError
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.serialization import container
+from stepsize.serialization import nested
+from stepsize.validation import truth
+
+KIND = "parameters and optimizer"
 
 
-def save(path: container.Path, params: Nest, optimizer: Optimizer) -> None:
+class Loaded(NamedTuple):
+    """What a load with ``strict=False`` found, by the names of leaves."""
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]  # here and not in the file: left as they are
+    unexpected: tuple[str, ...]  # in the file and not here: not used
+
+
+def save(
+    path: nested.Path,
+    params: Nest,
+    optimizer: Optimizer | None = None,
+    *,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
     """Write parameters and optimizer to one file, whole or not at all.
+
+    Args:
+        path: the file.
+        params: a nest of arrays.
+        optimizer: its state goes along; None writes the parameters alone.
+        extra: numbers, text, arrays and nests of them to keep beside; `load` does not look at it.
 
     Example:
         >>> import os, tempfile, numpy as np, stepsize as ss
@@ -30,30 +53,76 @@ def save(path: container.Path, params: Nest, optimizer: Optimizer) -> None:
     leaves, paths, _ = flatten(params)
     for leaf, name in zip(leaves, paths, strict=True):
         check_dtype(leaf, name, "save")
-    nested = {"params": named(params), "optimizer": optimizer.state_dict()}
-    container.dump(path, "parameters and optimizer", nested)
+    contents: dict[str, Any] = {"params": named(params)}
+    if optimizer is not None:
+        contents["optimizer"] = optimizer.state_dict()
+    if extra is not None:
+        contents["extra"] = extra
+    nested.dump(path, KIND, contents)
 
 
-def load(path: container.Path, params: Nest, optimizer: Optimizer) -> None:
-    """Fill parameters and optimizer from a file of `save`, or from the checkpoint of a run.
+@overload
+def load(
+    path: nested.Path,
+    params: Nest,
+    optimizer: Optimizer | None = None,
+    *,
+    strict: Literal[True] = True,
+) -> None: ...
+@overload
+def load(path: nested.Path, params: Nest, *, strict: Literal[False]) -> Loaded: ...
+def load(
+    path: nested.Path, params: Nest, optimizer: Optimizer | None = None, *, strict: bool = True
+) -> Loaded | None:
+    """Load parameters and optimizer from a file of `save`, or from the checkpoint of a run.
 
     Args:
         path: the file.
         params: arrays of the names, shapes and dtypes that were saved.
-        optimizer: one of the same rule, groups and options.
+        optimizer: one of the same rule, groups and options; None loads the parameters alone.
+        strict: False loads the leaves that are both in the file and in ``params``, for a model that
+            has gained or lost some, and returns their names; shapes and dtypes must still agree.
 
     Raises:
         CheckpointError: the file is damaged or does not fit; then nothing has changed.
+
+    Example:
+        >>> import os, tempfile, numpy as np, stepsize as ss
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+        >>> ss.save(path, {"body": np.ones(2), "old": np.ones(5)})
+        >>> params = {"body": np.zeros(2), "head": np.zeros(3)}
+        >>> ss.load(path, params, strict=False)
+        Loaded(loaded=('body',), missing=('head',), unexpected=('old',))
     """
-    nested = container.load(path, "parameters and optimizer", "run")
+    if not truth("load: strict", strict) and optimizer is not None:
+        raise ValueError(
+            "load: strict=False loads parameters alone, since the optimizer's state is of all of "
+            "them; leave the optimizer out"
+        )
+    contents = nested.load(path, KIND, "run")
     leaves, paths, _ = flatten(params)
     try:
-        check_params(nested["params"], leaves, paths)
-        optimizer.load_state_dict(nested["optimizer"])
+        saved = contents["params"]
+        if not isinstance(saved, Mapping):
+            raise ValueError("its parameters are missing")
+        chosen = [i for i, path in enumerate(paths) if strict or path in saved]
+        found = saved if strict else {path: saved[path] for path in paths if path in saved}
+        if not chosen:
+            raise ValueError(f"it holds none of the parameters {', '.join(paths[:5])}")
+        leaves, names = [leaves[i] for i in chosen], [paths[i] for i in chosen]
+        check_params(found, leaves, names)
+        if optimizer is not None:
+            if "optimizer" not in contents:
+                raise ValueError("it holds parameters alone; leave the optimizer out")
+            optimizer.load_state_dict(contents["optimizer"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {explained(error)}") from error
-    for leaf, name in zip(leaves, paths, strict=True):
-        np.copyto(leaf, nested["params"][name])
+    for leaf, name in zip(leaves, names, strict=True):
+        np.copyto(leaf, found[name])
+    if strict:
+        return None
+    missing = tuple(path for path in paths if path not in saved)
+    return Loaded(tuple(names), missing, tuple(name for name in saved if name not in paths))
 
 
 def named(params: Nest) -> dict[str, Any]:
@@ -63,7 +132,7 @@ def named(params: Nest) -> dict[str, Any]:
 
 
 def check_params(saved: Mapping[str, Any], leaves: Sequence[Any], paths: Sequence[str]) -> None:
-    """Refuse saved parameters of other names, shapes or dtypes than these leaves have."""
+    """Refuse saved parameters whose names, shapes or dtypes differ from these leaves."""
     if set(saved) != set(paths):
         odd = sorted(set(saved) ^ set(paths))
         raise ValueError(f"its parameters differ from this model's in {', '.join(odd[:5])}")

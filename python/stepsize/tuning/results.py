@@ -10,32 +10,50 @@ from typing import Any
 
 import numpy as np
 
+from stepsize.finder.results import frame
 from stepsize.tuning.space import Point
 from stepsize.tuning.trials import TrialRecord
 
 AS_GOOD = 1 / 20  # share of the way from the best value to the upper quartile
 
 
-@dataclass(frozen=True)
+class _NoPoint(dict[str, Any]):
+    """The best point where there is none: empty, and it says why."""
+
+    def __missing__(self, name: str) -> Any:
+        raise KeyError(f"every run was lost, so there is no best {name}; see the table")
+
+
+@dataclass(frozen=True, repr=False)
 class TuneResult:
     """All runs of a search; print it to read it."""
 
     trials: tuple[TrialRecord, ...]
+    direction: str = "minimize"
     space: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
-    def _ranked(self) -> list[TrialRecord]:
-        return sorted(self.trials, key=lambda t: t.value)
+    def ranked(self) -> list[TrialRecord]:
+        """The runs, best first."""
+        sign = -1 if self.direction == "maximize" else 1
+        return sorted(self.trials, key=lambda t: sign * t.value)
 
     @property
     def best(self) -> Point:
-        """The point with the lowest value."""
-        return dict(self._ranked[0].point)
+        """The point with the best value; empty where every run was lost."""
+        first = self.ranked[0]
+        return dict(first.point) if first.state == "done" else _NoPoint()
 
     @property
     def best_value(self) -> float:
-        """The lowest value; infinite when every run diverged."""
-        return self._ranked[0].value
+        """The best value; infinite where every run was lost."""
+        return self.ranked[0].value
+
+    def to_pandas(self) -> Any:
+        """The runs, in their order, as a `pandas.DataFrame`."""
+        names = ("value", "state", "seconds")
+        rows = [{**t.point, **{name: getattr(t, name) for name in names}} for t in self.trials]
+        return frame({name: [row[name] for row in rows] for name in rows[0]})
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -48,10 +66,12 @@ class TuneResult:
         ended = [t for t in self.trials if t.state == "done"]
         if others or not ended or not isinstance(first, float):
             return math.nan, math.nan
-        values = [t.value for t in ended]
-        limit = self.best_value + AS_GOOD * (float(np.quantile(values, 0.75)) - self.best_value)
-        known = sorted((float(t.point[name]), t.value) for t in ended)
-        best = next(k for k, (_, v) in enumerate(known) if v == self.best_value)
+        sign = -1 if self.direction == "maximize" else 1
+        values = [sign * t.value for t in ended]
+        lowest = min(values)
+        limit = lowest + AS_GOOD * (float(np.quantile(values, 0.75)) - lowest)
+        known = sorted((float(t.point[name]), sign * t.value) for t in ended)
+        best = next(k for k, (_, v) in enumerate(known) if v == lowest)
         return _crossing(known[best::-1], limit), _crossing(known[best:], limit)
 
     def table(self) -> str:
@@ -60,7 +80,7 @@ class TuneResult:
         rows = [[*names, "value", "state", "seconds"]]
         rows += [
             [*(_short(t.point[n]) for n in names), _short(t.value), t.state, f"{t.seconds:.2f}"]
-            for t in self._ranked
+            for t in self.ranked
         ]
         widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
         return "\n".join(
@@ -73,12 +93,23 @@ class TuneResult:
 
         return tuning(self, ax)
 
+    def __repr__(self) -> str:
+        done = sum(t.state == "done" for t in self.trials)
+        best = ", ".join(f"{k}={_short(v)}" for k, v in self.best.items())
+        best = f"best value {_short(self.best_value)} at {best}" if best else "no best point"
+        return f"<TuneResult {len(self.trials)} runs, {done} done, {best}>"
+
     def __str__(self) -> str:
         counts = {
             s: sum(t.state == s for t in self.trials) for s in ("done", "stopped", "diverged")
         }
         told = ", ".join(f"{n} {s}" for s, n in counts.items() if n)
         best = ", ".join(f"{k}={_short(v)}" for k, v in self.best.items())
+        if not best:
+            return (
+                f"{self.table()}\n{len(self.trials)} runs: {told}\nno best point: every run was "
+                "lost; search other ranges"
+            )
         low, high = self.interval
         span = f" (as good from {_short(low)} to {_short(high)})" if low < high else ""
         return f"{self.table()}\n{len(self.trials)} runs: {told}\nbest: {best}{span}"

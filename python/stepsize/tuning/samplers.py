@@ -91,16 +91,7 @@ def grid(space: Space, trials: int, seed: int) -> list[Point]:
 
 def draw(space: Space, rng: np.random.Generator) -> Point:
     """A random point."""
-    point: Point = {}
-    for name, values in space.items():
-        if isinstance(values, Choice):
-            point[name] = values.options[int(rng.integers(len(values.options)))]
-        elif isinstance(values, LogUniform):
-            drawn = math.exp(rng.uniform(math.log(values.low), math.log(values.high)))
-            point[name] = min(max(drawn, values.low), values.high)
-        else:
-            point[name] = float(rng.uniform(values.low, values.high))
-    return point
+    return {name: values.draw(rng) for name, values in space.items()}
 
 
 class TPE:
@@ -128,6 +119,11 @@ class TPE:
         if isinstance(values, Choice):
             return spans.CategoricalDistribution(tuple(range(len(values.options))))
         log = isinstance(values, LogUniform)
+        if values.whole:
+            step = 1 if isinstance(values, LogUniform) else values.step
+            return spans.IntDistribution(
+                int(values.low), int(values.nearest(values.high)), log=log, step=step
+            )
         return spans.FloatDistribution(values.low, values.high, log=log)
 
     def _finished(self, record: TrialRecord) -> Any:

@@ -3,48 +3,55 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+import pickle
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 from stepsize.finder.results import LRFindResult
 from stepsize.tuning.pruning import limits
 from stepsize.tuning.results import TuneResult
-from stepsize.tuning.space import Choice, LogUniform, Space, Uniform
+from stepsize.tuning.space import Given, LogUniform, Space, checked
 from stepsize.tuning.study import Study
 from stepsize.tuning.trials import TrialRecord, run
-from stepsize.validation import whole
+from stepsize.validation import choice, whole
 
 
-def _check(space: Space, trials: int, method: str, seed: int, executor: Executor | None) -> None:
-    if not isinstance(space, Mapping):
-        raise TypeError(
-            f'tune: space must be a dict of names, {{"lr": ss.LogUniform(1e-5, 1)}}, got {space!r}'
-        )
-    if not space:
-        raise ValueError('tune: space is empty; name something, {"lr": ss.LogUniform(1e-5, 1)}')
-    for name, values in space.items():
-        if not isinstance(values, Uniform | LogUniform | Choice):
-            raise TypeError(
-                f"tune: space[{name!r}] must be Uniform, LogUniform or Choice, "
-                f"got {type(values).__name__}; write ss.LogUniform(low, high) for a range of rates"
-            )
+def _check(
+    objective: Any, space: Space, trials: int, method: str, seed: int, executor: Executor | None
+) -> None:
+    if not callable(objective):
+        raise TypeError(f"tune: objective must be a function of a point, a dict, got {objective!r}")
     whole("tune: trials", trials)
     whole("tune: seed", seed, 0)
     if executor is not None and not hasattr(executor, "submit"):
         raise TypeError(
             f"tune: executor must be a concurrent.futures.Executor or None, got {executor!r}"
         )
-    methods = ("tpe", "random", "grid", "halving", "lr")
-    if method not in methods:
-        raise ValueError(f"tune: method must be one of {', '.join(methods)}, got {method!r}")
-    if method == "lr" and not any(isinstance(v, LogUniform) for v in space.values()):
+    choice("tune: method", method, ("tpe", "random", "grid", "halving", "lr"))
+    if method == "lr" and not any(
+        isinstance(v, LogUniform) and not v.whole for v in space.values()
+    ):
         raise ValueError("tune: method 'lr' needs a LogUniform in the space; use 'tpe'")
+
+
+def _check_pickle(objective: Any, executor: Executor | None) -> None:
+    """Refuse what cannot be sent to the processes of a pool, such as a lambda."""
+    if not isinstance(executor, ProcessPoolExecutor):
+        return
+    try:
+        pickle.dumps(objective)
+    except Exception as error:
+        raise TypeError(
+            f"tune: objective {objective!r} cannot be sent to another process ({error}); define it "
+            "with def at the top of a module, or take a ThreadPoolExecutor"
+        ) from error
 
 
 def tune(
     objective: Callable[..., float],
-    space: Space,
+    space: Given,
     *,
     trials: int,
     method: str = "tpe",
@@ -52,8 +59,12 @@ def tune(
     executor: Executor | None = None,
     storage: str | Path | None = None,
     seed: int = 0,
+    direction: str = "minimize",
 ) -> TuneResult:
     """Find the point of `space` at which `objective(point)` is lowest, in `trials` runs.
+
+    With ``direction="maximize"`` it is the highest, as for an accuracy. A space holds, by name,
+    `LogUniform`, `Uniform` (of whole numbers with ``whole=True``), `Choice` or a `range`.
 
     An objective that takes a second argument gets a `Trial`; intermediate values,
     `trial.report(step, value)`, let bad runs stop early (pruning). A value that is not finite, or a
@@ -75,8 +86,11 @@ def tune(
     >>> 0.05 < result.best["lr"] < 0.2
     True
     """
-    _check(space, trials, method, seed, executor)
-    study = Study(space, trials, method, prior, storage, seed)
+    space = checked(space)
+    _check(objective, space, trials, method, seed, executor)
+    _check_pickle(objective, executor)
+    sign = -1 if choice("tune: direction", direction, ("minimize", "maximize")) == "maximize" else 1
+    study = Study(space, trials, method, prior, storage, seed, sign)
     running: dict[Future[TrialRecord], int] = {}
     width = 1 if executor is None else getattr(executor, "_max_workers", os.cpu_count() or 1)
     try:
@@ -85,13 +99,14 @@ def tune(
                 number, point = study.ask()
                 allowed = limits(study.records, asha=method in ("halving", "lr"))
                 if executor is None:
-                    study.tell(number, run(objective, point, allowed))
+                    study.tell(number, run(objective, point, allowed, sign))
                 else:
-                    running[executor.submit(run, objective, point, allowed)] = number
+                    running[executor.submit(run, objective, point, allowed, sign)] = number
             if running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     study.tell(running.pop(future), future.result())
     finally:
         for future in running:
             future.cancel()
-    return TuneResult(tuple(study.records[:trials]), dict(space))
+    records = tuple(record.times(sign) for record in study.records[:trials])
+    return TuneResult(records, direction, dict(space))

@@ -4,46 +4,109 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from stepsize.validation import number, truth, whole
 
 Point = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """A number between `low` and `high`, uniformly."""
+    """A number between `low` and `high`, uniformly; with `whole` a whole number, ends included.
+
+    >>> import stepsize as ss
+    >>> ss.Uniform(1, 9, whole=True).grid(3)
+    [1, 5, 9]
+    """
 
     low: float
     high: float
+    whole: bool = field(default=False, kw_only=True)
+    step: int = field(default=1, kw_only=True)  # of whole numbers, as in a range
 
     def __post_init__(self) -> None:
-        if not -math.inf < self.low < self.high < math.inf:
+        _check_ends(self)
+        if not self.low < self.high:
             raise ValueError(f"Uniform: need low < high, both finite, got {self.low}, {self.high}")
+        whole("Uniform: step", self.step)
+        if self.step > 1 and not self.whole:
+            raise ValueError(f"Uniform: step={self.step} goes with whole=True")
 
-    def grid(self, count: int) -> list[float]:
-        """`count` values from end to end."""
-        return [float(v) for v in np.linspace(self.low, self.high, count)]
+    def grid(self, count: int) -> list[Any]:
+        """`count` values from end to end, or fewer where there are fewer whole ones."""
+        return _rounded(self, np.linspace(self.low, self.high, count))
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        """A random value."""
+        if self.whole:
+            return int(self.low) + self.step * int(rng.integers(self._last + 1))
+        return float(rng.uniform(self.low, self.high))
+
+    def nearest(self, value: float) -> Any:
+        """The value of the space nearest to a number."""
+        if not self.whole:
+            return min(max(value, self.low), self.high)
+        steps = round((value - self.low) / self.step)
+        return int(self.low) + self.step * min(max(steps, 0), self._last)
+
+    @property
+    def _last(self) -> int:
+        return (int(self.high) - int(self.low)) // self.step
 
 
 @dataclass(frozen=True)
 class LogUniform:
-    """A positive number between `low` and `high`, uniform in the logarithm: rates, decays."""
+    """A positive number between `low` and `high`, uniform in the logarithm: rates, decays.
+
+    With `whole` a whole number, ends included: widths, batch sizes.
+    """
 
     low: float
     high: float
+    whole: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not 0 < self.low < self.high < math.inf:
+        _check_ends(self)
+        if not 0 < self.low < self.high:
             raise ValueError(
                 f"LogUniform: need 0 < low < high, both finite, got {self.low}, {self.high}"
             )
 
-    def grid(self, count: int) -> list[float]:
-        """`count` values from end to end, at equal factors."""
-        return [float(v) for v in np.geomspace(self.low, self.high, count)]
+    def grid(self, count: int) -> list[Any]:
+        """`count` values from end to end, at equal factors, or fewer where there are fewer."""
+        return _rounded(self, np.geomspace(self.low, self.high, count))
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        """A random value."""
+        return self.nearest(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
+
+    def nearest(self, value: float) -> Any:
+        """The value of the space nearest to a number."""
+        value = min(max(value, self.low), self.high)
+        return round(value) if self.whole else value
+
+
+def _check_ends(values: Uniform | LogUniform) -> None:
+    """Refuse ends that are no finite numbers, or no whole ones where these are asked for."""
+    owner = type(values).__name__
+    truth(f"{owner}: whole", values.whole)
+    ends = [number(f"{owner}: {name}", getattr(values, name), high_open=False, low_open=False)
+            for name in ("low", "high")]  # fmt: skip
+    if not all(map(math.isfinite, ends)):
+        low = "0 < low" if isinstance(values, LogUniform) else "low"
+        raise ValueError(f"{owner}: need {low} < high, both finite, got {ends[0]}, {ends[1]}")
+    if values.whole and any(end != int(end) for end in ends):
+        raise ValueError(f"{owner}: whole=True needs whole ends, got {ends[0]}, {ends[1]}")
+
+
+def _rounded(values: Uniform | LogUniform, grid: Any) -> list[Any]:
+    if not values.whole:
+        return [float(v) for v in grid]
+    return list(dict.fromkeys(values.nearest(float(v)) for v in grid))
 
 
 @dataclass(frozen=True, init=False)
@@ -59,12 +122,45 @@ class Choice:
             raise ValueError("Choice: give at least one option")
         object.__setattr__(self, "options", options)
 
+    def draw(self, rng: np.random.Generator) -> Any:
+        """A random option."""
+        return self.options[int(rng.integers(len(self.options)))]
+
     def grid(self, count: int) -> list[Any]:
         """Every option."""
         return list(self.options)
 
 
 Space = Mapping[str, Uniform | LogUniform | Choice]
+Given = Mapping[str, Uniform | LogUniform | Choice | range]  # as users may say it
+
+
+def checked(space: Given) -> Space:
+    """The space, its ranges as whole numbers; TypeError and ValueError name what is none."""
+    if not isinstance(space, Mapping):
+        raise TypeError(
+            f'tune: space must be a dict of names, {{"lr": ss.LogUniform(1e-5, 1)}}, got {space!r}'
+        )
+    if not space:
+        raise ValueError('tune: space is empty; name something, {"lr": ss.LogUniform(1e-5, 1)}')
+    return {name: _span(name, values) for name, values in space.items()}
+
+
+def _span(name: str, values: Any) -> Uniform | LogUniform | Choice:
+    if isinstance(values, range):
+        if not values:
+            raise ValueError(f"tune: space[{name!r}] is {values!r}, which holds no number")
+        low, high = min(values), max(values)
+        return Uniform(low, high, whole=True, step=abs(values.step)) if low < high else Choice(low)
+    if not isinstance(values, Uniform | LogUniform | Choice):
+        move = "ss.LogUniform(low, high) for a range of rates"
+        if isinstance(values, list | set | frozenset):
+            move = "ss.Choice(...) for one of some values"
+        raise TypeError(
+            f"tune: space[{name!r}] must be Uniform, LogUniform, Choice or a range, "
+            f"got {type(values).__name__}; write {move}"
+        )
+    return values
 
 
 def coded(point: Point, space: Space) -> dict[str, Any]:

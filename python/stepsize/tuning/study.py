@@ -13,6 +13,7 @@ from stepsize.tuning.samplers import TPE, draw, grid, next_rate
 from stepsize.tuning.space import LogUniform, Point, Space
 from stepsize.tuning.storage import append, read
 from stepsize.tuning.trials import TrialRecord
+from stepsize.validation import real
 
 RESEED = 7919  # a prime, so that a resumed search draws from other seeds than its first part
 
@@ -28,18 +29,24 @@ class Study:
         prior: LRFindResult | float | None,
         storage: str | Path | None,
         seed: int,
+        sign: int = 1,
     ) -> None:
         start = prior.suggestion if isinstance(prior, LRFindResult) else prior
-        if start is not None and not 0 < start < math.inf:
-            raise ValueError(f"tune: prior must be a positive rate, got {start}")
+        if start is not None:
+            start = real("tune: prior", start, "a positive rate or what lr_find returned")
+            if not 0 < start < math.inf:
+                raise ValueError(f"tune: prior must be a positive rate, got {start}")
+        self._sign = sign
         self._space, self._method, self._seed, self._start = space, method, seed, start
         self._file = None if storage is None else Path(storage)
         if self._file is not None:
             self._file.touch()  # a path that cannot be written fails before anything has run
-        self.records = read(self._file, space)
+        self.records = [record.times(sign) for record in read(self._file, space)]
         self._next = len(self.records)
         self._running: dict[int, Point] = {}
-        self._rate = next((n for n, v in space.items() if isinstance(v, LogUniform)), "")
+        self._rate = next(
+            (n for n, v in space.items() if isinstance(v, LogUniform) and not v.whole), ""
+        )
         known = [r.point for r in self.records]
         points = grid(space, trials, seed) if method == "grid" else []
         self._grid = [point for point in points if point not in known]
@@ -84,5 +91,5 @@ class Study:
         if self._model is not None:
             self._model.tell(number, record)
         if self._file is not None:
-            append(self._file, record, self._space)
+            append(self._file, record.times(self._sign), self._space)
         self.records.append(record)

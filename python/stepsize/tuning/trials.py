@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from stepsize.tuning.space import Point
 
@@ -17,28 +20,35 @@ class Stopped(Exception):
 
 
 class Trial:
-    """What an objective of two arguments is given, to report intermediate values."""
+    """What an objective of two arguments is given, to report intermediate values.
 
-    def __init__(self, limits: Mapping[int, float]) -> None:
+    With `sign` -1 higher values are better; `limits` are of values times the sign.
+    """
+
+    def __init__(self, limits: Mapping[int, float], sign: int = 1) -> None:
         self._limits = dict(limits)
+        self._sign = sign
         self.reports: list[tuple[int, float]] = []
 
     def report(self, step: int, value: float) -> None:
-        """Report a value of this step, lower being better; ends a run that others did better than.
+        """Report a value of this step; ends a run where others did better at the same step.
 
         Raises Stopped, which is for `tune` to catch, also when the value is not finite.
         """
-        value = float(value)
-        self.reports.append((int(step), value))
-        if not value <= self._limits.get(int(step), math.inf) or not math.isfinite(value):
+        value = _number(value, "Trial.report: value must be one number, got")
+        step = _step(step)
+        self.reports.append((step, value))
+        limit = self._limits.get(step, math.inf)
+        if not self._sign * value <= limit or not math.isfinite(value):
             raise Stopped
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One run: its point, its value (infinite unless it is "done"), and its reports.
+    """One run: its point, its value, and its reports.
 
-    `state` is "done", "stopped" (others did better) or "diverged".
+    `state` is "done", "stopped" (others did better) or "diverged". The value of a run that is not
+    "done" is infinite, above zero or, where higher is better, below.
     """
 
     point: Point
@@ -47,14 +57,22 @@ class TrialRecord:
     reports: tuple[tuple[int, float], ...]
     seconds: float
 
+    def times(self, sign: int) -> TrialRecord:
+        """The record with its values times a sign: what is maximized is minimized inside."""
+        reports = tuple((step, sign * value) for step, value in self.reports)
+        return replace(self, value=sign * self.value, reports=reports)
 
-def run(objective: Callable[..., float], point: Point, limits: dict[int, float]) -> TrialRecord:
-    """One run; at module level so that executors can pickle it."""
-    trial, began = Trial(limits), time.perf_counter()
+
+def run(
+    objective: Callable[..., float], point: Point, limits: dict[int, float], sign: int = 1
+) -> TrialRecord:
+    """One run; at module level so that executors can pickle it. Its values are times the sign."""
+    trial, began = Trial(limits, sign), time.perf_counter()
     state, value = "done", math.inf
+    own = {name: _copied(held) for name, held in point.items()}  # which the objective may change
     try:
-        told = objective(point, trial) if _takes_trial(objective) else objective(point)
-        value = _number(told)
+        told = objective(own, trial) if _takes_trial(objective) else objective(own)
+        value = sign * _number(told, "tune: objective must return one number, it returned")
     except Stopped:
         state = "stopped"
     except FloatingPointError:
@@ -62,14 +80,26 @@ def run(objective: Callable[..., float], point: Point, limits: dict[int, float])
     if not math.isfinite(value):
         lost = bool(trial.reports) and not math.isfinite(trial.reports[-1][1])
         state, value = ("diverged" if state == "done" or lost else state), math.inf
-    return TrialRecord(point, value, state, tuple(trial.reports), time.perf_counter() - began)
+    reports = tuple((step, sign * told) for step, told in trial.reports)
+    return TrialRecord(point, value, state, reports, time.perf_counter() - began)
 
 
-def _number(told: Any) -> float:
+def _copied(held: Any) -> Any:
+    return copy.deepcopy(held) if isinstance(held, list | dict | set | np.ndarray) else held
+
+
+def _step(step: Any) -> int:
+    try:
+        return int(step)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"Trial.report: step must be a whole number, got {step!r}") from None
+
+
+def _number(told: Any, words: str) -> float:
     try:
         return float(told)
     except (TypeError, ValueError):
-        raise TypeError(f"tune: objective must return one number, it returned {told!r}") from None
+        raise TypeError(f"{words} {told!r}") from None
 
 
 def _takes_trial(objective: Callable[..., float]) -> bool:

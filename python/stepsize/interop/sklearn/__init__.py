@@ -1,4 +1,4 @@
-"""scikit-learn estimators that train with any rule, schedule or rate that was found."""
+"""scikit-learn estimators trained with any rule and schedule, or with a rate that was found."""
 
 try:
     import sklearn  # noqa: F401

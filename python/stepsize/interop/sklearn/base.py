@@ -1,4 +1,4 @@
-"""What the four estimators share: checks, the start, the run, and the answer."""
+"""What the four estimators share: checks, initial weights, the run, and the fitted weights."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     intercepts_: list[Array]
     history_: History
     _optimizer: Any
-    _saved: Any  # in place of the optimizer, after reading from a file
+    _saved: Any  # the state of the optimizer, after unpickling
     _recipe: Any
     _rate: Any
 
@@ -71,26 +71,26 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             if name not in ("self", "__class__"):
                 setattr(self, name, value)
 
-    # What the subclasses say.
+    # What subclasses define.
 
     def _sizes(self) -> list[int]:
         """The sizes of the hidden layers."""
         raise NotImplementedError
 
     def _network(self, mass: float) -> Network:
-        """The network; ``mass`` is the mean weight of a row."""
+        """The network; ``mass`` is the mean sample weight."""
         raise NotImplementedError
 
     def _take(self, X: Any, y: Any, first: bool, incremental: bool) -> tuple[Any, Array]:
-        """The data, checked, with targets as the loss wants them."""
+        """The validated data, targets encoded for the loss."""
         raise NotImplementedError
 
     def _score(self, scores: Array, y: Array, weight: Array | None) -> float:
-        """What early stopping watches."""
+        """The score that early stopping monitors."""
         raise NotImplementedError
 
     def _mass(self, X: Any, y: Any, sample_weight: Any) -> Array | None:
-        """The weight of each row, or None if all count the same."""
+        """The sample weights, or None if all are equal."""
         return None if sample_weight is None else _check_sample_weight(sample_weight, X)
 
     # Fitting.
@@ -100,9 +100,9 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         check_settings(self, self.ranges)
         make, options = maker(self)
         if incremental and self.early_stopping:
-            raise ValueError(f"{name}: partial_fit has no use for early_stopping=True; fit has")
+            raise ValueError(f"{name}: partial_fit does not support early_stopping=True; fit does")
         if incremental and getattr(make, "needs_closure", False):
-            raise ValueError(f"{name}: partial_fit needs a rule of gradients, not {self.solver!r}")
+            raise ValueError(f"{name}: partial_fit needs a gradient rule, not {self.solver!r}")
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         labels = y
         X, y = self._take(X, y, first, incremental)
@@ -122,11 +122,11 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return self
 
     def _start(self, X: Any, y: Array, random: Any) -> None:
-        """Draw the weights, and set the counters to nothing."""
+        """Draw the initial weights and reset the counters."""
         sizes = [X.shape[1], *self._sizes(), self._outputs(y)]
         params = draw(sizes, getattr(self, "activation", "identity"), random, X.dtype)
         if len(sizes) == 2:
-            # A linear model has one minimum; the start should not depend on chance.
+            # A linear model has one minimum; no random start is needed to find it.
             params = map_leaves(np.zeros_like, params)
         self.coefs_, self.intercepts_ = params["coefs"], params["intercepts"]
         self.n_outputs_, self.n_layers_ = sizes[-1], len(sizes)
@@ -170,7 +170,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             seed=seed,
             progress=bool(self.verbose),
         )
-        self._answer(optimizer, watch.best)
+        self._keep_result(optimizer, watch.best)
         if not incremental:
             warn_of_end(self, str(self.history_.stopped))
 
@@ -183,7 +183,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         size: int,
         seed: int,
     ) -> Any:
-        """The optimizer of the last call if it still fits, or a new one."""
+        """The optimizer of the last call if it still applies, or a new one."""
         make, options = recipe
         make_one = functools.partial(make, **options)
         rate = given_rate(self, make)
@@ -206,8 +206,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         self._optimizer, self._recipe, self._rate = optimizer, recipe, rate
         return optimizer
 
-    def _answer(self, optimizer: Any, best: Any) -> None:
-        """Keep the best parameters, or those that the optimizer answers with."""
+    def _keep_result(self, optimizer: Any, best: Any) -> None:
+        """Keep the best parameters, or the average if the optimizer keeps one."""
         averages = hasattr(optimizer, "averaged")
         if best is None and averages:
             with optimizer.averaged() as params:
@@ -221,7 +221,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         self.coefs_, self.intercepts_ = answer["coefs"], answer["intercepts"]
 
     def _split(self, data: Data, random: Any) -> tuple[Data, Data]:
-        """Set a part of the rows aside."""
+        """Split off the validation rows."""
         y = data[1]
         parts = train_test_split(
             *data,
@@ -250,7 +250,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         state = dict(super().__getstate__())
         optimizer = state.get("_optimizer")
         if optimizer is not None:
-            # The parameters of an optimizer are arrays it writes to; what is read may not be.
+            # An optimizer writes to its parameters; arrays that were unpickled may be read-only.
             params = optimizer.params if hasattr(optimizer, "averaged") else None
             state["_saved"] = {"params": params, "optimizer": optimizer.state_dict()}
             state["_optimizer"] = None
@@ -261,7 +261,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return network.predict(params, X)
 
     def _fitted(self, X: Any) -> tuple[Network, Any, Any]:
-        """The network, its parameters, and the rows, checked."""
+        """The network, its parameters, and the validated rows."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
         return self._network(1.0), {"coefs": self.coefs_, "intercepts": self.intercepts_}, X

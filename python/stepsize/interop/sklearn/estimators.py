@@ -1,4 +1,4 @@
-"""The four estimators: their parameters, their prose, their penalty."""
+"""The four estimators: parameters, documentation, penalty."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ class _MLP(Estimator):
 
     @property
     def out_activation_(self) -> str:
-        """What turns the scores into the output."""
-        self.coefs_  # noqa: B018  one that is not fitted has no output
+        """The output activation, by scikit-learn's name."""
+        self.coefs_  # noqa: B018  raises AttributeError before fit
         return ENDS[self._network(1.0).loss]
 
 
 class MLPClassifier(Classifier, _MLP):
-    """A fully connected network that sorts rows into classes, trained by any rule at any rate.
+    """A multi-layer perceptron for classification, trained by any rule at any rate.
 
-    In place of ``sklearn.neural_network.MLPClassifier``: parameters, defaults, first weights and
-    the rule that ends a fit are the same. What is new: ``solver`` and ``lr``; ``learning_rate``
-    acts with every solver; ``warm_start`` and ``partial_fit`` go on with the state of the
-    optimizer; ``class_weight``; ``callbacks``; ``history_``. float32 rows are trained in float32.
-    Momentum sums gradients, where scikit-learn sums steps: where the rate changes they differ.
+    A drop-in for ``sklearn.neural_network.MLPClassifier``: parameters, defaults, initial weights
+    and stopping criterion are the same. What is new: ``solver`` and ``lr``; ``learning_rate`` acts
+    with every solver; ``warm_start`` and ``partial_fit`` continue with the state of the optimizer;
+    ``class_weight``; ``callbacks``; ``history_``. float32 rows are trained in float32. Momentum
+    accumulates gradients, where scikit-learn accumulates steps: they differ where the rate changes.
 
     Args:
         solver: name of a rule, with or without capitals ("adamw", "lion", "lbfgs"), an optimizer
@@ -127,14 +127,14 @@ class MLPClassifier(Classifier, _MLP):
 
 
 class MLPRegressor(Regressor, _MLP):
-    """A fully connected network that predicts numbers, trained by any rule at any rate.
+    """A multi-layer perceptron for regression, trained by any rule at any rate.
 
-    In place of ``sklearn.neural_network.MLPRegressor``, and to `MLPClassifier` as that is to its
-    neighbour. The loss of several outputs is the sum of theirs, which is what the gradients of
+    A drop-in for ``sklearn.neural_network.MLPRegressor``, as `MLPClassifier` is for its
+    counterpart. The loss of several outputs is the sum of theirs, which is what the gradients of
     scikit-learn say too; its ``loss_`` is their mean.
 
     Args:
-        loss: "squared_error", or "poisson" for counts, whose logarithm the network predicts.
+        loss: "squared_error", or "poisson" for counts (log link).
 
     Example:
         >>> import numpy as np

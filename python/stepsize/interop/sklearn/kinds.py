@@ -1,4 +1,4 @@
-"""Classifiers and regressors: what becomes of labels and values on the way in and out."""
+"""Classifiers and regressors: how targets are encoded, and outputs decoded."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from stepsize.interop.sklearn.base import Estimator
 
 
 class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
-    """The part of a classifier: labels in, labels and probabilities out."""
+    """What classifiers share: labels in, labels and probabilities out."""
 
     class_weight: Any
     classes_: Array
     _loss: str
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Fit to rows of ``X`` and their labels; with ``warm_start`` go on from the last fit.
+        """Fit to rows of ``X`` and their labels; with ``warm_start`` continue from the last fit.
 
         Args:
             X: array or sparse matrix, (rows, features).
             y: labels, (rows,), or 0 and 1, (rows, labels), where a row may have several.
-            sample_weight: how much each row counts, (rows,).
+            sample_weight: the weight of each row, (rows,).
         """
         return self._fit(X, y, sample_weight, incremental=False)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
-        """One more pass over these rows; state and schedule of the optimizer go on.
+        """One epoch over these rows; state and schedule of the optimizer continue.
 
         Args:
             X, y, sample_weight: as for `fit`.
@@ -101,7 +101,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             if len(self.classes_) < 2 and not self._multilabel:
                 raise ValueError(
                     f"{type(self).__name__}: y holds one class, {self.classes_[0]!r}; "
-                    "there is nothing to tell apart"
+                    "at least two are needed"
                 )
             several = not self._multilabel and len(self.classes_) > 2
             self._loss = "cross_entropy" if several else "log_loss"
@@ -136,23 +136,23 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
 
 class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]
-    """The part of a regressor: numbers in, numbers out."""
+    """What regressors share: numbers in, numbers out."""
 
     loss: str
     _single: bool
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Fit to rows of ``X`` and their values; with ``warm_start`` go on from the last fit.
+        """Fit to rows of ``X`` and their values; with ``warm_start`` continue from the last fit.
 
         Args:
             X: array or sparse matrix, (rows, features).
             y: values, (rows,) or (rows, outputs).
-            sample_weight: how much each row counts, (rows,).
+            sample_weight: the weight of each row, (rows,).
         """
         return self._fit(X, y, sample_weight, incremental=False)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """One more pass over these rows; state and schedule of the optimizer go on."""
+        """One epoch over these rows; state and schedule of the optimizer continue."""
         return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Array:

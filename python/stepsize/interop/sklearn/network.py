@@ -70,7 +70,7 @@ def _squared_error(scores: Array, y: Array) -> tuple[Array, Array]:
 
 def _poisson(scores: Array, y: Array) -> tuple[Array, Array]:
     mean = np.exp(scores)
-    own = y * np.log(np.where(y > 0, y, 1)) - y  # what a perfect prediction costs
+    own = y * np.log(np.where(y > 0, y, 1)) - y  # the loss of a perfect prediction
     return (mean - y * scores + own).sum(axis=1), mean - y
 
 
@@ -79,7 +79,7 @@ def _softmax(scores: Array) -> Array:
     return np.asarray(e / e.sum(axis=1, keepdims=True))
 
 
-# Each gives every row's loss, and its derivative by the scores, which it may overwrite.
+# Each returns the loss of every row and its derivative by the scores, which it may overwrite.
 LOSSES: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
     "cross_entropy": _cross_entropy,
     "log_loss": _log_loss,
@@ -87,7 +87,7 @@ LOSSES: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
     "poisson": _poisson,
 }
 
-# From the scores to what the model says: probabilities or values.
+# From scores to predictions: probabilities or values.
 OUTPUTS: dict[str, Callable[[Array], Array]] = {
     "cross_entropy": _softmax,
     "log_loss": _expit,
@@ -95,7 +95,7 @@ OUTPUTS: dict[str, Callable[[Array], Array]] = {
     "poisson": np.exp,
 }
 
-# What scikit-learn calls these.
+# The output activations, by scikit-learn's names.
 ENDS = {
     "cross_entropy": "softmax",
     "log_loss": "logistic",
@@ -121,12 +121,12 @@ def draw(sizes: Sequence[int], activation: str, random: Any, dtype: Any) -> Para
 
 @dataclass(frozen=True)
 class Network:
-    """What turns parameters and a batch ``(x, y, weights)`` into a loss and gradients.
+    """A fully connected network as a ``value_and_grad`` of a batch ``(x, y, weights)``.
 
         loss = mean_i w_i loss_i + penalty sum |coefs|^2 / 2
 
     A batch is ``(x, y)``, or ``(x, y, weights)`` with one weight per row. ``penalty`` is a function
-    of the number of rows in the batch. Infinities and NaN come without a warning.
+    of the number of rows in the batch. Overflow and NaN raise no warning.
     """
 
     activation: str

@@ -1,4 +1,4 @@
-"""One run of an estimator: its optimizer, its rate, when it ends."""
+"""One run of an estimator: its optimizer, its rate, its stopping criterion."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from stepsize.training.run import Run
 
 Ranges = dict[str, tuple[Callable[[Any], Any], str]]
 
-SMALLEST_RATE = 1e-6  # where "adaptive" gives up, as in scikit-learn
+SMALLEST_RATE = 1e-6  # "adaptive" stops here, as in scikit-learn
 
 
 def maker(owner: Any) -> tuple[Any, dict[str, Any]]:
-    """What makes the optimizer of an estimator, and the keywords for it besides the rate."""
+    """The class or function that makes the optimizer, and its keywords besides the rate."""
     name, solver = type(owner).__name__, owner.solver
     options = dict(owner.solver_options or {})
     if callable(solver) and not isinstance(solver, type):
         if options:
-            raise ValueError(f"{name}: solver_options go with a rule; yours is made by a function")
+            raise ValueError(f"{name}: solver_options need a rule by name or class, not a function")
         return solver, {}
     rule = find_rule(solver, name, "solver")
     if rule is Adam and hasattr(owner, "beta_1"):
@@ -77,9 +77,9 @@ def find_rate(
 
 
 class Once:
-    """A function that is not called again where it was called last.
+    """A function that caches its last value.
 
-    L-BFGS asks at the beginning of a step for what it found at the end of the one before.
+    L-BFGS starts a step at the point where the step before ended.
     """
 
     def __init__(self, function: Callable[[Any, Any], tuple[float, Any]]) -> None:
@@ -98,7 +98,7 @@ class Once:
 
 
 class Watch:
-    """Ends a run as scikit-learn does, and lowers the rate as ``learning_rate`` says."""
+    """Stops as scikit-learn does, and changes the rate as ``learning_rate`` says."""
 
     def __init__(self, owner: Any, rows: int, early: bool, calls: Once | None) -> None:
         self.owner, self.rows, self.early, self.calls = owner, rows, early, calls
@@ -110,7 +110,7 @@ class Watch:
             self.best = map_leaves(np.array, run.params)
 
     def on_epoch(self, run: Run) -> None:
-        """Take note of the epoch, and end the run if it no longer gets better."""
+        """Record the epoch, and stop without improvement."""
         owner = self.owner
         owner.n_iter_ = run.epoch
         owner.t_ += self.rows
@@ -145,7 +145,7 @@ class Watch:
         return "the loss", owner.loss_ <= best - owner.tol
 
     def _closure(self, run: Run, calls: Once) -> None:
-        """The end of a run whose rule searches along lines."""
+        """Stop a run whose rule makes line searches."""
         owner = self.owner
         owner.best_loss_ = min(owner.best_loss_, owner.loss_)
         largest = max(
@@ -161,14 +161,14 @@ class Watch:
 
 
 def warn_of_end(owner: Any, stopped: str) -> None:
-    """Warn of a run that ended before it converged."""
+    """Warn of a run that did not converge."""
     name = type(owner).__name__
     if stopped.startswith("diverged"):
         hint = "scale the data, or give a smaller lr, or lr='auto'"
         warnings.warn(f"{name}: {stopped}; {hint}", ConvergenceWarning, stacklevel=4)
     elif stopped.startswith("finished"):
         warnings.warn(
-            f"{name}: it had not converged after max_iter={owner.max_iter} epochs",
+            f"{name}: not converged after max_iter={owner.max_iter} epochs",
             ConvergenceWarning,
             stacklevel=4,
         )

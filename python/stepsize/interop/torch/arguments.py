@@ -11,7 +11,6 @@ import torch
 from stepsize.optimizers.groups import check_values
 from stepsize.optimizers.optimizer import Optimizer as Rule
 from stepsize.optimizers.options import Options
-from stepsize.optimizers.rules.muon import COEFFICIENTS
 
 # Words of torch's that choose an implementation, and what they may say of this one.
 IMPLEMENTATIONS: dict[str, tuple[Any, ...]] = {
@@ -65,13 +64,6 @@ def bind(owner: str, called: inspect.Signature, args: Any, keywords: Any) -> dic
     return dict(bound.arguments)
 
 
-def fixed(rule: type[Rule]) -> dict[str, Any]:
-    """Entries of torch's groups that are settled here by the choice of the class."""
-    if rule.__name__ in ("Adam", "AdamW"):
-        return {"decoupled_weight_decay": rule.decay == "decoupled"}
-    return {"ns_coefficients": COEFFICIENTS} if rule.__name__ == "Muon" else {}
-
-
 def table(rule: type[Rule], owner: str, group: Mapping[str, Any]) -> dict[str, Any]:
     """The rule's hyperparameters of a group as plain numbers, checked."""
     for word, allowed in IMPLEMENTATIONS.items():
@@ -79,13 +71,6 @@ def table(rule: type[Rule], owner: str, group: Mapping[str, Any]) -> dict[str, A
             raise ValueError(
                 f"{owner}: {word}={group[word]!r} is not possible in a compiled step on the CPU; "
                 f"leave it out, or use torch.optim.{rule.__name__}"
-            )
-    for word, value in fixed(rule).items():
-        if group.get(word, value) != value:
-            others = {"Adam": "AdamW is the class for that", "AdamW": "Adam is the class for that"}
-            raise ValueError(
-                f"{owner}: {word} is {value!r} here, got {group[word]!r}; "
-                f"{others.get(rule.__name__, f'use torch.optim.{rule.__name__}')}"
             )
     given = {name: filled(plain(group[name]), f.default) for name, f in rule.fields.items()}
     for name, value in given.items():

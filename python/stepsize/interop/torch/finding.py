@@ -15,6 +15,7 @@ from stepsize.finder.results import LRFindResult, ParameterResult
 from stepsize.interop.torch.making import CLASSES
 from stepsize.interop.torch.optimizer import Optimizer
 from stepsize.interop.torch.places import gather
+from stepsize.optimizers.registration import find_rule
 
 
 def lr_find(
@@ -34,9 +35,9 @@ def lr_find(
         model: The model in the mode in which it is to train, on the CPU.
         loss_fn: ``(model, batch) -> loss``, a tensor of one number.
         batches: An iterable of batches such as a DataLoader, or a function that returns one.
-        optimizer: A class of here or of torch.optim, a function of the parameters that returns an
-            optimizer, or an optimizer, whose groups and state the trials start from; `AdamW` when
-            left out.
+        optimizer: A class of here or of torch.optim, its name, a function of the parameters that
+            returns an optimizer, or an optimizer, whose groups and state the trials start from;
+            `AdamW` when left out.
         **settings: Those of `stepsize.lr_find`: ``lr_min``, ``steps``, ``parameter``, ...
 
     Raises:
@@ -56,16 +57,47 @@ def lr_find(
     """
     made = _optimizer(model, optimizer)
     with _kept(model, made, batches):
-        trial = _Trial(model, loss_fn, made)
-        found = find(trial, trial.start(), batches, optimizer=trial.build, **settings)
+        function = _Function(model, loss_fn, made)
+        found = find(function, function.start(), batches, optimizer=function.build, **settings)
     result: LRFindResult | ParameterResult = found
-    call = result.call.replace("ss.", "", 1).replace("(params,", "(model.parameters(),", 1)
-    return dataclasses.replace(result, call=call)
+    return dataclasses.replace(result, call=_call(result, made))
+
+
+def _call(result: LRFindResult | ParameterResult, made: Optimizer) -> str:
+    """The line to paste, for torch; with groups it sets what was found in each."""
+    if len(made.param_groups) < 2:
+        call = result.call.replace(", on_nonfinite='ignore'", "")  # as in torch, by default
+        return call.replace("ss.", "", 1).replace("(params,", "(model.parameters(),", 1)
+    rates = [float(group["lr"]) for group in made.param_groups]
+    top = max(rates)
+    lr = f"{result.lr:.1e}" if isinstance(result, ParameterResult) else "{0}"
+    each = [lr if rate == top or not top else f"{rate / top:.6g} * {lr}" for rate in rates]
+    line = f'for group, lr in zip(optimizer.param_groups, ({", ".join(each)})): group["lr"] = lr'
+    names = [n for n in made.param_groups[0] if n not in ("params", "lr")]
+    own = [n for n in names if len({repr(group.get(n)) for group in made.param_groups}) > 1]
+    told = ", ".join(f"{n}={tuple(group[n] for group in made.param_groups)}" for n in own)
+    if isinstance(result, ParameterResult):
+        value = f"{result.suggestion:.4g}"
+        if result.parameter == "batch_size":
+            return f"batch_size = {value}    # {line}"
+        name, new = result.parameter, value
+        if name not in names:
+            name, new = "betas", f'({value}, *group["betas"][1:])'
+        line += f'; group["{name}"] = {new}'
+    return f"{line}  # groups: {told}" if told else line
 
 
 def _optimizer(model: torch.nn.Module, given: Any) -> Optimizer:
     """An optimizer of here with the groups and the state of what was given."""
     given = CLASSES["AdamW"] if given is None else given
+    if isinstance(given, str):
+        rule = find_rule(given, "lr_find", "optimizer")
+        if rule.__name__ not in CLASSES:
+            raise ValueError(
+                f"lr_find: {rule.__name__} takes a function at each step, which needs no rate to "
+                f"be found; choose one of {', '.join(CLASSES)}"
+            )
+        given = CLASSES[rule.__name__]
     if callable(given):
         given = given([p for p in model.parameters() if p.requires_grad])
     if isinstance(given, Optimizer):
@@ -81,7 +113,7 @@ def _optimizer(model: torch.nn.Module, given: Any) -> Optimizer:
     return made
 
 
-class _Trial:
+class _Function:
     """Loss and gradients of the model at parameters of any trial."""
 
     def __init__(self, model: torch.nn.Module, loss_fn: Any, optimizer: Optimizer) -> None:

@@ -14,13 +14,11 @@ import torch
 from torch.autograd.graph import increment_version
 
 from stepsize import _core
-from stepsize.arrays import Array, Structure
+from stepsize.arrays import Array
 from stepsize.interop.torch import arguments
-from stepsize.interop.torch.places import Place, check_memory, gather, labels
+from stepsize.interop.torch.places import Place, TensorHost, check_memory, labels
 from stepsize.interop.torch.states import Kept, States
-from stepsize.optimizers import slots as compiled_state
 from stepsize.optimizers.optimizer import Optimizer as Rule
-from stepsize.optimizers.options import Options
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -43,7 +41,7 @@ class Optimizer(torch.optim.Optimizer):
         defaults = arguments.bind(name, self.__signature__, args, keywords)
         params = defaults.pop("params")
         self._chosen = {option: defaults.pop(option) for option in arguments.OPTIONS}
-        super().__init__(params, {**arguments.fixed(self.rule), **defaults})
+        super().__init__(params, defaults)
         self._compile()
 
     # The step.
@@ -124,8 +122,9 @@ class Optimizer(torch.optim.Optimizer):
         assignment = [k for k, group in enumerate(groups) for _ in group["params"]]
         paths = tuple(place.label for place in places)
         arrays = [place.array for place in places]
-        compiled = _make(self.rule, arrays, paths, assignment, tables, options)
-        compiled._gather = partial(gather, name, places)
+        compiled: Any = self.rule.over(
+            arrays, paths, (assignment, tables), options, partial(TensorHost, name, places)
+        )
         self._compiled, self._places = compiled, places
         self._special = [(i, place) for i, place in enumerate(places) if not place.plain]
         self._copied = [(i, place) for i, place in enumerate(places) if place.copied]
@@ -143,19 +142,20 @@ class Optimizer(torch.optim.Optimizer):
     def _regroup(self, k: int, group: dict[str, Any]) -> None:
         """Take over a group's changed values."""
         new = arguments.table(self.rule, self._owner(k), group)
-        old = self._compiled._tables[k]
+        parts = self._compiled.internals
+        old = parts.groups.tables[k]
         changed = [field for name, field in self.rule.fields.items() if new[name] != old[name]]
         same = all(field.same_kind(old[field.name], new[field.name]) for field in changed)
         if (
             not same
-            or group["maximize"] != self._compiled._options.maximize
+            or group["maximize"] != parts.options.maximize
             or self.rule.variant(new) != self.rule.variant(old)
         ):
             self._compile()
             return
-        self._compiled._tables[k] = new
+        parts.groups.tables[k] = new
         for field in changed:
-            compiled_state.set_numbers(self._compiled, k, field)
+            parts.groups.pass_on(k, field)
         self._seen[k] = self._plain(group)
 
     @property
@@ -172,7 +172,7 @@ class Optimizer(torch.optim.Optimizer):
     def _show_state(self) -> None:
         if self._seen_state or self._compiled is None:
             return
-        for i, count in enumerate(self._compiled._engine.times):
+        for i, count in enumerate(self._compiled.internals.engine.times):
             entry = self._states.show(i, count)
             if entry:
                 self._state[self._places[i].tensor].update(entry)
@@ -183,7 +183,7 @@ class Optimizer(torch.optim.Optimizer):
         if loaded:
             for i, entry in enumerate(entries):
                 self._states.check(i, entry)
-        engine = self._compiled._engine
+        engine = self._compiled.internals.engine
         counts = [self._states.take(i, entry) for i, entry in enumerate(entries)]
         engine.times = counts
         if self.rule.scope != "all":
@@ -199,8 +199,8 @@ class Optimizer(torch.optim.Optimizer):
     def over(self, arrays: list[Array]) -> Rule:
         """The compiled optimizer, with a copy of its state, over copies of its arrays."""
         now = self._compiled
-        tables = [dict(table) for table in now._tables]
-        copy: Rule = _make(self.rule, arrays, now.paths, now._assignment, tables, now._options)
+        _, groups, options = now.internals.recipe()
+        copy: Rule = self.rule.over(arrays, now.paths, groups, options)
         copy.load_state_dict(now.state_dict())
         return copy
 
@@ -252,21 +252,6 @@ class Optimizer(torch.optim.Optimizer):
             key: entry.values if isinstance(entry, Kept) else entry
             for key, entry in entries.items()
         }
-
-
-def _make(
-    rule: type[Rule],
-    arrays: list[Array],
-    paths: tuple[str, ...],
-    assignment: list[int],
-    tables: list[dict[str, Any]],
-    options: Options,
-) -> Any:
-    structure = Structure(arrays)
-    structure.paths = paths
-    made = object.__new__(rule)
-    made._setup(arrays, structure, assignment, tables, options)
-    return made
 
 
 def _keep(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from stepsize.arrays import Array, check_apart
+from stepsize.optimizers.host import OptimizerHost
 
 FULL = (torch.float32, torch.float64)
 HALF = (torch.float16, torch.bfloat16)
@@ -123,14 +124,23 @@ def labels(groups: Sequence[dict[str, Any]]) -> list[str]:
     return found
 
 
-def gather(
-    owner: str, places: Sequence[Place], grads: Sequence[Any], lend: bool = False
-) -> list[Any]:
-    """Gradients that the step cannot read where they lie, as arrays; or an error with the name."""
+def gather(owner: str, places: Sequence[Place], grads: Sequence[Any]) -> list[Any]:
+    """Gradients that the step cannot read in their place, as arrays; an error has the name."""
     return [
         None if grad is None else _array(owner, place, grad)
         for place, grad in zip(places, grads, strict=True)
     ]
+
+
+class TensorHost(OptimizerHost):
+    """The host of a compiled optimizer whose gradients are tensors."""
+
+    def __init__(self, owner: str, places: Sequence[Place], optimizer: Any) -> None:
+        super().__init__(optimizer)
+        self._owner, self._places = owner, places
+
+    def gather(self, grads: Sequence[Any]) -> list[Any]:
+        return gather(self._owner, self._places, grads)
 
 
 def _array(owner: str, place: Place, grad: torch.Tensor) -> Array:

@@ -78,7 +78,7 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
                 f"{len(self.schedules)}"
             )
         loaded = [
-            here if each is None else Schedule.from_dict(each)
+            here if each is None else Schedule.from_dict(each, trust=here)
             for here, each in zip(self.schedules, saved, strict=True)
         ]
         super().load_state_dict({**state_dict, "schedules": loaded})

@@ -34,7 +34,7 @@ class States:
         self._name = self._rule.__name__
         self._views = [
             {name: place.shown(slot) for name, slot in slots.items()}
-            for place, slots in zip(places, compiled._state, strict=True)
+            for place, slots in zip(places, compiled.internals.slots.arrays, strict=True)
         ]
 
     def show(self, i: int, count: int) -> Entry:
@@ -55,13 +55,15 @@ class States:
         return {"step": torch.tensor(float(count)), **scalars, **views}
 
     def _scalars(self, i: int) -> Entry:
-        found = dict(zip(self._rule.scalars, self._compiled._engine.memory(i), strict=True))
+        found = dict(
+            zip(self._rule.scalars, self._compiled.internals.engine.scalars(i), strict=True)
+        )
         if self._rule.scope == "all":
             found["updates"] = self._compiled.step_count
         return found
 
     def _rates(self, i: int, count: int) -> Entry:
-        h = self._compiled._tables[self._compiled._assignment[i]]
+        h = self._compiled.internals.groups.by_leaf()[i]
         eta = h["lr"] / (1 + h["lambd"] * h["lr"] * count) ** h["alpha"]
         return {"eta": torch.tensor(eta), "mu": torch.tensor(1 / max(1.0, count - h["t0"]))}
 
@@ -90,8 +92,9 @@ class States:
 
     def _reset(self, i: int, name: str) -> None:
         compiled = self._compiled
-        values = compiled._tables[compiled._assignment[i]]
-        first = compiled.initial(name, compiled._contiguous[i], values)
+        parts = compiled.internals
+        values = parts.groups.tables[parts.groups.assignment[i]]
+        first = compiled.initial(name, parts.leaves.contiguous[i], values)
         self._views[i][name].copy_(torch.as_tensor(first))
 
     def _take_scalars(self, i: int, entry: Entry) -> None:
@@ -99,9 +102,9 @@ class States:
         if not scalars or (self._rule.scope == "all" and not entry):
             return  # others may have had updates of what all share
         values = [float(entry.get(name, first)) for name, first in scalars.items()]
-        self._compiled._engine.set_memory(i, values)
+        self._compiled.internals.engine.set_scalars(i, values)
         if "updates" in entry:
-            self._compiled._engine.step_count = int(entry["updates"])
+            self._compiled.internals.engine.step_count = int(entry["updates"])
 
     def check(self, i: int, entry: Entry) -> None:
         """Refuse a loaded entry of another rule or of another shape."""

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, flag, nonnegative, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import larger, lerp, power, root
+from stepsize.optimizers.primitives import lerp, maximum, power, root
 from stepsize.optimizers.slots import signed, squares
 
 __all__ = ["Adam", "AdamW"]
@@ -50,8 +50,9 @@ class Adam(Optimizer):
         lr: Rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, added after the bias correction.
-        weight_decay: :math:`\lambda`, added to the gradient; see `AdamW` for the decoupled form.
+        weight_decay: :math:`\lambda`, added to the gradient.
         amsgrad: Divide by the largest second moment so far.
+        decoupled_weight_decay: Let the decay act on the parameters, as in `AdamW`.
         cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
             2024, arXiv:2411.16085, without its rescaling.
 
@@ -72,7 +73,9 @@ class Adam(Optimizer):
     weight_decay = nonnegative(0.0)
     by_row = True
     amsgrad = flag()
+    decoupled_weight_decay = flag()
     cautious = flag()
+    later = ("decoupled_weight_decay",)
     slots = (signed("exp_avg"), squares("exp_avg_sq"))
 
     @classmethod
@@ -81,12 +84,16 @@ class Adam(Optimizer):
             return "AdamAMSGrad", (*cls.slots, squares("max_exp_avg_sq"))
         return "Adam", cls.slots
 
+    @classmethod
+    def decay_kind(cls, values: Mapping[str, Value]) -> str:
+        return "decoupled" if values["decoupled_weight_decay"] else "coupled"
+
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         s.exp_avg[...] = lerp(s.exp_avg, g, 1 - h.beta1)
         s.exp_avg_sq[...] = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
         second = s.exp_avg_sq
         if hasattr(s, "max_exp_avg_sq"):
-            s.max_exp_avg_sq[...] = larger(s.max_exp_avg_sq, s.exp_avg_sq)
+            s.max_exp_avg_sq[...] = maximum(s.max_exp_avg_sq, s.exp_avg_sq)
             second = s.max_exp_avg_sq
         step = h.lr / (1 - power(h.beta1, h.t))
         unbias = 1 / math.sqrt(1 - power(h.beta2, h.t))
@@ -108,6 +115,7 @@ class AdamW(Adam):
         eps: :math:`\epsilon`, added after the bias correction.
         weight_decay: :math:`\lambda`.
         amsgrad: Divide by the largest second moment so far.
+        decoupled_weight_decay: False makes it `Adam`.
         cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
             2024, arXiv:2411.16085, without its rescaling.
 
@@ -122,4 +130,4 @@ class AdamW(Adam):
     """
 
     weight_decay = nonnegative(1e-2)
-    decay = "decoupled"
+    decoupled_weight_decay = flag(True)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, flag, nonnegative, positive, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import clamp, larger, lerp, power, root
+from stepsize.optimizers.primitives import clamp, lerp, maximum, power, root
 from stepsize.optimizers.slots import signed, squares
 
 __all__ = ["ADOPT", "LaProp"]
@@ -64,7 +64,7 @@ class ADOPT(Optimizer):
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         first = h.t == 1
         limit = math.sqrt(math.sqrt(h.t - 1)) if h.use_clipping or first else math.inf
-        normed = clamp(g / larger(root(s.exp_avg_sq), x.dtype.type(h.eps)), limit)
+        normed = clamp(g / maximum(root(s.exp_avg_sq), x.dtype.type(h.eps)), limit)
         s.exp_avg[...] = lerp(s.exp_avg, normed, 1 - h.beta1)
         pull = h.lr * h.weight_decay if h.decouple and not first else 0.0
         x[...] = x - pull * x - h.lr * s.exp_avg

@@ -10,7 +10,7 @@ from typing import Any
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, flag, nonnegative, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import larger, lerp, magnitude, power, root, sign
+from stepsize.optimizers.primitives import abs_, lerp, maximum, power, root, sign
 from stepsize.optimizers.rules.adam import rectifier
 from stepsize.optimizers.slots import signed, squares
 
@@ -64,7 +64,7 @@ class Adamax(Optimizer):
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         s.exp_avg[...] = lerp(s.exp_avg, g, 1 - h.beta1)
-        s.exp_inf[...] = larger(h.beta2 * s.exp_inf, magnitude(g) + h.eps)
+        s.exp_inf[...] = maximum(h.beta2 * s.exp_inf, abs_(g) + h.eps)
         step = h.lr / (1 - power(h.beta1, h.t))
         x -= step * s.exp_avg / s.exp_inf
 

@@ -9,7 +9,7 @@ from typing import Any
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, flag, nonnegative, unit
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import larger, lerp, root
+from stepsize.optimizers.primitives import lerp, maximum, root
 from stepsize.optimizers.slots import exact, signed, squares
 
 __all__ = ["Adadelta", "Adagrad", "RMSprop"]
@@ -132,7 +132,7 @@ class RMSprop(Optimizer):
         second = s.square_avg
         if hasattr(s, "grad_avg"):
             s.grad_avg[...] = lerp(s.grad_avg, g, 1 - h.alpha)
-            second = larger(second - s.grad_avg * s.grad_avg, x.dtype.type(0))
+            second = maximum(second - s.grad_avg * s.grad_avg, x.dtype.type(0))
         size = root(second) + h.eps
         if hasattr(s, "momentum_buffer"):
             s.momentum_buffer[...] = h.momentum * s.momentum_buffer + g / size

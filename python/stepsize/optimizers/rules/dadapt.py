@@ -10,12 +10,12 @@ from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, flag, growth, nonnegative, positive, unit, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import (
-    larger,
+    abs_,
     lerp,
-    magnitude,
+    maximum,
+    minimum,
     power,
     root,
-    smaller,
     square,
     wide,
 )
@@ -99,7 +99,7 @@ class DAdaptSGD(Optimizer):
         s.numerator = s.numerator + sums[0]
         known = estimate(s.d, h.d0)
         found = 2 * s.numerator / root(sums[1]) if sums[1] > 0 else 0.0
-        s.d = larger(known, smaller(found, known * h.growth_rate))
+        s.d = maximum(known, minimum(found, known * h.growth_rate))
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         if s.fresh != 0:
@@ -177,14 +177,14 @@ class DAdaptAdam(Optimizer):
         s.exp_avg[...] = h.beta1 * s.exp_avg + pull * (1 - h.beta1) * g
         s.exp_avg_sq[...] = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
         s.sum[...] = beta3 * s.sum + pull * (1 - beta3) * g
-        return along, magnitude(wide(s.sum))
+        return along, abs_(wide(s.sum))
 
     def settle(self, s: SimpleNamespace, h: SimpleNamespace, sums: Sequence[float]) -> None:
         known, beta3 = estimate(s.d, h.d0), root(h.beta2)
         s.used = known if sums[1] > 0 else 0.0
         s.numerator = beta3 * s.numerator + (1 - beta3) * sums[0]
         found = s.numerator / ((1 - beta3) * sums[1]) if sums[1] > 0 else 0.0
-        s.d = larger(known, smaller(found, known * h.growth_rate))
+        s.d = maximum(known, minimum(found, known * h.growth_rate))
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         x -= h.decouple * h.weight_decay * scaled_rate(h, s.used) * x

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from stepsize.arrays import Array
+from stepsize.arrays import Array, Nest
 from stepsize.optimizers.fields import Value, flag, nonnegative, positive, unit
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import clamp, cube_root, lerp, root, select
@@ -56,6 +57,15 @@ class FTRL(Optimizer):
     l2_shrinkage = nonnegative(0.0)
     initial_accumulator_value = nonnegative(0.1, fixed=True)
     slots = (squares("accumulator"), exact("linear"))
+
+    def __init__(self, params: Nest, lr: Value = None, *others: Any, **keywords: Any) -> None:
+        super().__init__(params, lr, *others, **keywords)
+        if any(callable(table["lr"]) for table in self.internals.groups.tables):
+            warnings.warn(
+                "FTRL: a changing rate scales the whole solution, not the steps to come: a falling "
+                "one takes the parameters back towards 0; keep lr constant",
+                stacklevel=2,
+            )
 
     def initial(self, slot: str, leaf: Array, values: Mapping[str, Value]) -> Any:
         return values["initial_accumulator_value"] if slot == "accumulator" else 0.0

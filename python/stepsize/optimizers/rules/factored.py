@@ -10,16 +10,24 @@ import numpy as np
 
 from stepsize.arrays import Array
 from stepsize.optimizers.elementary import real_power
-from stepsize.optimizers.fields import Number, Value, nonnegative, positive, real, unit, unit_pair
+from stepsize.optimizers.fields import (
+    Number,
+    Several,
+    Value,
+    nonnegative,
+    nonpositive,
+    positive,
+    unit,
+)
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import (
     column_sums,
-    larger,
     lerp,
+    maximum,
+    minimum,
     root,
     row_sums,
     select,
-    smaller,
     square,
     wide,
 )
@@ -49,7 +57,7 @@ class Adafactor(Optimizer):
         params: A nest of float32 or float64 arrays, updated in place.
         lr: Bound :math:`\eta` of the relative rate.
         beta2_decay: :math:`c`, the power by which the moment's memory grows.
-        eps: :math:`\epsilon_1`, 0 for the machine epsilon of the leaf, and :math:`\epsilon_2`.
+        eps: :math:`\epsilon_1`, 0 or None for the leaf's machine epsilon, and :math:`\epsilon_2`.
         d: The largest rms of an update.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
 
@@ -64,8 +72,8 @@ class Adafactor(Optimizer):
     """
 
     lr = nonnegative(1e-2)
-    beta2_decay = real(-0.8)
-    eps = unit_pair(0.0, 1e-3)
+    beta2_decay = nonpositive(-0.8)
+    eps: Any = Several(0.0, 1e-3, optional=True)
     d = positive(1.0)
     weight_decay = nonnegative(0.0)
     slots = (squares("row_var"), squares("col_var"), squares("variance"))
@@ -97,8 +105,8 @@ class Adafactor(Optimizer):
 
     def settle(self, s: SimpleNamespace, h: SimpleNamespace, sums: Sequence[float]) -> None:
         size, length = root(sums[0] / sums[2]), root(sums[1] / sums[2])
-        share = smaller(h.lr, 1 / root(float(h.t)))
-        s.rate = larger(h.eps2, size) * share / larger(1.0, length / h.d)
+        share = minimum(h.lr, 1 / root(float(h.t)))
+        s.rate = maximum(h.eps2, size) * share / maximum(1.0, length / h.d)
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         update = self._update(g, s, h)
@@ -108,12 +116,12 @@ class Adafactor(Optimizer):
     def _update(self, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> Any:
         tiny = h.eps1 or float(np.finfo(g.dtype).eps)
         if hasattr(s, "variance"):
-            return g / root(larger(g.dtype.type(tiny * tiny), s.variance))
+            return g / root(maximum(g.dtype.type(tiny * tiny), s.variance))
         rows = np.swapaxes(wide(s.row_var), -1, -2)
         middle = (row_sums(rows) / g.shape[-2]).astype(g.dtype)
-        by_row = 1 / root(s.row_var / larger(middle, g.dtype.type(tiny)))
+        by_row = 1 / root(s.row_var / maximum(middle, g.dtype.type(tiny)))
         by_column = 1 / root(s.col_var)
-        return g * smaller(g.dtype.type(1 / tiny), by_row * by_column)
+        return g * minimum(g.dtype.type(1 / tiny), by_row * by_column)
 
     def effective(self, s: SimpleNamespace, h: SimpleNamespace) -> float:
         return float(s.rate)

@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from stepsize.arrays import Array, Nest, loss_and_grads
+from stepsize.optimizers.atomic import Uninterrupted, assign
 from stepsize.optimizers.fields import Choice, Value, count, nonnegative
+from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.rules.line_search import Trial, strong_wolfe
 from stepsize.optimizers.slots import signed
@@ -72,6 +74,22 @@ class LBFGS(Optimizer):
     decay = "none"
     needs_closure = True
 
+    def __init__(self, params: Nest, lr: Any = None, *others: Any, **keywords: Any) -> None:
+        super().__init__(params, lr, *others, **keywords)
+        options, several = self.internals.options, len(self.internals.groups.tables) > 1
+        given = {
+            "groups": several,
+            "clip_norm": options.clip_norm is not None,
+            "clip_value": options.clip_value is not None,
+            "loss_scale": options.loss_scale is not None,
+            f"on_nonfinite={options.on_nonfinite!r}": options.on_nonfinite != "raise",
+        }
+        for name in (name for name, there in given.items() if there):
+            raise ValueError(
+                f"LBFGS: {name} does not go with a line search, which needs the function as it is; "
+                "leave it out"
+            )
+
     def slot_shape(
         self, slot: str, leaf: Array, values: Mapping[str, Value]
     ) -> tuple[int, ...] | None:
@@ -101,15 +119,14 @@ class LBFGS(Optimizer):
                 f"LBFGS: step takes the function value_and_grad(params) -> (loss, grads), got "
                 f"{type(value_and_grad).__name__}"
             )
-        if len(self._tables) > 1 or self._options.clip_norm or self._options.clip_value:
-            raise ValueError("LBFGS: groups and clipping do not go with a line search; leave out")
         search = _Search(self, value_and_grad)
         try:
             loss = search.run()
         except BaseException:
             search.place(search.home)
             raise
-        search.keep()
+        with Uninterrupted():
+            search.keep()
         return loss
 
 
@@ -117,10 +134,10 @@ class _Search:
     """One step: the state as flat vectors in double precision, written back at the end."""
 
     def __init__(self, owner: LBFGS, function: Callable[[Nest], tuple[float, Nest]]) -> None:
-        self.owner, self.function = owner, function
-        self.leaves: Sequence[Array] = owner._structure.leaves
+        self.owner, self.function, self.parts = owner, function, owner.internals
+        self.leaves: Sequence[Array] = self.parts.leaves.arrays
         self.h = SimpleNamespace(**owner.hyperparams)
-        self.s = owner._scalars(0)
+        self.s = self.parts.scalars(0)
         self.x = self.home = _flat(self.leaves)
         self.direction, self.grad = self._slot("direction"), self._slot("grad")
         kept = range(int(self.s.kept))
@@ -128,22 +145,21 @@ class _Search:
         self.moves = [self._slot("moves", k) for k in kept]
 
     def _slot(self, name: str, *index: int) -> Any:
-        return _flat([slots[name][index] for slots in self.owner._state])
+        return _flat([slots[name][index] for slots in self.parts.slots.arrays])
 
     def place(self, x: Array) -> None:
-        for leaf, values in zip(self.leaves, _split(x, self.leaves), strict=True):
-            leaf[...] = values
+        assign(self.leaves, _split(x, self.leaves))
 
     def evaluate(self, x: Array) -> tuple[float, Array]:
         self.place(x)
         loss, grads = loss_and_grads(self.function(self.owner.params))
         self.s.calls += 1
-        flat = self.owner._gather(grads)
+        flat = gather(self.parts, grads)
         given = [
             np.zeros_like(leaf) if g is None else g
             for leaf, g in zip(self.leaves, flat, strict=True)
         ]
-        sign = -1.0 if self.owner._options.maximize else 1.0
+        sign = -1.0 if self.parts.options.maximize else 1.0
         return sign * float(loss), sign * _flat(given)
 
     def run(self) -> float:
@@ -151,7 +167,7 @@ class _Search:
         loss, grad = first, _ = self.evaluate(self.x)
         for i, part in enumerate(_split(grad, self.leaves)):
             if not np.all(np.isfinite(part)):
-                self.owner._refuse("gradient", i)
+                self.parts.host.fail("gradient", i)
         calls, most = 1, h.max_eval or h.max_iter * 5 // 4
         for iteration in range(1, h.max_iter + 1):
             if _largest(grad) <= h.tolerance_grad:
@@ -180,7 +196,7 @@ class _Search:
                 break
             if abs(loss - before) < h.tolerance_change:
                 break
-        sign = -1.0 if self.owner._options.maximize else 1.0
+        sign = -1.0 if self.parts.options.maximize else 1.0
         return sign * first
 
     def along(self, t: float) -> Trial:
@@ -211,17 +227,17 @@ class _Search:
     def keep(self) -> None:
         """Write parameters, state and counters back."""
         self.place(self.x)
-        owner = self.owner
         self.s.kept = float(len(self.changes))
         rows = {"direction": [self.direction], "grad": [self.grad]}
         for name, vectors in {**rows, "changes": self.changes, "moves": self.moves}.items():
             for k, vector in enumerate(vectors):
                 parts = _split(vector, self.leaves)
-                for slots, part in zip(owner._state, parts, strict=True):
+                for slots, part in zip(self.parts.slots.arrays, parts, strict=True):
                     slots[name][(k,) if name not in rows else ()] = part
-        owner._engine.set_memory(0, [float(getattr(self.s, name)) for name in owner.scalars])
-        owner._engine.times = [t + 1 for t in owner._engine.times]
-        owner._engine.step_count += 1
+        self.parts.set_scalars(0, self.s)
+        engine = self.parts.engine
+        engine.times = [t + 1 for t in engine.times]
+        engine.step_count += 1
 
 
 def _flat(arrays: Sequence[Array]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import flag, nonnegative, real, unit, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import larger, power, root, smaller, square, wide
+from stepsize.optimizers.primitives import maximum, minimum, power, root, square, wide
 from stepsize.optimizers.slots import signed, squares
 
 __all__ = ["MoMo", "MoMoAdam", "PolyakSGD"]
@@ -66,14 +66,14 @@ class PolyakSGD(Optimizer):
     def settle(self, s: SimpleNamespace, h: SimpleNamespace, sums: Sequence[float]) -> None:
         gap = h.loss - h.f_min
         below = sums[0] + h.eps
-        top = larger(gap, 0.0) if h.positive else gap
+        top = maximum(gap, 0.0) if h.positive else gap
         s.polyak = top / below if below > 2.220446049250313e-16 else 0.0
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         x -= self.effective(s, h) * g
 
     def effective(self, s: SimpleNamespace, h: SimpleNamespace) -> float:
-        return float(h.scaling * smaller(s.polyak, h.lr))
+        return float(h.scaling * minimum(s.polyak, h.lr))
 
 
 def _model_loss(
@@ -86,14 +86,14 @@ def _model_loss(
     s.loss_average = (1 - fresh) * s.loss_average + fresh * h.loss
     s.product_average = (1 - fresh) * s.product_average + fresh * sums[0]
     widen = 1 + h.lr * h.weight_decay
-    bound = larger(s.lower_bound, h.lb)
+    bound = maximum(s.lower_bound, h.lb)
     cap = widen * (s.loss_average - s.product_average) + sums[1]
     if h.use_fstar and cap < widen * unbias * bound:
-        bound = larger(cap / (2 * widen * unbias), h.lb)
-    s.polyak = larger(cap - widen * unbias * bound, 0.0) / sums[2] if sums[2] > 0 else 0.0
-    tau = smaller(s.polyak, h.lr / unbias)
+        bound = maximum(cap / (2 * widen * unbias), h.lb)
+    s.polyak = maximum(cap - widen * unbias * bound, 0.0) / sums[2] if sums[2] > 0 else 0.0
+    tau = minimum(s.polyak, h.lr / unbias)
     here = s.loss_average + sums[1] - s.product_average
-    raised = larger((here - tau * sums[2] / 2) / unbias, h.lb)
+    raised = maximum((here - tau * sums[2] / 2) / unbias, h.lb)
     s.lower_bound = raised if h.use_fstar else bound
     s.unbias = unbias
 
@@ -177,7 +177,7 @@ class MoMo(Optimizer):
         x[...] = (x - self.effective(s, h) * s.grad_avg) / (1 + h.lr * h.weight_decay)
 
     def effective(self, s: SimpleNamespace, h: SimpleNamespace) -> float:
-        return float(smaller(s.polyak, h.lr / s.unbias))
+        return float(minimum(s.polyak, h.lr / s.unbias))
 
 
 class MoMoAdam(Optimizer):
@@ -249,4 +249,4 @@ class MoMoAdam(Optimizer):
         x[...] = (x - self.effective(s, h) * self._scaled(s, h)) / (1 + h.lr * h.weight_decay)
 
     def effective(self, s: SimpleNamespace, h: SimpleNamespace) -> float:
-        return float(smaller(s.polyak, h.lr / s.unbias))
+        return float(minimum(s.polyak, h.lr / s.unbias))

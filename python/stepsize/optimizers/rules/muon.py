@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +17,7 @@ from stepsize.optimizers.fields import (
     flag,
     nonnegative,
     positive,
+    reals,
     unit,
     unit_pair,
 )
@@ -29,12 +30,14 @@ __all__ = ["Muon"]
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalize(matrix: Array, steps: int, eps: float) -> Any:
+def orthogonalize(
+    matrix: Array, steps: int, eps: float, coefficients: Sequence[float] = COEFFICIENTS
+) -> Any:
     """The matrix with singular values near 1, by a quintic Newton-Schulz iteration.
 
     Not exactly 1: the coefficients are chosen for the slope at 0, so that few steps do.
     """
-    a, b, c = COEFFICIENTS
+    a, b, c = coefficients
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / x.dtype.type(max(math.sqrt(float(np.sum(square(wide(x))))), eps))
@@ -67,8 +70,9 @@ class Muon(Optimizer):
         nesterov: Look ahead along the momentum.
         eps: Smallest norm that is divided by.
         ns_steps: Newton-Schulz iterations.
+        ns_coefficients: The three coefficients of the iteration.
         adjust_lr_fn: The form of :math:`a`: "original", the first, or "match_rms_adamw", the
-            second, which makes rates tuned for AdamW fit.
+            second, which makes rates tuned for AdamW fit; None for "original".
         use_muon: False for AdamW; settled at construction.
         adamw_scale: Multiplies the rate of the AdamW leaves.
         adamw_betas: AdamW's betas.
@@ -92,11 +96,13 @@ class Muon(Optimizer):
     nesterov = flag(True)
     eps = positive(1e-7)
     ns_steps = count(5)
-    adjust_lr_fn = choice("original", "match_rms_adamw")
+    ns_coefficients = reals(*COEFFICIENTS)
+    adjust_lr_fn = choice("original", "match_rms_adamw", none="original")
     use_muon = flag(True)
     adamw_scale = nonnegative(1.0)
     adamw_betas = unit_pair(0.9, 0.95)
     adamw_eps = nonnegative(1e-8)
+    later = ("ns_coefficients",)
     slots = (signed("momentum_buffer"), signed("exp_avg"), squares("exp_avg_sq"))
     shaped = True
     decay = "none"
@@ -116,8 +122,9 @@ class Muon(Optimizer):
         rows, columns = x.shape
         original = math.sqrt(max(1.0, rows / columns))
         scale = original if h.adjust_lr_fn == "original" else 0.2 * math.sqrt(max(rows, columns))
+        coefficients = (h.ns_coefficient1, h.ns_coefficient2, h.ns_coefficient3)
         x *= 1 - h.lr * h.weight_decay
-        x -= h.lr * scale * orthogonalize(update, h.ns_steps, h.eps)
+        x -= h.lr * scale * orthogonalize(update, h.ns_steps, h.eps, coefficients)
 
 
 def _adamw(x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:

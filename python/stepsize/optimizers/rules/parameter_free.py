@@ -9,7 +9,7 @@ from typing import ClassVar
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import nonnegative, positive
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import larger, lerp, magnitude, root, square, wide
+from stepsize.optimizers.primitives import abs_, lerp, maximum, root, square, wide
 from stepsize.optimizers.slots import exact
 
 __all__ = ["COCOB", "DoG", "DoWG", "LDoG"]
@@ -75,7 +75,7 @@ class DoG(Optimizer):
     def settle(self, s: SimpleNamespace, h: SimpleNamespace, sums: Sequence[float]) -> None:
         fresh = s.distance == 0
         s.squares = (h.eps if fresh else s.squares) + sums[1]
-        farther = larger(s.distance, root(sums[0]))
+        farther = maximum(s.distance, root(sums[0]))
         s.distance = h.reps_rel * (1 + root(sums[2])) if fresh else farther
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
@@ -161,7 +161,7 @@ class DoWG(Optimizer):
         return square(_apart(x, s, h)), square(wide(g))
 
     def settle(self, s: SimpleNamespace, h: SimpleNamespace, sums: Sequence[float]) -> None:
-        s.distance = larger(larger(s.distance, h.eps), sums[0])
+        s.distance = maximum(maximum(s.distance, h.eps), sums[0])
         s.weighted = s.weighted + s.distance * sums[1]
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
@@ -211,9 +211,9 @@ class COCOB(Optimizer):
         if h.t == 1:
             s.start[...] = x
         floor = x.dtype.type(h.eps)
-        s.scale[...] = larger(larger(s.scale, floor), magnitude(g))
-        s.total += magnitude(g)
-        s.reward[...] = larger(s.reward - g * (x - s.start), x.dtype.type(0))
+        s.scale[...] = maximum(maximum(s.scale, floor), abs_(g))
+        s.total += abs_(g)
+        s.reward[...] = maximum(s.reward - g * (x - s.start), x.dtype.type(0))
         s.theta -= g
-        bet = s.theta / (s.scale * larger(s.total + s.scale, h.alpha * s.scale))
+        bet = s.theta / (s.scale * maximum(s.total + s.scale, h.alpha * s.scale))
         x[...] = lerp(x, s.start + bet * (s.scale + s.reward), h.lr)

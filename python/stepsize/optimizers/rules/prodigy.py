@@ -9,7 +9,7 @@ from typing import ClassVar
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, flag, growth, nonnegative, positive, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import larger, magnitude, root, smaller, wide
+from stepsize.optimizers.primitives import abs_, maximum, minimum, root, wide
 from stepsize.optimizers.rules.dadapt import estimate, scaled_rate
 from stepsize.optimizers.slots import exact, signed, squares
 
@@ -88,7 +88,7 @@ class Prodigy(Optimizer):
         rate, beta3 = scaled_rate(h, size), float(root(h.beta2))
         along = size / h.d0 * rate * (wide(g) * (wide(s.start) - wide(x)))
         s.sum[...] = beta3 * s.sum + size / h.d0 * (size if h.safeguard_warmup else rate) * g
-        return along, magnitude(wide(s.sum))
+        return along, abs_(wide(s.sum))
 
     def settle(self, s: SimpleNamespace, h: SimpleNamespace, sums: Sequence[float]) -> None:
         known, best = estimate(s.d, h.d0), estimate(s.d_max, h.d0)
@@ -96,9 +96,9 @@ class Prodigy(Optimizer):
         s.used, s.moving = known, float(moved)
         s.numerator = root(h.beta2) * s.numerator + sums[0]
         found = h.d_coef * s.numerator / sums[1] if moved else 0.0
-        grown = larger(known, found) if known == h.d0 else known
-        s.d_max = larger(best, found)
-        s.d = smaller(s.d_max, grown * h.growth_rate)
+        grown = maximum(known, found) if known == h.d0 else known
+        s.d_max = maximum(best, found)
+        s.d = minimum(s.d_max, grown * h.growth_rate)
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         s.exp_avg[...] = h.beta1 * s.exp_avg + s.used * (1 - h.beta1) * g

@@ -11,12 +11,11 @@ from stepsize.optimizers.fields import (
     flag,
     nonnegative,
     nonnegative_pair,
-    positive,
     unit,
     unit_pair,
 )
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import larger, lerp, select, sign, smaller
+from stepsize.optimizers.primitives import lerp, maximum, minimum, select, sign
 from stepsize.optimizers.slots import signed, squares
 
 __all__ = ["Lion", "Rprop", "SignSGD", "Signum"]
@@ -177,7 +176,7 @@ class Rprop(Optimizer):
         array([ 0.316, -0.316])
     """
 
-    lr = positive(1e-2)
+    lr = nonnegative(1e-2)
     etas = nonnegative_pair(0.5, 1.2)
     step_sizes = nonnegative_pair(1e-6, 50.0)
     slots = (signed("prev"), squares("step_size"))
@@ -198,6 +197,6 @@ class Rprop(Optimizer):
         factor = select(turn > 0, x.dtype.type(h.eta2), select(turn < 0, x.dtype.type(h.eta1), 1))
         size = x.dtype.type(h.lr) if h.t == 1 else s.step_size
         least, most = x.dtype.type(h.step_size1), x.dtype.type(h.step_size2)
-        s.step_size[...] = smaller(larger(size * factor, least), most)
+        s.step_size[...] = minimum(maximum(size * factor, least), most)
         s.prev[...] = select(turn < 0, x.dtype.type(0), g)
         x -= s.step_size * sign(s.prev)

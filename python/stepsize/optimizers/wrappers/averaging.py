@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+import warnings
 from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Nest, unflatten
-from stepsize.optimizers.half import widened
+from stepsize.arrays import Array, Nest
+from stepsize.optimizers.atomic import Uninterrupted
+from stepsize.optimizers.averages import SwapsAverage
+from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.primitives import lerp
 from stepsize.optimizers.rules.momentum import SGD
 from stepsize.optimizers.slots import copies
@@ -18,68 +20,46 @@ from stepsize.optimizers.wrappers.base import Wrapper
 __all__ = ["EMA", "SWA", "Lookahead"]
 
 
-class AverageWrapper(Wrapper):
+class AverageWrapper(SwapsAverage, Wrapper):
     """Base of the wrappers that keep an average of the points passed."""
 
     def __init__(self, optimizer: Any) -> None:
         super().__init__(optimizer)
         self._set(
-            _inside=False,
             _follower=None,
             _numbers={"updates": 0},
-            _arrays={"average": copies(self._leaves)},
+            _arrays={"average": copies(self._points)},
         )
 
-    def eval_params(self) -> Nest:
-        """The averaged parameters: new arrays in the nesting of the parameters.
+    def _averages(self) -> list[Array]:
+        return [np.array(average) for average in self._arrays["average"]]
 
-        Those of parameters of two bytes are float32.
-        """
-        averages = [np.array(average) for average in self._arrays["average"]]
-        return unflatten(self._structure.spec, averages)
-
-    @contextmanager
-    def averaged(self) -> Iterator[Nest]:
-        """Hold the average in the parameters inside a ``with`` block, the training point after it.
-
-        Inside, `step` raises RuntimeError.
-        """
-        training = [np.array(leaf) for leaf in self._leaves]
-        self._set(_inside=True)
-        try:
-            for leaf, average in zip(self._leaves, self._arrays["average"], strict=True):
-                leaf[...] = average
-            yield self.params
-        finally:
-            for leaf, value in zip(self._leaves, training, strict=True):
-                leaf[...] = value
-            self._set(_inside=False)
+    def _keep_training(self, training: list[Array] | None) -> None:
+        self._set(_training=training)
 
     def step(
         self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
     ) -> Any:
         """As the inner optimizer's step; the average takes the new point in, in the same pass."""
-        if self._inside:
-            raise RuntimeError(
-                f"{type(self).__name__}: the parameters hold the average now; leave the "
-                "`with opt.averaged():` block before the next step"
-            )
-        engine, share = self.inner._engine, self._share()
+        self._refuse_average("a step starts from the training point")
+        engine, share = self.internals.engine, self._share()
         # Another wrapper may move the parameters after the step.
         along = share is not None and not isinstance(self.inner, Wrapper)
         if along:
-            engine.follow(self._arrays["average"], share)
+            engine.track_average(self._arrays["average"], share)
         before = engine.step_count
         try:
-            result = self.inner.step(grads, loss=loss, stats=stats)
-        except BaseException:
-            engine.stay()
-            raise
-        if engine.step_count > before:
-            if share is not None and not (along and engine.followed):
-                self._follow(share)
-            self._count_update()
-        return result
+            return self.inner.step(grads, loss=loss, stats=stats)
+        finally:  # a handler of Ctrl-C may raise when the step is done
+            if engine.step_count == before:
+                engine.cancel_average()
+            elif along and engine.average_tracked:
+                self._count_update()
+            else:
+                with Uninterrupted():
+                    if share is not None:
+                        self._follow(share)
+                    self._count_update()
 
     def _share(self) -> float | None:
         """The share of the way to the parameters that the average goes next, or None to stay."""
@@ -92,15 +72,15 @@ class AverageWrapper(Wrapper):
         """Move the average in a pass of its own, with the same bits."""
         averages = self._arrays["average"]
         if share > 0.25:  # the first steps; lerp counts from the other end above 1/2
-            for average, leaf in zip(averages, self._leaves, strict=True):
-                average[...] = lerp(average, widened(leaf), share)
+            for average, leaf in zip(averages, self._points, strict=True):
+                average[...] = lerp(average, to_float32(leaf), share)
             return
         if self._follower is None or self._follower.params is not averages:  # a clone has its own
             # e - w (e - x) is e + w (x - e).
             follower = SGD(averages, weight_decay=1.0, maximize=True, on_nonfinite="ignore")
             self._set(_follower=follower)
         self._follower.lr = share
-        self._follower.step(self._leaves)
+        self._follower.step(self._points)
 
 
 class EMA(AverageWrapper):
@@ -112,8 +92,9 @@ class EMA(AverageWrapper):
 
     Training goes on at :math:`x`; ``eval_params()`` gives :math:`e` as new arrays, ``with
     opt.averaged():`` puts it into the parameters for a while. :math:`n` counts the updates before.
-    The warm-up lets the average forget its start. State: one array, which moves in the step's own
-    pass over memory where every leaf has a gradient.
+    The warm-up lets the average forget its start; without it the average holds :math:`d^n` of the
+    starting point, and reading it while that is more than half warns. State: one array, which
+    moves in the step's own pass over memory where every leaf has a gradient.
 
     Args:
         optimizer: The optimizer whose steps are taken.
@@ -150,8 +131,21 @@ class EMA(AverageWrapper):
             power=self._number("power", power, 0.0, np.inf, open_low=True),
         )
 
+    def _averages(self) -> list[Array]:
+        n, decay = self._numbers["updates"], float(self.decay)
+        weight = decay**n
+        if n and weight > 0.5 and not self.warmup:
+            half = math.log(0.5) / math.log(decay) if decay < 1 else math.inf
+            warnings.warn(
+                f"EMA: after {n} updates the average still holds {weight:.1%} of the starting "
+                f"point; with decay={decay} half of it is left after {half:,.0f} updates: lower "
+                "decay, or give warmup=True",
+                stacklevel=3,
+            )
+        return super()._averages()
+
     def _share(self) -> float:
-        decay: float = self.decay
+        decay = float(self.decay)
         if self.warmup:
             n = self._numbers["updates"]
             decay = min(decay, 1.0 - (1.0 + n / self.gamma) ** -self.power)
@@ -164,8 +158,8 @@ class SWA(AverageWrapper):
     .. math::
         e \leftarrow e + (x - e) / (n + 1)
 
-    ``eval_params()`` and ``with opt.averaged():`` as `EMA`. Until the first point is taken in, the
-    mean is where the parameters were at construction. State: one array.
+    ``eval_params()`` and ``with opt.averaged():`` as `EMA`. Until the first point is taken in, they
+    give the parameters as they are. State: one array.
 
     Args:
         optimizer: The optimizer whose steps are taken.
@@ -191,6 +185,9 @@ class SWA(AverageWrapper):
             every=self._count("every", every),
             _numbers={"updates": 0, "points": 0},
         )
+
+    def _averages(self) -> list[Array]:
+        return super()._averages() if self._numbers["points"] else copies(self._points)
 
     def _share(self) -> float | None:
         after = self._numbers["updates"] - self.start
@@ -233,7 +230,7 @@ class Lookahead(Wrapper):
             k=self._count("k", k),
             alpha=self._number("alpha", alpha, 0.0, 1.0, open_low=True),
             _numbers={"ahead": 0},
-            _arrays={"slow": [np.array(widened(leaf)) for leaf in self._leaves]},
+            _arrays={"slow": [np.array(to_float32(leaf)) for leaf in self._points]},
         )
 
     def step(
@@ -241,11 +238,12 @@ class Lookahead(Wrapper):
     ) -> Any:
         """As the inner optimizer's step, and at every k-th the return."""
         before = self.step_count
-        result = self.inner.step(grads, loss=loss, stats=stats)
-        self._numbers["ahead"] += self.step_count - before
-        if self._numbers["ahead"] >= self.k:
-            for slow, leaf in zip(self._arrays["slow"], self._leaves, strict=True):
-                slow[...] = lerp(slow, widened(leaf), self.alpha)
-                leaf[...] = slow
-            self._numbers["ahead"] = 0
+        with Uninterrupted():
+            result = self.inner.step(grads, loss=loss, stats=stats)
+            self._numbers["ahead"] += self.step_count - before
+            if self._numbers["ahead"] >= self.k:
+                for slow, leaf in zip(self._arrays["slow"], self._points, strict=True):
+                    slow[...] = lerp(slow, to_float32(leaf), self.alpha)
+                    leaf[...] = slow
+                self._numbers["ahead"] = 0
         return result

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from stepsize.arrays import Array, Nest, computed, unflatten
-from stepsize.optimizers.half import widened
-from stepsize.optimizers.slots import check_names, check_slots
-from stepsize.serialization import container
+from stepsize.optimizers.gradients import gather
+from stepsize.optimizers.half import to_float32
+from stepsize.optimizers.internals import Internals
+from stepsize.optimizers.state_dict import check_names, check_slots
+from stepsize.serialization import nested
 from stepsize.validation import number, whole
 
+if TYPE_CHECKING:  # for checkers a wrapper is an optimizer, with all its attributes
+    from stepsize.optimizers.optimizer import Optimizer as _Base
+else:
+    _Base = object
 
-class Wrapper:
+
+class Wrapper(_Base):
     """Base of the wrappers: an optimizer that does something around each step of another one.
 
     What is not said here is the inner optimizer's: ``lr``, ``params``, ``step_count`` and so on.
@@ -24,12 +31,24 @@ class Wrapper:
     """
 
     needs_closure: ClassVar[bool] = False
+    _bound: Nest = None
 
     def __init__(self, optimizer: Any) -> None:
-        if not hasattr(optimizer, "_engine"):
+        if not hasattr(optimizer, "internals"):
             raise TypeError(
                 f"{type(self).__name__}: optimizer must be an optimizer, got "
                 f"{type(optimizer).__name__}; write {type(self).__name__}(ss.AdamW(params))"
+            )
+        if optimizer.needs_closure:
+            owner, inner = type(self).__name__, type(optimizer).__name__
+            raise TypeError(
+                f"{owner}: {inner} takes the function value_and_grad, not gradients, so nothing "
+                f"can go around it; "
+                + (
+                    f"put {inner} around {owner}"
+                    if isinstance(optimizer, Wrapper)
+                    else "give another rule"
+                )
             )
         self._set(inner=optimizer, _numbers={}, _arrays={})
 
@@ -48,8 +67,13 @@ class Wrapper:
         return f"<{type(self).__name__} around {self.inner!r}>"
 
     @property
-    def _leaves(self) -> list[Array]:
-        return list(self._structure.leaves)
+    def internals(self) -> Internals:
+        """What the innermost optimizer is made of."""
+        return self.inner.internals  # type: ignore[no-any-return]
+
+    @property
+    def _points(self) -> list[Array]:
+        return list(self.internals.leaves.arrays)
 
     def _number(self, name: str, value: Any, low: float, high: float, *, open_low: bool) -> float:
         label = f"{type(self).__name__}: {name}"
@@ -58,7 +82,22 @@ class Wrapper:
     def _count(self, name: str, value: Any, low: int = 1) -> int:
         return whole(f"{type(self).__name__}: {name}", value, low)
 
-    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
+    def _given(self, grads: Nest) -> Nest:
+        """The gradients, or those that were bound."""
+        if grads is not NotImplemented:
+            return grads
+        if self._bound is None:
+            self.internals.host.fail("unbound")
+        return self._bound
+
+    def bind(self, grads: Nest) -> None:
+        """As `Optimizer.bind`: ``step()`` reads its gradients from these arrays."""
+        self.inner.bind(grads)
+        self._set(_bound=grads)
+
+    def step(
+        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
+    ) -> Any:
         """As the inner optimizer's step."""
         return self.inner.step(grads, loss=loss, stats=stats)
 
@@ -108,13 +147,13 @@ class Wrapper:
             for path, array in slots.items():
                 check_slots(owner, path, {name: array}, {name: own["arrays"][name][path]})
 
-    def save(self, path: container.Path) -> None:
+    def save(self, path: nested.Path) -> None:
         """Write everything but the parameters to one file, whole or not at all."""
-        container.dump(path, "optimizer", self.state_dict())
+        nested.dump(path, "optimizer", self.state_dict())
 
-    def load(self, path: container.Path) -> None:
+    def load(self, path: nested.Path) -> None:
         """Take over what `save` wrote; CheckpointError or ValueError names what is wrong."""
-        self.load_state_dict(container.load(path, "optimizer"))
+        self.load_state_dict(nested.load(path, "optimizer"))
 
     def clone(self, params: Nest) -> Self:
         """The same wrapper and optimizer, state included, over other arrays of the same shapes."""
@@ -122,6 +161,7 @@ class Wrapper:
         twin.__dict__.update(self.__dict__)
         twin._set(
             inner=self.inner.clone(params),
+            _bound=None,
             _numbers=copy.deepcopy(self._numbers),
             _arrays={name: [np.array(a) for a in arrays] for name, arrays in self._arrays.items()},
         )
@@ -142,15 +182,20 @@ class GradientWrapper(Wrapper):
         """The gradient that the inner optimizer gets for this leaf, the i-th."""
         raise NotImplementedError
 
-    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
+    def step(
+        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
+    ) -> Any:
         """As the inner optimizer's step, with changed gradients."""
-        return self.inner.step(self._changed(grads, self.change), loss=loss, stats=stats)
+        changed = self._changed(self._given(grads), self.change)
+        return self.inner.step(changed, loss=loss, stats=stats)
 
     def _changed(self, grads: Nest, change: Callable[[Array, Array, int], Any]) -> Nest:
-        flat = self._gather(grads)
+        flat = gather(self.internals, grads)
         with np.errstate(all="ignore"):  # what is not finite is the inner optimizer's to refuse
             changed = [
-                None if g is None else np.asarray(change(widened(g), leaf, i), computed(leaf.dtype))
-                for i, (g, leaf) in enumerate(zip(flat, self._leaves, strict=True))
+                None
+                if g is None
+                else np.asarray(change(to_float32(g), leaf, i), computed(leaf.dtype))
+                for i, (g, leaf) in enumerate(zip(flat, self._points, strict=True))
             ]
-        return unflatten(self._structure.spec, changed)
+        return unflatten(self.internals.leaves.structure.spec, changed)

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, sum_of_squares, unflatten
-from stepsize.optimizers.half import widened
+from stepsize.optimizers.atomic import Uninterrupted
+from stepsize.optimizers.gradients import gather
+from stepsize.optimizers.half import to_float32
+from stepsize.optimizers.stats import StepStats
 from stepsize.optimizers.wrappers.base import GradientWrapper, Wrapper
 
 __all__ = ["Accumulate", "AdaptiveClip", "Centralize", "GradientNoise"]
@@ -46,29 +49,38 @@ class Accumulate(Wrapper):
         self._set(
             every=self._count("every", every),
             _numbers={"calls": 0, "loss": 0.0},
-            _arrays={"mean": [np.zeros_like(widened(leaf)) for leaf in self._leaves]},
+            _arrays={"mean": [np.zeros_like(to_float32(leaf)) for leaf in self._points]},
         )
 
-    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
+    def step(
+        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
+    ) -> Any:
         """Take a gradient in; every k-th call is the inner optimizer's step."""
-        n, flat = self._numbers["calls"], self._gather(grads)
-        if self._options.on_nonfinite == "raise" and not self._engine.dynamic:
+        grads = self._given(grads)
+        n, parts = self._numbers["calls"], self.internals
+        flat = gather(parts, grads)
+        if parts.options.on_nonfinite == "raise" and not parts.engine.dynamic:
             # Once in the mean, it would have every later step refused too.
             for i, g in enumerate(flat):
-                if g is not None and not np.isfinite(widened(g)).all():
-                    self._refuse("gradient", i)
+                if g is not None and not np.isfinite(to_float32(g)).all():
+                    parts.host.fail("gradient", i)
         average = self._numbers["loss"]
         average += ((0.0 if loss is None else loss) - average) / (n + 1)
         means = []
         with np.errstate(all="ignore"):
             for mean, g in zip(self._arrays["mean"], flat, strict=True):
-                given = mean.dtype.type(0) if g is None else widened(g)
+                given = mean.dtype.type(0) if g is None else to_float32(g)
                 means.append(mean + (given - mean) / mean.dtype.type(n + 1))
+        with Uninterrupted():
+            return self._take_in(means, average, None if loss is None else average, stats)
+
+    def _take_in(self, means: list[Any], average: float, loss: float | None, stats: bool) -> Any:
+        """Keep the means, or step with them where they are complete."""
+        n, parts = self._numbers["calls"], self.internals
         last = n + 1 >= self.every
         if last:
-            known = None if loss is None else average
-            nest = unflatten(self._structure.spec, means)
-            result = self.inner.step(nest, loss=known, stats=stats)
+            nest = unflatten(parts.leaves.structure.spec, means)
+            result = self.inner.step(nest, loss=loss, stats=stats)
         else:
             result = self._standing_still(means) if stats else None
         self._numbers.update(calls=0 if last else n + 1, loss=0.0 if last else average)
@@ -78,8 +90,8 @@ class Accumulate(Wrapper):
 
     def _standing_still(self, means: list[Any]) -> Any:
         """The statistics of a call that is no step: the norms, and no update."""
-        norms = [math.sqrt(sum(map(sum_of_squares, arrays))) for arrays in (means, self._leaves)]
-        return self._stats(norms[0], 0.0, norms[1], 0)
+        norms = [math.sqrt(sum(map(sum_of_squares, arrays))) for arrays in (means, self._points)]
+        return StepStats.of(norms[0], 0.0, norms[1], 0)
 
 
 class Centralize(GradientWrapper):

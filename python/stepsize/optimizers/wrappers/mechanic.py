@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, is_narrow, sum_of_squares
+from stepsize.optimizers.atomic import Uninterrupted, assign
+from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.wrappers.base import Wrapper
 
 __all__ = ["Mechanic"]
@@ -60,7 +62,7 @@ class Mechanic(Wrapper):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(optimizer)
-        for path, leaf in zip(self.paths, self._leaves, strict=True):
+        for path, leaf in zip(self.paths, self._points, strict=True):
             if is_narrow(leaf.dtype):
                 raise TypeError(
                     f"Mechanic: {path} has dtype {leaf.dtype}, expected float32 or float64; "
@@ -75,7 +77,7 @@ class Mechanic(Wrapper):
             weight_decay=self._number("weight_decay", weight_decay, 0.0, math.inf, open_low=False),
             eps=self._number("eps", eps, 0.0, math.inf, open_low=True),
             _numbers={**numbers, "s": [s_init] * n, "steps": 0},
-            _arrays={"start": [np.array(leaf) for leaf in self._leaves]},
+            _arrays={"start": [np.array(leaf) for leaf in self._points]},
         )
 
     @property
@@ -86,43 +88,53 @@ class Mechanic(Wrapper):
             return {path: scale * value for path, value in rate.items()}
         return tuple(scale * r for r in rate) if isinstance(rate, tuple) else scale * rate
 
-    def step(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
-        """The inner optimizer's step, at the learned scale; ``stats`` are those of its update."""
-        leaves, starts = self._leaves, self._arrays["start"]
-        flat = [
-            np.zeros_like(leaf) if g is None else np.array(g)
-            for leaf, g in zip(leaves, self._gather(grads), strict=True)
-        ]
-        before = [np.array(leaf) for leaf in leaves]
+    def step(
+        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
+    ) -> Any:
+        """The inner optimizer's step, at the learned scale; ``stats`` are those of its update.
+
+        A leaf without a gradient stays where it is and has no say in the scale.
+        """
+        grads = self._given(grads)
+        gathered = [None if g is None else np.array(g) for g in gather(self.internals, grads)]
+        before = [np.array(leaf) for leaf in self._points]
         count = self.step_count
-        result = self.inner.step(grads, loss=loss, stats=stats)
-        if self.step_count == count:
-            return result
+        with Uninterrupted():
+            result = self.inner.step(grads, loss=loss, stats=stats)
+            if self.step_count > count:
+                self._rescale(gathered, before)
+        return result
+
+    def _rescale(self, gathered: list[Array | None], before: list[Array]) -> None:
+        """Make the update of the inner optimizer one at the learned scale."""
+        starts = self._arrays["start"]
         if self._numbers["steps"] == 0:
-            for start, leaf in zip(starts, before, strict=True):
-                start[...] = leaf
+            assign(starts, before)
         self._numbers["steps"] += 1
         old = sum(self._numbers["s"])
-        ahead = [
-            (start.astype(float) - x) / (old + self.eps)
-            for start, x in zip(starts, before, strict=True)
+        moved = [
+            (leaf, g, start, x, (start.astype(float) - x) / (old + self.eps))
+            for leaf, g, start, x in zip(self._points, gathered, starts, before, strict=True)
+            if g is not None
         ]
-        scale = self._learn(self._gain(flat, before, ahead, old))
-        for leaf, start, x, delta in zip(leaves, starts, before, ahead, strict=True):
+        if not moved:
+            return
+        _, flat, _, points, ahead = (list(column) for column in zip(*moved, strict=True))
+        scale = self._learn(self._gain(flat, points, ahead, old))
+        for leaf, _, start, x, delta in moved:
             leaf[...] = start - scale * (delta - (leaf.astype(float) - x))
-        return result
 
     def _gain(self, flat: list[Array], x: list[Array], ahead: list[Array], scale: float) -> float:
         """The inner product of the gradient, with its decay, and the way gone so far."""
         grad_norm = math.sqrt(sum(map(sum_of_squares, flat)))
         size = math.sqrt(sum(map(sum_of_squares, x)))
-        pull = (1 if not self._options.maximize else -1) * self.weight_decay
+        pull = (1 if not self.internals.options.maximize else -1) * self.weight_decay
         pull *= scale * grad_norm / (size + self.eps)
         products = (
             float(np.vdot(g.astype(float) + pull * leaf, delta))
             for g, leaf, delta in zip(flat, x, ahead, strict=True)
         )
-        return (-1 if self._options.maximize else 1) * sum(products)
+        return (-1 if self.internals.options.maximize else 1) * sum(products)
 
     def _learn(self, h: float) -> float:
         """Bet again; the sum of the new scales."""

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from stepsize.arrays import Nest, loss_and_grads, sum_of_squares, unflatten
+from stepsize.optimizers.gradients import gather
+from stepsize.optimizers.snapshot import Snapshot
 from stepsize.optimizers.wrappers.base import Wrapper
 
 __all__ = ["SAM"]
@@ -61,9 +63,9 @@ class SAM(Wrapper):
                 f"{type(value_and_grad).__name__}"
             )
         loss, grads = loss_and_grads(value_and_grad(self.params))
-        flat = [None if g is None else np.array(g) for g in self._gather(grads)]
-        home = [np.array(leaf) for leaf in self._leaves]
-        pairs = [(g, leaf) for g, leaf in zip(flat, self._leaves, strict=True) if g is not None]
+        flat = [None if g is None else np.array(g) for g in gather(self.internals, grads)]
+        home = Snapshot(self._points)
+        pairs = [(g, leaf) for g, leaf in zip(flat, self._points, strict=True) if g is not None]
         scaled = [(leaf * g if self.adaptive else g) for g, leaf in pairs]
         norm = math.sqrt(sum(sum_of_squares(g) for g in scaled))
         try:
@@ -72,11 +74,10 @@ class SAM(Wrapper):
                 leaf += away
             _, there = loss_and_grads(value_and_grad(self.params))
             there = unflatten(
-                self._structure.spec,
-                [None if g is None else np.array(g) for g in self._gather(there)],
+                self.internals.leaves.structure.spec,
+                [None if g is None else np.array(g) for g in gather(self.internals, there)],
             )
         finally:
-            for leaf, values in zip(self._leaves, home, strict=True):
-                leaf[...] = values
+            home.restore()
         self.inner.step(there, loss=loss)
         return loss

@@ -8,16 +8,17 @@ from typing import Any
 
 from stepsize.schedules.basic import constant, cosine, linear
 from stepsize.schedules.schedule import Schedule, signature_text
+from stepsize.validation import did_you_mean
 
 Builder = Callable[..., Schedule]
 
 
 def build(where: str, known: Mapping[str, Builder | str], name: str, **arguments: Any) -> Schedule:
     """The schedule that `name` stands for; errors say what is known and what it takes."""
-    builder = known.get(name)
+    builder = known.get(name) if isinstance(name, str) else None
     if builder is None:
-        names = ", ".join(sorted(known))
-        raise ValueError(f"{where}: {name!r} is not a scheduler it knows; known are {names}")
+        hint = did_you_mean(name, sorted(known)) if isinstance(name, str) else "give its name"
+        raise ValueError(f"{where}: {name!r:.80} is not a scheduler it knows; {hint}")
     if isinstance(builder, str):
         raise ValueError(f"{where}: {name} is not a function of the step; {builder}")
     signature = inspect.signature(builder)
@@ -25,7 +26,12 @@ def build(where: str, known: Mapping[str, Builder | str], name: str, **arguments
         signature.bind(**arguments)
     except TypeError as error:
         raise TypeError(f"{where}: {name}{signature_text(signature)}: {error}") from None
-    return builder(**arguments)
+    try:
+        return builder(**arguments)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, AttributeError | TypeError) else ValueError
+        text = f"{error} is missing" if isinstance(error, LookupError) else str(error)
+        raise kind(f"{where}: {name}: {text.removeprefix(f'{where}: ')}") from error
 
 
 def wave(high: float, low: float, half: float) -> Schedule:

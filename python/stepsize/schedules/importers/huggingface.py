@@ -15,6 +15,7 @@ from stepsize.schedules.basic import (
 from stepsize.schedules.composed import wsd
 from stepsize.schedules.importers.common import Builder, build, warmed, wave
 from stepsize.schedules.schedule import Schedule
+from stepsize.validation import choice
 
 
 def from_hf(name: str, *, lr: float, **arguments: Any) -> Schedule:
@@ -82,7 +83,9 @@ def polynomial_(
 ) -> Schedule:
     if lr_end >= lr:
         raise ValueError(f"from_hf: polynomial: lr_end={lr_end!r} must be below lr={lr!r}")
-    decay = polynomial(lr, lr_end, num_training_steps - num_warmup_steps, power)
+    left = num_training_steps - num_warmup_steps
+    # Where nothing is left after the warm-up, transformers goes on with lr_end.
+    decay = polynomial(lr, lr_end, left, power) if left > 0 else constant(lr_end)
     return warmed(decay, lr, num_warmup_steps)
 
 
@@ -152,9 +155,8 @@ def warmup_stable_decay(
         num_stable_steps = (num_training_steps or 0) - num_warmup_steps - num_decay_steps
     low = lr * min_lr_ratio
     shapes = {"linear": "linear", "cosine": "cosine", "1-sqrt": "sqrt"}
-    for key, kind in (("warmup_type", warmup_type), ("decay_type", decay_type)):
-        if kind not in shapes:
-            raise ValueError(f"from_hf: {key} must be one of {list(shapes)}, got {kind!r}")
+    choice("warmup_type", warmup_type, shapes)
+    choice("decay_type", decay_type, shapes)
     steady = wsd(lr, 0, num_stable_steps, num_decay_steps, low, shapes[decay_type])  # type: ignore[arg-type]
     if decay_type == "cosine" and num_cycles != 0.5:
         waves = unclamped(lr, low, num_decay_steps, num_cycles)

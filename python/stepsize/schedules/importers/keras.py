@@ -94,6 +94,11 @@ def cosine_decay_restarts(
     m_mul: float = 1.0,
     alpha: float = 0.0,
 ) -> Schedule:
+    if not 0 < m_mul <= 1:
+        raise ValueError(
+            f"m_mul must be in (0, 1], got {m_mul!r}: restarts that grow never end; join a few "
+            "of them with .then(...)"
+        )
     end = alpha * initial_learning_rate
     return cosine_restarts(initial_learning_rate, first_decay_steps, t_mul, m_mul, end)
 

@@ -18,6 +18,7 @@ from stepsize.schedules.basic import (
 )
 from stepsize.schedules.importers.common import Builder, build, warmed
 from stepsize.schedules.schedule import Schedule
+from stepsize.validation import choice
 
 
 def from_optax(name: str, **arguments: Any) -> Schedule:
@@ -110,6 +111,7 @@ def piecewise_interpolate_schedule(
     init_value: float,
     boundaries_and_scales: Mapping[int, float] | None = None,
 ) -> Schedule:
+    choice("interpolate_type", interpolate_type, ("linear", "cosine"))
     boundaries, values = scaled(init_value, boundaries_and_scales)
     at = [0, *boundaries]
     if boundaries[:1] == [0]:

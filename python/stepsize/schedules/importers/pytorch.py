@@ -21,6 +21,7 @@ from stepsize.schedules.basic import (
 from stepsize.schedules.composed import one_cycle
 from stepsize.schedules.importers.common import Builder, build, wave
 from stepsize.schedules.schedule import Schedule
+from stepsize.validation import choice
 
 ONE = "use ss.Plateau, which watches the metric"
 
@@ -116,7 +117,14 @@ def one_cycle_arguments(scheduler: Any, group: int) -> dict[str, Any]:
 
 
 def lambda_lr(lr: float, lr_lambda: Callable[[int], float]) -> Schedule:
-    return from_function(lr_lambda) * lr  # type: ignore[arg-type]
+    return from_function(function_of(lr_lambda)) * lr  # type: ignore[arg-type]
+
+
+def function_of(lr_lambda: object) -> Callable[[int], float]:
+    """The function itself; a name is none, since text names no function here."""
+    if callable(lr_lambda):
+        return lr_lambda
+    raise TypeError(f"lr_lambda must be a function of the step, got {lr_lambda!r}")
 
 
 class Products:
@@ -133,7 +141,7 @@ class Products:
 
 
 def multiplicative_lr(lr: float, lr_lambda: Callable[[int], float]) -> Schedule:
-    return from_function(Products(lr_lambda)) * lr
+    return from_function(Products(function_of(lr_lambda))) * lr
 
 
 def step_lr(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
@@ -222,6 +230,7 @@ def one_cycle_lr(
     final_div_factor: float = 1e4,
     three_phase: bool = False,
 ) -> Schedule:
+    choice("anneal_strategy", anneal_strategy, ("cos", "linear"))
     total = total_steps if total_steps is not None else (epochs or 0) * (steps_per_epoch or 0)
     return one_cycle(
         max_lr,
@@ -237,6 +246,7 @@ def one_cycle_lr(
 def swa_lr(
     lr: float, swa_lr: float, anneal_epochs: int = 10, anneal_strategy: str = "cos"
 ) -> Schedule:
+    choice("anneal_strategy", anneal_strategy, ("cos", "linear"))
     if anneal_epochs == 0:
         return constant(swa_lr)
     shape = cosine if anneal_strategy == "cos" else linear

@@ -11,6 +11,7 @@ from stepsize.schedules.basic import cosine, piecewise_constant, polynomial, ste
 from stepsize.schedules.composed import wsd
 from stepsize.schedules.importers.common import Builder, build, cycles, warmed
 from stepsize.schedules.schedule import Schedule
+from stepsize.validation import choice
 
 
 def from_timm(scheduler: Any, *, group: int = 0, **arguments: Any) -> Schedule:
@@ -180,6 +181,9 @@ def wsd_lr(
     if stable_fn == "constant" and isinstance(decay_fn, str) and decay_fn in shapes:
         body = wsd(lr, 0, t_initial - decay_t, decay_t, lr_min, shapes[decay_fn])  # type: ignore[arg-type]
         return warmed(body, lr, warmup_t, warmup_lr_init)
+    choice("stable_fn", stable_fn, ("constant", "rsqrt", "power"))
+    if not callable(decay_fn):
+        choice("decay_fn", decay_fn, (*shapes, "power", "exp"))
     timescale = warmup_t if stable_timescale is None else stable_timescale
     power = {"constant": 0.0, "rsqrt": 0.5, "power": stable_power}[stable_fn]
     ratio = decay_ratio

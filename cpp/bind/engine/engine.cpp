@@ -1,0 +1,198 @@
+#include "bind/engine/engine.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "bind/chunks.hpp"
+
+namespace stepsize {
+
+// Lets go of gradients, rows and averages, however the step ends.
+struct Engine::Ending {
+    Engine& engine;
+    ~Ending() {
+        engine.gradients_.release();
+        engine.share_ = -1;
+    }
+};
+
+void Engine::finish() {
+    leaves_.finish();
+    gradients_.finish();
+}
+
+void Engine::set_number(int group, const std::string& name, const py::object& source) {
+    const EngineLock lock(mutex_);
+    leaves_.hyperparameter(group, name).set(source);
+}
+
+py::object Engine::step(const Host& host, py::handle grads, py::handle loss, bool stats) {
+    const StepLock lock(mutex_);
+    const Ending ending{*this};
+    // The user's functions run first: nothing has been looked at that they could change.
+    evaluate(host, loss);
+    check(host);
+    if (grads)
+        gradients_.gather(host, grads);
+    else
+        gradients_.gather_bound(host);
+    return advance(host, stats, on_nonfinite, false);
+}
+
+void Engine::evaluate(const Host& host, py::handle loss) {
+    leaves_.evaluate(host, loss, step_count, lr_scale);
+}
+
+py::object Engine::step_row(const Host& host, PyObject* const* stacked, size_t row, bool stats,
+                            bool checked) {
+    const Ending ending{*this};
+    gradients_.gather_row(stacked, row);
+    return advance(host, stats, checked ? NonFinite::ignore : on_nonfinite, true);
+}
+
+// Whether this step moves all parameters, and all of them in the loop that could take averages
+// along.
+bool Engine::can_average() const {
+    bool all = share_ >= 0 && !leaves_.reference() && !strided && !leaves_.has_rows();
+    for (size_t i = 0; all && i < leaves_.size(); ++i)
+        all = gradients_[i].data && !leaves_[i].matrix && !leaves_[i].half.data;
+    return all;
+}
+
+void Engine::pin(Pins& pins) {
+    pins.reserve(2 * leaves_.size());
+    for (const Leaf& leaf : leaves_)
+        pins.add(leaf.array.ptr());
+    gradients_.pin(pins);
+}
+
+// From the gradients to the end of the step.
+py::object Engine::advance(const Host& host, bool stats, NonFinite policy, bool stacked) {
+    plan_.lay_out(stats || leaves_.two_passes(), !stacked && can_average());
+    Pins pins;
+    if (plan_.elements() >= release_elements)
+        pin(pins);
+    double scale = (maximize ? -1 : 1) / loss_scale;
+    if (!usable(policy, scale))
+        return leave_out(host, stats, policy);
+
+    if (strided)
+        host.read_strided();
+    Sums total = move(host, scale, stats, stacked && !strided);
+    const double divisor = loss_scale;
+    if (strided)
+        host.write_strided();
+    if (leaves_.has_rows())
+        host.write_rows();
+    count();
+    if (!stats)
+        return py::none();
+    const size_t nonfinite = std::isfinite(total.grad) ? 0 : gradients_.count_nonfinite();
+    total.grad /= divisor * divisor;
+    return host.step_stats(std::sqrt(total.grad), std::sqrt(total.update), std::sqrt(total.param),
+                           nonfinite);
+}
+
+// Whether the gradients are to be used; with clipping, it also changes their scale.
+bool Engine::usable(NonFinite policy, double& scale) {
+    bool finite = true;
+    const bool matters = policy != NonFinite::ignore || dynamic;
+    if (clip_norm > 0) {
+        const double norm = plan_.gradient_norm(finite) / loss_scale;
+        const double ratio = clip_norm / (norm + 1e-6);
+        if (ratio < 1)
+            scale *= ratio;
+    } else if (matters) {
+        finite = plan_.all_finite();
+    }
+    return finite || !matters;
+}
+
+// A step that is not made, for gradients that are not finite.
+py::object Engine::leave_out(const Host& host, bool stats, NonFinite policy) {
+    const bool mended = shrink_loss_scale();
+    if (policy == NonFinite::raise && !mended)
+        host.fail("gradient", gradients_.first_nonfinite());
+    good_steps = 0;
+    if (!stats)
+        return py::none();
+    const double unknown = std::numeric_limits<double>::quiet_NaN();
+    return host.step_stats(unknown, 0.0, unknown, gradients_.count_nonfinite());
+}
+
+// Half the scale, or false where that is not the reason.
+bool Engine::shrink_loss_scale() {
+    if (!dynamic || loss_scale <= 1)
+        return false;
+    loss_scale = std::max(loss_scale / 2, 1.0);
+    return true;
+}
+
+Sums Engine::move(const Host& host, double scale, bool stats, bool may_wait) {
+    if (leaves_.reference())
+        return host.run_reference(gradients_.objects(), scale, stats);
+    const double limit = clip_value > 0 ? clip_value : std::numeric_limits<double>::infinity();
+    return plan_.move({scale, limit, share_, step_count}, stats, may_wait);
+}
+
+void Engine::count() {
+    for (size_t i = 0; i < leaves_.size(); ++i)
+        leaves_[i].t += gradients_[i].object != Py_None;
+    ++step_count;
+    constexpr int64_t growth_interval = 2000; // and halves and doubles, as torch's GradScaler
+    if (dynamic && ++good_steps == growth_interval) {
+        loss_scale = std::min(loss_scale * 2, 0x1p120);
+        good_steps = 0;
+    }
+}
+
+void Engine::bind(const Host& host, const py::list& flat) {
+    const StepLock lock(mutex_);
+    gradients_.bind(host, flat);
+}
+
+void Engine::track_average(const py::list& averages, double share) {
+    const StepLock lock(mutex_);
+    if (!averages.is(averages_)) {
+        leaves_.set_averages(averages);
+        averages_ = averages;
+        plan_.invalidate();
+    }
+    share_ = share;
+}
+
+std::vector<int64_t> Engine::times() {
+    const EngineLock lock(mutex_);
+    std::vector<int64_t> result;
+    for (const Leaf& leaf : leaves_)
+        result.push_back(leaf.t);
+    return result;
+}
+
+void Engine::set_times(const std::vector<int64_t>& times) {
+    const EngineLock lock(mutex_);
+    if (times.size() != leaves_.size())
+        throw std::invalid_argument("there must be one number of updates for each leaf");
+    for (size_t i = 0; i < leaves_.size(); ++i)
+        leaves_[i].t = times[i];
+    plan_.invalidate(); // leaves may share their numbers otherwise now
+}
+
+std::vector<double> Engine::scalars(size_t leaf) {
+    const EngineLock lock(mutex_);
+    Leaf& from = leaves_.at(leaf);
+    const double* values = leaves_.scalars_of(from);
+    return {values, values + leaves_.group_of(from).scalars.size()};
+}
+
+void Engine::set_scalars(size_t leaf, const std::vector<double>& values) {
+    const EngineLock lock(mutex_);
+    Leaf& to = leaves_.at(leaf);
+    if (values.size() != leaves_.group_of(to).scalars.size())
+        throw std::invalid_argument("wrong number of scalars for one leaf");
+    std::copy(values.begin(), values.end(), leaves_.scalars_of(to));
+}
+
+} // namespace stepsize

@@ -1,0 +1,85 @@
+// One optimizer's step: a single call for all tensors.
+#pragma once
+
+#include <vector>
+
+#include "bind/engine/plan.hpp"
+#include "bind/lock.hpp"
+
+namespace stepsize {
+
+enum class NonFinite { raise, skip, ignore };
+
+// What happens in a step in which order, and what stops it: an error has changed nothing.
+class Engine {
+  public:
+    explicit Engine(const py::tuple& nest)
+        : gradients_(nest, leaves_), plan_(leaves_, gradients_) {}
+
+    Leaves& leaves() { return leaves_; }
+    void finish(); // after the last leaf
+
+    void set_number(int group, const std::string& name, const py::object& source);
+    double number(int group, const std::string& name) const {
+        return leaves_.number(group, name, step_count, lr_scale);
+    }
+    py::dict values(int group) const { return leaves_.values(group); } // of the last step
+
+    // Null for grads: the bound ones. A new reference.
+    py::object step(const Host& host, py::handle grads, py::handle loss, bool stats);
+    void bind(const Host& host, const py::list& flat);
+    // Lets averages, one for each leaf, go that share of the way to the parameters in the next
+    // call of step, unless it is cancelled; average_tracked tells whether they did.
+    void track_average(const py::list& averages, double share);
+    void cancel_average() { share_ = -1; }
+    bool average_tracked() const { return plan_.averages(); }
+
+    // A step in three parts, for many optimizers at once, under one StepLock of the caller: all
+    // that runs the user's code; the look at the parameters; and the step on a row of stacked
+    // gradients that the caller holds, known to be finite or not. What it leaves waiting is for the
+    // caller to run.
+    EngineMutex& mutex() { return mutex_; }
+    void evaluate(const Host& host, py::handle loss);
+    void check(const Host& host) const { leaves_.check(host); }
+    py::object step_row(const Host& host, PyObject* const* stacked, size_t row, bool stats,
+                        bool checked);
+    size_t waiting() const { return plan_.waiting(); }
+    size_t elements() const { return plan_.elements(); }
+    void run_chunk(size_t i) const { plan_.run_chunk(i, nullptr); }
+
+    double clip_norm = 0, clip_value = 0; // 0: off
+    bool maximize = false;
+    bool strided = false; // some parameters are copied in before and out after a step, by Python
+    NonFinite on_nonfinite = NonFinite::raise;
+    double lr_scale = 1;
+    double loss_scale = 1;
+    bool dynamic = false;   // the step finds the loss scale,
+    int64_t good_steps = 0; // from the finite gradients since it last changed
+    int64_t step_count = 0;
+
+    std::vector<int64_t> times();
+    void set_times(const std::vector<int64_t>& times);
+    std::vector<double> scalars(size_t leaf);
+    void set_scalars(size_t leaf, const std::vector<double>& values);
+
+  private:
+    struct Ending;
+
+    py::object advance(const Host& host, bool stats, NonFinite policy, bool stacked);
+    bool can_average() const;
+    void pin(Pins& pins);
+    bool usable(NonFinite policy, double& scale);
+    py::object leave_out(const Host& host, bool stats, NonFinite policy);
+    Sums move(const Host& host, double scale, bool stats, bool may_wait);
+    void count();
+    bool shrink_loss_scale();
+
+    Leaves leaves_;
+    GradientSource gradients_;
+    Plan plan_;
+    EngineMutex mutex_;
+    py::object averages_; // the list that `track_average` was given last
+    double share_ = -1;   // of the next step; below 0: none
+};
+
+} // namespace stepsize

@@ -1,0 +1,187 @@
+#include "bind/engine/gradients.hpp"
+
+#include <stdexcept>
+
+#include "bind/dlpack.hpp"
+#include "core/targets.hpp"
+
+namespace stepsize {
+
+void GradientSource::finish() {
+    found_.resize(leaves_.size());
+    for (const Leaf& leaf : leaves_)
+        gradients_.push_back({nullptr, leaf.dtype, nullptr, Py_None});
+}
+
+// Whether the gradient has another dtype than the one before, which will do as well.
+bool GradientSource::turns(size_t i, PyObject* object) {
+    const Leaf& leaf = leaves_[i];
+    if (leaf.dtype != Dtype::float32 || leaf.matrix)
+        return false;
+    for (const Dtype dtype : {Dtype::float32, Dtype::float16, Dtype::bfloat16})
+        if (is_plain(object, dtype)) {
+            gradients_[i].dtype = dtype;
+            gradients_[i].verified = nullptr;
+            moved_ = true;
+            return true;
+        }
+    return false;
+}
+
+// Notes where a leaf's gradient lies; false if Python has to look at it first. Runs none of its
+// code.
+bool GradientSource::take(size_t i, PyObject* object) {
+    const Leaf& leaf = leaves_[i];
+    Gradient& gradient = gradients_[i];
+    const char* data = nullptr;
+    if (object != Py_None) {
+        if (is_array(object)) {
+            if (!(is_plain(object, gradient.dtype) || turns(i, object)) ||
+                !has_shape(proxy(object), leaf.shape))
+                return false;
+            data = proxy(object)->data;
+        } else {
+            data = leaves_.reference() ? nullptr : tensor_data(object, leaf.dtype, leaf.shape);
+            moved_ = moved_ || gradient.dtype != leaf.dtype;
+            gradient.dtype = leaf.dtype;
+            if (!data)
+                return false;
+        }
+        if (data != gradient.verified) {
+            if (leaves_.overlaps(leaf, data, leaf.size * item_size(gradient.dtype)))
+                return false;
+            gradient.verified = data;
+        }
+    }
+    moved_ = moved_ || data != gradient.data;
+    gradient.object = object;
+    gradient.data = data;
+    return true;
+}
+
+bool GradientSource::gather_nest(py::handle grads) {
+    holds_ = true;
+    if (!nest_.walk(grads.ptr(), found_.data()))
+        return false;
+    for (size_t i = 0; i < found_.size(); ++i)
+        if (is_subclass(found_[i]) || !take(i, found_[i])) // masks and the like are Python's part
+            return false;
+    return true;
+}
+
+void GradientSource::gather(const Host& host, py::handle grads) {
+    if (gather_nest(grads))
+        return;
+    release();
+    // A copy, a conversion or an error with words: Python's part.
+    const py::list flat = host.gather(grads);
+    gathered_ = flat;
+    for (size_t i = 0; i < leaves_.size(); ++i)
+        if (!PyTuple_Check(flat[i].ptr()) && !take(i, flat[i].ptr()))
+            flat[i] = flat[i].attr("copy")(); // it overlaps parameters
+    leaves_.check(host);                      // once more: Python has run
+    for (size_t i = 0; i < leaves_.size(); ++i) {
+        const py::object given = flat[i];
+        if (!PyTuple_Check(given.ptr())) {
+            if (!take(i, given.ptr()))
+                throw std::invalid_argument("a gradient could not be taken");
+            continue;
+        }
+        const auto rows = py::reinterpret_borrow<py::tuple>(given);
+        gradients_[i].verified = nullptr;
+        moved_ = true;
+        if (!leaves_.bind_rows(i, rows) || !take(i, rows[0].ptr()))
+            throw std::invalid_argument("a gradient of rows could not be taken");
+    }
+}
+
+void GradientSource::gather_bound(const Host& host) {
+    if (!bound_)
+        host.fail("unbound");
+    for (size_t i = 0; i < leaves_.size(); ++i)
+        if (!take(i, PyList_GET_ITEM(bound_.ptr(), Py_ssize_t(i))))
+            host.fail("overlap", i);
+}
+
+// Stacked gradients that the caller has checked and holds.
+void GradientSource::gather_row(PyObject* const* stacked, size_t row) {
+    for (size_t i = 0; i < leaves_.size(); ++i) {
+        Gradient& gradient = gradients_[i];
+        const bool none = stacked[i] == Py_None;
+        const char* data = none ? nullptr : proxy(stacked[i])->data + row * leaves_[i].bytes();
+        moved_ = moved_ || data != gradient.data;
+        gradient.object = stacked[i];
+        gradient.data = data;
+    }
+    if (!leaves_.reference())
+        return;
+    py::list views;
+    for (Gradient& gradient : gradients_) {
+        const auto whole = py::reinterpret_borrow<py::object>(gradient.object);
+        views.append(gradient.data ? py::object(whole[py::make_tuple(row, py::ellipsis())])
+                                   : whole);
+        gradient.object = views[views.size() - 1].ptr();
+    }
+    gathered_ = views;
+}
+
+void GradientSource::release() {
+    if (holds_)
+        for (PyObject*& object : found_)
+            Py_CLEAR(object);
+    holds_ = false;
+    if (gathered_)
+        gathered_ = py::object();
+    if (!leaves_.unbind_rows())
+        return;
+    moved_ = true;
+    for (Gradient& gradient : gradients_)
+        gradient.verified = nullptr;
+}
+
+void GradientSource::bind(const Host& host, const py::list& flat) {
+    const py::object before = bound_;
+    bound_ = flat;
+    try {
+        gather_bound(host);
+    } catch (...) {
+        bound_ = before;
+        throw;
+    }
+}
+
+py::list GradientSource::objects() const {
+    py::list flat;
+    for (const Gradient& gradient : gradients_)
+        flat.append(py::reinterpret_borrow<py::object>(gradient.object));
+    return flat;
+}
+
+void GradientSource::pin(Pins& pins) const {
+    for (const Gradient& gradient : gradients_)
+        if (gradient.data && is_array(gradient.object))
+            pins.add(gradient.object);
+}
+
+int GradientSource::first_nonfinite() const {
+    for (size_t i = 0; i < gradients_.size(); ++i) {
+        const Gradient& gradient = gradients_[i];
+        if (gradient.data &&
+            !table().all_finite[int(gradient.dtype)](gradient.data, leaves_[i].size))
+            return int(i);
+    }
+    return -1;
+}
+
+size_t GradientSource::count_nonfinite() const {
+    size_t count = 0;
+    for (size_t i = 0; i < gradients_.size(); ++i) {
+        const Gradient& gradient = gradients_[i];
+        const auto finite = table().all_finite[int(gradient.dtype)];
+        for (size_t k = 0; gradient.data && k < leaves_[i].size; ++k)
+            count += !finite(gradient.data + k * item_size(gradient.dtype), 1);
+    }
+    return count;
+}
+
+} // namespace stepsize

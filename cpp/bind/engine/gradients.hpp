@@ -1,0 +1,65 @@
+// Where the gradients of a step come from: a nest, the arrays that are bound, or a row of stacked
+// ones.
+#pragma once
+
+#include <vector>
+
+#include "bind/engine/leaves.hpp"
+#include "bind/pytree.hpp"
+
+namespace stepsize {
+
+// Where the gradient of one leaf lies.
+struct Gradient {
+    const char* data; // null: there is none, the leaf stays as it is
+    Dtype dtype;
+    const char* verified; // an address known not to overlap parameters
+    PyObject* object;     // the array or tensor, or None; held by the source
+};
+
+// From `gather` to `release` it holds a reference to every gradient, so that nobody else can free
+// what the step reads.
+class GradientSource {
+  public:
+    GradientSource(const py::tuple& nest, Leaves& leaves) : nest_(nest), leaves_(leaves) {}
+    ~GradientSource() { release(); }
+    GradientSource(const GradientSource&) = delete;
+    GradientSource& operator=(const GradientSource&) = delete;
+
+    void finish(); // after the last leaf
+
+    void gather(const Host& host, py::handle grads);
+    void gather_bound(const Host& host);
+    void gather_row(PyObject* const* stacked, size_t row);
+    void release();
+
+    void bind(const Host& host, const py::list& flat);
+
+    Gradient& operator[](size_t i) { return gradients_[i]; }
+    const Gradient& operator[](size_t i) const { return gradients_[i]; }
+    py::list objects() const;
+    void pin(Pins& pins) const;
+
+    // Whether some gradient lies elsewhere than at the last step, or is of another kind.
+    bool moved() const { return moved_; }
+    void set_moved(bool moved) { moved_ = moved; }
+
+    int first_nonfinite() const;
+    size_t count_nonfinite() const;
+
+  private:
+    bool take(size_t i, PyObject* object);
+    bool turns(size_t i, PyObject* object);
+    bool gather_nest(py::handle grads);
+
+    Pytree nest_;
+    Leaves& leaves_;
+    std::vector<Gradient> gradients_;
+    std::vector<PyObject*> found_; // in the nest of this step: owned, or null
+    bool holds_ = false;           // whether some are not null
+    py::object bound_;             // the list that `bind` was given
+    py::object gathered_;          // what Python had to copy, or views of a row
+    bool moved_ = true;
+};
+
+} // namespace stepsize

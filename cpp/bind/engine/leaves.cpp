@@ -1,0 +1,340 @@
+#include "bind/engine/leaves.hpp"
+
+#include <algorithm>
+#include <sstream>
+#include <stdexcept>
+
+#include "core/targets.hpp"
+
+namespace stepsize {
+namespace {
+
+using Hyperparameters = std::vector<Hyperparameter>;
+
+int find(const Hyperparameters& listed, const std::string& name) {
+    for (size_t i = 0; i < listed.size(); ++i)
+        if (listed[i].name == name)
+            return int(i);
+    return -1;
+}
+
+int require(const Hyperparameters& listed, const std::string& name) {
+    const int index = find(listed, name);
+    if (index < 0)
+        throw std::invalid_argument("no hyperparameter is called '" + name + "'");
+    return index;
+}
+
+Hyperparameter described(const py::tuple& entry) {
+    Hyperparameter made;
+    made.name = entry[0].cast<std::string>();
+    made.low = entry[1].cast<double>();
+    made.high = entry[2].cast<double>();
+    made.low_open = entry[3].cast<bool>();
+    made.high_open = entry[4].cast<bool>();
+    made.set(entry[5]);
+    return made;
+}
+
+Group::Decay decay_of(const std::string& name) {
+    if (name == "coupled")
+        return Group::Decay::coupled;
+    if (name == "decoupled")
+        return Group::Decay::decoupled;
+    return Group::Decay::none;
+}
+
+Storage storage_of(const py::array& codes) {
+    const char kind = codes.dtype().kind();
+    if (kind == 'u' && codes.itemsize() == 2)
+        return Storage::bfloat16;
+    if (codes.itemsize() == 1)
+        return kind == 'i' ? Storage::signed8 : Storage::unsigned8;
+    return Storage::native;
+}
+
+// A slot of numbers of the parameter's dtype, or of codes and, for those of one byte, scales.
+Slot slot_of(const py::array& codes, const py::object& scales, Dtype dtype, size_t size) {
+    Slot slot = {proxy(codes.ptr())->data, nullptr, storage_of(codes)};
+    const bool plain = slot.storage == Storage::native
+                           ? is_plain(codes.ptr(), dtype)
+                           : (proxy(codes.ptr())->flags & contiguous_flag) != 0;
+    if (!plain || size_t(codes.size()) != size)
+        throw std::invalid_argument("state must have the size of its parameter, and its dtype or "
+                                    "that of codes");
+    if (slot.storage == Storage::signed8 || slot.storage == Storage::unsigned8) {
+        const py::array found = scales.cast<py::array>();
+        if (!is_plain(found.ptr(), Dtype::float32) ||
+            size_t(found.size()) != (size + tile - 1) / tile)
+            throw std::invalid_argument("codes of one byte need a float32 scale for every tile");
+        slot.scales = reinterpret_cast<float*>(proxy(found.ptr())->data);
+    }
+    return slot;
+}
+
+// The state of a leaf seen as matrices: arrays of its size, of which a rule has one at most, and of
+// the lengths of its axes, or of its rows and columns.
+std::vector<void*> vectors_of(const Leaf& leaf, const Rule& rule, const py::list& slots) {
+    std::vector<size_t> sizes;
+    if (rule.by_axis) {
+        sizes.assign(leaf.shape.begin(), leaf.shape.end());
+        sizes.insert(sizes.begin(), leaf.size);
+    } else {
+        size_t matrices = 1;
+        for (size_t k = 0; k + 2 < leaf.shape.size(); ++k)
+            matrices *= size_t(leaf.shape[k]);
+        const size_t rows = size_t(leaf.shape[leaf.shape.size() - 2]);
+        sizes = {matrices * rows, matrices * size_t(leaf.shape.back())};
+    }
+    if (leaf.shape.size() > max_axes || slots.size() != sizes.size())
+        throw std::invalid_argument(std::string(rule.name) + ": wrong number of axes or arrays");
+    std::vector<void*> vectors;
+    for (size_t k = 0; k < sizes.size(); ++k) {
+        const py::array array = slots[k].cast<py::tuple>()[0].cast<py::array>();
+        if (!is_plain(array.ptr(), leaf.dtype) || size_t(array.size()) != sizes[k])
+            throw std::invalid_argument(std::string(rule.name) +
+                                        ": state of a wrong size or dtype");
+        vectors.push_back(proxy(array.ptr())->data);
+    }
+    return vectors;
+}
+
+// A leaf without its group and its state.
+Leaf parameters_of(const py::array& x, const py::object& master, const py::tuple& shape) {
+    Leaf leaf = {};
+    leaf.array = x;
+    leaf.master = master;
+    Dtype given = Dtype::float32;
+    for (const Dtype dtype : {Dtype::float64, Dtype::float16, Dtype::bfloat16})
+        given = has_dtype(x.ptr(), dtype) ? dtype : given;
+    if (!is_plain(x.ptr(), given) || !x.writeable())
+        throw std::invalid_argument("a parameter must be a writable, contiguous float array");
+    leaf.dtype = given == Dtype::float64 ? Dtype::float64 : Dtype::float32;
+    leaf.x = proxy(x.ptr())->data;
+    leaf.size = size_t(x.size());
+    for (py::handle length : shape)
+        leaf.shape.push_back(length.cast<Py_ssize_t>());
+    if (!is_narrow(given))
+        return leaf;
+    leaf.half = {leaf.x, given};
+    leaf.x = nullptr;
+    leaf.coded = true;
+    if (master.is_none())
+        return leaf;
+    if (!is_plain(master.ptr(), Dtype::float32) || py::array(master).size() != x.size())
+        throw std::invalid_argument("a master must be a float32 array of the parameter's size");
+    leaf.x = proxy(master.ptr())->data;
+    leaf.kept.push_back(keep_in_place(master.ptr()));
+    return leaf;
+}
+
+bool follows(const Leaf& leaf, const Leaf& last, const Rule* rule) {
+    bool adjacent = leaf.group == last.group && leaf.dtype == last.dtype && !leaf.matrix &&
+                    !last.matrix && !leaf.coded && !last.coded && leaf.x == last.x + last.bytes();
+    for (size_t k = 0; rule && k < size_t(rule->slots); ++k)
+        adjacent =
+            adjacent && leaf.slots[k].data == static_cast<char*>(last.slots[k].data) + last.bytes();
+    return adjacent;
+}
+
+// What is no single number, such as an array of one, is refused by name.
+double loss_value(const Host& host, py::handle loss) {
+    if (PyNumber_Check(loss.ptr())) {
+        const double value = PyFloat_AsDouble(loss.ptr());
+        if (value != -1 || !PyErr_Occurred())
+            return value;
+        if (!PyErr_ExceptionMatches(PyExc_TypeError))
+            throw py::error_already_set();
+        PyErr_Clear();
+    }
+    host.fail("number", "loss", loss);
+}
+
+} // namespace
+
+const Rule* find_rule(const std::string& name) {
+    const Table& chosen = table();
+    for (int i = 0; i < chosen.rule_count; ++i)
+        if (name == chosen.rules[i].name)
+            return &chosen.rules[i];
+    throw std::invalid_argument("no compiled rule is called '" + name + "'");
+}
+
+void Leaves::add_group(const py::object& kernel, const std::string& decay,
+                       const std::vector<double>& scalars, const std::string& scope,
+                       const py::list& hyperparameters) {
+    if (scalars.size() > max_scalars)
+        throw std::invalid_argument("too many scalars for one leaf");
+    Group group = {};
+    group.rule = kernel.is_none() ? nullptr : find_rule(kernel.cast<std::string>());
+    group.scalars = scalars;
+    shared_scalars_ = scope == "all";
+    if (shared_scalars_)
+        std::copy(scalars.begin(), scalars.end(), all_scalars_.begin());
+    group.decay = decay_of(decay);
+    for (py::handle item : hyperparameters)
+        group.hyperparameters.push_back(described(item.cast<py::tuple>()));
+    group.values.resize(group.hyperparameters.size());
+    group.lr = require(group.hyperparameters, "lr");
+    group.weight_decay = find(group.hyperparameters, "weight_decay");
+    group.cautious = find(group.hyperparameters, "cautious");
+    group.loss = find(group.hyperparameters, "loss");
+    two_passes_ = two_passes_ || (group.rule && group.rule->sums > 0);
+    reference_ = reference_ || !group.rule;
+    if (group.rule) {
+        std::stringstream names(group.rule->numbers);
+        for (std::string name; names >> name;) {
+            if (name.back() == ',')
+                name.pop_back();
+            group.rule_numbers.push_back(require(group.hyperparameters, name));
+        }
+    }
+    groups_.push_back(group);
+}
+
+void Leaves::add(const py::array& x, const py::object& master, const py::tuple& shape, int group,
+                 const py::list& slots) {
+    Leaf leaf = parameters_of(x, master, shape);
+    leaf.group = group;
+    const Group& owner = groups_.at(size_t(group));
+    leaf.matrix = owner.rule && owner.rule->update[0] && leaf.shape.size() > 1;
+    if (owner.rule && !leaf.matrix && int(slots.size()) != owner.rule->slots)
+        throw std::invalid_argument(std::string(owner.rule->name) +
+                                    ": wrong number of state arrays");
+    for (size_t k = 0; k < slots.size(); ++k) {
+        const py::tuple pair = slots[k].cast<py::tuple>();
+        leaf.kept.push_back(pair);
+        for (py::handle array : pair)
+            if (is_array(array.ptr()))
+                leaf.kept.push_back(keep_in_place(array.ptr()));
+        if (!owner.rule || leaf.matrix)
+            continue; // the state of the reference's rules and of matrices has shapes of its own
+        Slot& slot = leaf.slots[k];
+        slot = slot_of(pair[0].cast<py::array>(), pair[1], leaf.dtype, leaf.size);
+        leaf.coded = leaf.coded || slot.storage != Storage::native;
+    }
+    if (leaf.matrix)
+        leaf.vectors = vectors_of(leaf, *owner.rule, slots);
+    std::copy(owner.scalars.begin(), owner.scalars.end(), leaf.scalars.begin());
+    leaves_.push_back(leaf);
+}
+
+void Leaves::finish() {
+    for (size_t i = 0; i < leaves_.size(); ++i) {
+        Leaf& leaf = leaves_[i];
+        occupied_.add(leaf.seen(), leaf.bytes());
+        leaf.adjacent = i > 0 && follows(leaf, leaves_[i - 1], group_of(leaf).rule);
+    }
+    occupied_.sort();
+}
+
+void Leaves::check(const Host& host) const {
+    for (const Leaf& leaf : leaves_) {
+        const ArrayProxy* array = proxy(leaf.array.ptr());
+        if (array->data != leaf.seen() || !(array->flags & writeable_flag) ||
+            !has_shape(array, leaf.shape))
+            host.fail("parameter", index(leaf));
+    }
+}
+
+void Leaves::evaluate(const Host& host, py::handle loss, int64_t step, double lr_scale) {
+    for (Group& group : groups_) {
+        for (size_t i = 0; i < group.hyperparameters.size(); ++i) {
+            const Hyperparameter& from = group.hyperparameters[i];
+            double value = int(i) == group.loss ? loss_value(host, loss) : from.at(step);
+            if (int(i) == group.lr)
+                value *= lr_scale;
+            else if (from.constant() && int(i) != group.loss) {
+                group.values[i] = value; // checked when it was set
+                continue;
+            }
+            if (!from.holds(value))
+                host.fail("number", from.name, value);
+            group.values[i] = value;
+        }
+    }
+}
+
+Hyperparameter& Leaves::hyperparameter(int group, const std::string& name) {
+    Hyperparameters& listed = groups_.at(size_t(group)).hyperparameters;
+    return listed[size_t(require(listed, name))];
+}
+
+double Leaves::number(int group, const std::string& name, int64_t step, double lr_scale) const {
+    const Group& owner = groups_.at(size_t(group));
+    const int index = require(owner.hyperparameters, name);
+    const double value = owner.hyperparameters[size_t(index)].at(step);
+    return index == owner.lr ? value * lr_scale : value;
+}
+
+py::dict Leaves::values(int group) const {
+    const Group& owner = groups_.at(size_t(group));
+    py::dict result;
+    for (size_t i = 0; i < owner.hyperparameters.size(); ++i)
+        result[py::str(owner.hyperparameters[i].name)] = owner.values[i];
+    return result;
+}
+
+bool Leaves::bind_rows(size_t i, const py::tuple& rows) {
+    Leaf& leaf = leaves_[i];
+    const Rule* rule = group_of(leaf).rule;
+    whole_.push_back({i, leaf.x, leaf.size, leaf.shape, leaf.slots});
+    const py::array x = rows[1].cast<py::array>();
+    const py::list slots = rows[2].cast<py::list>();
+    bool fits = is_plain(x.ptr(), leaf.dtype) && (!rule || int(slots.size()) == rule->slots);
+    leaf.x = proxy(x.ptr())->data;
+    leaf.size = size_t(x.size());
+    leaf.shape.assign(x.shape(), x.shape() + x.ndim());
+    for (size_t k = 0; rule && fits && k < slots.size(); ++k) {
+        const py::array slot = slots[k].cast<py::array>();
+        fits = is_plain(slot.ptr(), leaf.dtype) && size_t(slot.size()) == leaf.size;
+        leaf.slots[k] = {proxy(slot.ptr())->data, nullptr, Storage::native};
+    }
+    return fits;
+}
+
+bool Leaves::unbind_rows() {
+    if (whole_.empty())
+        return false;
+    for (const Whole& whole : whole_) {
+        Leaf& leaf = leaves_[whole.leaf];
+        leaf.x = whole.x;
+        leaf.size = whole.size;
+        leaf.shape = whole.shape;
+        leaf.slots = whole.slots;
+    }
+    whole_.clear();
+    return true;
+}
+
+void Leaves::set_averages(const py::list& averages) {
+    if (averages.size() != leaves_.size())
+        throw std::invalid_argument("there must be one average for each leaf");
+    std::vector<py::object> kept;
+    for (size_t i = 0; i < leaves_.size(); ++i) {
+        const py::array average = averages[i].cast<py::array>();
+        if (!is_plain(average.ptr(), leaves_[i].dtype) || !average.writeable() ||
+            size_t(average.size()) != leaves_[i].size)
+            throw std::invalid_argument("an average must be a writable array as its leaf");
+        kept.push_back(average);
+        kept.push_back(keep_in_place(average.ptr()));
+    }
+    for (size_t i = 0; i < leaves_.size(); ++i)
+        leaves_[i].average = proxy(kept[2 * i].ptr())->data;
+    averages_ = kept;
+}
+
+int Leaves::visit_functions(visitproc visit, void* arg) const {
+    for (const Group& group : groups_)
+        for (const Hyperparameter& from : group.hyperparameters)
+            Py_VISIT(from.function.ptr());
+    return 0;
+}
+
+void Leaves::drop_functions() {
+    for (Group& group : groups_)
+        for (Hyperparameter& from : group.hyperparameters)
+            from.function = py::object();
+}
+
+} // namespace stepsize

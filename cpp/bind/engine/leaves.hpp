@@ -1,0 +1,135 @@
+// What an optimizer moves: the leaves with their state, and the groups with their hyperparameters.
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "bind/host.hpp"
+#include "bind/hyperparameter.hpp"
+#include "bind/overlap.hpp"
+#include "core/table.hpp"
+
+namespace stepsize {
+
+// What every step reads stands first.
+struct Leaf {
+    py::object array;  // the parameters, as others see them
+    py::object master; // of parameters of two bytes, in the type they are computed in, or None
+    char* x;           // where they are computed in place, or null
+    Half half;
+    size_t size;
+    std::vector<Py_ssize_t> shape;
+    int64_t t = 0; // updates of this leaf
+    Dtype dtype;
+    int group;
+    bool adjacent; // x and state follow those of the leaf before
+    bool coded;    // some stream has to be decoded
+    bool matrix;   // the rule sees it as matrices
+    std::array<Slot, max_slots> slots;
+    std::array<double, max_scalars> scalars;
+    std::vector<py::object> kept; // its state arrays, and what keeps them in their place
+    char* average = nullptr;      // what may follow the parameters
+    std::vector<void*> vectors;   // state of a leaf seen as matrices
+
+    const char* seen() const { return half.data ? static_cast<char*>(half.data) : x; }
+    size_t bytes() const { return size * item_size(half.data ? half.dtype : dtype); }
+};
+
+struct Group {
+    enum class Decay { coupled, decoupled, none };
+
+    const Rule* rule;            // null: the reference implementation runs it
+    std::vector<double> scalars; // first values of those that the rule keeps
+    Decay decay;
+    std::vector<Hyperparameter> hyperparameters;
+    std::vector<double> values; // of the current step, in the order of hyperparameters
+    std::vector<int> rule_numbers;
+    int lr, weight_decay, cautious, loss;
+
+    // The values that the rule takes, in its order.
+    void numbers(double* out) const {
+        for (size_t i = 0; i < rule_numbers.size(); ++i)
+            out[i] = values[size_t(rule_numbers[i])];
+    }
+    double value(int index) const { return index < 0 ? 0 : values[size_t(index)]; }
+};
+
+const Rule* find_rule(const std::string& name); // throws where there is none
+
+class Leaves {
+  public:
+    void add_group(const py::object& kernel, const std::string& decay,
+                   const std::vector<double>& scalars, const std::string& scope,
+                   const py::list& hyperparameters);
+    void add(const py::array& x, const py::object& master, const py::tuple& shape, int group,
+             const py::list& slots);
+    void finish(); // after the last one
+
+    size_t size() const { return leaves_.size(); }
+    Leaf& operator[](size_t i) { return leaves_[i]; }
+    const Leaf& operator[](size_t i) const { return leaves_[i]; }
+    Leaf& at(size_t i) { return leaves_.at(i); }
+    std::vector<Leaf>::iterator begin() { return leaves_.begin(); }
+    std::vector<Leaf>::iterator end() { return leaves_.end(); }
+    size_t index(const Leaf& leaf) const { return size_t(&leaf - leaves_.data()); }
+
+    std::vector<Group>& groups() { return groups_; }
+    Group& group_of(const Leaf& leaf) { return groups_[size_t(leaf.group)]; }
+    double* scalars_of(Leaf& leaf) {
+        return shared_scalars_ ? all_scalars_.data() : leaf.scalars.data();
+    }
+
+    // Whether the rule's scalars belong to all leaves together, whether some rule takes sums before
+    // it moves, and whether some rule has no compiled twin.
+    bool shared_scalars() const { return shared_scalars_; }
+    bool two_passes() const { return two_passes_; }
+    bool reference() const { return reference_; }
+
+    // Refuses parameters that do not lie as they lay. Calls no other code.
+    void check(const Host& host) const;
+    // The hyperparameters of this step; the user's functions run here.
+    void evaluate(const Host& host, py::handle loss, int64_t step, double lr_scale);
+    Hyperparameter& hyperparameter(int group, const std::string& name);
+    double number(int group, const std::string& name, int64_t step, double lr_scale) const;
+    py::dict values(int group) const;
+
+    // Whether a gradient there shares memory with parameters other than its own.
+    bool overlaps(const Leaf& leaf, const char* gradient, size_t bytes) const {
+        return occupied_.meets(gradient, bytes, leaf.seen());
+    }
+
+    // Lets a step see rows of a leaf, (gradient, parameters, state arrays) in memory of their own,
+    // instead of all of it; false where they do not fit. The second call undoes all of them.
+    bool bind_rows(size_t i, const py::tuple& rows);
+    bool unbind_rows(); // whether there were some
+    bool has_rows() const { return !whole_.empty(); }
+
+    void set_averages(const py::list& averages);
+
+    // For the garbage collector: the user's functions, which may own the optimizer.
+    int visit_functions(visitproc visit, void* arg) const;
+    void drop_functions();
+
+  private:
+    // A leaf's own memory, while a step sees some rows of it.
+    struct Whole {
+        size_t leaf;
+        char* x;
+        size_t size;
+        std::vector<Py_ssize_t> shape;
+        std::array<Slot, max_slots> slots;
+    };
+
+    std::vector<Leaf> leaves_;
+    std::vector<Group> groups_;
+    Occupied occupied_; // by parameters
+    std::vector<Whole> whole_;
+    bool shared_scalars_ = false;
+    bool two_passes_ = false;
+    bool reference_ = false;
+    std::array<double, max_scalars> all_scalars_ = {};
+    std::vector<py::object> averages_; // and what keeps them in their place
+};
+
+} // namespace stepsize

@@ -1,0 +1,140 @@
+#include "bind/engine/matrices.hpp"
+
+#include <algorithm>
+
+#include "bind/chunks.hpp"
+#include "core/targets.hpp"
+
+namespace stepsize {
+namespace {
+
+// The parameters of a chunk, in double.
+std::vector<double> numbers_of(const Chunk& chunk) {
+    std::vector<double> numbers(chunk.span.size);
+    for (size_t i = 0; i < numbers.size(); ++i)
+        numbers[i] = chunk.dtype == Dtype::float32
+                         ? double(static_cast<const float*>(chunk.span.x)[i])
+                         : static_cast<const double*>(chunk.span.x)[i];
+    return numbers;
+}
+
+} // namespace
+
+// Enough panels for many threads, none so thin that the sums by column weigh much beside it.
+size_t panel_rows(size_t rows, size_t columns) {
+    constexpr size_t most_panels = 64, least_rows = 8;
+    const size_t few = (rows + most_panels - 1) / most_panels;
+    return std::max({few, least_rows, (chunk_size + columns - 1) / columns});
+}
+
+void MatrixPlan::clear() {
+    matrices_.clear();
+    panels_.clear();
+}
+
+void MatrixPlan::add(const Leaf& leaf, const void* gradient, size_t bound) {
+    const Rule* rule = leaves_.group_of(leaf).rule;
+    MatrixView view = {};
+    view.x = leaf.x;
+    view.g = gradient;
+    view.axes = int(leaf.shape.size());
+    std::copy(leaf.shape.begin(), leaf.shape.end(), view.lengths);
+    view.columns = size_t(leaf.shape.back());
+    const size_t all_rows = leaf.size / view.columns;
+    view.rows = rule->by_axis ? all_rows : size_t(leaf.shape[leaf.shape.size() - 2]);
+    view.matrices = all_rows / view.rows;
+    view.panel_rows = std::min(view.rows, panel_rows(view.rows, view.columns));
+    view.panels = (view.rows + view.panel_rows - 1) / view.panel_rows;
+    view.slot = rule->by_axis ? leaf.vectors[0] : nullptr;
+    std::copy(leaf.vectors.begin() + rule->by_axis, leaf.vectors.end(), view.vectors);
+
+    const size_t panels = view.matrices * view.panels;
+    if (scratch_.size() == matrices_.size())
+        scratch_.emplace_back();
+    std::vector<double>& scratch = scratch_[matrices_.size()];
+    scratch.resize(all_rows * (max_row_sums + 1) + (panels + view.matrices) * view.columns);
+    view.row_sums = scratch.data();
+    double* at = view.row_sums + all_rows * max_row_sums;
+    view.row_factors = at;
+    view.column_parts = at += all_rows;
+    view.column_factors = at + panels * view.columns;
+    if (rule->by_axis)
+        view.column_factors = view.vectors[view.axes - 1];
+
+    const size_t few = std::max<size_t>(1, chunk_size / (view.panel_rows * view.columns));
+    for (size_t first = 0; first < panels; first += few)
+        panels_.push_back({matrices_.size(), first, std::min(panels, first + few)});
+    matrices_.push_back({leaves_.index(leaf), bound, rule, leaf.dtype, view});
+}
+
+// Calls pass(leaf, its fields, panel) for every panel of every leaf.
+template <class Pass> void MatrixPlan::sweep(size_t elements, const Pass& pass) const {
+    run_chunks(panels_.size(), elements, [&](size_t i) {
+        const MatrixLeaf& leaf = matrices_[panels_[i].leaf];
+        for (size_t panel = panels_[i].first; panel < panels_[i].last; ++panel)
+            pass(leaf, bound_[leaf.bound].fields, panel);
+    });
+}
+
+void MatrixPlan::prepare(size_t elements) {
+    if (leaves_.two_passes())
+        sweep(elements, [](const MatrixLeaf& leaf, const void* fields, size_t panel) {
+            leaf.rule->row_sums[int(leaf.dtype)](fields, leaf.view, panel);
+        });
+    for (const MatrixLeaf& leaf : matrices_)
+        run_chunks(leaf.view.matrices, elements, [&](size_t matrix) {
+            leaf.rule->factorize[int(leaf.dtype)](bound_[leaf.bound].fields, leaf.view, matrix);
+        });
+    if (!leaves_.two_passes())
+        return;
+    sweep(elements, [](const MatrixLeaf& leaf, const void* fields, size_t panel) {
+        leaf.rule->row_norms[int(leaf.dtype)](fields, leaf.view, panel);
+    });
+    for (const MatrixLeaf& leaf : matrices_)
+        settle(leaf);
+}
+
+// Adds up what the rows found, in blocks and lanes as every sum.
+void MatrixPlan::settle(const MatrixLeaf& matrix) {
+    Leaf& leaf = leaves_[matrix.leaf];
+    const size_t rows = matrix.view.matrices * matrix.view.rows;
+    double sums[max_sums + 1] = {};
+    for (int k = 0; k < matrix.rule->sums; ++k)
+        for (size_t at = 0; at < rows; at += chunk_size)
+            sums[k] += table().sum_lanes(matrix.view.row_sums + size_t(k) * rows + at,
+                                         std::min(chunk_size, rows - at));
+    sums[matrix.rule->sums] = double(leaf.size);
+    double numbers[max_numbers];
+    leaves_.group_of(leaf).numbers(numbers);
+    matrix.rule->settle(numbers, leaf.t + 1, leaves_.scalars_of(leaf), sums);
+}
+
+// With statistics, from a copy of the leaf.
+void MatrixPlan::update(size_t elements, const std::vector<Chunk>& chunks,
+                        std::vector<Sums>& sums) {
+    std::vector<std::vector<double>> before(sums.size());
+    for (size_t i = 0; i < before.size(); ++i) {
+        const Chunk& chunk = chunks[i];
+        if (!chunk.matrix)
+            continue;
+        const auto squares = table().sum_of_squares[int(chunk.dtype)];
+        sums[i] = {squares(chunk.span.g, chunk.span.size, 1),
+                   squares(chunk.span.x, chunk.span.size, 1), 0};
+        before[i] = numbers_of(chunk);
+    }
+    sweep(elements, [](const MatrixLeaf& leaf, const void* fields, size_t panel) {
+        leaf.rule->update[int(leaf.dtype)](fields, leaf.view, panel);
+    });
+    for (const MatrixLeaf& leaf : matrices_)
+        leaf.rule->merge_axes[int(leaf.dtype)](leaf.view);
+    for (size_t i = 0; i < before.size(); ++i) {
+        if (!chunks[i].matrix)
+            continue;
+        const std::vector<double> after = numbers_of(chunks[i]);
+        for (size_t k = 0; k < after.size(); ++k)
+            before[i][k] = (after[k] - before[i][k]) * (after[k] - before[i][k]);
+        sums[i].update = table().sum_lanes(before[i].data(), after.size());
+    }
+}
+
+} // namespace stepsize

@@ -1,0 +1,229 @@
+#include "bind/engine/plan.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+
+#include "bind/chunks.hpp"
+#include "core/targets.hpp"
+
+namespace stepsize {
+
+void Plan::clear(bool by_leaf, bool averages) {
+    by_leaf_ = by_leaf;
+    averages_ = averages;
+    ahead_ = prefetches();
+    elements_ = 0;
+    chunks_.clear();
+    bound_.clear();
+    matrices_.clear();
+    blocks_.clear();
+    last_bound_.assign(leaves_.groups().size(), {-1, -1});
+}
+
+// The entry of the leaf's fields, shared by the leaves of a group that have had the same number of
+// updates. Leaves with a gradient keep that in common from step to step.
+size_t Plan::bound_for(const Leaf& leaf) {
+    int& known = last_bound_[size_t(leaf.group)][size_t(leaf.dtype)];
+    if (known >= 0 && leaves_[bound_[size_t(known)].leaf].t == leaf.t &&
+        (leaves_.shared_scalars() || leaves_.group_of(leaf).scalars.empty()))
+        return size_t(known);
+    known = int(bound_.size());
+    bound_.emplace_back();
+    bound_.back().leaf = leaves_.index(leaf);
+    return bound_.size() - 1;
+}
+
+// Whether the leaf's memory runs on from that of the leaf before, in the open span.
+bool Plan::runs_on(size_t i, const Chunk& open, size_t bound) const {
+    const Leaf &leaf = leaves_[i], &last = leaves_[i - 1];
+    const Gradient &gradient = gradients_[i], &before = gradients_[i - 1];
+    return leaf.adjacent && !by_leaf_ && leaf.x == last.x + last.bytes() &&
+           gradient.dtype == leaf.dtype && bound == open.bound &&
+           gradient.data == before.data + last.bytes() && open.span.g_dtype == gradient.dtype &&
+           (!averages_ || leaf.average == last.average + last.bytes());
+}
+
+Chunk Plan::open_at(size_t i, size_t bound) const {
+    const Leaf& leaf = leaves_[i];
+    const Gradient& gradient = gradients_[i];
+    Chunk open = {};
+    open.leaf = i;
+    open.bound = bound;
+    open.rule = leaves_.group_of(leaf).rule;
+    open.dtype = leaf.dtype;
+    open.matrix = leaf.matrix;
+    open.span.x = leaf.x;
+    open.span.g = gradient.data;
+    open.span.g_dtype = gradient.dtype;
+    open.span.half = leaf.half;
+    open.span.average = averages_ ? leaf.average : nullptr;
+    open.span.size = leaf.size;
+    std::copy(leaf.slots.begin(), leaf.slots.end(), open.span.slots);
+    open.span.coded = leaf.coded || gradient.dtype != leaf.dtype;
+    open.span.place = uint32_t(i);
+    return open;
+}
+
+void Plan::close(const Chunk& open) {
+    split(chunks_, open, open.rule && !open.matrix ? open.rule->slots : 0, ahead_);
+}
+
+void Plan::lay_out(bool by_leaf, bool averages) {
+    waiting_ = false;
+    if (valid_ && !gradients_.moved() && by_leaf == by_leaf_ && ahead_ == prefetches() &&
+        averages == averages_)
+        return;
+    valid_ = false;
+    clear(by_leaf, averages);
+    Chunk open = {};
+    bool fresh = true; // no span is open at the leaf before
+    for (size_t i = 0; i < leaves_.size(); ++i) {
+        const Leaf& leaf = leaves_[i];
+        const Gradient& gradient = gradients_[i];
+        if (!gradient.data || leaf.size == 0) {
+            fresh = true;
+            continue;
+        }
+        const size_t bound = bound_for(leaf);
+        if (leaf.matrix)
+            matrices_.add(leaf, gradient.data, bound);
+        elements_ += leaf.size;
+        for (size_t at = 0; at < leaf.size; at += chunk_size)
+            blocks_.push_back({gradient.data + at * item_size(gradient.dtype),
+                               std::min(chunk_size, leaf.size - at), gradient.dtype});
+        if (!fresh && runs_on(i, open, bound)) {
+            open.span.size += leaf.size;
+        } else {
+            close(open);
+            open = open_at(i, bound);
+        }
+        fresh = false;
+    }
+    close(open);
+    block_sums_.resize(blocks_.size());
+    gradients_.set_moved(false);
+    valid_ = true;
+}
+
+double Plan::total_of_squares(double scale) {
+    run_chunks(blocks_.size(), elements_, [&](size_t i) {
+        const Block& block = blocks_[i];
+        block_sums_[i] = table().sum_of_squares[int(block.dtype)](block.data, block.size, scale);
+    });
+    double total = 0;
+    for (double sum : block_sums_)
+        total += sum;
+    return total;
+}
+
+// Where the squares leave the range of double, once more on scaled values.
+double Plan::gradient_norm(bool& finite) {
+    const double total = total_of_squares(1.0);
+    finite = true;
+    if (std::isfinite(total) && total > 1e-280)
+        return std::sqrt(total);
+    double top = 0;
+    for (const Block& block : blocks_) {
+        finite = finite && table().all_finite[int(block.dtype)](block.data, block.size);
+        top = std::max(top, table().largest[int(block.dtype)](block.data, block.size));
+    }
+    if (!finite || top == 0)
+        return std::sqrt(total);
+    int exponent = 0;
+    std::frexp(top, &exponent);
+    const double unit = std::ldexp(1.0, std::clamp(exponent, -1020, 1020));
+    return unit * std::sqrt(total_of_squares(1 / unit));
+}
+
+bool Plan::all_finite() const {
+    std::atomic<bool> finite{true};
+    run_chunks(chunks_.size(), elements_, [&](size_t i) {
+        const Span& span = chunks_[i].span;
+        if (!table().all_finite[int(span.g_dtype)](span.g, span.size))
+            finite.store(false, std::memory_order_relaxed);
+    });
+    return finite;
+}
+
+// Turns this step's numbers into the fields the loop reads.
+void Plan::bind(const StepTerms& terms) {
+    for (BoundFields& entry : bound_) {
+        Leaf& leaf = leaves_[entry.leaf];
+        const Group& group = leaves_.group_of(leaf);
+        double numbers[max_numbers];
+        group.numbers(numbers);
+        const double decay = group.value(group.weight_decay), lr = group.value(group.lr);
+        const Prologue prologue = {terms.scale,
+                                   terms.limit,
+                                   group.decay == Group::Decay::coupled ? decay : 0,
+                                   group.decay == Group::Decay::decoupled ? 1 - lr * decay : 1,
+                                   group.value(group.cautious),
+                                   terms.share};
+        group.rule->prepare[int(leaf.dtype)](numbers, leaf.t + 1, leaves_.scalars_of(leaf),
+                                             prologue, entry.fields);
+    }
+}
+
+// The first pass: sums over each leaf, or over all, in the order of leaves and chunks.
+void Plan::measure(const StepTerms& terms) {
+    using Parts = std::array<double, max_sums + 1>;
+    bind(terms);
+    std::vector<Parts> parts(chunks_.size());
+    run_chunks(chunks_.size(), elements_, [&](size_t i) {
+        const Chunk& chunk = chunks_[i];
+        if (!chunk.matrix)
+            chunk.rule->measure[int(chunk.dtype)](bound_[chunk.bound].fields, chunk.span,
+                                                  parts[i].data());
+    });
+    const bool shared = leaves_.shared_scalars();
+    Parts total = {};
+    for (size_t i = 0; i < chunks_.size(); ++i) {
+        const Chunk& chunk = chunks_[i];
+        if (chunk.matrix)
+            continue;
+        const size_t sums = size_t(chunk.rule->sums);
+        for (size_t k = 0; k < sums; ++k)
+            total[k] += parts[i][k];
+        total[sums] += double(chunk.span.size);
+        const bool last = i + 1 == chunks_.size();
+        if (!last && (shared || chunks_[i + 1].leaf == chunk.leaf))
+            continue;
+        Leaf& leaf = leaves_[chunk.leaf];
+        double numbers[max_numbers];
+        // What all leaves share is settled by the first group's numbers, whoever has a gradient.
+        (shared ? leaves_.groups()[0] : leaves_.group_of(leaf)).numbers(numbers);
+        chunk.rule->settle(numbers, (shared ? terms.step : leaf.t) + 1, leaves_.scalars_of(leaf),
+                           total.data());
+        total = {};
+    }
+}
+
+void Plan::run_chunk(size_t i, Sums* sums) const {
+    const Chunk& chunk = chunks_[i];
+    if (!chunk.matrix)
+        chunk.rule->run[int(chunk.dtype)](bound_[chunk.bound].fields, chunk.span, sums);
+}
+
+Sums Plan::move(const StepTerms& terms, bool stats, bool may_wait) {
+    if (leaves_.two_passes())
+        measure(terms);
+    if (!matrices_.empty()) {
+        bind(terms);
+        matrices_.prepare(elements_);
+    }
+    bind(terms);
+    sums_.resize(stats ? chunks_.size() : 0);
+    waiting_ = may_wait && !stats && matrices_.empty();
+    if (!waiting_)
+        run_chunks(chunks_.size(), elements_,
+                   [&](size_t i) { run_chunk(i, stats ? &sums_[i] : nullptr); });
+    if (!matrices_.empty())
+        matrices_.update(elements_, chunks_, sums_);
+    Sums total = {};
+    for (const Sums& part : sums_)
+        total = {total.grad + part.grad, total.param + part.param, total.update + part.update};
+    return total;
+}
+
+} // namespace stepsize

@@ -1,0 +1,80 @@
+// One step's work: its chunks, their rules' numbers, and their run.
+#pragma once
+
+#include <vector>
+
+#include "bind/engine/gradients.hpp"
+#include "bind/engine/matrices.hpp"
+
+namespace stepsize {
+
+// What a step says to all rules alike.
+struct StepTerms {
+    double scale; // of gradients
+    double limit; // of an element after that
+    double share; // of the way to the parameters that averages go, below 0: none
+    int64_t step; // updates before this one
+};
+
+// The layout is kept while parameters and gradients lie where they lay.
+class Plan {
+  public:
+    Plan(Leaves& leaves, GradientSource& gradients)
+        : leaves_(leaves), gradients_(gradients), matrices_(leaves, bound_) {}
+    Plan(const Plan&) = delete;
+    Plan& operator=(const Plan&) = delete;
+
+    // Leaves may share their numbers otherwise, or have averages that they had not.
+    void invalidate() { valid_ = false; }
+
+    // Stretches of memory that run on from leaf to leaf are one span, unless the sums must be taken
+    // leaf by leaf. With averages, they are moved along.
+    void lay_out(bool by_leaf, bool averages);
+    bool averages() const { return averages_; }
+    size_t elements() const { return elements_; }
+
+    // Global norm of the gradients, and whether they are finite.
+    double gradient_norm(bool& finite);
+    bool all_finite() const;
+
+    // Runs the rules; the sums of squares over all leaves, if they are asked for. Where the update
+    // pass alone is left and may wait, it does: `waiting` chunks are for the caller to run.
+    Sums move(const StepTerms& terms, bool stats, bool may_wait);
+    size_t waiting() const { return waiting_ ? chunks_.size() : 0; }
+    void run_chunk(size_t i, Sums* sums) const;
+
+  private:
+    // A stretch of one leaf's gradient, the unit of norms and checks.
+    struct Block {
+        const char* data;
+        size_t size;
+        Dtype dtype;
+    };
+
+    void clear(bool by_leaf, bool averages);
+    bool runs_on(size_t i, const Chunk& open, size_t bound) const;
+    Chunk open_at(size_t i, size_t bound) const;
+    void close(const Chunk& open);
+    size_t bound_for(const Leaf& leaf);
+    void bind(const StepTerms& terms);
+    void measure(const StepTerms& terms);
+    double total_of_squares(double scale);
+
+    Leaves& leaves_;
+    GradientSource& gradients_;
+    bool valid_ = false;
+    bool by_leaf_ = false;
+    bool ahead_ = false;
+    bool averages_ = false;
+    bool waiting_ = false;
+    size_t elements_ = 0;
+    std::vector<Chunk> chunks_;
+    std::vector<BoundFields> bound_;
+    std::vector<std::array<int, dtype_count>> last_bound_; // of each group, or -1
+    MatrixPlan matrices_;
+    std::vector<Block> blocks_;
+    std::vector<double> block_sums_;
+    std::vector<Sums> sums_;
+};
+
+} // namespace stepsize

@@ -1,0 +1,43 @@
+// The calls that C++ makes into Python, each named once. The object is a StepHost of
+// optimizers/host.py, which says what they do. It is an argument of a step and no part of the
+// engine: an engine that owned its owner would be a circle that no collector sees through.
+#pragma once
+
+#include <stdexcept>
+
+#include "bind/numpy.hpp"
+
+namespace stepsize {
+
+struct Host {
+    py::handle object;
+
+    // The gradients as a flat list of plain arrays, of None and of rows.
+    py::list gather(py::handle grads) const { return object.attr("gather")(grads); }
+
+    // Raises the error of this kind.
+    template <class... Details>
+    [[noreturn]] void fail(const char* kind, const Details&... details) const {
+        object.attr("fail")(kind, details...);
+        throw std::runtime_error(std::string("the host let a step pass that must stop: ") + kind);
+    }
+
+    py::object step_stats(double grad, double update, double param, size_t nonfinite) const {
+        return object.attr("step_stats")(grad, update, param, nonfinite);
+    }
+
+    // One step by the reference implementation, for rules without a compiled twin.
+    Sums run_reference(const py::list& grads, double scale, bool stats) const {
+        const py::tuple sums = object.attr("run_reference")(grads, scale, stats);
+        return {sums[0].cast<double>(), sums[1].cast<double>(), sums[2].cast<double>()};
+    }
+
+    // Parameters whose elements do not lie side by side, copied in and out.
+    void read_strided() const { object.attr("read_strided")(); }
+    void write_strided() const { object.attr("write_strided")(); }
+
+    // Rows that the step has moved in copies, back into their leaves.
+    void write_rows() const { object.attr("write_rows")(); }
+};
+
+} // namespace stepsize

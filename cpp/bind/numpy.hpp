@@ -1,0 +1,115 @@
+// What the engine reads from a NumPy array, without NumPy's headers.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include "core/types.hpp"
+
+namespace stepsize {
+
+namespace py = pybind11;
+
+using ArrayProxy = py::detail::PyArray_Proxy;
+
+inline ArrayProxy* proxy(PyObject* array) { return reinterpret_cast<ArrayProxy*>(array); }
+
+constexpr int owner_flag = py::detail::npy_api::NPY_ARRAY_OWNDATA_;
+constexpr int contiguous_flag = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_;
+constexpr int aligned_flag = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+constexpr int writeable_flag = py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+
+inline size_t item_size(Dtype dtype) {
+    return dtype == Dtype::float32 ? 4 : dtype == Dtype::float64 ? 8 : 2;
+}
+
+inline bool is_narrow(Dtype dtype) { return item_size(dtype) == 2; }
+
+// NumPy's number for ml_dtypes' bfloat16, known once an array of it was met; -1 before.
+inline int known_bfloat16 = -1;
+inline int bfloat16_type() { return known_bfloat16; }
+inline void register_bfloat16(int type) { known_bfloat16 = type; }
+
+inline size_t item_size(Storage storage, size_t native) {
+    return storage == Storage::native ? native : storage == Storage::bfloat16 ? 2 : 1;
+}
+
+// An unpickled array has a descriptor object of its own, so identity does not tell.
+inline bool has_dtype(PyObject* array, Dtype dtype) {
+    constexpr int half_type = 23; // NPY_HALF, which pybind11 does not name
+    const auto* found = py::detail::array_descriptor_proxy(proxy(array)->descr);
+    const int wanted = dtype == Dtype::float32   ? py::detail::npy_api::NPY_FLOAT_
+                       : dtype == Dtype::float64 ? py::detail::npy_api::NPY_DOUBLE_
+                       : dtype == Dtype::float16 ? half_type
+                                                 : bfloat16_type();
+    return found->type_num == wanted && found->byteorder == '=';
+}
+
+inline bool has_shape(const ArrayProxy* array, const std::vector<Py_ssize_t>& shape) {
+    return size_t(array->nd) == shape.size() &&
+           std::equal(shape.begin(), shape.end(), array->dimensions);
+}
+
+inline bool is_array(PyObject* object) {
+    static PyTypeObject* const type = py::detail::npy_api::get().PyArray_Type_;
+    return Py_TYPE(object) == type || PyType_IsSubtype(Py_TYPE(object), type);
+}
+
+// Whether an array is of a class of its own, such as numpy.ma's.
+inline bool is_subclass(PyObject* object) {
+    static PyTypeObject* const type = py::detail::npy_api::get().PyArray_Type_;
+    return Py_TYPE(object) != type && is_array(object);
+}
+
+inline bool is_plain(PyObject* array, Dtype dtype) {
+    const int needed = contiguous_flag | aligned_flag;
+    return has_dtype(array, dtype) && (proxy(array)->flags & needed) == needed;
+}
+
+// The array whose memory this one shows: itself, or what it is a view of.
+inline ArrayProxy* memory_owner(PyObject* array) {
+    ArrayProxy* owner = proxy(array);
+    while (owner->base && is_array(owner->base))
+        owner = proxy(owner->base);
+    return owner;
+}
+
+// Keeps an array's memory in its place for as long as the result lives: NumPy resizes no array that
+// has a weak reference, with refcheck=False neither.
+inline py::object keep_in_place(PyObject* array) {
+    PyObject* owner = reinterpret_cast<PyObject*>(memory_owner(array));
+    PyObject* reference = PyWeakref_NewRef(owner, nullptr);
+    if (!reference)
+        throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(reference);
+}
+
+// Keeps the memory of arrays that others hold in its place while this lives, for a few instructions
+// each: NumPy resizes no array that does not own its memory, and these say so for a while. Here
+// because other threads run while the kernels do.
+class Pins {
+  public:
+    Pins() = default;
+    Pins(const Pins&) = delete;
+    Pins& operator=(const Pins&) = delete;
+    ~Pins() {
+        for (ArrayProxy* owner : owners_)
+            owner->flags |= owner_flag;
+    }
+    void reserve(size_t count) { owners_.reserve(count); }
+    void add(PyObject* array) {
+        ArrayProxy* owner = memory_owner(array);
+        if (!(owner->flags & owner_flag))
+            return;
+        owner->flags &= ~owner_flag;
+        owners_.push_back(owner);
+    }
+
+  private:
+    std::vector<ArrayProxy*> owners_;
+};
+
+} // namespace stepsize

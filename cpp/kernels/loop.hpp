@@ -1,0 +1,281 @@
+// The one loop: load, decay and scale, rule, store. Every rule, type and instruction set goes
+// through it, so tails, prefetching and statistics are said here and nowhere else.
+#pragma once
+
+#include "core/table.hpp"
+#include "kernels/quantized_loop.hpp"
+#include "kernels/reduce.hpp"
+
+namespace stepsize {
+namespace {
+
+template <class R, class F, size_t... K>
+inline void stretch(const BoundRule<R, F>& p, F* x, const F* g, F* const* slots, size_t from,
+                    size_t count, Indices<K...>) {
+    F* s[sizeof...(K) + 1] = {(slots[K] + from)..., nullptr};
+    (void)s;
+    (void)slots;
+    x += from;
+    g += from;
+    const BoundRule<R, F> here = p; // a copy the compiler may keep in registers
+#pragma omp simd
+    for (size_t i = 0; i < count; ++i) {
+        const F grad = here.gradient(g[i], x[i]);
+        F value = x[i] * here.shrink;
+        here.rule(value, grad, s[K][i]...);
+        x[i] = value;
+    }
+}
+
+// A stretch of any length without a loop over single elements, which cost as much as a vector each:
+// the last `lanes` elements are computed in copies first, and written over what the whole vectors
+// have made of some of them, which is the same.
+template <class R, class F, size_t... K> void stretch_any(const BoundRule<R, F>& p, F* x,
+                                                          const F* g, F* const* slots, size_t count,
+                                                          Indices<K...> indices) {
+    const size_t left = count % lanes;
+    if (left == 0 || count < lanes)
+        return stretch(p, x, g, slots, 0, count, indices);
+    const size_t last = count - lanes;
+    alignas(64) F copies[sizeof...(K) + 1][lanes];
+    F* const ends[] = {copies[K + 1]..., nullptr};
+    const size_t bytes = sizeof copies[0];
+    __builtin_memcpy(copies[0], x + last, bytes);
+    (__builtin_memcpy(ends[K], slots[K] + last, bytes), ...);
+    stretch(p, copies[0], g + last, ends, 0, lanes, indices);
+    stretch(p, x, g, slots, 0, count - left, indices);
+    __builtin_memcpy(x + last, copies[0], bytes);
+    (__builtin_memcpy(slots[K] + last, ends[K], bytes), ...);
+}
+
+// Cautious updates (Liang et al. 2024, arXiv:2411.16085): a move along the gradient is taken back.
+template <class R, class F>
+void hold_back(const BoundRule<R, F>& p, F* x, const F* before, const F* g, size_t count) {
+    const BoundRule<R, F> here = p;
+#pragma omp simd
+    for (size_t i = 0; i < count; ++i) {
+        const F grad = here.gradient(g[i], before[i]);
+        const F start = before[i] * here.shrink;
+        x[i] = select(not_descending(start, x[i], grad), start, x[i]);
+    }
+}
+
+// The sums of squares of gradients, parameters and updates, on their way.
+struct Tally {
+    Lanes grad, param, update;
+
+    template <class F>
+    void add(const F* g, const F* before, const F* x, size_t count, size_t lane) {
+        size_t done = 0;
+#if defined(__GNUC__)
+        done = count / lanes * lanes;
+        for (size_t part = 0; part < lanes; part += width)
+            add_part(g + part, before + part, x + part, done, part);
+#endif
+        const size_t left = count - done;
+        g += done;
+        before += done;
+        x += done;
+        grad.add(left, lane, [=](size_t i) { return square(double(g[i])); });
+        param.add(left, lane, [=](size_t i) { return square(double(before[i])); });
+        update.add(left, lane, [=](size_t i) { return square(double(x[i]) - double(before[i])); });
+    }
+
+#if defined(__GNUC__)
+  private:
+#if defined(__AVX512F__)
+    static constexpr size_t width = 8;
+#elif defined(__AVX__)
+    static constexpr size_t width = 4;
+#else
+    static constexpr size_t width = 2;
+#endif
+    typedef double Part __attribute__((vector_size(width * sizeof(double))));
+
+    // Some lanes at a time, as vectors: in a loop over all of them the compiler would keep the sums
+    // in memory, and each addition would wait for the one before it to arrive there.
+    template <class F>
+    void add_part(const F* g, const F* before, const F* x, size_t count, size_t part) {
+        Part sums[3];
+        __builtin_memcpy(&sums[0], grad.sum + part, sizeof(Part));
+        __builtin_memcpy(&sums[1], param.sum + part, sizeof(Part));
+        __builtin_memcpy(&sums[2], update.sum + part, sizeof(Part));
+        for (size_t i = 0; i < count; i += lanes) {
+            double terms[3][width];
+            for (size_t j = 0; j < width; ++j) {
+                terms[0][j] = double(g[i + j]);
+                terms[1][j] = double(before[i + j]);
+                terms[2][j] = double(x[i + j]) - terms[1][j];
+            }
+            for (size_t k = 0; k < 3; ++k) {
+                Part term;
+                __builtin_memcpy(&term, terms[k], sizeof(Part));
+                sums[k] += term * term;
+            }
+        }
+        __builtin_memcpy(grad.sum + part, &sums[0], sizeof(Part));
+        __builtin_memcpy(param.sum + part, &sums[1], sizeof(Part));
+        __builtin_memcpy(update.sum + part, &sums[2], sizeof(Part));
+    }
+#endif
+};
+
+// The stretch with sums and caution. Elements before the first cache line start in lane `lane`.
+template <class R, class F, class Indices>
+void careful_stretch(const BoundRule<R, F>& p, F* x, const F* g, F* const* slots, size_t count,
+                     size_t lane, Tally& tally, Indices indices) {
+    alignas(64) F before[tile];
+    for (size_t i = 0; i < count; ++i)
+        before[i] = x[i];
+    stretch(p, x, g, slots, 0, count, indices);
+    const F* given = g == x ? before : g;
+    if (p.cautious > 0)
+        hold_back(p, x, before, given, count);
+    tally.add(given, before, x, count, lane);
+}
+
+template <class R, class F> inline void keep_start(const F* x, F* const* slots, size_t count) {
+    if (Start<R>::slot >= 0)
+        __builtin_memcpy(slots[Start<R>::slot < 0 ? 0 : Start<R>::slot], x, count * sizeof(F));
+}
+
+// The fused EMA update, while the parameters are in cache.
+template <class F> void update_average(F share, const Span& span, size_t from, size_t count) {
+    const F* x = static_cast<const F*>(span.x) + from;
+    F* average = static_cast<F*>(span.average) + from;
+#pragma omp simd
+    for (size_t i = 0; i < count; ++i)
+        average[i] = lerp(average[i], x[i], share);
+}
+
+template <class R, class F, int slot_count>
+void run(const void* bound, const Span& span, Sums* sums) {
+    // A copy: what stores to slots might change would be read anew for every vector.
+    const BoundRule<R, F> p = *static_cast<const BoundRule<R, F>*>(bound);
+    const typename Counted<size_t(slot_count)>::type indices;
+    TileOperands<F, slot_count> at(span, p.rounding_key);
+    Tally tally;
+    const bool careful = sums || p.cautious > 0;
+    const size_t width = careful ? 0 : at.quantized_width();
+    // Up to the first cache line of the parameters, so that the tiles after it store whole lines.
+    const size_t offset = reinterpret_cast<size_t>(span.x) % 64;
+    const bool apart = span.coded || offset == 0 || (!sums && span.size < tile);
+    const size_t head = apart ? 0 : (64 - offset) / sizeof(F);
+    for (size_t from = 0, next = 0; from < span.size; from = next) {
+        const size_t left = span.size - from;
+        const size_t most = from == 0 && head > 0 ? head : tile;
+        const size_t count = left < most ? left : most;
+        next = from + count;
+        if (count < tile || !stretch_quantized(p, at, from, width, indices)) {
+            at.open(from, count);
+            if (p.first && !HasSums<R>::value)
+                keep_start<R>(at.x, at.slots, count);
+            if (careful) {
+                const size_t lane = most == head ? lanes - head : 0;
+                careful_stretch(p, at.x, at.g, at.slots, count, lane, tally, indices);
+            } else if (span.ahead && !span.coded && count == tile) {
+                for (size_t i = 0; i < tile; i += lanes) {
+                    at.fetch(i, 0, Late<R, slot_count>::count);
+                    stretch(p, at.x, at.g, at.slots, i, lanes, indices);
+                }
+            } else {
+                stretch_any(p, at.x, at.g, at.slots, count, indices);
+            }
+            at.close(from, count, true);
+        }
+        if (span.average)
+            update_average(p.follow, span, from, count);
+    }
+    if (sums)
+        *sums = {tally.grad.total(head), tally.param.total(head), tally.update.total(head)};
+}
+
+// The first pass of a rule that has `static constexpr int sums`: its measure gives the terms of one
+// element and may move the state.
+struct Terms { // not an array: beside one the compiler gives up vectorising
+    double first, second = 0, third = 0;
+};
+
+template <class R, class F, size_t... K>
+STEPSIZE_INLINE void measure_lanes(const BoundRule<R, F>& p, const F* x, const F* g,
+                                   F* const* slots, size_t from, size_t count, Lanes* total,
+                                   Indices<K...>) {
+    F* s[sizeof...(K) + 1] = {(slots[K] + from)..., nullptr};
+    (void)s;
+    (void)slots;
+    x += from;
+    g += from;
+#pragma omp simd
+    for (size_t i = 0; i < count; ++i) {
+        const F grad = p.gradient(g[i], x[i]);
+        const Terms found = p.rule.measure(x[i], grad, s[K][i]...);
+        total[0].sum[i] += found.first;
+        if (R::sums > 1)
+            total[1].sum[i] += found.second;
+        if (R::sums > 2)
+            total[2].sum[i] += found.third;
+    }
+}
+
+template <class R, class F, int slot_count>
+void measure(const void* bound, const Span& span, double* sums) {
+    const BoundRule<R, F> p = *static_cast<const BoundRule<R, F>*>(bound);
+    const typename Counted<size_t(slot_count)>::type indices;
+    TileOperands<F, slot_count> at(span, p.rounding_key);
+    Lanes total[R::sums];
+    for (size_t from = 0; from < span.size; from += tile) {
+        const size_t left = span.size - from;
+        const size_t count = left < tile ? left : tile;
+        at.open(from, count);
+        if (p.first)
+            keep_start<R>(at.x, at.slots, count);
+        size_t i = 0;
+        for (; i + lanes <= count; i += lanes) {
+            if (span.ahead && !span.coded)
+                at.fetch(i, Early<R>::first, slot_count);
+            measure_lanes(p, at.x, at.g, at.slots, i, lanes, total, indices);
+        }
+        measure_lanes(p, at.x, at.g, at.slots, i, count - i, total, indices);
+        at.close(from, count, false);
+    }
+    for (int k = 0; k < R::sums; ++k)
+        sums[k] = total[k].total();
+}
+
+template <class R, class Numbers>
+void settle(const double* numbers, int64_t t, double* scalars, const double* sums) {
+    Numbers h;
+    __builtin_memcpy(&h, numbers, sizeof h);
+    R::settle(h, StepContext{t, scalars}, sums);
+}
+
+// What a rule offers of the first pass: nothing, unless it names its sums.
+template <template <class> class R, class Numbers, int slots, class = void> struct FirstPass {
+    static constexpr void add_to(Rule&) {}
+};
+
+template <template <class> class R, class Numbers, int slots>
+struct FirstPass<R, Numbers, slots, typename Always<char[R<double>::sums]>::type> {
+    static constexpr void add_to(Rule& rule) {
+        rule.sums = R<double>::sums;
+        static_assert(R<double>::sums <= max_sums, "enlarge max_sums");
+        rule.measure[0] = measure<R<float>, float, slots>;
+        rule.measure[1] = measure<R<double>, double, slots>;
+        rule.settle = settle<R<double>, Numbers>;
+    }
+};
+
+template <template <class> class R, class Numbers, int slots>
+constexpr Rule describe(const char* name, const char* numbers) {
+    static_assert(slots <= max_slots, "enlarge max_slots");
+    Rule rule = {name, numbers, slots, {}, {}, 0, {}, nullptr, false, {}, {}, {}, {}, {}};
+    rule.prepare[0] = prepare<R<float>, float, Numbers>;
+    rule.prepare[1] = prepare<R<double>, double, Numbers>;
+    rule.run[0] = run<R<float>, float, slots>;
+    rule.run[1] = run<R<double>, double, slots>;
+    FirstPass<R, Numbers, slots>::add_to(rule);
+    return rule;
+}
+
+} // namespace
+} // namespace stepsize

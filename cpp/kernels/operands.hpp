@@ -1,0 +1,80 @@
+// The operands of a tile: where they lie in memory, or dequantized in a buffer.
+#pragma once
+
+#include "kernels/quantization.hpp"
+#include "kernels/reduce.hpp"
+
+namespace stepsize {
+namespace {
+
+constexpr size_t prefetch_bytes = 2048;
+
+// Software prefetch, one cache line at a time. Which processors gain by it is for targets.cpp to
+// say.
+template <class F> inline void prefetch(const F* data) {
+    for (size_t at = 0; at < lanes * sizeof(F); at += 64)
+        __builtin_prefetch(reinterpret_cast<const char*>(data) + prefetch_bytes + at);
+}
+
+// Finds the operands of a tile, dequantized where they are not native, and prefetches the next.
+template <class F, int slot_count> struct TileOperands {
+    const Span& span;
+    alignas(64) F buffers[slot_count + 2][tile];
+    F* x;
+    const F* g;
+    F* slots[slot_count + 1] = {};
+    uint64_t
+        rounding_key[slot_count + 1]; // what the random bits of a slot depend on besides the tile
+
+    TileOperands(const Span& span_, uint64_t step) : span(span_) {
+        if (span.coded)
+            for (int k = 0; k < slot_count; ++k)
+                rounding_key[k] = hash64(step + span.place * max_slots + uint64_t(k)) + span.first;
+    }
+
+    void open(size_t from, size_t count) {
+        x = static_cast<F*>(span.x) + from;
+        g = static_cast<const F*>(span.g) + from;
+        if (!span.coded) {
+            for (int k = 0; k < slot_count; ++k)
+                slots[k] = static_cast<F*>(span.slots[k].data) + from;
+            return;
+        }
+        if (span.g_dtype == Dtype::float16 || span.g_dtype == Dtype::bfloat16)
+            g = load_master<F>({const_cast<void*>(span.g), span.g_dtype}, nullptr, from, count,
+                               buffers[slot_count + 1]);
+        if (span.half.data)
+            x = load_master(span.half, static_cast<F*>(span.x), from, count, buffers[slot_count]);
+        for (int k = 0; k < slot_count; ++k)
+            slots[k] = open_tile(span.slots[k], from, count, buffers[k]);
+    }
+    void close(size_t from, size_t count, bool moved) {
+        if (!span.coded)
+            return;
+        if (span.half.data && moved)
+            store_half(span.half, x, from, count);
+        for (int k = 0; k < slot_count; ++k)
+            close_tile(span.slots[k], from, count, buffers[k], key(k, from));
+    }
+    // What the random bits of a tile start from.
+    uint32_t key(int slot, size_t from) const {
+        return uint32_t(hash64(rounding_key[slot] + from / tile));
+    }
+    // The bytes of a number of state where all of it, and nothing else, is coded alike; else 0.
+    size_t quantized_width() const {
+        const size_t width = slot_count > 0 ? width_of(span.slots[0].storage) : 0;
+        bool alike = span.x && !span.half.data && int(span.g_dtype) < dtype_count;
+        for (int k = 0; k < slot_count; ++k)
+            alike = alike && width_of(span.slots[k].storage) == width;
+        return alike ? width : 0;
+    }
+    void fetch(size_t element, int first, int last) const {
+        prefetch(x + element);
+        prefetch(g + element);
+        for (int k = first; k < last; ++k)
+            prefetch(slots[k] + element);
+    }
+};
+
+} // namespace
+} // namespace stepsize

@@ -1,0 +1,81 @@
+// A bound rule, ready for one update of one leaf: what it knows and what it may say of its slots.
+#pragma once
+
+#include "kernels/quantization.hpp"
+
+namespace stepsize {
+namespace {
+
+// What a rule may know besides its hyperparameters: the number of this update of the leaf, from 1,
+// and the scalars it keeps for the leaf.
+struct StepContext {
+    int64_t t;
+    double* scalars;
+};
+
+// Switches, here and in rules, are numbers of the loop's type, 0 or 1: beside a bool the compiler
+// gives up vectorising.
+template <class R, class F> struct BoundRule {
+    F scale, limit, decay, shrink, cautious, follow;
+    uint64_t rounding_key;
+    bool first;
+    R rule;
+
+    // What the rule sees of a gradient at x, and without the decay.
+    F gradient(F g, F x) const { return slope(g) + decay * x; }
+    F slope(F g) const { return clamp(g * scale, limit); }
+};
+
+template <class T> struct Always {
+    using type = void;
+};
+
+// What a rule may say of its slots. start: the one that keeps the parameter of the leaf's first
+// update; the loop fills it. Of two passes: the first looks at those from `early` on, the last at
+// the first `late` ones.
+template <class R, class = void> struct Start {
+    static constexpr int slot = -1;
+};
+template <class R> struct Start<R, typename Always<char[R::start + 1]>::type> {
+    static constexpr int slot = R::start;
+};
+template <class R, class = void> struct HasSums {
+    static constexpr bool value = false;
+};
+template <class R> struct HasSums<R, typename Always<char[R::sums]>::type> {
+    static constexpr bool value = true;
+};
+template <class R, class = void> struct Early {
+    static constexpr int first = 0;
+};
+template <class R> struct Early<R, typename Always<char[R::early + 1]>::type> {
+    static constexpr int first = R::early;
+};
+template <class R, int slots, class = void> struct Late {
+    static constexpr int count = slots;
+};
+template <class R, int slots> struct Late<R, slots, typename Always<char[R::late + 1]>::type> {
+    static constexpr int count = R::late;
+};
+
+template <class R, class F, class Numbers>
+void prepare(const double* numbers, int64_t t, double* scalars, const Prologue& p, void* out) {
+    static_assert(sizeof(BoundRule<R, F>) <= max_bound_rule, "enlarge max_bound_rule");
+    static_assert(sizeof(Numbers) <= max_numbers * sizeof(double), "enlarge max_numbers");
+    Numbers h;
+    __builtin_memcpy(&h, numbers, sizeof h);
+    const BoundRule<R, F> bound = {
+        F(p.scale),          F(p.limit),    F(p.decay),
+        F(p.shrink),         F(p.cautious), F(p.follow),
+        hash64(uint64_t(t)), t == 1,        R(h, StepContext{t, scalars})};
+    __builtin_memcpy(out, &bound, sizeof bound);
+}
+
+template <size_t... K> struct Indices {};
+template <size_t N, size_t... K> struct Counted : Counted<N - 1, N - 1, K...> {};
+template <size_t... K> struct Counted<0, K...> {
+    using type = Indices<K...>;
+};
+
+} // namespace
+} // namespace stepsize

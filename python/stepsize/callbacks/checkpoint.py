@@ -1,0 +1,178 @@
+"""Saving a run while it goes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stepsize import arrays
+from stepsize.callbacks.base import count_or_none
+from stepsize.callbacks.metrics import direction
+from stepsize.serialization.atomic import replacing
+
+if TYPE_CHECKING:
+    from stepsize.training.run import Run
+
+__all__ = ["Checkpoint"]
+
+
+class Checkpoint:
+    """Save the run every so many steps or epochs.
+
+    ``path`` always holds the latest checkpoint. With ``keep=n`` the n - 1 before it stay beside it,
+    as ``name-STEP.ext``, and the last one with finite parameters stays whatever ``keep`` says. With
+    ``monitor`` the one with the best value of a metric stays too, as ``name-best.ext``. The end of
+    a run is saved, and so is an exception; a diverged end is not. Older files that the run has not
+    written are neither replaced nor deleted.
+
+    Args:
+        path: where to write.
+        every_steps: save after every so many steps; None does not count steps.
+        every_epochs: save after every so many epochs; None does not count epochs.
+        keep: how many checkpoints to keep.
+        monitor: ``loss`` (the training loss, averaged over the epoch) or a validation metric.
+        mode: ``"min"`` if lower is better, ``"max"`` if higher is; ``"auto"`` infers it from the
+            name of the metric, and asks where that tells nothing.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        every_steps: int | None = None,
+        every_epochs: int | None = 1,
+        keep: int = 1,
+        monitor: str | None = None,
+        mode: str = "auto",
+    ):
+        self.path = os.fspath(path)
+        self.every_steps = count_or_none("Checkpoint: every_steps", every_steps)
+        self.every_epochs = count_or_none("Checkpoint: every_epochs", every_epochs)
+        self.keep = count_or_none("Checkpoint: keep", keep) or 1
+        self.monitor = monitor
+        if monitor is None and mode != "auto":
+            raise ValueError(f"Checkpoint: mode={mode!r} needs monitor=..., the metric it is about")
+        self.mode = mode if monitor is None else direction("Checkpoint", monitor, mode)
+        self._written: set[str] = set()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._kept: list[list[Any]] = []  # step, finite, file beside the latest
+        self._best: float | None = None
+        self._value: float | None = None
+
+    def on_start(self, run: Run) -> None:
+        """Forget the checkpoints of an earlier run, and fail early where the folder is missing."""
+        folder = os.path.dirname(os.path.abspath(self.path))
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(
+                errno.ENOENT, "the folder of the checkpoint is missing, make it first", folder
+            )
+        if run.step == 0:
+            self._reset()
+
+    def on_validation(self, run: Run) -> None:
+        """Take the monitored metric."""
+        if self.monitor in run.validated:
+            self._value = run.metrics[self.monitor]
+
+    def on_step(self, run: Run) -> None:
+        """Save if due."""
+        self._save_best(run)
+        if self.every_steps is not None and run.step % self.every_steps == 0:
+            self.save(run)
+
+    def on_epoch(self, run: Run) -> None:
+        """Save if due."""
+        if self.monitor is not None:
+            if self.monitor not in run.metrics:
+                raise ValueError(
+                    f"Checkpoint: there is no {self.monitor!r} to monitor; there are "
+                    f"{', '.join(run.metrics)}. Give validation=..., or monitor one of these"
+                )
+            if not self.monitor.startswith("val_"):
+                self._value = run.metrics[self.monitor]
+        self._save_best(run)
+        if self.every_epochs is not None and run.epoch % self.every_epochs == 0:
+            self.save(run)
+
+    @property
+    def best_path(self) -> str:
+        """Where the checkpoint with the best value of ``monitor`` is."""
+        stem, extension = os.path.splitext(self.path)
+        return f"{stem}-best{extension}"
+
+    def _save_best(self, run: Run) -> None:
+        value, best, self._value = self._value, self._best, None
+        if value is None or value != value:
+            return
+        if best is None or (value < best if self.mode == "min" else value > best):
+            self._best = value
+            run.save(self.best_path)
+
+    def save(self, run: Run) -> None:
+        """Save now."""
+        before = self._kept
+        finite = all(np.isfinite(leaf).all() for leaf in arrays.flatten(run.params)[0])
+        older = [entry for entry in before if entry[0] != run.step]
+        last_finite = None if finite else next((e for e in reversed(older) if e[1]), None)
+        recent = older[len(older) - self.keep + 1 :] if self.keep > 1 else []
+        kept = [e for e in older if e in recent or e is last_finite]
+        try:
+            if before and before[-1] in kept:
+                kept[-1] = [*before[-1][:2], self._set_aside(before[-1][0])]
+            self._kept = [*kept, [run.step, finite, None]]
+            run.save(self.path)
+        except BaseException:
+            self._kept = before
+            raise
+        files = {entry[2] for entry in self._kept}
+        for _, _, file in before:
+            if file is not None and file not in files and os.path.isfile(file):
+                os.unlink(file)
+
+    def aside(self, step: int) -> str:
+        """The path of an older checkpoint; another file that has this name is left alone."""
+        stem, extension = os.path.splitext(self.path)
+        path, number = f"{stem}-{step}{extension}", 1
+        while os.path.lexists(path) and path not in self._written:
+            number += 1
+            path = f"{stem}-{step}-{number}{extension}"
+        return path
+
+    def _set_aside(self, step: int) -> str:
+        """Give the present file a second name, so that a whole file exists at every moment."""
+        path = self.aside(step)
+        if os.path.exists(self.path):
+            if path in self._written and os.path.isfile(path):
+                os.unlink(path)
+            self._written.add(path)
+            try:
+                os.link(self.path, path)
+            except OSError:  # a file system without hard links
+                with open(self.path, "rb") as file, replacing(path) as copy:
+                    shutil.copyfileobj(file, copy)
+        return path
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which checkpoints are kept."""
+        names = [[*entry[:2], entry[2] and os.path.basename(entry[2])] for entry in self._kept]
+        return {"kept": names, "best": self._best}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore which checkpoints are kept."""
+        folder = os.path.dirname(self.path)
+        stem, extension = os.path.splitext(os.path.basename(self.path))
+        self._reset()
+        self._best = state.get("best")
+        for i, (step, finite, *name) in enumerate(state["kept"]):
+            latest = i == len(state["kept"]) - 1
+            file = name[0] if name else None if latest else f"{stem}-{step}{extension}"
+            if file is not None and (os.path.basename(file) != file or not file.startswith(stem)):
+                raise ValueError(f"its older checkpoint {file!r} is not one of {stem}-STEP")
+            self._kept.append([step, finite, file and os.path.join(folder, file)])
+        self._written |= {entry[2] for entry in self._kept if entry[2] is not None}

@@ -1,0 +1,48 @@
+"""Random generators that are saved and resumed with a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from stepsize.rng import check_bit_generator_state
+
+__all__ = ["KeepGenerators"]
+
+
+class KeepGenerators:
+    """Save and resume your own random generators with the run.
+
+    `fit` saves the global generators of Python and NumPy itself, and its shuffling has no state. A
+    generator that ``value_and_grad`` draws from, for dropout or noise, belongs here.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> keeper = KeepGenerators(rng)
+        >>> state = keeper.state_dict()
+        >>> first = rng.random()
+        >>> keeper.load_state_dict(state)
+        >>> rng.random() == first
+        True
+    """
+
+    def __init__(self, *generators: np.random.Generator):
+        self.generators = generators
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each generator."""
+        return {"generators": [g.bit_generator.state for g in self.generators]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        if len(state["generators"]) != len(self.generators):
+            raise ValueError(
+                f"KeepGenerators: {len(state['generators'])} generators were saved, here are "
+                f"{len(self.generators)}: give the same ones in the same order"
+            )
+        for saved in state["generators"]:
+            check_bit_generator_state(saved)
+        for generator, saved in zip(self.generators, state["generators"], strict=True):
+            generator.bit_generator.state = saved

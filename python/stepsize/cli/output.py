@@ -1,0 +1,118 @@
+"""What commands print and write: tables, JSON, pictures; and that they can, before the work."""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stepsize.cli.errors import CommandError
+from stepsize.plots.style import new_axes
+
+__all__ = ["check_paths", "columns", "draw", "plain", "print_json", "spell_out"]
+
+_FILES = ("plot", "csv", "report", "save", "checkpoint", "storage", "out")
+_ASCII = {
+    **dict(zip("▁▂▃▄▅▆▇█", "_.-~=+*#", strict=True)),
+    "─": "-",
+    "│": "|",
+    "└": "+",
+    "×": "x",
+    "·": ".",
+    "²": "^2",
+    "’": "'",
+}
+
+
+def plain(value: Any) -> Any:
+    """Values as JSON knows them: arrays become lists, what is not finite becomes null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON object on standard output."""
+    print(json.dumps(plain(value), indent=2))
+
+
+def columns(rows: Iterable[Sequence[str]]) -> str:
+    """Rows of words in columns: the first to the left, the others to the right."""
+    cells = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            f"{cell:<{w}}" if i == 0 else f"{cell:>{w}}"
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    )
+
+
+def draw(path: Path | None, picture: Any) -> None:
+    """Write the picture that a function of `plots` makes, where one was asked for."""
+    if path is not None:
+        from stepsize import plots
+        from stepsize.plots.style import offscreen
+
+        with offscreen():
+            print(f"picture: {plots.save(picture(plots), path)}", file=sys.stderr)
+
+
+def check_paths(args: argparse.Namespace) -> None:
+    """Refuse, before any work, files that could not be written after it; make their folders."""
+    given = {name: getattr(args, name, None) for name in _FILES}
+    for name, path in given.items():
+        if path is None or (name == "out" and args.command == "demo"):
+            continue
+        if path.is_dir():
+            raise CommandError(f"--{name} {path} is a folder; give the name of a file in it")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(f"--{name} {path}: {error.strerror}: {error.filename}") from None
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise CommandError(f"--{name} {path}: no permission to write there")
+    if given["plot"] or given["report"]:
+        axes = new_axes()  # without matplotlib it says what to install
+        kinds = axes.figure.canvas.get_supported_filetypes()
+        if given["plot"] and given["plot"].suffix.lower().lstrip(".") not in kinds:
+            raise CommandError(
+                f"--plot {given['plot']}: its ending is the format of the picture: .png, .svg, .pdf"
+            )
+
+
+def spell_out() -> None:
+    """Print signs that the terminal cannot show by signs that it can, rather than fail."""
+    codecs.register_error("stepsize", _spelt)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="stepsize")
+
+
+def _spelt(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_ASCII.get(sign) or _dots(sign) for sign in text), error.end
+
+
+def _dots(sign: str) -> str:
+    """A star for the dots that curves are drawn with."""
+    dots = ord(sign) - 0x2800
+    return "?" if not 0 <= dots < 256 else "*" if dots else " "

@@ -1,0 +1,276 @@
+"""Files of rows and columns: .csv, .tsv, .npz and .parquet, with the lines that cells stand in.
+
+Text is split by the csv module and not by pandas, which fills short rows without a word and does
+not say in which line a cell stood; all that follows is pandas' work.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import sys
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stepsize.cli.errors import CommandError
+from stepsize.cli.numerals import is_numeral
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["ENDINGS", "Table", "read_table"]
+
+Rows = list[tuple[int, list[str]]]  # the line in the file and its cells
+
+
+@dataclass
+class Table:
+    """The columns of a file, as text where the file is text, and what was decided about them."""
+
+    path: Path
+    frame: DataFrame
+    lines: list[int]  # of each row: its line in a text, else its number from 0
+    delimiter: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    def place(self, row: int) -> str:
+        """Where a row stands, for messages."""
+        return f"line {self.lines[row]}" if self.delimiter else f"row {self.lines[row]}"
+
+
+def read_table(path: Path, known: Sequence[str] = ()) -> Table:
+    """The columns of a file; CommandError names the line or array that cannot be used.
+
+    A first line that holds one of the `known` names is a header.
+    """
+    if not path.is_file():
+        what = "is not a regular file" if path.exists() else "does not exist: no such file"
+        raise CommandError(f"{path} {what}")
+    _pandas()  # without it, the first thing to say
+    return _READERS[path.suffix.lower()](path, known)
+
+
+# -- text --------------------------------------------------------------------------------------
+
+
+def _text(path: Path, known: Sequence[str]) -> Table:
+    notes: list[str] = []
+    text = _decoded(path, notes)
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text)
+    rows = _rows(path, text, delimiter, notes)
+    if not rows:
+        raise CommandError(f"{path} is empty")
+    header, body = _header(rows, known, notes)
+    if not body:
+        raise CommandError(f"{path} holds no rows below its header")
+    header, body = _rectangular(path, header, body, notes)
+    names = _names(path, header, known, notes)
+    frame = _pandas().DataFrame([cells for _, cells in body], columns=names, dtype=object)
+    return Table(path, frame, [line for line, _ in body], delimiter, notes)
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError:
+        raise CommandError('a table needs pandas: pip install "stepsize[table]"') from None
+    return pandas
+
+
+def _decoded(path: Path, notes: list[str]) -> str:
+    """The text of a file: UTF-8, UTF-16 with its mark, else Windows-1252."""
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        notes.append("read as UTF-16")
+        return data.decode("utf-16", errors="replace")
+    if b"\0" in data:
+        raise CommandError(f"{path} is no text: it holds a zero byte; save it as CSV in UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        notes.append(f"not UTF-8 (line {line}): read as Windows-1252, as older programs write")
+    try:
+        return data.decode("cp1252")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _delimiter(text: str) -> str:
+    """The sign between the cells: one that splits the first lines alike, rare ones first."""
+    lines = [line for line in text.splitlines()[:50] if line.strip() and not line.startswith("#")]
+    best, widest = ",", 1
+    for sign in ("\t", ";", "|", ","):
+        widths = [len(row) for row in csv.reader(lines, delimiter=sign, skipinitialspace=True)]
+        if not widths or widths[0] < 2:
+            continue
+        if max(widths) - min(widths) <= 1:
+            return sign
+        if widths[0] > widest:
+            best, widest = sign, widths[0]
+    return best
+
+
+def _rows(path: Path, text: str, delimiter: str, notes: list[str]) -> Rows:
+    """The rows that hold something, and the lines they begin in."""
+    csv.field_size_limit(sys.maxsize)
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True)
+    rows: Rows = []
+    comments: Rows = []
+    start = 1
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if not rows and cells and cells[0].startswith("#"):
+                comments.append((start, cells))
+            elif any(cells):
+                rows.append((start, cells))
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise CommandError(f"{path} line {reader.line_num}: {error}") from None
+    if comments and rows and len(comments[-1][1]) == len(rows[0][1]) > 1:
+        line, names = comments.pop()  # a header that begins with the sign of a comment
+        rows.insert(0, (line, [names[0].lstrip("# "), *names[1:]]))
+    if comments:
+        notes.append(f"{len(comments)} lines that begin with # left out")
+    return rows
+
+
+def _header(rows: Rows, known: Sequence[str], notes: list[str]) -> tuple[list[str], Rows]:
+    """The names of the columns and the rows below; without a header the columns are numbered."""
+    first, below = rows[0][1], rows[1:]
+    if set(known) & set(first) or not any(map(is_numeral, first)):
+        return first, below
+    # A row of data among data: its words occur again below it, its numbers stand above numbers.
+    sample = below[:200]
+    for i, cell in enumerate(first):
+        column = [cells[i] for _, cells in sample if i < len(cells)]
+        numbers = sum(map(is_numeral, column))
+        data = 2 * numbers > len(column) if is_numeral(cell) else not cell or cell in column
+        if not data:
+            return first, below
+    names = [f"column{i + 1}" for i in range(len(first))]
+    notes.append(f"line {rows[0][0]} holds data: no header, the columns are {_listed(names)}")
+    return names, rows
+
+
+def _rectangular(
+    path: Path, header: list[str], body: Rows, notes: list[str]
+) -> tuple[list[str], Rows]:
+    """As many cells in each row as names; a row of another width is named."""
+    width = len(header)
+    widths = {len(cells) for _, cells in body}
+    if widths == {width + 1}:
+        if not any(cells[-1] for _, cells in body):
+            return header, [(line, cells[:-1]) for line, cells in body]
+        notes.append("the rows have one cell more than the header: the first one is a row's name")
+        return header, [(line, cells[1:]) for line, cells in body]
+    while width > 1 and not header[width - 1] and all(not any(c[width - 1 :]) for _, c in body):
+        width -= 1  # empty columns at the right end, as spreadsheets leave them
+    for line, cells in body:
+        if len(cells) != len(header) and (len(cells) < width or any(cells[width:])):
+            raise CommandError(
+                f"{path} line {line}: {len(cells)} cells, expected {len(header)} "
+                f"({_listed(header)}); mend or delete the line, or put quotes around cells "
+                "that hold the separator"
+            )
+    return header[:width], [(line, cells[:width]) for line, cells in body]
+
+
+def _names(path: Path, header: list[str], known: Sequence[str], notes: list[str]) -> list[str]:
+    """Names that are there and differ."""
+    count = Counter(header)
+    for name in known:
+        if count[name] > 1:
+            raise CommandError(f"{path} has {count[name]} columns named {name}: rename all but one")
+    names: list[str] = []
+    for i, name in enumerate(header, 1):
+        new = name or f"column{i}"
+        k = 2
+        while new in names or (new != name and new in count):
+            new = f"{name or f'column{i}'}.{k}"
+            k += 1
+        if new != name:
+            what = f"a second column named {name}" if name else f"column {i} without a name"
+            notes.append(f"{what} is called {new}")
+        names.append(new)
+    return names
+
+
+def _listed(names: list[str]) -> str:
+    """A few names, the last one too."""
+    shown = names if len(names) <= 6 else [*names[:5], "...", names[-1]]
+    return ", ".join(shown)
+
+
+# -- arrays ------------------------------------------------------------------------------------
+
+
+def _npz(path: Path, known: Sequence[str]) -> Table:
+    columns: dict[str, list[Any]] = {}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for name in getattr(arrays, "files", ()):
+                _add_array(columns, path, name, arrays[name])
+    except CommandError:
+        raise
+    except (
+        *(ArithmeticError, EOFError, LookupError, MemoryError, NotImplementedError, OSError),
+        *(RecursionError, RuntimeError, SyntaxError, TypeError, ValueError),
+        *(zipfile.BadZipFile, zlib.error),
+    ) as error:
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CommandError(f"{path} cannot be read as .npz: {why}") from None
+    if not columns:
+        raise CommandError(f"{path} holds no array")
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) != 1:
+        raise CommandError(f"the arrays of {path} differ in length: {lengths}")
+    frame = _pandas().DataFrame(columns)
+    return Table(path, frame, list(range(len(frame))))
+
+
+def _add_array(columns: dict[str, list[Any]], path: Path, name: str, array: Any) -> None:
+    if array.ndim == 0 or array.dtype.kind not in "biufUS":
+        what = "is one number" if array.ndim == 0 else f"has dtype {array.dtype}"
+        raise CommandError(f"{path}: {name} {what}; it takes arrays of rows of numbers or text")
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "replace")
+    flat = array.reshape(len(array), -1) if array.size else array.reshape(len(array), 0)
+    for i in range(flat.shape[1]):
+        column = name if array.ndim == 1 else f"{name}{i}"
+        if column in columns:
+            raise CommandError(f"{path}: two columns are named {column}; rename an array")
+        columns[column] = flat[:, i].tolist()
+
+
+def _parquet(path: Path, known: Sequence[str]) -> Table:
+    pandas = _pandas()
+    try:
+        frame = pandas.read_parquet(path)
+    except ImportError:
+        raise CommandError('reading parquet needs: pip install "stepsize[table]"') from None
+    except Exception as error:  # of whatever kind pyarrow raises: the file is damaged
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CommandError(f"{path} cannot be read as .parquet: {why}") from None
+    frame.columns = [str(name) for name in frame.columns]
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise CommandError(f"{path} has several columns named {repeated[0]}: rename all but one")
+    return Table(path, frame, list(range(len(frame))))
+
+
+_READERS: dict[str, Callable[[Path, Sequence[str]], Table]] = {
+    ".csv": _text,
+    ".tsv": _text,
+    ".npz": _npz,
+    ".parquet": _parquet,
+}
+ENDINGS = tuple(_READERS)

@@ -1,0 +1,139 @@
+"""Batches by number, so that several trials can see the same ones."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from stepsize.arrays import flatten, map_leaves
+from stepsize.validation import whole
+
+DEFAULT_SIZE = 32  # rows of a batch cut from arrays, as in `fit`
+
+
+def source_of(batches: Any, batch_size: int | None) -> Any:
+    """The batches as given, or those cut from a tuple of arrays, as `fit` takes it."""
+    arrays = isinstance(batches, tuple) and batches and all(hasattr(b, "shape") for b in batches)
+    if not arrays:
+        if batch_size is not None:
+            raise ValueError(
+                f"lr_find: batch_size={batch_size!r} cuts a tuple of arrays (x, y) into batches; "
+                "leave it out where batches are given"
+            )
+        return batches
+    for part in batches:
+        if hasattr(part, "iloc"):
+            raise TypeError(f"lr_find: a {type(part).__name__} is no array, give .to_numpy()")
+    size = DEFAULT_SIZE if batch_size is None else whole("lr_find: batch_size", batch_size)
+    lengths = {part.shape[0] if part.shape else None for part in batches}
+    if len(lengths) > 1 or None in lengths:
+        shapes = ", ".join(str(tuple(part.shape)) for part in batches)
+        raise ValueError(
+            f"lr_find: a tuple of arrays is one data set, whose arrays agree in their first axis, "
+            f"got {shapes}; give a list of batches as [(x, y), ...]"
+        )
+    if not lengths - {0}:
+        raise ValueError("lr_find: batches is empty; give arrays with at least one row")
+    epochs = itertools.count()
+    return lambda: _cut(batches, size, next(epochs))
+
+
+def _cut(arrays: tuple[Any, ...], size: int, epoch: int) -> Iterator[tuple[Any, ...]]:
+    """The rows of the arrays in batches, in an order of its own for each epoch."""
+    rows = arrays[0].shape[0]
+    if size >= rows:
+        yield tuple(part[:] for part in arrays)
+        return
+    order = np.random.default_rng((0, epoch)).permutation(rows)
+    for start in range(0, rows, size):
+        yield tuple(part[order[start : start + size]] for part in arrays)
+
+
+def hint(batches: Any) -> str:
+    """What may be wrong with batches that the function does not take."""
+    several = isinstance(batches, list) and len(batches) > 1
+    if several and all(isinstance(b, np.ndarray) for b in batches):
+        return (
+            f"lr_find: batches is a list of {len(batches)} arrays, each taken as one batch; for "
+            "one data set give a tuple of arrays (x, y), or a list of batches [(x, y), ...]"
+        )
+    return ""
+
+
+def _place(leaf: Any) -> Any:
+    """What two leaves in the same memory share."""
+    return leaf.__array_interface__["data"][0] if isinstance(leaf, np.ndarray) else id(leaf)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, other, equal_nan=one.dtype.kind in "fc")
+    return one is other
+
+
+class CachedBatches:
+    """Batches by number; a short source is opened again at its end, or cycled if it cannot be.
+
+    A source that fills the same arrays again and again is copied from, so that each batch stays
+    what it was; one that hands out the same batch again and again is kept once.
+    """
+
+    def __init__(self, source: Iterable[Any] | Callable[[], Iterable[Any]]) -> None:
+        self.source = source
+        self._more = self._open()
+        self._again = callable(source) or self._more is not source
+        self._kept: dict[int, Any] = {}
+        self._read = 0
+        self._size: int | None = None
+        self._last: tuple[list[Any], Any] = [], None  # places of the leaves, and what was kept
+
+    def _open(self) -> Iterator[Any]:
+        made = self.source() if callable(self.source) else self.source
+        try:
+            return iter(made)
+        except TypeError:
+            raise TypeError(
+                "lr_find: batches must be an iterable of batches or a function without arguments "
+                f"that returns one, got {type(made).__name__}; wrap a single batch as [batch]"
+            ) from None
+
+    def __getitem__(self, number: int) -> Any:
+        while self._read <= number and self._size is None:
+            for batch in self._more:
+                self._kept[self._read] = self._own(batch)
+                self._read += 1
+                break
+            else:
+                if not self._read:
+                    raise ValueError("lr_find: batches is empty; give at least one batch")
+                if self._again:
+                    self._more = self._open()
+                else:
+                    self._size = self._read
+        return self._kept[number if self._size is None else number % self._size]
+
+    def _own(self, batch: Any) -> Any:
+        """The batch, or a copy where its arrays may be filled again."""
+        leaves = flatten(batch)[0]
+        places, kept = self._last
+        here = [_place(leaf) for leaf in leaves]
+        again = here == places and self._read > 0
+        if again and type(batch) is type(kept) and all(map(_equal, leaves, flatten(kept)[0])):
+            return kept
+        shared = again or (set(here) & set(places)) or not self._read
+        own = map_leaves(np.array, batch) if shared and _plain(leaves) else batch
+        self._last = here, own
+        return own
+
+    def forget(self, below: int) -> None:
+        """Drop batches that are not asked for again."""
+        if self._again:
+            for number in [n for n in self._kept if n < below]:
+                del self._kept[number]
+
+
+def _plain(leaves: list[Any]) -> bool:
+    return bool(leaves) and all(type(leaf) is np.ndarray for leaf in leaves)

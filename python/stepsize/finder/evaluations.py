@@ -1,0 +1,112 @@
+"""A function of a point alone: its calls are counted, its arrays copied, its lowest point kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from stepsize.arrays import Array, Nest, Structure, copy, flatten, loss_and_grads, unflatten
+from stepsize.optimizers import RowGradient
+
+Function = Callable[[Nest], tuple[float, Nest]]
+
+
+@dataclass(frozen=True)
+class Point:
+    """What the function said at a point; `largest` is the largest component of the gradient."""
+
+    x: Nest
+    fun: float
+    grad: Nest
+    largest: float
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.fun) and math.isfinite(self.largest)
+
+    @property
+    def trouble(self) -> str:
+        value = f"the value is {self.fun}"
+        return "the gradient is not finite" if math.isfinite(self.fun) else value
+
+
+class Evaluations:
+    """The function, what it said last, and the best it said so far.
+
+    It gets copies of the point, which it may change, and its gradients are copied, so that it may
+    fill the same arrays at each call.
+    """
+
+    def __init__(self, function: Function, x: Nest) -> None:
+        self.function = function
+        self.calls = 0
+        self.at: list[Array] = []
+        self.structure = Structure(x)
+        self.best = Point(copy(x), math.inf, None, math.nan)
+        self.start = math.nan
+
+    def look(self, x: Nest) -> Point:
+        """Value and gradient; a point asked about twice in a row is evaluated once."""
+        if not self.at or self.moved(x):
+            self.last = self.call(x)
+            self.at = [leaf.copy() for leaf in flatten(x)[0]]
+        return self.last
+
+    def closure(self, x: Nest) -> tuple[float, Nest]:
+        """What a line search asks for."""
+        point = self.look(x)
+        return point.fun, point.grad
+
+    def called(self, x: Nest, batch: object = None) -> tuple[float, Nest]:
+        """What the finder asks for."""
+        point = self.call(x)
+        return point.fun, point.grad
+
+    def call(self, x: Nest) -> Point:
+        """Call the function; the best point is kept, wherever it was asked for."""
+        self.calls += 1
+        try:
+            value, grads = loss_and_grads(self.function(copy(x)), "fun_and_grad")
+        except (FloatingPointError, OverflowError):
+            if self.calls == 1:
+                raise
+            return Point(x, math.nan, None, math.nan)
+        grads, largest = self.checked(grads, flatten(x)[0])
+        point = Point(x, value, grads, largest)
+        if self.calls == 1:
+            self.start = value
+        lower = value < self.best.fun or (value == self.best.fun and largest < self.best.largest)
+        if point.finite and lower:
+            self.best = replace(point, x=copy(x))
+        return point
+
+    def checked(self, grads: Nest, leaves: list[Array]) -> tuple[Nest, float]:
+        """A copy of the gradient, of whole arrays, and its largest component."""
+        if grads is None:
+            raise TypeError("minimize: fun_and_grad must return a gradient, got None")
+        copies: list[Any] = []
+        largest = 0.0
+        found = self.structure.flatten(grads)
+        for path, leaf, given in zip(self.structure.paths, leaves, found, strict=True):
+            if isinstance(given, RowGradient):
+                given = given.whole("minimize", path, leaf)
+            copies.append(None if given is None else np.array(given))
+            if given is not None:
+                if copies[-1].shape != leaf.shape:
+                    raise ValueError(
+                        f"minimize: the gradient of {path} has shape {copies[-1].shape}, expected "
+                        f"{leaf.shape}"
+                    )
+                top = float(np.abs(copies[-1]).max(initial=0.0))
+                largest = math.nan if math.isnan(top + largest) else max(top, largest)
+        if all(one is None for one in copies):
+            raise TypeError("minimize: fun_and_grad must return a gradient, got None in each place")
+        return unflatten(self.structure.spec, copies), largest
+
+    def moved(self, x: Nest) -> bool:
+        """Whether this is another point than the last one looked at."""
+        return not all(map(np.array_equal, flatten(x)[0], self.at))

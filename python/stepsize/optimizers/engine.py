@@ -1,0 +1,48 @@
+"""Filling the compiled engine with the groups and leaves of an optimizer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from stepsize.arrays import is_narrow
+from stepsize.optimizers.groups import ParameterGroups, source
+from stepsize.optimizers.leaves import Leaves
+from stepsize.optimizers.rule import COMPILED, Rule
+from stepsize.optimizers.slots import Slots
+
+
+def fill(engine: Any, rule: Rule, leaves: Leaves, groups: ParameterGroups, slots: Slots) -> None:
+    """Hand groups and leaves to the compiled step."""
+    # Matrix rules have half precision in the reference loop alone.
+    matrices = rule.shaped and any(is_narrow(leaf.dtype) for leaf in leaves.arrays)
+    for values in groups.tables:
+        numbers = []
+        for name, field in rule.fields.items():
+            if values[name] is None:
+                continue
+            for part, value in zip(field.parts(), field.values(values[name]), strict=True):
+                limits = (part.low, part.high, part.low_open, part.high_open)
+                numbers.append((part.name, *limits, source(value)))
+        if rule.needs_loss:
+            numbers.append(("loss", -math.inf, math.inf, True, True, 0.0))
+        kernel = rule.variant(values)[0]
+        engine.add_group(
+            kernel if rule.accelerated and kernel in COMPILED and not matrices else None,
+            rule.decay_kind(values),
+            list(rule.scalars.values()),
+            rule.scope or "",
+            numbers,
+        )
+    for leaf, master, group, arrays, scales in zip(
+        leaves.contiguous,
+        leaves.masters,
+        groups.assignment,
+        slots.arrays,
+        slots.scales,
+        strict=True,
+    ):
+        pairs = [(slot, scales.get(name)) for name, slot in arrays.items()]
+        engine.add_leaf(leaf, master, leaf.shape, group, pairs)
+    engine.finish()
+    engine.strided = bool(leaves.strided)

@@ -1,0 +1,88 @@
+"""The leaves of an optimizer: the parameters' arrays, and what they are computed with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+
+from stepsize import _core
+from stepsize.arrays import Array, Nest, Structure, check_parameters
+from stepsize.optimizers import half
+from stepsize.optimizers.atomic import assign
+from stepsize.optimizers.groups import is_grouped, ungroup
+from stepsize.optimizers.sparse import RowSlice
+
+
+@dataclass
+class Leaves:
+    """Parameters, leaf by leaf.
+
+    Attributes:
+        params: The nest, as given.
+        structure: Its leaves, their names and its nesting.
+        contiguous: For each leaf, itself, or memory of its own where its elements do not lie side
+            by side.
+        masters: For each leaf, its float32 master weights, or None.
+        strided: Index, leaf and contiguous memory of the leaves that are not contiguous.
+        rows: By leaf, the rows that the present step has bound.
+    """
+
+    params: Nest
+    structure: Structure
+    contiguous: list[Array]
+    masters: list[Array | None]
+    strided: list[tuple[int, Array, Array]]
+    rows: dict[int, RowSlice] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, owner: str, params: Nest, structure: Structure, master_weights: bool) -> Self:
+        """The leaves of a checked nest; errors name the leaf that cannot be a parameter."""
+        check_parameters(structure.leaves, structure.paths, owner)
+        for path, leaf in zip(structure.paths, structure.leaves, strict=True):
+            if isinstance(leaf, np.ma.MaskedArray):
+                raise TypeError(
+                    f"{owner}: parameter {path} is a masked array, whose mask a step would lose; "
+                    "give a plain one, parameter.filled(0), and gradients of 0 where it was masked"
+                )
+        contiguous, strided = [], []
+        for i, leaf in enumerate(structure.leaves):
+            whole = leaf
+            if not (leaf.flags.c_contiguous and leaf.flags.aligned):
+                whole = _core.allocate(leaf.nbytes).view(leaf.dtype).reshape(leaf.shape)
+                strided.append((i, leaf, whole))
+            contiguous.append(whole)
+        masters = [half.make_master(leaf, master_weights) for leaf in contiguous]
+        return cls(params, structure, contiguous, masters, strided)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The leaves' names."""
+        return self.structure.paths
+
+    @property
+    def arrays(self) -> list[Array]:
+        """The leaves, as given."""
+        return self.structure.leaves
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the parameters came as a list of groups."""
+        return is_grouped(self.params)
+
+    def flatten(self, nest: Nest) -> list[object]:
+        """The leaves of a nest of the parameters' nesting, or an error that names the first."""
+        return self.structure.flatten(ungroup(nest) if self.grouped else nest)
+
+    def write_rows(self) -> None:
+        """Put the rows that a step has moved back into leaves and state."""
+        written = [item for rows in self.rows.values() for item in rows.written()]
+        targets, indices, values = zip(*written, strict=True) if written else ((), (), ())
+        before = [target[index] for target, index in zip(targets, indices, strict=True)]
+        try:
+            assign(targets, values, indices)
+        except BaseException:  # a handler that ran as the last row was written
+            assign(targets, before, indices)
+            raise
+        self.rows = {}

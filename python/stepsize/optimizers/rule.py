@@ -1,0 +1,163 @@
+"""The rule: what an optimizer class declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from stepsize import _core
+from stepsize.arrays import Array
+from stepsize.optimizers.fields import Field, Value
+from stepsize.optimizers.options import Options, signature
+
+# Names of the compiled rules, with their hyperparameters.
+COMPILED: dict[str, tuple[str, ...]] = {
+    name: tuple(numbers.split(", ")) for name, numbers, _ in _core.rules()
+}
+
+_registry: list[type[Rule]] = []
+
+
+_HOME = "stepsize.optimizers.rules."
+_COMPUTES = ("rule", "measure", "settle", "slot_shape", "variant", "decay_kind")
+_DECLARES = ("slots", "scalars", "shaped", "scope", "decay")
+
+
+def registered() -> list[type[Any]]:
+    """The optimizer classes of this package, in alphabetical order."""
+    return sorted(_registry, key=lambda cls: cls.__name__.lower())
+
+
+class Rule:
+    """What a subclass of `Optimizer` says, and what it may refine.
+
+    It says, in this order: fields (``lr = nonnegative(1e-3)``), ``slots`` (its state arrays:
+    ``signed("exp_avg")``), and ``rule``, the update in NumPy, which is the definition. For a rule
+    of this package a struct of the same name in cpp/rules and a line in rules.def make it fast. A
+    class from elsewhere runs its own ``rule``, whatever its name; one that only sets other defaults
+    runs the compiled rule of its base.
+    """
+
+    fields: ClassVar[dict[str, Field]] = {}
+    slots: ClassVar[tuple[str, ...]] = ()
+    scalars: ClassVar[dict[str, float]] = {}  # numbers a rule keeps per leaf, with first values
+    shaped: ClassVar[bool] = False  # the rule gets arrays in their shapes, not flat
+    scope: ClassVar[str | None] = None  # two passes: what settles together, "leaf" or "all"
+    by_row: ClassVar[bool] = False  # whether rows may be updated without the others
+    adapts_lr: ClassVar[bool] = False  # learning-rate-free: `lr` only scales the rate it finds
+    needs_loss: ClassVar[bool] = False
+    needs_closure: ClassVar[bool] = False  # step takes value_and_grad instead of gradients
+    later: ClassVar[tuple[str, ...]] = ()  # fields that older files lack
+    decay: ClassVar[str] = "coupled"  # what weight_decay does: coupled, decoupled, or none of both
+    accelerated: ClassVar[bool] = False
+    kernel: ClassVar[str] = ""  # the compiled rule of the class, or of the one it is made from
+
+    def __init_subclass__(cls, *, abstract: bool = False) -> None:
+        super().__init_subclass__()
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
+        cls.fields = {**cls.fields, **own}
+        if cls.__module__.startswith(_HOME):
+            cls.kernel = cls.__name__
+        if abstract:
+            return
+        check_declaration(cls)
+        defaults = {name: field.default for name, field in cls.fields.items()}
+        cls.accelerated = _is_as_declared(cls) and cls.variant(defaults)[0] in COMPILED
+        cls.__signature__ = signature(cls.fields)  # type: ignore[attr-defined]
+        if cls.__module__.startswith(_HOME):
+            _registry.append(cls)
+
+    def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
+        """Move ``x`` by one step: ``g`` gradient, ``s`` state, ``h`` hyperparameters."""
+        raise NotImplementedError
+
+    def measure(
+        self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace
+    ) -> tuple[Array, ...]:
+        """First pass of a two-pass rule: terms whose sums `settle` gets; it may move the state."""
+        raise NotImplementedError
+
+    def settle(self, s: SimpleNamespace, h: SimpleNamespace, sums: Sequence[float]) -> None:
+        """Between the passes: set the scalars of ``s`` from the sums and, after them, the size."""
+        raise NotImplementedError
+
+    def effective(self, s: SimpleNamespace, h: SimpleNamespace) -> float:
+        """The rate that a rule makes of ``h.lr`` and the scalars it keeps."""
+        return float(h.lr)
+
+    @classmethod
+    def variant(cls, values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:
+        """The compiled rule and the state arrays that these hyperparameters ask for."""
+        return cls.kernel, cls.slots
+
+    @classmethod
+    def decay_kind(cls, values: Mapping[str, Value]) -> str:
+        """How weight decay acts under these hyperparameters."""
+        return cls.decay
+
+    def slot_shape(
+        self, slot: str, leaf: Array, values: Mapping[str, Value]
+    ) -> tuple[int, ...] | None:
+        """The shape of a shaped rule's state array; None for a leaf that does without it."""
+        return tuple(leaf.shape)
+
+    def initial(self, slot: str, leaf: Array, values: Mapping[str, Value]) -> Any:
+        """The first value of a state array, a number or an array."""
+        return 0.0
+
+    @classmethod
+    def check_together(cls, values: Mapping[str, Value]) -> None:
+        """Refuse hyperparameters that do not go together."""
+
+
+def _is_as_declared(cls: type[Rule]) -> bool:
+    """Whether all that a compiled rule does is as a class of this package says it."""
+    for name in (*_COMPUTES, *_DECLARES):
+        home = next(base for base in cls.__mro__ if name in vars(base))
+        if home is not Rule and not home.__module__.startswith(_HOME):
+            return False
+    return bool(cls.kernel)
+
+
+def check_declaration(cls: type[Rule]) -> None:
+    """Refuse what a class forgets or writes in another way than it is read."""
+    owner = cls.__name__
+    if not isinstance(cls.slots, tuple) or not all(isinstance(name, str) for name in cls.slots):
+        raise TypeError(
+            f"{owner}: slots must be a tuple of names, such as ('m',) with its comma, got "
+            f"{cls.slots!r}"
+        )
+    if not isinstance(cls.scalars, dict):
+        raise TypeError(
+            f"{owner}: scalars must be a dict of names and first values, got {cls.scalars!r}"
+        )
+    if "lr" not in cls.fields:
+        found = f", got {cls.lr!r}" if "lr" in vars(cls) else ""  # type: ignore[attr-defined]
+        raise TypeError(
+            f"{owner}: lr must be a field, such as lr = nonnegative(1e-3) of "
+            f"stepsize.optimizers.fields{found}"
+        )
+    names = [*cls.slots, *cls.scalars]
+    wrong = next((name for k, name in enumerate(names) if name in names[:k]), None)
+    wrong = next((name for name in names if not name.isidentifier()), wrong)
+    if wrong is not None:
+        raise ValueError(
+            f"{owner}: {wrong!r} cannot name a state array or scalar: a name is an identifier and "
+            "stands once in slots and scalars together"
+        )
+    taken = next((name for name in vars(cls).keys() & cls.fields.keys() if hasattr(Rule, name)), "")
+    taken = taken or next((name for name in cls.fields if name in Options.names()), "")
+    if taken:
+        raise ValueError(f"{owner}: {taken} is taken by every optimizer; name the field otherwise")
+    if cls.scope not in (None, "leaf", "all") or cls.decay not in ("coupled", "decoupled", "none"):
+        raise ValueError(
+            f"{owner}: scope must be None, 'leaf' or 'all', and decay 'coupled', 'decoupled' or "
+            f"'none', got {cls.scope!r} and {cls.decay!r}"
+        )
+    needed = ("rule",) if cls.scope is None else ("rule", "measure", "settle")
+    missing = [name for name in needed if getattr(cls, name) is getattr(Rule, name)]
+    if missing and not cls.needs_closure:
+        raise TypeError(
+            f"{owner}: define {missing[0]}, as in def rule(self, x, g, s, h): x -= h.lr * g"
+        )

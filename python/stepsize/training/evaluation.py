@@ -1,0 +1,74 @@
+"""Evaluation on validation data: metrics averaged over batches, at the parameters to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from stepsize.optimizers.optimizer import Optimizer
+from stepsize.training.batches import Batches, Count
+from stepsize.training.interrupts import Interrupt
+from stepsize.training.run import Run
+
+Evaluate = Callable[[Any, Any], dict[str, float]]
+
+
+class EvaluationInterrupted(Exception):
+    """Ctrl-C came during an evaluation; a resumed run repeats it."""
+
+
+class Evaluation:
+    """Means of the metrics that ``evaluate`` measures, weighted by the rows of each batch.
+
+    Args:
+        source: the validation data.
+        evaluate: ``(params, batch) -> {name: value}``.
+        count: the rows of a batch.
+        every: evaluate after every so many steps; None evaluates after each epoch.
+    """
+
+    def __init__(self, source: Batches, evaluate: Evaluate, count: Count, every: int | None):
+        self._source = source
+        self._evaluate = evaluate
+        self._count = count
+        self.every = every
+
+    def __call__(self, run: Run, interrupt: Interrupt) -> None:
+        """Evaluate, and write the means into metrics and history."""
+        sums: dict[str, float] = {}
+        rows: dict[str, float] = {}
+        for batch, _ in self._source.epoch(0, 0):
+            if interrupt.pending:
+                raise EvaluationInterrupted
+            size = self._count(batch)
+            measured = self._evaluate(run.params, batch)
+            if not isinstance(measured, Mapping) or not all(isinstance(k, str) for k in measured):
+                raise TypeError(
+                    f"evaluate must return a dict of names and numbers, it returned {measured!r}"
+                )
+            for name, value in measured.items():
+                sums[name] = sums.get(name, 0.0) + size * _number(name, value)
+                rows[name] = rows.get(name, 0.0) + size
+        run.validated = ()
+        for name, value in sums.items():
+            mean = value / rows[name]
+            name = name if name.startswith("val_") else f"val_{name}"
+            run.measure(name, mean)
+            run.validated += (name,)
+            run.history.record(name, mean)
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"evaluate must return numbers by name; it returned {value!r} for {name!r}"
+        ) from None
+
+
+def evaluation_params(optimizer: Optimizer) -> AbstractContextManager[Any]:
+    """Inside, the parameters are those to evaluate: the average, if the optimizer keeps one."""
+    averaged = getattr(optimizer, "averaged", nullcontext)
+    return averaged()

@@ -1,0 +1,161 @@
+"""Resuming a run from its checkpoint: what must be alike, and what is used as it is given now."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from stepsize import arrays
+from stepsize.errors import CheckpointError
+from stepsize.rng import check_rng_states
+from stepsize.serialization import nested
+from stepsize.training.batches import ArrayBatches
+from stepsize.training.history import History
+from stepsize.training.run import Run, stateful
+from stepsize.training.saving import check_params, explained
+from stepsize.validation import truth, whole
+
+SETTINGS = ("batch_size", "accumulate", "drop_last")  # of fit, which a resumed run may change
+
+
+class ResumeWarning(UserWarning):
+    """A resumed run uses other arguments than the run that it continues."""
+
+
+def load(run: Run, path: str | os.PathLike[str]) -> None:
+    """Continue from a file that `Run.save` wrote; a file that does not fit changes nothing.
+
+    Hyperparameters, batch size and accumulation that differ from those the run was started with
+    are used as they are given now, and a `ResumeWarning` says so.
+    """
+    state = nested.load(path, "run")
+    given, current = run.history.meta, run.optimizer.state_dict()
+    try:
+        state = _completed(state)
+        check(run, state, current["rule"])
+        started = dict(state["history"]["meta"])
+        changes = _changes(given, started)
+        state = _with_given(state, changes, current["groups"])
+        run.load_state_dict(state)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{os.fspath(path)}: {explained(error)}") from error
+    if any(name == "batch_size" for _, name, _, _ in changes):
+        run.batch_size = given["batch_size"]
+    meta = run.history.meta
+    meta |= {name: given[name] for name in ("groups", *SETTINGS)}
+    meta["resumed"] = [*meta.get("resumed", ()), run.step]
+    if changes:
+        texts = [f"{where}{name}={new!r} instead of {old!r}" for where, name, old, new in changes]
+        meta["changed"] = [*meta.get("changed", ()), [run.step, texts]]
+        warnings.warn(
+            f"the resumed run differs from the one in {os.fspath(path)}; from step {run.step} on "
+            f"it uses {', '.join(texts)}",
+            ResumeWarning,
+            stacklevel=3,
+        )
+
+
+Change = tuple[str, str, Any, Any]  # where, name, old, new
+
+
+def _changes(given: Mapping[str, Any], started: Mapping[str, Any]) -> list[Change]:
+    """What is given otherwise than it was when the run was started; callbacks may have changed
+    it since, which counts as part of the run."""
+    changes: list[Change] = []
+    if len(started["groups"]) != len(given["groups"]):
+        return changes  # the optimizer says what differs
+    pairs = zip(started["groups"], given["groups"], strict=True)
+    for k, (old, new) in enumerate(pairs):
+        where = f"group {k}: " if len(given["groups"]) > 1 else ""
+        for name, value in new["hyperparams"].items():
+            before = old["hyperparams"].get(name, value)
+            if before != value:
+                changes.append((where, name, before, value))
+    for name in SETTINGS:
+        before = started.get(name, given[name])
+        if before != given[name]:
+            changes.append(("", name, before, given[name]))
+    return changes
+
+
+def _with_given(state: dict[str, Any], changes: list[Change], current: list[Any]) -> dict[str, Any]:
+    """The state with the hyperparameters that are given otherwise now."""
+    if not changes:
+        return state
+    optimizer = dict(state["optimizer"])
+    groups = []
+    for k, (saved, here) in enumerate(zip(optimizer["groups"], current, strict=True)):
+        prefix = f"group {k}: " if len(current) > 1 else ""
+        changed = {name for where, name, _, _ in changes if where == prefix}
+        own = {name: here["hyperparams"][name] for name in changed & set(here["hyperparams"])}
+        groups.append({**saved, "hyperparams": {**saved["hyperparams"], **own}})
+    return {**state, "optimizer": {**optimizer, "groups": groups}}
+
+
+def check(run: Run, state: Mapping[str, Any], rule: str) -> None:
+    """Refuse a state of another rule, other parameters, callbacks, seed or training data."""
+    leaves, paths, _ = arrays.flatten(run.params)
+    check_params(state["params"], leaves, paths)
+    if state["optimizer"]["rule"] != rule:
+        raise ValueError(
+            f"it was written with the rule {state['optimizer']['rule']} and this run has {rule}: "
+            "give an optimizer of that rule"
+        )
+    _check_cursor(run, state["cursor"], state["history"])
+    for name in ("random", "epoch_random"):
+        check_rng_states(state[name])
+    names = [name for name, _ in state["callbacks"]]
+    callbacks = [type(callback).__name__ for callback in stateful(run.callbacks)]
+    if names != callbacks:
+        raise ValueError(
+            f"it was written with callbacks {', '.join(names) or 'none'} and this run has "
+            f"{', '.join(callbacks) or 'none'}: give the same ones in the same order"
+        )
+
+
+def _check_cursor(run: Run, cursor: Mapping[str, Any], history: Mapping[str, Any]) -> None:
+    seed = cursor["seed"]
+    if seed != run.seed:
+        raise ValueError(
+            f"it was written with seed={seed} and this run has seed={run.seed}: "
+            "give the same seed, or resume=False to start from scratch"
+        )
+    length = run.batches.length if isinstance(run.batches, ArrayBatches) else None
+    if cursor["length"] != length:
+        raise ValueError(
+            f"it was written with {_samples(cursor['length'])} and this run has "
+            f"{_samples(length)}: give the same training data"
+        )
+    rows = len(history["series"]["step"])
+    whole("its number of steps", cursor["step"], max(rows - 1, 0), rows)
+    whole("its number of epochs", cursor["epoch"], 0)
+    whole("its offset in the epoch", cursor["offset"], 0, length)
+    if length is not None:
+        whole("its batch_size", cursor["batch_size"])
+    for name in ("finished", "hooks_due"):
+        truth(f"its {name}", cursor[name])
+    for name, value in {**cursor["metrics"], "loss_sum": cursor["loss_sum"]}.items():
+        if not isinstance(value, int | float):
+            raise ValueError(f"its {name} must be a number, got {value!r}")
+    if not 0 <= cursor["row_count"] < float("inf"):
+        raise ValueError(f"its row_count must be a number >= 0, got {cursor['row_count']!r}")
+
+
+def _samples(length: int | None) -> str:
+    return "an iterable of batches" if length is None else f"{length} training samples"
+
+
+def _completed(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of an earlier version with what has been added since."""
+    cursor = dict(state["cursor"])
+    if "row_count" not in cursor:
+        history = History()
+        history.load_state_dict(state["history"])
+        row = whole("its epoch_row", cursor["epoch_row"], 0, history.steps)
+        count = history.steps - row
+        mean = history.mean_since("loss", row) if count else 0.0
+        cursor |= {"row_count": float(count), "loss_sum": mean * count}
+        cursor["measured"] = dict.fromkeys(cursor["metrics"], cursor["epoch"])
+    return {**state, "cursor": cursor}

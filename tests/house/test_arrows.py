@@ -1,0 +1,170 @@
+"""The arrows point down: who may import whom in Python, and who may include whom in C++."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from architecture import ORDER
+from source_tree import (
+    CPP,
+    CPP_FILES,
+    PARTS,
+    PYTHON_FILES,
+    graph_of_modules,
+    graph_of_parts,
+    imports_of,
+    name_of,
+    part_of,
+    reach,
+)
+
+# The same inside optimizers/, floor by floor: what lies on one floor may import its neighbours.
+OPTIMIZERS = [
+    "fields options half quantization primitives elementary stats sparse snapshot",
+    "rule groups leaves slots",
+    "internals engine averages gradients state_dict reference",
+    "host",
+    "optimizer",
+    "registration",
+    "rules wrappers population",
+]
+
+LAZY = {"matplotlib", "plotext", "sklearn", "optuna", "pandas", "tensorboardX", "tqdm", "torch"}
+LAZY |= {"jax", "optax", "scipy", "distributed", "mpi4py", "ml_dtypes", "autograd"}
+
+# A schedule prints itself and is read from text, and both make schedules.
+OWN_PRINTING = {
+    "stepsize.schedules.schedule",
+    "stepsize.schedules.expression",
+    "stepsize.schedules.display",
+}
+
+# The compiled step asks the optimizer that owns it, through a host that the optimizer makes.
+OWN_HOST = {
+    f"stepsize.optimizers.{name}"
+    for name in ("optimizer", "host", "internals", "gradients", "reference", "state_dict")
+}
+
+parts, modules = cache(graph_of_parts), cache(graph_of_modules)
+
+
+def test_every_part_has_its_place():
+    assert PARTS - {"__init__"} <= set(ORDER), "give it its place in docs/architecture.py"
+    assert len(set(ORDER)) == len(ORDER)
+
+
+@pytest.mark.parametrize("part", sorted(PARTS - {"__init__"}))
+def test_imports_point_down(part):
+    assert parts()[part] <= set(ORDER[: ORDER.index(part)])
+
+
+INSIDE = "stepsize.optimizers."
+
+
+def floor_of(name):
+    room = name.removeprefix(INSIDE).split(".")[0]
+    found = [number for number, rooms in enumerate(OPTIMIZERS) if room in rooms.split()]
+    assert found, f"give {name} its place in OPTIMIZERS"
+    return found[0]
+
+
+@pytest.mark.parametrize("name", sorted(name for name in modules() if name.startswith(INSIDE)))
+def test_imports_inside_optimizers_point_down(name):
+    inside = {other for other in modules()[name] if other.startswith(INSIDE)}
+    assert not {other for other in inside if floor_of(other) > floor_of(name)}
+    # The contents page is for users; a module names the module that it needs.
+    assert "stepsize.optimizers" not in modules()[name]
+
+
+def circle_of(graph):
+    return {name for name in graph if name in reach(graph, name)}
+
+
+def test_no_circle_when_modules_are_imported():
+    assert not circle_of(modules())
+
+
+def test_hardly_a_circle_even_for_types():
+    assert circle_of(modules(types=True)) <= OWN_PRINTING | OWN_HOST
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in PYTHON_FILES if part_of(path) != "interop"], ids=name_of
+)
+def test_extras_are_imported_where_they_are_used(path):
+    assert not {name.split(".")[0] for name in imports_of(path)} & LAZY
+
+
+# C++: core <- kernels <- rules <- kernels.cpp, which is compiled per instruction set; core <- bind.
+
+INCLUDES = {
+    "core/types.hpp": set(),
+    "core/table.hpp": {"core/types.hpp"},
+    "core/nodes.def": set(),
+    "core/schedule.hpp": {"core/types.hpp", "core/nodes.def"},
+    "core/targets.hpp": {"core/table.hpp"},
+    "core/driver.hpp": set(),
+    "core/targets.cpp": {"core/targets.hpp"},
+    "core/driver.cpp": {"core/driver.hpp"},
+}
+# What lies on one floor may include the floors below it.
+KERNELS = [
+    {"elementary"},
+    {"primitives"},
+    {"half"},
+    {"reduce", "quantization"},
+    {"rule", "operands"},
+    {"quantized_loop", "curves"},
+    {"loop"},
+    {"matrix_loop", "schedule"},
+]
+# Families whose members share the arithmetic of the first one.
+SHARED_RULES = {"rules/adam.hpp", "rules/dadapt.hpp"}
+
+
+def allowed_includes(name):
+    if name in INCLUDES:
+        return INCLUDES[name]
+    core = {"core/types.hpp", "core/table.hpp", "core/schedule.hpp", "core/nodes.def"}
+    if name.startswith("kernels/"):
+        place = [i for i, floor in enumerate(KERNELS) if Path(name).stem in floor]
+        assert place, f"{name} has no place in KERNELS"
+        return core | {f"kernels/{part}.hpp" for lower in KERNELS[: place[0]] for part in lower}
+    kernels = {f"kernels/{part}.hpp" for floor in KERNELS for part in floor}
+    if name.startswith("rules/"):
+        return kernels - {"kernels/schedule.hpp"} | SHARED_RULES - {name}
+    if name == "kernels.cpp":
+        return core | kernels | {f"rules/{path.name}" for path in (CPP / "rules").iterdir()}
+    assert name.startswith("bind/"), f"{name} has no place in INCLUDES"
+    bind = {str(path.relative_to(CPP)) for path in (CPP / "bind").rglob("*.hpp")}
+    return bind | core | {"core/targets.hpp", "core/driver.hpp"}
+
+
+@pytest.mark.parametrize("path", CPP_FILES, ids=name_of)
+def test_includes_point_down(path):
+    name = str(path.relative_to(CPP))
+    found = set(re.findall(r'#include "([^"]+)"', path.read_text()))
+    assert found <= allowed_includes(name)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "home"),
+    [
+        (r"pybind11|\bpy::|Python\.h|\bPyObject\b", r"bind/.*"),
+        (r"omp\.h|#pragma omp parallel|\bomp_\w+\(", r"core/driver\.cpp"),
+        (r"cpu_supports|cpuid|__get_cpuid", r"core/targets\.cpp"),
+        (r"<immintrin\.h>|_mm\d*_\w+", r"nowhere"),
+        # As the type of an argument it converts silently, and an update in place is lost.
+        (r"array_t<[^;={}()]*>\s*(&|&&)?\s*\w*\s*[,)]", r"nowhere"),
+    ],
+)
+def test_each_thing_has_its_home(pattern, home):
+    strays = [
+        str(path.relative_to(CPP))
+        for path in CPP_FILES
+        if re.search(pattern, path.read_text())
+        and not re.fullmatch(home, str(path.relative_to(CPP)))
+    ]
+    assert strays == []

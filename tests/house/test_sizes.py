@@ -1,0 +1,86 @@
+"""Files and functions stay short, the root stays small, and nothing is left for later."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from source_tree import (
+    BENCHES,
+    CPP_FILES,
+    GENERATORS,
+    PACKAGE,
+    PYTHON_FILES,
+    ROOT,
+    SOURCES,
+    imports_of,
+    name_of,
+)
+
+
+@pytest.mark.parametrize("path", [*PYTHON_FILES, *CPP_FILES, *BENCHES, *GENERATORS], ids=name_of)
+def test_files_stay_short(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.suffix == ".py"], ids=name_of)
+def test_python_functions_stay_short(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0]
+            documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+            prose = first.end_lineno - first.lineno + 1 if documented else 0
+            assert node.end_lineno - node.lineno + 1 - prose <= 60, node.name
+
+
+@pytest.mark.parametrize("path", [p for p in CPP_FILES if p.suffix != ".def"], ids=name_of)
+def test_cpp_functions_stay_short(path):
+    # The code is formatted, so the body of a function ends at the brace that opens its line.
+    start = None
+    for number, line in enumerate(path.read_text().splitlines()):
+        if re.match(r"(    )?[^\s#/}].*\)( const| override| noexcept)* \{$", line):
+            start = number
+        elif re.match(r"(    )?\}", line) and start is not None:
+            assert number - start <= 60, f"the function at line {start + 1}"
+            start = None
+
+
+def test_the_root_holds_few_modules():
+    # The subjects are folders; what is left is what every subject needs.
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    assert len(modules) <= 12, sorted(modules)
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+)
+def test_every_folder_has_its_tests(folder):
+    assert list((ROOT / "tests" / folder).glob("**/test_*.py")), f"tests/{folder}/ holds no test"
+
+
+def literals_of(path):
+    """The numbers that a file writes out, with their lines."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float, complex):
+            yield node.lineno, node.value
+
+
+def test_the_checks_of_a_diagnosis_name_their_thresholds():
+    strays = [pair for pair in literals_of(PACKAGE / "diagnosis/checks.py") if pair[1] > 2]
+    strays += [pair for pair in literals_of(PACKAGE / "diagnosis/checks.py") if pair[1] % 1]
+    assert not strays, "a number that decides belongs in thresholds.py, with its unit and source"
+
+
+MARKS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p != Path(__file__)], ids=name_of)
+def test_nothing_is_left_for_later(path):
+    assert not MARKS.search(path.read_text())
+
+
+def test_no_pickle_but_the_protocol():
+    for path in PYTHON_FILES:
+        imports = {name.split(".")[0] for name in imports_of(path)}
+        assert not imports & {"pickle", "marshal", "shelve", "dill", "joblib"}, path

@@ -1,0 +1,108 @@
+"""Rules of users: what a class says runs, whatever its name, and what it forgets is refused."""
+
+import numpy as np
+import pytest
+
+import stepsize as ss
+from cases import RULES, advance
+from stepsize.optimizers import Optimizer
+from stepsize.optimizers.fields import nonnegative, unit
+from stepsize.optimizers.registration import find_rule
+from stepsize.optimizers.slots import signed
+
+ACCELERATED = [cls for cls in RULES if cls.accelerated]
+
+
+def twice(self, x, g, s, h):
+    x -= 2 * h.lr * g
+
+
+@pytest.mark.parametrize("name", [cls.__name__ for cls in RULES])
+def test_a_class_of_a_taken_name_runs_its_own_rule(name):
+    own = type(name, (Optimizer,), {"lr": nonnegative(0.5), "rule": twice})
+    x = np.ones(3)
+    own(x).step(np.ones(3))
+    assert not own.accelerated and list(x) == [0.0] * 3
+    assert own not in ss.optimizers.registry()
+    assert find_rule(name, "test") is getattr(ss, name)
+
+
+@pytest.mark.parametrize("cls", ACCELERATED)
+def test_a_subclass_with_a_rule_of_its_own_is_not_compiled(cls):
+    for name in ("rule", "variant"):
+        own = type(cls.__name__, (cls,), {name: vars(Optimizer).get(name, twice)})
+        assert not own.accelerated, name
+
+
+@pytest.mark.parametrize("cls", [c for c in ACCELERATED if "weight_decay" in c.fields])
+def test_a_subclass_with_other_defaults_alone_is_compiled_as_its_base(cls):
+    own = type("SGD", (cls,), {"weight_decay": nonnegative(0.25)})
+    params = [np.linspace(1.0, 2.0, 6).reshape(2, 3) for _ in range(2)]
+    first, second = own(params[0]), cls(params[1], weight_decay=0.25)
+    assert own.accelerated
+    for optimizer in (first, second):
+        advance(optimizer, np.ones((2, 3)))
+    np.testing.assert_array_equal(*params)
+
+
+def declared(**contents):
+    defaults = {"lr": nonnegative(0.1), "rule": twice}
+    return type("Own", (Optimizer,), {**defaults, **contents})
+
+
+@pytest.mark.parametrize(
+    "contents, error, words",
+    [
+        ({"slots": "m"}, TypeError, r"Own: slots must be a tuple of names, such as \('m',\)"),
+        ({"slots": ("m", 3)}, TypeError, "slots must be a tuple of names"),
+        ({"slots": ("m", "m")}, ValueError, "'m' cannot name a state array"),
+        ({"slots": ("m",), "scalars": {"m": 0.0}}, ValueError, "'m' cannot name"),
+        ({"slots": ("a b",)}, ValueError, "'a b' cannot name"),
+        ({"scalars": ("n",)}, TypeError, "scalars must be a dict"),
+        ({"lr": 0.1}, TypeError, r"lr must be a field, such as lr = nonnegative.*, got 0\.1"),
+        ({"rule": Optimizer.rule}, TypeError, r"define rule, as in def rule\(self, x, g, s, h\)"),
+        ({"scope": "all"}, TypeError, "define measure"),
+        ({"scope": "every"}, ValueError, "scope must be None, 'leaf' or 'all'"),
+        ({"decay": "weights"}, ValueError, "decay 'coupled', 'decoupled' or 'none'"),
+        ({"clip_norm": nonnegative(1.0)}, ValueError, "clip_norm is taken by every optimizer"),
+        ({"scope": nonnegative(1.0)}, ValueError, "scope is taken by every optimizer"),
+    ],
+)
+def test_a_declaration_that_would_be_misread_is_refused_where_it_stands(contents, error, words):
+    with pytest.raises(error, match=words):
+        declared(**contents)
+
+
+def test_without_lr_a_class_is_refused():
+    with pytest.raises(TypeError, match="lr must be a field"):
+        type("Own", (Optimizer,), {"rule": twice})
+
+
+def test_setting_a_state_array_writes_into_it():
+    def rule(self, x, g, s, h):
+        s.m = h.momentum * s.m + g
+        s.n = s.n + 1
+        x -= h.lr * s.m
+
+    own = declared(slots=(signed("m"),), scalars={"n": 0.0}, momentum=unit(0.5), rule=rule)
+    x = np.zeros(2)
+    optimizer = own(x, lr=1.0)
+    for _ in range(3):
+        optimizer.step(np.ones(2))
+    assert list(optimizer.state["params"]["m"]) == [1.75, 1.75]
+    assert list(x) == [-4.25, -4.25]
+    assert optimizer.internals.scalars(0).n == 3
+
+
+@pytest.mark.parametrize(
+    "rule, error, words",
+    [
+        (lambda self, x, g, s, h: x - g, TypeError, "rule returned a ndarray, but .* in place"),
+        (lambda self, x, g, s, h: setattr(s, "mm", g), AttributeError, "the state has no 'mm'"),
+    ],
+)
+def test_a_rule_that_changes_nothing_says_so_and_leaves_all_as_it_was(rule, error, words):
+    optimizer = declared(slots=("m",), rule=rule)(np.ones(2))
+    with pytest.raises(error, match=words):
+        optimizer.step(np.ones(2))
+    assert optimizer.step_count == 0 and list(optimizer.params) == [1.0, 1.0]

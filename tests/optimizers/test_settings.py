@@ -1,0 +1,200 @@
+"""What is set, grouped or masked in a way that would be misread: used, or refused by name."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import stepsize as ss
+from cases import RULES
+from stepsize.optimizers.fields import Choice, Field
+
+ARRAYS = {"body": {"w": np.ones((3, 2)), "b": np.ones(2)}, "head": {"b": np.ones(2)}}
+
+
+def params():
+    return ss.arrays.copy(ARRAYS)
+
+
+FIELDS = [(cls, field) for cls in RULES for field in cls.fields.values()]
+NEEDED = [
+    (cls, field)
+    for cls, field in FIELDS
+    if field.default is not None and not (isinstance(field, Choice) and field.accepts_none)
+]
+
+
+@pytest.mark.parametrize(("cls", "field"), NEEDED, ids=lambda x: getattr(x, "name", None))
+def test_none_is_no_value_but_for_the_rate_in_a_constructor(cls, field: Field):
+    if field.name != "lr":
+        with pytest.raises((TypeError, ValueError), match=f"{cls.__name__}: {field.name} must be"):
+            cls(params(), **{field.name: None})
+    optimizer = cls(params(), lr=None)
+    before = repr(optimizer)
+    with pytest.raises((TypeError, ValueError), match=f"{cls.__name__}: {field.name} must be"):
+        setattr(optimizer, field.name, None)
+    assert repr(optimizer) == before
+    if not cls.needs_closure:
+        with pytest.raises((TypeError, ValueError), match=f"group 'head/b': {field.name} must be"):
+            cls(params(), groups=[ss.group("head/b", **{field.name: None})])
+
+
+@pytest.mark.parametrize("value", [np.bool_(True), np.array([0.1]), "0.1", 10**400, None, 1j])
+def test_what_is_no_number_leaves_the_schedule_in_place(value):
+    schedule = ss.schedules.linear(0.1, 0.0, 10)
+    optimizer = ss.SGD(params(), lr=schedule)
+    with pytest.raises((TypeError, ValueError), match="SGD: lr must be"):
+        optimizer.lr = value
+    assert optimizer.lr == 0.1 and optimizer.internals.groups.tables[0]["lr"] is schedule
+
+
+def test_a_field_that_was_left_out_cannot_be_given_later_and_nothing_changes():
+    optimizer = ss.LBFGS(params())
+    with pytest.raises(ValueError, match="max_eval is settled when the optimizer is made"):
+        optimizer.max_eval = 3
+    assert optimizer.max_eval is None
+
+
+def test_scaling_the_present_rate_says_that_the_schedule_ends():
+    optimizer = ss.SGD(params(), lr=ss.schedules.linear(0.1, 0.0, 10))
+    with pytest.warns(UserWarning, match=r"lr = 0.05, .* replaces the schedule .* opt.lr_scale"):
+        optimizer.lr *= 0.5
+    assert optimizer.lr == 0.05
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimizer.lr *= 0.5  # a number by now
+        optimizer.lr = ss.schedules.linear(0.1, 0.0, 10)
+        optimizer.lr = 0.3  # a decision, not a calculation
+
+
+def test_a_changing_rate_of_ftrl_is_said():
+    with pytest.warns(UserWarning, match="a changing rate scales the whole solution"):
+        ss.FTRL(params(), lr=ss.schedules.linear(0.1, 0.05, 10))
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        (
+            [ss.group("body/*", lr=0.01), ss.group("*/b", weight_decay=0.0)],
+            r"body/b is in group 'body/\*' and in '\*/b', whose weight_decay would not act "
+            r".*put ss.group\('body/b', weight_decay=0.0, lr=0.01\) first",
+        ),
+        (
+            [ss.group("*", lr=0.01), ss.group("head/b", lr=0.1)],
+            r"every leaf of group 'head/b' is taken by an earlier one \(head/b by '\*'\)",
+        ),
+    ],
+)
+def test_groups_that_would_lose_a_setting_are_refused(groups, words):
+    with pytest.raises(ValueError, match=words):
+        ss.AdamW(params(), lr=0.3, groups=groups)
+
+
+def test_groups_that_overlap_without_loss_are_taken_in_their_order():
+    groups = [ss.group("body/b", lr=0.1, weight_decay=0.5), ss.group("body/*", lr=0.2)]
+    assert ss.AdamW(params(), lr=0.3, groups=groups).lr == (0.3, 0.1, 0.2)
+
+
+@pytest.mark.parametrize("cls", [ss.SGD, ss.Muon])
+def test_masks_are_not_lost(cls):
+    masked = np.ma.masked_array(np.ones((3, 2)), mask=np.eye(3, 2))
+    with pytest.raises(TypeError, match="parameter w is a masked array"):
+        cls({"w": masked})
+    x = {"w": np.ones((3, 2))}
+    for optimizer in (cls(x), ss.Centralize(cls(x))):
+        with pytest.raises(TypeError, match="the gradient of w is a masked array"):
+            optimizer.step({"w": masked})
+    assert (x["w"] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("clip_norm", 1.0),
+        ("clip_value", 1.0),
+        ("on_nonfinite", "skip"),
+        ("loss_scale", 8.0),
+        ("groups", [ss.group("body/*", lr=0.1)]),
+    ],
+)
+def test_what_a_line_search_cannot_use_is_refused_where_lbfgs_is_made(name, value):
+    with pytest.raises(ValueError, match=f"LBFGS: {name}.* does not go with a line search"):
+        ss.LBFGS(params(), **{name: value})
+
+
+WRAPPERS = (ss.EMA, ss.SWA, ss.Lookahead, ss.Mechanic, ss.Centralize, ss.AdaptiveClip, ss.SAM)
+
+
+@pytest.mark.parametrize("wrap", [*WRAPPERS, ss.GradientNoise, lambda opt: ss.Accumulate(opt, 2)])
+def test_nothing_goes_around_what_takes_the_function(wrap):
+    for inner in (ss.LBFGS(params()), ss.SAM(ss.SGD(params()))):
+        with pytest.raises(TypeError, match="takes the function value_and_grad, not gradients"):
+            wrap(inner)
+
+
+@pytest.mark.parametrize("cls", [c for c in RULES if not c.needs_closure])
+def test_mechanic_leaves_a_leaf_without_gradient_where_it_is(cls):
+    nest = {"w": np.ones((3, 2)), "b": np.ones(2)}
+    optimizer = ss.Mechanic(cls(nest))
+    loss = {"loss": 1.0} if cls.needs_loss else {}
+    for _ in range(3):
+        optimizer.step({"w": np.ones((3, 2)), "b": None}, **loss)
+    assert list(nest["b"]) == [1.0, 1.0]
+
+
+def test_an_average_that_is_still_the_start_says_so():
+    optimizer = ss.EMA(ss.SGD(params(), lr=0.1))
+    optimizer.eval_params()
+    optimizer.step(params())
+    for read in (optimizer.eval_params, lambda: optimizer.averaged().__enter__()):
+        with pytest.warns(UserWarning, match=r"after 1 updates the average still holds 100.0%"):
+            read()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warm = ss.EMA(ss.SGD(params(), lr=0.1), warmup=True)
+        warm.step(params())
+        warm.eval_params()
+
+
+@pytest.mark.parametrize("wrap", [ss.EMA, ss.SWA])
+def test_the_average_is_not_taken_for_the_training_point(wrap, tmp_path):
+    optimizer = wrap(ss.SGD(params(), lr=0.1))
+    state = optimizer.state_dict()
+    with optimizer.averaged():
+        for refused in (
+            lambda: optimizer.step(params()),
+            optimizer.state_dict,
+            lambda: optimizer.load_state_dict(state),
+            lambda: optimizer.save(tmp_path / "file"),
+            lambda: ss.save(tmp_path / "file", optimizer.params, optimizer),
+            lambda: optimizer.averaged().__enter__(),
+        ):
+            with pytest.raises(RuntimeError, match=f"{wrap.__name__}: .* hold the average now"):
+                refused()
+    optimizer.step(params())
+
+
+WRAPPED = [
+    lambda opt: opt,
+    ss.Lookahead,
+    ss.Mechanic,
+    ss.Centralize,
+    ss.AdaptiveClip,
+    lambda opt: ss.Accumulate(opt, 1),
+    lambda opt: ss.EMA(opt, 0.5),
+]
+
+
+@pytest.mark.parametrize("wrap", WRAPPED)
+def test_bound_gradients_reach_the_rule_through_every_wrapper(wrap):
+    nests, grads = [params(), params()], params()
+    bound, passed = (wrap(ss.SGD(nest, lr=0.1)) for nest in nests)
+    with pytest.raises(ValueError, match="none are bound"):
+        bound.step()
+    bound.bind(grads)
+    for _ in range(3):
+        bound.step()
+        passed.step(grads)
+    for one, two in zip(*(ss.arrays.flatten(nest)[0] for nest in nests), strict=True):
+        np.testing.assert_array_equal(one, two)
