@@ -73,19 +73,7 @@ def autolr(
         >>> bool(abs(params["w"][0] - 3) < 0.1)
         True
     """
-    if not callable(value_and_grad):
-        raise TypeError(
-            "autolr: value_and_grad must be a function (params, batch) -> (loss, grads), got "
-            f"{value_and_grad!r}"
-        )
-    if evaluate is not None and validation is None:
-        raise ValueError("autolr: evaluate=... is for validation data; give validation=... too")
-    build = maker_of(optimizer, "autolr")
-    if not callable(build):
-        raise TypeError(
-            "autolr: optimizer must be an optimizer class, its name, or a function params -> "
-            f"optimizer, got {type(build).__name__}"
-        )
+    build = _checked(value_and_grad, optimizer, validation, evaluate)
     source = batches_of(train, batch_size, seed)
     if getattr(source, "once", False):
         raise ValueError("autolr: train is read more than once; give arrays, a list or a callable")
@@ -129,6 +117,24 @@ def autolr(
     )
     actions = tuple(guard.actions)
     return AutoResult(history, made, schedule, found, actions, diagnose(history), rehearsed)
+
+
+def _checked(value_and_grad: Any, optimizer: Any, validation: Any, evaluate: Any) -> Any:
+    """The function that makes the optimizer, once these arguments are known to be sound."""
+    if not callable(value_and_grad):
+        raise TypeError(
+            "autolr: value_and_grad must be a function (params, batch) -> (loss, grads), got "
+            f"{value_and_grad!r}"
+        )
+    if evaluate is not None and validation is None:
+        raise ValueError("autolr: evaluate=... is for validation data; give validation=... too")
+    build = maker_of(optimizer, "autolr")
+    if not callable(build):
+        raise TypeError(
+            "autolr: optimizer must be an optimizer class, its name, or a function params -> "
+            f"optimizer, got {type(build).__name__}"
+        )
+    return build
 
 
 def _budget(steps: int | None, epochs: int | None, per_epoch: int | None) -> int:
