@@ -29,7 +29,7 @@ ORDER = [part for floor in FLOORS for part in floor]
 
 # The same inside optimizers/: a module may import those on the floors before its own, and no other.
 OPTIMIZERS = [
-    ["atomic", "elementary", "fields", "quantization", "stats"],
+    ["elementary", "fields", "quantization", "stats", "transaction"],
     ["half", "options", "primitives", "sparse"],
     ["groups", "rule"],
     ["leaves"],

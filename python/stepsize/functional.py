@@ -173,7 +173,9 @@ class _Form:
         )
 
     def checked_rate(self, lr: Any) -> float:
-        rate = self.fields["lr"].check(self.name, lr)
+        """The rate, the default of the class where None is given."""
+        field = self.fields["lr"]
+        rate = field.default if lr is None else field.check(self.name, lr)
         self._refuse_functions({"lr": rate})
         return float(rate)
 
@@ -325,6 +327,7 @@ def _documentation(form: _Form) -> str:
 def _make(cls: type[Optimizer]) -> Function:
     form = _Form(cls)
     names, needed, find = form.state, len(form.state), form.update
+    default_rate = cls.fields["lr"].default
 
     def function(params: Any, grads: Any, *state: Any, step: int, **keywords: Any) -> None:
         if len(state) != needed:
@@ -334,7 +337,7 @@ def _make(cls: type[Optimizer]) -> Function:
                     f"{', '.join(names) or 'none'}"
                 )
             state += tuple(keywords.pop(name, None) for name in names[len(state) :])
-        lr, factor = keywords.pop("lr", None), keywords.pop("grad_factor", 1.0)
+        lr, factor = keywords.pop("lr", default_rate), keywords.pop("grad_factor", 1.0)
         if type(lr) is not float or not 0 < lr < math.inf:
             lr = form.checked_rate(lr)
         if factor != 1.0:

@@ -7,9 +7,9 @@ import pytest
 
 import stepsize as ss
 from cases import RULES, random_grads, random_nest
-from stepsize.optimizers.atomic import Uninterrupted, assign
 from stepsize.optimizers.fields import nonnegative
 from stepsize.optimizers.slots import signed
+from stepsize.optimizers.transaction import Uninterrupted, assign
 
 SHAPES = {"a": (4, 3), "b": (5,), "c": (2, 3)}
 

@@ -77,3 +77,27 @@ def test_whole_numbers_of_numpy_are_whole_numbers(kind, tmp_path):
 def test_what_is_no_whole_number_is_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"^{name} must be a whole number >= "):
         fit(make_params(), **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("lr", "message"),
+    [
+        (
+            ss.schedules.cosine(0.1, 0, 10),
+            "the rate is 0 from step 10 on: the last 20 of",
+        ),
+        (ss.schedules.warmup_cosine(0.05, 1, 15), r"use schedule\.by_epoch\(2\)"),
+        (ss.schedules.linear(0.1, 0.01, 15), r"use schedule\.by_epoch\(2\)"),
+    ],
+)
+def test_a_schedule_that_leaves_steps_idle_is_said(lr, message):
+    params = {"w": np.zeros(1)}
+    data = (np.ones((64, 1)), np.ones(64))
+    with pytest.warns(ss.schedules.ScheduleWarning, match=message):
+        ss.fit(
+            lambda p, batch: (1.0, {"w": np.ones(1)}),
+            params,
+            ss.SGD(params, lr=lr),
+            data,
+            epochs=15,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from typing import Any
 
 from stepsize.automatic.guard import Guard
@@ -14,6 +15,7 @@ from stepsize.finder.trials import ticker
 from stepsize.optimizers import AdamW
 from stepsize.optimizers.registration import maker_of
 from stepsize.schedules import Schedule, warmup_cosine
+from stepsize.training.batches import ArrayBatches, StreamBatches
 from stepsize.training.batches import batches as batches_of
 from stepsize.training.fitting import fit
 from stepsize.validation import whole
@@ -74,11 +76,7 @@ def autolr(
         True
     """
     build = _checked(value_and_grad, optimizer, validation, evaluate)
-    source = batches_of(train, batch_size, seed)
-    if getattr(source, "once", False):
-        raise ValueError("autolr: train is read more than once; give arrays, a list or a callable")
-    if isinstance(rehearsals, int) and rehearsals < 0:
-        raise ValueError(f"autolr: rehearsals must be at least 0, got {rehearsals}")
+    source = _readable_again(batches_of(train, batch_size, seed))
     rehearsals = whole("autolr: rehearsals", rehearsals, 0)
     total = _budget(steps, epochs, source.steps_per_epoch())
     found = lr_find(
@@ -91,13 +89,10 @@ def autolr(
     if not found.usable:
         raise ValueError(f"autolr: no usable rate, because {found.why}")
     tick, bar = ticker(progress, rehearsals * length_of(total), "rehearsals")
-    try:
+    with nullcontext() if bar is None else closing(bar):
         peak, rehearsed = rehearse(
             value_and_grad, params, source, build, plan, found.peak, total, rehearsals, tick
         )
-    finally:
-        if bar is not None:
-            bar.close()
     schedule = plan(peak, total)
     made = build(params)
     made.lr = schedule
@@ -135,6 +130,12 @@ def _checked(value_and_grad: Any, optimizer: Any, validation: Any, evaluate: Any
             f"optimizer, got {type(build).__name__}"
         )
     return build
+
+
+def _readable_again(source: ArrayBatches | StreamBatches) -> ArrayBatches | StreamBatches:
+    if getattr(source, "once", False):
+        raise ValueError("autolr: train is read more than once; give arrays, a list or a callable")
+    return source
 
 
 def _budget(steps: int | None, epochs: int | None, per_epoch: int | None) -> int:

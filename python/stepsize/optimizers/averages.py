@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, unflatten
-from stepsize.optimizers.atomic import Uninterrupted, assign
+from stepsize.optimizers.transaction import Uninterrupted, assign
 
 
 class SwapsAverage:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from stepsize.arrays import Array, Nest
 from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers import gradients, reference
-from stepsize.optimizers.atomic import assignment
 from stepsize.optimizers.leaves import Leaves
 from stepsize.optimizers.stats import StepStats
+from stepsize.optimizers.transaction import assignment
 
 if TYPE_CHECKING:
     from stepsize.optimizers.optimizer import Optimizer

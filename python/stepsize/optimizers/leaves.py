@@ -10,9 +10,9 @@ import numpy as np
 from stepsize import _core
 from stepsize.arrays import Array, Nest, Structure, check_parameters
 from stepsize.optimizers import half
-from stepsize.optimizers.atomic import assign
 from stepsize.optimizers.groups import is_grouped, ungroup
 from stepsize.optimizers.sparse import RowSlice
+from stepsize.optimizers.transaction import assign
 
 
 @dataclass

@@ -12,9 +12,9 @@ import numpy as np
 from stepsize import _core
 from stepsize.arrays import Array, is_narrow
 from stepsize.optimizers import half, quantization
-from stepsize.optimizers.atomic import assign
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.primitives import clamp, not_descending, select
+from stepsize.optimizers.transaction import assign
 
 
 class State(SimpleNamespace):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, flatten
-from stepsize.optimizers.atomic import assign
+from stepsize.optimizers.transaction import assign
 
 
 class Snapshot:

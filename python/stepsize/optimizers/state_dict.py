@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array
-from stepsize.optimizers.atomic import Uninterrupted
 from stepsize.optimizers.fields import Value
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.slots import State
+from stepsize.optimizers.transaction import Uninterrupted
 from stepsize.schedules import Schedule
 
 FORMAT = 1

@@ -161,7 +161,7 @@ def callbacks_of(callbacks: Any, checkpoint: Any) -> tuple[list[Callback], list[
     return [c for c in callbacks if not isinstance(c, Checkpoint)], given
 
 
-def check_length(optimizer: Optimizer, total: int | None, done: int) -> None:
+def check_length(optimizer: Optimizer, total: int | None, done: int, per_epoch: int | None) -> None:
     """Warn where a schedule of the rate, or an average of the parameters, does not fit the run."""
     if total is None or total <= done:
         return
@@ -170,13 +170,15 @@ def check_length(optimizer: Optimizer, total: int | None, done: int) -> None:
         id(table["lr"]): table["lr"] for table in optimizer.internals.groups.tables
     }.values():
         if isinstance(rate, Schedule):
-            check_run(rate, steps)
+            check_run(rate, steps, steps_per_epoch=per_epoch)
     wrapper: Any = optimizer
     while wrapper is not None:
-        if isinstance(wrapper, EMA) and not wrapper.warmup and steps * (1 - wrapper.decay) < 1:
+        share = 1 - float(wrapper.decay) if isinstance(wrapper, EMA) else 1.0
+        if share * steps < 1 and not wrapper.warmup:
             decay = max(0.5, 1 - 10 / steps)
+            over = f"{1 / share:.0f}" if share else "infinitely many"
             warnings.warn(
-                f"EMA(decay={wrapper.decay:g}) averages over about {1 / (1 - wrapper.decay):.0f} "
+                f"EMA(decay={wrapper.decay:g}) averages over about {over} "
                 f"steps and this run has {steps}: the average stays near the initial parameters; "
                 f"give decay={decay:.3g} or warmup=True",
                 UserWarning,

@@ -132,6 +132,6 @@ def fit(
     run.history.meta = run.describe()
     if resume and os.path.exists(checkpoints[0].path):
         resuming.load(run, checkpoints[0].path)
-    arguments.check_length(optimizer, loop.total(), run.step)
+    arguments.check_length(optimizer, loop.total(), run.step, loop.updates_per_epoch())
     loop.execute(progress)
     return run.history

@@ -266,10 +266,15 @@ class FitLoop:
 
     def total(self) -> int | None:
         """How many steps the run will have made at its end, if that is known."""
-        steps = self.run.batches.steps_per_epoch()
-        if steps is None or math.isinf(self.limits.epochs):
+        updates = self.updates_per_epoch()
+        if updates is None or math.isinf(self.limits.epochs):
             return None if math.isinf(self.limits.steps) else int(self.limits.steps)
-        return int(min(self.limits.steps, self.limits.epochs * -(-steps // self.run.accumulate)))
+        return int(min(self.limits.steps, self.limits.epochs * updates))
+
+    def updates_per_epoch(self) -> int | None:
+        """How many steps of the optimizer an epoch has, if that is known."""
+        batches = self.run.batches.steps_per_epoch()
+        return None if batches is None else -(-batches // self.run.accumulate)
 
     def rescue(self, error: Exception) -> None:
         """Save what was reached before an error, and say so in the error."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def _check_pickle(objective: Any, executor: Executor | None) -> None:
     if not isinstance(executor, ProcessPoolExecutor):
         return
     try:
-        pickle.dumps(objective)
+        ForkingPickler.dumps(objective)
     except Exception as error:
         raise TypeError(
             f"tune: objective {objective!r} cannot be sent to another process ({error}); define it "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
@@ -18,14 +19,17 @@ from stepsize.interop.sklearn.training import (
     Once,
     Ranges,
     Watch,
+    check_end,
     check_settings,
     find_rate,
     given_rate,
     maker,
     one_of,
+    restart,
     warn_of_end,
     whole,
 )
+from stepsize.schedules.run_length import ScheduleWarning
 from stepsize.training.fitting import fit
 from stepsize.training.history import History
 
@@ -53,6 +57,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     _saved: Any  # the state of the optimizer, after unpickling
     _recipe: Any
     _rate: Any
+    _auto_decays: ClassVar[bool] = False  # whether lr="auto" falls where the loss rests
 
     ranges: ClassVar[Ranges] = {
         "alpha": (lambda v: v >= 0, "a number >= 0"),
@@ -104,33 +109,52 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if incremental and getattr(make, "needs_closure", False):
             raise ValueError(f"{name}: partial_fit needs a gradient rule, not {self.solver!r}")
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        labels = y
+        before = dict(self.__dict__)
+        try:
+            self._fit_checked(X, y, sample_weight, (make, options), first, incremental)
+        except Exception:
+            if first:  # what was fitted before stays so
+                self.__dict__.clear()
+                self.__dict__.update(before)
+            raise
+        return self
+
+    def _fit_checked(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        recipe: tuple[Any, dict[str, Any]],
+        first: bool,
+        incremental: bool,
+    ) -> None:
+        name, labels = type(self).__name__, y
         X, y = self._take(X, y, first, incremental)
         weight = self._mass(X, labels, sample_weight)
         if weight is not None and not weight.sum() > 0:
             raise ValueError(f"{name}: sample_weight must have a sum above 0, got {weight.sum()}")
         random = check_random_state(self.random_state)
         if first:
-            self._start(X, y, random)
+            self._start(X, y, weight, random)
         dtype = self.coefs_[0].dtype
         data: Data = (X.astype(dtype, copy=False), y if y.dtype.kind == "i" else y.astype(dtype))
         mass = 1.0
         if weight is not None:
             mass = float(weight.mean())
             data = (*data, np.asarray(weight / mass, dtype))
-        self._run(data, self._network(mass), (make, options), random, incremental)
-        return self
+        self._run(data, self._network(mass), recipe, random, incremental)
 
-    def _start(self, X: Any, y: Array, random: Any) -> None:
+    def _start(self, X: Any, y: Array, weight: Array | None, random: Any) -> None:
         """Draw the initial weights and reset the counters."""
         sizes = [X.shape[1], *self._sizes(), self._outputs(y)]
         params = draw(sizes, getattr(self, "activation", "identity"), random, X.dtype)
         if len(sizes) == 2:
             # A linear model has one minimum; no random start is needed to find it.
             params = map_leaves(np.zeros_like, params)
+            params["intercepts"][0][...] = self._first_intercept(y, weight)
         self.coefs_, self.intercepts_ = params["coefs"], params["intercepts"]
         self.n_outputs_, self.n_layers_ = sizes[-1], len(sizes)
-        self.t_, self.best_loss_ = 0, np.inf
+        self.t_, self.best_loss_ = 0, None if self.early_stopping else np.inf
         self.loss_curve_: list[float] = []
         self.validation_scores_: Any = [] if self.early_stopping else None
         self.best_validation_score_: Any = -np.inf if self.early_stopping else None
@@ -139,6 +163,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _outputs(self, y: Array) -> int:
         return int(y.shape[1])
+
+    def _first_intercept(self, y: Array, weight: Array | None) -> Any:
+        """The intercepts of a linear model before the first step."""
+        return 0.0
 
     def _run(
         self,
@@ -154,25 +182,31 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         size = min(200, rows) if self.batch_size == "auto" else min(self.batch_size, rows)
         seed = int(random.randint(2**31 - 1)) if self.shuffle else None
         params = {"coefs": self.coefs_, "intercepts": self.intercepts_}
-        optimizer = self._optimizer_over(params, recipe, network, data, size, seed or 0)
+        optimizer = self._optimizer_over(
+            params, recipe, network, data, size, seed or 0, incremental
+        )
         calls = Once(network) if getattr(optimizer, "needs_closure", False) else None
         watch = Watch(self, rows, early, calls)
-        self.history_ = fit(
-            calls or network,
-            optimizer.params,
-            optimizer,
-            data if calls is None else [data],
-            epochs=1 if incremental else self.max_iter,
-            batch_size=size,
-            validation=None if held_out is None else [held_out],
-            evaluate=functools.partial(self._evaluate, network),
-            callbacks=[watch, *self.callbacks],
-            seed=seed,
-            progress=bool(self.verbose),
-        )
+        with warnings.catch_warnings():
+            if incremental:  # one epoch of many along a schedule
+                warnings.simplefilter("ignore", ScheduleWarning)
+            history = fit(
+                calls or network,
+                optimizer.params,
+                optimizer,
+                data if calls is None else [data],
+                epochs=1 if incremental else self.max_iter,
+                batch_size=size,
+                validation=None if held_out is None else [held_out],
+                evaluate=functools.partial(self._evaluate, network) if early else None,
+                callbacks=[watch, *self.callbacks],
+                seed=seed,
+                progress=bool(self.verbose),
+            )
+        check_end(self, str(history.stopped))
+        self.history_ = history
         self._keep_result(optimizer, watch.best)
-        if not incremental:
-            warn_of_end(self, str(self.history_.stopped))
+        warn_of_end(self, history, incremental)
 
     def _optimizer_over(
         self,
@@ -182,6 +216,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         data: Data,
         size: int,
         seed: int,
+        incremental: bool,
     ) -> Any:
         """The optimizer of the last call if it still applies, or a new one."""
         make, options = recipe
@@ -202,6 +237,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                 given = self.lr_find_.suggestion if self.lr_find_.usable else None
             if goes_on or given is not None:
                 optimizer.lr = given
+        elif goes_on and not incremental:
+            restart(optimizer, rate)
         self._saved = None
         self._optimizer, self._recipe, self._rate = optimizer, recipe, rate
         return optimizer

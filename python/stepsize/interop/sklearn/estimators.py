@@ -62,8 +62,9 @@ class MLPClassifier(Classifier, _MLP):
     Args:
         solver: name of a rule, with or without capitals ("adamw", "lion", "lbfgs"), an optimizer
             class, or a function ``params -> optimizer``.
-        lr: a number, a schedule (of steps), "auto" for `ss.lr_find`, or None:
-            ``learning_rate_init`` with "adam" and "sgd", the default of the rule with others.
+        lr: a number, a schedule (of steps, started anew by each `fit`), "auto" for `ss.lr_find`, or
+            None: ``learning_rate_init`` if it is not at its default or the solver is "adam" or
+            "sgd", else the default of the rule.
         solver_options: further hyperparameters of the rule, such as ``{"weight_decay": 0.01}``.
         class_weight: None, "balanced", or a dict from label to weight.
         callbacks: as for `ss.fit`.
@@ -80,7 +81,7 @@ class MLPClassifier(Classifier, _MLP):
             out_activation_: as in scikit-learn.
 
     Raises:
-        ValueError: a parameter is out of range, or the data do not fit.
+        ValueError: a parameter is out of range, the data do not fit, or the training diverged.
 
     Example:
         >>> import numpy as np
@@ -91,6 +92,8 @@ class MLPClassifier(Classifier, _MLP):
         >>> bool(model.score(X, y) > 0.95), len(model.history_["loss"])
         (True, 200)
     """
+
+    _one_class: ClassVar = True
 
     def __init__(
         self,
@@ -186,6 +189,7 @@ class _Linear(Estimator):
     """What the two linear models share."""
 
     fit_intercept: bool
+    _auto_decays: ClassVar = True
 
     def _sizes(self) -> list[int]:
         return []
@@ -212,7 +216,9 @@ class LinearClassifier(Classifier, _Linear):
     Parameters and defaults are those of ``sklearn.linear_model.SGDClassifier`` where it has them;
     the objective is the mean loss plus ``alpha * |coef|^2 / 2``. Several classes share one softmax.
     ``solver``, ``lr``, ``solver_options`` and ``callbacks`` are as for `MLPClassifier`, and so are
-    the attributes; ``lr="auto"``, the default, finds the rate on the data.
+    the attributes; ``lr="auto"``, the default, finds the rate on the data, lowers it where the loss
+    rests, as ``learning_rate="adaptive"`` does, and takes ``tol`` relative to the first loss where
+    that is below 1.
 
     Attributes:
         coef_, intercept_: as in scikit-learn.
@@ -263,7 +269,8 @@ class LinearRegressor(Regressor, _Linear):
     """Linear least squares or Poisson regression, trained by any rule at any rate.
 
     Parameters and defaults are those of ``sklearn.linear_model.SGDRegressor`` where it has them;
-    the objective is the mean loss plus ``alpha * |coef|^2 / 2``. See `LinearClassifier`.
+    the objective is the mean loss plus ``alpha * |coef|^2 / 2``. See `LinearClassifier`. The
+    intercept starts at the weighted mean of ``y``.
 
     Example:
         >>> import numpy as np

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import metaestimators
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import (
     _check_partial_fit_first_call,
@@ -18,6 +19,7 @@ from sklearn.utils.validation import column_or_1d, validate_data
 
 from stepsize.arrays import Array
 from stepsize.interop.sklearn.base import Estimator
+from stepsize.interop.sklearn.training import steps_along_gradients
 
 
 class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
@@ -26,6 +28,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     class_weight: Any
     classes_: Array
     _loss: str
+    _one_class: ClassVar[bool] = False  # whether y may hold one class only
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit to rows of ``X`` and their labels; with ``warm_start`` continue from the last fit.
@@ -37,6 +40,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         """
         return self._fit(X, y, sample_weight, incremental=False)
 
+    @metaestimators.available_if(steps_along_gradients)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """One epoch over these rows; state and schedule of the optimizer continue.
 
@@ -55,6 +59,8 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     def predict(self, X: Any) -> Array:
         """The label of each row."""
         p = self._predict(X)
+        if len(self.classes_) == 1 and not self._multilabel:
+            return np.full(len(p), self.classes_[0], self.classes_.dtype)
         if self._loss == "cross_entropy":
             return np.asarray(self.classes_[p.argmax(axis=1)])
         if self._multilabel:
@@ -64,6 +70,8 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> Array:
         """The probability of each class, (rows, classes), in the order of ``classes_``."""
         p = self._predict(X)
+        if len(self.classes_) == 1 and not self._multilabel:
+            return np.ones_like(p)
         if self._loss == "log_loss" and not self._multilabel:
             return np.hstack([1 - p, p])
         return p
@@ -98,7 +106,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             )
         if first:
             self._multilabel = type_of_target(y) == "multilabel-indicator"
-            if len(self.classes_) < 2 and not self._multilabel:
+            if len(self.classes_) < 2 and not self._multilabel and not self._one_class:
                 raise ValueError(
                     f"{type(self).__name__}: y holds one class, {self.classes_[0]!r}; "
                     "at least two are needed"
@@ -122,7 +130,9 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         return np.asarray(by_class if weight is None else weight * by_class)
 
     def _strata(self, y: Array) -> Array | None:
-        return None if self._multilabel else y
+        if self._multilabel:
+            return None
+        return np.asarray(self.classes_[y.astype(int).reshape(-1)])  # the labels, for its errors
 
     def _score(self, scores: Array, y: Array, weight: Array | None) -> float:
         if self._loss == "cross_entropy":
@@ -151,6 +161,7 @@ class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]
         """
         return self._fit(X, y, sample_weight, incremental=False)
 
+    @metaestimators.available_if(steps_along_gradients)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """One epoch over these rows; state and schedule of the optimizer continue."""
         return self._fit(X, y, sample_weight, incremental=True)
@@ -176,6 +187,12 @@ class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]
         if self.loss == "poisson" and not (y >= 0).all():
             raise ValueError(f"{type(self).__name__}: loss='poisson' needs values y >= 0")
         return X, np.asarray(y, X.dtype).reshape(len(y), -1)
+
+    def _first_intercept(self, y: Array, weight: Array | None) -> Any:
+        mean = np.average(y, axis=0, weights=weight)
+        if not getattr(self, "fit_intercept", True):
+            return 0.0
+        return np.log(np.maximum(mean, np.finfo(y.dtype).tiny)) if self.loss == "poisson" else mean
 
     def _score(self, scores: Array, y: Array, weight: Array | None) -> float:
         return float(r2_score(y, scores, sample_weight=weight))

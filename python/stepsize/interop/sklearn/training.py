@@ -15,11 +15,16 @@ from stepsize.finder.find import lr_find
 from stepsize.finder.results import LRFindResult
 from stepsize.optimizers import LBFGS, SGD, Adam
 from stepsize.optimizers.registration import find_rule
+from stepsize.schedules import Schedule
 from stepsize.training.batches import batches
+from stepsize.training.history import History
 from stepsize.training.run import Run
 
 Ranges = dict[str, tuple[Callable[[Any], Any], str]]
 
+MAX_FUN = "the function was called max_fun="
+FEWEST_STEPS = 30  # without improvement, before a rate that was found is lowered
+SMALLEST_SHARE = 1e-3  # of a rate that was found, below which a linear model is not trained on
 SMALLEST_RATE = 1e-6  # "adaptive" stops here, as in scikit-learn
 
 
@@ -45,6 +50,14 @@ def maker(owner: Any) -> tuple[Any, dict[str, Any]]:
     return rule, options
 
 
+def steps_along_gradients(owner: Any) -> bool:
+    """Whether the rule takes gradients, as `partial_fit` needs; others search with the function."""
+    try:
+        return not getattr(maker(owner)[0], "needs_closure", False)
+    except (TypeError, ValueError):
+        return True  # `fit` says what is wrong
+
+
 def given_rate(owner: Any, make: Any) -> Any:
     """The rate asked for: a number, a schedule, "auto", or None for the rule's own default."""
     if isinstance(owner.lr, str) and getattr(make, "adapts_lr", False):
@@ -54,12 +67,27 @@ def given_rate(owner: Any, make: Any) -> Any:
     first = getattr(owner, "learning_rate_init", None)
     if make in (Adam, SGD):
         return first
-    if first not in (None, 0.001):
-        raise ValueError(
-            f"{type(owner).__name__}: learning_rate_init={first!r} belongs to the solvers 'sgd' "
-            f"and 'adam'; give lr={first!r}, or lr=None for the rule's own default"
+    if first in (None, 0.001):
+        return None  # the default of scikit-learn is not one for every rule
+    if make is LBFGS:
+        warnings.warn(
+            f"{type(owner).__name__}: learning_rate_init={first!r} is not used by 'lbfgs', which "
+            "searches along each step for itself",
+            UserWarning,
+            stacklevel=5,
         )
-    return None
+        return None
+    return first
+
+
+def restart(optimizer: Any, rate: Any) -> None:
+    """Start the rate anew, as each fit does; the state of the optimizer goes on."""
+    optimizer.lr_scale = 1.0
+    done = optimizer.step_count
+    if isinstance(rate, Schedule):
+        optimizer.lr = rate.shift(done)
+    elif callable(rate):
+        optimizer.lr = lambda step: rate(step - done)
 
 
 def find_rate(
@@ -123,9 +151,9 @@ class Watch:
         owner._failures = 0 if better else owner._failures + 1
         if owner.learning_rate == "invscaling":
             run.optimizer.lr_scale = (owner.t_ + 1.0) ** -owner.power_t
-        if owner._failures <= owner.n_iter_no_change:
+        if owner._failures <= self._patience(run):
             return
-        if owner.learning_rate == "adaptive" and run.history.last("lr") > SMALLEST_RATE:
+        if self._may_fall(run):
             run.optimizer.lr_scale /= 5
             owner._failures = 0
             return
@@ -134,6 +162,20 @@ class Watch:
             f"{owner.n_iter_no_change} epochs"
         )
 
+    def _may_fall(self, run: Run) -> bool:
+        """Whether the rate is to be lowered before the run is given up."""
+        if self.owner.learning_rate == "adaptive":
+            return run.history.last("lr") > SMALLEST_RATE
+        return self._decays() and run.optimizer.lr_scale > SMALLEST_SHARE
+
+    def _patience(self, run: Run) -> float:
+        """Epochs without improvement; where these are of few steps, more for a rate that falls."""
+        patience: float = self.owner.n_iter_no_change
+        return max(patience, FEWEST_STEPS * run.epoch / run.step) if self._decays() else patience
+
+    def _decays(self) -> bool:
+        return bool(self.owner._auto_decays and isinstance(self.owner.lr, str))
+
     def _compare(self, run: Run) -> tuple[str, bool]:
         owner = self.owner
         if self.early:
@@ -141,13 +183,17 @@ class Watch:
             owner.validation_scores_.append(score)
             owner.best_validation_score_ = max(best, score)
             return "the validation score", score >= best + owner.tol
-        best, owner.best_loss_ = owner.best_loss_, min(owner.best_loss_, owner.loss_)
-        return "the loss", owner.loss_ <= best - owner.tol
+        best = np.inf if owner.best_loss_ is None else owner.best_loss_
+        owner.best_loss_ = min(best, owner.loss_)
+        # A rate that was found for small targets makes small differences of the loss.
+        tol = owner.tol * min(1.0, owner.loss_curve_[0]) if self._decays() else owner.tol
+        return "the loss", owner.loss_ <= best - tol
 
     def _closure(self, run: Run, calls: Once) -> None:
         """Stop a run whose rule makes line searches."""
         owner = self.owner
-        owner.best_loss_ = min(owner.best_loss_, owner.loss_)
+        best = np.inf if owner.best_loss_ is None else owner.best_loss_
+        owner.best_loss_ = min(best, owner.loss_)
         largest = max(
             float(np.abs(leaf).max(initial=0.0))
             for leaf in flatten(calls(run.params, run.batch)[1])[0]
@@ -157,21 +203,29 @@ class Watch:
         elif run.history.last("update_ratio") == 0:
             run.stop("the line search finds no lower point")
         elif calls.calls >= getattr(owner, "max_fun", math.inf):
-            run.stop(f"the function was called max_fun={owner.max_fun} times")
+            run.stop(f"{MAX_FUN}{owner.max_fun} times")
 
 
-def warn_of_end(owner: Any, stopped: str) -> None:
-    """Warn of a run that did not converge."""
-    name = type(owner).__name__
+def check_end(owner: Any, stopped: str) -> None:
+    """Raise, as scikit-learn does, where the run diverged."""
     if stopped.startswith("diverged"):
-        hint = "scale the data, or give a smaller lr, or lr='auto'"
-        warnings.warn(f"{name}: {stopped}; {hint}", ConvergenceWarning, stacklevel=4)
-    elif stopped.startswith("finished"):
-        warnings.warn(
-            f"{name}: not converged after max_iter={owner.max_iter} epochs",
-            ConvergenceWarning,
-            stacklevel=4,
+        raise ValueError(
+            f"{type(owner).__name__}: {stopped}; scale the data, or give a smaller lr, or lr='auto'"
         )
+
+
+def warn_of_end(owner: Any, history: History, incremental: bool) -> None:
+    """Warn of a run that did not converge, or could not."""
+    name, stopped = type(owner).__name__, str(history.stopped)
+    text = None
+    if history.steps and not history["lr"].any() and not isinstance(owner.lr, int | float):
+        text = f"the rate was 0 in all {history.steps} steps: its schedule has ended; give another"
+    elif not incremental and stopped.startswith("finished"):
+        text = f"not converged after max_iter={owner.max_iter} epochs"
+    elif stopped.startswith(MAX_FUN):
+        text = f"not converged: {stopped}; raise max_fun, or scale the data"
+    if text is not None:
+        warnings.warn(f"{name}: {text}", ConvergenceWarning, stacklevel=5)
 
 
 def check_settings(owner: Any, ranges: Ranges) -> None:

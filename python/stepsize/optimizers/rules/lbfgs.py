@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from stepsize.arrays import Array, Nest, loss_and_grads
-from stepsize.optimizers.atomic import Uninterrupted, assign
 from stepsize.optimizers.fields import Choice, Value, count, nonnegative
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.rules.line_search import Trial, strong_wolfe
 from stepsize.optimizers.slots import signed
+from stepsize.optimizers.transaction import Uninterrupted, assign
 
 __all__ = ["LBFGS"]
 

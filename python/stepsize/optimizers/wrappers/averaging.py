@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest
-from stepsize.optimizers.atomic import Uninterrupted
 from stepsize.optimizers.averages import SwapsAverage
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.primitives import lerp
 from stepsize.optimizers.rules.momentum import SGD
 from stepsize.optimizers.slots import copies
+from stepsize.optimizers.transaction import Uninterrupted
 from stepsize.optimizers.wrappers.base import Wrapper
 
 __all__ = ["EMA", "SWA", "Lookahead"]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, sum_of_squares, unflatten
-from stepsize.optimizers.atomic import Uninterrupted
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.stats import StepStats
+from stepsize.optimizers.transaction import Uninterrupted
 from stepsize.optimizers.wrappers.base import GradientWrapper, Wrapper
 
 __all__ = ["Accumulate", "AdaptiveClip", "Centralize", "GradientNoise"]

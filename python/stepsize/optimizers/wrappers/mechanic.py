@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, is_narrow, sum_of_squares
-from stepsize.optimizers.atomic import Uninterrupted, assign
 from stepsize.optimizers.gradients import gather
+from stepsize.optimizers.transaction import Uninterrupted, assign
 from stepsize.optimizers.wrappers.base import Wrapper
 
 __all__ = ["Mechanic"]
