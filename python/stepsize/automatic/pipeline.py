@@ -115,7 +115,7 @@ def autolr(
 
 
 def _checked(value_and_grad: Any, optimizer: Any, validation: Any, evaluate: Any) -> Any:
-    """The function that makes the optimizer, once these arguments are known to be sound."""
+    """Refuse what `fit` or `lr_find` would refuse later; the function that makes the optimizer."""
     if not callable(value_and_grad):
         raise TypeError(
             "autolr: value_and_grad must be a function (params, batch) -> (loss, grads), got "
