@@ -100,5 +100,5 @@ def test_what_raises_changes_nothing():
         optimizer.step(lambda x: (1.0, np.array([np.nan, 1.0])))
     with pytest.raises(TypeError, match="value_and_grad"):
         optimizer.step(x)
-    with pytest.raises(ValueError, match="groups and clipping"):
+    with pytest.raises(ValueError, match="clip_norm does not go with a line search"):
         ss.LBFGS(x, clip_norm=1.0).step(rosenbrock)

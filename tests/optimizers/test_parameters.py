@@ -235,6 +235,7 @@ def test_hyperparams_lists_current_values():
         "weight_decay": 0.0,
         "amsgrad": True,
         "cautious": False,
+        "decoupled_weight_decay": False,
     }
 
 

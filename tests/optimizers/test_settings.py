@@ -1,6 +1,8 @@
 """What is set, grouped or masked in a way that would be misread: used, or refused by name."""
 
+import gc
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -198,3 +200,31 @@ def test_bound_gradients_reach_the_rule_through_every_wrapper(wrap):
         passed.step(grads)
     for one, two in zip(*(ss.arrays.flatten(nest)[0] for nest in nests), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+class Trainer:
+    """Owns an optimizer whose hyperparameters are methods of its own."""
+
+    def __init__(self, how):
+        self.optimizer = ss.AdamW(np.ones(3), lr=0.1)
+        if how == "made":
+            self.optimizer = ss.AdamW(np.ones(3), lr=self.rate, betas=(self.rate, 0.99))
+        elif how == "set":
+            self.optimizer.lr, self.optimizer.betas = self.rate, (0.9, self.rate)
+        elif how == "cloned":
+            self.optimizer.lr = self.rate
+            self.optimizer = self.optimizer.clone(np.ones(3))
+
+    def rate(self, step):
+        return 0.5 / (step + 1)
+
+
+@pytest.mark.parametrize("how", ["made", "set", "cloned"])
+def test_an_optimizer_whose_rate_is_a_method_of_its_owner_is_freed(how):
+    trainer = Trainer(how)
+    trainer.optimizer.step(np.ones(3))
+    assert trainer.optimizer.lr == 0.25
+    gone = weakref.ref(trainer.optimizer)
+    del trainer
+    gc.collect()
+    assert gone() is None

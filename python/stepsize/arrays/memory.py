@@ -155,4 +155,4 @@ def pack(params: Nest) -> Nest:
 
 def sum_of_squares(array: Array) -> float:
     """The sum of the squares in double precision, the same bits on every machine."""
-    return float(_core.sum_of_squares(np.ascontiguousarray(array, computed(array.dtype))))
+    return float(_core.sum_of_squares(np.require(array, computed(array.dtype), ["C", "A"])))

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from stepsize.arrays import is_narrow
-from stepsize.optimizers.groups import ParameterGroups, source
+from stepsize.optimizers.groups import ParameterGroups
 from stepsize.optimizers.leaves import Leaves
 from stepsize.optimizers.rule import COMPILED, Rule
 from stepsize.optimizers.slots import Slots
@@ -16,14 +16,14 @@ def fill(engine: Any, rule: Rule, leaves: Leaves, groups: ParameterGroups, slots
     """Hand groups and leaves to the compiled step."""
     # Matrix rules have half precision in the reference loop alone.
     matrices = rule.shaped and any(is_narrow(leaf.dtype) for leaf in leaves.arrays)
-    for values in groups.tables:
+    for k, values in enumerate(groups.tables):
         numbers = []
         for name, field in rule.fields.items():
             if values[name] is None:
                 continue
-            for part, value in zip(field.parts(), field.values(values[name]), strict=True):
+            for part, (_, value) in zip(field.parts(), groups.sources(k, field), strict=True):
                 limits = (part.low, part.high, part.low_open, part.high_open)
-                numbers.append((part.name, *limits, source(value)))
+                numbers.append((part.name, *limits, value))
         if rule.needs_loss:
             numbers.append(("loss", -math.inf, math.inf, True, True, 0.0))
         kernel = rule.variant(values)[0]
@@ -34,15 +34,12 @@ def fill(engine: Any, rule: Rule, leaves: Leaves, groups: ParameterGroups, slots
             rule.scope or "",
             numbers,
         )
-    for leaf, master, group, arrays, scales in zip(
-        leaves.contiguous,
-        leaves.masters,
-        groups.assignment,
-        slots.arrays,
-        slots.scales,
-        strict=True,
-    ):
+    columns = (leaves.contiguous, leaves.masters, groups.assignment, slots.arrays, slots.scales)
+    given = {i: leaf for i, leaf, _ in leaves.strided}
+    for i, (leaf, master, group, arrays, scales) in enumerate(zip(*columns, strict=True)):
         pairs = [(slot, scales.get(name)) for name, slot in arrays.items()]
         engine.add_leaf(leaf, master, leaf.shape, group, pairs)
+        if i in given:
+            engine.keep_base(given[i])
     engine.finish()
     engine.strided = bool(leaves.strided)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import warnings
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepsize.arrays import Nest
 from stepsize.optimizers.fields import Choice, Count, Field, Flag, Value
@@ -282,9 +283,19 @@ class ParameterGroups:
 
     def pass_on(self, group: int, field: Field) -> None:
         """Tell the compiled step a changed hyperparameter."""
+        for name, item in self.sources(group, field):
+            self.engine.set_number(group, name, item)
+
+    def sources(self, group: int, field: Field) -> list[tuple[str, Any]]:
+        """What the engine evaluates for each part: a number, a compiled schedule, a function."""
         value = self.tables[group][field.name]
-        for part, item in zip(field.parts(), field.values(value), strict=True):
-            self.engine.set_number(group, part.name, source(item))
+        found = []
+        for k, (part, item) in enumerate(zip(field.parts(), field.values(value), strict=True)):
+            compiled = getattr(item, "compiled", item)
+            if compiled is item and callable(item):
+                compiled = _Function(weakref.ref(self), group, field, k)
+            found.append((part.name, compiled))
+        return found
 
     def evaluate(self, group: int, t: int) -> SimpleNamespace:
         """One step's hyperparameters as a rule reads them, with the update's number ``t``."""
@@ -303,7 +314,19 @@ class ParameterGroups:
         return SimpleNamespace(**{name: self.engine.number(group, name) for name in names})
 
 
-def source(value: Value) -> Any:
-    """What the engine evaluates: a number, a compiled schedule or a Python function."""
-    compiled = getattr(value, "compiled", None)
-    return value if compiled is None else compiled
+class _Function(NamedTuple):
+    """Calls a function of the step that stands in a table.
+
+    The table holds it, where the garbage collector sees it: a function may be a method of what owns
+    the optimizer, and the compiled step shows the collector nothing.
+    """
+
+    groups: weakref.ref[ParameterGroups]
+    group: int
+    field: Field
+    part: int
+
+    def __call__(self, step: int) -> Any:
+        groups = self.groups()
+        assert groups is not None  # it steps
+        return self.field.values(groups.tables[self.group][self.field.name])[self.part](step)
