@@ -105,6 +105,7 @@ class LBFGS(Optimizer):
         options = self.internals.options
         if len(self.internals.groups.tables) > 1 or options.clip_norm or options.clip_value:
             raise ValueError("LBFGS: groups and clipping do not go with a line search; leave out")
+        self.internals.engine.check(self.internals.host)
         search = _Search(self, value_and_grad)
         try:
             loss = search.run()
