@@ -1,9 +1,9 @@
 """The estimators beside scikit-learn's MLP: what both reach with the same budget, and how fast.
 
-``python bench/bench_sklearn.py``. Both get the same rows, parameters, initial weights and
-epochs, in alternating runs. Scores are means over splits, times medians of ratios. "same loss" is
-the time until the training loss first reaches the worse of the two final losses. The rate that is found
-learns fast, so it is measured with early stopping, which scikit-learn then uses too.
+``python bench/bench_sklearn.py``. Both get the same rows, parameters, initial weights and epochs,
+in alternating runs. Scores are means over splits, times medians of ratios. "same loss" is the
+time until the training loss first reaches the worse of the two final losses. The rate that is
+found learns fast, so it is measured with early stopping, which scikit-learn then uses too.
 """
 
 from __future__ import annotations

@@ -74,7 +74,10 @@ def main(cases: int) -> None:
         silent += not ours[1]
         shown = ", ".join(f"{name}={value}" for name, value in arguments.items())
         said = "warned" if ours[1] else "SILENT"
-        print(f"{seed}: {len(y)} rows, {shown}: {ours[0]:.3f}, theirs {theirs[0]:.3f}, {said}")
+        print(
+            f"{seed}: {len(y)} rows, {shown}: {ours[0]:.3f}, theirs {theirs[0]:.3f}, {said}",
+            flush=True,
+        )
     print(f"{cases - worse} of {cases} not worse by {MARGIN}; {silent} worse without a warning")
 
 

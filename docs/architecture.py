@@ -27,6 +27,21 @@ FLOORS = [
 ]
 ORDER = [part for floor in FLOORS for part in floor]
 
+# The same inside optimizers/: a module may import those on the floors before its own, and no other.
+OPTIMIZERS = [
+    ["elementary", "fields", "quantization", "stats", "transaction"],
+    ["half", "options", "primitives", "sparse"],
+    ["groups", "rule"],
+    ["leaves"],
+    ["slots"],
+    ["internals"],
+    ["averages", "engine", "gradients", "reference", "snapshot", "state_dict"],
+    ["host"],
+    ["optimizer"],
+    ["registration", "rules"],
+    ["population", "wrappers"],
+]
+
 WIDTH, ROW, HEIGHT, LETTER, GAP, MARGIN = 960, 80, 30, 7.6, 18, 24
 
 STYLE = """

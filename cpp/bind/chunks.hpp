@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "bind/interpreter.hpp"
 #include "bind/numpy.hpp"
 #include "core/driver.hpp"
 
@@ -20,7 +21,7 @@ template <class Job> void run_chunks(size_t count, size_t elements, const Job& j
             job(i);
         return;
     }
-    const py::gil_scoped_release release;
+    const InterpreterReleased released;
     parallel_for(count, elements, job);
 }
 

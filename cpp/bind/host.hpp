@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 
+#include "bind/interpreter.hpp"
 #include "bind/numpy.hpp"
 
 namespace stepsize {
@@ -13,31 +14,37 @@ struct Host {
     py::handle object;
 
     // The gradients as a flat list of plain arrays, of None and of rows.
-    py::list gather(py::handle grads) const { return object.attr("gather")(grads); }
+    py::list gather(py::handle grads) const { return call("gather", grads); }
 
     // Raises the error of this kind.
     template <class... Details>
     [[noreturn]] void fail(const char* kind, const Details&... details) const {
-        object.attr("fail")(kind, details...);
+        call("fail", kind, details...);
         throw std::runtime_error(std::string("the host let a step pass that must stop: ") + kind);
     }
 
     py::object step_stats(double grad, double update, double param, size_t nonfinite) const {
-        return object.attr("step_stats")(grad, update, param, nonfinite);
+        return call("step_stats", grad, update, param, nonfinite);
     }
 
     // One step by the reference implementation, for rules without a compiled twin.
     Sums run_reference(const py::list& grads, double scale, bool stats) const {
-        const py::tuple sums = object.attr("run_reference")(grads, scale, stats);
+        const py::tuple sums = call("run_reference", grads, scale, stats);
         return {sums[0].cast<double>(), sums[1].cast<double>(), sums[2].cast<double>()};
     }
 
     // Parameters whose elements do not lie side by side, copied in and out.
-    void read_strided() const { object.attr("read_strided")(); }
-    void write_strided() const { object.attr("write_strided")(); }
+    void read_strided() const { call("read_strided"); }
+    void write_strided() const { call("write_strided"); }
 
     // Rows that the step has moved in copies, back into their leaves.
-    void write_rows() const { object.attr("write_rows")(); }
+    void write_rows() const { call("write_rows"); }
+
+  private:
+    template <class... Arguments>
+    py::object call(const char* name, const Arguments&... arguments) const {
+        return call_python(object.attr(name), py::make_tuple(arguments...));
+    }
 };
 
 } // namespace stepsize

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "bind/interpreter.hpp"
 #include "bind/numpy.hpp"
 #include "bind/schedule_object.hpp"
 
@@ -43,7 +44,7 @@ struct Hyperparameter {
 
     double result(int64_t step) const {
         const py::object held = function; // it may set another one in its own place
-        const py::object found = held(step);
+        const py::object found = call_python(held, py::make_tuple(step));
         const double number = PyFloat_AsDouble(found.ptr());
         if (number == -1 && PyErr_Occurred()) {
             PyErr_Clear();

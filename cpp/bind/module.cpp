@@ -39,6 +39,7 @@ const char* compiler() {
 
 PYBIND11_MODULE(_core, m) {
     m.doc() = "Compiled rules and schedules of stepsize.";
+    watch_forks();
     m.def("available_targets", available_targets);
     m.def("target", [] { return table().target; });
     m.def("choose_target", choose_target, py::arg("name"));

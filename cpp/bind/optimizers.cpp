@@ -114,6 +114,9 @@ void add_construction(py::class_<Engine>& type) {
                int group,
                const py::list& slots) { engine.leaves().add(x, master, shape, group, slots); },
             py::arg("x"), py::arg("master"), py::arg("shape"), py::arg("group"), py::arg("slots"))
+        .def(
+            "keep_base",
+            [](Engine& engine, const py::array& x) { engine.leaves().keep_base(x); }, py::arg("x"))
         .def("finish", &Engine::finish);
 }
 
@@ -133,20 +136,41 @@ void add_use(py::class_<Engine>& type) {
             py::arg("host"), py::arg("flat"));
 }
 
+// A number that a step reads or changes, read and set between steps.
+template <class Number>
+void add_number(py::class_<Engine>& type, const char* name, Number Engine::*number) {
+    type.def_property(
+        name,
+        [number](Engine& engine) {
+            const EngineLock lock(engine.mutex());
+            return engine.*number;
+        },
+        [number](Engine& engine, Number value) {
+            const EngineLock lock(engine.mutex());
+            engine.*number = value;
+        });
+}
+
+// As a context manager, an engine keeps other threads' steps out.
+void add_lock(py::class_<Engine>& type) {
+    type.def("__enter__", [](Engine& engine) { engine.hold(); })
+        .def("__exit__", [](Engine& engine, const py::args&) { engine.let_go(); });
+}
+
 void add_settings(py::class_<Engine>& type) {
-    type.def_readwrite("clip_norm", &Engine::clip_norm)
-        .def_readwrite("clip_value", &Engine::clip_value)
-        .def_readwrite("maximize", &Engine::maximize)
-        .def_readwrite("strided", &Engine::strided)
+    add_number(type, "clip_norm", &Engine::clip_norm);
+    add_number(type, "clip_value", &Engine::clip_value);
+    add_number(type, "maximize", &Engine::maximize);
+    add_number(type, "lr_scale", &Engine::lr_scale);
+    add_number(type, "loss_scale", &Engine::loss_scale);
+    add_number(type, "good_steps", &Engine::good_steps);
+    add_number(type, "step_count", &Engine::step_count);
+    type.def_readwrite("strided", &Engine::strided)
+        .def_readwrite("dynamic", &Engine::dynamic)
         .def_property("on_nonfinite", nullptr,
                       [](Engine& engine, const std::string& name) {
                           engine.on_nonfinite = nonfinite_of(name);
                       })
-        .def_readwrite("lr_scale", &Engine::lr_scale)
-        .def_readwrite("loss_scale", &Engine::loss_scale)
-        .def_readwrite("dynamic", &Engine::dynamic)
-        .def_readwrite("good_steps", &Engine::good_steps)
-        .def_readwrite("step_count", &Engine::step_count)
         .def_property("times", &Engine::times, &Engine::set_times)
         .def("scalars", &Engine::scalars, py::arg("leaf"))
         .def("set_scalars", &Engine::set_scalars, py::arg("leaf"), py::arg("values"));
@@ -177,6 +201,7 @@ void bind_optimizers(py::module_& m) {
     add_step(type);
     add_use(type);
     add_settings(type);
+    add_lock(type);
 }
 
 } // namespace stepsize

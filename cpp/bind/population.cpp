@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 
 #include "bind/chunks.hpp"
+#include "core/fpenv.hpp"
 #include "core/targets.hpp"
 
 namespace stepsize {
@@ -23,6 +24,7 @@ Population::Population(const py::tuple& nest, const py::list& engines, const py:
     for (py::handle engine : engines) {
         engine_objects_.push_back(py::reinterpret_borrow<py::object>(engine));
         engines_.push_back(&engine.cast<Engine&>());
+        engines_.back()->leaves().add_state(occupied_);
     }
     for (py::handle host : hosts)
         hosts_.push_back(py::reinterpret_borrow<py::object>(host));
@@ -31,6 +33,7 @@ Population::Population(const py::tuple& nest, const py::list& engines, const py:
     for (py::handle item : params) {
         params_.push_back(item.cast<py::array>());
         const py::array& array = params_.back();
+        dtypes_.push_back(dtype_of(array));
         shapes_.emplace_back(array.shape(), array.shape() + array.ndim());
         if (array.ndim() == 0 || size_t(array.shape(0)) != engines_.size())
             throw std::invalid_argument("stacked parameters need a row for every optimizer");
@@ -44,7 +47,7 @@ bool Population::fits(size_t i, PyObject* gradient) {
     if (gradient == Py_None)
         return true;
     const py::array& x = params_[i];
-    if (!is_array(gradient) || !is_plain(gradient, dtype_of(x)) ||
+    if (!is_array(gradient) || !is_plain(gradient, dtypes_[i]) ||
         !has_shape(proxy(gradient), shapes_[i]))
         return false;
     const char* data = proxy(gradient)->data;
@@ -68,6 +71,8 @@ void Population::gather(const Host& host, py::handle grads) {
     const py::list flat = host.gather(grads);
     for (size_t i = 0; i < found_.size(); ++i) {
         if (!fits(i, flat[i].ptr()))
+            flat[i] = flat[i].attr("copy")(); // it overlaps state
+        if (!fits(i, flat[i].ptr()))
             throw std::invalid_argument("a stacked gradient could not be taken");
         found_[i] = py::object(flat[i]).release().ptr();
     }
@@ -78,12 +83,22 @@ void Population::release() {
         Py_CLEAR(gradient);
 }
 
+// Refuses stacked parameters that are not what they were; their rows are the engines' to check.
+void Population::check_params() const {
+    for (size_t i = 0; i < params_.size(); ++i) {
+        PyObject* array = params_[i].ptr();
+        if (!(proxy(array)->flags & writeable_flag) || !has_dtype(array, dtypes_[i]) ||
+            !has_shape(proxy(array), shapes_[i]))
+            Host{hosts_[0]}.fail("parameter", i);
+    }
+}
+
 void Population::check_finite(const Host& host) const {
     const size_t rows = engines_.size();
     for (size_t i = 0; i < found_.size(); ++i) {
         if (found_[i] == Py_None)
             continue;
-        const Dtype dtype = dtype_of(params_[i]);
+        const Dtype dtype = dtypes_[i];
         const size_t size = size_t(params_[i].size()) / rows;
         const char* data = proxy(found_[i])->data;
         for (size_t row = 0; row < rows; ++row)
@@ -119,6 +134,7 @@ py::object Population::step(const Host& host, py::handle grads, const py::list& 
     gather(host, grads);
     Pins pins;
     pin(pins);
+    check_params();
     for (size_t k = 0; k < engines_.size(); ++k)
         engines_[k]->check(Host{hosts_[k]});
     if (check)
@@ -136,6 +152,7 @@ py::object Population::step(const Host& host, py::handle grads, const py::list& 
 
 // The work that the engines have left, on several threads where that pays for all of it.
 void Population::run() {
+    const DefaultFloatingPoint environment;
     parts_.clear();
     size_t elements = 0;
     for (const Engine* engine : engines_) {

@@ -25,6 +25,7 @@ class Population {
 
     bool fits(size_t leaf, PyObject* gradient);
     void gather(const Host& host, py::handle grads);
+    void check_params() const;
     void check_finite(const Host& host) const;
     void pin(Pins& pins) const;
     void run();
@@ -41,6 +42,7 @@ class Population {
     std::vector<Engine*> engines_;
     std::vector<py::array> params_;
     Occupied occupied_; // by them
+    std::vector<Dtype> dtypes_;
     std::vector<std::vector<Py_ssize_t>> shapes_;
     std::vector<PyObject*> found_;      // this step's gradients: owned, or null
     std::vector<const char*> verified_; // where a gradient was that overlaps no parameter

@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "bind/interpreter.hpp"
 #include "core/driver.hpp"
 #include "core/targets.hpp"
 
@@ -105,7 +106,7 @@ void call_function(void* context, const double* steps, double* out, size_t n) {
         if (!function)
             throw std::runtime_error("the schedule's function has been collected");
         for (size_t i = 0; i < n; ++i)
-            out[i] = function(steps[i]).cast<double>();
+            out[i] = call_python(function, py::make_tuple(steps[i])).cast<double>();
     } catch (...) {
         *raised = std::current_exception();
     }
@@ -159,7 +160,7 @@ py::array_t<double> values_of(const ScheduleObject& self, const py::array& steps
     } else if (n < long_enough) {
         fill(self, from, whole, to, n);
     } else {
-        const py::gil_scoped_release released;
+        const InterpreterReleased released;
         fill(self, from, whole, to, n);
     }
     return out;
@@ -172,7 +173,7 @@ py::array_t<double> first_of(const ScheduleObject& self, size_t n) {
         self.first(to, n);
         return out;
     }
-    const py::gil_scoped_release released;
+    const InterpreterReleased released;
     self.first(to, n);
     return out;
 }

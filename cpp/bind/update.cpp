@@ -9,6 +9,7 @@
 
 #include "bind/chunks.hpp"
 #include "bind/engine/leaves.hpp"
+#include "core/fpenv.hpp"
 #include "core/targets.hpp"
 
 namespace stepsize {
@@ -217,6 +218,7 @@ py::object Update::apply(py::handle params, py::handle grads, const py::tuple& s
     const Rule& rule = table().rules[rule_];
     if (int(state.size()) != rule.slots)
         throw std::invalid_argument(std::string(rule.name) + ": wrong number of state arrays");
+    const DefaultFloatingPoint environment;
     try {
         const Call call(params, grads, state, scalars, scalar_count_, known_);
         if (check_)

@@ -1,5 +1,7 @@
 #include "core/driver.hpp"
 
+#include "core/fpenv.hpp"
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -21,8 +23,8 @@ namespace {
 
 std::atomic<int> requested{0};
 
-// libgomp hangs in the child of a process that has used threads, so a child works alone.
-std::atomic<bool> forked{false};
+std::atomic<int> forks{0};
+std::thread::id forked_by;
 
 #ifdef _OPENMP
 
@@ -38,8 +40,14 @@ int quota() {
     return 1 << 20;
 }
 
-int allowed() {
-    static const int count = std::max(1, std::min(omp_get_max_threads(), quota()));
+// More than this many threads only wait for each other, and no system gives a million.
+int most_threads() {
+    static const int count = std::max(64, 4 * omp_get_num_procs());
+    return count;
+}
+
+int granted() {
+    static const int count = std::min(quota(), most_threads());
     return count;
 }
 
@@ -99,6 +107,7 @@ void run_team(int threads, size_t count, void (*job)(void*, size_t), void* conte
     int64_t rested = 0;
 #pragma omp parallel num_threads(threads)
     {
+        const DefaultFloatingPoint environment;
         const size_t me = size_t(omp_get_thread_num());
         size_t done = 0;
         for (size_t k = 0; k < team; ++k) {
@@ -129,9 +138,11 @@ bool has_openmp() {
 
 int thread_count() {
 #ifdef _OPENMP
-    if (forked)
+    if (fork_count() > 0) // libgomp hangs in the child of a process that has used threads
         return 1;
-    return requested > 0 ? requested.load() : allowed();
+    const int chosen = requested;
+    return chosen > 0 ? std::min(chosen, most_threads())
+                      : std::max(1, std::min(omp_get_max_threads(), granted()));
 #else
     return 1;
 #endif
@@ -139,17 +150,29 @@ int thread_count() {
 
 void set_thread_count(int count) { requested = count; }
 
-void parallel_for(size_t count, size_t elements, void (*job)(void*, size_t), void* context) {
+void watch_forks() {
 #ifdef STEPSIZE_HAS_FORK
-    static const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
-    (void)registered;
+    pthread_atfork(nullptr, nullptr, [] {
+        ++forks;
+        forked_by = std::this_thread::get_id();
+    });
 #endif
+}
+
+int fork_count() { return forks.load(std::memory_order_relaxed); }
+
+std::thread::id forking_thread() { return forked_by; }
+
+void parallel_for(size_t count, size_t elements, void (*job)(void*, size_t), void* context) {
 #ifdef _OPENMP
-    const int threads = thread_count();
-    if (threads > 1 && count > 1 && elements >= parallel_elements() && BackOff().over())
-        return run_team(threads, count, job, context);
+    if (count > 1 && elements >= parallel_elements()) {
+        const int threads = thread_count();
+        if (threads > 1 && BackOff().over())
+            return run_team(threads, count, job, context);
+    }
 #endif
     (void)elements;
+    const DefaultFloatingPoint environment;
     for (size_t i = 0; i < count; ++i)
         job(context, i);
 }

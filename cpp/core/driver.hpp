@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <thread>
 
 namespace stepsize {
 
@@ -17,8 +18,16 @@ template <class Job> void parallel_for(size_t count, size_t elements, const Job&
         const_cast<Job*>(&job));
 }
 
+// What a large step of the calling thread would use: what was set, else what OpenMP would, which
+// other libraries limit for a while, within the processors granted.
 int thread_count();
-void set_thread_count(int count); // 0: as many as the environment allows
+void set_thread_count(int count); // 0: what OpenMP would
 bool has_openmp();
+
+// From here on the children of os.fork() are known. Once, when the module is imported: other users
+// of the same OpenMP may have threads long before a step is large enough for some.
+void watch_forks();
+int fork_count();                  // between that call's process and this one
+std::thread::id forking_thread(); // the one that called fork last
 
 } // namespace stepsize

@@ -109,7 +109,7 @@ def test_they_are_half_of_the_budget_but_not_endless_nor_too_short():
     assert [length_of(total) for total in (19, 20, 301, 10**6)] == [0, 10, 150, LONGEST]
     short = ss.autolr(value_and_grad, start(), data(), steps=19, progress=False)
     assert short.rehearsals == () and short.schedule(1) == short.found.peak
-    with pytest.raises(ValueError, match="rehearsals must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="rehearsals must be a whole number >= 0, got -1"):
         ss.autolr(value_and_grad, start(), data(), steps=60, rehearsals=-1)
 
 

@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+import pickle
 import subprocess
 import sys
 import time
@@ -192,3 +193,35 @@ def test_the_documentation_lists_every_schedule():
             made = getattr(S, name)
             first = inspect.getdoc(made).splitlines()[0]
             assert f"| `{name}{signature_text(made.signature)}` | {first} |" in text
+
+
+def doubled(times):
+    s = S.linear(1.0, 0.0, 10)
+    for _ in range(times):
+        s = s + s
+    return s
+
+
+def test_a_schedule_that_holds_itself_many_times_costs_no_more_than_its_own_parts():
+    start = time.process_time()
+    s, other = doubled(60), doubled(60)
+    assert s == other and hash(s) == hash(other) and s != doubled(59) and s != S.constant(1.0)
+    assert s(5) == 0.5 * 2.0**60
+    assert repr(s) == "<a schedule of 2,305,843,009,213,693,951 parts>" and "parts" in s.svg()
+    assert pickle.loads(pickle.dumps(s)) == s
+    with pytest.raises(ValueError, match=r"parts, a file holds 10,000; ss.schedules.table"):
+        s.to_dict()
+    opt = ss.SGD(np.ones(1), lr=s * 1e-30)
+    opt.load_state_dict(opt.state_dict())
+    assert opt.lr > 0 and time.process_time() - start < 5
+    small = doubled(10)
+    assert parse(repr(small)) == small == ss.Schedule.from_dict(small.to_dict())
+
+
+def test_a_schedule_nested_too_deeply_is_refused_with_the_way_out():
+    s = S.linear(1.0, 0.0, 10)
+    with pytest.raises(ValueError, match=r"nested 100 deep, got 101; ss.schedules.table"):
+        for _ in range(200):
+            s = s.shift(1)
+    assert S.table(s.values(200))(50) == s(50)
+    assert ss.Schedule.from_dict(json.loads(json.dumps(s.to_dict()))) == s == parse(repr(s))

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "bind/chunks.hpp"
+#include "core/fpenv.hpp"
 
 namespace stepsize {
 
@@ -31,6 +32,7 @@ void Engine::set_number(int group, const std::string& name, const py::object& so
 py::object Engine::step(const Host& host, py::handle grads, py::handle loss, bool stats) {
     const StepLock lock(mutex_);
     const Ending ending{*this};
+    recover();
     // The user's functions run first: nothing has been looked at that they could change.
     evaluate(host, loss);
     check(host);
@@ -41,13 +43,25 @@ py::object Engine::step(const Host& host, py::handle grads, py::handle loss, boo
     return advance(host, stats, on_nonfinite, false);
 }
 
+// In the child of a fork, what a thread of its parent's has left behind.
+void Engine::recover() {
+    if (!mutex_.abandoned)
+        return;
+    mutex_.abandoned = false;
+    share_ = -1;
+    gradients_.release();
+    plan_.invalidate();
+}
+
 void Engine::evaluate(const Host& host, py::handle loss) {
+    const DefaultFloatingPoint environment;
     leaves_.evaluate(host, loss, step_count, lr_scale);
 }
 
 py::object Engine::step_row(const Host& host, PyObject* const* stacked, size_t row, bool stats,
                             bool checked) {
     const Ending ending{*this};
+    recover();
     gradients_.gather_row(stacked, row);
     return advance(host, stats, checked ? NonFinite::ignore : on_nonfinite, true);
 }
@@ -70,6 +84,7 @@ void Engine::pin(Pins& pins) {
 
 // From the gradients to the end of the step.
 py::object Engine::advance(const Host& host, bool stats, NonFinite policy, bool stacked) {
+    const DefaultFloatingPoint environment;
     plan_.lay_out(stats || leaves_.two_passes(), !stacked && can_average());
     Pins pins;
     if (plan_.elements() >= release_elements)
@@ -150,6 +165,7 @@ void Engine::count() {
 
 void Engine::bind(const Host& host, const py::list& flat) {
     const StepLock lock(mutex_);
+    recover();
     gradients_.bind(host, flat);
 }
 
@@ -161,6 +177,22 @@ void Engine::track_average(const py::list& averages, double share) {
         plan_.invalidate();
     }
     share_ = share;
+}
+
+void Engine::let_go() {
+    if (!mutex_.held())
+        throw std::runtime_error("the engine is not held by this thread");
+    mutex_.unlock();
+}
+
+double Engine::number(int group, const std::string& name) {
+    const EngineLock lock(mutex_);
+    return leaves_.number(group, name, step_count, lr_scale);
+}
+
+py::dict Engine::values(int group) {
+    const EngineLock lock(mutex_);
+    return leaves_.values(group);
 }
 
 std::vector<int64_t> Engine::times() {

@@ -20,10 +20,8 @@ class Engine {
     void finish(); // after the last leaf
 
     void set_number(int group, const std::string& name, const py::object& source);
-    double number(int group, const std::string& name) const {
-        return leaves_.number(group, name, step_count, lr_scale);
-    }
-    py::dict values(int group) const { return leaves_.values(group); } // of the last step
+    double number(int group, const std::string& name);
+    py::dict values(int group); // of the last step
 
     // Null for grads: the bound ones. A new reference.
     py::object step(const Host& host, py::handle grads, py::handle loss, bool stats);
@@ -39,6 +37,9 @@ class Engine {
     // gradients that the caller holds, known to be finite or not. What it leaves waiting is for the
     // caller to run.
     EngineMutex& mutex() { return mutex_; }
+    // Keeps other threads out from one call to the other, which the same thread makes.
+    void hold() { mutex_.lock(); }
+    void let_go();
     void evaluate(const Host& host, py::handle loss);
     void check(const Host& host) const { leaves_.check(host); }
     py::object step_row(const Host& host, PyObject* const* stacked, size_t row, bool stats,
@@ -65,6 +66,7 @@ class Engine {
   private:
     struct Ending;
 
+    void recover();
     py::object advance(const Host& host, bool stats, NonFinite policy, bool stacked);
     bool can_average() const;
     void pin(Pins& pins);

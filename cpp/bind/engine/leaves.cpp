@@ -103,6 +103,9 @@ std::vector<void*> vectors_of(const Leaf& leaf, const Rule& rule, const py::list
 Leaf parameters_of(const py::array& x, const py::object& master, const py::tuple& shape) {
     Leaf leaf = {};
     leaf.array = x;
+    leaf.descr = py::reinterpret_borrow<py::object>(proxy(x.ptr())->descr);
+    if (memory_owner(x.ptr()) != proxy(x.ptr()))
+        leaf.kept.push_back(keep_in_place(x.ptr()));
     leaf.master = master;
     Dtype given = Dtype::float32;
     for (const Dtype dtype : {Dtype::float64, Dtype::float16, Dtype::bfloat16})
@@ -219,20 +222,42 @@ void Leaves::add(const py::array& x, const py::object& master, const py::tuple& 
     leaves_.push_back(leaf);
 }
 
+void Leaves::keep_base(const py::array& x) {
+    leaves_.back().kept.push_back(keep_in_place(x.ptr()));
+}
+
+void Leaves::add_state(Occupied& occupied) const {
+    const auto add = [&](py::handle object) {
+        if (is_array(object.ptr()))
+            occupied.add(proxy(object.ptr())->data,
+                         size_t(py::reinterpret_borrow<py::array>(object).nbytes()));
+    };
+    for (const Leaf& leaf : leaves_) {
+        add(leaf.master);
+        for (const py::object& kept : leaf.kept)
+            if (PyTuple_Check(kept.ptr()))
+                for (py::handle array : kept)
+                    add(array);
+    }
+}
+
 void Leaves::finish() {
     for (size_t i = 0; i < leaves_.size(); ++i) {
         Leaf& leaf = leaves_[i];
         occupied_.add(leaf.seen(), leaf.bytes());
         leaf.adjacent = i > 0 && follows(leaf, leaves_[i - 1], group_of(leaf).rule);
     }
+    add_state(occupied_);
     occupied_.sort();
 }
 
 void Leaves::check(const Host& host) const {
+    constexpr int needed = contiguous_flag | aligned_flag | writeable_flag;
     for (const Leaf& leaf : leaves_) {
         const ArrayProxy* array = proxy(leaf.array.ptr());
-        if (array->data != leaf.seen() || !(array->flags & writeable_flag) ||
-            !has_shape(array, leaf.shape))
+        if (array->data != leaf.seen() || (array->flags & needed) != needed ||
+            !has_shape(array, leaf.shape) ||
+            (array->descr != leaf.descr.ptr() && !has_dtype(leaf.array.ptr(), leaf.dtype_seen())))
             host.fail("parameter", index(leaf));
     }
 }

@@ -15,6 +15,7 @@ namespace stepsize {
 // What every step reads stands first.
 struct Leaf {
     py::object array;  // the parameters, as others see them
+    py::object descr;  // their dtype when they came
     py::object master; // of parameters of two bytes, in the type they are computed in, or None
     char* x;           // where they are computed in place, or null
     Half half;
@@ -33,7 +34,8 @@ struct Leaf {
     std::vector<void*> vectors;   // state of a leaf seen as matrices
 
     const char* seen() const { return half.data ? static_cast<char*>(half.data) : x; }
-    size_t bytes() const { return size * item_size(half.data ? half.dtype : dtype); }
+    Dtype dtype_seen() const { return half.data ? half.dtype : dtype; }
+    size_t bytes() const { return size * item_size(dtype_seen()); }
 };
 
 struct Group {
@@ -64,7 +66,11 @@ class Leaves {
                    const py::list& hyperparameters);
     void add(const py::array& x, const py::object& master, const py::tuple& shape, int group,
              const py::list& slots);
-    void finish(); // after the last one
+    void keep_base(const py::array& x); // in its place: of the last one, which Python copies
+    void finish();                      // after the last one
+
+    // Adds the state arrays and master weights of all leaves.
+    void add_state(Occupied& occupied) const;
 
     size_t size() const { return leaves_.size(); }
     Leaf& operator[](size_t i) { return leaves_[i]; }
@@ -94,7 +100,7 @@ class Leaves {
     double number(int group, const std::string& name, int64_t step, double lr_scale) const;
     py::dict values(int group) const;
 
-    // Whether a gradient there shares memory with parameters other than its own.
+    // Whether a gradient there shares memory with parameters other than its own, or with state.
     bool overlaps(const Leaf& leaf, const char* gradient, size_t bytes) const {
         return occupied_.meets(gradient, bytes, leaf.seen());
     }
@@ -123,7 +129,7 @@ class Leaves {
 
     std::vector<Leaf> leaves_;
     std::vector<Group> groups_;
-    Occupied occupied_; // by parameters
+    Occupied occupied_; // by parameters and state
     std::vector<Whole> whole_;
     bool shared_scalars_ = false;
     bool two_passes_ = false;

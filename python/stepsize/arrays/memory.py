@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from stepsize.arrays.tree import Structure, flatten, unflatten
 from stepsize.arrays.types import Array, Nest
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_FEW = 8  # arrays that are compared two by two
 _NARROW = ("float16", "bfloat16")  # the second one is a dtype of ml_dtypes
 
 
@@ -86,17 +87,55 @@ def check_apart(leaves: Sequence[Array], paths: Sequence[str], owner: str) -> No
         if leaf.size:
             low, high = np.lib.array_utils.byte_bounds(leaf)
             bounds.append((low, high, i))
-    bounds.sort()
-    active: list[tuple[int, int]] = []  # (end, leaf) of the leaves that reach past this start
+    for cluster in _clusters(sorted(bounds)):
+        found = _overlap([leaves[i] for i in cluster])
+        if found:
+            i, k = (cluster[at] for at in found)
+            raise ValueError(
+                f"{owner}: {paths[i]} overlaps {paths[k]} in memory, so one step would update "
+                "it twice; pass each array once, or a copy"
+            )
+
+
+def _clusters(bounds: Sequence[tuple[int, int, int]]) -> Iterator[list[int]]:
+    """The leaves whose bounds in memory reach into each other, such as columns of one matrix."""
+    cluster: list[int] = []
+    end = 0
     for low, high, i in bounds:
-        active = [(end, k) for end, k in active if end > low]
-        for _, k in active:
+        if cluster and low >= end:
+            yield cluster
+            cluster = []
+        cluster.append(i)
+        end = max(end, high)
+    yield cluster
+
+
+def _overlap(leaves: Sequence[Array]) -> tuple[int, int] | None:
+    """Two of the arrays that share memory, the later one first, or None."""
+    for i in _suspects(leaves) if len(leaves) > _FEW else range(len(leaves)):
+        for k in range(i):
             if np.shares_memory(leaves[i], leaves[k]):
-                raise ValueError(
-                    f"{owner}: {paths[i]} overlaps {paths[k]} in memory, so one step would update "
-                    "it twice; pass each array once, or a copy"
-                )
-        active.append((high, i))
+                return i, k
+    return None
+
+
+def _suspects(leaves: Sequence[Array]) -> Sequence[int]:
+    """The first array with a number that is marked already: it may lie on one before it."""
+    size = leaves[0].itemsize
+    bounds = [np.lib.array_utils.byte_bounds(leaf) for leaf in leaves]
+    start = min(low for low, _ in bounds)
+    taken = np.zeros((max(high for _, high in bounds) - start) // size + 1, bool)
+    for i, leaf in enumerate(leaves):
+        offset = leaf.__array_interface__["data"][0] - start
+        if leaf.itemsize != size or any(n % size for n in (offset, *leaf.strides)):
+            return range(len(leaves))  # such marks do not tell them apart
+        marks = np.ndarray(
+            leaf.shape, bool, taken, offset // size, [stride // size for stride in leaf.strides]
+        )
+        if marks.any():
+            return [i]
+        marks[...] = True
+    return []
 
 
 def _overlaps_itself(leaf: Array) -> bool:

@@ -75,19 +75,7 @@ def autolr(
         >>> bool(abs(params["w"][0] - 3) < 0.1)
         True
     """
-    if not callable(value_and_grad):
-        raise TypeError(
-            "autolr: value_and_grad must be a function (params, batch) -> (loss, grads), got "
-            f"{value_and_grad!r}"
-        )
-    if evaluate is not None and validation is None:
-        raise ValueError("autolr: evaluate=... is for validation data; give validation=... too")
-    build = maker_of(optimizer, "autolr")
-    if not callable(build):
-        raise TypeError(
-            "autolr: optimizer must be an optimizer class, its name, or a function params -> "
-            f"optimizer, got {type(build).__name__}"
-        )
+    build = _checked(value_and_grad, optimizer, validation, evaluate)
     source = _readable_again(batches_of(train, batch_size, seed))
     rehearsals = whole("autolr: rehearsals", rehearsals, 0)
     total = _budget(steps, epochs, source.steps_per_epoch())
@@ -124,6 +112,24 @@ def autolr(
     )
     actions = tuple(guard.actions)
     return AutoResult(history, made, schedule, found, actions, diagnose(history), rehearsed)
+
+
+def _checked(value_and_grad: Any, optimizer: Any, validation: Any, evaluate: Any) -> Any:
+    """Refuse what `fit` or `lr_find` would refuse later; the function that makes the optimizer."""
+    if not callable(value_and_grad):
+        raise TypeError(
+            "autolr: value_and_grad must be a function (params, batch) -> (loss, grads), got "
+            f"{value_and_grad!r}"
+        )
+    if evaluate is not None and validation is None:
+        raise ValueError("autolr: evaluate=... is for validation data; give validation=... too")
+    build = maker_of(optimizer, "autolr")
+    if not callable(build):
+        raise TypeError(
+            "autolr: optimizer must be an optimizer class, its name, or a function params -> "
+            f"optimizer, got {type(build).__name__}"
+        )
+    return build
 
 
 def _readable_again(source: ArrayBatches | StreamBatches) -> ArrayBatches | StreamBatches:

@@ -216,7 +216,7 @@ def _listed(names: list[str]) -> str:
 def _npz(path: Path, known: Sequence[str]) -> Table:
     columns: dict[str, list[Any]] = {}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             for name in getattr(arrays, "files", ()):
                 _add_array(columns, path, name, arrays[name])
     except CommandError:

@@ -34,15 +34,12 @@ def fill(engine: Any, rule: Rule, leaves: Leaves, groups: ParameterGroups, slots
             rule.scope or "",
             numbers,
         )
-    for leaf, master, group, arrays, scales in zip(
-        leaves.contiguous,
-        leaves.masters,
-        groups.assignment,
-        slots.arrays,
-        slots.scales,
-        strict=True,
-    ):
+    columns = (leaves.contiguous, leaves.masters, groups.assignment, slots.arrays, slots.scales)
+    given = {i: leaf for i, leaf, _ in leaves.strided}
+    for i, (leaf, master, group, arrays, scales) in enumerate(zip(*columns, strict=True)):
         pairs = [(slot, scales.get(name)) for name, slot in arrays.items()]
         engine.add_leaf(leaf, master, leaf.shape, group, pairs)
+        if i in given:
+            engine.keep_base(given[i])
     engine.finish()
     engine.strided = bool(leaves.strided)

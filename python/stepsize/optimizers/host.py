@@ -93,7 +93,8 @@ class OptimizerHost:
 
     def read_strided(self) -> None:
         for i, leaf, whole in self.optimizer.internals.leaves.strided:
-            if not leaf.flags.writeable or leaf.shape != whole.shape:
+            alike = leaf.shape == whole.shape and leaf.dtype == whole.dtype
+            if not (leaf.flags.writeable and alike):
                 self.fail("parameter", i)
             whole[...] = leaf
 
@@ -115,14 +116,15 @@ def _gradient(optimizer: Optimizer, leaf: int) -> NoReturn:
 def _parameter(optimizer: Optimizer, leaf: int) -> NoReturn:
     raise ValueError(
         f"{type(optimizer).__name__}: {optimizer.paths[leaf]} became read-only or changed "
-        "its shape after the optimizer was made; make it writable, or make the optimizer anew"
+        "its shape or dtype after the optimizer was made; make it as it was, or make the optimizer "
+        "anew"
     )
 
 
 def _overlap(optimizer: Optimizer, leaf: int) -> NoReturn:
     raise ValueError(
         f"{type(optimizer).__name__}: the gradient of {optimizer.paths[leaf]} shares memory with "
-        "a parameter, which the step would change under it; pass a copy"
+        "parameters or state arrays, which the step would change under it; pass a copy"
     )
 
 

@@ -291,8 +291,10 @@ class Optimizer(Rule, abstract=True):
         nested.dump(path, "optimizer", self.state_dict())
 
     def load(self, path: nested.Path) -> None:
-        """Take over what `save` wrote; CheckpointError or ValueError names what is wrong."""
-        self.load_state_dict(nested.load(path, "optimizer"))
+        """Take over what `save` wrote; CheckpointError names the file and what is wrong."""
+        state = nested.load(path, "optimizer")
+        with nested.contents_of(path):
+            self.load_state_dict(state)
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.hyperparams.items())

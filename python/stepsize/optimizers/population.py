@@ -314,8 +314,10 @@ class Population:
         nested.dump(path, "population", self.state_dict())
 
     def load(self, path: nested.Path) -> None:
-        """Take over what `save` wrote; CheckpointError or ValueError names what is wrong."""
-        self.load_state_dict(nested.load(path, "population"))
+        """Take over what `save` wrote; CheckpointError names the file and what is wrong."""
+        state = nested.load(path, "population")
+        with nested.contents_of(path):
+            self.load_state_dict(state)
 
     def clone(self, params: Nest) -> Self:
         """The same population, state included, over other arrays of the same shapes."""

@@ -35,6 +35,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 FUNCTIONS |= {"epochs": epochs} | {name: getattr(importers, name) for name in importers.__all__}
 FUNCTIONS = dict(sorted(FUNCTIONS.items()))
 
+MOST_PARTS = 10_000  # of a schedule that is written down
 LONGEST = 1_000_000  # characters of an expression
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -46,6 +47,43 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 
 
 # -- to text -----------------------------------------------------------------------------------
+
+
+def written(schedule: Schedule) -> str:
+    """The call that made the schedule; one of very many parts says only how many."""
+    count = parts(schedule)
+    return expression(schedule) if count <= MOST_PARTS else f"<a schedule of {count:,} parts>"
+
+
+def parts(schedule: Schedule, known: dict[int, int] | None = None) -> int:
+    """How many calls a schedule is written with; what occurs twice, as in `s + s`, counts twice."""
+    known = {} if known is None else known
+    if id(schedule) not in known:
+        inner = (item for value in schedule.arguments.values() for item in _schedules_in(value))
+        known[id(schedule)] = 1 + sum(parts(item, known) for item in inner)
+    return known[id(schedule)]
+
+
+def _schedules_in(value: Any) -> tuple[Schedule, ...]:
+    values = value if isinstance(value, tuple) else (value,)
+    return tuple(item for item in values if isinstance(item, Schedule))
+
+
+def same(a: Schedule, b: Schedule, known: set[tuple[int, int]] | None = None) -> bool:
+    """Whether two schedules were made by equal calls; what occurs twice is compared once."""
+    known = set() if known is None else known
+    if a is b or (id(a), id(b)) in known:
+        return True
+    if a.name != b.name or hash(a) != hash(b):
+        return False
+    for left, right in zip(a.arguments.values(), b.arguments.values(), strict=True):
+        inner, other = _schedules_in(left), _schedules_in(right)
+        if len(inner) != len(other) or (not inner and left != right):
+            return False
+        if not all(same(x, y, known) for x, y in zip(inner, other, strict=True)):
+            return False
+    known.add((id(a), id(b)))
+    return True
 
 
 def expression(schedule: Schedule) -> str:

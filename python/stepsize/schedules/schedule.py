@@ -273,14 +273,16 @@ class Schedule:
     # -- identity --------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        from stepsize.schedules.expression import expression
+        from stepsize.schedules.expression import written
 
-        return expression(self)
+        return written(self)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Schedule):
             return NotImplemented
-        return self.name == other.name and self._arguments == other._arguments
+        from stepsize.schedules.expression import same
+
+        return same(self, other)
 
     def __hash__(self) -> int:
         return self._hash
@@ -293,8 +295,14 @@ class Schedule:
 
         A Python function is saved by its import path; ValueError where it has none.
         """
-        from stepsize.schedules.expression import to_plain
+        from stepsize.schedules.expression import MOST_PARTS, parts, to_plain
 
+        count = parts(self)
+        if count > MOST_PARTS:
+            raise ValueError(
+                f"Schedule.to_dict: the schedule has {count:,} parts, a file holds {MOST_PARTS:,}; "
+                "ss.schedules.table(s.values(n)) flattens it"
+            )
         return {"format": FORMAT, "version": VERSION, **to_plain(self)}
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
@@ -15,7 +16,10 @@ from stepsize.errors import CheckpointError
 from stepsize.serialization import container
 from stepsize.serialization.container import Path
 
-__all__ = ["Path", "dump", "load", "pack", "unpack"]
+__all__ = ["Path", "contents_of", "dump", "load", "pack", "unpack"]
+
+# What reading values of the wrong kind raises; the digest of a file says nothing about its sense.
+MISFITS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def dump(path: Path, kind: str, nested: Mapping[str, Any]) -> None:
@@ -33,11 +37,23 @@ def load(path: Path, *kinds: str) -> dict[str, Any]:
         raise CheckpointError(f"{os.fspath(path)}: it holds a {found!r}, expected {expected}")
     try:
         nested = unpack(tensors, meta["tree"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (*MISFITS, RecursionError) as error:
         raise CheckpointError(f"{os.fspath(path)}: its values do not unpack: {error}") from None
     if not isinstance(nested, dict):
         raise CheckpointError(f"{os.fspath(path)}: its values are not a dict")
     return nested
+
+
+@contextlib.contextmanager
+def contents_of(path: Path) -> Iterator[None]:
+    """Turn whatever is raised over values that do not fit into a `CheckpointError` of this file."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except MISFITS as error:
+        why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"{os.fspath(path)}: {why}") from error
 
 
 def pack(nested: object) -> tuple[dict[str, Array], Any]:

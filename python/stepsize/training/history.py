@@ -201,7 +201,8 @@ class History(Mapping[str, Column]):
         """
         state = nested.load(path, "history", "run")
         history = cls()
-        history.load_state_dict(state.get("history", state))
+        with nested.contents_of(path):
+            history.load_state_dict(state.get("history", state))
         return history
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:

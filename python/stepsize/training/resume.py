@@ -7,14 +7,15 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from stepsize import arrays
-from stepsize.errors import CheckpointError
 from stepsize.rng import check_rng_states
 from stepsize.serialization import nested
 from stepsize.training.batches import ArrayBatches
 from stepsize.training.history import History
 from stepsize.training.run import Run, stateful
-from stepsize.training.saving import check_params, explained
+from stepsize.training.saving import check_params
 from stepsize.validation import truth, whole
 
 SETTINGS = ("batch_size", "accumulate", "drop_last")  # of fit, which a resumed run may change
@@ -32,15 +33,13 @@ def load(run: Run, path: str | os.PathLike[str]) -> None:
     """
     state = nested.load(path, "run")
     given, current = run.history.meta, run.optimizer.state_dict()
-    try:
+    with nested.contents_of(path):
         state = _completed(state)
         check(run, state, current["rule"])
         started = dict(state["history"]["meta"])
         changes = _changes(given, started)
         state = _with_given(state, changes, current["groups"])
         run.load_state_dict(state)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{os.fspath(path)}: {explained(error)}") from error
     if any(name == "batch_size" for _, name, _, _ in changes):
         run.batch_size = given["batch_size"]
     meta = run.history.meta
@@ -113,6 +112,41 @@ def check(run: Run, state: Mapping[str, Any], rule: str) -> None:
             f"it was written with callbacks {', '.join(names) or 'none'} and this run has "
             f"{', '.join(callbacks) or 'none'}: give the same ones in the same order"
         )
+    for callback, (name, saved) in zip(stateful(run.callbacks), state["callbacks"], strict=True):
+        if type(callback).__module__.startswith("stepsize."):  # others check their own
+            _check_callback(run, name, saved, callback.state_dict())
+
+
+def _check_callback(run: Run, name: str, saved: Any, here: Mapping[str, Any]) -> None:
+    """Refuse what no callback of ours has saved, before it is used at the end of the run."""
+    _check_kind(f"the state of its {name}", saved, here)
+    leaves = arrays.flatten(run.params)[0]
+    for value in (saved, *(v for v in saved.values() if isinstance(v, Mapping))):
+        kept = value.get("params")
+        shapes = [getattr(a, "shape", None) for a in kept] if isinstance(kept, list) else None
+        if kept is not None and shapes != [leaf.shape for leaf in leaves]:
+            raise ValueError(f"the parameters kept by its {name} are not those of this model")
+        if value.get("optimizer") is not None:
+            where = f"the optimizer kept by its {name}"
+            _check_kind(where, value["optimizer"], run.optimizer.state_dict(), deep=True)
+
+
+def _check_kind(where: str, saved: Any, here: Any, deep: bool = False) -> None:
+    """Refuse a value of another kind than the present one; None may stand for any."""
+    if here is None or (saved is None and not deep):
+        return
+    counts = isinstance(here, int) and not isinstance(here, bool)
+    kinds: dict[type, tuple[type, ...]] = {bool: (bool,), float: (float, int), str: (str,)}
+    kinds |= {list: (list, tuple), tuple: (list, tuple), np.ndarray: (np.ndarray,), int: (int,)}
+    kind = (Mapping,) if isinstance(here, Mapping) else kinds.get(type(here), (object,))
+    fits = isinstance(saved, kind) and (isinstance(saved, bool) <= (bool in kind or object in kind))
+    if not fits or (counts and here >= 0 > saved) or (type(saved) is float and saved != saved):
+        raise ValueError(f"{where} holds {saved!r:.60} where {here!r:.60} stands in this run")
+    if isinstance(here, Mapping):
+        if set(here) - set(saved) and deep:
+            raise ValueError(f"{where} lacks {', '.join(sorted(set(here) - set(saved)))}")
+        for key in set(here) & set(saved):
+            _check_kind(f"{where}: {key}", saved[key], here[key], deep)
 
 
 def _check_cursor(run: Run, cursor: Mapping[str, Any], history: Mapping[str, Any]) -> None:

@@ -207,6 +207,10 @@ class Run:
         Whatever refuses its part does so before parameters and optimizer have changed.
         """
         cursor = state["cursor"]
+        metrics, measured = dict(cursor["metrics"]), dict(cursor["measured"])
+        numbers = {name: cursor[name] for name in ("step", "epoch", "offset", "finished")}
+        numbers |= {"loss_sum": cursor["loss_sum"], "row_count": cursor["row_count"]}
+        numbers |= {"callbacks_due": cursor["hooks_due"], "_epoch_random": state["epoch_random"]}
         history = History()
         history.load_state_dict(state["history"])
         before = self.optimizer.state_dict()
@@ -221,14 +225,11 @@ class Run:
             raise
         for path, leaf in named(self.params).items():
             leaf[...] = state["params"][path]
-        self.history = history
-        self.step, self.epoch, self.offset = cursor["step"], cursor["epoch"], cursor["offset"]
-        self.finished, self.callbacks_due = cursor["finished"], cursor["hooks_due"]
-        self.metrics, self._measured = dict(cursor["metrics"]), dict(cursor["measured"])
-        self.loss_sum, self.row_count = cursor["loss_sum"], cursor["row_count"]
+        self.history, self.metrics, self._measured = history, metrics, measured
+        for name, value in numbers.items():
+            setattr(self, name, value)
         if isinstance(self.batches, ArrayBatches):
             self.batches.batch_size = cursor["batch_size"]
-        self._epoch_random = state["epoch_random"]
         if not self.finished:
             self.history.stopped = None
 

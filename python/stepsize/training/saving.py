@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple, overload
 import numpy as np
 
 from stepsize.arrays import Nest, check_dtype, flatten
-from stepsize.errors import CheckpointError
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.serialization import nested
 from stepsize.validation import truth
@@ -101,7 +100,7 @@ def load(
         )
     contents = nested.load(path, KIND, "run")
     leaves, paths, _ = flatten(params)
-    try:
+    with nested.contents_of(path):
         saved = contents["params"]
         if not isinstance(saved, Mapping):
             raise ValueError("its parameters are missing")
@@ -115,8 +114,6 @@ def load(
             if "optimizer" not in contents:
                 raise ValueError("it holds parameters alone; leave the optimizer out")
             optimizer.load_state_dict(contents["optimizer"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: {explained(error)}") from error
     for leaf, name in zip(leaves, names, strict=True):
         np.copyto(leaf, found[name])
     if strict:
@@ -147,8 +144,3 @@ def check_params(saved: Mapping[str, Any], leaves: Sequence[Any], paths: Sequenc
                 f"its parameter {path} is {found.dtype}{list(found.shape)}, "
                 f"this model's is {leaf.dtype}{list(leaf.shape)}"
             )
-
-
-def explained(error: Exception) -> str:
-    """What an error in the contents of a file means, in words."""
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error)

@@ -26,6 +26,7 @@ from stepsize.interop.sklearn.training import (
     maker,
     one_of,
     restart,
+    warn_of_blindness,
     warn_of_end,
     whole,
 )
@@ -206,7 +207,9 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         check_end(self, str(history.stopped))
         self.history_ = history
         self._keep_result(optimizer, watch.best)
-        warn_of_end(self, history, incremental)
+        if not (warn_of_end(self, history, incremental) or incremental):
+            params = {"coefs": self.coefs_, "intercepts": self.intercepts_}
+            warn_of_blindness(self, network.is_blind(params, data))
 
     def _optimizer_over(
         self,

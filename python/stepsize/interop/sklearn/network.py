@@ -119,6 +119,9 @@ def draw(sizes: Sequence[int], activation: str, random: Any, dtype: Any) -> Para
     return params
 
 
+SAMPLE = 10_000  # rows on which a trained network is compared with a constant
+
+
 @dataclass(frozen=True)
 class Network:
     """A fully connected network as a ``value_and_grad`` of a batch ``(x, y, weights)``.
@@ -151,6 +154,27 @@ class Network:
         """Probabilities or values."""
         with np.errstate(over="ignore", invalid="ignore"):
             return OUTPUTS[self.loss](self.forward(params, x)[-1])
+
+    def is_blind(self, params: Params, batch: tuple[Any, ...]) -> bool:
+        """Whether the loss is no lower than that of the best constant, as of a dead network.
+
+        It looks at `SAMPLE` rows at most, evenly spaced.
+        """
+        step = max(1, len(batch[1]) // SAMPLE)
+        x, y, *weights = (part[::step] for part in batch)
+        weight = weights[0] if weights else np.ones(len(y))
+        share = np.bincount(y, weight, params["intercepts"][-1].size) if y.ndim == 1 else None
+        mean = np.average(y, axis=0, weights=weight) if share is None else share / share.sum()
+        with np.errstate(all="ignore"):
+            odds = mean if self.loss == "squared_error" else np.log(mean)
+            constant = odds - np.log1p(-mean) if self.loss == "log_loss" else odds
+            function = LOSSES[self.loss]
+            scores = np.asarray(self.forward(params, x)[-1], np.float64)
+            found = np.average(function(scores, y)[0], weights=weight)
+            blind = np.average(
+                function(np.tile(constant, (len(y), 1)).astype(np.float64), y)[0], weights=weight
+            )
+        return bool(np.isfinite(blind) and blind > 0 and found >= (1 - 1e-3) * blind)
 
     def __call__(self, params: Params, batch: tuple[Any, ...]) -> tuple[float, Params]:
         """Loss and gradients: a ``value_and_grad``."""

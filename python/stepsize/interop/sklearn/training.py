@@ -214,8 +214,8 @@ def check_end(owner: Any, stopped: str) -> None:
         )
 
 
-def warn_of_end(owner: Any, history: History, incremental: bool) -> None:
-    """Warn of a run that did not converge, or could not."""
+def warn_of_end(owner: Any, history: History, incremental: bool) -> bool:
+    """Warn of a run that did not converge, or could not; whether that was so."""
     name, stopped = type(owner).__name__, str(history.stopped)
     text = None
     if history.steps and not history["lr"].any() and not isinstance(owner.lr, int | float):
@@ -225,7 +225,19 @@ def warn_of_end(owner: Any, history: History, incremental: bool) -> None:
     elif stopped.startswith(MAX_FUN):
         text = f"not converged: {stopped}; raise max_fun, or scale the data"
     if text is not None:
-        warnings.warn(f"{name}: {text}", ConvergenceWarning, stacklevel=5)
+        warnings.warn(f"{name}: {text}", ConvergenceWarning, stacklevel=6)
+    return text is not None
+
+
+def warn_of_blindness(owner: Any, blind: bool) -> None:
+    """Warn of a network that has come to rest without having learnt anything."""
+    if blind:
+        warnings.warn(
+            f"{type(owner).__name__}: the loss is no lower than that of a constant prediction; "
+            "where there is something to learn, scale the data or give another learning rate",
+            ConvergenceWarning,
+            stacklevel=6,
+        )
 
 
 def check_settings(owner: Any, ranges: Ranges) -> None:

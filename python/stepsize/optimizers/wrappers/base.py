@@ -155,8 +155,10 @@ class Wrapper(_Base):
         nested.dump(path, "optimizer", self.state_dict())
 
     def load(self, path: nested.Path) -> None:
-        """Take over what `save` wrote; CheckpointError or ValueError names what is wrong."""
-        self.load_state_dict(nested.load(path, "optimizer"))
+        """Take over what `save` wrote; CheckpointError names the file and what is wrong."""
+        state = nested.load(path, "optimizer")
+        with nested.contents_of(path):
+            self.load_state_dict(state)
 
     def clone(self, params: Nest) -> Self:
         """The same wrapper and optimizer, state included, over other arrays of the same shapes."""

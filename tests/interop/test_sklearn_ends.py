@@ -1,0 +1,173 @@
+"""Estimators: what ends a fit, what is warned of, and what a second fit goes on with."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+import stepsize as ss
+from stepsize.interop import sklearn as sk
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(120, 4))
+Y = X @ [1.0, -2.0, 0.5, 0.0] + 0.1 * RNG.normal(size=120)
+LABELS = np.where(Y > 0, "up", "down")
+SMALL = {"hidden_layer_sizes": (8,), "random_state": 0}
+
+
+def said(fit):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit()
+    return [str(w.message) for w in caught]
+
+
+@pytest.mark.parametrize("n", [401, 425, 433, 449])
+def test_a_last_batch_of_few_rows_ends_no_fit(n):
+    """The loss of an epoch is a mean over rows: a batch of one row weighs like one row."""
+    from sklearn.datasets import make_regression
+
+    x, y = make_regression(n, 10, noise=20, random_state=0)
+    same = {"random_state": 0, "max_iter": 60, "hidden_layer_sizes": (20,)}
+    ours, theirs = sk.MLPRegressor(**same), MLPRegressor(**same)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours.fit(x, y), theirs.fit(x, y)
+    assert ours.n_iter_ == theirs.n_iter_ == 60
+    assert ours.loss_curve_ == pytest.approx(theirs.loss_curve_, rel=0.05)
+
+
+@pytest.mark.parametrize("make", [sk.MLPRegressor, sk.MLPClassifier])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_diverged_fit_raises_and_leaves_what_was_fitted(make, before):
+    y = Y if make is sk.MLPRegressor else LABELS
+    model = make(max_iter=2, **SMALL)
+    if before:
+        said(lambda: model.fit(X, y))
+    kept = {name: value for name, value in vars(model).items() if name.endswith("_")}
+    model.set_params(solver="sgd", learning_rate_init=1e150)
+    with pytest.raises(ValueError, match=f"{make.__name__}: diverged at step .* scale the data"):
+        model.fit(X * 1e100, y)
+    now = {name: value for name, value in vars(model).items() if name.endswith("_")}
+    assert now.keys() == kept.keys() and all(now[name] is kept[name] for name in kept)
+
+
+def test_max_fun_is_no_convergence():
+    model = sk.MLPRegressor(solver="lbfgs", max_fun=5, **SMALL)
+    assert (
+        "not converged: the function was called max_fun=5 times" in said(lambda: model.fit(X, Y))[0]
+    )
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+def test_partial_fit_is_there_where_it_works(solver):
+    for model in (sk.MLPClassifier(solver=solver), sk.LinearRegressor(solver=solver)):
+        assert hasattr(model, "partial_fit") == (solver == "adam")
+
+
+def test_learning_rate_init_is_used_or_said_not_to_be():
+    model = sk.MLPClassifier(solver="adamw", learning_rate_init=0.1, max_iter=2, **SMALL)
+    said(lambda: model.fit(X, LABELS))
+    assert set(model.history_["lr"]) == {0.1}
+    model = sk.MLPClassifier(solver="lbfgs", learning_rate_init=0.1, **SMALL)
+    assert any(
+        "learning_rate_init=0.1 is not used by 'lbfgs'" in w
+        for w in said(lambda: model.fit(X, LABELS))
+    )
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_the_best_loss_is_that_of_scikit_learn(early_stopping):
+    same = {"early_stopping": early_stopping, "max_iter": 4, **SMALL}
+    ours, theirs = sk.MLPClassifier(**same), MLPClassifier(**same)
+    said(lambda: (ours.fit(X, LABELS), theirs.fit(X, LABELS)))
+    assert (ours.best_loss_ is None) == (theirs.best_loss_ is None) == early_stopping
+
+
+def test_a_class_of_one_row_is_named_by_its_label():
+    labels = LABELS.copy().astype("<U9")
+    labels[3] = "elsewhere"
+    model = sk.MLPClassifier(early_stopping=True, **SMALL)
+    with pytest.raises(ValueError, match="elsewhere"):
+        model.fit(X, labels)
+
+
+def test_one_class_is_answered_as_scikit_learn_does():
+    labels = np.full(len(X), "only")
+    ours, theirs = sk.MLPClassifier(max_iter=3, **SMALL), MLPClassifier(max_iter=3, **SMALL)
+    said(lambda: (ours.fit(X, labels), theirs.fit(X, labels)))
+    assert np.array_equal(ours.predict(X), theirs.predict(X))
+    assert np.array_equal(ours.predict_proba(X), np.ones((len(X), 1)))
+    with pytest.raises(ValueError, match="y holds one class"):
+        sk.LinearClassifier().fit(X, labels)
+
+
+# A schedule counts the steps of one fit; partial_fit goes along it.
+
+
+def rates(steps):
+    return ss.schedules.linear(0.1, 0.0, steps)
+
+
+def test_a_warm_start_starts_its_schedule_anew():
+    model = sk.MLPClassifier(
+        lr=rates(30), batch_size=40, max_iter=10, warm_start=True, n_iter_no_change=99, **SMALL
+    )
+    said(lambda: model.fit(X, LABELS))
+    first, coefs = model.history_["lr"], [w.copy() for w in model.coefs_]
+    said(lambda: model.fit(X, LABELS))
+    assert np.array_equal(model.history_["lr"], first)
+    assert not np.array_equal(model.coefs_[0], coefs[0])
+    assert model._optimizer.step_count == 60
+
+
+def test_a_warm_start_of_an_adaptive_rate_starts_at_the_rate():
+    model = sk.MLPClassifier(
+        solver="sgd", learning_rate="adaptive", tol=0.1, warm_start=True, max_iter=60, **SMALL
+    )
+    for _ in range(2):
+        said(lambda: model.fit(X, LABELS))
+        assert model.history_["lr"][0] == 0.001 > model.history_["lr"][-1]
+
+
+def test_partial_fit_along_a_schedule_is_silent_until_its_end():
+    model = sk.MLPRegressor(lr=rates(12), batch_size=40, **SMALL)
+    for _ in range(4):
+        assert not said(lambda: model.partial_fit(X, Y))
+    coefs = model.coefs_[0].copy()
+    assert "the rate was 0 in all 3 steps" in said(lambda: model.partial_fit(X, Y))[0]
+    assert np.array_equal(model.coefs_[0], coefs)
+
+
+# Linear models, and networks that learnt nothing.
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0, -1e4])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_an_offset_of_the_target_costs_nothing(offset, weighted):
+    weight = RNG.uniform(0.5, 2, len(X)) if weighted else None
+    mixed = X @ RNG.normal(size=(4, 12)) + 0.3 * RNG.normal(size=(120, 12))  # correlated features
+    model = sk.LinearRegressor(random_state=0).fit(mixed, mixed[:, 0] + offset, weight)
+    assert model.score(mixed, mixed[:, 0] + offset) > 0.97
+
+
+@pytest.mark.parametrize("make", [sk.MLPRegressor, sk.MLPClassifier])
+def test_a_network_that_learnt_nothing_says_so(make):
+    y = Y if make is sk.MLPRegressor else LABELS
+
+    class Kill:
+        def on_step(self, run):
+            run.params["coefs"][-1][...] = 0
+            run.params["intercepts"][-1][...] = Y.mean() if make is sk.MLPRegressor else 0
+
+    model = make(callbacks=[Kill()], max_iter=200, tol=0.5, n_iter_no_change=2, **SMALL)
+    assert any("no lower than that of a constant" in w for w in said(lambda: model.fit(X, y)))
+    model = make(solver="adam", learning_rate_init=0.03, tol=0.01, **SMALL)
+    assert not said(lambda: model.fit(X, y))
+
+
+def test_convergence_is_a_warning_of_scikit_learn():
+    with pytest.warns(ConvergenceWarning, match="after max_iter=2 epochs"):
+        sk.MLPRegressor(max_iter=2, **SMALL).fit(X, Y)
