@@ -408,7 +408,7 @@ def test_interleaved_arrays_are_compared_as_two_by_two(seed):
     columns = [matrix[:, k][:: rng.choice([1, -1])] for k in rng.permutation(matrix.shape[1])]
     if seed % 2:
         columns.insert(int(rng.integers(len(columns))), matrix[2, 3:5])
-        with pytest.raises(ValueError, match="overlaps .* in memory"):
+        with pytest.raises(ValueError, match=r"overlaps .* in memory"):
             ss.SGD(columns)
     else:
         ss.SGD(columns)
