@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from cases import (
     same_bits,
     snapshot,
 )
+from stepsize.arrays.memory import check_apart
 
 
 def ones(*shape, dtype=np.float64):
@@ -397,3 +399,29 @@ if hasattr(os, "fork"):
             [sys.executable, "-W", "ignore", "-c", FORK], timeout=60, capture_output=True, text=True
         )
         assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_interleaved_arrays_are_compared_as_two_by_two(seed):
+    rng = np.random.default_rng(seed)
+    matrix = np.zeros((7, int(rng.integers(9, 40))))
+    columns = [matrix[:, k][:: rng.choice([1, -1])] for k in rng.permutation(matrix.shape[1])]
+    if seed % 2:
+        columns.insert(int(rng.integers(len(columns))), matrix[2, 3:5])
+        with pytest.raises(ValueError, match=r"overlaps .* in memory"):
+            ss.SGD(columns)
+    else:
+        ss.SGD(columns)
+
+
+def test_the_time_to_compare_columns_grows_with_their_number_and_no_faster():
+    def seconds(count):
+        matrix = np.zeros((3, count))
+        names = [str(k) for k in range(count)]
+        columns = [matrix[:, k] for k in range(count)]
+        start = time.perf_counter()
+        check_apart(columns, names, "test")
+        return time.perf_counter() - start
+
+    few = min(seconds(1000) for _ in range(3))
+    assert min(seconds(8000) for _ in range(3)) < 30 * few
