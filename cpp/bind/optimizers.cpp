@@ -125,6 +125,10 @@ void add_use(py::class_<Engine>& type) {
              py::arg("source"))
         .def("number", &Engine::number, py::arg("group"), py::arg("name"))
         .def("values", &Engine::values, py::arg("group"))
+        .def(
+            "check",
+            [](Engine& engine, const py::object& host) { engine.check(Host{host}); },
+            py::arg("host"))
         .def("track_average", &Engine::track_average, py::arg("averages"), py::arg("share"))
         .def("cancel_average", &Engine::cancel_average)
         .def_property_readonly("average_tracked", &Engine::average_tracked)

@@ -327,7 +327,6 @@ def _documentation(form: _Form) -> str:
 def _make(cls: type[Optimizer]) -> Function:
     form = _Form(cls)
     names, needed, find = form.state, len(form.state), form.update
-    default_rate = cls.fields["lr"].default
 
     def function(params: Any, grads: Any, *state: Any, step: int, **keywords: Any) -> None:
         if len(state) != needed:
@@ -337,7 +336,7 @@ def _make(cls: type[Optimizer]) -> Function:
                     f"{', '.join(names) or 'none'}"
                 )
             state += tuple(keywords.pop(name, None) for name in names[len(state) :])
-        lr, factor = keywords.pop("lr", default_rate), keywords.pop("grad_factor", 1.0)
+        lr, factor = keywords.pop("lr", None), keywords.pop("grad_factor", 1.0)
         if type(lr) is not float or not 0 < lr < math.inf:
             lr = form.checked_rate(lr)
         if factor != 1.0:

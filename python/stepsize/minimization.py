@@ -226,7 +226,7 @@ def _rate(
     found = lr_find(seen.called, x, [None], optimizer=make, progress=False)
     rate = found.suggestion if found.usable else None
     if max_iter >= LONG:
-        start = rate or float(make(copy(x)).lr)
+        start = found.probes[0][0] if found.usable else float(make(copy(x)).lr)
         rate = rehearsed_rate(seen.called, x, make, _schedule, start, max_iter)
     return None if rate is None else _schedule(rate, max_iter)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 def refusal(label: str, allowed: str, value: object, move: str = "") -> ValueError:
     """The error that names the argument, what it may be, what it was and the next move."""
-    return ValueError(f"{label} must be {allowed}, got {value!r}{'; ' if move else ''}{move}")
+    return ValueError(f"{label} must be {allowed}, got {value!r:.200}{'; ' if move else ''}{move}")
 
 
 def whole(label: str, value: Any, least: int = 1, most: int | None = None, move: str = "") -> int:
@@ -28,15 +28,14 @@ def whole(label: str, value: Any, least: int = 1, most: int | None = None, move:
         ...
         ValueError: fit: epochs must be a whole number >= 1, got 0
     """
-    allowed = f"a whole number >= {least}"
-    if most is not None:
-        allowed = f"a whole number from {least} to {most}"
     try:
         count = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         count = None
-    if count is None or count < least or (most is not None and count > most):
-        raise refusal(label, allowed, value, move)
+    if count is not None and most is not None and count > most:
+        raise refusal(label, f"a whole number from {least} to {most}", value, move)
+    if count is None or count < least:
+        raise refusal(label, f"a whole number >= {least}", value, move)
     return int(count)
 
 
@@ -49,7 +48,7 @@ def real(label: str, value: Any, kinds: str = "a number") -> float:
             return float(value)
         except OverflowError:  # an int of more than 1024 bits
             return math.inf if abs(value) == value else -math.inf
-    raise TypeError(f"{label} must be {kinds}, got {value!r} ({type(value).__name__})")
+    raise TypeError(f"{label} must be {kinds}, got {value!r:.200} ({type(value).__name__})")
 
 
 def number(

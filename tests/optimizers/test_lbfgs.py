@@ -101,4 +101,4 @@ def test_what_raises_changes_nothing():
     with pytest.raises(TypeError, match="value_and_grad"):
         optimizer.step(x)
     with pytest.raises(ValueError, match="clip_norm does not go with a line search"):
-        ss.LBFGS(x, clip_norm=1.0).step(rosenbrock)
+        ss.LBFGS(x, clip_norm=1.0)

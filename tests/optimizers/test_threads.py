@@ -42,6 +42,28 @@ def test_a_state_that_is_written_during_steps_is_whole(stepping):
         assert is_whole(stepping.state_dict())
 
 
+@pytest.mark.parametrize("wrap", [lambda opt: ss.EMA(opt, 0.5), lambda opt: ss.Lookahead(opt, 1)])
+def test_the_state_of_a_wrapper_is_whole(wrap):
+    x = np.ones(1_000_000, np.float32)
+    optimizer = wrap(ss.SGD(x, lr=0.25))
+    done, grads = threading.Event(), np.ones_like(x)
+
+    def run():
+        while not done.is_set():
+            optimizer.step(grads)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        for _ in range(10):
+            (own,) = optimizer.state_dict()["wrappers"]
+            for arrays in own["arrays"].values():
+                assert arrays["params"].min() == arrays["params"].max()
+    finally:
+        done.set()
+        thread.join()
+
+
 def test_a_clone_made_during_steps_is_whole(stepping):
     twin = stepping.clone(np.ones(1_000_000, np.float32))
     assert is_whole(twin.state_dict())

@@ -1,5 +1,6 @@
 """Ctrl-C at any moment of any kind of step: the step has happened, or nothing has."""
 
+import dis
 import signal
 import sys
 
@@ -61,18 +62,32 @@ def whole(optimizer):
     return comparable([optimizer.state_dict(), *(np.array(leaf) for leaf in leaves)])
 
 
+CALLS = {"CALL", "CALL_FUNCTION_EX", "CALL_KW"}
+STARTS = {"RESUME", "JUMP_BACKWARD"}
+
+
 class Interrupt:
-    """Counts what Python does inside a call, and presses Ctrl-C at one of these moments."""
+    """Counts the moments of a call at which Python looks for signals; presses Ctrl-C at one.
+
+    Those are the starts of functions and of rounds of loops, and the returns of calls.
+    """
 
     def __init__(self, at):
-        self.at, self.seen = at, 0
+        self.at, self.seen, self.last = at, 0, {}
 
     def __call__(self, frame, event, argument):
         frame.f_trace_opcodes = True
-        self.seen += 1
-        if self.seen == self.at:
-            sys.settrace(None)
-            signal.raise_signal(signal.SIGINT)
+        if event == "opcode":
+            now = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            before = self.last.get(id(frame))
+            self.last[id(frame)] = now
+            if now in STARTS or before in CALLS:
+                self.seen += 1
+                if self.seen == self.at:
+                    sys.settrace(None)
+                    signal.raise_signal(signal.SIGINT)
+        elif event == "return":
+            self.last.pop(id(frame), None)
         return self
 
     def during(self, step, optimizer):

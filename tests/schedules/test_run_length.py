@@ -186,7 +186,7 @@ def test_table():
     ]  # fmt: skip
     assert len(S.warmup_cosine(0.1, 100, 1000).table().splitlines()) <= 23
     assert S.constant(0.5).table(every=0.5, steps=1).splitlines()[-1] == " 0.5  0.5"
-    with pytest.raises(ValueError, match="table: every must be above 0, got 0; leave it out"):
+    with pytest.raises(ValueError, match="every must be a finite number > 0, got 0; leave"):
         s.table(every=0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,16 +88,40 @@ def check_apart(leaves: Sequence[Array], paths: Sequence[str], owner: str) -> No
             low, high = np.lib.array_utils.byte_bounds(leaf)
             bounds.append((low, high, i))
     bounds.sort()
-    active: list[tuple[int, int]] = []  # (end, leaf) of the leaves that reach past this start
+    tangle: list[int] = []  # leaves that may lie between each other's elements
+    top = 0
     for low, high, i in bounds:
-        active = [(end, k) for end, k in active if end > low]
-        for _, k in active:
-            if np.shares_memory(leaves[i], leaves[k]):
-                raise ValueError(
-                    f"{owner}: {paths[i]} overlaps {paths[k]} in memory, so one step would update "
-                    "it twice; pass each array once, or a copy"
-                )
-        active.append((high, i))
+        if low >= top:
+            _check_tangle(tangle, leaves, paths, owner)
+            tangle = []
+        tangle.append(i)
+        top = max(top, high)
+    _check_tangle(tangle, leaves, paths, owner)
+
+
+def _check_tangle(tangle: Sequence[int], leaves: Sequence[Array], paths: Any, owner: str) -> None:
+    """Refuse the first leaf that shares memory with one before it; linear in the elements."""
+    if len(tangle) < 2:
+        return
+    chosen = [leaves[i] for i in tangle]
+    bounds = [np.lib.array_utils.byte_bounds(leaf) for leaf in chosen]
+    start, end = bounds[0][0], max(high for _, high in bounds)
+    # The map of the memory has one place for every unit in which all of them lie.
+    strides = [stride for leaf in chosen for stride in (leaf.itemsize, *leaf.strides)]
+    unit = math.gcd(*(low - start for low, _ in bounds), *strides)
+    taken = np.zeros((end - start) // unit, np.bool_)
+    for k, (i, leaf) in enumerate(zip(tangle, chosen, strict=True)):
+        shape = (*leaf.shape, leaf.itemsize // unit)
+        steps = (*(abs(stride) // unit for stride in leaf.strides), 1)
+        first = taken[(bounds[k][0] - start) // unit :]
+        places = np.lib.stride_tricks.as_strided(first, shape, steps)
+        if places.any():
+            other = next(o for o in tangle[:k] if np.shares_memory(leaf, leaves[o]))
+            raise ValueError(
+                f"{owner}: {paths[i]} overlaps {paths[other]} in memory, so one step would update "
+                "it twice; pass each array once, or a copy"
+            )
+        places[...] = True
 
 
 def _overlaps_itself(leaf: Array) -> bool:
@@ -155,4 +180,4 @@ def pack(params: Nest) -> Nest:
 
 def sum_of_squares(array: Array) -> float:
     """The sum of the squares in double precision, the same bits on every machine."""
-    return float(_core.sum_of_squares(np.ascontiguousarray(array, computed(array.dtype))))
+    return float(_core.sum_of_squares(np.require(array, computed(array.dtype), ["C", "A"])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from stepsize.diagnosis.calibration import probabilities
 from stepsize.diagnosis.checks import judge
 from stepsize.diagnosis.features import CurveFeatures
 from stepsize.diagnosis.measurement import measure
@@ -43,12 +44,14 @@ def diagnose(history: Any) -> Diagnosis:
     features = measure(history)
     found = judge(features)
     verdict = found[0].kind
+    shares = probabilities(features, verdict)
     if features.steps < FEWEST_STEPS and verdict != "diverging":
-        return _too_short(features, found[0])
-    return Diagnosis(verdict, tuple(found), next_rate(verdict, features))
+        return Diagnosis(verdict, _too_short(features, found[0]), None, False, shares)
+    rate = next_rate(verdict, features)
+    return Diagnosis(verdict, tuple(found), rate, probabilities=shares)
 
 
-def _too_short(features: CurveFeatures, first: Finding) -> Diagnosis:
+def _too_short(features: CurveFeatures, first: Finding) -> tuple[Finding, Finding]:
     losses = f"{features.steps} losses" if features.steps != 1 else "1 loss"
     short = Finding(
         "not_enough_data",
@@ -56,5 +59,4 @@ def _too_short(features: CurveFeatures, first: Finding) -> Diagnosis:
         f"the history has {losses}",
         f"Train for at least {FEWEST_STEPS} steps and ask again.",
     )
-    so_far = replace(first, severity="info", advice="")
-    return Diagnosis(first.kind, (short, so_far), None, enough_data=False)
+    return short, replace(first, severity="info", advice="")

@@ -261,7 +261,8 @@ def plateau(f: CurveFeatures) -> Finding | None:
         what = f"the loss came down from {start} but now swings around {end}, by {swing}"
     else:
         what = f"the loss swings by {swing} around {beside(f.levels.end, f.levels.start)}"
-    advice = "Lower the rate, or let it decay: the swings shrink with it, and the loss falls again."
+    advice = "Let the rate decay to 0 over the steps that are left, or lower the rate: the swings "
+    advice += "shrink with it, and the loss falls again."
     return Finding("plateau", "warning", what, advice, LAST_HALF)
 
 

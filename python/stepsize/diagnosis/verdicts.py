@@ -114,15 +114,29 @@ class Diagnosis:
     `verdict` is one of "diverging", "too_high", "healthy", "too_low", "plateau", "converged",
     "overfitting", "underfitting". `suggested_lr` is None when the rate is not the trouble.
     Where `enough_data` is False, the verdict is no more than what the few losses look like.
-    `probabilities` says how sure it is: how often each of the eight was true of labelled runs that
-    got this verdict.
+    `probabilities` says how sure it is: a number for each of the eight, which sum to 1, fitted on
+    labelled runs with their features and this verdict. Now and then another is as likely as the
+    verdict, which follows from the checks in their order.
+
+    >>> Diagnosis("healthy", (), None, probabilities={"healthy": 0.9})
+    Diagnosis('healthy', probability=0.9)
     """
 
     verdict: str
     findings: tuple[Finding, ...]
     suggested_lr: float | None
     enough_data: bool = True
-    probabilities: dict[str, float] = field(default_factory=dict)
+    probabilities: dict[str, float] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        parts = [repr(self.verdict)]
+        if self.verdict in self.probabilities:
+            parts.append(f"probability={self.probabilities[self.verdict]:.2g}")
+        if self.suggested_lr is not None:
+            parts.append(f"suggested_lr={self.suggested_lr:.2g}")
+        if not self.enough_data:
+            parts.append("enough_data=False")
+        return f"Diagnosis({', '.join(parts)})"
 
     def __str__(self) -> str:
         row = VERDICTS[self.verdict]

@@ -37,23 +37,33 @@ def source_of(batches: Any, batch_size: int | None) -> Any:
         )
     if not lengths - {0}:
         raise ValueError("lr_find: batches is empty; give arrays with at least one row")
-    epochs = itertools.count()
-    return lambda: _cut(batches, size, next(epochs))
+    return _Cut(batches, size)
 
 
-def _cut(arrays: tuple[Any, ...], size: int, epoch: int) -> Iterator[tuple[Any, ...]]:
-    """The rows of the arrays in batches, in an order of its own for each epoch."""
-    rows = arrays[0].shape[0]
-    if size >= rows:
-        yield tuple(part[:] for part in arrays)
-        return
-    order = np.random.default_rng((0, epoch)).permutation(rows)
-    for start in range(0, rows, size):
-        yield tuple(part[order[start : start + size]] for part in arrays)
+class _Cut:
+    """The rows of arrays in batches, in an order of its own for each epoch."""
+
+    def __init__(self, arrays: tuple[Any, ...], size: int) -> None:
+        self._arrays, self._size = arrays, size
+        self._epoch = itertools.count()
+
+    def __call__(self) -> Iterator[tuple[Any, ...]]:
+        rows = self._arrays[0].shape[0]
+        if self._size >= rows:
+            yield tuple(part[:] for part in self._arrays)
+            return
+        order = np.random.default_rng((0, next(self._epoch))).permutation(rows)
+        for start in range(0, rows, self._size):
+            yield tuple(part[order[start : start + self._size]] for part in self._arrays)
 
 
 def hint(batches: Any) -> str:
     """What may be wrong with batches that the function does not take."""
+    if isinstance(batches, _Cut):
+        return (
+            "lr_find: a tuple of arrays is one data set, whose batches are tuples of rows of each; "
+            "give batches as a list"
+        )
     several = isinstance(batches, list) and len(batches) > 1
     if several and all(isinstance(b, np.ndarray) for b in batches):
         return (

@@ -11,6 +11,7 @@ import numpy as np
 
 from stepsize.arrays import Array, Nest, Structure, copy, flatten, loss_and_grads, unflatten
 from stepsize.optimizers import RowGradient
+from stepsize.optimizers.gradients import plain
 
 Function = Callable[[Nest], tuple[float, Nest]]
 
@@ -94,13 +95,11 @@ class Evaluations:
         for path, leaf, given in zip(self.structure.paths, leaves, found, strict=True):
             if isinstance(given, RowGradient):
                 given = given.whole("minimize", path, leaf)
+            elif isinstance(given, list | tuple):
+                given = _array_of(path, leaf, given)
+            given = plain("minimize", path, leaf, given)
             copies.append(None if given is None else np.array(given))
             if given is not None:
-                if copies[-1].shape != leaf.shape:
-                    raise ValueError(
-                        f"minimize: the gradient of {path} has shape {copies[-1].shape}, expected "
-                        f"{leaf.shape}"
-                    )
                 top = float(np.abs(copies[-1]).max(initial=0.0))
                 largest = math.nan if math.isnan(top + largest) else max(top, largest)
         if all(one is None for one in copies):
@@ -110,3 +109,14 @@ class Evaluations:
     def moved(self, x: Nest) -> bool:
         """Whether this is another point than the last one looked at."""
         return not all(map(np.array_equal, flatten(x)[0], self.at))
+
+
+def _array_of(path: str, leaf: Array, numbers: Any) -> Array:
+    """A list of numbers as the array of the leaf's dtype that it stands for."""
+    try:
+        return np.array(numbers, leaf.dtype)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"minimize: the gradient of {path} must be an array of {leaf.dtype} or a list of "
+            f"numbers, got {numbers!r:.80}"
+        ) from error

@@ -14,7 +14,6 @@ from stepsize.curves import debiased_ema
 from stepsize.finder.cached_batches import CachedBatches, source_of
 from stepsize.finder.confidence import INTERVALS, confidence
 from stepsize.finder.horizon import (
-    PEAK_LIFT,
     REFINED_PEAK_LIFT,
     horizon_correction,
     moves_without_rate,
@@ -47,12 +46,11 @@ def _advise(runner: TrialRunner, settings: Settings, first_batch: int) -> Advice
     if not math.isfinite(raced.weighted_rate) or tested.decrease <= 0:
         return Advice(tested, raced, math.nan, math.nan)
     shift, lift = horizon_correction(runner, raced.best.rate, first_batch)
-    if exact:  # nothing but the winner is known, and nothing above the rates that were raced
-        higher = max(t.rate for t in raced.trials if t.score() < tested.losses[0])
-        return Advice(
-            tested, raced, raced.weighted_rate, min(raced.weighted_rate * 10**PEAK_LIFT, higher)
-        )
-    rate, peak = (settings.bounded(raced.weighted_rate * 10**x) for x in (shift, lift))
+    # Without noise a rate above those that were raced may be unstable, and none was seen to help.
+    most = max(t.rate for t in raced.trials if t.score() < tested.losses[0]) if exact else math.inf
+    rate, peak = (
+        settings.bounded(min(raced.weighted_rate * 10**decades, most)) for decades in (shift, lift)
+    )
     return Advice(tested, raced, rate, peak)
 
 
@@ -117,9 +115,7 @@ def _result(passes: list[Advice], settings: Settings, runner: TrialRunner) -> LR
     smoothed = debiased_ema(level, settings.ema_decay)
     good = [a for a in passes if math.isfinite(a.rate)]
     rate, peak = math.nan, math.nan
-    if good and good[0].race.exact:  # all passes are the same
-        rate, peak = good[0].rate, good[0].peak
-    elif good:
+    if good:
         rate = settings.bounded(_geometric_mean(a.rate for a in good))
         peak = settings.bounded(_geometric_mean(a.peak for a in good))
     trust, why = confidence(good)

@@ -32,7 +32,6 @@ class Race:
 
     trials: tuple[Trial, ...]
     weighted_rate: float = math.nan
-    exact: bool = False  # the same losses at every call, so that the winner won
 
     @property
     def best(self) -> Trial:
@@ -89,7 +88,7 @@ def race(
 ) -> Race:
     """Race constant rates around that of a range test, then the two best until the budget ends.
 
-    With `exact` a trial that ends above the start has lost, and the winner's rate is the answer.
+    With `exact`, for a function without noise, a trial that ends above the start has lost.
     """
     trials: dict[float, Trial] = {}
     depth = settings.race_steps
@@ -131,8 +130,7 @@ def race(
     ranking = sorted(finalists, key=Trial.score) + sorted(others, key=Trial.score)
     if lost(ranking[0]):
         return Race(tuple(ranking))
-    rate = ranking[0].rate if exact else _weighted_rate(ranking, tested.start)
-    return Race(tuple(ranking), rate, exact)
+    return Race(tuple(ranking), _weighted_rate(ranking, tested.start))
 
 
 def _final(runner: TrialRunner, trials: dict[float, Trial], depth: int) -> list[Trial]:

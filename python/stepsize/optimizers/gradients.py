@@ -15,6 +15,7 @@ from stepsize.optimizers.sparse import RowGradient, RowSlice
 
 def gather(parts: Internals, grads: Nest, bind_rows: bool = False) -> list[Any]:
     """The gradients of all leaves as plain arrays, and rows as what a step needs of them."""
+    parts.engine.check(parts.host)  # errors below are of gradients, not of what they should fit
     owner, leaves = parts.owner, parts.leaves
     result: list[Any] = []
     leaves.rows = {}

@@ -29,13 +29,17 @@ class GroupSpec:
 def group(pattern: str, **overrides: Any) -> GroupSpec:
     """Give the leaves whose path matches a glob their own hyperparameters.
 
+    ``opt.lr = 0.1`` sets a hyperparameter in every group and a tuple in each; ``opt.lr_scale``
+    multiplies all rates and keeps their ratios.
+
     Args:
         pattern: A shell-style pattern of leaf paths; ``*`` also matches ``/``, so ``"*/b"`` or
             ``"*b"`` finds every bias. The first group that matches a leaf takes it.
         **overrides: Hyperparameters of the optimizer, numbers or schedules.
 
     Raises:
-        ValueError: By the optimizer, if the pattern matches no leaf.
+        ValueError: By the optimizer, if the pattern matches no leaf, none that is free, or one
+            from which an earlier group would take one of the overrides.
 
     Example:
         >>> import numpy as np, stepsize as ss

@@ -58,12 +58,13 @@ class OptimizerHost:
     def __init__(self, optimizer: Optimizer) -> None:
         # Weak: in a circle the optimizer's arrays would wait for the garbage collector.
         self._optimizer = weakref.ref(optimizer)
+        # Calls in C: a Python function would hear Ctrl-C, after the state has moved.
         self.write_strided: Callable[[], Any] = lambda: None
+        self.write_rows: Callable[[], Any] = lambda: None
 
     def attach(self, leaves: Leaves) -> None:
         """Take over how parameters are written that are not contiguous."""
         if leaves.strided:
-            # A call in C: a Python function would hear Ctrl-C, after the state has moved.
             _, targets, values = zip(*leaves.strided, strict=True)
             self.write_strided = assignment(targets, values)
 
@@ -76,7 +77,11 @@ class OptimizerHost:
         return found
 
     def gather(self, grads: Nest) -> list[Any]:
-        return gradients.gather(self.optimizer.internals, grads, bind_rows=True)
+        parts = self.optimizer.internals
+        found = gradients.gather(parts, grads, bind_rows=True)
+        if parts.leaves.rows:
+            self.write_rows = parts.leaves.rows_written()
+        return found
 
     def fail(self, kind: str, *details: Any) -> NoReturn:
         _KINDS[kind](self.optimizer, *details)
@@ -97,9 +102,6 @@ class OptimizerHost:
             if not (leaf.flags.writeable and alike):
                 self.fail("parameter", i)
             whole[...] = leaf
-
-    def write_rows(self) -> None:
-        self.optimizer.internals.leaves.write_rows()
 
 
 def _gradient(optimizer: Optimizer, leaf: int) -> NoReturn:

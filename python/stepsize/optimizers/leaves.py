@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from stepsize.arrays import Array, Nest, Structure, check_parameters
 from stepsize.optimizers import half
 from stepsize.optimizers.groups import is_grouped, ungroup
 from stepsize.optimizers.sparse import RowSlice
-from stepsize.optimizers.transaction import assign
+from stepsize.optimizers.transaction import assignment
 
 
 @dataclass
@@ -75,14 +76,8 @@ class Leaves:
         """The leaves of a nest of the parameters' nesting, or an error that names the first."""
         return self.structure.flatten(ungroup(nest) if self.grouped else nest)
 
-    def write_rows(self) -> None:
-        """Put the rows that a step has moved back into leaves and state."""
+    def rows_written(self) -> Callable[[], Any]:
+        """A call in C that puts the rows of this step, as they are then, into leaves and state."""
         written = [item for rows in self.rows.values() for item in rows.written()]
-        targets, indices, values = zip(*written, strict=True) if written else ((), (), ())
-        before = [target[index] for target, index in zip(targets, indices, strict=True)]
-        try:
-            assign(targets, values, indices)
-        except BaseException:  # a handler that ran as the last row was written
-            assign(targets, before, indices)
-            raise
-        self.rows = {}
+        targets, indices, values = zip(*written, strict=True)
+        return assignment(targets, values, indices)  # type: ignore[no-any-return]

@@ -140,11 +140,12 @@ def _lay_out(wanted: Sequence[tuple[Array, Sequence[str], Sequence[Any]]]) -> tu
         start, last = end + k * _STAGGER, None
         column = []
         for leaf, _, dtypes in wanted:
-            follows = last is not None and _address(leaf) == last
+            follows = last is not None and _address(leaf) == last and leaf.flags.aligned
             quantized = k < len(dtypes) and dtypes[k] != leaf.dtype
             if not follows or quantized:
                 # At the place in a cache line where the parameter is: they are read together.
-                start += ((0 if quantized else _address(leaf)) - start) % _LINE
+                beside = not quantized and leaf.flags.aligned
+                start += ((_address(leaf) if beside else 0) - start) % _LINE
             column.append(start)
             start += leaf.size * dtypes[k].itemsize if k < len(dtypes) else 0
             last = _address(leaf) + leaf.nbytes

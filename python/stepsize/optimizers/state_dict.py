@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.slots import State
 from stepsize.optimizers.transaction import Uninterrupted
 from stepsize.schedules import Schedule
+
+_Copy = TypeVar("_Copy")
 
 FORMAT = 1
 _TRIES = 1000
@@ -26,10 +28,15 @@ def save(parts: Internals) -> dict[str, Any]:
 
     A step of another thread in the meantime is noticed, and the copy made again.
     """
+    return whole_copy(parts, lambda: _copied(parts))
+
+
+def whole_copy(parts: Internals, copy: Callable[[], _Copy]) -> _Copy:
+    """What a call copies of the state, made again where another thread has stepped meanwhile."""
     for _ in range(_TRIES):
-        before = parts.engine.times  # waits for the end of a step
-        found = _copied(parts)
-        if parts.engine.times == before and parts.engine.step_count == found["step_count"]:
+        before = parts.engine.times, parts.engine.step_count  # waits for the end of a step
+        found = copy()
+        if (parts.engine.times, parts.engine.step_count) == before:
             return found
     raise _busy(parts, "state_dict")
 

@@ -25,10 +25,11 @@ def assign(targets: Iterable[Array], values: Iterable[Any], indices: Any = None)
     deque(map(put, targets, places, values), maxlen=0)
 
 
-def assignment(targets: Sequence[Array], values: Sequence[Array]) -> Any:
-    """A callable in C that writes every value, as it is then, into its array."""
+def assignment(targets: Sequence[Array], values: Sequence[Array], indices: Any = None) -> Any:
+    """A callable in C that writes every value, as it is then, into its array (at its index)."""
     columns = [np.empty(len(targets), object) for _ in range(3)]
-    for k, row in enumerate(zip(targets, repeat(Ellipsis), values, strict=False)):
+    places = repeat(Ellipsis) if indices is None else indices
+    for k, row in enumerate(zip(targets, places, values, strict=False)):
         for column, item in zip(columns, row, strict=True):
             column[k] = item
     return partial(np.frompyfunc(operator.setitem, 3, 1), *columns)

@@ -19,6 +19,8 @@ def one(where: str, name: str, value: Any) -> Schedule:
 
 def several(where: str, name: str, value: Any) -> tuple[Schedule, ...]:
     """Schedules, in order."""
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{where}: {name} must be a list of schedules, got {value!r:.200}")
     return tuple(as_schedule(where, item) for item in value)
 
 

@@ -53,6 +53,8 @@ class Many:
     def __call__(self, where: str, name: str, value: Any) -> tuple[float, ...]:
         if isinstance(value, str) or not hasattr(value, "__iter__"):
             raise TypeError(f"{where}: {name} must be a sequence of numbers, got {value!r}")
+        if getattr(value, "ndim", 1) == 0:  # an array of one number, which only seems iterable
+            raise TypeError(f"{where}: {name} must be a sequence of numbers, got {value!r}")
         items = tuple(self.each(where, f"{name}[{i}]", item) for i, item in enumerate(value))
         if len(items) < self.least:
             raise ValueError(

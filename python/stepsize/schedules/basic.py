@@ -198,6 +198,8 @@ def multistep(init: Rate, milestones: Steps, factor: Rate) -> Schedule:
     values = [init]
     for _ in milestones:
         values.append(values[-1] * factor)
+    if not math.isfinite(values[-1]):
+        raise fail("multistep", "factor", "such that the rate stays finite", factor)
     return piecewise_constant(milestones, values)
 
 

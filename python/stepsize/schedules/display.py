@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from stepsize.curves import sampled, svg_line
 from stepsize.schedules.arguments import fail
 from stepsize.schedules.schedule import Schedule
+from stepsize.validation import number, whole
+
+MOST_LINES = 1_000_000
 
 
 def shown_steps(schedule: Schedule) -> int:
@@ -25,13 +28,16 @@ def table(schedule: Schedule, every: float | None = None, steps: int | None = No
 
     When None, about 20 lines at round steps, with those of the highest and of the last value.
     """
-    stop = shown_steps(schedule) if steps is None else steps
+    stop = shown_steps(schedule) if steps is None else whole("table: steps", steps, 0, 2**53)
     if every is None:
         at = _round_steps(schedule, stop)
-    elif every > 0:
-        at = np.arange(0, stop, every)
     else:
-        raise fail("table", "every", "above 0", every, "leave it out for about 20 lines")
+        move = "leave it out for about 20 lines"
+        stride = number("table: every", every, 0.0, low_open=True, move=move)
+        if stop / stride > MOST_LINES:
+            least = f"at least {stop / MOST_LINES:g} for {stop} steps"
+            raise fail("table", "every", least, every, move)
+        at = np.arange(0, stop, stride)
     names = [f"{step:g}" if step % 1 else f"{int(step)}" for step in at.tolist()]
     width = max(4, *map(len, names)) if names else 4
     lines = [f"{'step':>{width}}  value"]

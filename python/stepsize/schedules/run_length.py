@@ -26,7 +26,7 @@ def epochs(n: float, steps_per_epoch: int) -> int:
     >>> warmup_cosine(0.1, epochs(0.5, 200), epochs(90, 200))
     warmup_cosine(0.1, 100, 18000)
     """
-    steps = whole("epochs: steps_per_epoch", steps_per_epoch, 0)
+    steps = whole("epochs: steps_per_epoch", steps_per_epoch, 0, 2**53)
     amount: float = check_for(Rate)("epochs", "n", n)
     return round(amount * steps)
 
@@ -51,7 +51,7 @@ def check_run(schedule: Schedule, steps: int, *, steps_per_epoch: int | None = N
     >>> said(cosine(0.1, 0, 100), steps=1000)
     the rate is 0 from step 100 on: the last 900 of the run's 1000 steps change nothing
     """
-    steps = whole("check_run: steps", steps, 0)
+    steps = whole("check_run: steps", steps, 0, 2**53)
     if steps_per_epoch is not None:
         steps_per_epoch = whole("check_run: steps_per_epoch", steps_per_epoch)
     schedule = as_schedule("check_run", schedule)

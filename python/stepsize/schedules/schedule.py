@@ -15,13 +15,14 @@ from stepsize import _core
 from stepsize.schedules import nodes
 from stepsize.schedules.arguments import Check, check_for
 from stepsize.schedules.nodes import Array, Node
-from stepsize.validation import whole
+from stepsize.validation import number, whole
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 FORMAT = "stepsize.schedule"
 VERSION = 1
+LAST = 2**53  # steps are whole numbers up to it
 
 P = ParamSpec("P")
 RECIPES: dict[str, Callable[..., Schedule]] = {}
@@ -214,12 +215,12 @@ class Schedule:
 
     def values(self, n: int) -> Array:
         """The values the first `n` updates use, as a float64 array."""
-        n = whole("values: n", n, 0)
+        n = whole("values: n", n, 0, LAST)
         return self(np.arange(n)) if self.compiled is None else self.compiled.first(n)
 
     def integral(self, n: int) -> float:
         """The sum of the first `n` values: all the rate that is spent, correctly rounded."""
-        n = whole("integral: n", n, 0)
+        n = whole("integral: n", n, 0, LAST)
         block = 1 << 16
         changing = n if math.isinf(self.length) else min(n, math.ceil(self.length))
         starts = range(0, changing, block)
@@ -237,14 +238,15 @@ class Schedule:
         from stepsize import plots
         from stepsize.schedules.display import shown_steps
 
-        return plots.schedule(self, ax, steps=shown_steps(self) if steps is None else steps)
+        stop = shown_steps(self) if steps is None else whole("plot: steps", steps, 1, LAST)
+        return plots.schedule(self, ax, steps=stop)
 
     def plot_text(self, *, steps: int | None = None, width: int = 78, height: int = 12) -> str:
         """The values over `steps` steps (its length, or 1000) drawn with characters."""
         from stepsize import plots
         from stepsize.schedules.display import shown_steps
 
-        stop = shown_steps(self) if steps is None else steps
+        stop = shown_steps(self) if steps is None else whole("plot_text: steps", steps, 1, LAST)
         return plots.text_schedule(self, steps=stop, width=width, height=height)
 
     def table(self, every: float | None = None, steps: int | None = None) -> str:
@@ -351,6 +353,7 @@ def as_schedule(where: str, value: Schedule | float) -> Schedule:
     if isinstance(value, Schedule):
         return value
     if is_number(value):
+        number(f"{where}: a number that stands for a schedule", value, 0.0)
         return RECIPES["constant"](value)
     raise TypeError(f"{where}: expected a Schedule or a number, got {value!r}")
 

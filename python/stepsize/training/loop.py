@@ -17,6 +17,7 @@ from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.stats import StepStats
 from stepsize.training.accumulation import Gradient, accumulated, grouped
 from stepsize.training.batches import ArrayBatches, Count
+from stepsize.training.batches import count as rows_of
 from stepsize.training.evaluation import Evaluation, EvaluationInterrupted, evaluation_params
 from stepsize.training.interrupts import Interrupt
 from stepsize.training.progress import Progress
@@ -126,7 +127,9 @@ class FitLoop:
         append, after = run.history.append, run.hooks("on_step")
         before, every, show = run.hooks("on_gradients"), self.every, self.progress.on_step
         self.exhausted = False
-        stream, count = run.stream(), self.rows
+        # The offset in arrays counts rows itself.
+        known = isinstance(run.batches, ArrayBatches) and self.count is rows_of
+        stream, count = run.stream(), None if known else self.rows
         size = run.accumulate
         for batch, offset in stream if size == 1 else grouped(stream, size):
             run.batch = batch
@@ -147,14 +150,14 @@ class FitLoop:
                 if self.diverge(loss, lr, offset):
                     continue
                 return
-            rows = count(batch)
+            rows = offset - run.offset if count is None else count(batch)
             run.loss_sum += rows * loss
             run.row_count += rows
-            run.step += 1
+            run.step = made = run.step + 1
             run.offset = offset
-            if run.step < 3 or run.step % REBINDING == 0:
+            if made % REBINDING == 0 or made < 3:
                 self.check_params()
-            append(run.step, run.epoch, loss, lr, stats.grad_norm, stats.update_ratio)
+            append(made, run.epoch, loss, lr, stats.grad_norm, stats.update_ratio)
             if every is not None and run.step % every == 0:
                 self.after_step()
             else:

@@ -36,7 +36,7 @@ def _check(
         raise ValueError("tune: method 'lr' needs a LogUniform in the space; use 'tpe'")
 
 
-def _check_pickle(objective: Any, executor: Executor | None) -> None:
+def _check_sendable(objective: Any, executor: Executor | None) -> None:
     """Refuse what cannot be sent to the processes of a pool, such as a lambda."""
     if not isinstance(executor, ProcessPoolExecutor):
         return
@@ -88,7 +88,7 @@ def tune(
     """
     space = checked(space)
     _check(objective, space, trials, method, seed, executor)
-    _check_pickle(objective, executor)
+    _check_sendable(objective, executor)
     sign = -1 if choice("tune: direction", direction, ("minimize", "maximize")) == "maximize" else 1
     study = Study(space, trials, method, prior, storage, seed, sign)
     running: dict[Future[TrialRecord], int] = {}

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from operator import itemgetter
+from operator import is_not, itemgetter
 from typing import Any, ClassVar
 
 import torch
@@ -19,6 +19,10 @@ from stepsize.interop.torch import arguments
 from stepsize.interop.torch.places import Place, TensorHost, check_memory, labels
 from stepsize.interop.torch.states import Kept, States
 from stepsize.optimizers.optimizer import Optimizer as Rule
+
+# Of tensors that are views of a conjugate's imaginary part: their memory has the other sign.
+_is_negative = torch.Tensor.is_neg
+_is_given = partial(is_not, None)
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -63,6 +67,8 @@ class Optimizer(torch.optim.Optimizer):
         grads = [p.grad for p in tensors]
         moved = [p for p, grad in zip(tensors, grads, strict=True) if grad is not None]
         if moved:
+            if any(map(_is_negative, filter(_is_given, grads))):
+                grads = [grad if grad is None else grad.resolve_neg() for grad in grads]
             self._move(grads, self._number(loss) if self.rule.needs_loss else None)
             increment_version(moved)
         return found

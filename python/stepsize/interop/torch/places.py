@@ -95,6 +95,9 @@ def check(owner: str, label: str, tensor: torch.Tensor) -> None:
     elif tensor.dtype not in FULL + HALF:
         names = ", ".join(str(dtype) for dtype in FULL + HALF)
         problem, fix = f"is {tensor.dtype}, expected one of {names}", "convert it with .float()"
+    elif tensor.is_neg():
+        problem = "has the negative bit: its memory holds the negatives of its numbers"
+        fix = "make it plain with .resolve_neg()"
     else:
         return
     raise TypeError(f"{owner}: {label} {problem}; {fix}")

@@ -43,7 +43,8 @@ class Adam(Optimizer):
 
     State: two arrays (``exp_avg``, ``exp_avg_sq``), a third (``max_exp_avg_sq``) with AMSGrad.
     :math:`t` counts the updates of each leaf. Early steps have the length of the rate per
-    coordinate, whatever the scale of the gradient.
+    coordinate, whatever the scale of the gradient. Under a schedule of :math:`\beta` the bias
+    correction takes its present value for all of the past, as torch's does.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.

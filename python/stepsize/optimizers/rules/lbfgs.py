@@ -119,6 +119,7 @@ class LBFGS(Optimizer):
                 f"LBFGS: step takes the function value_and_grad(params) -> (loss, grads), got "
                 f"{type(value_and_grad).__name__}"
             )
+        self.internals.engine.check(self.internals.host)
         search = _Search(self, value_and_grad)
         try:
             loss = search.run()

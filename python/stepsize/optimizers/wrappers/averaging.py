@@ -45,19 +45,17 @@ class AverageWrapper(SwapsAverage, Wrapper):
         engine, share = self.internals.engine, self._share()
         # Another wrapper may move the parameters after the step.
         along = share is not None and not isinstance(self.inner, Wrapper)
-        if along:
-            engine.track_average(self._arrays["average"], share)
-        before = engine.step_count
-        try:
-            return self.inner.step(grads, loss=loss, stats=stats)
-        finally:  # a handler of Ctrl-C may raise when the step is done
-            if engine.step_count == before:
-                engine.cancel_average()
-            elif along and engine.average_tracked:
-                self._count_update()
-            else:
-                with Uninterrupted():
-                    if share is not None:
+        with Uninterrupted():  # the average belongs to the step
+            if along:
+                engine.track_average(self._arrays["average"], share)
+            before = engine.step_count
+            try:
+                return self.inner.step(grads, loss=loss, stats=stats)
+            finally:
+                if engine.step_count == before:
+                    engine.cancel_average()
+                else:
+                    if share is not None and not (along and engine.average_tracked):
                         self._follow(share)
                     self._count_update()
 

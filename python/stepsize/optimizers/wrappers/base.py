@@ -12,7 +12,7 @@ from stepsize.arrays import Array, Nest, computed, unflatten
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.internals import Internals
-from stepsize.optimizers.state_dict import check_names, check_slots
+from stepsize.optimizers.state_dict import check_names, check_slots, whole_copy
 from stepsize.serialization import nested
 from stepsize.validation import number, whole
 
@@ -103,8 +103,12 @@ class Wrapper(_Base):
 
     def state_dict(self) -> dict[str, Any]:
         """The inner optimizer's state, and after it this wrapper's."""
-        inner = self.inner.state_dict()
-        own = {
+        inner, own = whole_copy(self.internals, lambda: (self.inner.state_dict(), self._own()))
+        return {**inner, "wrappers": [*inner.get("wrappers", []), own]}
+
+    def _own(self) -> dict[str, Any]:
+        """A copy of the wrapper's own state."""
+        return {
             "name": type(self).__name__,
             "numbers": copy.deepcopy(self._numbers),
             "arrays": {
@@ -112,7 +116,6 @@ class Wrapper(_Base):
                 for name, arrays in self._arrays.items()
             },
         }
-        return {**inner, "wrappers": [*inner.get("wrappers", []), own]}
 
     def load_state_dict(self, d: Mapping[str, Any]) -> None:
         """Take over a `state_dict`; ValueError names what does not fit, and nothing has changed."""

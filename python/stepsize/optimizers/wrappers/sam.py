@@ -11,6 +11,7 @@ import numpy as np
 from stepsize.arrays import Nest, loss_and_grads, sum_of_squares, unflatten
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.snapshot import Snapshot
+from stepsize.optimizers.transaction import Uninterrupted
 from stepsize.optimizers.wrappers.base import Wrapper
 
 __all__ = ["SAM"]
@@ -64,20 +65,22 @@ class SAM(Wrapper):
             )
         loss, grads = loss_and_grads(value_and_grad(self.params))
         flat = [None if g is None else np.array(g) for g in gather(self.internals, grads)]
-        home = Snapshot(self._points)
         pairs = [(g, leaf) for g, leaf in zip(flat, self._points, strict=True) if g is not None]
         scaled = [(leaf * g if self.adaptive else g) for g, leaf in pairs]
         norm = math.sqrt(sum(sum_of_squares(g) for g in scaled))
-        try:
-            for (_, leaf), g in zip(pairs, scaled, strict=True):
-                away = self.rho / (norm + 1e-12) * (leaf * g if self.adaptive else g)
-                leaf += away
-            _, there = loss_and_grads(value_and_grad(self.params))
-            there = unflatten(
-                self.internals.leaves.structure.spec,
-                [None if g is None else np.array(g) for g in gather(self.internals, there)],
-            )
-        finally:
-            home.restore()
-        self.inner.step(there, loss=loss)
+        spec = self.internals.leaves.structure.spec
+        if not math.isfinite(norm):  # there is no way to go; the optimizer refuses it or skips
+            self.inner.step(unflatten(spec, flat), loss=loss)
+            return loss
+        home = Snapshot(self._points)
+        with Uninterrupted():  # or the parameters would stay where the second gradient is taken
+            try:
+                for (_, leaf), g in zip(pairs, scaled, strict=True):
+                    away = self.rho / (norm + 1e-12) * (leaf * g if self.adaptive else g)
+                    leaf += away
+                _, grads = loss_and_grads(value_and_grad(self.params))
+                there = [None if g is None else np.array(g) for g in gather(self.internals, grads)]
+            finally:
+                home.restore()
+            self.inner.step(unflatten(spec, there), loss=loss)
         return loss

@@ -1,0 +1,60 @@
+"""Diagnosis: the eight probabilities are a distribution whatever the history, and fit the table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import stepsize as ss
+from stepsize.diagnosis import FEWEST_STEPS, VERDICTS, calibration
+from stepsize.diagnosis.measurement import measure
+
+T = np.linspace(0, 1, 400)
+
+
+def histories():
+    rng = np.random.default_rng(0)
+    noise = 0.02 * rng.standard_normal(400)
+    yield {"loss": 2 * np.exp(-4 * T) + noise}
+    yield {"loss": 2 + noise, "lr": np.full(400, 0.0)}
+    yield {"loss": np.where(T < 0.5, 1.0, np.inf)}
+    yield {"loss": np.full(400, np.nan)}
+    yield {"loss": -1e300 * T}
+    yield {"loss": np.zeros(400), "val_loss": np.zeros(400), "grad_norm": np.zeros(400)}
+    yield {"loss": 1 + T, "update_ratio": np.full(400, 1e9), "val_loss": 1e9 * T}
+    yield {"loss": [1.0]}
+
+
+@pytest.mark.parametrize("history", list(histories()))
+def test_they_are_a_distribution_over_the_eight(history):
+    said = ss.diagnose(history)
+    assert list(said.probabilities) == list(VERDICTS)
+    values = list(said.probabilities.values())
+    assert sum(values) == pytest.approx(1, abs=1e-12) and min(values) > 0
+
+
+def test_every_weight_belongs_to_a_feature_or_a_verdict():
+    features = calibration.row(measure({"loss": 1 - T}))
+    assert len(calibration.WEIGHTS) == len(features) + len(VERDICTS)
+    assert {len(row) for row in calibration.WEIGHTS.values()} == {len(VERDICTS)}
+    assert len(calibration.BIAS) == len(VERDICTS)
+    named = list(calibration.WEIGHTS)[len(features) :]
+    assert named == [f"verdict_{name}" for name in VERDICTS]
+
+
+def test_the_less_is_known_the_less_sure_it_is():
+    loss = 2 - T
+    whole = ss.diagnose({"loss": loss, "update_ratio": np.full(400, 1e-4)})
+    assert whole.verdict == "too_low" and whole.probabilities["too_low"] > 0.9
+    sure = [
+        max(ss.diagnose({"loss": loss[:n]}).probabilities.values())
+        for n in (1, 5, FEWEST_STEPS - 1)
+    ]
+    assert sure == sorted(sure) and sure[0] < 0.2
+
+
+@pytest.mark.parametrize("history", list(histories()))
+def test_the_repr_is_one_short_line(history):
+    said = ss.diagnose(history)
+    assert "\n" not in repr(said) and len(repr(said)) < 100
+    assert repr(said).startswith(f"Diagnosis({said.verdict!r}, probability=")
