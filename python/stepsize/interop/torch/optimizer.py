@@ -20,7 +20,6 @@ from stepsize.interop.torch.places import Place, TensorHost, check_memory, label
 from stepsize.interop.torch.states import Kept, States
 from stepsize.optimizers.optimizer import Optimizer as Rule
 
-
 # Of tensors that are views of a conjugate's imaginary part: their memory has the other sign.
 _is_negative = torch.Tensor.is_neg
 _is_given = partial(is_not, None)
