@@ -60,8 +60,9 @@ def explain_difference(spec: Any, nest: Nest, path: str) -> None:
     if issubclass(spec.type, dict):
         if not isinstance(nest, dict):
             raise ValueError(f"grads: {where} must be a dict, got a {type(nest).__name__}")
+        known = set(entries)
         missing = [key for key in entries if key not in nest]
-        extra = [key for key in nest if key not in entries]
+        extra = [key for key in nest if key not in known]
         for keys, problem, fix in (
             (missing, "is missing", "add it, or None where a leaf has no gradient"),
             (extra, "is not a parameter", "leave it out"),
@@ -76,8 +77,8 @@ def explain_difference(spec: Any, nest: Nest, path: str) -> None:
         raise ValueError(
             f"grads: {where} must be a {spec.type.__name__} of {len(entries)}, got {found}"
         )
-    for key, child in zip(entries, children, strict=True):
-        value = nest[key] if isinstance(nest, dict) else nest[entries.index(key)]
+    for i, (key, child) in enumerate(zip(entries, children, strict=True)):
+        value = nest[key] if isinstance(nest, dict) else nest[i]
         explain_difference(child, value, f"{path}/{key}".lstrip("/"))
 
 
