@@ -240,7 +240,7 @@ def test_gradients_that_a_rate_takes_away_are_missed(rule):
     optimizer = rule(params, lr=rate)
     optimizer.step(grads, loss=1.0)
     before = {name: leaf.copy() for name, leaf in params.items()}
-    with pytest.raises(ValueError, match="grads: . is missing"):
+    with pytest.raises(ValueError, match=r"grads: . is missing"):
         optimizer.step(grads, loss=1.0)
     assert all(np.array_equal(params[name], leaf) for name, leaf in before.items())
     assert optimizer.step_count == 1
