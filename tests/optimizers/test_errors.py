@@ -326,8 +326,7 @@ BAD_ARGUMENTS = [
     (
         lambda: ss.set_num_threads(0),
         ValueError,
-        "set_num_threads: count must be a whole number from 1 to "
-        f"{max(64, 4 * os.cpu_count())}, got 0; "
+        "set_num_threads: count must be a whole number >= 1, got 0; "
         "None uses as many as the environment allows",
     ),
 ]

@@ -295,10 +295,11 @@ class ParameterGroups:
         value = self.tables[group][field.name]
         found = []
         for k, (part, item) in enumerate(zip(field.parts(), field.values(value), strict=True)):
-            compiled = getattr(item, "compiled", item)
-            if compiled is item and callable(item):
-                compiled = _Function(weakref.ref(self), group, field, k)
-            found.append((part.name, compiled))
+            source = getattr(item, "compiled", None)  # None for a schedule that holds functions
+            if source is None:
+                bound = callable(item)
+                source = _Function(weakref.ref(self), group, field, k) if bound else item
+            found.append((part.name, source))
         return found
 
     def evaluate(self, group: int, t: int) -> SimpleNamespace:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,35 +16,17 @@ from stepsize.optimizers.slots import State
 from stepsize.optimizers.transaction import Uninterrupted
 from stepsize.schedules import Schedule
 
-_Copy = TypeVar("_Copy")
-
 FORMAT = 1
-_TRIES = 1000
 LARGEST_COUNT = 1 << 62  # leaves room to count on in 64 bits
 
 
 def save(parts: Internals) -> dict[str, Any]:
     """Everything but the parameters, as a plain dict of numbers, strings and copied arrays.
 
-    A step of another thread in the meantime is noticed, and the copy made again.
+    Steps of other threads wait.
     """
-    return whole_copy(parts, lambda: _copied(parts))
-
-
-def whole_copy(parts: Internals, copy: Callable[[], _Copy]) -> _Copy:
-    """What a call copies of the state, made again where another thread has stepped meanwhile."""
-    for _ in range(_TRIES):
-        before = parts.engine.times, parts.engine.step_count  # waits for the end of a step
-        found = copy()
-        if (parts.engine.times, parts.engine.step_count) == before:
-            return found
-    raise _busy(parts, "state_dict")
-
-
-def _busy(parts: Internals, what: str) -> RuntimeError:
-    return RuntimeError(
-        f"{parts.owner}: {what} found no moment between the steps of another thread; let it pause"
-    )
+    with parts.engine:
+        return _copied(parts)
 
 
 def _copied(parts: Internals) -> dict[str, Any]:
@@ -130,15 +112,10 @@ def load(parts: Internals, d: Mapping[str, Any]) -> None:
         check_slots(owner, path, slots, d["state"][path])
     _check_counters(parts, d)
 
-    with Uninterrupted():
-        for _ in range(_TRIES):
-            # Counters first, so that a step of another thread in the meantime shows in them.
-            counts = [int(d["steps"][path]) for path in paths]
-            parts.engine.times, parts.engine.step_count = counts, int(d["step_count"])
-            _take_over(parts, d, tables, stored)
-            if parts.engine.times == counts:
-                return
-    raise _busy(parts, "load_state_dict")
+    with Uninterrupted(), parts.engine:
+        parts.engine.times = [int(d["steps"][path]) for path in paths]
+        parts.engine.step_count = int(d["step_count"])
+        _take_over(parts, d, tables, stored)
 
 
 def _take_over(

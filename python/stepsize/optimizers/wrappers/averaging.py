@@ -45,7 +45,7 @@ class AverageWrapper(SwapsAverage, Wrapper):
         engine, share = self.internals.engine, self._share()
         # Another wrapper may move the parameters after the step.
         along = share is not None and not isinstance(self.inner, Wrapper)
-        with Uninterrupted():  # the average belongs to the step
+        with Uninterrupted(), engine:  # the average belongs to the step
             if along:
                 engine.track_average(self._arrays["average"], share)
             before = engine.step_count
@@ -236,7 +236,7 @@ class Lookahead(Wrapper):
     ) -> Any:
         """As the inner optimizer's step, and at every k-th the return."""
         before = self.step_count
-        with Uninterrupted():
+        with Uninterrupted(), self.internals.engine:
             result = self.inner.step(grads, loss=loss, stats=stats)
             self._numbers["ahead"] += self.step_count - before
             if self._numbers["ahead"] >= self.k:

@@ -12,7 +12,8 @@ from stepsize.arrays import Array, Nest, computed, unflatten
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.internals import Internals
-from stepsize.optimizers.state_dict import check_names, check_slots, whole_copy
+from stepsize.optimizers.state_dict import check_names, check_slots
+from stepsize.optimizers.transaction import Uninterrupted
 from stepsize.serialization import nested
 from stepsize.validation import number, whole
 
@@ -103,7 +104,8 @@ class Wrapper(_Base):
 
     def state_dict(self) -> dict[str, Any]:
         """The inner optimizer's state, and after it this wrapper's."""
-        inner, own = whole_copy(self.internals, lambda: (self.inner.state_dict(), self._own()))
+        with self.internals.engine:  # steps of other threads wait
+            inner, own = self.inner.state_dict(), self._own()
         return {**inner, "wrappers": [*inner.get("wrappers", []), own]}
 
     def _own(self) -> dict[str, Any]:
@@ -129,11 +131,12 @@ class Wrapper(_Base):
             raise ValueError(f"{owner}: the state is one of {found}; load it into that")
         self._check_own(owner, own)
         rest = {key: value for key, value in d.items() if key != "wrappers"}
-        self.inner.load_state_dict({**rest, "wrappers": wrappers} if wrappers else rest)
-        self._numbers.update(copy.deepcopy(own["numbers"]))
-        for name, arrays in self._arrays.items():
-            for path, array in zip(self.paths, arrays, strict=True):
-                array[...] = own["arrays"][name][path]
+        with Uninterrupted(), self.internals.engine:
+            self.inner.load_state_dict({**rest, "wrappers": wrappers} if wrappers else rest)
+            self._numbers.update(copy.deepcopy(own["numbers"]))
+            for name, arrays in self._arrays.items():
+                for path, array in zip(self.paths, arrays, strict=True):
+                    array[...] = own["arrays"][name][path]
 
     def _check_own(self, owner: str, own: Mapping[str, Any]) -> None:
         check_names(owner, "the wrapper's state", own, ("name", "numbers", "arrays"))

@@ -71,7 +71,7 @@ class Accumulate(Wrapper):
             for mean, g in zip(self._arrays["mean"], flat, strict=True):
                 given = mean.dtype.type(0) if g is None else to_float32(g)
                 means.append(mean + (given - mean) / mean.dtype.type(n + 1))
-        with Uninterrupted():
+        with Uninterrupted(), self.internals.engine:
             return self._take_in(means, average, None if loss is None else average, stats)
 
     def _take_in(self, means: list[Any], average: float, loss: float | None, stats: bool) -> Any:

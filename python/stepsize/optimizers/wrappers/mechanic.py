@@ -99,7 +99,7 @@ class Mechanic(Wrapper):
         gathered = [None if g is None else np.array(g) for g in gather(self.internals, grads)]
         before = [np.array(leaf) for leaf in self._points]
         count = self.step_count
-        with Uninterrupted():
+        with Uninterrupted(), self.internals.engine:
             result = self.inner.step(grads, loss=loss, stats=stats)
             if self.step_count > count:
                 self._rescale(gathered, before)
