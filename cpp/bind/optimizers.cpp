@@ -115,8 +115,8 @@ void add_construction(py::class_<Engine>& type) {
                const py::list& slots) { engine.leaves().add(x, master, shape, group, slots); },
             py::arg("x"), py::arg("master"), py::arg("shape"), py::arg("group"), py::arg("slots"))
         .def(
-            "keep_base",
-            [](Engine& engine, const py::array& x) { engine.leaves().keep_base(x); }, py::arg("x"))
+            "keep_base", [](Engine& engine, const py::array& x) { engine.leaves().keep_base(x); },
+            py::arg("x"))
         .def("finish", &Engine::finish);
 }
 
@@ -126,8 +126,7 @@ void add_use(py::class_<Engine>& type) {
         .def("number", &Engine::number, py::arg("group"), py::arg("name"))
         .def("values", &Engine::values, py::arg("group"))
         .def(
-            "check",
-            [](Engine& engine, const py::object& host) { engine.check(Host{host}); },
+            "check", [](Engine& engine, const py::object& host) { engine.check(Host{host}); },
             py::arg("host"))
         .def("track_average", &Engine::track_average, py::arg("averages"), py::arg("share"))
         .def("cancel_average", &Engine::cancel_average)
@@ -142,7 +141,7 @@ void add_use(py::class_<Engine>& type) {
 
 // A number that a step reads or changes, read and set between steps.
 template <class Number>
-void add_number(py::class_<Engine>& type, const char* name, Number Engine::*number) {
+void add_number(py::class_<Engine>& type, const char* name, Number Engine::* number) {
     type.def_property(
         name,
         [number](Engine& engine) {

@@ -27,7 +27,7 @@ bool has_openmp();
 // From here on the children of os.fork() are known. Once, when the module is imported: other users
 // of the same OpenMP may have threads long before a step is large enough for some.
 void watch_forks();
-int fork_count();                  // between that call's process and this one
+int fork_count();                 // between that call's process and this one
 std::thread::id forking_thread(); // the one that called fork last
 
 } // namespace stepsize
