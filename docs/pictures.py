@@ -12,7 +12,7 @@ import numpy as np
 import stepsize as ss
 from stepsize import plots, problems
 from stepsize.optimizers import Optimizer
-from stepsize.plots.style import COLOURS, MUTED, dress
+from stepsize.plots.style import COLOURS, MUTED, dress, offscreen
 
 # Where a rule treats a matrix in its own way and a vector in another's, two numbers are a matrix.
 MATRIX_RULES = ("Kron", "Muon", "SOAP")
@@ -110,6 +110,7 @@ def _paths(ax: Any) -> list[Any]:
 
 def curve(schedule: ss.Schedule, file: Path) -> None:
     """Draw the schedule over 1,000 steps."""
-    ax = plots.schedule({"": schedule}, steps=1001)
-    ax.figure.set_size_inches(6.4, 2.9)
-    file.write_bytes(plots.png(ax, dpi=120))
+    with offscreen():
+        ax = plots.schedule({"": schedule}, steps=1001)
+        ax.figure.set_size_inches(6.4, 2.9)
+        file.write_bytes(plots.png(ax, dpi=120))

@@ -31,8 +31,8 @@ from stepsize.arrays import Array, Nest, Structure, check_alike, sum_of_squares,
 from stepsize.interop.jax import check_precision, to_jax
 from stepsize.optimizers import Optimizer
 from stepsize.optimizers.fields import nonnegative
-from stepsize.optimizers.host import OptimizerHost
 from stepsize.optimizers.options import Options
+from stepsize.optimizers.own_host import OptimizerHost
 from stepsize.schedules import Schedule
 
 _LONGEST = 1 << 20  # values in a table; what is longer is asked for one by one

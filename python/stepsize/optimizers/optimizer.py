@@ -16,10 +16,11 @@ from stepsize.optimizers.groups import (
     is_grouped,
     ungroup,
 )
-from stepsize.optimizers.host import OptimizerHost, StepHost
+from stepsize.optimizers.host import StepHost
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.leaves import Leaves
 from stepsize.optimizers.options import Options
+from stepsize.optimizers.own_host import OptimizerHost
 from stepsize.optimizers.rule import Rule, registered
 from stepsize.optimizers.slots import Slots
 from stepsize.optimizers.stats import StepStats

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from stepsize.arrays import Array, check_apart
-from stepsize.optimizers.host import OptimizerHost
+from stepsize.optimizers.own_host import OptimizerHost
 
 FULL = (torch.float32, torch.float64)
 HALF = (torch.float16, torch.bfloat16)
