@@ -98,7 +98,7 @@ def text() -> str:
             pages.append("        self, value_and_grad: Callable[[Nest], tuple[float, Nest]]")
             pages.append("    ) -> float: ...")
         pages.append("")
-    return formatted("\n".join(pages))
+    return "\n".join(pages)
 
 
 def formatted(code: str) -> str:
@@ -107,4 +107,4 @@ def formatted(code: str) -> str:
 
 
 if __name__ == "__main__":
-    PATH.write_text(text(), encoding="utf-8")
+    PATH.write_text(formatted(text()), encoding="utf-8")
