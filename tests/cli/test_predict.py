@@ -114,3 +114,11 @@ def test_a_model_that_does_not_fit_is_one_line(run, table, tmp_path):
             assert_one_line(err)
             refused += 1
     assert refused > 50
+
+
+def test_a_row_without_a_value_is_left_out_and_named(run, table, tmp_path):
+    model = trained(run, table, "number", "side")
+    (tmp_path / "gap.csv").write_text("x,kind\n0.5,a\n,\n\n0.1,b\n")
+    code, out, err = run("predict", model, tmp_path / "gap.csv")
+    assert code == 0 and len(rows_of(out)) == 2
+    assert "no value in line 3: left out" in err

@@ -101,3 +101,16 @@ def test_a_schedule_that_leaves_steps_idle_is_said(lr, message):
             data,
             epochs=15,
         )
+
+
+def test_an_optimizer_of_another_make_is_refused():
+    class Mine:
+        def __init__(self, params):
+            self.params, self.lr = params, 0.1
+
+        def step(self, grads):
+            raise AssertionError("is not reached")
+
+    params = make_params()
+    with pytest.raises(TypeError, match=r"derives from ss\.optimizers\.Optimizer"):
+        fit(params, Mine(params))

@@ -124,6 +124,7 @@ def _rows(path: Path, text: str, delimiter: str, notes: list[str]) -> Rows:
     reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True)
     rows: Rows = []
     comments: Rows = []
+    empty: list[str] = []
     start = 1
     try:
         for row in reader:
@@ -132,6 +133,8 @@ def _rows(path: Path, text: str, delimiter: str, notes: list[str]) -> Rows:
                 comments.append((start, cells))
             elif any(cells):
                 rows.append((start, cells))
+            elif len(cells) > 1:
+                empty.append(str(start))
             start = reader.line_num + 1
     except csv.Error as error:
         raise CommandError(f"{path} line {reader.line_num}: {error}") from None
@@ -140,6 +143,8 @@ def _rows(path: Path, text: str, delimiter: str, notes: list[str]) -> Rows:
         rows.insert(0, (line, [names[0].lstrip("# "), *names[1:]]))
     if comments:
         notes.append(f"{len(comments)} lines that begin with # left out")
+    if empty:
+        notes.append(f"no value in line {_listed(empty)}: left out")
     return rows
 
 

@@ -36,10 +36,11 @@ def optimizer_of(optimizer: Any, params: Any) -> Optimizer:
     if isinstance(optimizer, type):
         name = optimizer.__name__
         raise TypeError(f"optimizer is the class {name}, give an instance: {name}(params, lr=...)")
-    if not hasattr(optimizer, "step") or not hasattr(optimizer, "params"):
+    if not all(hasattr(optimizer, name) for name in ("step", "params", "internals")):
         raise TypeError(
             "optimizer must be an optimizer, such as ss.AdamW(params, lr=1e-3), or the name of a "
-            f"rule, such as 'adamw', got {optimizer!r:.80}"
+            f"rule, such as 'adamw', got {optimizer!r:.80}; a rule of your own derives from "
+            "ss.optimizers.Optimizer"
         )
     leaves, paths, _ = arrays.flatten(params)
     updated = {id(leaf) for leaf in arrays.flatten(optimizer.params)[0]}
