@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from stepsize import arrays
 from stepsize.callbacks.base import count_or_none
+from stepsize.curves import median_and_spread
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run
@@ -152,8 +152,7 @@ class RollBackOnSpike:
             return True
         if 2 * len(self._losses) < self.window:
             return False
-        median = statistics.median(self._losses)
-        spread = 1.4826 * statistics.median(abs(x - median) for x in self._losses)
+        median, spread = median_and_spread(self._losses)
         return loss > median + self.threshold * max(spread, 1e-3 * abs(median))
 
     def _spike(self, run: Run) -> None:
