@@ -1,7 +1,6 @@
 // What the engine reads from a NumPy array, without NumPy's headers.
 #pragma once
 
-#include <algorithm>
 #include <vector>
 
 #include <pybind11/numpy.h>
@@ -48,20 +47,34 @@ inline bool has_dtype(PyObject* array, Dtype dtype) {
     return found->type_num == wanted && found->byteorder == '=';
 }
 
+// A loop: the standard's comparison calls memcmp for the one or two numbers there are.
+inline bool has_shape(const ArrayProxy* array, size_t count, const Py_ssize_t* shape) {
+    bool same = size_t(array->nd) == count;
+    for (size_t k = 0; same && k < count; ++k)
+        same = array->dimensions[k] == shape[k];
+    return same;
+}
+
 inline bool has_shape(const ArrayProxy* array, const std::vector<Py_ssize_t>& shape) {
-    return size_t(array->nd) == shape.size() &&
-           std::equal(shape.begin(), shape.end(), array->dimensions);
+    return has_shape(array, shape.size(), shape.data());
+}
+
+// A static of the function's own would be guarded, which keeps is_array from being inlined.
+inline PyTypeObject* known_array_type = nullptr;
+inline PyTypeObject* array_type() {
+    if (!known_array_type)
+        known_array_type = py::detail::npy_api::get().PyArray_Type_;
+    return known_array_type;
 }
 
 inline bool is_array(PyObject* object) {
-    static PyTypeObject* const type = py::detail::npy_api::get().PyArray_Type_;
+    PyTypeObject* const type = array_type();
     return Py_TYPE(object) == type || PyType_IsSubtype(Py_TYPE(object), type);
 }
 
 // Whether an array is of a class of its own, such as numpy.ma's.
 inline bool is_subclass(PyObject* object) {
-    static PyTypeObject* const type = py::detail::npy_api::get().PyArray_Type_;
-    return Py_TYPE(object) != type && is_array(object);
+    return Py_TYPE(object) != array_type() && is_array(object);
 }
 
 inline bool is_plain(PyObject* array, Dtype dtype) {
@@ -101,7 +114,13 @@ class Pins {
     }
     void reserve(size_t count) { owners_.reserve(count); }
     void add(PyObject* array) {
-        ArrayProxy* owner = memory_owner(array);
+        PyObject* base = proxy(array)->base;
+        if (base && base == last_base_)
+            return; // views of one array, such as packed leaves, follow each other
+        last_base_ = base;
+        add_owner(memory_owner(array));
+    }
+    void add_owner(ArrayProxy* owner) {
         if (!(owner->flags & owner_flag))
             return;
         owner->flags &= ~owner_flag;
@@ -110,6 +129,7 @@ class Pins {
 
   private:
     std::vector<ArrayProxy*> owners_;
+    PyObject* last_base_ = nullptr;
 };
 
 } // namespace stepsize

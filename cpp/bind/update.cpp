@@ -139,8 +139,7 @@ class Call {
         if (!has_dtype(array, dtype))
             stop("dtype");
         const ArrayProxy* found = proxy(array);
-        if (found->nd != like->nd ||
-            !std::equal(like->dimensions, like->dimensions + like->nd, found->dimensions))
+        if (!has_shape(found, size_t(like->nd), like->dimensions))
             stop("shape");
         if (!is_plain(array, dtype))
             stop("layout");

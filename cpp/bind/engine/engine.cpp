@@ -26,7 +26,7 @@ void Engine::finish() {
 
 void Engine::set_number(int group, const std::string& name, const py::object& source) {
     const EngineLock lock(mutex_);
-    leaves_.hyperparameter(group, name).set(source);
+    leaves_.set_number(group, name, source);
 }
 
 py::object Engine::step(const Host& host, py::handle grads, py::handle loss, bool stats) {
@@ -77,8 +77,7 @@ bool Engine::can_average() const {
 
 void Engine::pin(Pins& pins) {
     pins.reserve(2 * leaves_.size());
-    for (const Leaf& leaf : leaves_)
-        pins.add(leaf.array.ptr());
+    leaves_.pin(pins);
     gradients_.pin(pins);
 }
 

@@ -246,6 +246,9 @@ void Leaves::finish() {
         Leaf& leaf = leaves_[i];
         occupied_.add(leaf.seen(), leaf.bytes());
         leaf.adjacent = i > 0 && follows(leaf, leaves_[i - 1], group_of(leaf).rule);
+        ArrayProxy* owner = memory_owner(leaf.array.ptr());
+        if (owners_.empty() || owners_.back() != owner)
+            owners_.push_back(owner);
     }
     add_state(occupied_);
     occupied_.sort();
@@ -262,27 +265,46 @@ void Leaves::check(const Host& host) const {
     }
 }
 
-void Leaves::evaluate(const Host& host, py::handle loss, int64_t step, double lr_scale) {
-    for (Group& group : groups_) {
-        for (size_t i = 0; i < group.hyperparameters.size(); ++i) {
-            const Hyperparameter& from = group.hyperparameters[i];
-            double value = int(i) == group.loss ? loss_value(host, loss) : from.at(step);
-            if (int(i) == group.lr)
-                value *= lr_scale;
-            else if (from.constant() && int(i) != group.loss) {
-                group.values[i] = value; // checked when it was set
-                continue;
-            }
-            if (!from.holds(value))
-                host.fail("number", from.name, value);
-            group.values[i] = value;
+void Leaves::evaluate(Group& group, const Host& host, py::handle loss, int64_t step,
+                      double lr_scale) {
+    const auto set = [&](int i) {
+        const Hyperparameter& from = group.hyperparameters[size_t(i)];
+        double value = i == group.loss ? loss_value(host, loss) : from.at(step);
+        if (i == group.lr)
+            value *= lr_scale;
+        if (!from.holds(value))
+            host.fail("number", from.name, value);
+        group.values[size_t(i)] = value;
+    };
+    if (group.settled) {
+        for (const int i : group.changing)
+            set(i);
+        return;
+    }
+    group.changing.clear();
+    bool functions = false; // which may set numbers: then all are looked at, at every step
+    for (int i = 0; i < int(group.hyperparameters.size()); ++i) {
+        const Hyperparameter& from = group.hyperparameters[size_t(i)];
+        functions = functions || from.function;
+        if (i == group.lr || i == group.loss || !from.constant()) {
+            group.changing.push_back(i);
+            set(i);
+        } else {
+            group.values[size_t(i)] = from.value; // checked when it was set
         }
     }
+    group.settled = !functions;
 }
 
-Hyperparameter& Leaves::hyperparameter(int group, const std::string& name) {
-    Hyperparameters& listed = groups_.at(size_t(group)).hyperparameters;
-    return listed[size_t(require(listed, name))];
+void Leaves::evaluate(const Host& host, py::handle loss, int64_t step, double lr_scale) {
+    for (Group& group : groups_)
+        evaluate(group, host, loss, step, lr_scale);
+}
+
+void Leaves::set_number(int group, const std::string& name, const py::object& source) {
+    Group& owner = groups_.at(size_t(group));
+    owner.hyperparameters[size_t(require(owner.hyperparameters, name))].set(source);
+    owner.settled = false;
 }
 
 double Leaves::number(int group, const std::string& name, int64_t step, double lr_scale) const {

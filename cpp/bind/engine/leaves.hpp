@@ -46,6 +46,8 @@ struct Group {
     Decay decay;
     std::vector<Hyperparameter> hyperparameters;
     std::vector<double> values; // of the current step, in the order of hyperparameters
+    std::vector<int> changing;  // those that a step may change: rate, loss, schedules, functions
+    bool settled = false;       // the other values are in place
     std::vector<int> rule_numbers;
     int lr, weight_decay, cautious, loss;
 
@@ -92,11 +94,17 @@ class Leaves {
     bool two_passes() const { return two_passes_; }
     bool reference() const { return reference_; }
 
+    // Keeps the parameters' memory in its place for a while.
+    void pin(Pins& pins) const {
+        for (ArrayProxy* owner : owners_)
+            pins.add_owner(owner);
+    }
+
     // Refuses parameters that do not lie as they lay. Calls no other code.
     void check(const Host& host) const;
     // The hyperparameters of this step; the user's functions run here.
     void evaluate(const Host& host, py::handle loss, int64_t step, double lr_scale);
-    Hyperparameter& hyperparameter(int group, const std::string& name);
+    void set_number(int group, const std::string& name, const py::object& source);
     double number(int group, const std::string& name, int64_t step, double lr_scale) const;
     py::dict values(int group) const;
 
@@ -118,6 +126,8 @@ class Leaves {
     void drop_functions();
 
   private:
+    void evaluate(Group& group, const Host& host, py::handle loss, int64_t step, double lr_scale);
+
     // A leaf's own memory, while a step sees some rows of it.
     struct Whole {
         size_t leaf;
@@ -129,7 +139,8 @@ class Leaves {
 
     std::vector<Leaf> leaves_;
     std::vector<Group> groups_;
-    Occupied occupied_; // by parameters and state
+    Occupied occupied_;               // by parameters and state
+    std::vector<ArrayProxy*> owners_; // of the parameters' memory, each once
     std::vector<Whole> whole_;
     bool shared_scalars_ = false;
     bool two_passes_ = false;
