@@ -49,6 +49,7 @@ PYBIND11_MODULE(_core, m) {
     m.def("has_openmp", has_openmp);
     m.def("thread_count", thread_count);
     m.def("set_thread_count", set_thread_count, py::arg("count"));
+    m.def("set_back_off", set_back_off, py::arg("on"));
     bind_optimizers(m);
     bind_update(m);
     bind_population(m);

@@ -22,6 +22,7 @@ namespace stepsize {
 namespace {
 
 std::atomic<int> requested{0};
+std::atomic<bool> backs_off{true};
 
 std::atomic<int> forks{0};
 std::thread::id forked_by;
@@ -80,7 +81,7 @@ class BackOff {
         return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch())
             .count();
     }
-    bool over() const { return start >= alone_until; }
+    bool over() const { return start >= alone_until || !backs_off; }
     // Of `count` jobs the first thread has done `own`, until `rested`.
     void judge(size_t count, size_t own, int64_t rested) const {
         if (own == 0)
@@ -149,6 +150,8 @@ int thread_count() {
 }
 
 void set_thread_count(int count) { requested = count; }
+
+void set_back_off(bool on) { backs_off = on; }
 
 void watch_forks() {
 #ifdef STEPSIZE_HAS_FORK

@@ -24,6 +24,10 @@ int thread_count();
 void set_thread_count(int count); // 0: what OpenMP would
 bool has_openmp();
 
+// Whether threads rest for a while after a step in which one would have been faster; off, a large
+// step always uses as many as were set.
+void set_back_off(bool on);
+
 // From here on the children of os.fork() are known. Once, when the module is imported: other users
 // of the same OpenMP may have threads long before a step is large enough for some.
 void watch_forks();
