@@ -305,3 +305,29 @@ def test_tensors_that_are_no_pointers_to_the_compiled_step():
     p.data = torch.zeros(3, 2).as_subclass(Unread)
     optimizer.step()
     assert p.tolist() == [[-0.5, -0.5]] * 3
+
+
+# Tensors whose memory holds the negatives of their numbers.
+
+
+def test_tensors_with_the_negative_bit_step_with_their_numbers():
+    for given in (torch.ones(3), torch.ones(1), torch.ones(3, dtype=torch.bfloat16)):
+        p = torch.nn.Parameter(torch.zeros_like(given))
+        q = torch.nn.Parameter(torch.zeros_like(given))
+        p.grad = torch._neg_view(given)
+        assert p.grad.is_neg() and (p.grad == -1).all()
+        interop.SGD([p, q], lr=0.5).step()
+        assert (p == 0.5).all() and not q.any()
+
+
+def test_the_imaginary_part_of_a_conjugate_is_a_gradient():
+    p = torch.nn.Parameter(torch.zeros(1))
+    p.grad = torch.tensor([2.0 + 3.0j]).conj().imag
+    interop.SGD([p], lr=1.0).step()
+    assert p.item() == 3.0
+
+
+def test_a_parameter_with_the_negative_bit_is_refused():
+    p = torch.nn.Parameter(torch._neg_view(torch.ones(3)))
+    with pytest.raises(TypeError, match=r"parameter 0 has the negative bit.*resolve_neg"):
+        interop.SGD([p], lr=0.5)
