@@ -239,6 +239,38 @@ def test_axes_given_are_kept_within_their_place(name, layout, made):
     assert not figure.get_supxlabel()
 
 
+def test_every_metric_of_the_validation_is_drawn_off_the_axis_of_the_loss():
+    checks = np.arange(200) % 20 == 19
+    metrics = {
+        "accuracy": np.where(checks, np.linspace(0, 0.9, 200), np.nan),
+        "f1": np.where(checks, np.linspace(0, 0.7, 200), np.nan),
+        "perplexity": np.where(checks, np.linspace(900, 80, 200), np.nan),
+        "never_measured": np.full(200, np.nan),
+    }
+    columns = run() | {"lr": np.linspace(0.1, 0, 200)}
+    history = ss.History.from_arrays(**columns, **{f"val_{k}": v for k, v in metrics.items()})
+    bare = ss.History.from_arrays(**columns).plot()
+    for ax in (
+        history.plot(),
+        plots.diagnosed(history),
+        history.plot(ax=pyplot.figure().add_subplot(2, 2, 1)),
+    ):
+        siblings = ax.figure.axes
+        assert [one.get_ylabel() for one in siblings] == ["loss", "", "perplexity", "rate"]
+        assert len(ax.lines) == len(bare.lines)
+        drawn = [line.get_ydata() for panel in siblings[1:3] for line in panel.lines]
+        for values, name in zip(drawn, ("accuracy", "f1", "perplexity"), strict=True):
+            np.testing.assert_array_equal(values, metrics[name][checks])
+        below = siblings[1]
+        legend = below.get_legend()
+        named = [t.get_text() for t in (legend.get_texts() if legend else below.texts)]
+        assert sorted(filter(None, named)) == ["accuracy", "f1"]
+        assert_legible(below)
+    lines = history.plot_text().splitlines()[-3:]
+    assert [line.split()[0] for line in lines] == ["accuracy", "f1", "perplexity"]
+    assert lines[-1].split()[1::2] == ["821.5", "80"] and {len(line) for line in lines} <= {77, 78}
+
+
 def test_importing_plots_needs_no_matplotlib():
     code = "import sys, stepsize.plots; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -148,7 +148,7 @@ def train(args: argparse.Namespace) -> int:
     if args.report:
         write_report(args.report, problem, rule.__name__, lr, history, diagnosis)
         print(f"report: {args.report}", file=sys.stderr)
-    draw(args.plot, lambda plots: plots.learning_curves(history, title=problem.name))
+    draw(args.plot, lambda plots: plots.run_curves(history, title=problem.name))
     return DIVERGED if diagnosis.verdict == "diverging" else 0
 
 

@@ -228,7 +228,7 @@ class History(Mapping[str, Column]):
         return pandas.DataFrame(dict(self)).set_index("step")
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the loss, the validation loss, the gap between them, and the rate (matplotlib).
+        """Draw loss, validation loss, the gap between them, other metrics and rate (matplotlib).
 
         ``plots.learning_curves({"one": h1, "two": h2})`` compares several runs.
         """
