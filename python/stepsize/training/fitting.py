@@ -95,7 +95,8 @@ def fit(
 
     Warns:
         ScheduleWarning: the run ends before the warm-up or the decay of the rate does.
-        ResumeWarning: a resumed run uses other arguments than it was started with.
+        ResumeWarning: a resumed run uses other arguments than it was started with, or cannot,
+            because no step is left.
 
     Raises:
         ValueError, TypeError: an argument is unusable; nothing has been trained.
@@ -131,7 +132,7 @@ def fit(
     loop = FitLoop(run, value_and_grad, limits, evaluation, checkpoints, rows)
     run.history.meta = run.describe()
     if resume and os.path.exists(checkpoints[0].path):
-        resuming.load(run, checkpoints[0].path)
+        resuming.load(run, checkpoints[0].path, limits.epochs, limits.steps)
     arguments.check_length(optimizer, loop.total(), run.step, loop.updates_per_epoch())
     loop.execute(progress)
     return run.history
