@@ -19,7 +19,7 @@ from stepsize.cli.reading import Table, read_table
 from stepsize.cli.tables import Prepared
 from stepsize.errors import CheckpointError
 from stepsize.problems.networks import mlp_forward
-from stepsize.serialization import nested
+from stepsize.serialization import container, nested
 from stepsize.training.saving import KIND
 
 __all__ = ["predict", "to_extra"]
@@ -42,13 +42,13 @@ def to_extra(prepared: Prepared) -> dict[str, Any]:
 
 def predict(model: Path, table: Path, out: Path | None, decimal: str | None) -> list[str]:
     """Write a prediction for each row, to a file or to standard output; notes on what was done."""
-    known = _load(model)
+    known = _load(model, table)
     names = [column.name for column in known.columns]
     rows = read_table(table, [*names, known.target.name])
     for name in names:
         if name not in rows.frame.columns:
             there = ", ".join(map(str, rows.frame.columns))
-            raise CommandError(f"{table} has no column {name!r}; it has {there}")
+            raise CommandError(f"{rows.path} has no column {name!r}; it has {there}")
     columns = [_fitted(rows, column, decimal) for column in known.columns]
     scores = mlp_forward(known.params, encode(columns, rows.frame))[-1]
     header, lines = _answers(known.target, scores)
@@ -60,7 +60,12 @@ def predict(model: Path, table: Path, out: Path | None, decimal: str | None) -> 
     return rows.notes
 
 
-def _load(path: Path) -> Model:
+def _load(path: Path, table_path: Path) -> Model:
+    if path.is_file() and not container.is_ours(path) and container.is_ours(table_path):
+        raise CommandError(
+            f"{path} is not a checkpoint of stepsize, but {table_path} is: they may be swapped; "
+            "it is stepsize predict MODEL TABLE"
+        )
     saved = nested.load(path, KIND)
     extra = saved.get("extra")
     table = extra.get("table") if isinstance(extra, Mapping) else None
