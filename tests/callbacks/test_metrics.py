@@ -231,7 +231,11 @@ def owners(monitor, tmp_path):
         ("accuracy", "both", "did you mean 'val_accuracy'?"),
         ("val_acuracy", "both", "did you mean 'val_accuracy'?"),
         ("Accuracy", "both", "did you mean 'val_accuracy'?"),
-        ("accuracy", "validation", "evaluate=..., which returns it by its name, and is then called"),
+        (
+            "accuracy",
+            "validation",
+            "evaluate=..., which returns it by its name, and is then called",
+        ),
         ("val_accuracy", "validation", "'accuracy' is measured by evaluate=..., which returns it"),
         ("val_f1", "nothing", "both validation=... and evaluate=... are missing"),
         ("val_loss", "nothing", "it is measured with validation=..."),

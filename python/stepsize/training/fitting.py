@@ -73,7 +73,8 @@ def fit(
         optimizer: or the name of a rule, "adamw", at its default rate. One that takes a function,
             as L-BFGS does, gets that of each batch; give it all data in one batch.
         train: a tuple of arrays, cut along the first axis into batches (tuples), or an iterable of
-            batches, or a callable that returns one for each epoch.
+            batches, or a callable that returns one for each epoch. A list of numbers beside an
+            array in the tuple becomes an array.
         validation: like ``train``; never shuffled. An optimizer that keeps an average of the
             parameters, as schedule-free ones do, is evaluated at the average.
         evaluate: ``(params, batch) -> {name: value}``, recorded as ``val_`` + name, means weighted

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from stepsize.curves import svg_line
 from stepsize.serialization import nested
 from stepsize.serialization.atomic import replacing
+from stepsize.validation import is_text
 
 _STEP = ("step", "epoch", "loss", "lr", "grad_norm", "update_ratio")
 _COUNTS = ("step", "epoch", "batch_size")
@@ -76,6 +77,8 @@ class History(Mapping[str, Column]):
         arrays = {}
         for name, values in series.items():
             try:
+                if is_text(values):
+                    raise TypeError
                 arrays[name] = np.asarray(values, np.float64)
             except (TypeError, ValueError):
                 raise ValueError(

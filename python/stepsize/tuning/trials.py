@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.tuning.space import Point
+from stepsize.validation import as_float
 
 
 class Stopped(Exception):
@@ -97,9 +98,9 @@ def _step(step: Any) -> int:
 
 def _number(told: Any, words: str) -> float:
     try:
-        return float(told)
+        return as_float(told)
     except (TypeError, ValueError):
-        raise TypeError(f"{words} {told!r}") from None
+        raise TypeError(f"{words} {told!r:.80}") from None
 
 
 def _takes_trial(objective: Callable[..., float]) -> bool:
