@@ -67,9 +67,9 @@ class Result:
             f"{self.rule}, {self._cost()}>"
         )
 
-    def _cost(self) -> str:
+    def _cost(self, of: str = "") -> str:
         """Steps and calls; a search that met the answer needed no step."""
-        calls = f"{self.nfev} calls" if self.nfev != 1 else "1 call"
+        calls = f"{self.nfev} call{'s' if self.nfev != 1 else ''}{of}"
         if self.nit:
             return f"{self.nit} step{'s' if self.nit != 1 else ''}, {calls}"
         if self.nfev > 1:
@@ -82,7 +82,7 @@ class Result:
         lines = [
             f"{'converged' if self.converged else 'not converged'}: {self.message}",
             f"f = {self.fun:.6g}, largest component of the gradient {self.grad_norm:.2e}",
-            f"{self.rule}, lr {rate}: {self._cost()}",
+            f"{self.rule}, lr {rate}: {self._cost(' of the function')}",
         ]
         if sum(leaf.size for leaf in leaves) <= 10:
             lines.append(f"x = {self.x}")

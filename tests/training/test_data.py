@@ -1,6 +1,5 @@
 """Data sets as people have them: lists of numbers beside arrays are arrays, or refused by name."""
 
-import numpy as np
 import pytest
 
 import stepsize as ss

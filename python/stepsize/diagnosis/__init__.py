@@ -70,8 +70,10 @@ def _as_validated(features: CurveFeatures, verdict: str) -> CurveFeatures:
     """
     if verdict != "converged" or settled(features) is None:
         return features
-    rest = {"late_decrease": 0.0, "late_decrease_z": 0.0, "extrapolated_decrease": 0.0}
-    return replace(features, trend=replace(features.trend, **rest))
+    trend = replace(
+        features.trend, late_decrease=0.0, late_decrease_z=0.0, extrapolated_decrease=0.0
+    )
+    return replace(features, trend=trend)
 
 
 def _too_short(features: CurveFeatures, first: Finding) -> tuple[Finding, Finding]:

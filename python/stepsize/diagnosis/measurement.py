@@ -274,7 +274,7 @@ def measure(history: Any) -> CurveFeatures:
         noise=Noise(swing, jitter, _gradients(columns["grad_norm"])[1]),
         movement=_movement(columns, per_row),
         validation=heard,
-        metric=validations.metric(given, blocks, levels.decrease, stop and stop.metric),
+        metric=validations.metric(given, blocks, levels.decrease, stop.metric if stop else None),
         few=validations.few(columns["val_loss"], blocks),
         averaged=averaged,
         averaged_validation=validation if averaged else None,

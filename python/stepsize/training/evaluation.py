@@ -51,7 +51,8 @@ class Evaluation:
                 raise
             if not isinstance(measured, Mapping) or not all(isinstance(k, str) for k in measured):
                 raise TypeError(
-                    f"evaluate must return a dict of names and numbers, it returned {measured!r:.80}"
+                    "evaluate must return a dict of names and numbers, it returned "
+                    f"{measured!r:.80}"
                 )
             for name, value in measured.items():
                 sums[name] = sums.get(name, 0.0) + size * _number(name, value)
