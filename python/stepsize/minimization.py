@@ -185,11 +185,12 @@ def run(
 def _check(function: Any, callback: Any, **settings: float) -> None:
     if not callable(function):
         raise TypeError(
-            f"minimize: fun_and_grad must be a function x -> (value, gradient), got {function!r}"
+            "minimize: fun_and_grad must be a function x -> (value, gradient), got "
+            f"{function!r:.80}"
         )
     if callback is not None and not callable(callback):
         raise TypeError(
-            f"minimize: callback must be a function of a Result or None, got {callback!r}"
+            f"minimize: callback must be a function of a Result or None, got {callback!r:.80}"
         )
     for name, value in settings.items():
         if name in ("max_iter", "patience"):
@@ -226,7 +227,9 @@ def _rate(
     if not isinstance(lr, str):
         return lr
     if lr != "auto":
-        raise ValueError(f"minimize: lr must be a number, a schedule, None or 'auto', got {lr!r}")
+        raise ValueError(
+            f"minimize: lr must be a number, a schedule, None or 'auto', got {lr!r:.80}"
+        )
     if cls.adapts_lr or known:
         return None
 

@@ -154,7 +154,7 @@ def truth(label: str, value: Any) -> bool:
     """True or False; a number here is usually an argument in the wrong place."""
     if value is True or value is False:
         return bool(value)
-    raise TypeError(f"{label} must be True or False, got {value!r}")
+    raise TypeError(f"{label} must be True or False, got {value!r:.80}")
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

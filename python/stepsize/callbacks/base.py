@@ -130,7 +130,7 @@ def monitored(owner: str, monitor: str, run: Run) -> float:
     """
     if monitor in run.metrics:
         return run.metrics[monitor]
-    there = f"{owner}: there is no {monitor!r} to monitor; there are {', '.join(run.metrics)}"
+    there = f"{owner}: there is no {monitor!r:.80} to monitor; there are {', '.join(run.metrics)}"
     name = monitor.removeprefix("val_")
     validated = {k.removeprefix("val_").lower(): k for k in run.metrics if k.startswith("val_")}
     close = difflib.get_close_matches(name.lower(), validated, n=1, cutoff=0.75)

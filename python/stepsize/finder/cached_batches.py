@@ -20,8 +20,8 @@ def source_of(batches: Any, batch_size: int | None) -> Any:
     if arrays is None:
         if batch_size is not None:
             raise ValueError(
-                f"lr_find: batch_size={batch_size!r} cuts a tuple of arrays (x, y) into batches; "
-                "leave it out where batches are given"
+                f"lr_find: batch_size={batch_size!r:.40} cuts a tuple of arrays (x, y) into "
+                "batches; leave it out where batches are given"
             )
         return batches
     for part in arrays:

@@ -55,8 +55,9 @@ class Optimizer(Rule, abstract=True):
         if others:
             name = next((name for name in self.fields if name != "lr"), "groups")
             raise TypeError(
-                f"{owner}: only params and lr go by position, got {others[0]!r} as well; name it, "
-                f"such as {name}={others[0]!r}"
+                f"{owner}: only params and lr go by position, got {others[0]!r:.80} as well; "
+                "name it, "
+                f"such as {name}={others[0]!r:.80}"
             )
         specs = keywords.pop("groups", None) or ()
         options, rest = Options.take(owner, keywords)

@@ -136,7 +136,7 @@ class History(Mapping[str, Column]):
                 column = self._columns[name]
             except KeyError:
                 known = ", ".join(self._columns)
-                raise KeyError(f"{name!r} was not recorded; recorded are {known}") from None
+                raise KeyError(f"{name!r:.80} was not recorded; recorded are {known}") from None
             values = np.full(self._rows, np.nan)
             values[: len(column)] = column
             values.flags.writeable = False

@@ -93,7 +93,7 @@ def _step(step: Any) -> int:
     try:
         return int(step)
     except (TypeError, ValueError, OverflowError):
-        raise TypeError(f"Trial.report: step must be a whole number, got {step!r}") from None
+        raise TypeError(f"Trial.report: step must be a whole number, got {step!r:.80}") from None
 
 
 def _number(told: Any, words: str) -> float:
