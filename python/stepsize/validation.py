@@ -73,6 +73,17 @@ def as_float(value: Any) -> float:
     return float(value)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things in words.
+
+    Example:
+        >>> counted(1, "row"), counted(2, "row"), counted(0, "class"), counted(2, "batch")
+        ('1 row', '2 rows', '0 classes', '2 batches')
+    """
+    many = f"{noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
+    return f"{count:,} {noun if count == 1 else many}"
+
+
 def is_text(value: Any) -> bool:
     """Whether a value is text, or holds some, which NumPy would take for numbers."""
     if isinstance(value, str | bytes | bytearray):

@@ -23,13 +23,14 @@ BIG = {
     "params": {f"layer{i}": {"w": np.full((9, 9), i / 7), "b": [i] * 9} for i in range(9)},
     "list": [i / 7 for i in range(500)],
     "object": Odd(),
-    "key": {"k" * 5000: 1},
 }
 SOUND = {"w": np.ones(3), "b": np.zeros(1)}
-NAMES = [n for n in ss.__all__ if callable(getattr(ss, n)) and n not in ("save", "load")]
+# These write to what they are given, or take anything.
+NO_LAW = ("save", "load", "TensorBoard", "Choice", "KeepGenerators")
+NAMES = [n for n in ss.__all__ if callable(getattr(ss, n)) and n not in NO_LAW]
 
 
-def refused(call, *args, **options):
+def refused(call, /, *args, **options):
     """The length of what is said where a call fails."""
     try:
         with np.errstate(all="ignore"):
@@ -70,7 +71,7 @@ def test_a_big_hyperparameter_or_gradient(cls):
     names = [*cls.fields, "groups", "clip_norm", "on_nonfinite", "maximize", "state_dtype"]
     for big in BIG.values():
         assert sum(refused(cls, SOUND, **{name: big}) for name in names) == len(names)
-        assert refused(cls, SOUND, **{"k" * 5000: big}) and refused(cls, SOUND, 0.1, big)
+        assert refused(cls, SOUND, 0.1, big)
         if not cls.needs_closure:
             optimizer = cls({name: leaf.copy() for name, leaf in SOUND.items()})
             refused(optimizer.step, big)

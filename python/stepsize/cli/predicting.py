@@ -21,6 +21,7 @@ from stepsize.errors import CheckpointError
 from stepsize.problems.networks import mlp_forward
 from stepsize.serialization import container, nested
 from stepsize.training.saving import KIND
+from stepsize.validation import counted
 
 __all__ = ["predict", "to_extra"]
 
@@ -120,8 +121,8 @@ def _fitted(table: Table, column: Column, decimal: str | None) -> Column:
         new = cells.map(str)[~cells.map(str).isin(column.words)]
         if len(new):
             notes.append(
-                f"column {column.name}: {len(new)} cells hold words that were not trained on, "
-                f"such as {new.iloc[0]!r:.40} ({table.place(int(new.index[0]))})"
+                f"column {column.name}: {counted(len(new), 'cell')} with words that were not "
+                f"trained on, such as {new.iloc[0]!r:.40} ({table.place(int(new.index[0]))})"
             )
         return column
     signs = [sign for sign in notation_of(cells) if sign in ".,"]
@@ -132,8 +133,8 @@ def _fitted(table: Table, column: Column, decimal: str | None) -> Column:
         first = int(np.flatnonzero(odd)[0])
         cell = "a gap" if is_gap(cells.iloc[first]) else repr(str(cells.iloc[first]))[:40]
         notes.append(
-            f"column {column.name}: {odd.sum()} cells are no numbers, the first is {cell} "
-            f"({table.place(first)}); taken as the mean"
+            f"column {column.name}: {counted(odd.sum(), 'cell')} without a number, the first is "
+            f"{cell} ({table.place(first)}); taken as the mean"
         )
     return fitted
 

@@ -22,6 +22,7 @@ import numpy as np
 from stepsize.cli.errors import CommandError
 from stepsize.cli.numerals import is_numeral
 from stepsize.serialization.container import is_ours
+from stepsize.validation import counted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -170,7 +171,10 @@ def _rows(path: Path, text: str, delimiter: str, notes: list[str]) -> Rows:
         line, names = comments.pop()  # a header that begins with the sign of a comment
         rows.insert(0, (line, [names[0].lstrip("# "), *names[1:]]))
     if comments:
-        notes.append(f"{len(comments)} lines that begin with # left out")
+        notes.append(
+            f"{counted(len(comments), 'comment line')}, which "
+            f"{'begins' if len(comments) == 1 else 'begin'} with #, left out"
+        )
     if empty:
         notes.append(f"no value in line {_listed(empty)}: left out")
     return rows
@@ -210,7 +214,7 @@ def _rectangular(
     for line, cells in body:
         if len(cells) != len(header) and (len(cells) < width or any(cells[width:])):
             raise CommandError(
-                f"{path} line {line}: {len(cells)} cells, expected {len(header)} "
+                f"{path} line {line}: {counted(len(cells), 'cell')}, expected {len(header)} "
                 f"({_listed(header)}); mend or delete the line, or put quotes around cells "
                 "that hold the separator"
             )

@@ -22,6 +22,7 @@ from stepsize.diagnosis.verdicts import (
     watched,
 )
 from stepsize.diagnosis.wording import went, words
+from stepsize.validation import counted
 
 __all__ = [
     "FEWEST_STEPS",
@@ -77,7 +78,7 @@ def _as_validated(features: CurveFeatures, verdict: str) -> CurveFeatures:
 
 
 def _too_short(features: CurveFeatures, first: Finding) -> tuple[Finding, Finding]:
-    losses = f"{features.steps} losses" if features.steps != 1 else "1 loss"
+    losses = counted(features.steps, "loss")
     short = Finding(
         "not_enough_data",
         "info",

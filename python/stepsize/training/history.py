@@ -17,7 +17,7 @@ import numpy.typing as npt
 from stepsize.curves import svg_line
 from stepsize.serialization import nested
 from stepsize.serialization.atomic import replacing
-from stepsize.validation import is_text
+from stepsize.validation import counted, is_text
 
 _STEP = ("step", "epoch", "loss", "lr", "grad_norm", "update_ratio")
 _COUNTS = ("step", "epoch", "batch_size")
@@ -246,7 +246,7 @@ class History(Mapping[str, Column]):
         return plots.text_learning_curves(self)
 
     def __repr__(self) -> str:
-        parts = [f"{self._rows} steps"]
+        parts = [counted(self._rows, "step")]
         if self._rows and "loss" in self._columns:
             parts.append(f"loss {self['loss'][0]:.4g} -> {self['loss'][-1]:.4g}")
         parts += [f"{name} {self.last(name):.4g}" for name in self if name.startswith("val_")]
@@ -267,7 +267,7 @@ class History(Mapping[str, Column]):
         head = "".join(
             f"<th>{word}</th>" for word in ("", "", "first", "lowest", "highest", "last")
         )
-        caption = f"{self._rows} steps" + (f", {self.stopped}" if self.stopped else "")
+        caption = counted(self._rows, "step") + (f", {self.stopped}" if self.stopped else "")
         return f"<table><caption>{html.escape(caption)}</caption><tr>{head}</tr>{rows}</table>"
 
 

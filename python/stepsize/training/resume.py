@@ -16,7 +16,7 @@ from stepsize.training.batches import ArrayBatches
 from stepsize.training.history import History
 from stepsize.training.run import Run, stateful
 from stepsize.training.saving import check_params
-from stepsize.validation import truth, whole
+from stepsize.validation import counted, truth, whole
 
 SETTINGS = ("batch_size", "accumulate", "drop_last")  # of fit, which a resumed run may change
 
@@ -71,8 +71,9 @@ def _nothing_left(run: Run, path: str | os.PathLike[str], changed: list[str]) ->
     if not run.finished:
         move = f"give more epochs or steps to go on, or {move[5:]}"
     warnings.warn(
-        f"nothing was left to do: the run in {os.fspath(path)} has made {run.step} steps in "
-        f"{run.epoch} epochs and is over; {', '.join(changed)} as given now "
+        f"nothing was left to do: the run in {os.fspath(path)} has made "
+        f"{counted(run.step, 'step')} in {counted(run.epoch, 'epoch')} and is over; "
+        f"{', '.join(changed)} as given now "
         f"{'is' if len(changed) == 1 else 'are'} not used; {move}",
         ResumeWarning,
         stacklevel=4,
