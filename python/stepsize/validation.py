@@ -77,10 +77,10 @@ def counted(count: int, noun: str) -> str:
     """A number of things in words.
 
     Example:
-        >>> counted(1, "row"), counted(2, "row"), counted(0, "class"), counted(2, "batch")
-        ('1 row', '2 rows', '0 classes', '2 batches')
+        >>> counted(1, "row"), counted(2, "row"), counted(0, "class"), counted(2, "epoch")
+        ('1 row', '2 rows', '0 classes', '2 epochs')
     """
-    many = f"{noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
+    many = f"{noun}{'es' if noun.endswith(('s', 'tch')) else 's'}"
     return f"{count:,} {noun if count == 1 else many}"
 
 

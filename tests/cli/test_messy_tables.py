@@ -128,7 +128,7 @@ TRAINS = {
     "a header that begins with a hash": (lines(A, B, CLASS, head="# a,b,y"), ["2 classes"]),
     "comments on top": (
         "# measured in May\n" + lines(A, B, CLASS),
-        ["1 lines that begin with # left out"],
+        ["1 line that begins with # left out"],
     ),
     "empty lines": (lines(A, B, CLASS).replace("\n", "\n\n"), ["2 classes"]),
     "rows of separators": (lines(A, B, CLASS) + ",,\n,,\n", ["2 classes"]),
@@ -230,7 +230,7 @@ REFUSED = {
     "dates": (
         lines([f"2024-{1 + i // 28:02}-{1 + i % 28:02}" for i in range(72)], A * 3, CLASS * 3),
         [],
-        "column a holds 72 different words; leave it out with --drop a",
+        "column a holds dates or times, such as '2024-01-01'; leave it out with --drop a",
     ),
     "a word under --task regression": (
         lines(A, B, CLASS),
@@ -282,15 +282,13 @@ DATES = ["2024-03-01", "01.03.2024", "3/1/24", "2024-03-01 12:30", "12:30", "1 M
 def test_dates_are_called_that_with_the_way_out(run, tmp_path, date, many):
     digit = max(i for i, sign in enumerate(date) if sign.isdigit())
     cells = [date[:digit] + str(i if many else i % 3) + date[digit + 1 :] for i in range(72)]
-    if many:
-        cells = [cell if cell.strip() else date for cell in cells]
     rows = [f"{cell},{i % 7},{i % 2}" for i, cell in enumerate(cells)]
     (tmp_path / "t.csv").write_text("\n".join(["when,a,y", *rows]) + "\n")
     words = ["train", tmp_path / "t.csv", "--target", "y", "--epochs", 1, "--lr", 0.1, "--json"]
     code, _, err = run(*words)
-    assert code == (1 if many else 0)
+    assert code == 1 if many else code in (0, 3)  # one epoch may end anywhere
     assert "column when holds dates or times" in err and "--drop when" in err
-    assert run(*words, "--drop", "when")[0] == 0
+    assert run(*words, "--drop", "when")[0] in (0, 3)
 
 
 def test_a_column_that_counts_the_rows_is_left_out_by_name_or_hinted_at(run, tmp_path):
@@ -299,7 +297,7 @@ def test_a_column_that_counts_the_rows_is_left_out_by_name_or_hinted_at(run, tmp
         (tmp_path / "t.csv").write_text("\n".join([f"{name},a,y", *rows]) + "\n")
         words = ["train", tmp_path / "t.csv", "--target", "y", "--epochs", 1, "--lr", 0.1]
         code, _, err = run(*words)
-        assert code == 0 and f"column {name} counts the rows" in err
+        assert code in (0, 3) and f"column {name} counts the rows" in err
         assert ("left out" in err) != (f"--drop {name}" in err)
 
 

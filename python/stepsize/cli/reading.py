@@ -172,8 +172,8 @@ def _rows(path: Path, text: str, delimiter: str, notes: list[str]) -> Rows:
         rows.insert(0, (line, [names[0].lstrip("# "), *names[1:]]))
     if comments:
         notes.append(
-            f"{counted(len(comments), 'comment line')}, which "
-            f"{'begins' if len(comments) == 1 else 'begin'} with #, left out"
+            f"{counted(len(comments), 'line')} that "
+            f"{'begins' if len(comments) == 1 else 'begin'} with # left out"
         )
     if empty:
         notes.append(f"no value in line {_listed(empty)}: left out")
