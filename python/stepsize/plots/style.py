@@ -128,7 +128,9 @@ def dress(
 
 
 def number(value: float) -> str:
-    """A short plain number: 0.001, 1e-5, 25,000."""
+    """A short plain number: 0.001, 1e-5, 25,000; inf and nan as they are called."""
+    if not math.isfinite(value):
+        return f"{value:g}"
     if value and not 1e-4 <= abs(value) < 1e6:
         return power(value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
