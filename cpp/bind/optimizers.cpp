@@ -43,14 +43,26 @@ NonFinite nonfinite_of(const std::string& name) {
                             : NonFinite::ignore;
 }
 
-// Engine.step(host, grads, loss, stats); NotImplemented for grads: the bound ones.
+// What stands for the gradients that were bound, where a step is given none.
+struct BoundGradients {};
+PyObject* bound_gradients = nullptr;
+
+void add_bound_gradients(py::module_& m) {
+    py::class_<BoundGradients>(m, "BoundGradients").def("__repr__", [](const BoundGradients&) {
+        return "<bound gradients>";
+    });
+    bound_gradients = py::cast(BoundGradients{}).release().ptr();
+    m.attr("BOUND") = py::handle(bound_gradients);
+}
+
+// Engine.step(host, grads, loss, stats); BOUND for grads: the bound ones.
 PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     if (count != 4) {
         PyErr_SetString(PyExc_TypeError, "step needs host, grads, loss and stats");
         return nullptr;
     }
     try {
-        const py::handle grads = args[1] == Py_NotImplemented ? py::handle() : args[1];
+        const py::handle grads = args[1] == bound_gradients ? py::handle() : args[1];
         const bool stats = PyObject_IsTrue(args[3]) == 1;
         return py::handle(self)
             .cast<Engine&>()
@@ -199,6 +211,7 @@ void bind_optimizers(py::module_& m) {
         "power", [](double base, int64_t n) { return table().power(base, n); }, py::arg("base"),
         py::arg("n"));
 
+    add_bound_gradients(m);
     py::class_<Engine> type(m, "Engine", py::custom_type_setup(join_collector));
     add_construction(type);
     add_step(type);

@@ -11,6 +11,7 @@ _Array = np.ndarray[Any, np.dtype[Any]]
 
 chunk_size: int
 tile: int
+BOUND: Any  # stands for the bound gradients where a step is given none
 
 def available_targets() -> list[str]: ...
 def target() -> str: ...

@@ -183,7 +183,7 @@ class _Form:
         for name, value in values.items():
             if any(callable(item) for item in (value if isinstance(value, tuple) else (value,))):
                 raise TypeError(
-                    f"{self.name}: {name} must be given as a number, got {value!r}; call the "
+                    f"{self.name}: {name} must be given as a number, got {value!r:.80}; call the "
                     f"schedule, {name}=schedule(step - 1)"
                 )
 

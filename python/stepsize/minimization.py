@@ -31,6 +31,7 @@ from stepsize.validation import number, whole
 
 Function = Callable[[Nest], tuple[float, Nest]]
 
+UNBOUNDED = 1e3  # times the start: a fall so large, at a gradient that stays, has no end in sight
 LONG = 400  # steps from which on rehearsals pay
 
 
@@ -63,8 +64,17 @@ class Result:
     def __repr__(self) -> str:
         return (
             f"<Result f={self.fun:.6g}, {'converged' if self.converged else 'not converged'}, "
-            f"{self.rule}, {self.nit} steps, {self.nfev} calls>"
+            f"{self.rule}, {self._cost()}>"
         )
+
+    def _cost(self, of: str = "") -> str:
+        """Steps and calls; a search that met the answer needed no step."""
+        calls = f"{self.nfev} call{'s' if self.nfev != 1 else ''}{of}"
+        if self.nit:
+            return f"{self.nit} step{'s' if self.nit != 1 else ''}, {calls}"
+        if self.nfev > 1:
+            return f"{calls}, all in the search for the rate"
+        return f"{calls}, no step"
 
     def __str__(self) -> str:
         rate = f"{self.lr:.3g}" if isinstance(self.lr, numbers.Real) else str(self.lr)
@@ -72,7 +82,7 @@ class Result:
         lines = [
             f"{'converged' if self.converged else 'not converged'}: {self.message}",
             f"f = {self.fun:.6g}, largest component of the gradient {self.grad_norm:.2e}",
-            f"{self.rule}, lr {rate}: {self.nit} steps, {self.nfev} calls of the function",
+            f"{self.rule}, lr {rate}: {self._cost(' of the function')}",
         ]
         if sum(leaf.size for leaf in leaves) <= 10:
             lines.append(f"x = {self.x}")
@@ -175,11 +185,12 @@ def run(
 def _check(function: Any, callback: Any, **settings: float) -> None:
     if not callable(function):
         raise TypeError(
-            f"minimize: fun_and_grad must be a function x -> (value, gradient), got {function!r}"
+            "minimize: fun_and_grad must be a function x -> (value, gradient), got "
+            f"{function!r:.80}"
         )
     if callback is not None and not callable(callback):
         raise TypeError(
-            f"minimize: callback must be a function of a Result or None, got {callback!r}"
+            f"minimize: callback must be a function of a Result or None, got {callback!r:.80}"
         )
     for name, value in settings.items():
         if name in ("max_iter", "patience"):
@@ -216,7 +227,9 @@ def _rate(
     if not isinstance(lr, str):
         return lr
     if lr != "auto":
-        raise ValueError(f"minimize: lr must be a number, a schedule, None or 'auto', got {lr!r}")
+        raise ValueError(
+            f"minimize: lr must be a number, a schedule, None or 'auto', got {lr!r:.80}"
+        )
     if cls.adapts_lr or known:
         return None
 
@@ -290,7 +303,7 @@ class _Steps:
             if not self.steps and seen.calls > 1:
                 self.message += ", at a point seen while looking for the rate"
         elif self.message:
-            return True
+            pass
         elif not last.finite:
             self.message = f"after step {self.steps} {last.trouble}; give a smaller lr"
         elif last.largest <= self.gtol and last.fun > seen.start:
@@ -303,7 +316,21 @@ class _Steps:
             self.message = f"{self.patience} steps changed the best value by less than ftol"
         elif self.steps >= max_iter:
             self.message = f"max_iter={max_iter} steps were made"
+        if self.message and not self.converged and self.unbounded():
+            self.message = (
+                f"{self.message.partition('; ')[0]}; the function seems to be unbounded below: it "
+                f"fell to {min(seen.best.fun, last.fun):.3g}, where its gradient is as large as at "
+                "the start; bound it, or look for a sign that is wrong"
+            )
         return bool(self.message)
+
+    def unbounded(self) -> bool:
+        """Whether the value fell without an end, along a gradient that does not shrink."""
+        seen, last = self.seen, self.seen.last
+        if last.fun == -math.inf:
+            return True
+        fell = UNBOUNDED * max(1.0, abs(seen.start)) < seen.start - seen.best.fun
+        return fell and seen.best.fun < 0 and not seen.best.largest < seen.start_largest
 
     def flat(self) -> bool:
         """Whether the best value hardly fell for a while, and the last one is as low."""

@@ -43,7 +43,8 @@ def scale_lr(lr: Rate, batch_from: float, batch_to: float, rule: str = "linear")
     factor = float((after / before) ** powers[choice("scale_lr: rule", rule, powers)])
     if not 0 < factor < math.inf:
         raise ValueError(
-            f"scale_lr: from batch_from={batch_from!r} to batch_to={batch_to!r} the rate would "
+            f"scale_lr: from batch_from={batch_from!r:.80} to batch_to={batch_to!r:.80} the "
+            "rate would "
             f"change by a factor of {factor:g}"
         )
     return lr * factor

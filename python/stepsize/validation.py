@@ -51,6 +51,49 @@ def real(label: str, value: Any, kinds: str = "a number") -> float:
     raise TypeError(f"{label} must be {kinds}, got {value!r:.200} ({type(value).__name__})")
 
 
+def as_float(value: Any) -> float:
+    """``float(value)`` of a number of any library; text that reads as a number is none.
+
+    Example:
+        >>> as_float(3), as_float(0.5)
+        (3.0, 0.5)
+        >>> as_float("1")
+        Traceback (most recent call last):
+        ...
+        TypeError: text is no number: '1'
+    """
+    if type(value) is float:
+        return value
+    if is_text(value):
+        raise TypeError(f"text is no number: {value!r:.40}")
+    if getattr(value, "size", None) == 1 and hasattr(value, "item"):
+        value = value.item()  # which NumPy asks for where an array has an axis
+        if is_text(value):
+            raise TypeError(f"text is no number: {value!r:.40}")
+    return float(value)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things in words.
+
+    Example:
+        >>> counted(1, "row"), counted(2, "row"), counted(0, "class"), counted(2, "epoch")
+        ('1 row', '2 rows', '0 classes', '2 epochs')
+    """
+    many = f"{noun}{'es' if noun.endswith(('s', 'tch')) else 's'}"
+    return f"{count:,} {noun if count == 1 else many}"
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is text, or holds some, which NumPy would take for numbers."""
+    if isinstance(value, str | bytes | bytearray):
+        return True
+    if isinstance(value, list | tuple):
+        return any(map(is_text, value))
+    dtype = getattr(value, "dtype", None)
+    return getattr(dtype, "kind", "") in ("U", "S")
+
+
 def number(
     label: str,
     value: Any,
@@ -122,7 +165,7 @@ def truth(label: str, value: Any) -> bool:
     """True or False; a number here is usually an argument in the wrong place."""
     if value is True or value is False:
         return bool(value)
-    raise TypeError(f"{label} must be True or False, got {value!r}")
+    raise TypeError(f"{label} must be True or False, got {value!r:.80}")
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

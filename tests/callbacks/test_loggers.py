@@ -61,7 +61,7 @@ def test_json_logger_writes_events(tmp_path):
         ("epoch", 5),
         ("end", 5),
     ]
-    assert lines[0]["rule"] == "Adam" and lines[-1]["stopped"] == "finished 1 epochs"
+    assert lines[0]["rule"] == "Adam" and lines[-1]["stopped"] == "finished 1 epoch"
     assert lines[1]["loss"] == history["loss"][1]
 
 
@@ -127,7 +127,7 @@ def test_any_logger_with_five_methods_will_do():
         ("step", 5, ["grad_norm", "loss", "lr", "update_ratio"]),
         ("validation", 5, ["val_loss"]),
         ("epoch", 5, ["epoch", "loss", "lr", "val_loss"]),
-        ("end", "finished 1 epochs"),
+        ("end", "finished 1 epoch"),
     ]
 
 

@@ -214,3 +214,43 @@ def test_a_comma_in_a_name_shifts_no_column(tmp_path):
 def test_an_average_longer_than_the_run_is_said():
     with pytest.warns(UserWarning, match=r"EMA\(decay=0.9999\) averages over about 10000 steps"):
         fit(params := make_params(), ss.EMA(ss.Adam(params)))
+
+
+def owners(monitor, tmp_path):
+    return [
+        ss.EarlyStopping(monitor, mode="max"),
+        ss.ReduceOnPlateau(monitor, mode="max"),
+        ss.Checkpoint(tmp_path / "c", monitor=monitor, mode="max"),
+    ]
+
+
+@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize(
+    ("monitor", "given", "hint"),
+    [
+        ("accuracy", "both", "did you mean 'val_accuracy'?"),
+        ("val_acuracy", "both", "did you mean 'val_accuracy'?"),
+        ("Accuracy", "both", "did you mean 'val_accuracy'?"),
+        (
+            "accuracy",
+            "validation",
+            "evaluate=..., which returns it by its name, and is then called",
+        ),
+        ("val_accuracy", "validation", "'accuracy' is measured by evaluate=..., which returns it"),
+        ("val_f1", "nothing", "both validation=... and evaluate=... are missing"),
+        ("val_loss", "nothing", "it is measured with validation=..."),
+        ("val_loss", "both", "'loss' is measured by evaluate=..."),
+    ],
+)
+def test_a_metric_that_is_not_measured_is_asked_of_what_would_measure_it(
+    which, monitor, given, hint, tmp_path
+):
+    options = {"validation": (X, Y)} if given != "nothing" else {}
+    if given == "both":
+        options["evaluate"] = lambda params, batch: {"accuracy": 0.5}
+    params = make_params()
+    with pytest.raises(ValueError) as refused:
+        fit(params, callbacks=[owners(monitor, tmp_path)[which]], **options)
+    text = str(refused.value)
+    assert f"no {monitor!r} to monitor; there are " in text and hint in text, text
+    assert (given == "nothing") == ("validation=" in text)

@@ -255,3 +255,9 @@ def test_a_demo_that_has_nowhere_to_write_says_so_first(run, tmp_path, monkeypat
 def test_a_rule_has_the_names_that_python_knows(name, run, model):
     code, out, _ = run("train", f"{model}:make", "--optimizer", name, "--lr", 0.1, "--json")
     assert code == 0 and json.loads(out)["optimizer"] == name
+
+
+def test_advice_of_the_command_line_is_in_its_own_words(run, model):
+    code, out, _ = run("train", f"{model}:make", "--lr", "1e9", "--epochs", 3)
+    assert code == 3
+    assert "leave out --lr" in out and "lr_find" not in out and "Try lr=" not in out

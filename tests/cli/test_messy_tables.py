@@ -4,6 +4,7 @@ an error that names the place and the cure."""
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -91,12 +92,12 @@ TRAINS = {
     ),
     "one inf": (
         lines(changed(A, _5="inf"), B, CLASS),
-        ["column a: 1 cells are no numbers, 'inf' (line 7): gaps", "1 gaps in a"],
+        ["column a: 1 cell without a number, 'inf' (line 7): gaps", "1 gap in a"],
     ),
     "n.d.": (lines(changed(A, _5="n.d.", _9="N/A", _11="-"), B, CLASS), ["3 gaps in a filled"]),
     "a word of its own for a gap": (
         lines(changed(A, _2="below limit", _7="below limit"), B, CLASS),
-        ["column a: 2 cells are no numbers, 'below limit' (line 4): gaps"],
+        ["column a: 2 cells without a number, 'below limit' (line 4): gaps"],
     ),
     "the index of pandas": (
         lines(range(N), A, B, CLASS, head=",a,b,y"),
@@ -127,7 +128,7 @@ TRAINS = {
     "a header that begins with a hash": (lines(A, B, CLASS, head="# a,b,y"), ["2 classes"]),
     "comments on top": (
         "# measured in May\n" + lines(A, B, CLASS),
-        ["1 lines that begin with # left out"],
+        ["1 line that begins with # left out"],
     ),
     "empty lines": (lines(A, B, CLASS).replace("\n", "\n\n"), ["2 classes"]),
     "rows of separators": (lines(A, B, CLASS) + ",,\n,,\n", ["2 classes"]),
@@ -170,7 +171,7 @@ TRAINS = {
     ),
     "a target with a word or two": (
         lines(A, changed(B, _3="error"), changed(numbers("{:.1f}"), _4="broken")),
-        ["y: 'broken' (line 6) are no numbers", "1 rows without y left out"],
+        ["y: 'broken' (line 6) is no number", "1 row without y left out"],
     ),
 }
 
@@ -229,7 +230,7 @@ REFUSED = {
     "dates": (
         lines([f"2024-{1 + i // 28:02}-{1 + i % 28:02}" for i in range(72)], A * 3, CLASS * 3),
         [],
-        "column a holds 72 different words; leave it out with --drop a",
+        "column a holds dates or times, such as '2024-01-01'; leave it out with --drop a",
     ),
     "a word under --task regression": (
         lines(A, B, CLASS),
@@ -271,3 +272,37 @@ def test_a_cell_of_any_length_is_read(run, tmp_path):
     path.write_text(lines(A, ["x" * 200_000 if i % 2 else "z" for i in range(N)], CLASS))
     code, _, err = run("train", path, "--target", "y", "--epochs", 1, "--lr", 0.01, "--json")
     assert code == 0 and len(err) < 1000
+
+
+DATES = ["2024-03-01", "01.03.2024", "3/1/24", "2024-03-01 12:30", "12:30", "1 Mar 2024", "Mar 1"]
+
+
+@pytest.mark.parametrize("date", DATES)
+@pytest.mark.parametrize("many", [True, False])
+def test_dates_are_called_that_with_the_way_out(run, tmp_path, date, many):
+    digit = max(i for i, sign in enumerate(date) if sign.isdigit())
+    cells = [date[:digit] + str(i if many else i % 3) + date[digit + 1 :] for i in range(72)]
+    rows = [f"{cell},{i % 7},{i % 2}" for i, cell in enumerate(cells)]
+    (tmp_path / "t.csv").write_text("\n".join(["when,a,y", *rows]) + "\n")
+    words = ["train", tmp_path / "t.csv", "--target", "y", "--epochs", 1, "--lr", 0.1, "--json"]
+    code, _, err = run(*words)
+    assert code == 1 if many else code in (0, 3)  # one epoch may end anywhere
+    assert "column when holds dates or times" in err and "--drop when" in err
+    assert run(*words, "--drop", "when")[0] in (0, 3)
+
+
+def test_a_column_that_counts_the_rows_is_left_out_by_name_or_hinted_at(run, tmp_path):
+    for name in ("Id", "patient_number"):
+        rows = [f"{i + 1},{i % 7},{i % 2}" for i in range(72)]
+        (tmp_path / "t.csv").write_text("\n".join([f"{name},a,y", *rows]) + "\n")
+        words = ["train", tmp_path / "t.csv", "--target", "y", "--epochs", 1, "--lr", 0.1]
+        code, _, err = run(*words)
+        assert code in (0, 3) and f"column {name} counts the rows" in err
+        assert ("left out" in err) != (f"--drop {name}" in err)
+
+
+def test_one_thing_is_told_in_the_singular(run, tmp_path):
+    (tmp_path / "t.csv").write_text("# from a lab\na,b,y\n1,2,3\n1,2,\n")
+    code, _, err = run("train", tmp_path / "t.csv", "--target", "y")
+    assert code == 1 and "has 1 usable row, too few" in err
+    assert not re.search(r"\b1 [a-z ]*(rows|cells|gaps|lines|words)\b", err), err

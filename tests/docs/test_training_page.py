@@ -17,6 +17,9 @@ def test_the_examples_run(tmp_path, monkeypatch):
         exec(compile(block, "docs/training.md", "exec"), scope)
     assert scope["history"].stopped and scope["history"].last("val_loss") < 0.02
     assert scope["same"] == scope["history"]
+    judged = scope["judged"]
+    assert judged.last("val_accuracy") > 0.9 and judged.last("val_loss") < 0.3
+    assert "val_accuracy" in judged.stopped or judged.steps == 30 * 13
 
 
 def test_the_table_names_every_callback():

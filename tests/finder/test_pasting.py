@@ -153,7 +153,7 @@ def test_the_numbers_of_a_print_agree():
             assert f"lr={rate}" in text.splitlines()[-1]
             assert found.peak >= found.suggestion
             won = f"{found.probes[0][0]:.1e}"
-            raced = [row for row in text.splitlines() if row.startswith("a race of")]
+            raced = [row for row in text.splitlines() if row.startswith("of the constant rates")]
             if won != rate and abs(np.log(found.probes[0][0] / found.suggestion)) > 0.06:
                 word = "lower" if found.suggestion < found.probes[0][0] else "higher"
                 assert won in raced[0] and f"the suggestion is {word}" in raced[0]

@@ -239,6 +239,39 @@ def test_axes_given_are_kept_within_their_place(name, layout, made):
     assert not figure.get_supxlabel()
 
 
+def test_every_metric_of_the_validation_is_drawn_off_the_axis_of_the_loss():
+    checks = np.arange(200) % 20 == 19
+    metrics = {
+        "accuracy": np.where(checks, np.linspace(0, 0.9, 200), np.nan),
+        "f1": np.where(checks, np.linspace(0, 0.7, 200), np.nan),
+        "perplexity": np.where(checks, np.linspace(900, 80, 200), np.nan),
+        "never_measured": np.full(200, np.nan),
+    }
+    columns = run() | {"lr": np.linspace(0.1, 0, 200)}
+    history = ss.History.from_arrays(**columns, **{f"val_{k}": v for k, v in metrics.items()})
+    bare = ss.History.from_arrays(**columns).plot()
+    for ax in (
+        history.plot(),
+        plots.diagnosed(history),
+        history.plot(ax=pyplot.figure().add_subplot(2, 2, 1)),
+    ):
+        siblings = ax.figure.axes
+        assert [one.get_ylabel() for one in siblings] == ["loss", "", "perplexity", "rate"]
+        assert len(ax.lines) == len(bare.lines)
+        drawn = [line.get_ydata() for panel in siblings[1:3] for line in panel.lines]
+        for values, name in zip(drawn, ("accuracy", "f1", "perplexity"), strict=True):
+            np.testing.assert_array_equal(values, metrics[name][checks])
+        below = siblings[1]
+        legend = below.get_legend()
+        named = [t.get_text() for t in (legend.get_texts() if legend else below.texts)]
+        assert sorted(filter(None, named)) == ["accuracy", "f1"]
+        assert_legible(below)
+    lines = history.plot_text().splitlines()[-3:]
+    assert [line.split()[0] for line in lines] == ["accuracy", "f1", "perplexity"]
+    assert lines[-1].split()[1::2] == ["821.7", "80"]
+    assert max(map(len, lines)) <= 78
+
+
 def test_importing_plots_needs_no_matplotlib():
     code = "import sys, stepsize.plots; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
@@ -440,9 +473,27 @@ def test_long_names_leave_the_axes_their_room():
     assert widths[1] > 0.6 * widths[0]
 
 
+def test_every_line_of_the_range_test_has_its_name():
+    result = range_result()
+    result.peak, result.probes = 0.5, ((0.1, np.ones(9)), (0.3, np.full(9, 1.2)))
+    ax = plots.range_test(result)
+    names = " ".join(text.get_text() for text in texts(ax))
+    for name in ("smoothed loss", "constant rates", "suggested 0.1", "schedule peak 0.5"):
+        assert name in names
+    assert "race" not in names and "slide" not in names
+    upright = {
+        float(line.get_xdata()[0])
+        for line in ax.lines
+        if len(line.get_xdata()) == 2 and np.ptp(line.get_xdata()) == 0
+    }
+    assert upright == {0.1, 0.5}
+
+
 def test_every_rule_has_its_name_in_the_range_test():
     ax = plots.range_test(range_result())
-    assert {"steepest", "minimum"} <= {text.get_text() for text in texts(ax)}
+    assert {"steepest descent", "minimum / 10", "smoothed loss"} <= {
+        text.get_text() for text in texts(ax)
+    }
     assert_legible(ax)
 
 

@@ -243,6 +243,23 @@ def test_a_resume_uses_each_hyperparameter(name, tmp_path):
         started(tmp_path / "c", **{"epochs": 5, key: value})  # as it was made the last time
 
 
+@pytest.mark.parametrize("name", [n for n, (_, outcome) in RESUMED.items() if outcome == SAID])
+@pytest.mark.parametrize("ends", [{"epochs": 2}, {"epochs": 9, "steps": 10}])
+def test_where_no_step_is_left_a_resume_says_so_and_changes_nothing(name, ends, tmp_path):
+    params, optimizer, history = started(tmp_path / "c")
+    changes, _ = RESUMED[name]
+    with pytest.warns(ResumeWarning) as caught:
+        again, other, same = started(tmp_path / "c", **LONGER | changes | ends)
+    (said,) = [str(w.message) for w in caught if issubclass(w.category, ResumeWarning)]
+    assert said.startswith("nothing was left to do") and "has made 10 steps in 2 epochs" in said
+    assert next(reversed(changes)) in said and "not used" in said and "more epochs" in said
+    assert "from step" not in said
+    assert same == history and bits(again) == bits(params)
+    assert other.hyperparams == optimizer.hyperparams
+    assert "changed" not in same.meta and "resumed" not in same.meta
+    assert all(same.meta[k] == history.meta[k] for k in ("groups", "batch_size", "accumulate"))
+
+
 class Lower:
     def on_step(self, run):
         if run.step == 7:

@@ -1,5 +1,6 @@
 """Nests (pytrees) of arrays: their types, their leaves and names, their memory."""
 
+from stepsize.arrays.data import data_set, listed
 from stepsize.arrays.memory import (
     FLOATS,
     check_alike,
@@ -37,9 +38,11 @@ __all__ = [
     "check_parameters",
     "computed",
     "copy",
+    "data_set",
     "explain_difference",
     "flatten",
     "is_narrow",
+    "listed",
     "loss_and_grads",
     "map_leaves",
     "pack",

@@ -119,7 +119,7 @@ def _checked(value_and_grad: Any, optimizer: Any, validation: Any, evaluate: Any
     if not callable(value_and_grad):
         raise TypeError(
             "autolr: value_and_grad must be a function (params, batch) -> (loss, grads), got "
-            f"{value_and_grad!r}"
+            f"{value_and_grad!r:.80}"
         )
     if evaluate is not None and validation is None:
         raise ValueError("autolr: evaluate=... is for validation data; give validation=... too")

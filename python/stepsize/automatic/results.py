@@ -10,6 +10,7 @@ from stepsize.diagnosis import Diagnosis
 from stepsize.finder.results import LRFindResult, frame
 from stepsize.schedules import Schedule
 from stepsize.training.history import History
+from stepsize.validation import counted
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class AutoResult:
     def __repr__(self) -> str:
         losses = self.history["loss"]
         return (
-            f"<AutoResult {type(self.optimizer).__name__}, {len(losses)} steps, peak "
+            f"<AutoResult {type(self.optimizer).__name__}, {counted(len(losses), 'step')}, peak "
             f"{self._peak():.3g}, loss {losses[0]:.4g} to {losses[-1]:.4g}, "
             f"{len(self.actions)} corrections>"
         )

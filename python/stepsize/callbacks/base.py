@@ -18,6 +18,7 @@ They run in the order given, checkpoints last. One that has ``state_dict()`` and
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -118,13 +119,29 @@ class MonitorCallback:
         raise NotImplementedError
 
     def _value(self, run: Run) -> float:
-        try:
-            return run.metrics[self.monitor]
-        except KeyError:
-            raise ValueError(
-                f"{type(self).__name__}: there is no {self.monitor!r} to monitor; there are "
-                f"{', '.join(run.metrics)}. Give validation=..., or monitor one of these"
-            ) from None
+        return monitored(type(self).__name__, self.monitor, run)
+
+
+def monitored(owner: str, monitor: str, run: Run) -> float:
+    """The metric that a callback monitors.
+
+    Raises:
+        ValueError: it is not measured; what measures it is said, and the name that was meant.
+    """
+    if monitor in run.metrics:
+        return run.metrics[monitor]
+    there = f"{owner}: there is no {monitor!r:.80} to monitor; there are {', '.join(run.metrics)}"
+    name = monitor.removeprefix("val_")
+    validated = {k.removeprefix("val_").lower(): k for k in run.metrics if k.startswith("val_")}
+    close = difflib.get_close_matches(name.lower(), validated, n=1, cutoff=0.75)
+    if close:
+        raise ValueError(f"{there}; did you mean {validated[close[0]]!r}?")
+    if monitor == "val_loss" and not validated:
+        raise ValueError(f"{there}; it is measured with validation=...")
+    how = f"{name!r} is measured by evaluate=..., which returns it by its name"
+    how += "" if monitor.startswith("val_") else f", and is then called 'val_{name}'"
+    missing = "" if validated else "; both validation=... and evaluate=... are missing"
+    raise ValueError(f"{there}; {how}{missing}")
 
 
 def count_or_none(name: str, value: int | None) -> int | None:

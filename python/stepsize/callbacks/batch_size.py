@@ -35,7 +35,7 @@ class BatchSizeSchedule:
             if not isinstance(epoch, int) or epoch < 0 or not isinstance(size, int) or size < 1:
                 raise ValueError(
                     "BatchSizeSchedule: sizes must map epochs (0, 1, ...) to batch sizes (1, 2, "
-                    f"...), got {epoch!r}: {size!r}"
+                    f"...), got {epoch!r:.80}: {size!r:.80}"
                 )
         self.sizes = dict(sorted(sizes.items()))
 

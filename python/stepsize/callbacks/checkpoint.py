@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepsize import arrays
-from stepsize.callbacks.base import count_or_none
+from stepsize.callbacks.base import count_or_none, monitored
 from stepsize.callbacks.metrics import direction
 from stepsize.serialization.atomic import replacing
 
@@ -89,13 +89,9 @@ class Checkpoint:
     def on_epoch(self, run: Run) -> None:
         """Save if due."""
         if self.monitor is not None:
-            if self.monitor not in run.metrics:
-                raise ValueError(
-                    f"Checkpoint: there is no {self.monitor!r} to monitor; there are "
-                    f"{', '.join(run.metrics)}. Give validation=..., or monitor one of these"
-                )
+            value = monitored("Checkpoint", self.monitor, run)
             if not self.monitor.startswith("val_"):
-                self._value = run.metrics[self.monitor]
+                self._value = value
         self._save_best(run)
         if self.every_epochs is not None and run.epoch % self.every_epochs == 0:
             self.save(run)

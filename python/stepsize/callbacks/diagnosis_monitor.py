@@ -62,7 +62,7 @@ class DiagnosisMonitor:
         for name in (*warn, *stop):
             if name not in VERDICTS:
                 raise ValueError(
-                    f"DiagnosisMonitor: {name!r} is no verdict; they are {', '.join(VERDICTS)}"
+                    f"DiagnosisMonitor: {name!r:.80} is no verdict; they are {', '.join(VERDICTS)}"
                 )
         self.every = every
         self.warn = tuple(warn)

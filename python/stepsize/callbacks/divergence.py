@@ -108,7 +108,7 @@ class RollBackOnSpike:
             )
         for name, value in (("window", window), ("every", every), ("limit", limit)):
             if not isinstance(value, int) or value < 1:
-                raise ValueError(f"RollBackOnSpike: {name} must be at least 1, got {value!r}")
+                raise ValueError(f"RollBackOnSpike: {name} must be at least 1, got {value!r:.80}")
         self.threshold = threshold
         self.window = window
         self.every = every

@@ -28,7 +28,7 @@ class Freeze:
         if not patterns:
             raise ValueError('Freeze: give at least one pattern, such as "layers/0/*"')
         if until is not None and (not isinstance(until, int) or until < 1):
-            raise ValueError(f"Freeze: until must be a number of steps, got {until!r}")
+            raise ValueError(f"Freeze: until must be a number of steps, got {until!r:.80}")
         self.patterns = patterns
         self.until = until
 

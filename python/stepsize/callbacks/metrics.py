@@ -33,7 +33,7 @@ def direction(owner: str, monitor: Any, mode: str = "auto") -> str:
         ['min', 'max', 'max']
     """
     if not isinstance(monitor, str):
-        raise TypeError(f"{owner}: monitor must be the name of a metric, got {monitor!r}")
+        raise TypeError(f"{owner}: monitor must be the name of a metric, got {monitor!r:.80}")
     if choice(f"{owner}: mode", mode, ("auto", "min", "max")) != "auto":
         return mode
     words = re.findall(r"[a-z]+\d*", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", monitor).lower())

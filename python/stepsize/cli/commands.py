@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import importlib.util
 import math
 import os
@@ -138,7 +139,7 @@ def train(args: argparse.Namespace) -> int:
         resume=args.resume,
         progress=sys.stderr.isatty() and not args.json,
     )
-    diagnosis = ss.diagnose(history)
+    diagnosis = _in_words_of_options(ss.diagnose(history))
     if args.csv:
         history.to_csv(args.csv)
     if args.save:
@@ -148,8 +149,18 @@ def train(args: argparse.Namespace) -> int:
     if args.report:
         write_report(args.report, problem, rule.__name__, lr, history, diagnosis)
         print(f"report: {args.report}", file=sys.stderr)
-    draw(args.plot, lambda plots: plots.learning_curves(history, title=problem.name))
+    draw(args.plot, lambda plots: plots.run_curves(history, title=problem.name))
     return DIVERGED if diagnosis.verdict == "diverging" else 0
+
+
+def _in_words_of_options(diagnosis: Any) -> Any:
+    """A diagnosis that advises what can be done on the command line: there no --lr finds a rate."""
+
+    def said(advice: str) -> str:
+        return advice.replace("ask lr_find", "leave out --lr")
+
+    findings = (dataclasses.replace(f, advice=said(f.advice)) for f in diagnosis.findings)
+    return dataclasses.replace(diagnosis, findings=tuple(findings))
 
 
 def predict(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from stepsize.cli.errors import CommandError
-from stepsize.cli.reading import ENDINGS
+from stepsize.cli.reading import ENDINGS, is_stream
 from stepsize.cli.tables import Prepared, load_table
 from stepsize.optimizers.registration import find_rule
 from stepsize.problems import Problem
@@ -27,7 +27,7 @@ def load_problem(place: str, /, **table: Any) -> tuple[Problem, Prepared | None]
 
     For a table also how it was prepared.
     """
-    if place.lower().endswith(ENDINGS):
+    if place.lower().endswith(ENDINGS) or is_stream(Path(place)):
         prepared = load_table(Path(place), **table)
         return prepared.problem, prepared
     for name in ("target", "drop", "decimal", "task"):
@@ -40,8 +40,8 @@ def _made_by(target: str) -> Problem:
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
         raise CommandError(
-            f"expected FILE.py:factory, module:factory or a table ({', '.join(ENDINGS)}), "
-            f"got {target!r}; "
+            f"expected FILE.py:factory, module:factory or a table ({', '.join(ENDINGS)}, or - for "
+            f"text from standard input), got {target!r:.200}; "
             "the factory is a function that returns an ss.Problem"
         )
     module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)

@@ -28,7 +28,7 @@ exit codes: 0 done, 1 failed, 2 wrong usage, 3 the training diverged, 130 interr
 """
 _TARGET = (
     "FILE.py:FUNCTION or module:FUNCTION, returning an ss.Problem; or a table: "
-    "FILE.csv, .tsv, .npz or .parquet with --target COLUMN"
+    "FILE.csv, .tsv, .npz or .parquet, or - for text from standard input, with --target COLUMN"
 )
 
 
@@ -246,11 +246,17 @@ def _add_predict(commands: _Commands) -> None:
         "Predict for the rows of a table with a network that was trained on one.",
         "example:\n"
         "  stepsize train iris.csv --target species --save iris.safetensors\n"
-        "  stepsize predict iris.safetensors new.csv --out answers.csv\n\n"
+        "  stepsize predict iris.safetensors new.csv --out answers.csv\n"
+        "  grep 2026 new.csv | stepsize predict iris.safetensors - > answers.csv\n\n"
         "Columns are found by name; the target may be missing.",
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="written by train --save")
-    parser.add_argument("table", type=Path, metavar="TABLE", help=".csv, .tsv, .npz or .parquet")
+    parser.add_argument(
+        "table",
+        type=Path,
+        metavar="TABLE",
+        help=".csv, .tsv, .npz or .parquet, or - for text from standard input",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
     parser.add_argument("--decimal", choices=(".", ","), help="the decimal sign (default: judged)")
 

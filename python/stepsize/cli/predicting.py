@@ -19,8 +19,9 @@ from stepsize.cli.reading import Table, read_table
 from stepsize.cli.tables import Prepared
 from stepsize.errors import CheckpointError
 from stepsize.problems.networks import mlp_forward
-from stepsize.serialization import nested
+from stepsize.serialization import container, nested
 from stepsize.training.saving import KIND
+from stepsize.validation import counted
 
 __all__ = ["predict", "to_extra"]
 
@@ -42,13 +43,13 @@ def to_extra(prepared: Prepared) -> dict[str, Any]:
 
 def predict(model: Path, table: Path, out: Path | None, decimal: str | None) -> list[str]:
     """Write a prediction for each row, to a file or to standard output; notes on what was done."""
-    known = _load(model)
+    known = _load(model, table)
     names = [column.name for column in known.columns]
     rows = read_table(table, [*names, known.target.name])
     for name in names:
         if name not in rows.frame.columns:
             there = ", ".join(map(str, rows.frame.columns))
-            raise CommandError(f"{table} has no column {name!r}; it has {there}")
+            raise CommandError(f"{rows.path} has no column {name!r}; it has {there}")
     columns = [_fitted(rows, column, decimal) for column in known.columns]
     scores = mlp_forward(known.params, encode(columns, rows.frame))[-1]
     header, lines = _answers(known.target, scores)
@@ -60,7 +61,12 @@ def predict(model: Path, table: Path, out: Path | None, decimal: str | None) -> 
     return rows.notes
 
 
-def _load(path: Path) -> Model:
+def _load(path: Path, table_path: Path) -> Model:
+    if path.is_file() and not container.is_ours(path) and container.is_ours(table_path):
+        raise CommandError(
+            f"{path} is not a checkpoint of stepsize, but {table_path} is: they may be swapped; "
+            "it is stepsize predict MODEL TABLE"
+        )
     saved = nested.load(path, KIND)
     extra = saved.get("extra")
     table = extra.get("table") if isinstance(extra, Mapping) else None
@@ -115,8 +121,8 @@ def _fitted(table: Table, column: Column, decimal: str | None) -> Column:
         new = cells.map(str)[~cells.map(str).isin(column.words)]
         if len(new):
             notes.append(
-                f"column {column.name}: {len(new)} cells hold words that were not trained on, "
-                f"such as {new.iloc[0]!r:.40} ({table.place(int(new.index[0]))})"
+                f"column {column.name}: {counted(len(new), 'cell')} with words that were not "
+                f"trained on, such as {new.iloc[0]!r:.40} ({table.place(int(new.index[0]))})"
             )
         return column
     signs = [sign for sign in notation_of(cells) if sign in ".,"]
@@ -127,8 +133,8 @@ def _fitted(table: Table, column: Column, decimal: str | None) -> Column:
         first = int(np.flatnonzero(odd)[0])
         cell = "a gap" if is_gap(cells.iloc[first]) else repr(str(cells.iloc[first]))[:40]
         notes.append(
-            f"column {column.name}: {odd.sum()} cells are no numbers, the first is {cell} "
-            f"({table.place(first)}); taken as the mean"
+            f"column {column.name}: {counted(odd.sum(), 'cell')} without a number, the first is "
+            f"{cell} ({table.place(first)}); taken as the mean"
         )
     return fitted
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from stepsize.cli.errors import CommandError
 from stepsize.cli.numerals import is_gap, notation_of, number_of
 from stepsize.cli.reading import Table
+from stepsize.validation import counted
 
 if TYPE_CHECKING:
     from pandas import Series
@@ -21,6 +23,10 @@ __all__ = ["Column", "column_of", "decimals_of", "encode"]
 MOST_WORDS = 50
 _FEW_ODD = 3  # different cells that are no numbers, in a column of numbers, that count as gaps
 _ODD_SHARE = 0.1
+_DATE = re.compile(
+    r"\s*(\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{1,2}:\d{2}(:\d{2})?"
+    r"|(\d{1,2} )?(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]* \d)"
+)
 
 
 @dataclass
@@ -125,15 +131,21 @@ def column_of(table: Table, name: str, decimal: str) -> Column | None:
     if _counts_rows(name, numbers):
         notes.append(f"column {name} counts the rows, left out")
         return None
+    if not odd.any() and not gaps.any() and len(cells) > 2 and _counts(numbers):
+        notes.append(
+            f"column {name} counts the rows; if it tells nothing, leave it out: --drop {name}"
+        )
     words = cells[odd].map(str).unique()
     if odd.any() and (numbers.notna().sum() == 0 or not _few(odd, words, gaps)):
         return _words(table, name, odd, numbers)
     if odd.any():
         first = table.place(int(np.flatnonzero(odd)[0]))
         held = ", ".join(map(repr, words))
-        notes.append(f"column {name}: {odd.sum()} cells are no numbers, {held} ({first}): gaps")
+        notes.append(
+            f"column {name}: {counted(odd.sum(), 'cell')} without a number, {held} ({first}): gaps"
+        )
     if odd.any() or gaps.any():
-        notes.append(f"{odd.sum() + gaps.sum()} gaps in {name} filled with its mean")
+        notes.append(f"{counted(odd.sum() + gaps.sum(), 'gap')} in {name} filled with its mean")
     if numbers.nunique() == 1 and not (odd | gaps).any():
         notes.append(f"column {name} is {numbers.iloc[0]:.6g} in every row, left out")
         return None
@@ -152,12 +164,21 @@ def _words(table: Table, name: str, odd: Series, numbers: Series) -> Column:
         cell, place = cells.iloc[first], table.place(first)
         some = f"{odd.sum()} of its {len(odd)} cells are no numbers, the first is"
         about = f"{some} {cell!r:.40} ({place})" if numbers.notna().any() else f"as {cell!r:.40}"
+        if _is_dates(cells):
+            raise CommandError(
+                f"column {name} holds dates or times, such as {cells.iloc[0]!r:.40}; leave it out "
+                f"with --drop {name}, or write what matters of them as numbers, such as the month"
+            )
         raise CommandError(
             f"column {name} holds {len(kinds)} different words; leave it out with --drop {name}, "
             f"or write numbers ({about})"
         )
     shown = ", ".join(repr(kind)[:20] for kind in kinds[:5]) + (", ..." if kinds[5:] else "")
-    table.notes.append(f"column {name}: {len(kinds)} words, one input of 0 or 1 each ({shown})")
+    table.notes.append(
+        f"column {name}: {counted(len(kinds), 'word')}, one input of 0 or 1 each ({shown})"
+    )
+    if _is_dates(cells):
+        table.notes.append(f"column {name} holds dates or times; --drop {name} leaves it out")
     alike = {kind.casefold() for kind in kinds}
     if len(alike) < len(kinds):
         table.notes.append(f"column {name}: some of its words differ in capitals alone")
@@ -169,5 +190,15 @@ def _counts_rows(name: str, numbers: Series) -> bool:
     key = name.lower().strip("_ ").removesuffix("s")
     if key not in ("", "id", "index", "row", "nr", "no", "unnamed: 0", "column1", "rownames"):
         return False
+    return _counts(numbers)
+
+
+def _counts(numbers: Series) -> bool:
+    """Whether numbers are those of the rows, from 0 or 1 on."""
     first = numbers.iloc[0]
     return bool(first in (0, 1) and (numbers == np.arange(len(numbers)) + first).all())
+
+
+def _is_dates(cells: Series) -> bool:
+    """Whether most of the cells look like dates or times."""
+    return bool(cells.map(lambda cell: bool(_DATE.match(str(cell)))).mean() > 1 / 2)

@@ -12,7 +12,7 @@ import sys
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +21,15 @@ import numpy as np
 
 from stepsize.cli.errors import CommandError
 from stepsize.cli.numerals import is_numeral
+from stepsize.serialization.container import is_ours
+from stepsize.validation import counted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["ENDINGS", "Table", "read_table"]
+__all__ = ["ENDINGS", "Table", "is_stream", "read_table"]
+
+ENDINGS = (".csv", ".tsv", ".npz", ".parquet")
 
 Rows = list[tuple[int, list[str]]]  # the line in the file and its cells
 
@@ -45,24 +49,50 @@ class Table:
         return f"line {self.lines[row]}" if self.delimiter else f"row {self.lines[row]}"
 
 
-def read_table(path: Path, known: Sequence[str] = ()) -> Table:
-    """The columns of a file; CommandError names the line or array that cannot be used.
+def is_stream(path: Path) -> bool:
+    """Whether a table is text that comes from standard input, written -, or through a pipe."""
+    if str(path) == "-" or path.is_fifo() or path.is_char_device():
+        return True
+    return path.is_file() and str(path).startswith(("/dev/", "/proc/self/fd/"))
 
-    A first line that holds one of the `known` names is a header.
+
+def read_table(path: Path, known: Sequence[str] = ()) -> Table:
+    """The columns of a file, or of text from a pipe or from standard input, written -.
+
+    CommandError names the line or array that cannot be used. A first line that holds one of the
+    `known` names is a header.
     """
-    if not path.is_file():
-        what = "is not a regular file" if path.exists() else "does not exist: no such file"
+    stream = is_stream(path)
+    if not stream and not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist: no such file"
         raise CommandError(f"{path} {what}")
     _pandas()  # without it, the first thing to say
-    return _READERS[path.suffix.lower()](path, known)
+    if str(path) == "-":
+        return _text(Path("standard input"), known, _standard_input())
+    ending = path.suffix.lower()
+    if stream or ending in (".csv", ".tsv"):
+        return _text(path, known, path.read_bytes())
+    if ending not in ENDINGS:
+        what = "is a checkpoint of stepsize, not a table" if is_ours(path) else "is no table"
+        raise CommandError(
+            f"{path} {what}; expected {', '.join(ENDINGS)}, or - for text from standard input"
+        )
+    return (_npz if ending == ".npz" else _parquet)(path)
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise CommandError("there is no standard input to read the table from; give a file")
+    data = getattr(sys.stdin, "buffer", sys.stdin).read()
+    return data if isinstance(data, bytes) else str(data).encode()
 
 
 # -- text --------------------------------------------------------------------------------------
 
 
-def _text(path: Path, known: Sequence[str]) -> Table:
+def _text(path: Path, known: Sequence[str], data: bytes) -> Table:
     notes: list[str] = []
-    text = _decoded(path, notes)
+    text = _decoded(path, data, notes)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text)
     rows = _rows(path, text, delimiter, notes)
     if not rows:
@@ -84,9 +114,8 @@ def _pandas() -> Any:
     return pandas
 
 
-def _decoded(path: Path, notes: list[str]) -> str:
+def _decoded(path: Path, data: bytes, notes: list[str]) -> str:
     """The text of a file: UTF-8, UTF-16 with its mark, else Windows-1252."""
-    data = path.read_bytes()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         notes.append("read as UTF-16")
         return data.decode("utf-16", errors="replace")
@@ -142,7 +171,10 @@ def _rows(path: Path, text: str, delimiter: str, notes: list[str]) -> Rows:
         line, names = comments.pop()  # a header that begins with the sign of a comment
         rows.insert(0, (line, [names[0].lstrip("# "), *names[1:]]))
     if comments:
-        notes.append(f"{len(comments)} lines that begin with # left out")
+        notes.append(
+            f"{counted(len(comments), 'line')} that "
+            f"{'begins' if len(comments) == 1 else 'begin'} with # left out"
+        )
     if empty:
         notes.append(f"no value in line {_listed(empty)}: left out")
     return rows
@@ -182,7 +214,7 @@ def _rectangular(
     for line, cells in body:
         if len(cells) != len(header) and (len(cells) < width or any(cells[width:])):
             raise CommandError(
-                f"{path} line {line}: {len(cells)} cells, expected {len(header)} "
+                f"{path} line {line}: {counted(len(cells), 'cell')}, expected {len(header)} "
                 f"({_listed(header)}); mend or delete the line, or put quotes around cells "
                 "that hold the separator"
             )
@@ -218,7 +250,7 @@ def _listed(names: list[str]) -> str:
 # -- arrays ------------------------------------------------------------------------------------
 
 
-def _npz(path: Path, known: Sequence[str]) -> Table:
+def _npz(path: Path) -> Table:
     columns: dict[str, list[Any]] = {}
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -256,7 +288,7 @@ def _add_array(columns: dict[str, list[Any]], path: Path, name: str, array: Any)
         columns[column] = flat[:, i].tolist()
 
 
-def _parquet(path: Path, known: Sequence[str]) -> Table:
+def _parquet(path: Path) -> Table:
     pandas = _pandas()
     try:
         frame = pandas.read_parquet(path)
@@ -270,12 +302,3 @@ def _parquet(path: Path, known: Sequence[str]) -> Table:
     if len(repeated):
         raise CommandError(f"{path} has several columns named {repeated[0]}: rename all but one")
     return Table(path, frame, list(range(len(frame))))
-
-
-_READERS: dict[str, Callable[[Path, Sequence[str]], Table]] = {
-    ".csv": _text,
-    ".tsv": _text,
-    ".npz": _npz,
-    ".parquet": _parquet,
-}
-ENDINGS = tuple(_READERS)

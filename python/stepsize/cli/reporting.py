@@ -10,6 +10,7 @@ import numpy as np
 from stepsize.curves import with_risers
 from stepsize.diagnosis import VERDICTS
 from stepsize.plots.style import number, offscreen
+from stepsize.validation import counted
 
 __all__ = ["final", "write_report"]
 
@@ -33,7 +34,9 @@ def write_report(
     from stepsize.report import Page
 
     ends = final(history)
-    page = Page(problem.name, f"Trained with {rule} for {int(ends.get('step', 0)):,} steps.")
+    page = Page(
+        problem.name, f"Trained with {rule} for {counted(int(ends.get('step', 0)), 'step')}."
+    )
     cards = []
     if "val_accuracy" in ends:
         cards.append((f"{100 * ends['val_accuracy']:.1f} %", "accuracy on held-out rows"))

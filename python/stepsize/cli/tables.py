@@ -16,6 +16,7 @@ from stepsize.cli.numerals import is_gap
 from stepsize.cli.preparation import Column, column_of, decimals_of, encode, moments, numbers_of
 from stepsize.cli.reading import Table, read_table
 from stepsize.problems import Problem, classifier, regressor
+from stepsize.validation import counted
 
 if TYPE_CHECKING:
     from pandas import Series
@@ -96,18 +97,21 @@ def _answer(table: Table, name: str, task: str, decimal: str) -> Column:
                 f"({table.place(first)}), which is no number"
             )
         table.notes.append(
-            f"{name}: {', '.join(map(repr, words))} ({table.place(first)}) are no numbers"
+            f"{name}: {', '.join(map(repr, words))} ({table.place(first)}) "
+            f"{'is no number' if len(words) == 1 else 'are no numbers'}"
         )
         gaps |= odd
         odd &= False
     if gaps.any():
-        table.notes.append(f"{gaps.sum()} rows without {name} left out")
+        table.notes.append(f"{counted(gaps.sum(), 'row')} without {name} left out")
         table.lines = [line for line, gap in zip(table.lines, gaps, strict=True) if not gap]
         table.frame = table.frame[~gaps].reset_index(drop=True)
         numbers = numbers[~gaps]
     rows = len(table.frame)
     if rows < LEAST_ROWS:
-        raise CommandError(f"{table.path} has {rows} usable rows, too few to train and validate on")
+        raise CommandError(
+            f"{table.path} has {counted(rows, 'usable row')}, too few to train and validate on"
+        )
     whole = not odd.any() and bool((numbers == numbers.round()).all())
     if task == "regression" or (task == "auto" and not odd.any() and not whole):
         return Column(name, decimal)
@@ -127,7 +131,7 @@ def _classes(table: Table, name: str, decimal: str, whole: bool, task: str) -> C
     rows = len(labels)
     if len(kinds) < 2 or (len(kinds) > rows // 2 and task == "auto"):
         raise CommandError(
-            f"the target has {len(kinds)} different values in {rows} rows: "
+            f"the target has {counted(len(kinds), 'different value')} in {counted(rows, 'row')}: "
             "neither classes nor numbers to predict"
         )
     table.notes.append(f"{len(kinds)} classes: {_listed(kinds)}")

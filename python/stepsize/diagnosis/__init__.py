@@ -8,10 +8,21 @@ from typing import Any
 from stepsize.diagnosis.calibration import probabilities
 from stepsize.diagnosis.checks import judge
 from stepsize.diagnosis.features import CurveFeatures
+from stepsize.diagnosis.generalisation import settled
 from stepsize.diagnosis.measurement import measure
-from stepsize.diagnosis.thresholds import FEWEST_STEPS
-from stepsize.diagnosis.verdicts import VERDICTS, Diagnosis, Finding, Verdict, next_rate, watched
-from stepsize.diagnosis.wording import words
+from stepsize.diagnosis.thresholds import FEWEST_LOSSES, FEWEST_STEPS, IDLE
+from stepsize.diagnosis.verdicts import (
+    VERDICTS,
+    Diagnosis,
+    Finding,
+    Verdict,
+    is_usual,
+    next_rate,
+    to_find,
+    watched,
+)
+from stepsize.diagnosis.wording import went, words
+from stepsize.validation import counted
 
 __all__ = [
     "FEWEST_STEPS",
@@ -31,8 +42,8 @@ def diagnose(history: Any) -> Diagnosis:
     `history` maps names to arrays of one row per step, NaN where a series has no value; a plain row
     of numbers is taken for the losses. `loss` is needed; `lr, val_loss, grad_norm, update_ratio`
     are used when they are there, as are `step` where not every step has a row, and a `val_` metric
-    that is better when higher, such as `val_accuracy`. With fewer than 20 losses `enough_data` is
-    False.
+    that is better when higher, such as `val_accuracy`, and what early stopping said at the end.
+    With fewer than 20 losses `enough_data` is False.
 
     Raises TypeError for what is no history, ValueError when there is no `loss`, nothing in it, or
     when series are no numbers or not equally long.
@@ -44,19 +55,40 @@ def diagnose(history: Any) -> Diagnosis:
     features = measure(history)
     found = judge(features)
     verdict = found[0].kind
-    shares = probabilities(features, verdict)
+    shares = probabilities(_as_validated(features, verdict), verdict)
     if features.steps < FEWEST_STEPS and verdict != "diverging":
         return Diagnosis(verdict, _too_short(features, found[0]), None, False, shares)
     rate = next_rate(verdict, features)
+    if rate is not None and not is_usual(rate):
+        found, rate = [*found, to_find(rate, features)], None
     return Diagnosis(verdict, tuple(found), rate, probabilities=shares)
 
 
+def _as_validated(features: CurveFeatures, verdict: str) -> CurveFeatures:
+    """The features of a run at rest, where the validation says so and the loss does not.
+
+    The labelled runs behind the probabilities had no metric but the loss.
+    """
+    if verdict != "converged" or settled(features) is None:
+        return features
+    trend = replace(
+        features.trend, late_decrease=0.0, late_decrease_z=0.0, extrapolated_decrease=0.0
+    )
+    return replace(features, trend=trend)
+
+
 def _too_short(features: CurveFeatures, first: Finding) -> tuple[Finding, Finding]:
-    losses = f"{features.steps} losses" if features.steps != 1 else "1 loss"
+    losses = counted(features.steps, "loss")
     short = Finding(
         "not_enough_data",
         "info",
         f"the history has {losses}",
         f"Train for at least {FEWEST_STEPS} steps and ask again.",
     )
-    return short, replace(first, severity="info", advice="")
+    evidence = first.evidence
+    if features.steps < FEWEST_LOSSES and features.movement.idle < IDLE:
+        start, end = (f"{level:.4g}" for level in (features.levels.start, features.levels.end))
+        evidence = f"the loss {went(float(start), float(end))}"
+        if features.steps == 1:
+            evidence = f"the loss was {end}"
+    return short, replace(first, severity="info", evidence=evidence, advice="")

@@ -22,13 +22,19 @@ import math
 from collections.abc import Callable
 
 from stepsize.diagnosis import thresholds as th
-from stepsize.diagnosis.features import CurveFeatures, ValidationFeatures
+from stepsize.diagnosis.features import CurveFeatures
+from stepsize.diagnosis.generalisation import (
+    early,
+    few_validations,
+    generalises_nothing,
+    metric_turned,
+    overfitting,
+    settled,
+)
 from stepsize.diagnosis.verdicts import Finding
-from stepsize.diagnosis.wording import apart, beside, percent, series_name, share_of, went
+from stepsize.diagnosis.wording import apart, beside, percent, share_of, went
 
 WHOLE, LAST_HALF, LAST_QUARTER = (0.0, 1.0), (1 / 2, 1.0), (1 - 1 / 2 / 2, 1.0)
-
-STOP_THERE = "Stop there (EarlyStopping), add weight decay, or get more data."
 
 Check = Callable[[CurveFeatures], Finding | None]
 
@@ -107,70 +113,6 @@ def dead(f: CurveFeatures) -> Finding | None:
     return Finding("too_high", "warning", what, advice)
 
 
-def overfitting(f: CurveFeatures) -> Finding | None:
-    """The validation loss turned while the training loss went on falling."""
-    levels, v = f.levels, f.validation
-    if v is None or levels.remaining > th.OVERFIT_LEVEL:
-        return None
-    if levels.start - levels.end < th.OVERFIT_DECREASE * levels.decrease:
-        return None
-    turned = v.rise > th.OVERFIT_RISE and v.rise_z > th.OVERFIT_RISE_Z
-    if not turned or v.best_at >= th.OVERFIT_LATEST:
-        return None
-    if v.training_decrease < th.OVERFIT_TRAINING or v.end < levels.end:
-        return None
-    what = f"{_turned(v)} while the training loss {went(v.training_then, levels.end)}"
-    if f.metric is not None:
-        better = f.metric.own_rise <= th.METRIC_FALL
-        what += f"; the {series_name(f.metric.name)} "
-        what += went(-f.metric.first, -f.metric.last) if better else _fell_since(f.metric)
-    return Finding("overfitting", "warning", what, STOP_THERE, (v.best_at, 1.0))
-
-
-def _turned(v: ValidationFeatures) -> str:
-    """That a validation loss was best somewhere and has risen since."""
-    best, end = apart(v.lowest, v.last)
-    return (
-        f"the validation loss was best ({best}) after {percent(v.best_at)} of the run and has "
-        f"risen to {end}"
-    )
-
-
-def _fell_since(m: ValidationFeatures) -> str:
-    best, end = apart(-m.lowest, -m.last)
-    return f"was best ({best}) after {percent(m.best_at)} of the run and has fallen to {end}"
-
-
-def metric_turned(f: CurveFeatures) -> Finding | None:
-    """The same of an accuracy, where no validation loss was recorded."""
-    levels, m = f.levels, f.metric
-    if m is None or f.validation is not None or f.few is not None:
-        return None
-    fell = m.own_rise > th.METRIC_FALL and m.rise_z > th.METRIC_FALL_Z
-    if not fell or m.best_at >= th.OVERFIT_LATEST or levels.end >= m.training_then:
-        return None
-    what = f"the {series_name(m.name)} {_fell_since(m)} while the training loss "
-    what += went(m.training_then, levels.end)
-    return Finding("overfitting", "warning", what, STOP_THERE, (m.best_at, 1.0))
-
-
-def few_validations(f: CurveFeatures) -> Finding | None:
-    """All of two to four validation losses rose while the training loss fell."""
-    few, levels = f.few, f.levels
-    if few is None or levels.end >= few.training_then:
-        return None
-    rise = few.values[-1] - few.values[0]
-    rising = all(a < b for a, b in zip(few.values, few.values[1:], strict=False))
-    if not rising or rise <= th.OVERFIT_RISE * levels.decrease:
-        return None
-    first, last = apart(few.values[0], few.values[-1])
-    what = f"all {len(few.values)} validation losses rise, from {first} to {last}, while the "
-    what += f"training loss {went(few.training_then, levels.end)}"
-    # Two may be chance; more rarely are.
-    severity = "info" if len(few.values) == 2 else "warning"
-    return Finding("overfitting", severity, what, STOP_THERE, (few.first_at, 1.0))
-
-
 def _overshot(f: CurveFeatures) -> bool:
     """Whether the loss went far above its start, and has not come to a complete rest since."""
     v, peak = f.validation, f.levels.peak
@@ -196,13 +138,14 @@ def too_low(f: CurveFeatures) -> Finding | None:
     # The nearer to the limits of stability and noise, the more is to be had from time alone.
     limit = th.TOO_LOW_DECREASE * math.sqrt(path * max(f.noise.jitter, th.LEAST_JITTER))
     late = _late_decrease(f)
-    if _overshot(f) or late <= limit:
+    if _overshot(f) or late <= limit or settled(f) is not None:
         return None
     what = f"the loss {went(f.levels.start, f.levels.end)} and still falls smoothly, by "
     what += f"{late * f.levels.decrease:.2g} in the last half of the run: it has not converged"
     ratio, (low, high) = f.movement.gradient_ratio, th.GRADIENT_KEPT
     if low < ratio < high:
         what += f"; the gradient is still {ratio:.0%} as long as at the start"
+    what += early(f)
     advice = "The steps go the right way but are too short: raise the rate."
     return Finding("too_low", "warning", what, advice, LAST_HALF)
 
@@ -277,34 +220,26 @@ def healthy(f: CurveFeatures) -> Finding | None:
         what = f"the loss ended at {end}, {below} its start of {start}"
         advice = "The steps undo what they learn: lower the rate."
         return Finding("too_high", "warning", what, advice, WHOLE)
-    useless = _generalises_nothing(f)
+    useless = generalises_nothing(f)
     if useless is not None:
         return useless
+    if (rest := settled(f)) is not None:
+        return rest
     late, more = (
         share * levels.decrease for share in (f.trend.late_decrease, f.trend.extrapolated_decrease)
     )
     what = f"the loss {went(levels.start, levels.end)}, by {late:.2g} in the last "
     what += f"half of the run, and may fall by {more:.2g} more in as many steps"
+    what += early(f)
     advice = "Carry on; a decay of the rate at the end usually gains a little."
+    if f.stop is not None:
+        advice = "More patience may gain more, and so may a decay of the rate at the end."
     return Finding("healthy", "info", what, advice, LAST_HALF)
-
-
-def _generalises_nothing(f: CurveFeatures) -> Finding | None:
-    """A validation loss that ended above its first value while most of the learning was done."""
-    levels, v = f.levels, f.validation
-    if v is None or not v.above_start or levels.decrease_z < th.START_Z:
-        return None
-    if v.training_first - levels.end < th.UNLEARNT * levels.decrease:
-        return None
-    end, start = apart(v.last, v.first)
-    what = f"the validation loss ended at {end}, above its first value of {start}, while the "
-    what += f"training loss {went(v.training_first, levels.end)}"
-    return Finding("overfitting", "warning", what, STOP_THERE, WHOLE)
 
 
 def at_rest(f: CurveFeatures) -> list[Finding]:
     """What a loss at rest means; near the line, the other reading too."""
-    useless = _generalises_nothing(f)
+    useless = generalises_nothing(f)
     if useless is not None:
         return [useless]
     levels, v, path = f.levels, f.validation, f.movement.relative_path
@@ -355,11 +290,12 @@ def judge(f: CurveFeatures) -> list[Finding]:
             continue
         # The same swings are told of once, and good news does not follow bad.
         again = finding.kind == "plateau" and "too_high" in told
-        if not again and not (told and finding.kind == "healthy"):
+        if not again and not (told and finding.kind in ("healthy", "converged")):
             found.append(finding)
     # What is no more than a hint does not decide.
+    said = ("healthy", "converged")
     hints = [
-        finding for finding in found if finding.severity == "info" and finding.kind != "healthy"
+        finding for finding in found if finding.severity == "info" and finding.kind not in said
     ]
     found = [finding for finding in found if finding not in hints] or at_rest(f)
     return [*found, *hints, *averaging(f)]

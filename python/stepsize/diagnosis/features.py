@@ -151,13 +151,22 @@ class FewValidations:
 
 
 @dataclass(frozen=True)
+class EarlyStop:
+    """The validation metric that early stopping watched, its best value, and the step of that."""
+
+    metric: str
+    best: float
+    step: int
+
+
+@dataclass(frozen=True)
 class CurveFeatures:
     """What every check looks at: `steps` losses in `rows` rows of the history.
 
     `broke_at` is the row where loss or gradient stopped being finite, or None, and `broke_step` its
     step. `metric` is a validation metric, where one was recorded; `averaged` the name of the rule
     whose averaged weights were validated, where they lag so far behind that the validation loss
-    was left aside.
+    was left aside. `stop` is what early stopping said where it ended the run.
     """
 
     rows: int
@@ -173,3 +182,4 @@ class CurveFeatures:
     few: FewValidations | None = None
     averaged: str = ""
     averaged_validation: ValidationFeatures | None = None
+    stop: EarlyStop | None = None

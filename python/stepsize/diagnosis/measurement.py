@@ -257,7 +257,7 @@ def measure(history: Any) -> CurveFeatures:
     validation = validations.features("val_loss", columns["val_loss"], blocks, levels.decrease)
     averaged = validations.lagging_average(history, validation)
     heard = None if averaged else validation
-    path_known = bool(np.isfinite(ratios).any())
+    path_known, stop = bool(np.isfinite(ratios).any()), validations.early_stopping(history)
     trend, jitter = _trend(loss, blocks, levels, noise, heard, path_known)
     if heard is not None and heard.jitter >= 0:
         jitter = heard.jitter
@@ -274,8 +274,9 @@ def measure(history: Any) -> CurveFeatures:
         noise=Noise(swing, jitter, _gradients(columns["grad_norm"])[1]),
         movement=_movement(columns, per_row),
         validation=heard,
-        metric=validations.metric(given, blocks, levels.decrease),
+        metric=validations.metric(given, blocks, levels.decrease, stop.metric if stop else None),
         few=validations.few(columns["val_loss"], blocks),
         averaged=averaged,
         averaged_validation=validation if averaged else None,
+        stop=stop,
     )

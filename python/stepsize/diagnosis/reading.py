@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Curve
+from stepsize.validation import is_text
 
 SERIES = ("step", "loss", "lr", "val_loss", "grad_norm", "update_ratio", "sign_flips", "sharpness")
 # Words of metrics that are better when higher; what has none of them is not read.
@@ -50,6 +51,8 @@ def read(history: Any) -> dict[str, Curve]:
 
 def _numbers(name: str, values: Any) -> Curve:
     try:
+        if is_text(values):
+            raise TypeError
         if isinstance(values, np.ma.MaskedArray):
             values = np.ma.filled(values.astype(np.float64), np.nan)
         row = np.asarray(values, np.float64)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 # Fewer losses than this are not enough data for a verdict.
 FEWEST_STEPS = 20
+FEWEST_LOSSES = 5  # of fewer, only the numbers are told
 
 # Diverging, against a loss that batches or a slow start raised.
 DIVERGING_PATH = 3  # length, t: a rise of weights that moved less is the noise of the batches
@@ -81,6 +82,12 @@ SWING = 0.11  # decrease, t: tenth to ninetieth percentile of the last quarter
 SWING_JITTER = 0.027  # decrease, t: residual around the trend
 SWING_GRADIENT_JITTER = 0.085  # log of the gradient norm, t: weights that swing change it
 
+# A validation metric that has come to rest where it is good, whatever the loss still does.
+METRIC_GOOD = 0.9  # metric, w: of those that end at 1
+METRIC_GAIN = 0.25  # of the way from the first value to 1, w: a smaller gain may be chance
+METRIC_REST = 0.05  # gain, w: in the last half
+METRIC_LOSS = 0.35  # start, w: with more of the loss left, a higher rate may still do better
+
 # At rest: converged, underfitting, or too low after all.
 REST_LEVEL = 0.1  # start, w: more left is underfitting
 REST_LEVEL_BOTH = (0.05, 0.5)  # start, w: converged and underfitting are both told between these
@@ -96,3 +103,4 @@ LOWER_FAR_PEAK = 100  # decrease: a highest level above the start that asks for 
 LOWER_PLATEAU = 0.2
 LOWER_DIVERGED, LOWER_DIVERGED_LEAST, LOWER_DIVERGED_MOST = 0.1, 0.1, 1e-3
 GOOD_FIRST_STEP = 0.01  # length: trainings that go well begin with steps of about this
+USUAL_RATES = (1e-7, 10)  # where `lr_find` looks: a next rate outside is a shot in the dark

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
 
 from stepsize.arrays import Curve
 from stepsize.curves import TINY, linear_trend, mad_noise
-from stepsize.diagnosis.features import FewValidations, ValidationFeatures
+from stepsize.diagnosis.features import EarlyStop, FewValidations, ValidationFeatures
 from stepsize.diagnosis.reading import is_metric
 
 FEWEST_VALIDATIONS = 5
@@ -68,9 +69,14 @@ def features(name: str, val: Curve, blocks: Curve, decrease: float) -> Validatio
     )
 
 
-def metric(given: dict[str, Curve], blocks: Curve, decrease: float) -> ValidationFeatures | None:
-    """The features of the negative of the first metric that is better when higher."""
-    names = [name for name in given if is_metric(name)]
+def metric(
+    given: dict[str, Curve], blocks: Curve, decrease: float, stopped_on: str | None = None
+) -> ValidationFeatures | None:
+    """The features of the negative of the first metric that is better when higher.
+
+    The one that ended the run comes first.
+    """
+    names = sorted((name for name in given if is_metric(name)), key=lambda name: name != stopped_on)
     found = (features(name, -given[name], blocks, decrease) for name in names)
     return next((one for one in found if one is not None), None)
 
@@ -91,3 +97,10 @@ def lagging_average(history: Any, validation: ValidationFeatures | None) -> str:
     if validation is None or rule not in AVERAGES:
         return ""
     return str(rule) if validation.decrease < LAG and validation.rise < LAG / 5 else ""
+
+
+def early_stopping(history: Any) -> EarlyStop | None:
+    """What early stopping on a validation metric said when it ended the run."""
+    said = str(getattr(history, "stopped", None) or "")
+    told = re.fullmatch(r"(val_\S+) has not improved on (\S+) since step (\d+)", said)
+    return None if told is None else EarlyStop(told[1], float(told[2]), int(told[3]))

@@ -161,8 +161,20 @@ class Diagnosis:
         return " ".join(parts)
 
 
+def to_find(rate: float, f: CurveFeatures) -> Finding:
+    """What is said instead of a next rate that would be as far from any usual one."""
+    high = rate >= th.USUAL_RATES[1]
+    what = f"a rate of {f.movement.lr:.3g} is far {'above' if high else 'below'} the usual ones"
+    return Finding("unusual_rate", "warning", what, "Find one: ask lr_find.")
+
+
+def is_usual(rate: float) -> bool:
+    """Whether a rate lies where one would look for one."""
+    return th.USUAL_RATES[0] < rate < th.USUAL_RATES[1]
+
+
 def next_rate(verdict: str, f: CurveFeatures) -> float | None:
-    """A rate that is safe to try next, None where the rate is not the trouble or not known."""
+    """A rate to try next, None where the rate is not the trouble or not known."""
     factor = VERDICTS[verdict].rate_factor
     lr = f.movement.lr
     # A schedule that ended too early is no matter of the rate.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import flatten, map_leaves
+from stepsize.arrays import data_set, flatten, listed, map_leaves
 from stepsize.validation import whole
 
 DEFAULT_SIZE = 32  # rows of a batch cut from arrays, as in `fit`
@@ -16,28 +16,28 @@ DEFAULT_SIZE = 32  # rows of a batch cut from arrays, as in `fit`
 
 def source_of(batches: Any, batch_size: int | None) -> Any:
     """The batches as given, or those cut from a tuple of arrays, as `fit` takes it."""
-    arrays = isinstance(batches, tuple) and batches and all(hasattr(b, "shape") for b in batches)
-    if not arrays:
+    arrays = data_set("lr_find: batches", batches)
+    if arrays is None:
         if batch_size is not None:
             raise ValueError(
-                f"lr_find: batch_size={batch_size!r} cuts a tuple of arrays (x, y) into batches; "
-                "leave it out where batches are given"
+                f"lr_find: batch_size={batch_size!r:.40} cuts a tuple of arrays (x, y) into "
+                "batches; leave it out where batches are given"
             )
         return batches
-    for part in batches:
+    for part in arrays:
         if hasattr(part, "iloc"):
             raise TypeError(f"lr_find: a {type(part).__name__} is no array, give .to_numpy()")
     size = DEFAULT_SIZE if batch_size is None else whole("lr_find: batch_size", batch_size)
-    lengths = {part.shape[0] if part.shape else None for part in batches}
+    lengths = {part.shape[0] if part.shape else None for part in arrays}
     if len(lengths) > 1 or None in lengths:
-        shapes = ", ".join(str(tuple(part.shape)) for part in batches)
+        shapes = ", ".join(str(tuple(part.shape)) for part in arrays)
         raise ValueError(
             f"lr_find: a tuple of arrays is one data set, whose arrays agree in their first axis, "
             f"got {shapes}; give a list of batches as [(x, y), ...]"
         )
     if not lengths - {0}:
         raise ValueError("lr_find: batches is empty; give arrays with at least one row")
-    return _Cut(batches, size)
+    return _Cut(arrays, size)
 
 
 class _Cut:
@@ -64,13 +64,7 @@ def hint(batches: Any) -> str:
             "lr_find: a tuple of arrays is one data set, whose batches are tuples of rows of each; "
             "give batches as a list"
         )
-    several = isinstance(batches, list) and len(batches) > 1
-    if several and all(isinstance(b, np.ndarray) for b in batches):
-        return (
-            f"lr_find: batches is a list of {len(batches)} arrays, each taken as one batch; for "
-            "one data set give a tuple of arrays (x, y), or a list of batches [(x, y), ...]"
-        )
-    return ""
+    return listed("lr_find: batches", batches) or ""
 
 
 def _place(leaf: Any) -> Any:

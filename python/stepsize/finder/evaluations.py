@@ -48,7 +48,7 @@ class Evaluations:
         self.at: list[Array] = []
         self.structure = Structure(x)
         self.best = Point(copy(x), math.inf, None, math.nan)
-        self.start = math.nan
+        self.start = self.start_largest = math.nan
 
     def look(self, x: Nest) -> Point:
         """Value and gradient; a point asked about twice in a row is evaluated once."""
@@ -79,7 +79,7 @@ class Evaluations:
         grads, largest = self.checked(grads, flatten(x)[0])
         point = Point(x, value, grads, largest)
         if self.calls == 1:
-            self.start = value
+            self.start, self.start_largest = value, largest
         lower = value < self.best.fun or (value == self.best.fun and largest < self.best.largest)
         if point.finite and lower:
             self.best = replace(point, x=copy(x))

@@ -229,12 +229,12 @@ def lr_find(
     )
     if parameter not in ("lr", *PARAMETERS):
         allowed = ", ".join(("lr", *PARAMETERS))
-        raise ValueError(f"lr_find: parameter must be one of {allowed}, got {parameter!r}")
+        raise ValueError(f"lr_find: parameter must be one of {allowed}, got {parameter!r:.80}")
     length = settings.horizon
     if not callable(value_and_grad):
         raise TypeError(
             "lr_find: value_and_grad must be a function (params, batch) -> (loss, grads), got "
-            f"{value_and_grad!r}"
+            f"{value_and_grad!r:.80}"
         )
     given = source_of(batches, batch_size)
     tick, bar = ticker(progress, steps * repeats)

@@ -11,6 +11,8 @@ from typing import Any
 
 from stepsize.arrays import Curve
 from stepsize.finder.pasting import line
+from stepsize.finder.suggestions import RULE_NAMES
+from stepsize.validation import counted
 
 SAME = 0.05  # logarithm of a ratio of rates that are printed alike
 
@@ -84,7 +86,7 @@ class LRFindResult:
     def __repr__(self) -> str:
         return (
             f"<LRFindResult suggestion={self.suggestion:.3g}, peak={self.peak:.3g}, "
-            f"{self.confidence} confidence, {self.gradients} gradients>"
+            f"{self.confidence} confidence, {counted(self.gradients, 'gradient')}>"
         )
 
     def _raced(self) -> list[str]:
@@ -94,15 +96,17 @@ class LRFindResult:
         won, losses = self.probes[0]
         other = "lower" if self.suggestion < won else "higher"
         return [
-            f"a race of {len(losses)} steps was won by {won:.1e}; the suggestion is {other}, for a "
-            "whole training"
+            f"of the constant rates compared over {counted(len(losses), 'step')}, {won:.1e} came "
+            f"lowest; the suggestion is {other}, for a whole training"
         ]
 
     def __str__(self) -> str:
         if not self.usable:
             return f"no usable rate, because {self.why}\nrange test: {self.stopped}"
         low, high = self.interval
-        others = ", ".join(f"{k} {v:.1e}" for k, v in self.suggestions.items() if k != "race")
+        others = ", ".join(
+            f"{RULE_NAMES.get(k, k)} {v:.1e}" for k, v in self.suggestions.items() if k != "race"
+        )
         return "\n".join(
             [
                 f"learning rate {self.suggestion:.1e}, likely between {low:.1e} and {high:.1e} "
@@ -110,8 +114,9 @@ class LRFindResult:
                 *self._raced(),
                 f"for the top of a one-cycle or warm-up schedule: {self.peak:.1e}",
                 f"range test over {len(self.lrs)} rates: {self.stopped}",
-                f"other rules: {others}",
-                f"{self.gradients} gradients on copies; parameters and optimizer are untouched",
+                f"read off the range test by other rules: {others}",
+                f"{counted(self.gradients, 'gradient')} on copies; parameters and optimizer are "
+                "untouched",
                 line(self.call, self.suggestion),
             ]
         )

@@ -48,6 +48,13 @@ def slide(lrs: Curve, losses: Curve, threshold: float = 0.005) -> float:
     return found
 
 
+# What the rules read off the curve, in words.
+RULE_NAMES = {
+    "steepest": "steepest descent",
+    "valley": "valley",
+    "slide": "sliding window",
+    "minimum": "minimum / 10",
+}
 RULES = {"steepest": steepest, "valley": valley, "slide": slide, "minimum": minimum}
 
 

@@ -25,6 +25,7 @@ except ImportError as error:
 from stepsize.arrays import Nest, flatten
 from stepsize.optimizers import Optimizer
 from stepsize.optimizers.registration import find_rule
+from stepsize.validation import as_float
 
 
 def to_numpy(nest: Nest) -> Nest:
@@ -138,5 +139,5 @@ class JaxOptimizer:
 
     def step(self, grads: Nest, *, loss: Any = None) -> Nest:
         """Update by gradients, JAX arrays in the nest of the parameters; the new parameters."""
-        self.inner.step(to_numpy(grads), loss=None if loss is None else float(loss))
+        self.inner.step(to_numpy(grads), loss=None if loss is None else as_float(loss))
         return self.params

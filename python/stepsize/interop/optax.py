@@ -27,6 +27,7 @@ except ImportError as error:
         'stepsize.interop.optax needs optax: pip install "stepsize[optax]"'
     ) from error
 
+from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, Structure, check_alike, sum_of_squares, unflatten
 from stepsize.interop.jax import check_precision, to_jax
 from stepsize.optimizers import Optimizer
@@ -128,9 +129,7 @@ class Optax(Optimizer, abstract=True):
     def _nest(self, leaves: Sequence[Array]) -> Any:
         return to_jax(unflatten(self.internals.leaves.structure.spec, leaves))
 
-    def step(
-        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
-    ) -> Any:
+    def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """As every optimizer's step; no gradient may be None."""
         self._loss = loss
         return super().step(grads, loss=loss, stats=stats)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, unflatten
 from stepsize.optimizers.transaction import Uninterrupted, assign
 
@@ -65,9 +66,7 @@ class SwapsAverage:
                 "the `with opt.averaged():` block first"
             )
 
-    def step(
-        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
-    ) -> Any:
+    def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """As any step; RuntimeError while the parameters hold the average."""
         self._refuse_average("a step starts from the training point")
         return super().step(grads, loss=loss, stats=stats)  # type: ignore[misc]

@@ -48,10 +48,10 @@ class Part:
         except (TypeError, ValueError):
             kinds = "a number, a schedule or a function of the step" if self.varies else "a number"
             raise TypeError(
-                f"{owner}: {self.label} must be {kinds}, got {type(value).__name__} {value!r}"
+                f"{owner}: {self.label} must be {kinds}, got {type(value).__name__} {value!r:.80}"
             ) from None
         if not self.holds(number):
-            raise ValueError(f"{owner}: {self.label} must be {self.describe()}, got {value!r}")
+            raise ValueError(f"{owner}: {self.label} must be {self.describe()}, got {value!r:.80}")
         return number
 
 
@@ -164,7 +164,7 @@ class Several(Field):
             return _none(owner, self)
         count = len(self.default)
         if not isinstance(value, tuple | list) or len(value) != count:
-            raise ValueError(f"{owner}: {self.name} must be {count} numbers, got {value!r}")
+            raise ValueError(f"{owner}: {self.name} must be {count} numbers, got {value!r:.80}")
         if self.optional:
             pairs = zip(value, self.default, strict=True)
             value = [default if item is None else item for item, default in pairs]
@@ -189,7 +189,7 @@ class Flag(Field):
 
     def check(self, owner: str, value: Value) -> Value:
         if not isinstance(value, bool | np.bool_):
-            raise TypeError(f"{owner}: {self.name} must be True or False, got {value!r}")
+            raise TypeError(f"{owner}: {self.name} must be True or False, got {value!r:.80}")
         return bool(value)
 
     def range(self) -> str:
@@ -230,7 +230,7 @@ class Choice(Field):
         value = self._none if value is None else value
         if value not in self.words:
             words = ", ".join(repr(word) for word in self.words)
-            raise ValueError(f"{owner}: {self.name} must be one of {words}, got {value!r}")
+            raise ValueError(f"{owner}: {self.name} must be one of {words}, got {value!r:.80}")
         return value
 
     def range(self) -> str:

@@ -50,7 +50,7 @@ def group(pattern: str, **overrides: Any) -> GroupSpec:
     """
     if not isinstance(pattern, str):
         raise TypeError(
-            f"group: pattern must be a glob of leaf paths such as '*/b', got {pattern!r}"
+            f"group: pattern must be a glob of leaf paths such as '*/b', got {pattern!r:.80}"
         )
     return GroupSpec(pattern, overrides)
 
@@ -105,7 +105,7 @@ def check_values(
             close = difflib.get_close_matches(name, names, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise TypeError(
-                f"{owner}: unknown argument {name!r}{hint} (it takes {', '.join(names)})"
+                f"{owner}: unknown argument {name!r:.80}{hint} (it takes {', '.join(names)})"
             )
         checked[name] = fields[name].check(owner, value)
     return checked
@@ -130,13 +130,15 @@ def assign_groups(
         return [int(path.split("/")[0]) for path in paths], tables
 
     if not isinstance(specs, list | tuple):
-        raise TypeError(f"{owner}: groups must be a list of ss.group(pattern, ...), got {specs!r}")
+        raise TypeError(
+            f"{owner}: groups must be a list of ss.group(pattern, ...), got {specs!r:.80}"
+        )
     tables = [values]
     assignment = [0] * len(paths)
     for number, spec in enumerate(specs, 1):
         if not isinstance(spec, GroupSpec):
             raise TypeError(
-                f"{owner}: groups must be a list of ss.group(pattern, ...), got {spec!r}"
+                f"{owner}: groups must be a list of ss.group(pattern, ...), got {spec!r:.80}"
             )
         matched = [i for i, path in enumerate(paths) if fnmatch.fnmatchcase(path, spec.pattern)]
         if not matched:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self, overload
 
 from stepsize import _core
+from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, Structure, check_alike
 from stepsize.optimizers import engine, gradients, state_dict
 from stepsize.optimizers.fields import Part, Value
@@ -55,8 +56,9 @@ class Optimizer(Rule, abstract=True):
         if others:
             name = next((name for name in self.fields if name != "lr"), "groups")
             raise TypeError(
-                f"{owner}: only params and lr go by position, got {others[0]!r} as well; name it, "
-                f"such as {name}={others[0]!r}"
+                f"{owner}: only params and lr go by position, got {others[0]!r:.80} as well; "
+                "name it, "
+                f"such as {name}={others[0]!r:.80}"
             )
         specs = keywords.pop("groups", None) or ()
         options, rest = Options.take(owner, keywords)
@@ -146,7 +148,7 @@ class Optimizer(Rule, abstract=True):
     ) -> StepStats | None: ...
 
     def step(
-        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
+        self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False
     ) -> StepStats | None:
         """Update the parameters in place by one step; one that raises has changed nothing.
 

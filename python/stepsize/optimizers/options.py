@@ -65,17 +65,17 @@ class Options:
         for name in ("maximize", "master_weights"):
             if not isinstance(getattr(self, name), bool | np.bool_):
                 raise TypeError(
-                    f"{owner}: {name} must be True or False, got {getattr(self, name)!r}"
+                    f"{owner}: {name} must be True or False, got {getattr(self, name)!r:.80}"
                 )
         if self.on_nonfinite not in _CHOICES:
             raise ValueError(
                 f"{owner}: on_nonfinite must be one of {', '.join(map(repr, _CHOICES))}, "
-                f"got {self.on_nonfinite!r}"
+                f"got {self.on_nonfinite!r:.80}"
             )
         if self.state_dtype not in FORMS:
             raise ValueError(
                 f"{owner}: state_dtype must be one of {', '.join(map(repr, FORMS))}, "
-                f"got {self.state_dtype!r}"
+                f"got {self.state_dtype!r:.80}"
             )
         limits: dict[str, Any] = {}
         for name in ("clip_norm", "clip_value", "loss_scale"):
@@ -84,10 +84,10 @@ class Options:
                 continue
             other = f", None or {DYNAMIC!r}" if name == "loss_scale" else ", or None for no limit"
             if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
-                raise TypeError(f"{owner}: {name} must be a number > 0{other}, got {value!r}")
+                raise TypeError(f"{owner}: {name} must be a number > 0{other}, got {value!r:.80}")
             if not 0 < float(value) < math.inf:
                 raise ValueError(
-                    f"{owner}: {name} must be a finite number > 0{other}, got {value!r}"
+                    f"{owner}: {name} must be a finite number > 0{other}, got {value!r:.80}"
                 )
             limits[name] = float(value)
         return dataclasses.replace(self, **limits)

@@ -228,7 +228,7 @@ class Population:
     def _losses(self, loss: Any) -> list[Any]:
         losses = np.asarray(loss).tolist()
         if not isinstance(losses, list) or len(losses) != len(self):
-            raise ValueError(f"{self._owner()}: loss must be {len(self)} numbers, got {loss!r}")
+            raise ValueError(f"{self._owner()}: loss must be {len(self)} numbers, got {loss!r:.80}")
         return losses
 
     def _owner(self) -> str:

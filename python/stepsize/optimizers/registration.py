@@ -48,11 +48,11 @@ def find_rule(rule: Any, owner: str, argument: str = "rule") -> type[Optimizer]:
     if not isinstance(rule, str):
         raise TypeError(
             f"{owner}: {argument} must be the name of a rule, such as 'adam', or an optimizer "
-            f"class, got {rule!r}"
+            f"class, got {rule!r:.80}"
         )
     key = rule.lower().replace("_", "").replace("-", "")
     if key not in classes:
         near = difflib.get_close_matches(key, classes, n=3, cutoff=0.5) or sorted(classes)
         names = ", ".join(repr(classes[name].__name__) for name in near)
-        raise ValueError(f"{owner}: there is no {argument} {rule!r}; there is {names}")
+        raise ValueError(f"{owner}: there is no {argument} {rule!r:.80}; there is {names}")
     return classes[key]

@@ -180,5 +180,5 @@ def check_quantizable(rule: Rule, tables: Sequence[Mapping[str, Any]], form: str
     if passes or not rule.accelerated or kinds == {"exact"}:
         raise ValueError(
             f"{type(rule).__name__}: state_dtype must be None for this rule, whose state has to be "
-            f"exact, got {form!r}; leave it out, or choose a rule such as AdamW"
+            f"exact, got {form!r:.80}; leave it out, or choose a rule such as AdamW"
         )

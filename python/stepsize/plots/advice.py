@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsize.diagnosis import diagnose, words
+from stepsize.finder.suggestions import RULE_NAMES
 from stepsize.plots.runs import run_curves
 from stepsize.plots.style import MUTED, colour, dress, number, own_axes
 from stepsize.plots.views import series
@@ -42,6 +43,10 @@ def range_test(result: Any, ax: Any = None, *, title: str = "") -> Any:
     paint, _ = colour(0)
     ax.plot(lrs, losses, ".", color=paint, alpha=0.3, markersize=3)
     ax.plot(lrs, smoothed, color=paint, linewidth=1.8)
+    ax.annotate(
+        "smoothed loss", (lrs[0], min(smoothed[0], top)), xytext=(2, 5),
+        textcoords="offset points", color=colour(0)[1], fontsize=8,
+    )  # fmt: skip
     _above(ax, lrs[~(losses <= top)])
     if len(races):
         ax.plot(*races[races[:, 1] <= top].T, "o", mfc="none", mec=colour(1)[0], ms=5, mew=1.2)
@@ -75,8 +80,8 @@ def _race_ends(probes: Any) -> NDArray[Any]:
 def _name_races(ax: Any, races: NDArray[Any]) -> None:
     if len(races):
         ax.annotate(
-            "races", races[races[:, 0].argmax()], xytext=(5, 0), textcoords="offset points",
-            va="center", color=colour(1)[1], fontsize=8,
+            "constant rates", races[races[:, 0].argmax()], xytext=(5, 0),
+            textcoords="offset points", va="center", color=colour(1)[1], fontsize=8,
         )  # fmt: skip
 
 
@@ -104,9 +109,10 @@ def _rules(ax: Any, marks: list[tuple[float, str]], suggestion: float) -> None:
         ax.plot([rate], [y], "|", color=MUTED, ms=7, mew=1.4, transform=ax.get_xaxis_transform())
         left = place > 0.75 or (rate <= suggestion and place > 0.25)
         ax.annotate(
-            name, (rate, y), xycoords=("data", "axes fraction"), xytext=(-5 if left else 5, 0),
-            textcoords="offset points", ha="right" if left else "left", va="center",
-            color=MUTED, fontsize=8,
+            RULE_NAMES.get(name, name), (rate, y), xycoords=("data", "axes fraction"),
+            xytext=(-5 if left else 5, 0), textcoords="offset points",
+            ha="right" if left else "left", va="center", color=MUTED, fontsize=8,
+            bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.5},
         )  # fmt: skip
 
 
@@ -121,6 +127,7 @@ def _suggestion(ax: Any, result: Any) -> None:
     peak = getattr(result, "peak", result.suggestion)
     if abs(np.log(peak / result.suggestion)) > 0.1:
         ax.axvline(peak, color=mark, linewidth=1.2, linestyle=":")
+        _name_peak(ax, peak, left=peak < result.suggestion)
     # A band may reach beyond the test, a suggestion must be seen.
     ax.set_xlim(min(limits[0], result.suggestion), max(limits[1], result.suggestion, peak))
     far = _places(ax, [result.suggestion])[0] > 0.5
@@ -132,6 +139,16 @@ def _suggestion(ax: Any, result: Any) -> None:
         xycoords=("data", "axes fraction"), xytext=(-6 if far else 6, 0),
         textcoords="offset points", ha="right" if far else "left", va="top", color=dark,
         fontsize=9.5, fontweight="bold",
+    )  # fmt: skip
+
+
+def _name_peak(ax: Any, peak: float, left: bool) -> None:
+    """The name of the dotted line, along it, clear of the suggestion's at the top."""
+    ax.annotate(
+        f"schedule peak {number(float(f'{peak:.2g}'))}", (peak, 0.55),
+        xycoords=("data", "axes fraction"), xytext=(-3 if left else 3, 0),
+        textcoords="offset points", rotation=90, ha="right" if left else "left", va="center",
+        color=colour(1)[1], fontsize=8,
     )  # fmt: skip
 
 

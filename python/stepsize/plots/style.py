@@ -128,7 +128,9 @@ def dress(
 
 
 def number(value: float) -> str:
-    """A short plain number: 0.001, 1e-5, 25,000."""
+    """A short plain number: 0.001, 1e-5, 25,000; inf and nan as they are called."""
+    if not math.isfinite(value):
+        return f"{value:g}"
     if value and not 1e-4 <= abs(value) < 1e6:
         return power(value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
@@ -202,7 +204,7 @@ def label_ends(ax: Any, labels: Iterable[tuple[Any, str, str]]) -> None:
     if not placed:
         return
     placed.sort(key=lambda entry: entry[0])
-    points = ax.figure.get_figheight() * 72 * 0.75
+    points = ax.figure.get_figheight() * 72 * min(0.75, ax.get_position().height)
     size = min(_TEXT, 0.95 * points / (1.15 * len(placed)))
     heights = _apart([entry[0] for entry in placed], 1.15 * size / points)
     for height, (end_height, x, name, text_colour) in zip(heights, placed, strict=True):

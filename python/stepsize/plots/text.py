@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stepsize.plots.style import number
-from stepsize.plots.views import named, readable_part, sampled_rates, series, smoothed
+from stepsize.plots.views import (
+    metrics_of,
+    named,
+    readable_part,
+    sampled_rates,
+    series,
+    smoothed,
+)
 
 __all__ = ["sparkline", "text_curves", "text_learning_curves", "text_range_test", "text_schedule"]
 
@@ -123,7 +130,11 @@ def _place(ends: dict[int, str], row: int, name: str, height: int) -> None:
 
 
 def text_learning_curves(history: Any, *, width: int = 78, height: int = 12) -> str:
-    """Loss over the steps of one or several runs, as text."""
+    """Loss over the steps of one or several runs, as text.
+
+    One run also shows its validation loss, and below each other validation metric as a sparkline
+    between its first and its last value.
+    """
     runs = named(history, "run")
     drawn = {name: series(run, "loss") for name, run in runs.items()}
     losses = [loss for _, loss in drawn.values()]
@@ -138,7 +149,21 @@ def text_learning_curves(history: Any, *, width: int = 78, height: int = 12) -> 
         lines["validation"] = check
     cut = {name: (x[y <= high], y[y <= high]) for name, (x, y) in lines.items()}
     scale = "log" if deep else "linear"
-    return text_curves(cut, title="loss", xlabel="step", yscale=scale, width=width, height=height)
+    text = text_curves(cut, title="loss", xlabel="step", yscale=scale, width=width, height=height)
+    metrics = metrics_of(next(iter(runs.values()))) if check is not None else {}
+    return "\n".join([text, *_told(metrics, width)])
+
+
+def _told(metrics: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], width: int) -> list[str]:
+    """A line for each metric: its name, its first value, its course and its last value."""
+    ends = {n: (number(float(v[0])), number(float(v[-1]))) for n, (_, v) in metrics.items()}
+    left = max((len(name) + len(first) for name, (first, _) in ends.items()), default=0) + 1
+    right = max((len(last) for _, last in ends.values()), default=0)
+    room = max(8, width - left - right - 2)
+    return [
+        f"{name} {ends[name][0]:>{left - len(name) - 1}} {sparkline(values, room)} {ends[name][1]}"
+        for name, (_, values) in metrics.items()
+    ]
 
 
 def text_range_test(result: Any, *, width: int = 78, height: int = 12) -> str:

@@ -52,6 +52,13 @@ def series(history: Mapping[str, Any], key: str) -> tuple[NDArray[Any], NDArray[
     return steps[seen], values[seen]
 
 
+def metrics_of(history: Mapping[str, Any]) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """Steps and values of the validation metrics other than the loss, by name without ``val_``."""
+    names = [str(k) for k in history if str(k).startswith("val_") and k != "val_loss"]
+    found = {name.removeprefix("val_"): series(history, name) for name in names}
+    return {name.replace("_", " "): drawn for name, drawn in found.items() if len(drawn[1])}
+
+
 def named(items: Any, kind: str) -> dict[str, Any]:
     """One thing, a list of things or a mapping from names to things, as such a mapping."""
     if isinstance(items, Mapping) and not _is_history(items):

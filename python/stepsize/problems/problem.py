@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import ValueAndGrad
+from stepsize.arrays import ValueAndGrad, data_set
 
 __all__ = ["Problem"]
 
@@ -54,14 +54,15 @@ class Problem:
         Training data that already comes in batches is returned as it is. A last batch that would be
         short is left out, unless it is the only one.
         """
-        if not isinstance(self.train, tuple):
+        arrays = data_set("train", self.train)
+        if arrays is None:
             return self.train
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        rows = len(self.train[0])
+        rows = len(arrays[0])
         order = np.random.default_rng(seed).permutation(rows)
         stops = range(batch_size, rows + 1, batch_size) or (rows,)
         return [
-            tuple(array[order[max(0, stop - batch_size) : stop]] for array in self.train)
+            tuple(array[order[max(0, stop - batch_size) : stop]] for array in arrays)
             for stop in stops
         ]

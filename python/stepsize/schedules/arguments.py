@@ -52,13 +52,13 @@ class Many:
 
     def __call__(self, where: str, name: str, value: Any) -> tuple[float, ...]:
         if isinstance(value, str) or not hasattr(value, "__iter__"):
-            raise TypeError(f"{where}: {name} must be a sequence of numbers, got {value!r}")
+            raise TypeError(f"{where}: {name} must be a sequence of numbers, got {value!r:.80}")
         if getattr(value, "ndim", 1) == 0:  # an array of one number, which only seems iterable
-            raise TypeError(f"{where}: {name} must be a sequence of numbers, got {value!r}")
+            raise TypeError(f"{where}: {name} must be a sequence of numbers, got {value!r:.80}")
         items = tuple(self.each(where, f"{name}[{i}]", item) for i, item in enumerate(value))
         if len(items) < self.least:
             raise ValueError(
-                f"{where}: {name} must have a length of at least {self.least}, got {items!r}"
+                f"{where}: {name} must have a length of at least {self.least}, got {items!r:.80}"
             )
         if self.ascending:
             for i, (left, right) in enumerate(itertools.pairwise(items), start=1):

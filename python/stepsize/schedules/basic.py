@@ -45,7 +45,7 @@ def function_check(where: str, name: str, value: Any) -> Callable[[float], float
     """A function, or the import path `module:name` of one in a module that is already imported."""
     if not isinstance(value, str):
         if not callable(value) or isinstance(value, type):
-            raise TypeError(f"{where}: {name} must be a function of one step, got {value!r}")
+            raise TypeError(f"{where}: {name} must be a function of one step, got {value!r:.80}")
         return value  # type: ignore[no-any-return]
     module, _, path = value.partition(":")
     found: Any = sys.modules.get(module)

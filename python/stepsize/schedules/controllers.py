@@ -50,7 +50,7 @@ class Controller:
     ) -> None:
         name = type(self).__name__
         if not hasattr(opt, "lr_scale"):
-            raise TypeError(f"{name}: opt must be an optimizer of stepsize, got {opt!r}")
+            raise TypeError(f"{name}: opt must be an optimizer of stepsize, got {opt!r:.80}")
         self.opt = opt
         self.mode = check_for(Mode)(name, "mode", mode)
         self.factor = SHARE(name, "factor", factor)

@@ -355,7 +355,7 @@ def as_schedule(where: str, value: Schedule | float) -> Schedule:
     if is_number(value):
         number(f"{where}: a number that stands for a schedule", value, 0.0)
         return RECIPES["constant"](value)
-    raise TypeError(f"{where}: expected a Schedule or a number, got {value!r}")
+    raise TypeError(f"{where}: expected a Schedule or a number, got {value!r:.80}")
 
 
 def pieces_of(schedule: Schedule) -> list[tuple[float, Schedule]]:

@@ -63,7 +63,7 @@ def _target(path: str | os.PathLike[str]) -> tuple[str, os.stat_result | None]:
     try:
         given = os.fsdecode(path)
     except TypeError:
-        raise TypeError(f"a file is named by a str or a path, got {path!r}") from None
+        raise TypeError(f"a file is named by a str or a path, got {path!r:.80}") from None
     if not given or given.endswith(("/", os.sep)):
         raise ValueError(f"a path must end in the name of a file, got {given!r}")
     target = os.path.realpath(given)

@@ -157,15 +157,42 @@ class _Refused(Exception):
     """A reason, to which `read` adds the file's name."""
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a file begins as those of stepsize do; a pipe is not read from."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(8 + len(_START))[8:] == _START
+    except OSError:
+        return False
+
+
+def _check_kind(start: bytes) -> None:
+    """Refuse what does not begin as our files do, with what it looks like."""
+    if not start:
+        raise _Refused("it is empty, not a checkpoint of stepsize")
+    if len(start) >= 8 and start[8:] == _START[: len(start) - 8]:
+        return
+    look = ", or its first bytes are damaged"
+    if start.startswith(b"PK"):
+        look = "; it looks like a zip archive, as numpy.savez and torch.save write it"
+    elif start[8:10] == b'{"':
+        look = "; it is a safetensors file not written by stepsize, or its start is damaged"
+    elif start.isascii() and (text := " ".join(start.decode().split())).isprintable():
+        look = f"; it begins with {text!r}"
+    raise _Refused(f"it is not a checkpoint of stepsize{look}")
+
+
 def _read(file: BinaryIO, size: int) -> tuple[dict[str, Array], dict[str, Any]]:
+    start = file.read(8 + len(_START))
+    _check_kind(start)
     if size < 8 + len(_START):
-        raise _Refused(f"it is {size} bytes long, too short for a checkpoint")
-    length = int.from_bytes(_take(file, 8), "little")
-    if length > min(size - 8, MAX_HEADER):
+        raise _Refused(f"it is {size} bytes long, too short for a checkpoint: it was cut")
+    length = int.from_bytes(start[:8], "little")
+    if not len(_START) <= length <= min(size - 8, MAX_HEADER):
         raise _Refused(f"its header claims {length} bytes of a file of {size}")
-    header = _take(file, length)
-    if not header.startswith(_START):
-        raise _Refused("it was not written by stepsize, or its first bytes are damaged")
+    header = start[8:] + _take(file, length - len(_START))
     entries = _parse(header)
     metadata = entries.pop("__metadata__")
     _check_schema(metadata)

@@ -110,7 +110,7 @@ def _to_tree(node: object, path: str, tensors: dict[str, Array]) -> Any:
     if isinstance(node, Mapping):
         for key in node:
             if not isinstance(key, str):
-                raise TypeError(f"{path or 'state'}: keys must be strings, got {key!r}")
+                raise TypeError(f"{path or 'state'}: keys must be strings, got {key!r:.80}")
         values = {key: _to_tree(item, f"{below}{key}", tensors) for key, item in node.items()}
         ambiguous = len(values) == 1 and next(iter(values)).startswith("$")
         return {"$dict": values} if ambiguous else values

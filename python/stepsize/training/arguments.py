@@ -87,10 +87,10 @@ def count_of(count: Any) -> batches.Count:
         found = count(batch)
         if isinstance(found, bool) or not isinstance(found, int | float | np.number):
             raise TypeError(
-                f"count must return the number of rows of a batch, it returned {found!r}"
+                f"count must return the number of rows of a batch, it returned {found!r:.80}"
             )
         if not 0 < found < math.inf:
-            raise ValueError(f"count must return rows above 0, it returned {found!r}")
+            raise ValueError(f"count must return rows above 0, it returned {found!r:.80}")
         return float(found)
 
     return rows
@@ -101,7 +101,7 @@ def source_of(
 ) -> batches.Batches:
     """The training data."""
     if drop_last is not True and drop_last is not False:
-        raise TypeError(f"drop_last must be True or False, got {drop_last!r}")
+        raise TypeError(f"drop_last must be True or False, got {drop_last!r:.80}")
     source = batches.batches(data, batch_size, seed, drop_last=drop_last)
     if getattr(source, "once", False) and (epochs or 1) > 1:
         raise ValueError(
@@ -143,14 +143,14 @@ def evaluation_of(
 def callbacks_of(callbacks: Any, checkpoint: Any) -> tuple[list[Callback], list[Checkpoint]]:
     """Checkpoints apart: they come last, so that they hold what the others made of the step."""
     if not isinstance(callbacks, list | tuple):
-        raise TypeError(f"callbacks must be a list of them, got {callbacks!r}")
+        raise TypeError(f"callbacks must be a list of them, got {callbacks!r:.80}")
     for i, callback in enumerate(callbacks):
         if isinstance(callback, type):
             name = callback.__name__
             raise TypeError(f"callbacks[{i}] is the class {name}, give an instance: {name}(...)")
         if not any(hasattr(callback, name) for name in (*HOOKS, "state_dict")):
             raise TypeError(
-                f"callbacks[{i}] must have a method of {', '.join(HOOKS)}, got {callback!r}"
+                f"callbacks[{i}] must have a method of {', '.join(HOOKS)}, got {callback!r:.80}"
             )
     given = [c for c in callbacks if isinstance(c, Checkpoint)]
     if isinstance(checkpoint, Checkpoint):

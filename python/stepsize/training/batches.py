@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from stepsize.arrays import data_set, listed
 from stepsize.validation import whole
 
 Stream = Iterable[Any] | Callable[[], Iterable[Any]]
@@ -104,16 +105,7 @@ class StreamBatches:
         self._data = data
         self._name = name
         self.once = isinstance(data, Iterator)
-        if isinstance(data, list) and all(hasattr(part, "shape") for part in data):
-            self.hint = (
-                f"{name} is a list of {len(data)} arrays, taken as {len(data)} batches; for one "
-                "data set of several arrays give a tuple, (x, y)"
-            )
-        elif hasattr(data, "shape"):
-            self.hint = (
-                f"{name} is one array, taken as {len(data)} batches along its first axis; for "  # type: ignore[arg-type]
-                "batches of its rows give a tuple, (x,)"
-            )
+        self.hint = listed(name, data)
         if self.steps_per_epoch() == 0:
             raise self._empty()
 
@@ -160,15 +152,16 @@ def batches(
     """Cut a tuple of arrays into batches, or take an iterable or callable of batches as is.
 
     Args:
-        data: a tuple of arrays with the same first axis, or batches.
+        data: a tuple of arrays with the same first axis, lists of numbers among them, or batches.
         batch_size: samples per batch of arrays; the last batch of an epoch may be smaller.
         seed: arrays are reshuffled in each epoch, in an order that depends on ``(seed, epoch)`` and
             on nothing else. None keeps their order.
         name: the name of the data in errors.
         drop_last: leave out the last batch of an epoch where it is smaller than ``batch_size``.
     """
-    if isinstance(data, tuple) and data and all(hasattr(part, "shape") for part in data):
-        return ArrayBatches(data, batch_size, seed, name, drop_last)
+    arrays = data_set(name, data)
+    if arrays is not None:
+        return ArrayBatches(arrays, batch_size, seed, name, drop_last)
     if drop_last:
         raise ValueError(
             f"drop_last=True needs {name} as a tuple of arrays; an iterable decides itself which "

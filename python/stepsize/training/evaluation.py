@@ -10,6 +10,7 @@ from stepsize.optimizers.optimizer import Optimizer
 from stepsize.training.batches import Batches, Count
 from stepsize.training.interrupts import Interrupt
 from stepsize.training.run import Run
+from stepsize.validation import as_float
 
 Evaluate = Callable[[Any, Any], dict[str, float]]
 
@@ -42,10 +43,16 @@ class Evaluation:
             if interrupt.pending:
                 raise EvaluationInterrupted
             size = self._count(batch)
-            measured = self._evaluate(run.params, batch)
+            try:
+                measured = self._evaluate(run.params, batch)
+            except (TypeError, ValueError) as error:
+                if not rows and self._source.hint:
+                    error.add_note(self._source.hint)
+                raise
             if not isinstance(measured, Mapping) or not all(isinstance(k, str) for k in measured):
                 raise TypeError(
-                    f"evaluate must return a dict of names and numbers, it returned {measured!r}"
+                    "evaluate must return a dict of names and numbers, it returned "
+                    f"{measured!r:.80}"
                 )
             for name, value in measured.items():
                 sums[name] = sums.get(name, 0.0) + size * _number(name, value)
@@ -61,10 +68,10 @@ class Evaluation:
 
 def _number(name: str, value: Any) -> float:
     try:
-        return float(value)
+        return as_float(value)
     except (TypeError, ValueError):
         raise TypeError(
-            f"evaluate must return numbers by name; it returned {value!r} for {name!r}"
+            f"evaluate must return numbers by name; it returned {value!r:.80} for {name!r:.80}"
         ) from None
 
 

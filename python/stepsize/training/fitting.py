@@ -73,7 +73,8 @@ def fit(
         optimizer: or the name of a rule, "adamw", at its default rate. One that takes a function,
             as L-BFGS does, gets that of each batch; give it all data in one batch.
         train: a tuple of arrays, cut along the first axis into batches (tuples), or an iterable of
-            batches, or a callable that returns one for each epoch.
+            batches, or a callable that returns one for each epoch. A list of numbers beside an
+            array in the tuple becomes an array.
         validation: like ``train``; never shuffled. An optimizer that keeps an average of the
             parameters, as schedule-free ones do, is evaluated at the average.
         evaluate: ``(params, batch) -> {name: value}``, recorded as ``val_`` + name, means weighted
@@ -95,7 +96,8 @@ def fit(
 
     Warns:
         ScheduleWarning: the run ends before the warm-up or the decay of the rate does.
-        ResumeWarning: a resumed run uses other arguments than it was started with.
+        ResumeWarning: a resumed run uses other arguments than it was started with, or cannot,
+            because no step is left.
 
     Raises:
         ValueError, TypeError: an argument is unusable; nothing has been trained.
@@ -131,7 +133,7 @@ def fit(
     loop = FitLoop(run, value_and_grad, limits, evaluation, checkpoints, rows)
     run.history.meta = run.describe()
     if resume and os.path.exists(checkpoints[0].path):
-        resuming.load(run, checkpoints[0].path)
+        resuming.load(run, checkpoints[0].path, limits.epochs, limits.steps)
     arguments.check_length(optimizer, loop.total(), run.step, loop.updates_per_epoch())
     loop.execute(progress)
     return run.history

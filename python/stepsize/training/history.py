@@ -17,6 +17,7 @@ import numpy.typing as npt
 from stepsize.curves import svg_line
 from stepsize.serialization import nested
 from stepsize.serialization.atomic import replacing
+from stepsize.validation import counted, is_text
 
 _STEP = ("step", "epoch", "loss", "lr", "grad_norm", "update_ratio")
 _COUNTS = ("step", "epoch", "batch_size")
@@ -76,6 +77,8 @@ class History(Mapping[str, Column]):
         arrays = {}
         for name, values in series.items():
             try:
+                if is_text(values):
+                    raise TypeError
                 arrays[name] = np.asarray(values, np.float64)
             except (TypeError, ValueError):
                 raise ValueError(
@@ -133,7 +136,7 @@ class History(Mapping[str, Column]):
                 column = self._columns[name]
             except KeyError:
                 known = ", ".join(self._columns)
-                raise KeyError(f"{name!r} was not recorded; recorded are {known}") from None
+                raise KeyError(f"{name!r:.80} was not recorded; recorded are {known}") from None
             values = np.full(self._rows, np.nan)
             values[: len(column)] = column
             values.flags.writeable = False
@@ -228,7 +231,7 @@ class History(Mapping[str, Column]):
         return pandas.DataFrame(dict(self)).set_index("step")
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the loss, the validation loss, the gap between them, and the rate (matplotlib).
+        """Draw loss, validation loss, the gap between them, other metrics and rate (matplotlib).
 
         ``plots.learning_curves({"one": h1, "two": h2})`` compares several runs.
         """
@@ -243,7 +246,7 @@ class History(Mapping[str, Column]):
         return plots.text_learning_curves(self)
 
     def __repr__(self) -> str:
-        parts = [f"{self._rows} steps"]
+        parts = [counted(self._rows, "step")]
         if self._rows and "loss" in self._columns:
             parts.append(f"loss {self['loss'][0]:.4g} -> {self['loss'][-1]:.4g}")
         parts += [f"{name} {self.last(name):.4g}" for name in self if name.startswith("val_")]
@@ -264,7 +267,7 @@ class History(Mapping[str, Column]):
         head = "".join(
             f"<th>{word}</th>" for word in ("", "", "first", "lowest", "highest", "last")
         )
-        caption = f"{self._rows} steps" + (f", {self.stopped}" if self.stopped else "")
+        caption = counted(self._rows, "step") + (f", {self.stopped}" if self.stopped else "")
         return f"<table><caption>{html.escape(caption)}</caption><tr>{head}</tr>{rows}</table>"
 
 

@@ -22,6 +22,7 @@ from stepsize.training.evaluation import Evaluation, EvaluationInterrupted, eval
 from stepsize.training.interrupts import Interrupt
 from stepsize.training.progress import Progress
 from stepsize.training.run import Run
+from stepsize.validation import counted
 
 REBINDING = 100  # steps between two looks whether the parameters are the same arrays
 
@@ -250,8 +251,8 @@ class FitLoop:
             how = "terminated by SIGTERM" if self.interrupt.terminated else "interrupted"
             return f"{how} after step {self.run.step}"
         if self.run.epoch >= self.limits.epochs:
-            return f"finished {self.run.epoch} epochs"
-        return f"finished {self.run.step} steps"
+            return f"finished {counted(self.run.epoch, 'epoch')}"
+        return f"finished {counted(self.run.step, 'step')}"
 
     def diverge(self, loss: float, lr: float, offset: int) -> bool:
         """Record a step that cannot be made, and end the run unless a callback recovers from it."""

@@ -16,7 +16,7 @@ from stepsize.training.batches import ArrayBatches
 from stepsize.training.history import History
 from stepsize.training.run import Run, stateful
 from stepsize.training.saving import check_params
-from stepsize.validation import truth, whole
+from stepsize.validation import counted, truth, whole
 
 SETTINGS = ("batch_size", "accumulate", "drop_last")  # of fit, which a resumed run may change
 
@@ -25,11 +25,12 @@ class ResumeWarning(UserWarning):
     """A resumed run uses other arguments than the run that it continues."""
 
 
-def load(run: Run, path: str | os.PathLike[str]) -> None:
+def load(run: Run, path: str | os.PathLike[str], epochs: float, steps: float) -> None:
     """Continue from a file that `Run.save` wrote; a file that does not fit changes nothing.
 
     Hyperparameters, batch size and accumulation that differ from those the run was started with
-    are used as they are given now, and a `ResumeWarning` says so.
+    are used as they are given now, and a `ResumeWarning` says so. Where no step is left up to so
+    many epochs and steps nothing can be used: the run stays as it is, and the warning says that.
     """
     state = nested.load(path, "run")
     given, current = run.history.meta, run.optimizer.state_dict()
@@ -38,8 +39,14 @@ def load(run: Run, path: str | os.PathLike[str]) -> None:
         check(run, state, current["rule"])
         started = dict(state["history"]["meta"])
         changes = _changes(given, started)
-        state = _with_given(state, changes, current["groups"])
+        cursor = state["cursor"]
+        over = cursor["finished"] or cursor["epoch"] >= epochs or cursor["step"] >= steps
+        if not over:
+            state = _with_given(state, changes, current["groups"])
         run.load_state_dict(state)
+    if over:
+        _nothing_left(run, path, [f"{where}{name}" for where, name, _, _ in changes])
+        return
     if any(name == "batch_size" for _, name, _, _ in changes):
         run.batch_size = given["batch_size"]
     meta = run.history.meta
@@ -54,6 +61,23 @@ def load(run: Run, path: str | os.PathLike[str]) -> None:
             ResumeWarning,
             stacklevel=3,
         )
+
+
+def _nothing_left(run: Run, path: str | os.PathLike[str], changed: list[str]) -> None:
+    """Say that what was given otherwise is not used, since no step was left to use it in."""
+    if not changed:
+        return
+    move = "give resume=False to start from scratch"
+    if not run.finished:
+        move = f"give more epochs or steps to go on, or {move[5:]}"
+    warnings.warn(
+        f"nothing was left to do: the run in {os.fspath(path)} has made "
+        f"{counted(run.step, 'step')} in {counted(run.epoch, 'epoch')} and is over; "
+        f"{', '.join(changed)} as given now "
+        f"{'is' if len(changed) == 1 else 'are'} not used; {move}",
+        ResumeWarning,
+        stacklevel=4,
+    )
 
 
 Change = tuple[str, str, Any, Any]  # where, name, old, new

@@ -19,6 +19,7 @@ from stepsize.serialization import nested
 from stepsize.training.batches import ArrayBatches, Batches
 from stepsize.training.history import History
 from stepsize.training.saving import named
+from stepsize.validation import as_float
 
 
 class Run:
@@ -118,7 +119,7 @@ class Run:
 
     def measure(self, name: str, value: float) -> None:
         """Set a metric that was measured in this epoch."""
-        self.metrics[name] = float(value)
+        self.metrics[name] = as_float(value)
         self._measured[name] = self.epoch
 
     def metrics_of_epoch(self) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, overload
 
@@ -49,6 +50,7 @@ def save(
         >>> params["w"]
         array([1., 1., 1.])
     """
+    _check_path("save", path)
     leaves, paths, _ = flatten(params)
     for leaf, name in zip(leaves, paths, strict=True):
         check_dtype(leaf, name, "save")
@@ -93,6 +95,7 @@ def load(
         >>> ss.load(path, params, strict=False)
         Loaded(loaded=('body',), missing=('head',), unexpected=('old',))
     """
+    _check_path("load", path)
     if not truth("load: strict", strict) and optimizer is not None:
         raise ValueError(
             "load: strict=False loads parameters alone, since the optimizer's state is of all of "
@@ -120,6 +123,15 @@ def load(
         return None
     missing = tuple(path for path in paths if path not in saved)
     return Loaded(tuple(names), missing, tuple(name for name in saved if name not in paths))
+
+
+def _check_path(owner: str, path: Any) -> None:
+    """Refuse parameters in the place of the path."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise TypeError(
+            f"{owner}: path must be the path of a file, got {path!r:.80}; it comes first, the "
+            "parameters second"
+        )
 
 
 def named(params: Nest) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from stepsize.finder.results import frame
 from stepsize.tuning.space import Point
 from stepsize.tuning.trials import TrialRecord
+from stepsize.validation import counted
 
 AS_GOOD = 1 / 20  # share of the way from the best value to the upper quartile
 
@@ -97,7 +98,7 @@ class TuneResult:
         done = sum(t.state == "done" for t in self.trials)
         best = ", ".join(f"{k}={_short(v)}" for k, v in self.best.items())
         best = f"best value {_short(self.best_value)} at {best}" if best else "no best point"
-        return f"<TuneResult {len(self.trials)} runs, {done} done, {best}>"
+        return f"<TuneResult {counted(len(self.trials), 'run')}, {done} done, {best}>"
 
     def __str__(self) -> str:
         counts = {
@@ -107,12 +108,12 @@ class TuneResult:
         best = ", ".join(f"{k}={_short(v)}" for k, v in self.best.items())
         if not best:
             return (
-                f"{self.table()}\n{len(self.trials)} runs: {told}\nno best point: every run was "
-                "lost; search other ranges"
+                f"{self.table()}\n{counted(len(self.trials), 'run')}: {told}\n"
+                "no best point: every run was lost; search other ranges"
             )
         low, high = self.interval
         span = f" (as good from {_short(low)} to {_short(high)})" if low < high else ""
-        return f"{self.table()}\n{len(self.trials)} runs: {told}\nbest: {best}{span}"
+        return f"{self.table()}\n{counted(len(self.trials), 'run')}: {told}\nbest: {best}{span}"
 
 
 def _crossing(points: Sequence[tuple[float, float]], limit: float) -> float:

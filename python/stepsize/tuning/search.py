@@ -22,12 +22,14 @@ def _check(
     objective: Any, space: Space, trials: int, method: str, seed: int, executor: Executor | None
 ) -> None:
     if not callable(objective):
-        raise TypeError(f"tune: objective must be a function of a point, a dict, got {objective!r}")
+        raise TypeError(
+            f"tune: objective must be a function of a point, a dict, got {objective!r:.80}"
+        )
     whole("tune: trials", trials)
     whole("tune: seed", seed, 0)
     if executor is not None and not hasattr(executor, "submit"):
         raise TypeError(
-            f"tune: executor must be a concurrent.futures.Executor or None, got {executor!r}"
+            f"tune: executor must be a concurrent.futures.Executor or None, got {executor!r:.80}"
         )
     choice("tune: method", method, ("tpe", "random", "grid", "halving", "lr"))
     if method == "lr" and not any(
@@ -44,7 +46,8 @@ def _check_sendable(objective: Any, executor: Executor | None) -> None:
         ForkingPickler.dumps(objective)
     except Exception as error:
         raise TypeError(
-            f"tune: objective {objective!r} cannot be sent to another process ({error}); define it "
+            f"tune: objective {objective!r:.80} cannot be sent to another process ({error!s:.80}); "
+            "define it "
             "with def at the top of a module, or take a ThreadPoolExecutor"
         ) from error
 

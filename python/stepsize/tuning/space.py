@@ -139,7 +139,8 @@ def checked(space: Given) -> Space:
     """The space, its ranges as whole numbers; TypeError and ValueError name what is none."""
     if not isinstance(space, Mapping):
         raise TypeError(
-            f'tune: space must be a dict of names, {{"lr": ss.LogUniform(1e-5, 1)}}, got {space!r}'
+            'tune: space must be a dict of names, {"lr": ss.LogUniform(1e-5, 1)}, got '
+            f"{space!r:.80}"
         )
     if not space:
         raise ValueError('tune: space is empty; name something, {"lr": ss.LogUniform(1e-5, 1)}')
@@ -149,7 +150,7 @@ def checked(space: Given) -> Space:
 def _span(name: str, values: Any) -> Uniform | LogUniform | Choice:
     if isinstance(values, range):
         if not values:
-            raise ValueError(f"tune: space[{name!r}] is {values!r}, which holds no number")
+            raise ValueError(f"tune: space[{name!r:.80}] is {values!r:.80}, which holds no number")
         low, high = min(values), max(values)
         return Uniform(low, high, whole=True, step=abs(values.step)) if low < high else Choice(low)
     if not isinstance(values, Uniform | LogUniform | Choice):

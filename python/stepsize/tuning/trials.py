@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.tuning.space import Point
+from stepsize.validation import as_float
 
 
 class Stopped(Exception):
@@ -92,14 +93,14 @@ def _step(step: Any) -> int:
     try:
         return int(step)
     except (TypeError, ValueError, OverflowError):
-        raise TypeError(f"Trial.report: step must be a whole number, got {step!r}") from None
+        raise TypeError(f"Trial.report: step must be a whole number, got {step!r:.80}") from None
 
 
 def _number(told: Any, words: str) -> float:
     try:
-        return float(told)
+        return as_float(told)
     except (TypeError, ValueError):
-        raise TypeError(f"{words} {told!r}") from None
+        raise TypeError(f"{words} {told!r:.80}") from None
 
 
 def _takes_trial(objective: Callable[..., float]) -> bool:

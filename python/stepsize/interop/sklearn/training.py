@@ -249,7 +249,7 @@ def check_settings(owner: Any, ranges: Ranges) -> None:
         except (TypeError, ValueError):
             fine = False
         if not fine:
-            raise ValueError(f"{type(owner).__name__}: {name} must be {what}, got {value!r}")
+            raise ValueError(f"{type(owner).__name__}: {name} must be {what}, got {value!r:.80}")
 
 
 def whole(low: int) -> Callable[[Any], Any]:

@@ -77,7 +77,8 @@ def table(rule: type[Rule], owner: str, group: Mapping[str, Any]) -> dict[str, A
         members = value if isinstance(value, tuple) else (value,)
         if any(callable(member) for member in members):
             raise TypeError(
-                f"{owner}: {name} must be numbers here, got {value!r}; a torch optimizer follows a "
+                f"{owner}: {name} must be numbers here, got {value!r:.80}; a torch optimizer "
+                "follows a "
                 "schedule by ScheduleLR(optimizer, schedule)"
             )
     values = check_values(rule.fields, owner, given)

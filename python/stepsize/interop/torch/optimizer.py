@@ -19,6 +19,7 @@ from stepsize.interop.torch import arguments
 from stepsize.interop.torch.places import Place, TensorHost, check_memory, labels
 from stepsize.interop.torch.states import Kept, States
 from stepsize.optimizers.optimizer import Optimizer as Rule
+from stepsize.validation import as_float
 
 # Of tensors that are views of a conjugate's imaginary part: their memory has the other sign.
 _is_negative = torch.Tensor.is_neg
@@ -94,7 +95,12 @@ class Optimizer(torch.optim.Optimizer):
                 f"{type(self).__name__}: the rule needs the loss; call step(closure) or "
                 "step(loss=loss)"
             )
-        return float(arguments.plain(loss))
+        try:
+            return as_float(arguments.plain(loss))
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(
+                f"{type(self).__name__}: loss must be one number, got {loss!r:.80}"
+            ) from None
 
     # Groups, parameters and state as they are now.
 

@@ -56,7 +56,7 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
         for each in self.schedules:
             if not isinstance(each, Schedule):
                 raise TypeError(
-                    f"ScheduleLR: schedule must be of stepsize.schedules, got {each!r}; wrap a "
+                    f"ScheduleLR: schedule must be of stepsize.schedules, got {each!r:.80}; wrap a "
                     "function of the step in ss.schedules.from_function"
                 )
         super().__init__(optimizer, last_epoch)

@@ -185,11 +185,11 @@ class Rprop(Optimizer):
     def check_together(cls, values: Mapping[str, Value]) -> None:
         low, high = values["etas"]
         if not (callable(low) or 0 < low < 1) or not (callable(high) or high > 1):
-            raise ValueError(f"Rprop: etas must be (below 1, above 1), got {values['etas']!r}")
+            raise ValueError(f"Rprop: etas must be (below 1, above 1), got {values['etas']!r:.80}")
         least, most = values["step_sizes"]
         if not callable(least) and not callable(most) and least > most:
             raise ValueError(
-                f"Rprop: step_sizes must be (smallest, largest), got {values['step_sizes']!r}"
+                f"Rprop: step_sizes must be (smallest, largest), got {values['step_sizes']!r:.80}"
             )
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest
 from stepsize.optimizers.averages import SwapsAverage
 from stepsize.optimizers.half import to_float32
@@ -37,9 +38,7 @@ class AverageWrapper(SwapsAverage, Wrapper):
     def _keep_training(self, training: list[Array] | None) -> None:
         self._set(_training=training)
 
-    def step(
-        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
-    ) -> Any:
+    def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """As the inner optimizer's step; the average takes the new point in, in the same pass."""
         self._refuse_average("a step starts from the training point")
         engine, share = self.internals.engine, self._share()
@@ -231,9 +230,7 @@ class Lookahead(Wrapper):
             _arrays={"slow": [np.array(to_float32(leaf)) for leaf in self._points]},
         )
 
-    def step(
-        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
-    ) -> Any:
+    def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """As the inner optimizer's step, and at every k-th the return."""
         before = self.step_count
         with Uninterrupted(), self.internals.engine:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, computed, unflatten
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
@@ -85,7 +86,7 @@ class Wrapper(_Base):
 
     def _given(self, grads: Nest) -> Nest:
         """The gradients, or those that were bound."""
-        if grads is not NotImplemented:
+        if grads is not BOUND:
             return grads
         if self._bound is None:
             self.internals.host.fail("unbound")
@@ -96,9 +97,7 @@ class Wrapper(_Base):
         self.inner.bind(grads)
         self._set(_bound=grads)
 
-    def step(
-        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
-    ) -> Any:
+    def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """As the inner optimizer's step."""
         return self.inner.step(grads, loss=loss, stats=stats)
 
@@ -190,9 +189,7 @@ class GradientWrapper(Wrapper):
         """The gradient that the inner optimizer gets for this leaf, the i-th."""
         raise NotImplementedError
 
-    def step(
-        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
-    ) -> Any:
+    def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """As the inner optimizer's step, with changed gradients."""
         changed = self._changed(self._given(grads), self.change)
         return self.inner.step(changed, loss=loss, stats=stats)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, sum_of_squares, unflatten
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
@@ -52,9 +53,7 @@ class Accumulate(Wrapper):
             _arrays={"mean": [np.zeros_like(to_float32(leaf)) for leaf in self._points]},
         )
 
-    def step(
-        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
-    ) -> Any:
+    def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """Take a gradient in; every k-th call is the inner optimizer's step."""
         grads = self._given(grads)
         n, parts = self._numbers["calls"], self.internals

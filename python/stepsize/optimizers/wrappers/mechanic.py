@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, is_narrow, sum_of_squares
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.transaction import Uninterrupted, assign
@@ -88,9 +89,7 @@ class Mechanic(Wrapper):
             return {path: scale * value for path, value in rate.items()}
         return tuple(scale * r for r in rate) if isinstance(rate, tuple) else scale * rate
 
-    def step(
-        self, grads: Nest = NotImplemented, *, loss: float | None = None, stats: bool = False
-    ) -> Any:
+    def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """The inner optimizer's step, at the learned scale; ``stats`` are those of its update.
 
         A leaf without a gradient stays where it is and has no say in the scale.

@@ -42,7 +42,7 @@ def from_keras(config: Any, **arguments: Any) -> Schedule:
     elif hasattr(config, "get_config"):
         name, found = type(config).__name__, dict(config.get_config())
     else:
-        raise TypeError(f"from_keras: expected a schedule, its dict or a name, got {config!r}")
+        raise TypeError(f"from_keras: expected a schedule, its dict or a name, got {config!r:.80}")
     found.pop("name", None)
     return build("from_keras", BUILDERS, name, **found)
 

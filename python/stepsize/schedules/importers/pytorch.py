@@ -124,7 +124,7 @@ def function_of(lr_lambda: object) -> Callable[[int], float]:
     """The function itself; a name is none, since text names no function here."""
     if callable(lr_lambda):
         return lr_lambda
-    raise TypeError(f"lr_lambda must be a function of the step, got {lr_lambda!r}")
+    raise TypeError(f"lr_lambda must be a function of the step, got {lr_lambda!r:.80}")
 
 
 class Products:

@@ -1,0 +1,82 @@
+"""Data sets: tuples of arrays with one row per sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stepsize.arrays.types import Array
+
+
+def data_set(label: str, data: Any) -> tuple[Any, ...] | None:
+    """The arrays of one data set, lists of numbers beside them made arrays; None for batches.
+
+    A tuple with an array in it is one data set. Without any it is taken as a row of batches, as
+    every other iterable is.
+
+    Raises:
+        TypeError, ValueError: a part is neither an array nor a list of numbers; it is named.
+
+    Example:
+        >>> data_set("train", (np.zeros((2, 3)), [0, 1]))[1]
+        array([0, 1])
+        >>> data_set("train", [np.zeros(3)]) is None
+        True
+    """
+    if not isinstance(data, tuple) or not any(hasattr(part, "shape") for part in data):
+        return None
+    return tuple(
+        part if hasattr(part, "shape") else _numbers(f"{label}[{i}]", part)
+        for i, part in enumerate(data)
+    )
+
+
+def _numbers(label: str, part: Any) -> Array:
+    found: Array | None = None
+    if isinstance(part, list | tuple | range):
+        try:
+            found = np.asarray(part)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{label} is a {type(part).__name__} of rows of different lengths or kinds; give "
+                "an array with one row per sample"
+            ) from None
+    if found is None or found.dtype.kind not in "biufc":
+        what = f"a {type(part).__name__}" + (f" of {found.dtype}" if found is not None else "")
+        raise TypeError(
+            f"{label} is {what}, expected an array or a list of numbers, since it stands beside "
+            "arrays; give batches as a list"
+        )
+    return found
+
+
+def listed(name: str, data: Any) -> str | None:
+    """What to say where the first of such batches fails: they may have been meant as one data set.
+
+    None where nothing suggests that.
+    """
+    several = isinstance(data, list | tuple) and len(data) > 1
+    if several and all(hasattr(part, "shape") for part in data):
+        what = f"a {type(data).__name__} of {len(data)} arrays"
+    elif several and all(hasattr(p, "shape") or _is_row(p) for p in data):
+        what = f"a {type(data).__name__} of {len(data)} arrays and lists of numbers"
+    elif hasattr(data, "shape"):
+        return (
+            f"{name} is one array, taken as {len(data)} batches along its first axis; for "
+            "batches of its rows give a tuple, (x,)"
+        )
+    else:
+        return None
+    return (
+        f"{name} is {what}, taken as {len(data)} batches; for one data set give a "
+        "tuple of arrays (x, y), or batches as a list [(x, y), ...]"
+    )
+
+
+def _is_row(part: Any) -> bool:
+    """Whether something is a list of numbers, or of rows of numbers."""
+    first = part[0] if isinstance(part, list) and part else None
+    if isinstance(first, list) and first:
+        first = first[0]
+    return isinstance(first, int | float | np.number)
