@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -88,59 +89,90 @@ def what_if(
         >>> result.best, x, opt.step_count
         (10.0, array([ 3., -2.]), 0)
     """
-    scales = _factors(factors)
-    _check(value_and_grad, params, optimizer, loss)
-    whole(f"{OWNER}: held", held)
-    if held < FEWEST_HELD:
-        raise ValueError(f"{OWNER}: held must be at least {FEWEST_HELD}, got {held}")
+    _check(value_and_grad, optimizer, loss, held)
     made = _length(history, optimizer)
     length = _steps(steps, made)
-    study = _memorised_steps(memorise, made or SHARE * length)
-    highest = _highest_rate(history, optimizer)
+    plan = _Plan(
+        factors=_factors(factors),
+        steps=length,
+        held=range(length, length + held),
+        average=average,
+        study=_memorised_steps(memorise, made or SHARE * length),
+        highest=_highest_rate(history, optimizer),
+    )
     source = CachedBatches(_source(batches, batch_size), OWNER)
-    calls = len(scales) * (length + (held if loss is None else 0)) + (study + 1 if study else 0)
-    tick, bar = ticker(progress, calls, OWNER)
+    tick, bar = ticker(progress, plan.calls(with_loss=loss is not None), OWNER)
     laboratory = Laboratory(value_and_grad, params, optimizer, source, loss, tick)
     ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
-    numbers = range(length, length + held)
-    branches: list[Branch] = []
-    averaged: Curve | None = None
-    memorised, interrupted = None, False
     try:
         with isolate_rng(value_and_grad, batches, loss), ignored:
-            before = laboratory.held(params, numbers)
-            _require_finite(before)
+            found = _Found(laboratory.held(params, plan.held))
+            _require_finite(found.before)
             try:
-                for factor in sorted(scales, key=lambda f: abs(math.log(f))):  # 1 comes first
-                    asked = average and factor == 1
-                    branch, mean = laboratory.branch(factor, length, numbers, asked)
-                    branches.append(branch)
-                    averaged = mean if asked else averaged
-                if study:
-                    memorised = laboratory.memorise(study, highest)
+                _measure(laboratory, plan, found)
             except KeyboardInterrupt:
-                if not branches:
+                if not found.branches:
                     raise
-                interrupted = True
+                found.interrupted = True
             apart = _apart(source, length, held)
     finally:
         if bar is not None:
             bar.close()
     return WhatIf(
-        branches=tuple(sorted(branches, key=lambda branch: branch.factor)),
+        branches=tuple(sorted(found.branches, key=lambda branch: branch.factor)),
         lr=_rate(optimizer),
         steps=length,
         run_steps=made,
-        before=before,
-        averaged=averaged,
-        memorised=memorised,
-        memorised_steps=study if memorised is not None else 0,
+        before=found.before,
+        averaged=found.averaged,
+        memorised=found.memorised,
+        memorised_steps=plan.study if found.memorised is not None else 0,
         gradients=laboratory.gradients,
         values=laboratory.values,
         apart=apart,
-        interrupted=interrupted,
+        interrupted=found.interrupted,
         history=history,
     )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be measured: steps of a branch, numbers of held batches, steps on one batch."""
+
+    factors: list[float]
+    steps: int
+    held: range
+    average: bool
+    study: int
+    highest: float
+
+    def calls(self, with_loss: bool) -> int:
+        """Gradients that it takes at most."""
+        held = 0 if with_loss else len(self.held)
+        branches = len(self.factors) * (self.steps + held)
+        return held + branches + (held if self.average else 0) + (self.study and self.study + 1)
+
+
+@dataclass
+class _Found:
+    """What is known so far."""
+
+    before: Curve
+    branches: list[Branch] = field(default_factory=list)
+    averaged: Curve | None = None
+    memorised: float | None = None
+    interrupted: bool = False
+
+
+def _measure(laboratory: Laboratory, plan: _Plan, found: _Found) -> None:
+    """Run the branches, that at the present rate first, then the batch learnt by heart."""
+    for factor in sorted(plan.factors, key=lambda f: abs(math.log(f))):
+        average = plan.average and factor == 1
+        branch, mean = laboratory.branch(factor, plan.steps, plan.held, average)
+        found.branches.append(branch)
+        found.averaged = mean if average else found.averaged
+    if plan.study:
+        found.memorised = laboratory.memorise(plan.study, plan.highest)
 
 
 def _factors(factors: Sequence[float]) -> list[float]:
@@ -155,7 +187,7 @@ def _factors(factors: Sequence[float]) -> list[float]:
     return sorted({1.0, *given})
 
 
-def _check(value_and_grad: Any, params: Nest, optimizer: Any, loss: Any) -> None:
+def _check(value_and_grad: Any, optimizer: Any, loss: Any, held: Any) -> None:
     if not callable(value_and_grad):
         raise TypeError(
             f"{OWNER}: value_and_grad must be a function (params, batch) -> (loss, grads), got "
@@ -167,6 +199,8 @@ def _check(value_and_grad: Any, params: Nest, optimizer: Any, loss: Any) -> None
         )
     if loss is not None and not callable(loss):
         raise TypeError(f"{OWNER}: loss must be a function (params, batch) -> loss, got {loss!r}")
+    if whole(f"{OWNER}: held", held) < FEWEST_HELD:
+        raise ValueError(f"{OWNER}: held must be at least {FEWEST_HELD}, got {held}")
     if getattr(optimizer, "needs_closure", False) and getattr(optimizer, "adapts_lr", False):
         raise ValueError(
             f"{OWNER}: {type(optimizer).__name__} finds the length of its steps by line search: "
