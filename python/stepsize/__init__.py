@@ -16,6 +16,8 @@ _HOMES = {
     "noise_scale": "NoiseScale gradient_noise_scale scale_lr",
     "diagnosis": "Diagnosis Finding diagnose",
     "errors": "CheckpointError NonFiniteGradientError",
+    "experiments.branching": "what_if",
+    "experiments.results": "Branch WhatIf",
     "finder.find": "lr_find",
     "finder.results": "LRFindResult ParameterResult",
     "training.history": "History",

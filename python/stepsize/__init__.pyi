@@ -17,6 +17,9 @@ from stepsize.diagnosis import Finding as Finding
 from stepsize.diagnosis import diagnose as diagnose
 from stepsize.errors import CheckpointError as CheckpointError
 from stepsize.errors import NonFiniteGradientError as NonFiniteGradientError
+from stepsize.experiments.branching import what_if as what_if
+from stepsize.experiments.results import Branch as Branch
+from stepsize.experiments.results import WhatIf as WhatIf
 from stepsize.finder.find import lr_find as lr_find
 from stepsize.finder.results import LRFindResult as LRFindResult
 from stepsize.finder.results import ParameterResult as ParameterResult

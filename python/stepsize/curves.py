@@ -64,6 +64,17 @@ def median_and_spread(values: Iterable[float]) -> tuple[float, float]:
     return median, MAD_TO_STD * statistics.median(abs(x - median) for x in row)
 
 
+def paired(before: Curve, after: Curve) -> tuple[float, float]:
+    """How far values fall in pairs: the mean of the differences, and its standard error.
+
+    >>> paired(np.array([3.0, 2.0, 4.0]), np.array([2.0, 1.0, 3.0]))
+    (1.0, 0.0)
+    """
+    differences = np.asarray(before, np.float64) - after
+    spread = float(np.std(differences, ddof=1)) if len(differences) > 1 else 0.0
+    return float(np.mean(differences)), spread / math.sqrt(len(differences))
+
+
 def block_means(curve: Curve, count: int) -> Curve:
     """Means over `count` consecutive blocks, or over as many as there are values.
 

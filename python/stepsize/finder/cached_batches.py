@@ -14,29 +14,29 @@ from stepsize.validation import whole
 DEFAULT_SIZE = 32  # rows of a batch cut from arrays, as in `fit`
 
 
-def source_of(batches: Any, batch_size: int | None) -> Any:
+def source_of(batches: Any, batch_size: int | None, owner: str = "lr_find") -> Any:
     """The batches as given, or those cut from a tuple of arrays, as `fit` takes it."""
-    arrays = data_set("lr_find: batches", batches)
+    arrays = data_set(f"{owner}: batches", batches)
     if arrays is None:
         if batch_size is not None:
             raise ValueError(
-                f"lr_find: batch_size={batch_size!r:.40} cuts a tuple of arrays (x, y) into "
+                f"{owner}: batch_size={batch_size!r:.40} cuts a tuple of arrays (x, y) into "
                 "batches; leave it out where batches are given"
             )
         return batches
     for part in arrays:
         if hasattr(part, "iloc"):
-            raise TypeError(f"lr_find: a {type(part).__name__} is no array, give .to_numpy()")
-    size = DEFAULT_SIZE if batch_size is None else whole("lr_find: batch_size", batch_size)
+            raise TypeError(f"{owner}: a {type(part).__name__} is no array, give .to_numpy()")
+    size = DEFAULT_SIZE if batch_size is None else whole(f"{owner}: batch_size", batch_size)
     lengths = {part.shape[0] if part.shape else None for part in arrays}
     if len(lengths) > 1 or None in lengths:
         shapes = ", ".join(str(tuple(part.shape)) for part in arrays)
         raise ValueError(
-            f"lr_find: a tuple of arrays is one data set, whose arrays agree in their first axis, "
+            f"{owner}: a tuple of arrays is one data set, whose arrays agree in their first axis, "
             f"got {shapes}; give a list of batches as [(x, y), ...]"
         )
     if not lengths - {0}:
-        raise ValueError("lr_find: batches is empty; give arrays with at least one row")
+        raise ValueError(f"{owner}: batches is empty; give arrays with at least one row")
     return _Cut(arrays, size)
 
 
@@ -85,8 +85,11 @@ class CachedBatches:
     what it was; one that hands out the same batch again and again is kept once.
     """
 
-    def __init__(self, source: Iterable[Any] | Callable[[], Iterable[Any]]) -> None:
+    def __init__(
+        self, source: Iterable[Any] | Callable[[], Iterable[Any]], owner: str = "lr_find"
+    ) -> None:
         self.source = source
+        self._owner = owner
         self._more = self._open()
         self._again = callable(source) or self._more is not source
         self._kept: dict[int, Any] = {}
@@ -100,8 +103,8 @@ class CachedBatches:
             return iter(made)
         except TypeError:
             raise TypeError(
-                "lr_find: batches must be an iterable of batches or a function without arguments "
-                f"that returns one, got {type(made).__name__}; wrap a single batch as [batch]"
+                f"{self._owner}: batches must be an iterable of batches or a function without "
+                f"arguments that returns one, got {type(made).__name__}; wrap a single batch as [batch]"
             ) from None
 
     def __getitem__(self, number: int) -> Any:
@@ -112,7 +115,7 @@ class CachedBatches:
                 break
             else:
                 if not self._read:
-                    raise ValueError("lr_find: batches is empty; give at least one batch")
+                    raise ValueError(f"{self._owner}: batches is empty; give at least one batch")
                 if self._again:
                     self._more = self._open()
                 else:

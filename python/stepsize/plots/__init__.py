@@ -6,6 +6,7 @@ without pyplot. `ax.figure` shows it in a notebook, `plots.save(ax, path)` write
 
 from stepsize.plots.advice import diagnosed, range_test
 from stepsize.plots.charts import comparison, curves, heatmap, landscape
+from stepsize.plots.futures import futures
 from stepsize.plots.runs import run_curves
 from stepsize.plots.searches import parameter, tuning
 from stepsize.plots.style import png, save, svg
@@ -22,6 +23,7 @@ __all__ = [
     "comparison",
     "curves",
     "diagnosed",
+    "futures",
     "heatmap",
     "landscape",
     "learning_curves",
