@@ -31,8 +31,9 @@ def gather(parts: Internals, grads: Nest, bind_rows: bool = False) -> list[Any]:
         else:
             _check_rows(parts, path, leaf)
             rows, grad = value.merged(owner, path, leaf)
-            bound = leaves.rows[i] = RowSlice(leaf, parts.slots.arrays[i], rows, grad)
-            result.append((grad, bound.x, list(bound.slots.values())))
+            if parts.engine.reference:
+                leaves.rows[i] = RowSlice(leaf, parts.slots.arrays[i], rows, grad)
+            result.append((grad, rows))
     return result
 
 

@@ -27,7 +27,7 @@ class Leaves:
             by side.
         masters: For each leaf, its float32 master weights, or None.
         strided: Index, leaf and contiguous memory of the leaves that are not contiguous.
-        rows: By leaf, the rows that the present step has bound.
+        rows: By leaf, the rows that the present step has bound, where `reference` moves them.
     """
 
     params: Nest
