@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import numpy as np
-
 from stepsize import _core
 from stepsize.arrays import Array, Nest, Structure, check_parameters
 from stepsize.optimizers import half
@@ -41,12 +39,6 @@ class Leaves:
     def of(cls, owner: str, params: Nest, structure: Structure, master_weights: bool) -> Self:
         """The leaves of a checked nest; errors name the leaf that cannot be a parameter."""
         check_parameters(structure.leaves, structure.paths, owner)
-        for path, leaf in zip(structure.paths, structure.leaves, strict=True):
-            if isinstance(leaf, np.ma.MaskedArray):
-                raise TypeError(
-                    f"{owner}: parameter {path} is a masked array, whose mask a step would lose; "
-                    "give a plain one, parameter.filled(0), and gradients of 0 where it was masked"
-                )
         contiguous, strided = [], []
         for i, leaf in enumerate(structure.leaves):
             whole = leaf

@@ -36,6 +36,12 @@ class RowGradient:
     """
 
     def __init__(self, rows: Any, values: Any) -> None:
+        for name, given in (("rows", rows), ("values", values)):
+            if isinstance(given, np.ma.MaskedArray):
+                raise TypeError(
+                    f"RowGradient: {name} is a masked array, whose mask would be lost; leave out "
+                    "the rows that are masked, or give 0, values.filled(0)"
+                )
         self.rows = np.asarray(rows)
         self.values = np.asarray(values)
         if self.rows.ndim != 1 or (self.rows.size and self.rows.dtype.kind not in "iu"):
