@@ -79,8 +79,8 @@ def value_and_grad(
             copies of the parameters.
         dtype: what the parameters are narrowed to for the loss; the gradients come in their own.
         jit: whether to compile it, once for each set of shapes.
-        has_aux: whether the loss returns ``(number, aux)``, as for `jax.value_and_grad`. The nest of
-            the last call is then the attribute ``aux`` of what this returns, in NumPy arrays.
+        has_aux: whether the loss returns ``(number, aux)``, as for `jax.value_and_grad`. The nest
+            of the last call is then the attribute ``aux`` of what this returns, in NumPy arrays.
 
     Example:
         >>> import jax.numpy as jnp, numpy as np, stepsize as ss
