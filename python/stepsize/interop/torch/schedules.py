@@ -82,7 +82,7 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
             self.schedules.append(constant(rate) if self._shared is None else self._shared)
             self.factors.append(1.0)
         for i, (rate, before) in enumerate(zip(rates, self._set or [], strict=False)):
-            if rate != before and before > 0:
+            if rate != before and rate > 0 and before > 0:  # 0 is no factor to go on with
                 self.factors[i] *= rate / before
         self._set = rates
 
