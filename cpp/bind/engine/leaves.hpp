@@ -135,7 +135,7 @@ class Leaves {
     std::vector<Group> groups_;
     Occupied occupied_;               // by parameters and state
     std::vector<ArrayProxy*> owners_; // of the parameters' memory, each once
-    std::vector<RowSlice> rows_; // of this step
+    std::vector<RowSlice> rows_;      // of this step
     bool shared_scalars_ = false;
     bool two_passes_ = false;
     bool reference_ = false;

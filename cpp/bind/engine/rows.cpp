@@ -126,8 +126,8 @@ RowSlice::RowSlice(Leaf& leaf, size_t index, int slots, const py::array& rows)
     // A cache line more each, so that equal places of the arrays do not compete for one set.
     const size_t bytes = (rows_.size() * row_bytes_ + 127) / 64 * 64;
     if (slots >= 0) {
-        memory_.reset(static_cast<char*>(
-            ::operator new[](size_t(slots + 1) * bytes, std::align_val_t(64))));
+        memory_.reset(
+            static_cast<char*>(::operator new[](size_t(slots + 1) * bytes, std::align_val_t(64))));
         at = memory_.get();
         arrays_.push_back({leaf.x, at});
     }

@@ -31,9 +31,7 @@ class RowSlice {
 
   private:
     struct Freed {
-        void operator()(char* memory) const {
-            ::operator delete[](memory, std::align_val_t(64));
-        }
+        void operator()(char* memory) const { ::operator delete[](memory, std::align_val_t(64)); }
     };
     struct Array {
         char *whole, *rows;
