@@ -37,7 +37,7 @@ struct Host {
     void read_strided() const { call("read_strided"); }
     void write_strided() const { call("write_strided"); }
 
-    // Rows that the step has moved in copies, back into their leaves.
+    // Rows that the reference implementation has moved in copies, back into their leaves.
     void write_rows() const { call("write_rows"); }
 
   private:

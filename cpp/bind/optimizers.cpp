@@ -143,6 +143,8 @@ void add_use(py::class_<Engine>& type) {
         .def("track_average", &Engine::track_average, py::arg("averages"), py::arg("share"))
         .def("cancel_average", &Engine::cancel_average)
         .def_property_readonly("average_tracked", &Engine::average_tracked)
+        .def_property_readonly("reference",
+                               [](Engine& engine) { return engine.leaves().reference(); })
         .def(
             "bind",
             [](Engine& engine, const py::object& host, const py::list& flat) {
@@ -203,6 +205,8 @@ void bind_optimizers(py::module_& m) {
         "register_bfloat16", [](const py::dtype& dtype) { register_bfloat16(dtype.num()); },
         py::arg("dtype"), "Tell the compiled step which of NumPy's dtypes is bfloat16");
     m.def("layout", layout, py::arg("groups"));
+    m.def("merge_rows", merge_rows, py::arg("rows"), py::arg("values"),
+          "Each row once, in order, and the sum of its values");
     m.def("sum_of_squares", sum_of_squares, py::arg("values"));
     m.def("sum_lanes", sum_lanes, py::arg("values"), "Sum of one block, in its 16 lanes");
     m.def("panel_rows", panel_rows, py::arg("rows"), py::arg("columns"),

@@ -204,6 +204,11 @@ def _floats(x0: Nest) -> Nest:
     plain = isinstance(x0, list | tuple) and all(isinstance(v, numbers.Number) for v in x0)
 
     def one(leaf: Any) -> Array:
+        if isinstance(leaf, np.ma.MaskedArray):
+            raise TypeError(
+                "minimize: x0 holds a masked array, whose mask would be lost; give the numbers to "
+                "search, x0.compressed(), and put the others in the function"
+            )
         array = np.array(leaf)
         if array.dtype.kind in "iub":
             return array.astype(np.float64)

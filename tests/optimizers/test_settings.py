@@ -110,6 +110,24 @@ def test_masks_are_not_lost(cls):
     assert (x["w"] == 1).all()
 
 
+DOORS = {
+    "pack": ss.pack,
+    "population": lambda nest: ss.population("sgd", nest, lr=0.1),
+    "minimize": lambda nest: ss.minimize(lambda x: (0.0, x), nest),
+    "save": lambda nest: ss.save("never-written", nest),
+    "LBFGS": ss.LBFGS,
+    "clone": lambda nest: ss.SGD({"w": np.ones((3, 2))}).clone(nest),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_masks_of_parameters_are_lost_nowhere(door, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TypeError, match="masked array, whose mask would be lost"):
+        DOORS[door]({"w": np.ma.masked_array(np.ones((3, 2)), mask=np.eye(3, 2))})
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

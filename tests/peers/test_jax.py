@@ -58,6 +58,25 @@ def test_it_trains_as_by_hand(params, data):
     assert all(np.array_equal(params[k], expected[k]) for k in params)
 
 
+@pytest.mark.parametrize("jit", [True, False])
+def test_what_a_loss_returns_beside_its_value(params, data, jit):
+    def with_aux(params, batch):
+        value = loss(params, batch)
+        return value, {"half": value / 2, "rows": len(batch[1])}
+
+    function = ours.value_and_grad(with_aux, has_aux=True, jit=jit)
+    value, grads = function(params, data)
+    expected, plain = ours.value_and_grad(loss, jit=jit)(params, data)
+    assert value == expected and all(np.array_equal(grads[k], plain[k]) for k in params)
+    assert function.aux["half"] == np.float32(value) / 2 and function.aux["rows"] == 64
+    history = ss.fit(function, params, ss.Adam(params), data, steps=2, batch_size=64)
+    assert function.aux["half"] == np.float32(history["loss"][-1]) / 2
+    with pytest.raises(TypeError, match="give has_aux=True"):
+        ours.value_and_grad(with_aux, jit=jit)(params, data)
+    with pytest.raises(TypeError, match="has_aux=True needs a loss that returns"):
+        ours.value_and_grad(loss, has_aux=True, jit=jit)(params, data)
+
+
 def test_the_finder_takes_it(params, data):
     found = ss.lr_find(ours.value_and_grad(loss), params, [data], optimizer=ss.Adam)
     assert found.usable and 1e-4 < found.suggestion < 1

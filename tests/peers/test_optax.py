@@ -94,6 +94,14 @@ def test_refusals():
         from_optax(ss.Adam, np.ones(2, np.float32))
     with pytest.raises(ValueError, match="jax_enable_x64"):
         from_optax(optax.sgd(1.0), np.ones(2))
+    for searching in (
+        optax.lbfgs(),
+        optax.chain(optax.sgd(1.0), optax.scale_by_zoom_linesearch(5)),
+    ):
+        with pytest.raises(
+            TypeError, match=r"evaluates the function at each step .* use ss\.LBFGS"
+        ):
+            from_optax(searching, np.ones(2, np.float32))
     opt = from_optax(optax.sgd(1.0), {"a": np.ones(2, np.float32), "b": np.ones(2, np.float32)})
     with pytest.raises(ValueError, match="give zeros"):
         opt.step({"a": np.ones(2, np.float32), "b": None})

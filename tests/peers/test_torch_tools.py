@@ -106,6 +106,102 @@ def test_a_scheduler_refuses_what_is_no_schedule():
         ScheduleLR(sgd(), COSINE).load_state_dict(two.state_dict())
 
 
+CUTTERS = {
+    "torch": lambda optimizer: (
+        torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5).step
+    ),
+    "ours": lambda optimizer: ss.Plateau(optimizer, patience=0, factor=0.5).update,
+}
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, interop.SGD])
+@pytest.mark.parametrize("cutter", CUTTERS)
+def test_what_others_cut_multiplies_the_schedule(make, cutter):
+    optimizer = make([torch.nn.Parameter(torch.ones(2))], lr=1.0)
+    scheduler = ScheduleLR(optimizer, COSINE)
+    cut, factor = CUTTERS[cutter](optimizer), 1.0
+    for t in range(9):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(factor * COSINE(t))
+        cut(1.0)
+        factor *= 1.0 if t == 0 else 0.5
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(factor * COSINE(t))
+        if t == 5:  # a resume between a cut and the next step keeps it
+            state, rates = scheduler.state_dict(), optimizer.state_dict()
+            scheduler = ScheduleLR(optimizer, COSINE)
+            scheduler.load_state_dict(state)
+            optimizer.load_state_dict(rates)
+        optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, interop.SGD])
+@pytest.mark.parametrize("shared", [True, False])
+def test_groups_that_are_added_have_their_rates(make, shared):
+    optimizer = make([torch.nn.Parameter(torch.ones(2))], lr=1.0)
+    scheduler = ScheduleLR(optimizer, COSINE if shared else [COSINE])
+    found = rates(optimizer, scheduler, 2)
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(3))], "lr": 0.25})
+    found += rates(optimizer, scheduler, 3)
+    other = [0.25, *((COSINE(t) if shared else 0.25) for t in (3, 4))]
+    added = [[COSINE(t), rate] for t, rate in zip((2, 3, 4), other, strict=True)]
+    assert found == [[COSINE(0)], [COSINE(1)], *added]
+    state = scheduler.state_dict()
+    again = ScheduleLR(optimizer, COSINE)
+    again.load_state_dict(state)
+    assert rates(optimizer, again, 2)[1][0] == COSINE(6)
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, interop.SGD])
+def test_plateau_moves_the_rates_of_torch(make):
+    x = torch.nn.Parameter(torch.ones(2))
+    groups = [{"params": [x], "lr": 0.5}, {"params": [torch.nn.Parameter(torch.ones(1))]}]
+    optimizer = make(groups, lr=0.25)
+    plateau = ss.Plateau(optimizer, patience=0, factor=0.5, min_lr=0.0625, restore_best=True)
+    assert not plateau.update(1.0)
+    with torch.no_grad():
+        x.fill_(7.0)
+    assert plateau.update(1.0)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.125]
+    assert x.tolist() == [1.0, 1.0]
+    assert plateau.update(1.0) and not plateau.update(1.0)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.125, 0.0625]
+    half = [torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16))]
+    with pytest.raises(TypeError, match="Plateau: restore_best needs parameters that NumPy"):
+        ss.Plateau(make(half, lr=0.1), restore_best=True)
+    with pytest.raises(
+        TypeError, match="Plateau: opt must be an optimizer of stepsize or of torch"
+    ):
+        ss.Plateau(object())
+    tensor = torch.optim.SGD([x], lr=torch.tensor(0.5))
+    greedy = ss.schedules.Greedy(tensor, patience=0, factor=0.5)
+    assert greedy.update(1.0) and float(tensor.param_groups[0]["lr"]) == 1.0
+
+
+def test_lazy_layers_get_their_step_with_their_shapes():
+    def run(lazy):
+        torch.manual_seed(0)
+        first = torch.nn.LazyLinear(4) if lazy else torch.nn.Linear(3, 4)
+        model = torch.nn.Sequential(first, torch.nn.Linear(4, 1))
+        if not lazy:
+            torch.manual_seed(1)
+            first.reset_parameters()
+        optimizer = interop.AdamW(model.parameters(), lr=0.1)
+        if lazy:
+            with pytest.raises(ValueError, match="parameter 0 belongs to a lazy layer"):
+                optimizer.step()
+            torch.manual_seed(1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.ones(5, 3)).square().sum().backward()
+            optimizer.step()
+        return [p.tolist() for p in model.parameters()], optimizer.state_dict()["state"][0]["step"]
+
+    def shapes(found):
+        return [np.shape(values) for values in found[0]], float(found[1])
+
+    assert shapes(run(True)) == shapes(run(False)) == ([(4, 3), (4,), (1, 4), (1,)], 3.0)
+
+
 # The range test.
 
 

@@ -165,7 +165,9 @@ def test_bad_arguments(keywords, message):
 
 
 def test_bad_use():
-    with pytest.raises(TypeError, match=r"Plateau: opt must be an optimizer of stepsize, got 3"):
+    with pytest.raises(
+        TypeError, match=r"Plateau: opt must be an optimizer of stepsize or of torch, got 3"
+    ):
         ss.Plateau(3)
     with pytest.raises(TypeError, match=r"Plateau: metric must be a number, got None"):
         ss.Plateau(optimizer()).update(None)

@@ -94,11 +94,13 @@ py::object Engine::advance(const Host& host, bool stats, NonFinite policy, bool 
 
     if (strided)
         host.read_strided();
+    leaves_.read_rows();
     Sums total = move(host, scale, stats, stacked && !strided);
     const double divisor = loss_scale;
+    leaves_.write_rows();
     if (strided)
         host.write_strided();
-    if (leaves_.has_rows())
+    if (leaves_.has_rows() && leaves_.reference())
         host.write_rows();
     count();
     if (!stats)

@@ -90,7 +90,8 @@ void GradientSource::gather(const Host& host, py::handle grads) {
         const auto rows = py::reinterpret_borrow<py::tuple>(given);
         gradients_[i].verified = nullptr;
         moved_ = true;
-        if (!leaves_.bind_rows(i, rows) || !take(i, rows[0].ptr()))
+        leaves_.bind_rows(i, rows[1].cast<py::array>());
+        if (!take(i, rows[0].ptr()))
             throw std::invalid_argument("a gradient of rows could not be taken");
     }
 }

@@ -322,36 +322,29 @@ py::dict Leaves::values(int group) const {
     return result;
 }
 
-bool Leaves::bind_rows(size_t i, const py::tuple& rows) {
-    Leaf& leaf = leaves_[i];
-    const Rule* rule = group_of(leaf).rule;
-    whole_.push_back({i, leaf.x, leaf.size, leaf.shape, leaf.slots});
-    const py::array x = rows[1].cast<py::array>();
-    const py::list slots = rows[2].cast<py::list>();
-    bool fits = is_plain(x.ptr(), leaf.dtype) && (!rule || int(slots.size()) == rule->slots);
-    leaf.x = proxy(x.ptr())->data;
-    leaf.size = size_t(x.size());
-    leaf.shape.assign(x.shape(), x.shape() + x.ndim());
-    for (size_t k = 0; rule && fits && k < slots.size(); ++k) {
-        const py::array slot = slots[k].cast<py::array>();
-        fits = is_plain(slot.ptr(), leaf.dtype) && size_t(slot.size()) == leaf.size;
-        leaf.slots[k] = {proxy(slot.ptr())->data, nullptr, Storage::native};
-    }
-    return fits;
+void Leaves::bind_rows(size_t i, const py::array& rows) {
+    const Rule* rule = group_of(leaves_[i]).rule;
+    rows_.reserve(leaves_.size()); // before a leaf has changed
+    rows_.emplace_back(leaves_[i], i, rule ? rule->slots : -1, rows);
 }
 
 bool Leaves::unbind_rows() {
-    if (whole_.empty())
+    if (rows_.empty())
         return false;
-    for (const Whole& whole : whole_) {
-        Leaf& leaf = leaves_[whole.leaf];
-        leaf.x = whole.x;
-        leaf.size = whole.size;
-        leaf.shape = whole.shape;
-        leaf.slots = whole.slots;
-    }
-    whole_.clear();
+    for (const RowSlice& rows : rows_)
+        rows.give_back(leaves_[rows.index()]);
+    rows_.clear();
     return true;
+}
+
+void Leaves::read_rows() const {
+    for (const RowSlice& rows : rows_)
+        rows.read();
+}
+
+void Leaves::write_rows() const {
+    for (const RowSlice& rows : rows_)
+        rows.write();
 }
 
 void Leaves::set_averages(const py::list& averages) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "bind/engine/rows.hpp"
 #include "bind/host.hpp"
 #include "bind/hyperparameter.hpp"
 #include "bind/overlap.hpp"
@@ -113,11 +114,13 @@ class Leaves {
         return occupied_.meets(gradient, bytes, leaf.seen());
     }
 
-    // Lets a step see rows of a leaf, (gradient, parameters, state arrays) in memory of their own,
-    // instead of all of it; false where they do not fit. The second call undoes all of them.
-    bool bind_rows(size_t i, const py::tuple& rows);
+    // Lets a step see rows of a leaf, each once, instead of all of it, and undoes all of that.
+    void bind_rows(size_t i, const py::array& rows);
     bool unbind_rows(); // whether there were some
-    bool has_rows() const { return !whole_.empty(); }
+    bool has_rows() const { return !rows_.empty(); }
+    // The rows, out of their leaves and back. The caller pins the leaves.
+    void read_rows() const;
+    void write_rows() const;
 
     void set_averages(const py::list& averages);
 
@@ -128,20 +131,11 @@ class Leaves {
   private:
     void evaluate(Group& group, const Host& host, py::handle loss, int64_t step, double lr_scale);
 
-    // A leaf's own memory, while a step sees some rows of it.
-    struct Whole {
-        size_t leaf;
-        char* x;
-        size_t size;
-        std::vector<Py_ssize_t> shape;
-        std::array<Slot, max_slots> slots;
-    };
-
     std::vector<Leaf> leaves_;
     std::vector<Group> groups_;
     Occupied occupied_;               // by parameters and state
     std::vector<ArrayProxy*> owners_; // of the parameters' memory, each once
-    std::vector<Whole> whole_;
+    std::vector<RowSlice> rows_;      // of this step
     bool shared_scalars_ = false;
     bool two_passes_ = false;
     bool reference_ = false;

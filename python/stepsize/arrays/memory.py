@@ -33,6 +33,11 @@ def check_dtype(leaf: Any, path: str, owner: str) -> None:
             f"{owner}: parameter {path} is a {type(leaf).__name__}, expected a NumPy array or a "
             "nest of them; convert it with np.array(..., np.float32)"
         )
+    if isinstance(leaf, np.ma.MaskedArray):
+        raise TypeError(
+            f"{owner}: parameter {path} is a masked array, whose mask would be lost; give a plain "
+            "one, parameter.filled(0), and gradients of 0 where it was masked"
+        )
     if leaf.dtype not in FLOATS and not is_narrow(leaf.dtype):
         raise TypeError(
             f"{owner}: {path} has dtype {leaf.dtype}, expected float32, float64, float16 or "

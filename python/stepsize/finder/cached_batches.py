@@ -104,7 +104,8 @@ class CachedBatches:
         except TypeError:
             raise TypeError(
                 f"{self._owner}: batches must be an iterable of batches or a function without "
-                f"arguments that returns one, got {type(made).__name__}; wrap a single batch as [batch]"
+                f"arguments that returns one, got {type(made).__name__}; wrap a single batch as "
+                "[batch]"
             ) from None
 
     def __getitem__(self, number: int) -> Any:

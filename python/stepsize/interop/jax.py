@@ -71,8 +71,8 @@ def check_precision(nest: Nest) -> None:
 
 
 def value_and_grad(
-    loss: Callable[..., Any], *, dtype: Any = None, jit: bool = True
-) -> Callable[..., tuple[float, Nest]]:
+    loss: Callable[..., Any], *, dtype: Any = None, jit: bool = True, has_aux: bool = False
+) -> ValueAndGrad:
     """Value and gradients in the form that `ss.fit`, `ss.lr_find` and `ss.minimize` take.
 
     Args:
@@ -80,6 +80,8 @@ def value_and_grad(
             copies of the parameters.
         dtype: what the parameters are narrowed to for the loss; the gradients come in their own.
         jit: whether to compile it, once for each set of shapes.
+        has_aux: whether the loss returns ``(number, aux)``, as for `jax.value_and_grad`. The nest
+            of the last call is then the attribute ``aux`` of what this returns, in NumPy arrays.
 
     Example:
         >>> import jax.numpy as jnp, numpy as np, stepsize as ss
@@ -92,16 +94,40 @@ def value_and_grad(
     def cast(params: Nest, *data: Any) -> Any:
         if dtype is not None:
             params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
-        return loss(params, *data)
+        found = loss(params, *data)
+        if has_aux and not (isinstance(found, tuple) and len(found) == 2):
+            raise TypeError(
+                "value_and_grad: has_aux=True needs a loss that returns (number, aux), got a "
+                f"{type(found).__name__}"
+            )
+        if isinstance(found, tuple) and not has_aux:
+            raise TypeError(
+                "value_and_grad: the loss returns a tuple; with (number, aux), give has_aux=True"
+            )
+        return found
 
-    differentiated = jax.value_and_grad(cast)
-    compiled = jax.jit(differentiated) if jit else differentiated
+    differentiated = jax.value_and_grad(cast, has_aux=has_aux)
+    return ValueAndGrad(jax.jit(differentiated) if jit else differentiated, has_aux)
 
-    def call(params: Nest, *data: Any) -> tuple[float, Nest]:
-        value, grads = compiled(to_jax(params), *data)
+
+class ValueAndGrad:
+    """What `value_and_grad` makes.
+
+    Attributes:
+        aux: with ``has_aux=True``, what the loss of the last call returned beside its value.
+    """
+
+    aux: Nest = None
+
+    def __init__(self, differentiated: Callable[..., Any], has_aux: bool) -> None:
+        self._differentiated, self._has_aux = differentiated, has_aux
+
+    def __call__(self, params: Nest, *data: Any) -> tuple[float, Nest]:
+        value, grads = self._differentiated(to_jax(params), *data)
+        if self._has_aux:
+            value, aux = value
+            self.aux = to_numpy(aux)
         return float(value), to_numpy(grads)
-
-    return call
 
 
 class JaxOptimizer:

@@ -124,7 +124,18 @@ class Optax(Optimizer, abstract=True):
     ) -> None:
         check_precision(params)
         super()._setup(params, structure, assignment, tables, options, host or OptaxHost)
-        self._inside = self._transformation.init(self._nest(self.internals.leaves.contiguous))
+        nest = self._nest(self.internals.leaves.contiguous)
+        self._inside = self._transformation.init(nest)
+        try:
+            jax.eval_shape(self._transformation.update, nest, self._inside, nest, value=0.0)
+        except TypeError as error:
+            if "keyword-only argument" not in str(error):
+                raise
+            raise TypeError(
+                "from_optax: the transformation evaluates the function at each step "
+                f"({error}), such as optax.lbfgs(), and steps here have gradients alone; use "
+                "ss.LBFGS or ss.minimize, or leave out its line search"
+            ) from None
 
     def _nest(self, leaves: Sequence[Array]) -> Any:
         return to_jax(unflatten(self.internals.leaves.structure.spec, leaves))

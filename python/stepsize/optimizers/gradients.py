@@ -31,8 +31,9 @@ def gather(parts: Internals, grads: Nest, bind_rows: bool = False) -> list[Any]:
         else:
             _check_rows(parts, path, leaf)
             rows, grad = value.merged(owner, path, leaf)
-            bound = leaves.rows[i] = RowSlice(leaf, parts.slots.arrays[i], rows, grad)
-            result.append((grad, bound.x, list(bound.slots.values())))
+            if parts.engine.reference:
+                leaves.rows[i] = RowSlice(leaf, parts.slots.arrays[i], rows, grad)
+            result.append((grad, rows))
     return result
 
 
@@ -92,6 +93,12 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
 def bindable(parts: Internals, grads: Nest) -> list[Any]:
     """The gradients as plain arrays in the memory that was given, or an error names the leaf."""
     given = parts.leaves.flatten(grads)
+    for path, value in zip(parts.leaves.paths, given, strict=True):
+        if isinstance(value, RowGradient):
+            raise TypeError(
+                f"{parts.owner}: the gradient of {path} is a RowGradient, which cannot be bound; "
+                "pass it to step"
+            )
     taken = gather(parts, grads)
     for path, value, array in zip(parts.leaves.paths, given, taken, strict=True):
         same = isinstance(value, np.ndarray) and value.ctypes.data == array.ctypes.data

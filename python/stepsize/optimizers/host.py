@@ -16,7 +16,7 @@ class StepHost(Protocol):
     def gather(self, grads: Nest) -> list[Any]:
         """The gradients as a flat list of plain arrays or None, or an error that names the leaf.
 
-        Rows come as a tuple: their gradient, the rows of the leaf, and those of its state arrays.
+        Rows come as a tuple: their gradient, and their numbers, each once.
         """
 
     def fail(self, kind: str, *details: Any) -> NoReturn:
@@ -42,4 +42,4 @@ class StepHost(Protocol):
         """And back, after the step."""
 
     def write_rows(self) -> None:
-        """Put rows that the step has moved back into their leaves and state arrays."""
+        """Put rows that `run_reference` has moved back into their leaves and state arrays."""

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import numpy as np
-
 from stepsize import _core
 from stepsize.arrays import Array, Nest, Structure, check_parameters
 from stepsize.optimizers import half
@@ -27,7 +25,7 @@ class Leaves:
             by side.
         masters: For each leaf, its float32 master weights, or None.
         strided: Index, leaf and contiguous memory of the leaves that are not contiguous.
-        rows: By leaf, the rows that the present step has bound.
+        rows: By leaf, the rows that the present step has bound, where `reference` moves them.
     """
 
     params: Nest
@@ -41,12 +39,6 @@ class Leaves:
     def of(cls, owner: str, params: Nest, structure: Structure, master_weights: bool) -> Self:
         """The leaves of a checked nest; errors name the leaf that cannot be a parameter."""
         check_parameters(structure.leaves, structure.paths, owner)
-        for path, leaf in zip(structure.paths, structure.leaves, strict=True):
-            if isinstance(leaf, np.ma.MaskedArray):
-                raise TypeError(
-                    f"{owner}: parameter {path} is a masked array, whose mask a step would lose; "
-                    "give a plain one, parameter.filled(0), and gradients of 0 where it was masked"
-                )
         contiguous, strided = [], []
         for i, leaf in enumerate(structure.leaves):
             whole = leaf

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from stepsize import _core
 from stepsize.arrays import Array
 
 
@@ -35,6 +36,12 @@ class RowGradient:
     """
 
     def __init__(self, rows: Any, values: Any) -> None:
+        for name, given in (("rows", rows), ("values", values)):
+            if isinstance(given, np.ma.MaskedArray):
+                raise TypeError(
+                    f"RowGradient: {name} is a masked array, whose mask would be lost; leave out "
+                    "the rows that are masked, or give 0, values.filled(0)"
+                )
         self.rows = np.asarray(rows)
         self.values = np.asarray(values)
         if self.rows.ndim != 1 or (self.rows.size and self.rows.dtype.kind not in "iu"):
@@ -64,12 +71,14 @@ class RowGradient:
                 f"{leaf.dtype}; convert it with .astype(np.{leaf.dtype})"
             )
         rows = self.rows.astype(np.int64)
-        bad = rows[(rows < 0) | (rows >= len(leaf))]
-        if bad.size:
+        if rows.size and not 0 <= rows.min() <= rows.max() < len(leaf):
+            bad = rows[(rows < 0) | (rows >= len(leaf))]
             raise ValueError(
                 f"{owner}: the gradient of {path} has row {bad[0]}, but the leaf has rows 0 to "
                 f"{len(leaf) - 1}"
             )
+        if leaf.dtype.char in "fd":
+            return _core.merge_rows(rows, np.require(self.values, leaf.dtype, ["C", "A"]))
         unique, place = np.unique(rows, return_inverse=True)
         total = np.zeros((len(unique), *leaf.shape[1:]), leaf.dtype)
         np.add.at(total, place, self.values)
@@ -84,7 +93,7 @@ class RowGradient:
 
 
 class RowSlice:
-    """Some rows of a leaf and of its state, copied out for one step."""
+    """Some rows of a leaf and of its state, copied out for one step of `reference`."""
 
     def __init__(self, leaf: Array, state: dict[str, Array], rows: Array, grad: Array) -> None:
         self.leaf, self.state, self.rows, self.grad = leaf, state, rows, grad

@@ -11,6 +11,7 @@ import numpy as np
 
 from stepsize.arrays import Nest, assign, copy, flatten, unflatten
 from stepsize.schedules.arguments import Number, check_for, fail
+from stepsize.schedules.torch_rates import TorchRates
 from stepsize.validation import real, whole
 
 COUNT = Number("a whole number >= 0", whole=True, count=True, high=2.0**53)
@@ -49,9 +50,7 @@ class Controller:
         min_lr: float,
     ) -> None:
         name = type(self).__name__
-        if not hasattr(opt, "lr_scale"):
-            raise TypeError(f"{name}: opt must be an optimizer of stepsize, got {opt!r:.80}")
-        self.opt = opt
+        self.opt: Controlled = opt if hasattr(opt, "lr_scale") else TorchRates(name, opt)
         self.mode = check_for(Mode)(name, "mode", mode)
         self.factor = SHARE(name, "factor", factor)
         self.patience = int(COUNT(name, "patience", patience))
@@ -131,7 +130,7 @@ class Plateau(Controller):
     but the relative threshold is right for negative metrics too, and no cut is too small to make.
 
     Args:
-        opt: The optimizer.
+        opt: The optimizer; one of torch's kind too, whose groups' rates are then multiplied.
         mode: Whether the metric should fall (`"min"`) or rise (`"max"`).
         factor: In (0, 1).
         patience: Evaluations without improvement that are tolerated before a cut.
@@ -167,6 +166,8 @@ class Plateau(Controller):
     ) -> None:
         super().__init__(opt, mode, factor, patience, threshold, threshold_mode, cooldown, min_lr)
         self.restore_best = check_for(bool)("Plateau", "restore_best", restore_best)
+        if self.restore_best:
+            flatten(self.opt.params)  # refuses what it could not restore
         self.bad = 0
         self._best_params: Nest | None = None
 
@@ -231,7 +232,7 @@ class Greedy(Controller):
     above the rate would keep every cut from happening.
 
     Args:
-        opt: The optimizer.
+        opt: The optimizer; one of torch's kind too, whose groups' rates are then multiplied.
         mode: Whether the metric should fall (`"min"`) or rise (`"max"`).
         factor: In (0, 1).
         patience: Evaluations in a row that are tolerated before a change.

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch.autograd.graph import increment_version
+from torch.nn.parameter import is_lazy
 
 from stepsize import _core
 from stepsize.arrays import Array
@@ -106,6 +107,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def _follow(self) -> None:
         groups = self.param_groups
+        if self._compiled is None:
+            self._refuse_lazy()
         layout = _core.layout([group["params"] for group in groups])
         if self._compiled is None or layout != self._layout:
             self._compile()
@@ -114,6 +117,16 @@ class Optimizer(torch.optim.Optimizer):
                 self._regroup(k, group)
         if self._seen_state:
             self._take_state()
+
+    def _refuse_lazy(self) -> None:
+        groups = self.param_groups
+        tensors = [p for group in groups for p in group["params"]]
+        for label, tensor in zip(labels(groups), tensors, strict=True):
+            if is_lazy(tensor):
+                raise ValueError(
+                    f"{type(self).__name__}: {label} belongs to a lazy layer and has no shape yet; "
+                    "call the model once on a batch first"
+                )
 
     def _owner(self, k: int) -> str:
         name = type(self).__name__
@@ -126,6 +139,9 @@ class Optimizer(torch.optim.Optimizer):
         tables = [arguments.table(self.rule, self._owner(k), g) for k, g in enumerate(groups)]
         options = arguments.options(name, self._chosen, groups)
         tensors = [p for group in groups for p in group["params"]]
+        if any(map(is_lazy, tensors)):
+            self._compiled = None  # made at the first step: their shapes come with the first batch
+            return
         places = [
             Place(name, label, p, self.rule.shaped)
             for label, p in zip(labels(groups), tensors, strict=True)

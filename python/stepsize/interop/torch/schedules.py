@@ -7,18 +7,20 @@ from typing import Any
 
 import torch
 
-from stepsize.schedules import Schedule
+from stepsize.schedules import Schedule, constant
 
 
 class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
     """Let the rate of a torch optimizer, one of ours or any other, follow a schedule.
 
     The schedule's values are the rates themselves, whatever rate the optimizer was made with; the
-    first update uses ``schedule(0)``. Call `step` after every ``optimizer.step()``.
+    first update uses ``schedule(0)``. Call `step` after every ``optimizer.step()``. What others
+    multiply a rate by, such as ReduceLROnPlateau, multiplies the rest of its schedule.
 
     Args:
         optimizer: A torch optimizer.
-        schedule: A schedule for all groups, or a list with one for each.
+        schedule: A schedule for all groups, those that are added later too, or a list with one for
+            each; a group that is added to a list keeps its own rate.
         last_epoch: The number of updates already made, less 1.
 
     Raises:
@@ -45,6 +47,9 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         count = len(optimizer.param_groups)
+        self._shared = None if isinstance(schedule, list | tuple) else schedule
+        self.factors = [1.0] * count
+        self._set: list[float] | None = None  # the rates as they were set here
         self.schedules: list[Any] = (
             list(schedule) if isinstance(schedule, list | tuple) else [schedule] * count
         )
@@ -63,14 +68,34 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
 
     def get_lr(self) -> list[float | torch.Tensor]:
         """The rates of the groups at this step."""
-        return [float(schedule(self.last_epoch)) for schedule in self.schedules]
+        self._notice()
+        self._set = [
+            float(schedule(self.last_epoch)) * factor
+            for schedule, factor in zip(self.schedules, self.factors, strict=True)
+        ]
+        return list(self._set)
+
+    def _notice(self) -> None:
+        """Groups that are new, and rates that others have multiplied since they were set here."""
+        rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        for rate in rates[len(self.schedules) :]:
+            self.schedules.append(constant(rate) if self._shared is None else self._shared)
+            self.factors.append(1.0)
+        for i, (rate, before) in enumerate(zip(rates, self._set or [], strict=False)):
+            if rate != before and rate > 0 and before > 0:  # 0 is no factor to go on with
+                self.factors[i] *= rate / before
+        self._set = rates
 
     def state_dict(self) -> dict[str, Any]:
         """Counters and schedules as plain values; a schedule with a nameless function is None."""
-        return {**super().state_dict(), "schedules": [_saved(each) for each in self.schedules]}
+        self._notice()
+        state = {**super().state_dict(), "factors": list(self.factors)}
+        state["schedules"] = [_saved(each) for each in self.schedules]
+        return {key: value for key, value in state.items() if key not in ("_set", "_shared")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a `state_dict`; a schedule that is None there stays the one of here."""
+        self._notice()
         saved = state_dict["schedules"]
         if len(saved) != len(self.schedules):
             raise ValueError(
@@ -81,7 +106,11 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
             here if each is None else Schedule.from_dict(each, trust=here)
             for here, each in zip(self.schedules, saved, strict=True)
         ]
-        super().load_state_dict({**state_dict, "schedules": loaded})
+        factors = list(state_dict.get("factors", [1.0] * len(saved)))
+        super().load_state_dict({**state_dict, "schedules": loaded, "factors": factors})
+        if self._shared is not None:
+            self._shared = loaded[0]
+        self._set = None  # the optimizer's rates may be those of before, or come later
 
 
 def _saved(schedule: Schedule) -> Any:
