@@ -33,7 +33,8 @@ struct Host {
         double sums[9]; // in the order of Sums
         for (size_t k = 0; k < 9; ++k)
             sums[k] = found[k].cast<double>();
-        return {sums[0], sums[1], sums[2], {sums[3], sums[4], sums[5]}, {sums[6], sums[7], sums[8]}};
+        return {
+            sums[0], sums[1], sums[2], {sums[3], sums[4], sums[5]}, {sums[6], sums[7], sums[8]}};
     }
 
     // Parameters whose elements do not lie side by side, copied in and out.

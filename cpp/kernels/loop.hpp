@@ -83,9 +83,8 @@ void add_extremes(const Lanes& plain, double& small, double& large, size_t count
 struct Tally {
     Lanes grad, param, update;
 
-    template <class F>
-    __attribute__((noinline)) void add(const F* g, const F* before, const F* x, size_t count,
-                                       size_t lane, Sums* sums) {
+    template <class F> __attribute__((noinline)) void add(const F* g, const F* before, const F* x,
+                                                          size_t count, size_t lane, Sums* sums) {
         add_plain(g, before, x, count, lane);
         if (sizeof(F) < sizeof(double) || !sums)
             return;

@@ -385,7 +385,7 @@ int Leaves::visit_functions(visitproc visit, void* arg) const {
 void Leaves::drop_functions() {
     for (Group& group : groups_)
         for (Hyperparameter& from : group.hyperparameters)
-            from.function = py::object();
+            from.drop_function();
 }
 
 } // namespace stepsize
