@@ -41,7 +41,7 @@ class Evaluation:
         """Evaluate, and write the means into metrics and history."""
         sums: dict[str, float] = {}
         rows: dict[str, float] = {}
-        watched = self._watched
+        watched: Evaluate = self._watched
         for batch, _ in self._source.epoch(0, 0):
             if interrupt.pending:
                 raise EvaluationInterrupted
