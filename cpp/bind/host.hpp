@@ -29,8 +29,12 @@ struct Host {
 
     // One step by the reference implementation, for rules without a compiled twin.
     Sums run_reference(const py::list& grads, double scale, bool stats) const {
-        const py::tuple sums = call("run_reference", grads, scale, stats);
-        return {sums[0].cast<double>(), sums[1].cast<double>(), sums[2].cast<double>()};
+        const py::tuple found = call("run_reference", grads, scale, stats);
+        double sums[9]; // in the order of Sums
+        for (size_t k = 0; k < 9; ++k)
+            sums[k] = found[k].cast<double>();
+        return {
+            sums[0], sums[1], sums[2], {sums[3], sums[4], sums[5]}, {sums[6], sums[7], sums[8]}};
     }
 
     // Parameters whose elements do not lie side by side, copied in and out.

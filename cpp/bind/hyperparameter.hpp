@@ -2,6 +2,7 @@
 // range.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <string>
 
@@ -17,17 +18,19 @@ struct Hyperparameter {
     bool low_open = false, high_open = false;
     double value = 0;
     std::shared_ptr<const ScheduleObject> schedule;
-    py::object function;
+    py::object function; // or the schedule as Python sees it, if it calls functions
 
-    bool constant() const { return !schedule && !function; }
+    bool constant() const { return !schedule && !function && value == value; }
 
     void set(const py::object& source) {
         std::shared_ptr<const ScheduleObject> tree;
         py::object callable;
         double number = 0;
-        if (py::isinstance<ScheduleObject>(source))
+        if (py::isinstance<ScheduleObject>(source)) {
             tree = source.cast<std::shared_ptr<ScheduleObject>>();
-        else if (PyCallable_Check(source.ptr()))
+            if (!tree->functions().empty())
+                callable = source;
+        } else if (PyCallable_Check(source.ptr()))
             callable = source;
         else
             number = source.cast<double>();
@@ -53,6 +56,15 @@ struct Hyperparameter {
                                  std::to_string(step) + ", expected a number");
         }
         return number;
+    }
+
+    // What the garbage collector asks for; a step after it finds no number.
+    void drop_function() {
+        if (!function)
+            return;
+        value = std::numeric_limits<double>::quiet_NaN();
+        schedule.reset();
+        function = py::object();
     }
 
     bool holds(double v) const {

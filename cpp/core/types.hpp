@@ -75,7 +75,11 @@ struct Span {
 // Sums of squares over a chunk, taken in the update pass.
 struct Sums {
     double grad, param, update;
+    // The same of numbers times 2^600, where the sum before is next to nothing, and of numbers over
+    // 2^600, where it is beyond measure: squares leave the range of double long before the numbers.
+    double small[3], large[3];
 };
+constexpr double least_sum = 1e-280, most_sum = 1e200; // between them nothing is summed up twice
 
 // A leaf of two axes or more as matrices, one after the other, for rules that keep statistics by
 // row and column. A panel is a stretch of whole rows of one matrix: what is joined by columns is

@@ -60,12 +60,48 @@ void hold_back(const BoundRule<R, F>& p, F* x, const F* before, const F* g, size
     }
 }
 
+// Squares that the plain sum so far cannot hold, once more to scale: one after the other, so that
+// they do not depend on where a tile begins. `value` gives an element, times what it is given.
+template <class Value>
+void add_extremes(const Lanes& plain, double& small, double& large, size_t count, Value value) {
+    double so_far = 0, top = 0;
+    for (size_t j = 0; j < lanes; ++j)
+        so_far += plain.sum[j];
+    if (!(so_far < most_sum)) {
+        for (size_t i = 0; i < count; ++i)
+            large += square(value(i, 0x1p-600));
+    } else if (so_far < least_sum) {
+#pragma omp simd reduction(max : top)
+        for (size_t i = 0; i < count; ++i)
+            top = maximum(top, abs_(value(i, 0x1p600)));
+        for (size_t i = 0; top > 0 && i < count; ++i)
+            small += square(value(i, 0x1p600));
+    }
+}
+
 // The sums of squares of gradients, parameters and updates, on their way.
 struct Tally {
     Lanes grad, param, update;
 
+    template <class F> __attribute__((noinline)) void add(const F* g, const F* before, const F* x,
+                                                          size_t count, size_t lane, Sums* sums) {
+        add_plain(g, before, x, count, lane);
+        if (sizeof(F) < sizeof(double) || !sums)
+            return;
+        add_extremes(grad, sums->small[0], sums->large[0], count,
+                     [=](size_t i, double scale) { return double(g[i]) * scale; });
+        add_extremes(param, sums->small[1], sums->large[1], count,
+                     [=](size_t i, double scale) { return double(before[i]) * scale; });
+        // Large numbers are scaled before their difference can overflow, small ones after it.
+        add_extremes(update, sums->small[2], sums->large[2], count, [=](size_t i, double scale) {
+            const double inner = scale < 1 ? scale : 1, outer = scale < 1 ? 1 : scale;
+            return (double(x[i]) * inner - double(before[i]) * inner) * outer;
+        });
+    }
+
+  private:
     template <class F>
-    void add(const F* g, const F* before, const F* x, size_t count, size_t lane) {
+    void add_plain(const F* g, const F* before, const F* x, size_t count, size_t lane) {
         size_t done = 0;
 #if defined(__GNUC__)
         done = count / lanes * lanes;
@@ -82,7 +118,6 @@ struct Tally {
     }
 
 #if defined(__GNUC__)
-  private:
 #if defined(__AVX512F__)
     static constexpr size_t width = 8;
 #elif defined(__AVX__)
@@ -123,7 +158,7 @@ struct Tally {
 // The stretch with sums and caution. Elements before the first cache line start in lane `lane`.
 template <class R, class F, class Indices>
 void careful_stretch(const BoundRule<R, F>& p, F* x, const F* g, F* const* slots, size_t count,
-                     size_t lane, Tally& tally, Indices indices) {
+                     size_t lane, Tally& tally, Sums* sums, Indices indices) {
     alignas(64) F before[tile];
     for (size_t i = 0; i < count; ++i)
         before[i] = x[i];
@@ -131,7 +166,7 @@ void careful_stretch(const BoundRule<R, F>& p, F* x, const F* g, F* const* slots
     const F* given = g == x ? before : g;
     if (p.cautious > 0)
         hold_back(p, x, before, given, count);
-    tally.add(given, before, x, count, lane);
+    tally.add(given, before, x, count, lane, sums);
 }
 
 template <class R, class F> inline void keep_start(const F* x, F* const* slots, size_t count) {
@@ -172,7 +207,7 @@ void run(const void* bound, const Span& span, Sums* sums) {
                 keep_start<R>(at.x, at.slots, count);
             if (careful) {
                 const size_t lane = most == head ? lanes - head : 0;
-                careful_stretch(p, at.x, at.g, at.slots, count, lane, tally, indices);
+                careful_stretch(p, at.x, at.g, at.slots, count, lane, tally, sums, indices);
             } else if (span.ahead && !span.coded && count == tile) {
                 for (size_t i = 0; i < tile; i += lanes) {
                     at.fetch(i, 0, Late<R, slot_count>::count);
@@ -186,8 +221,11 @@ void run(const void* bound, const Span& span, Sums* sums) {
         if (span.average)
             update_average(p.follow, span, from, count);
     }
-    if (sums)
-        *sums = {tally.grad.total(head), tally.param.total(head), tally.update.total(head)};
+    if (!sums)
+        return;
+    sums->grad = tally.grad.total(head);
+    sums->param = tally.param.total(head);
+    sums->update = tally.update.total(head);
 }
 
 // The first pass of a rule that has `static constexpr int sums`: its measure gives the terms of one

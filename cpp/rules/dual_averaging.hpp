@@ -14,13 +14,14 @@ template <class F> struct FTRL {
           shrinkage(F(2 * h.l2_shrinkage)) {}
 
     void operator()(F& x, F g, F& accumulator, F& linear) const {
-        const F before = root(accumulator);
-        accumulator += g * g;
-        const F after = root(accumulator);
-        linear += (g + shrinkage * x) - (after - before) * inverse * x;
+        const bool moves = inverse < F(__builtin_inf()); // at a rate of 0 nothing does
+        const F total = accumulator + g * g, before = root(accumulator), after = root(total);
+        const F sum = linear + ((g + shrinkage * x) - (after - before) * inverse * x);
         const F curvature = after * inverse + ridge;
-        const F minimum = (clamp(linear, l1) - linear) / curvature;
-        x = select(curvature > 0, minimum, x);
+        const F minimum = (clamp(sum, l1) - sum) / curvature;
+        x = select(moves && curvature > 0, minimum, x);
+        accumulator = select(moves, total, accumulator);
+        linear = select(moves, sum, linear);
     }
 };
 

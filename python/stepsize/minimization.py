@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from stepsize.arrays import (
     copy,
     flatten,
     map_leaves,
-    sum_of_squares,
+    norm,
 )
 from stepsize.finder.evaluations import Evaluations
 from stepsize.finder.find import lr_find
@@ -275,7 +274,7 @@ class _Steps:
         seen, optimizer = self.seen, self.optimizer
         while not self.over(max_iter):
             lr, point = float(optimizer.lr), seen.look(optimizer.params)
-            norm = math.sqrt(sum(map(sum_of_squares, flatten(point.grad)[0])))
+            size = norm(flatten(point.grad)[0])
             if optimizer.needs_closure:
                 before = [leaf.copy() for leaf in seen.at]
                 optimizer.step(seen.closure)
@@ -285,7 +284,7 @@ class _Steps:
             else:
                 optimizer.step(point.grad, loss=point.fun)
             self.steps += 1
-            self.history.append(self.steps, 0, point.fun, lr, norm)
+            self.history.append(self.steps, 0, point.fun, lr, size)
             if self.callback is not None and self.callback(self.result()):
                 self.message = "the callback ended it"
         if hasattr(optimizer, "averaged") and seen.last.finite and not self.converged:

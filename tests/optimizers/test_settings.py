@@ -229,6 +229,14 @@ class Trainer:
             self.optimizer = ss.AdamW(np.ones(3), lr=self.rate, betas=(self.rate, 0.99))
         elif how == "set":
             self.optimizer.lr, self.optimizer.betas = self.rate, (0.9, self.rate)
+        elif how == "in a schedule":
+            rate = ss.schedules.from_function(self.rate)
+            self.optimizer = ss.AdamW(np.ones(3), lr=rate, weight_decay=(rate * 2).warmup(3))
+        elif how == "a schedule set":
+            self.optimizer.lr = ss.schedules.from_function(self.rate)
+        elif how == "a schedule kept":
+            self.schedule = ss.schedules.from_function(self.rate)
+            self.optimizer = ss.EMA(ss.AdamW(np.ones(3), lr=self.schedule))
         elif how == "cloned":
             self.optimizer.lr = self.rate
             self.optimizer = self.optimizer.clone(np.ones(3))
@@ -237,7 +245,9 @@ class Trainer:
         return 0.5 / (step + 1)
 
 
-@pytest.mark.parametrize("how", ["made", "set", "cloned"])
+@pytest.mark.parametrize(
+    "how", ["made", "set", "cloned", "in a schedule", "a schedule set", "a schedule kept"]
+)
 def test_an_optimizer_whose_rate_is_a_method_of_its_owner_is_freed(how):
     trainer = Trainer(how)
     trainer.optimizer.step(np.ones(3))

@@ -61,6 +61,13 @@ def named(path):
     return [{"format": "stepsize.schedule", "version": 1, **each} for each in (call, scaled)]
 
 
+@pytest.mark.parametrize("path", ["posix:_exit", "os:getpid", "math:cos", "x", ""])
+def test_what_a_string_names_is_not_called(path):
+    for trust in ((), math.sqrt, [math.sqrt], S.from_function(math.sqrt)):
+        with pytest.raises(ValueError, match="what a text names is not called"):
+            S.from_function(path, trust=trust)
+
+
 @pytest.mark.parametrize("trust", [(), [math.sqrt], S.from_function(math.sqrt)])
 @pytest.mark.parametrize("path", ["posix:_exit", "os:getpid", "builtins:print", "x", 3, None])
 def test_what_a_file_names_is_not_called(path, trust):

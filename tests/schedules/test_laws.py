@@ -184,7 +184,12 @@ def test_a_python_function_joins_the_algebra(a, b, at, period):
 def test_from_function_is_saved_by_its_import_path():
     s = ss.schedules.from_function(inverse) * 0.5
     assert repr(s) == "from_function('schedule_strategies:inverse') * 0.5"
-    assert s == eval(repr(s)) == pickle.loads(pickle.dumps(s))
+    assert s == pickle.loads(pickle.dumps(s))
+    with pytest.raises(ValueError, match=r"from_function\(inverse\), or"):
+        eval(repr(s))
+    path = "schedule_strategies:inverse"
+    for trust in (s, inverse, [inverse]):
+        assert s == ss.schedules.from_function(path, trust=trust) * 0.5
     for trust in (s, inverse, [inverse], (constant(1.0), s)):  # noqa: F405
         assert ss.Schedule.from_dict(s.to_dict(), trust=trust) == s
 

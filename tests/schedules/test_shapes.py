@@ -285,8 +285,9 @@ BAD = [
     ),
     (
         "from_function('no_such_module:f')",
-        "from_function: f='no_such_module:f' was not found; "
-        "import no_such_module before reading the schedule",
+        "from_function: f='no_such_module:f' names a function, and what a text names is not "
+        "called; give the function itself, from_function(f), or the one that the name may stand "
+        "for: from_function('no_such_module:f', trust=f)",
     ),
     (
         "from_function(lambda s: -1.0)(3)",

@@ -10,6 +10,17 @@
 
 namespace stepsize {
 
+namespace {
+
+// The norm from the plain sum of squares, or from the one to scale where that left its range.
+double norm_of(double plain, double small, double large) {
+    if (std::isnan(plain) || (plain >= least_sum && std::isfinite(plain)))
+        return std::sqrt(plain);
+    return plain < least_sum ? std::sqrt(small) * 0x1p-600 : std::sqrt(large) * 0x1p600;
+}
+
+} // namespace
+
 // Lets go of gradients, rows and averages, however the step ends.
 struct Engine::Ending {
     Engine& engine;
@@ -95,7 +106,7 @@ py::object Engine::advance(const Host& host, bool stats, NonFinite policy, bool 
     if (strided)
         host.read_strided();
     leaves_.read_rows();
-    Sums total = move(host, scale, stats, stacked && !strided);
+    const Sums total = move(host, scale, stats, stacked && !strided);
     const double divisor = loss_scale;
     leaves_.write_rows();
     if (strided)
@@ -106,9 +117,12 @@ py::object Engine::advance(const Host& host, bool stats, NonFinite policy, bool 
     if (!stats)
         return py::none();
     const size_t nonfinite = std::isfinite(total.grad) ? 0 : gradients_.count_nonfinite();
-    total.grad /= divisor * divisor;
-    return host.step_stats(std::sqrt(total.grad), std::sqrt(total.update), std::sqrt(total.param),
-                           nonfinite);
+    const double unscaled = total.grad / (divisor * divisor);
+    const bool ordinary = unscaled >= least_sum && std::isfinite(unscaled);
+    const double grad = norm_of(total.grad, total.small[0], total.large[0]) / divisor;
+    return host.step_stats(ordinary ? std::sqrt(unscaled) : grad,
+                           norm_of(total.update, total.small[2], total.large[2]),
+                           norm_of(total.param, total.small[1], total.large[1]), nonfinite);
 }
 
 // Whether the gradients are to be used; with clipping, it also changes their scale.
@@ -175,6 +189,7 @@ void Engine::track_average(const py::list& averages, double share) {
     if (!averages.is(averages_)) {
         leaves_.set_averages(averages);
         averages_ = averages;
+        gradients_.forget_verified();
         plan_.invalidate();
     }
     share_ = share;

@@ -78,7 +78,7 @@ void GradientSource::gather(const Host& host, py::handle grads) {
     gathered_ = flat;
     for (size_t i = 0; i < leaves_.size(); ++i)
         if (!PyTuple_Check(flat[i].ptr()) && !take(i, flat[i].ptr()))
-            flat[i] = flat[i].attr("copy")(); // it overlaps parameters
+            flat[i] = flat[i].attr("copy")(); // it overlaps what is written
     leaves_.check(host);                      // once more: Python has run
     for (size_t i = 0; i < leaves_.size(); ++i) {
         const py::object given = flat[i];
@@ -136,6 +136,10 @@ void GradientSource::release() {
     if (!leaves_.unbind_rows())
         return;
     moved_ = true;
+    forget_verified();
+}
+
+void GradientSource::forget_verified() {
     for (Gradient& gradient : gradients_)
         gradient.verified = nullptr;
 }

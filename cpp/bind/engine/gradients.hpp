@@ -34,6 +34,7 @@ class GradientSource {
     void release();
 
     void bind(const Host& host, const py::list& flat);
+    void forget_verified(); // other memory is written now
 
     Gradient& operator[](size_t i) { return gradients_[i]; }
     const Gradient& operator[](size_t i) const { return gradients_[i]; }

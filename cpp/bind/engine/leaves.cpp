@@ -359,8 +359,12 @@ void Leaves::set_averages(const py::list& averages) {
         kept.push_back(average);
         kept.push_back(keep_in_place(average.ptr()));
     }
-    for (size_t i = 0; i < leaves_.size(); ++i)
+    averaged_ = Occupied();
+    for (size_t i = 0; i < leaves_.size(); ++i) {
         leaves_[i].average = proxy(kept[2 * i].ptr())->data;
+        averaged_.add(leaves_[i].average, leaves_[i].bytes());
+    }
+    averaged_.sort();
     averages_ = kept;
 }
 
@@ -374,7 +378,7 @@ int Leaves::visit_functions(visitproc visit, void* arg) const {
 void Leaves::drop_functions() {
     for (Group& group : groups_)
         for (Hyperparameter& from : group.hyperparameters)
-            from.function = py::object();
+            from.drop_function();
 }
 
 } // namespace stepsize

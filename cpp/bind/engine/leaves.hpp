@@ -109,9 +109,11 @@ class Leaves {
     double number(int group, const std::string& name, int64_t step, double lr_scale) const;
     py::dict values(int group) const;
 
-    // Whether a gradient there shares memory with parameters other than its own, or with state.
+    // Whether a gradient there shares memory with parameters other than its own, with state, or
+    // with averages that may move in the step.
     bool overlaps(const Leaf& leaf, const char* gradient, size_t bytes) const {
-        return occupied_.meets(gradient, bytes, leaf.seen());
+        return occupied_.meets(gradient, bytes, leaf.seen()) ||
+               averaged_.meets(gradient, bytes, nullptr);
     }
 
     // Lets a step see rows of a leaf, each once, instead of all of it, and undoes all of that.
@@ -134,6 +136,7 @@ class Leaves {
     std::vector<Leaf> leaves_;
     std::vector<Group> groups_;
     Occupied occupied_;               // by parameters and state
+    Occupied averaged_;               // by averages
     std::vector<ArrayProxy*> owners_; // of the parameters' memory, each once
     std::vector<RowSlice> rows_;      // of this step
     bool shared_scalars_ = false;

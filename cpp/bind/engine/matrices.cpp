@@ -8,14 +8,27 @@
 namespace stepsize {
 namespace {
 
-// The parameters of a chunk, in double.
-std::vector<double> numbers_of(const Chunk& chunk) {
+// Parameters or gradients of a chunk, in double.
+std::vector<double> numbers_of(const Chunk& chunk, const void* data) {
     std::vector<double> numbers(chunk.span.size);
     for (size_t i = 0; i < numbers.size(); ++i)
-        numbers[i] = chunk.dtype == Dtype::float32
-                         ? double(static_cast<const float*>(chunk.span.x)[i])
-                         : static_cast<const double*>(chunk.span.x)[i];
+        numbers[i] = chunk.dtype == Dtype::float32 ? double(static_cast<const float*>(data)[i])
+                                                   : static_cast<const double*>(data)[i];
     return numbers;
+}
+
+// As add_extremes of the loop, for a whole chunk.
+void add_extremes(double plain, double& small, double& large, const std::vector<double>& a,
+                  const std::vector<double>* b) {
+    const bool up = plain < least_sum;
+    if (!up && plain < most_sum)
+        return;
+    const double scale = up ? 0x1p600 : 0x1p-600, inner = up ? 1 : scale, outer = up ? scale : 1;
+    double& sum = up ? small : large;
+    for (size_t i = 0; i < a.size(); ++i) {
+        const double value = (a[i] * inner - (b ? (*b)[i] * inner : 0)) * outer;
+        sum += value * value;
+    }
 }
 
 } // namespace
@@ -118,9 +131,16 @@ void MatrixPlan::update(size_t elements, const std::vector<Chunk>& chunks,
         if (!chunk.matrix)
             continue;
         const auto squares = table().sum_of_squares[int(chunk.dtype)];
-        sums[i] = {squares(chunk.span.g, chunk.span.size, 1),
-                   squares(chunk.span.x, chunk.span.size, 1), 0};
-        before[i] = numbers_of(chunk);
+        Sums& sum = sums[i];
+        sum.grad = squares(chunk.span.g, chunk.span.size, 1);
+        sum.param = squares(chunk.span.x, chunk.span.size, 1);
+        before[i] = numbers_of(chunk, chunk.span.x);
+        if (chunk.dtype == Dtype::float32)
+            continue;
+        if (!(sum.grad >= least_sum && sum.grad < most_sum))
+            add_extremes(sum.grad, sum.small[0], sum.large[0], numbers_of(chunk, chunk.span.g),
+                         nullptr);
+        add_extremes(sum.param, sum.small[1], sum.large[1], before[i], nullptr);
     }
     sweep(elements, [](const MatrixLeaf& leaf, const void* fields, size_t panel) {
         leaf.rule->update[int(leaf.dtype)](fields, leaf.view, panel);
@@ -130,10 +150,14 @@ void MatrixPlan::update(size_t elements, const std::vector<Chunk>& chunks,
     for (size_t i = 0; i < before.size(); ++i) {
         if (!chunks[i].matrix)
             continue;
-        const std::vector<double> after = numbers_of(chunks[i]);
+        const std::vector<double> after = numbers_of(chunks[i], chunks[i].span.x);
+        std::vector<double> terms(after.size());
         for (size_t k = 0; k < after.size(); ++k)
-            before[i][k] = (after[k] - before[i][k]) * (after[k] - before[i][k]);
-        sums[i].update = table().sum_lanes(before[i].data(), after.size());
+            terms[k] = (after[k] - before[i][k]) * (after[k] - before[i][k]);
+        Sums& sum = sums[i];
+        sum.update = table().sum_lanes(terms.data(), after.size());
+        if (chunks[i].dtype == Dtype::float64)
+            add_extremes(sum.update, sum.small[2], sum.large[2], after, &before[i]);
     }
 }
 

@@ -213,7 +213,7 @@ Sums Plan::move(const StepTerms& terms, bool stats, bool may_wait) {
         matrices_.prepare(elements_);
     }
     bind(terms);
-    sums_.resize(stats ? chunks_.size() : 0);
+    sums_.assign(stats ? chunks_.size() : 0, Sums{});
     waiting_ = may_wait && !stats && matrices_.empty();
     if (!waiting_)
         run_chunks(chunks_.size(), elements_,
@@ -221,8 +221,15 @@ Sums Plan::move(const StepTerms& terms, bool stats, bool may_wait) {
     if (!matrices_.empty())
         matrices_.update(elements_, chunks_, sums_);
     Sums total = {};
-    for (const Sums& part : sums_)
-        total = {total.grad + part.grad, total.param + part.param, total.update + part.update};
+    for (const Sums& part : sums_) {
+        total.grad += part.grad;
+        total.param += part.param;
+        total.update += part.update;
+        for (int k = 0; k < 3; ++k) {
+            total.small[k] += part.small[k];
+            total.large[k] += part.large[k];
+        }
+    }
     return total;
 }
 

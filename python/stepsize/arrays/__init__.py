@@ -3,12 +3,14 @@
 from stepsize.arrays.data import data_set, listed
 from stepsize.arrays.memory import (
     FLOATS,
+    LEAST_SUM,
     check_alike,
     check_apart,
     check_dtype,
     check_parameters,
     computed,
     is_narrow,
+    norm,
     pack,
     sum_of_squares,
 )
@@ -23,9 +25,11 @@ from stepsize.arrays.tree import (
     unflatten,
 )
 from stepsize.arrays.types import Array, Curve, Nest, ValueAndGrad
+from stepsize.arrays.watching import put_back, refuse_changes, value_and_grad_of
 
 __all__ = [
     "FLOATS",
+    "LEAST_SUM",
     "Array",
     "Curve",
     "Nest",
@@ -45,7 +49,11 @@ __all__ = [
     "listed",
     "loss_and_grads",
     "map_leaves",
+    "norm",
     "pack",
+    "put_back",
+    "refuse_changes",
     "sum_of_squares",
     "unflatten",
+    "value_and_grad_of",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from stepsize.arrays.tree import Structure, flatten, unflatten
 from stepsize.arrays.types import Array, Nest
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+LEAST_SUM = 1e-280  # below it squares have been lost to underflow
 _NARROW = ("float16", "bfloat16")  # the second one is a dtype of ml_dtypes
 
 
@@ -181,6 +182,20 @@ def pack(params: Nest) -> Nest:
             views[i] = view
             start += leaves[i].size
     return unflatten(spec, views)
+
+
+def norm(leaves: Iterable[Array]) -> float:
+    """The Euclidean norm over all of them, also where their squares leave the range of double."""
+    known = list(leaves)
+    total = sum(map(sum_of_squares, known))
+    if LEAST_SUM <= total < math.inf or math.isnan(total):
+        return math.sqrt(total)
+    top = max((float(np.abs(leaf).max(initial=0)) for leaf in known), default=0.0)
+    if top == 0 or not math.isfinite(top):
+        return math.sqrt(total)
+    unit = math.ldexp(1.0, min(max(math.frexp(top)[1], -1020), 1020))
+    scaled = (np.asarray(leaf, np.float64) * (1 / unit) for leaf in known)
+    return unit * math.sqrt(sum(map(sum_of_squares, scaled)))
 
 
 def sum_of_squares(array: Array) -> float:

@@ -199,7 +199,7 @@ def _largest(grads: Any) -> str:
     """The leaf with the largest gradient, or the first that is not finite, in words."""
     leaves, paths, _ = arrays.flatten(grads)
     norms = {
-        path: float(np.linalg.norm(np.asarray(leaf, np.float64)))
+        path: arrays.norm([np.asarray(leaf, np.float64)])
         for leaf, path in zip(leaves, paths, strict=True)
         if leaf is not None
     }

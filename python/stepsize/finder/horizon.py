@@ -18,7 +18,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from stepsize.arrays import Curve, Nest, copy, flatten, sum_of_squares
+from stepsize.arrays import Curve, Nest, copy, flatten, norm
 from stepsize.curves import TINY
 from stepsize.errors import NonFiniteGradientError
 from stepsize.finder.trials import TrialRunner, changed
@@ -64,7 +64,7 @@ def moves_without_rate(runner: TrialRunner, first_batch: int) -> str:
     rate is right for it.
     """
     loss, gradient = runner.at_start(first_batch)
-    size = math.sqrt(sum(map(sum_of_squares, flatten(runner.params)[0])))
+    size = norm(flatten(runner.params)[0])
     try:
         moved = float(_step_lengths(runner, NO_RATE, loss, [gradient])[0])
     except NonFiniteGradientError:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Nest, ValueAndGrad, copy, flatten, loss_and_grads, map_leaves
+from stepsize.arrays import Nest, ValueAndGrad, copy, flatten, map_leaves, norm, value_and_grad_of
 from stepsize.errors import NonFiniteGradientError
 from stepsize.finder.cached_batches import CachedBatches, hint
 from stepsize.optimizers import Optimizer, RowGradient
@@ -76,7 +76,7 @@ class RateStepper:
         before = [np.array(leaf, np.float64) for leaf in self._leaves]
         self.step(grads, lr, loss)
         moves = (after - leaf for after, leaf in zip(self._leaves, before, strict=True))
-        return math.sqrt(sum(float(np.vdot(m, m)) for m in moves))
+        return norm(moves)
 
 
 class Trial:
@@ -214,7 +214,14 @@ class TrialRunner:
         self.spent += 1
         self._tick()
         try:
-            result = loss_and_grads(self._value_and_grad(copy(params), data))
+            result = value_and_grad_of(
+                self._value_and_grad,
+                copy(params),
+                data,
+                owner="lr_find",
+                state=True,
+                kept=flatten(params)[0],
+            )
         except (FloatingPointError, OverflowError):
             if fresh:
                 raise

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from stepsize.optimizers import Optimizer
 from stepsize.optimizers.fields import nonnegative
 from stepsize.optimizers.options import Options
 from stepsize.optimizers.own_host import OptimizerHost
+from stepsize.optimizers.stats import Sums, extremes
 from stepsize.schedules import Schedule
 
 _LONGEST = 1 << 20  # values in a table; what is longer is asked for one by one
@@ -86,11 +87,9 @@ def from_optax(
 class OptaxHost(OptimizerHost):
     """The host of such an optimizer: its steps are optax's."""
 
-    def run_reference(
-        self, grads: Sequence[Array | None], scale: float, stats: bool
-    ) -> tuple[float, float, float]:
+    def run_reference(self, grads: Sequence[Array | None], scale: float, stats: bool) -> Sums:
         optimizer: Any = self.optimizer
-        found: tuple[float, float, float] = optimizer._transform(grads, scale, stats)
+        found: Sums = optimizer._transform(grads, scale, stats)
         return found
 
 
@@ -145,9 +144,7 @@ class Optax(Optimizer, abstract=True):
         self._loss = loss
         return super().step(grads, loss=loss, stats=stats)
 
-    def _transform(
-        self, grads: Sequence[Array | None], scale: float, stats: bool
-    ) -> tuple[float, float, float]:
+    def _transform(self, grads: Sequence[Array | None], scale: float, stats: bool) -> Sums:
         whole = [g for g in grads if g is not None]
         if len(whole) < len(grads):
             raise ValueError("Optax: optax has no gradients that are None; give zeros")
@@ -159,7 +156,7 @@ class Optax(Optimizer, abstract=True):
             self._nest(seen), self._inside, self._nest(parts.leaves.contiguous), **extra
         )
         t = self.step_count + 1
-        sums = [0.0, 0.0, 0.0]
+        sums = [0.0] * 9
         for x, g, u, group in zip(
             parts.leaves.contiguous,
             whole,
@@ -170,10 +167,13 @@ class Optax(Optimizer, abstract=True):
             rate = parts.groups.evaluate(group, t).lr
             moved = np.asarray(u, x.dtype) * x.dtype.type(rate)
             if stats:
-                terms = (sum_of_squares(g), sum_of_squares(x), sum_of_squares(moved))
-                sums = [total + term for total, term in zip(sums, terms, strict=True)]
+                for k, values in enumerate((g, x, moved)):
+                    plain = sum_of_squares(values)
+                    terms = (plain, *extremes(plain, values))
+                    for at, term in zip((k, 3 + k, 6 + k), terms, strict=True):
+                        sums[at] += term
             x += moved
-        return sums[0], sums[1], sums[2]
+        return cast(Sums, tuple(sums))
 
     def clone(self, params: Nest) -> Self:
         """The same optimizer, state included, over other arrays of the same shapes."""

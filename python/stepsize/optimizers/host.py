@@ -7,7 +7,7 @@ from typing import Any, NoReturn, Protocol
 
 from stepsize.arrays import Array, Nest
 from stepsize.optimizers.leaves import Leaves
-from stepsize.optimizers.stats import StepStats
+from stepsize.optimizers.stats import StepStats, Sums
 
 
 class StepHost(Protocol):
@@ -27,9 +27,7 @@ class StepHost(Protocol):
     ) -> StepStats:
         """The statistics of a step as an object."""
 
-    def run_reference(
-        self, grads: Sequence[Array | None], scale: float, stats: bool
-    ) -> tuple[float, float, float]:
+    def run_reference(self, grads: Sequence[Array | None], scale: float, stats: bool) -> Sums:
         """One step in NumPy; the sums of squares of gradients, parameters and updates."""
 
     def attach(self, leaves: Leaves) -> None:

@@ -12,7 +12,7 @@ from stepsize.optimizers import gradients, reference
 from stepsize.optimizers.fields import Field
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.leaves import Leaves
-from stepsize.optimizers.stats import StepStats
+from stepsize.optimizers.stats import StepStats, Sums
 from stepsize.optimizers.transaction import assignment
 
 
@@ -81,9 +81,7 @@ class OptimizerHost:
     ) -> StepStats:
         return StepStats.of(grad_norm, update_norm, param_norm, nonfinite)
 
-    def run_reference(
-        self, grads: Sequence[Array | None], scale: float, stats: bool
-    ) -> tuple[float, float, float]:
+    def run_reference(self, grads: Sequence[Array | None], scale: float, stats: bool) -> Sums:
         return reference.run(self.optimizer.internals, grads, scale, stats)
 
     def read_strided(self) -> None:
@@ -116,7 +114,7 @@ def _parameter(optimizer: Hosted, leaf: int) -> NoReturn:
 def _overlap(optimizer: Hosted, leaf: int) -> NoReturn:
     raise ValueError(
         f"{type(optimizer).__name__}: the gradient of {optimizer.paths[leaf]} shares memory with "
-        "parameters or state arrays, which the step would change under it; pass a copy"
+        "parameters, state arrays or averages, which the step would change under it; pass a copy"
     )
 
 

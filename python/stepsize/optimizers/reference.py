@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from stepsize.arrays import Array, is_narrow
 from stepsize.optimizers import half, quantization
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.primitives import clamp, not_descending, select
+from stepsize.optimizers.stats import Sums, extremes
 from stepsize.optimizers.transaction import assign
 
 
@@ -77,9 +78,7 @@ class _Leaf:
         return np.asarray(clamp(self.raw * self.x.dtype.type(scale), limit) + pull)
 
 
-def run(
-    parts: Internals, grads: Sequence[Array | None], scale: float, stats: bool
-) -> tuple[float, float, float]:
+def run(parts: Internals, grads: Sequence[Array | None], scale: float, stats: bool) -> Sums:
     """One step for all leaves; the sums of squares of gradients, parameters and updates.
 
     Where a rule raises, or a signal handler, nothing has changed.
@@ -118,17 +117,15 @@ class _Before:
             self.parts.engine.set_scalars(i, values)
 
 
-def _move(
-    parts: Internals, leaves: dict[int, _Leaf], scale: float, stats: bool
-) -> tuple[float, float, float]:
+def _move(parts: Internals, leaves: dict[int, _Leaf], scale: float, stats: bool) -> Sums:
     limit = parts.options.clip_value or math.inf
-    sums = [0.0, 0.0, 0.0]
+    sums = [0.0] * 9
     if parts.rule.scope is not None:
         _measure(parts, leaves, scale, limit)
     for i, leaf in leaves.items():
         before = leaf.x.copy()
         # The gradient may be the parameter.
-        given = np.square(leaf.raw, dtype=float) if stats else before
+        given = leaf.raw.copy() if stats else before
         seen = leaf.gradient(scale, limit)
         leaf.x *= 1 - leaf.h.lr * leaf.decay if leaf.kind == "decoupled" else 1.0
         start = leaf.x.copy()
@@ -140,10 +137,25 @@ def _move(
         if parts.rule.scope is None:
             _keep_scalars(parts, i, leaf.s, names)
         if stats:
-            moved = leaf.x.astype(float) - before.astype(float)
-            terms = (given, np.square(before, dtype=float), moved**2)
-            sums = [add_blocks(old, new) for old, new in zip(sums, terms, strict=True)]
-    return sums[0], sums[1], sums[2]
+            _add_squares(sums, 0, given)
+            _add_squares(sums, 1, before)
+            _add_squares(sums, 2, leaf.x, before)
+    return cast(Sums, tuple(sums))
+
+
+def _add_squares(sums: list[float], k: int, values: Array, before: Array | None = None) -> None:
+    """Add the squares of the values, or of their difference, block by block."""
+    values = values.reshape(-1)
+    old = None if before is None else before.reshape(-1)
+    for start in range(0, values.size, _core.chunk_size):
+        block = values[start : start + _core.chunk_size]
+        less = None if old is None else old[start : start + _core.chunk_size]
+        moved = block.astype(float) if less is None else block.astype(float) - less.astype(float)
+        plain = float(_core.sum_lanes(np.square(moved)))
+        sums[k] += plain
+        small, large = extremes(plain, block, less)
+        sums[3 + k] += small
+        sums[6 + k] += large
 
 
 def _apply(parts: Internals, leaf: _Leaf, gradient: Array) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
@@ -42,21 +42,17 @@ def points_check(where: str, name: str, value: Any) -> tuple[tuple[float, float]
 
 
 def function_check(where: str, name: str, value: Any) -> Callable[[float], float]:
-    """A function, or the import path `module:name` of one in a module that is already imported."""
-    if not isinstance(value, str):
-        if not callable(value) or isinstance(value, type):
-            raise TypeError(f"{where}: {name} must be a function of one step, got {value!r:.80}")
-        return value  # type: ignore[no-any-return]
-    module, _, path = value.partition(":")
-    found: Any = sys.modules.get(module)
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    if not callable(found):
-        # Importing what a file names would run code that the file chose.
+    """A function. A name of one is refused: it would run code that the text chose."""
+    if isinstance(value, str):
+        what = value.rpartition(":")[2] or "the function"
         raise ValueError(
-            f"{where}: {name}={value!r} was not found; import {module} before reading the schedule"
+            f"{where}: {name}={value!r:.200} names a function, and what a text names is not "
+            f"called; give the function itself, {where}({what}), or the one that the name may "
+            f"stand for: {where}({value!r:.200}, trust={what})"
         )
-    return found  # type: ignore[no-any-return]
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(f"{where}: {name} must be a function of one step, got {value!r:.80}")
+    return value  # type: ignore[no-any-return]
 
 
 @recipe
@@ -317,13 +313,25 @@ def tanh(
 
 
 @recipe
-def from_function(f: Annotated[Callable[[float], float], function_check]) -> Schedule:
+def from_function_(f: Annotated[Callable[[float], float], function_check]) -> Schedule:
+    return combined(Node("function", function=f), math.inf)
+
+
+def from_function(f: Callable[[float], float] | str, *, trust: Any = ()) -> Schedule:
     """Whatever a Python function says; it gets an int where the step is a whole number.
 
     The result must be finite and not negative. It is called in every step, so it is slower than a
-    schedule made of numbers. `f` may be an import path, `"module:name"`; that is how it is saved.
+    schedule made of numbers. It is saved by its import path, `"module:name"`. `f` may be such a
+    path of a function that is given in `trust`: a function, a schedule that has it, or a collection
+    of them. Nothing that a text names is imported or called otherwise.
 
     >>> from_function(lambda step: 1 / (1 + step))(3)
     0.25
     """
-    return combined(Node("function", function=f), math.inf)
+    from stepsize.schedules.expression import functions_in
+
+    given: Any = functions_in(trust).get(f, f) if isinstance(f, str) else f
+    return from_function_(given)
+
+
+from_function.signature = inspect.signature(from_function)  # type: ignore[attr-defined]

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
+
+from stepsize import arrays
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.training.batches import Batches, Count
 from stepsize.training.interrupts import Interrupt
@@ -39,16 +42,18 @@ class Evaluation:
         """Evaluate, and write the means into metrics and history."""
         sums: dict[str, float] = {}
         rows: dict[str, float] = {}
+        watched: Evaluate = self._watched
         for batch, _ in self._source.epoch(0, 0):
             if interrupt.pending:
                 raise EvaluationInterrupted
             size = self._count(batch)
             try:
-                measured = self._evaluate(run.params, batch)
+                measured = watched(run.params, batch)
             except (TypeError, ValueError) as error:
                 if not rows and self._source.hint:
                     error.add_note(self._source.hint)
                 raise
+            watched = self._evaluate
             if not isinstance(measured, Mapping) or not all(isinstance(k, str) for k in measured):
                 raise TypeError(
                     "evaluate must return a dict of names and numbers, it returned "
@@ -64,6 +69,18 @@ class Evaluation:
             run.measure(name, mean)
             run.validated += (name,)
             run.history.record(name, mean)
+
+    def _watched(self, params: Any, batch: Any) -> dict[str, float]:
+        """What ``evaluate`` measures; ValueError where it changes the parameters."""
+        structure = arrays.Structure(params)
+        kept = [np.array(leaf) for leaf in structure.leaves]
+        try:
+            measured = self._evaluate(params, batch)
+            arrays.refuse_changes(structure, kept, "fit", "evaluate")
+        except BaseException:
+            arrays.put_back(structure.leaves, kept)
+            raise
+        return measured
 
 
 def _number(name: str, value: Any) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from stepsize.training.run import Run
 from stepsize.validation import counted
 
 REBINDING = 100  # steps between two looks whether the parameters are the same arrays
+WATCHED = 20  # first calls of a function that are watched for writes into the parameters, and
+WATCHED_LATER = 97  # every how many after them: a prime meets what happens at each k-th call
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,12 @@ class FitLoop:
         self.evaluation = evaluation
         self.every = None if evaluation is None else evaluation.every
         self.checkpoints = checkpoints
-        watched = any(getattr(c, "needs_micro_squares", False) for c in run.callbacks)
-        squares = run.micro_squares if watched else None
+        counted = any(getattr(c, "needs_micro_squares", False) for c in run.callbacks)
+        squares = run.micro_squares if counted else None
         several = run.accumulate > 1
-        self.gradient = value_and_grad
+        self.gradient = watched(value_and_grad)
         if several:
-            self.gradient = accumulated(value_and_grad, run.optimizer, count, squares)
+            self.gradient = accumulated(self.gradient, run.optimizer, count, squares)
         self.count = count
         self.leaves = arrays.flatten(run.params)[0]
         self.strict = run.optimizer.internals.options.on_nonfinite == "raise"
@@ -294,6 +297,22 @@ class FitLoop:
                 )
 
 
+def watched(value_and_grad: Gradient) -> Gradient:
+    """The function, watched in some calls for writes into the parameters.
+
+    It may change leaves that it gives no gradient for: they are its own state.
+    """
+    calls = itertools.count()
+
+    def evaluate(params: Any, batch: Any) -> tuple[float, Any]:
+        made = next(calls)
+        if made < WATCHED or made % WATCHED_LATER == 0:
+            return arrays.value_and_grad_of(value_and_grad, params, batch, owner="fit", state=True)
+        return value_and_grad(params, batch)
+
+    return evaluate
+
+
 def rate_of(optimizer: Optimizer) -> Callable[[], float]:
     """A function that returns the rate of the next step, of the first group with parameters."""
     # The property ``lr`` makes a tuple of all groups first, which costs as much as a small step.
@@ -312,14 +331,11 @@ def stepper_of(run: Run, gradient: Gradient) -> Callable[..., StepStats]:
         before = [np.array(leaf) for leaf in leaves]
         closure_step(lambda params: gradient(params, run.batch))
         moves = [leaf - old for leaf, old in zip(leaves, before, strict=True)]
-        moved, size = _norm(moves), _norm(before)
-        return StepStats(_norm(grads), moved, size, moved / size if size else math.inf, 0)
+        moved, size = arrays.norm(moves), arrays.norm(before)
+        ratio = moved / size if size else math.inf
+        return StepStats(arrays.norm(arrays.flatten(grads)[0]), moved, size, ratio, 0)
 
     return step
-
-
-def _norm(nest: Any) -> float:
-    return math.sqrt(sum(map(arrays.sum_of_squares, arrays.flatten(nest)[0])))
 
 
 def _same(a: Any, b: Any) -> bool:

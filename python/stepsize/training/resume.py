@@ -28,9 +28,10 @@ class ResumeWarning(UserWarning):
 def load(run: Run, path: str | os.PathLike[str], epochs: float, steps: float) -> None:
     """Continue from a file that `Run.save` wrote; a file that does not fit changes nothing.
 
-    Hyperparameters, batch size and accumulation that differ from those the run was started with
-    are used as they are given now, and a `ResumeWarning` says so. Where no step is left up to so
-    many epochs and steps nothing can be used: the run stays as it is, and the warning says that.
+    Hyperparameters, options of the optimizer and its wrappers, batch size and accumulation that
+    differ from those the run was started with are used as they are given now, and a `ResumeWarning`
+    says so. Where no step is left up to so many epochs and steps nothing can be used: the run stays
+    as it is, and the warning says that.
     """
     state = nested.load(path, "run")
     given, current = run.history.meta, run.optimizer.state_dict()
@@ -50,7 +51,7 @@ def load(run: Run, path: str | os.PathLike[str], epochs: float, steps: float) ->
     if any(name == "batch_size" for _, name, _, _ in changes):
         run.batch_size = given["batch_size"]
     meta = run.history.meta
-    meta |= {name: given[name] for name in ("groups", *SETTINGS)}
+    meta |= {name: given[name] for name in ("groups", "options", *SETTINGS)}
     meta["resumed"] = [*meta.get("resumed", ()), run.step]
     if changes:
         texts = [f"{where}{name}={new!r} instead of {old!r}" for where, name, old, new in changes]
@@ -96,10 +97,23 @@ def _changes(given: Mapping[str, Any], started: Mapping[str, Any]) -> list[Chang
             before = old["hyperparams"].get(name, value)
             if before != value:
                 changes.append((where, name, before, value))
+    changes += _changed_options(started.get("options"), given["options"])
     for name in SETTINGS:
         before = started.get(name, given[name])
         if before != given[name]:
             changes.append(("", name, before, given[name]))
+    return changes
+
+
+def _changed_options(started: Any, given: list[Any]) -> list[Change]:
+    """What no state holds: options of the rule and arguments of its wrappers."""
+    if started is None or [name for name, _ in started] != [name for name, _ in given]:
+        return []  # an older file, or one that the optimizer refuses
+    changes: list[Change] = []
+    for i, ((owner, old), (_, new)) in enumerate(zip(started, given, strict=True)):
+        where = "" if i == len(given) - 1 else f"{owner}: "
+        names = [name for name in new if old.get(name, new[name]) != new[name]]
+        changes += [(where, name, old[name], new[name]) for name in names]
     return changes
 
 

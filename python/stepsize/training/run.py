@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import platform
@@ -13,6 +14,7 @@ import numpy as np
 
 from stepsize import _core, arrays
 from stepsize.optimizers.optimizer import Optimizer
+from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.rng import collect_rng_states, set_rng_states
 from stepsize.runtime import __version__
 from stepsize.serialization import nested
@@ -149,6 +151,7 @@ class Run:
         return {
             "rule": type(self.optimizer).__name__,
             "groups": plain(self.optimizer.state_dict()["groups"]),
+            "options": options_of(self.optimizer),
             "parameters": sum(leaf.size for leaf in arrays.flatten(self.params)[0]),
             "seed": self.seed,
             "batch_size": self.batches.batch_size,
@@ -233,6 +236,18 @@ class Run:
             self.batches.batch_size = cursor["batch_size"]
         if not self.finished:
             self.history.stopped = None
+
+
+def options_of(optimizer: Any) -> list[Any]:
+    """What no state holds, from the outermost wrapper to the rule: names, and options by name."""
+    found: list[Any] = []
+    while isinstance(optimizer, Wrapper):
+        own = {name: value for name, value in vars(optimizer).items() if name[0] != "_"}
+        inner = own.pop("inner")
+        found.append([type(optimizer).__name__, plain(own)])
+        optimizer = inner
+    options = dataclasses.asdict(optimizer.internals.options)
+    return [*found, [type(optimizer).__name__, plain(options)]]
 
 
 def stateful(callbacks: Sequence[Any]) -> list[Any]:

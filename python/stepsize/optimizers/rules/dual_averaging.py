@@ -33,7 +33,7 @@ class FTRL(Optimizer):
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`, above 0.
+        lr: Rate :math:`\eta`. A step at 0 leaves parameters and state as they are.
         beta: :math:`\beta`; the paper suggests 1.
         l1: :math:`\lambda_1`.
         l2: :math:`\lambda_2`, of the penalty :math:`\lambda_2 x^2`.
@@ -50,7 +50,7 @@ class FTRL(Optimizer):
         array([0.    , 0.2469])
     """
 
-    lr = positive(1e-3)
+    lr = nonnegative(1e-3)
     beta = nonnegative(0.0)
     l1 = nonnegative(0.0)
     l2 = nonnegative(0.0)
@@ -71,7 +71,9 @@ class FTRL(Optimizer):
         return values["initial_accumulator_value"] if slot == "accumulator" else 0.0
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
-        inverse = 1 / h.lr
+        inverse = x.dtype.type(1 / h.lr if h.lr else math.inf)
+        if inverse == math.inf:
+            return
         before = root(s.accumulator)
         s.accumulator += g * g
         after = root(s.accumulator)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from stepsize.arrays import Array, Nest, loss_and_grads
+from stepsize.arrays import Array, Nest, value_and_grad_of
 from stepsize.optimizers.fields import Choice, Value, count, nonnegative
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.optimizer import Optimizer
@@ -153,7 +153,7 @@ class _Search:
 
     def evaluate(self, x: Array) -> tuple[float, Array]:
         self.place(x)
-        loss, grads = loss_and_grads(self.function(self.owner.params))
+        loss, grads = value_and_grad_of(self.function, self.owner.params, owner="LBFGS")
         self.s.calls += 1
         flat = gather(self.parts, grads)
         given = [

@@ -155,7 +155,8 @@ class Rprop(Optimizer):
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: First value of every :math:`\Delta`, above 0; later changes of it do nothing.
+        lr: First value of every :math:`\Delta`, 0 for :math:`\Delta_{min}`; later changes of it
+            do nothing.
         etas: Factors :math:`\eta_- < 1 < \eta_+`.
         step_sizes: :math:`\Delta_{min}` and :math:`\Delta_{max}`.
 

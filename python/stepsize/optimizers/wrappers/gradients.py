@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepsize._core import BOUND
-from stepsize.arrays import Array, Nest, sum_of_squares, unflatten
+from stepsize.arrays import LEAST_SUM, Array, Nest, norm, unflatten
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.stats import StepStats
@@ -89,7 +89,7 @@ class Accumulate(Wrapper):
 
     def _standing_still(self, means: list[Any]) -> Any:
         """The statistics of a call that is no step: the norms, and no update."""
-        norms = [math.sqrt(sum(map(sum_of_squares, arrays))) for arrays in (means, self._points)]
+        norms = [norm(means), norm(self._points)]
         return StepStats.of(norms[0], 0.0, norms[1], 0)
 
 
@@ -197,8 +197,14 @@ class AdaptiveClip(GradientWrapper):
     def change(self, g: Array, leaf: Array, i: int) -> Any:
         axes = tuple(range(1, g.ndim)) if g.ndim > 1 else None
 
-        def norm(a: Array) -> Any:
-            return np.sqrt(np.square(a, dtype=float).sum(axis=axes, keepdims=True))
+        def size_of(a: Array) -> Any:
+            with np.errstate(over="ignore", under="ignore"):
+                total = np.square(a, dtype=float).sum(axis=axes, keepdims=True)
+                if ((total >= LEAST_SUM) & (total < math.inf)).all():
+                    return np.sqrt(total)
+                top = np.abs(a.astype(float)).max(axis=axes, keepdims=True, initial=0)
+                unit = np.ldexp(1.0, np.clip(np.frexp(top)[1], -1020, 1020))
+                return unit * np.sqrt(np.square(a / unit).sum(axis=axes, keepdims=True))
 
-        limit, size = self.clip * np.maximum(norm(leaf), self.eps), norm(g)
+        limit, size = self.clip * np.maximum(size_of(leaf), self.eps), size_of(g)
         return g * np.where(size > limit, limit / np.maximum(size, 1e-6), 1.0)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepsize._core import BOUND
-from stepsize.arrays import Array, Nest, is_narrow, sum_of_squares
+from stepsize.arrays import Array, Nest, is_narrow, norm
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.transaction import Uninterrupted, assign
 from stepsize.optimizers.wrappers.base import Wrapper
@@ -125,8 +125,8 @@ class Mechanic(Wrapper):
 
     def _gain(self, flat: list[Array], x: list[Array], ahead: list[Array], scale: float) -> float:
         """The inner product of the gradient, with its decay, and the way gone so far."""
-        grad_norm = math.sqrt(sum(map(sum_of_squares, flat)))
-        size = math.sqrt(sum(map(sum_of_squares, x)))
+        grad_norm = norm(flat)
+        size = norm(x)
         pull = (1 if not self.internals.options.maximize else -1) * self.weight_decay
         pull *= scale * grad_norm / (size + self.eps)
         products = (

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from stepsize.arrays import Nest, loss_and_grads, sum_of_squares, unflatten
+from stepsize.arrays import Nest, norm, unflatten, value_and_grad_of
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.snapshot import Snapshot
 from stepsize.optimizers.transaction import Uninterrupted
@@ -63,24 +63,27 @@ class SAM(Wrapper):
                 "SAM: step takes the function value_and_grad(params) -> (loss, grads), got "
                 f"{type(value_and_grad).__name__}"
             )
-        loss, grads = loss_and_grads(value_and_grad(self.params))
+        loss, grads = self._evaluate(value_and_grad)
         flat = [None if g is None else np.array(g) for g in gather(self.internals, grads)]
         pairs = [(g, leaf) for g, leaf in zip(flat, self._points, strict=True) if g is not None]
         scaled = [(leaf * g if self.adaptive else g) for g, leaf in pairs]
-        norm = math.sqrt(sum(sum_of_squares(g) for g in scaled))
+        size = norm(scaled)
         spec = self.internals.leaves.structure.spec
-        if not math.isfinite(norm):  # there is no way to go; the optimizer refuses it or skips
+        if not math.isfinite(size):  # there is no way to go; the optimizer refuses it or skips
             self.inner.step(unflatten(spec, flat), loss=loss)
             return loss
         home = Snapshot(self._points)
         with Uninterrupted():  # or the parameters would stay where the second gradient is taken
             try:
                 for (_, leaf), g in zip(pairs, scaled, strict=True):
-                    away = self.rho / (norm + 1e-12) * (leaf * g if self.adaptive else g)
+                    away = self.rho / (size + 1e-12) * (leaf * g if self.adaptive else g)
                     leaf += away
-                _, grads = loss_and_grads(value_and_grad(self.params))
+                _, grads = self._evaluate(value_and_grad)
                 there = [None if g is None else np.array(g) for g in gather(self.internals, grads)]
             finally:
                 home.restore()
             self.inner.step(unflatten(spec, there), loss=loss)
         return loss
+
+    def _evaluate(self, function: Callable[[Nest], tuple[float, Nest]]) -> tuple[float, Nest]:
+        return value_and_grad_of(function, self.params, owner="SAM", state=True)
