@@ -23,6 +23,11 @@ def source_of(batches: Any, batch_size: int | None) -> Any:
                 f"lr_find: batch_size={batch_size!r} cuts a tuple of arrays (x, y) into batches; "
                 "leave it out where batches are given"
             )
+        if isinstance(batches, str | bytes | dict):
+            raise TypeError(
+                "lr_find: batches must be an iterable of batches, a function that returns one, or "
+                f"a tuple of arrays (x, y), got a {type(batches).__name__}"
+            )
         return batches
     for part in batches:
         if hasattr(part, "iloc"):
