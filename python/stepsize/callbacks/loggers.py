@@ -64,11 +64,11 @@ class LogTo:
         methods = ("start", "step", "validation", "epoch", "end")
         if isinstance(logger, type) or not all(hasattr(logger, name) for name in methods):
             raise TypeError(
-                "LogTo: logger must be an object with methods start, step, validation, epoch and "
+                f"{type(self).__name__}: logger must be an object with methods start, step, validation, epoch and "
                 f"end, got {logger!r:.200}"
             )
         self.logger = logger
-        self.every = every if every is None else whole("LogTo: every", every)
+        self.every = every if every is None else whole(f"{type(self).__name__}: every", every)
 
     def on_start(self, run: Run) -> None:
         """Log the start."""
