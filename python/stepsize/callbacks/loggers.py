@@ -64,8 +64,8 @@ class LogTo:
         methods = ("start", "step", "validation", "epoch", "end")
         if isinstance(logger, type) or not all(hasattr(logger, name) for name in methods):
             raise TypeError(
-                f"{type(self).__name__}: logger must be an object with methods start, step, validation, epoch and "
-                f"end, got {logger!r:.200}"
+                f"{type(self).__name__}: logger must be an object with methods start, step, "
+                f"validation, epoch and end, got {logger!r:.200}"
             )
         self.logger = logger
         self.every = every if every is None else whole(f"{type(self).__name__}: every", every)
