@@ -10,6 +10,7 @@ import difflib
 import math
 import numbers
 import operator
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -162,10 +163,28 @@ def one_of(options: Iterable[object]) -> str:
 
 
 def truth(label: str, value: Any) -> bool:
-    """True or False; a number here is usually an argument in the wrong place."""
-    if value is True or value is False:
+    """True or False, of Python or NumPy; a number is usually an argument in the wrong place."""
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    if value is True or value is False or (kind == "b" and value.ndim == 0):
         return bool(value)
     raise TypeError(f"{label} must be True or False, got {value!r:.80}")
+
+
+def file_path(label: str, value: Any) -> str:
+    """The path as text; TypeError for what is none.
+
+    Example:
+        >>> file_path("CSVLogger: path", 3)
+        Traceback (most recent call last):
+        ...
+        TypeError: CSVLogger: path must be a path, as text or a pathlib.Path, got 3
+    """
+    try:
+        return os.fsdecode(value)
+    except TypeError:
+        raise TypeError(
+            f"{label} must be a path, as text or a pathlib.Path, got {value!r:.200}"
+        ) from None
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

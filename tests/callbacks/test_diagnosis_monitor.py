@@ -64,7 +64,7 @@ def test_an_action_of_ones_own():
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"every": 3}, "at least 20, got 3"), ({"stop": ("bad",)}, "'bad' is no verdict")],
+    [({"every": 3}, "a whole number >= 20, got 3"), ({"stop": ("bad",)}, "'bad' is no verdict")],
 )
 def test_wrong_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):

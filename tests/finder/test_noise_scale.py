@@ -133,7 +133,7 @@ def test_the_monitor_changes_nothing_and_survives_a_resume(tmp_path):
 def test_the_monitor_needs_small_batches():
     with pytest.raises(ValueError, match="give fit accumulate=2 or more"):
         fit(make_params(), callbacks=[ss.NoiseScaleMonitor()])
-    with pytest.raises(ValueError, match="window must be at least 3"):
+    with pytest.raises(ValueError, match="window must be a whole number >= 3"):
         ss.NoiseScaleMonitor(window=2)
 
 

@@ -15,6 +15,7 @@ from stepsize.finder.trials import ticker
 from stepsize.optimizers import AdamW
 from stepsize.optimizers.registration import maker_of
 from stepsize.schedules import Schedule, warmup_cosine
+from stepsize.training.arguments import callbacks_of
 from stepsize.training.batches import ArrayBatches, StreamBatches
 from stepsize.training.batches import batches as batches_of
 from stepsize.training.fitting import fit
@@ -76,16 +77,22 @@ def autolr(
         True
     """
     build = _checked(value_and_grad, optimizer, validation, evaluate)
+    callbacks_of(callbacks, None)
     source = _readable_again(batches_of(train, batch_size, seed))
     rehearsals = whole("autolr: rehearsals", rehearsals, 0)
     total = _budget(steps, epochs, source.steps_per_epoch())
-    found = lr_find(
-        value_and_grad,
-        params,
-        lambda: (batch for batch, _ in source.epoch(0, 0)),
-        optimizer=build,
-        progress=progress,
-    )
+    try:
+        found = lr_find(
+            value_and_grad,
+            params,
+            lambda: (batch for batch, _ in source.epoch(0, 0)),
+            optimizer=build,
+            progress=progress,
+        )
+    except Exception as error:
+        if hint := getattr(source, "hint", None):
+            error.add_note(hint)
+        raise
     if not found.usable:
         raise ValueError(f"autolr: no usable rate, because {found.why}")
     tick, bar = ticker(progress, rehearsals * length_of(total), "rehearsals")

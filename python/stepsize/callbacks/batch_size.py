@@ -11,6 +11,7 @@ import numpy as np
 
 from stepsize import arrays
 from stepsize.noise_scale import NoiseScale, noise_ratio, signal_and_noise, with_interval
+from stepsize.validation import whole
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run
@@ -31,6 +32,11 @@ class BatchSizeSchedule:
     """
 
     def __init__(self, sizes: Mapping[int, int]):
+        if not isinstance(sizes, Mapping):
+            raise TypeError(
+                "BatchSizeSchedule: sizes must map epochs to batch sizes, as {0: 32, 10: 64}, got "
+                f"{sizes!r:.200}"
+            )
         for epoch, size in sizes.items():
             if not isinstance(epoch, int) or epoch < 0 or not isinstance(size, int) or size < 1:
                 raise ValueError(
@@ -72,12 +78,8 @@ class NoiseScaleMonitor:
     needs_micro_squares = True
 
     def __init__(self, window: int = 100, every: int = 10):
-        if window < 3 or every < 1:
-            raise ValueError(
-                f"NoiseScaleMonitor: window must be at least 3 and every at least 1, got "
-                f"{window} and {every}"
-            )
-        self.every = every
+        window = whole("NoiseScaleMonitor: window", window, 3)
+        self.every = whole("NoiseScaleMonitor: every", every)
         self.estimate: NoiseScale | None = None
         self._moments: deque[tuple[float, float]] = deque(maxlen=window)
 

@@ -14,6 +14,7 @@ from stepsize import arrays
 from stepsize.callbacks.base import count_or_none, monitored
 from stepsize.callbacks.metrics import direction
 from stepsize.serialization.atomic import replacing
+from stepsize.validation import file_path, real, truth, whole
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run
@@ -49,7 +50,7 @@ class Checkpoint:
         monitor: str | None = None,
         mode: str = "auto",
     ):
-        self.path = os.fspath(path)
+        self.path = file_path("Checkpoint: path", path)
         self.every_steps = count_or_none("Checkpoint: every_steps", every_steps)
         self.every_epochs = count_or_none("Checkpoint: every_epochs", every_epochs)
         self.keep = count_or_none("Checkpoint: keep", keep) or 1
@@ -164,11 +165,13 @@ class Checkpoint:
         folder = os.path.dirname(self.path)
         stem, extension = os.path.splitext(os.path.basename(self.path))
         self._reset()
-        self._best = state.get("best")
+        best = state.get("best")
+        self._best = best if best is None else real("its best value", best)
         for i, (step, finite, *name) in enumerate(state["kept"]):
             latest = i == len(state["kept"]) - 1
             file = name[0] if name else None if latest else f"{stem}-{step}{extension}"
             if file is not None and (os.path.basename(file) != file or not file.startswith(stem)):
                 raise ValueError(f"its older checkpoint {file!r} is not one of {stem}-STEP")
+            step, finite = whole("its kept step", step, 0), truth("its finite", finite)
             self._kept.append([step, finite, file and os.path.join(folder, file)])
         self._written |= {entry[2] for entry in self._kept if entry[2] is not None}

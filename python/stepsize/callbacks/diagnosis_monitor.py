@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stepsize import arrays
 from stepsize.diagnosis import FEWEST_STEPS, VERDICTS, Diagnosis, diagnose, watched, words
+from stepsize.validation import whole
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run
@@ -55,15 +56,23 @@ class DiagnosisMonitor:
         stop: Sequence[str] = watched("stop"),
         act: Callable[[Run, Diagnosis], Any] | None = None,
     ) -> None:
-        if every < FEWEST_STEPS:
-            raise ValueError(
-                f"DiagnosisMonitor: every must be at least {FEWEST_STEPS}, got {every}"
-            )
-        for name in (*warn, *stop):
-            if name not in VERDICTS:
-                raise ValueError(
-                    f"DiagnosisMonitor: {name!r:.80} is no verdict; they are {', '.join(VERDICTS)}"
+        every = whole("DiagnosisMonitor: every", every, FEWEST_STEPS)
+        for label, names in (("warn", warn), ("stop", stop)):
+            if isinstance(names, str) or not isinstance(names, Iterable):
+                raise TypeError(
+                    f"DiagnosisMonitor: {label} must be a list of verdicts, got {names!r:.200}"
                 )
+            for name in names:
+                if name not in VERDICTS:
+                    raise ValueError(
+                        f"DiagnosisMonitor: {label}: {name!r:.80} is no verdict; they are "
+                        f"{', '.join(VERDICTS)}"
+                    )
+        if act is not None and not callable(act):
+            raise TypeError(
+                "DiagnosisMonitor: act must be a function (run, diagnosis) or None, got "
+                f"{act!r:.200}"
+            )
         self.every = every
         self.warn = tuple(warn)
         self.stop = tuple(stop)

@@ -12,6 +12,7 @@ import numpy as np
 from stepsize import arrays
 from stepsize.callbacks.base import count_or_none
 from stepsize.curves import median_and_spread
+from stepsize.validation import real, truth
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run
@@ -33,9 +34,9 @@ class StopOnDivergence:
     """
 
     def __init__(self, factor: float = 100.0, patience: int = 1):
-        if not factor > 1:
+        if not real("StopOnDivergence: factor", factor) > 1:
             raise ValueError(f"StopOnDivergence: factor must be above 1, got {factor}")
-        self.factor = factor
+        self.factor = float(factor)
         self.patience = count_or_none("StopOnDivergence: patience", patience) or 1
         self._failures = 0
 
@@ -101,7 +102,11 @@ class RollBackOnSpike:
         limit: int = 5,
         rollback: bool = True,
     ):
-        if not threshold > 0 or not 0 < shrink <= 1:
+        low, high = (
+            real(f"RollBackOnSpike: {n}", v)
+            for n, v in (("threshold", threshold), ("shrink", shrink))
+        )
+        if not low > 0 or not 0 < high <= 1:
             raise ValueError(
                 "RollBackOnSpike: threshold must be above 0 and shrink in (0, 1], got "
                 f"{threshold} and {shrink}"
@@ -114,7 +119,7 @@ class RollBackOnSpike:
         self.every = every
         self.shrink = shrink
         self.limit = limit
-        self.rollback = rollback
+        self.rollback = truth("RollBackOnSpike: rollback", rollback)
         self._reset()
 
     def _reset(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from stepsize import arrays
 from stepsize.callbacks.base import MonitorCallback
-from stepsize.validation import whole
+from stepsize.validation import number, truth, whole
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run
@@ -52,11 +52,9 @@ class EarlyStopping(MonitorCallback):
         super().__init__(monitor, mode)
         if patience is not None:
             patience = whole("EarlyStopping: patience", patience, 0)
-        if not min_delta >= 0:
-            raise ValueError(f"EarlyStopping: min_delta must not be negative, got {min_delta}")
         self.patience = patience
-        self.min_delta = min_delta
-        self.restore_best = restore_best
+        self.min_delta = number("EarlyStopping: min_delta", min_delta, 0.0, high_open=False)
+        self.restore_best = truth("EarlyStopping: restore_best", restore_best)
         self.start_from_epoch = whole("EarlyStopping: start_from_epoch", start_from_epoch, 0)
         self.reset()
 

@@ -27,6 +27,8 @@ class Freeze:
     def __init__(self, *patterns: str, until: int | None = None):
         if not patterns:
             raise ValueError('Freeze: give at least one pattern, such as "layers/0/*"')
+        if not all(isinstance(pattern, str) for pattern in patterns):
+            raise TypeError(f"Freeze: patterns must be globs of leaf paths, got {patterns!r:.200}")
         if until is not None and (not isinstance(until, int) or until < 1):
             raise ValueError(f"Freeze: until must be a number of steps, got {until!r:.80}")
         self.patterns = patterns

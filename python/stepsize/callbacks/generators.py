@@ -29,6 +29,12 @@ class KeepGenerators:
     """
 
     def __init__(self, *generators: np.random.Generator):
+        for generator in generators:
+            if not isinstance(generator, np.random.Generator):
+                raise TypeError(
+                    "KeepGenerators: generators must be numpy.random.Generator objects, got "
+                    f"{generator!r:.200}"
+                )
         self.generators = generators
 
     def state_dict(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from stepsize.serialization.atomic import replacing
-from stepsize.validation import whole
+from stepsize.validation import file_path, whole
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run
@@ -61,8 +61,14 @@ class LogTo:
     """
 
     def __init__(self, logger: Logger, every: int | None = 1):
+        methods = ("start", "step", "validation", "epoch", "end")
+        if isinstance(logger, type) or not all(hasattr(logger, name) for name in methods):
+            raise TypeError(
+                f"{type(self).__name__}: logger must be an object with methods start, step, "
+                f"validation, epoch and end, got {logger!r:.200}"
+            )
         self.logger = logger
-        self.every = every if every is None else whole("LogTo: every", every)
+        self.every = every if every is None else whole(f"{type(self).__name__}: every", every)
 
     def on_start(self, run: Run) -> None:
         """Log the start."""
@@ -132,7 +138,7 @@ class CSVLogger(LogTo):
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        super().__init__(_CSV(path), every=None)
+        super().__init__(_CSV(file_path("CSVLogger: path", path)), every=None)
 
 
 class _CSV:
@@ -195,7 +201,7 @@ class JSONLogger(LogTo):
     """
 
     def __init__(self, path: str | os.PathLike[str], every: int | None = 1):
-        super().__init__(_JSON(path), every)
+        super().__init__(_JSON(file_path("JSONLogger: path", path)), every)
 
 
 class _JSON:
@@ -238,7 +244,7 @@ class TensorBoard(LogTo):
     """
 
     def __init__(self, folder: str | os.PathLike[str], every: int | None = 1):
-        super().__init__(_Board(folder), every)
+        super().__init__(_Board(file_path("TensorBoard: folder", folder)), every)
 
 
 class _Board:

@@ -23,6 +23,11 @@ def source_of(batches: Any, batch_size: int | None, owner: str = "lr_find") -> A
                 f"{owner}: batch_size={batch_size!r:.40} cuts a tuple of arrays (x, y) into "
                 "batches; leave it out where batches are given"
             )
+        if isinstance(batches, str | bytes | dict):
+            raise TypeError(
+                "lr_find: batches must be an iterable of batches, a function that returns one, or "
+                f"a tuple of arrays (x, y), got a {type(batches).__name__}"
+            )
         return batches
     for part in arrays:
         if hasattr(part, "iloc"):

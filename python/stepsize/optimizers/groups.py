@@ -82,11 +82,23 @@ def layer_groups(patterns: Sequence[str], lr: Any, factor: float = 2.6) -> list[
 
 def is_grouped(params: Nest) -> bool:
     """Whether ``params`` is torch's form, a list of dicts with the key "params"."""
-    return (
-        isinstance(params, list)
-        and len(params) > 0
-        and all(isinstance(item, dict) and "params" in item for item in params)
-    )
+    return isinstance(params, list) and len(params) > 0 and all(map(_is_group, params))
+
+
+def check_grouped(fields: Mapping[str, Field], owner: str, params: Nest) -> None:
+    """Refuse a list of groups of which one has no parameters, before its rate is taken for one."""
+    if not isinstance(params, list) or not any(_is_group(item) for item in params):
+        return
+    for i, item in enumerate(params):
+        if isinstance(item, dict) and item and "params" not in item and set(item) <= set(fields):
+            raise ValueError(
+                f"{owner}: group {i} has no 'params' (it has {', '.join(item)}); give each group "
+                f"as {{'params': ..., {next(iter(item))!r}: ...}}, or take it out"
+            )
+
+
+def _is_group(item: Any) -> bool:
+    return isinstance(item, dict) and "params" in item
 
 
 def ungroup(nests: Nest) -> Nest:
@@ -242,6 +254,18 @@ class ParameterGroups:
         found = number(group, parts[0].name)
         return ScheduledNow(found) if callable(value) else found
 
+    def text(self, field: Field) -> str:
+        """The value in a repr: once where all groups agree, a schedule with its present value."""
+        words = [self._text(field, k) for k in range(len(self.tables))]
+        return words[0] if len(set(words)) == 1 else f"({', '.join(words)})"
+
+    def _text(self, field: Field, group: int) -> str:
+        value, now = self.tables[group][field.name], self._read(field, group)
+        if not isinstance(field.default, tuple):
+            return _shown(value, now)
+        pairs = zip(field.values(value), now, strict=True)
+        return f"({', '.join(_shown(item, present) for item, present in pairs)})"
+
     def write(self, field: Field, value: Value) -> None:
         """Set a hyperparameter, in every group or (a tuple with one entry a group) in each."""
         owner, count = self.rule.__name__, len(self.tables)
@@ -319,6 +343,14 @@ class ParameterGroups:
         fields = [field for name, field in self.rule.fields.items() if table[name] is not None]
         names = [part.name for field in fields for part in field.parts()]
         return SimpleNamespace(**{name: self.engine.number(group, name) for name in names})
+
+
+def _shown(value: Any, now: Any) -> str:
+    if not callable(value):
+        return repr(now)
+    name = getattr(value, "__name__", None)  # of a function; a schedule is the call that made it
+    words = repr(value) if name is None else f"<function {name}>"
+    return f"{words if len(words) <= 80 else f'{words[:77]}...'} (now {now:.4g})"
 
 
 class _Function(NamedTuple):

@@ -13,6 +13,7 @@ from stepsize.optimizers.fields import Part, Value
 from stepsize.optimizers.groups import (
     ParameterGroups,
     assign_groups,
+    check_grouped,
     check_values,
     is_grouped,
     ungroup,
@@ -65,6 +66,7 @@ class Optimizer(Rule, abstract=True):
         defaults = {name: field.default for name, field in self.fields.items()}
         rest = rest if lr is None else {"lr": lr, **rest}
         given = check_values(self.fields, owner, rest, Options.names())
+        check_grouped(self.fields, owner, params)
         structure = Structure(ungroup(params))
         assignment, tables = assign_groups(
             self.fields, owner, {**defaults, **given}, structure.paths, params, specs
@@ -300,7 +302,8 @@ class Optimizer(Rule, abstract=True):
             self.load_state_dict(state)
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={value!r}" for name, value in self.hyperparams.items())
+        fields = self.fields.items()
+        values = ", ".join(f"{name}={self._groups.text(field)}" for name, field in fields)
         size = sum(leaf.size for leaf in self._leaves.arrays)
         return (
             f"<{type(self).__name__}({values}) over {len(self.paths)} arrays with {size:,} "

@@ -167,7 +167,9 @@ def batches(
             f"drop_last=True needs {name} as a tuple of arrays; an iterable decides itself which "
             "batches it gives"
         )
-    if callable(data) or isinstance(data, Iterable):
+    # The letters of a text are no batches, though it can be iterated over.
+    readable = isinstance(data, Iterable) and not isinstance(data, str | bytes | dict)
+    if callable(data) or readable:
         return StreamBatches(data, name)
     raise TypeError(
         f"{name}: expected a tuple of arrays, an iterable of batches or a callable that returns "

@@ -13,7 +13,7 @@ from stepsize.tuning.samplers import TPE, draw, grid, next_rate
 from stepsize.tuning.space import LogUniform, Point, Space
 from stepsize.tuning.storage import append, read
 from stepsize.tuning.trials import TrialRecord
-from stepsize.validation import real
+from stepsize.validation import file_path, real
 
 RESEED = 7919  # a prime, so that a resumed search draws from other seeds than its first part
 
@@ -38,7 +38,7 @@ class Study:
                 raise ValueError(f"tune: prior must be a positive rate, got {start}")
         self._sign = sign
         self._space, self._method, self._seed, self._start = space, method, seed, start
-        self._file = None if storage is None else Path(storage)
+        self._file = None if storage is None else Path(file_path("tune: storage", storage))
         if self._file is not None:
             self._file.touch()  # a path that cannot be written fails before anything has run
         self.records = [record.times(sign) for record in read(self._file, space)]

@@ -17,6 +17,7 @@ from stepsize.optimizers.rules.momentum import SGD
 from stepsize.optimizers.slots import copies
 from stepsize.optimizers.transaction import Uninterrupted
 from stepsize.optimizers.wrappers.base import Wrapper
+from stepsize.validation import truth
 
 __all__ = ["EMA", "SWA", "Lookahead"]
 
@@ -123,7 +124,7 @@ class EMA(AverageWrapper):
         super().__init__(optimizer)
         self._set(
             decay=self._number("decay", decay, 0.0, 1.0, open_low=False),
-            warmup=bool(warmup),
+            warmup=truth("EMA: warmup", warmup),
             gamma=self._number("gamma", gamma, 0.0, np.inf, open_low=True),
             power=self._number("power", power, 0.0, np.inf, open_low=True),
         )
