@@ -88,7 +88,7 @@ class Checkpoint:
 
     def on_epoch(self, run: Run) -> None:
         """Save if due."""
-        if self.monitor is not None:
+        if self.monitor is not None and not run.awaits(self.monitor):
             if self.monitor not in run.metrics:
                 raise ValueError(
                     f"Checkpoint: there is no {self.monitor!r} to monitor; there are "
