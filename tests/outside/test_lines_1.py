@@ -212,3 +212,50 @@ def test_what_is_no_gradient_is_refused_by_name(method, given):
         optimize.minimize(
             lambda x: x @ x, [1.0, 2.0], jac=lambda x: given, method=getattr(interop, method)
         )
+
+
+@pytest.mark.parametrize("method", ["sgd", "adam", "lbfgs"])
+def test_fun_may_overwrite_what_it_is_given(method):
+    optimize = pytest.importorskip("scipy.optimize")
+    interop = pytest.importorskip("stepsize.interop.scipy")
+
+    def fun(x):
+        value = (x - 1) @ (x - 1)
+        x[:] = 77.0
+        return value
+
+    found = [
+        optimize.minimize(f, [3.0, 4.0], jac=lambda x: 2 * (x - 1), method=getattr(interop, method))
+        for f in (fun, lambda x: (x - 1) @ (x - 1))
+    ]
+    assert np.array_equal(found[0].x, found[1].x)
+
+
+# Numbers as given.
+
+
+def test_none_is_taken_where_it_is_the_default_in_torch():
+    start = np.random.default_rng(0).normal(size=(3, 2))
+
+    def moved(cls, **keywords):
+        params = {"w": start.copy()}
+        cls(params, lr=0.1, **keywords).step({"w": np.cos(start)})
+        return params["w"]
+
+    muon, factor = moved(ss.Muon), moved(ss.Adafactor)
+    assert np.array_equal(moved(ss.Muon, adjust_lr_fn=None), muon)
+    assert np.isfinite(moved(ss.Adafactor, eps=(None, 1e-3)) - factor).all()
+
+
+@pytest.mark.parametrize("given", ["initial_accumulator_value", "initial_accumulator"])
+def test_state_in_double_starts_from_the_number_itself(given):
+    torch, classes = torch_classes()
+    found = [cls for cls in classes if given in cls.__signature__.parameters]
+    assert found
+    for cls in found:
+        p = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+        optimizer = cls([p], lr=0.1, **{given: 0.1})
+        p.grad = torch.zeros_like(p)
+        optimizer.step()
+        tensors = [v for v in optimizer.state[p].values() if torch.is_tensor(v) and v.numel() == 2]
+        assert any((v == 0.1).all() for v in tensors)
