@@ -42,6 +42,7 @@ def test_a_schedule_gives_the_rates():
     assert found == [[COSINE(t)] for t in range(12)]
 
 
+@pytest.mark.filterwarnings("ignore:ScheduleLR. one schedule for all groups")
 def test_a_schedule_for_each_group():
     optimizer = sgd(2)
     other = ss.schedules.constant(0.5)
@@ -96,6 +97,7 @@ def test_a_nameless_function_stays_where_it_is():
     assert optimizer.param_groups[0]["lr"] == 1 / 5
 
 
+@pytest.mark.filterwarnings("ignore:ScheduleLR. one schedule for all groups")
 def test_a_scheduler_refuses_what_is_no_schedule():
     with pytest.raises(TypeError, match=r"ScheduleLR: schedule must be of .* got 0.1; wrap"):
         ScheduleLR(sgd(), 0.1)

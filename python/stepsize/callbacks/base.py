@@ -108,10 +108,10 @@ class MonitorCallback:
             self.on_value(run, self._value(run))
 
     def on_epoch(self, run: Run) -> None:
-        """Take a training metric; one of the validation must at least exist."""
+        """Take a training metric; one of the validation must exist once there was a validation."""
         if not self.monitor.startswith("val_"):
             self.on_value(run, self._value(run))
-        elif self.monitor not in run.metrics:
+        elif self.monitor not in run.metrics and not run.awaits(self.monitor):
             self._value(run)
 
     def on_value(self, run: Run, value: float) -> None:

@@ -89,7 +89,7 @@ class Checkpoint:
 
     def on_epoch(self, run: Run) -> None:
         """Save if due."""
-        if self.monitor is not None:
+        if self.monitor is not None and not run.awaits(self.monitor):
             value = monitored("Checkpoint", self.monitor, run)
             if not self.monitor.startswith("val_"):
                 self._value = value

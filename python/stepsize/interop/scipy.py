@@ -63,7 +63,7 @@ def method(rule: type[Optimizer] | str) -> Callable[..., OptimizeResult]:
         def fun_and_grad(x: Any) -> tuple[float, Any]:
             # Each gets a copy of its own, which it may keep and change.
             value = _number(name, fun(x.copy(), *args))
-            return value, np.asarray(jac(x.copy(), *args), x.dtype).reshape(x.shape)
+            return value, _gradient(name, jac(x.copy(), *args), x)
 
         found = run(
             fun_and_grad,
@@ -94,6 +94,20 @@ def method(rule: type[Optimizer] | str) -> Callable[..., OptimizeResult]:
     ``disp=False``, and those of the rule: {keywords or "none"}.
     """
     return optimize
+
+
+def _gradient(owner: str, given: Any, x: Any) -> Any:
+    """What jac returned, in the shape of x."""
+    try:
+        found = None if given is None else np.asarray(given, x.dtype)
+    except (TypeError, ValueError):
+        found = None
+    if found is None or found.size != x.size:
+        what = type(given).__name__ if found is None else f"an array of shape {found.shape}"
+        raise ValueError(
+            f"{owner}: jac must return the gradient, {x.size} numbers as x has, got {what}"
+        )
+    return found.reshape(x.shape)
 
 
 def _fields(cls: Any) -> dict[str, Any]:

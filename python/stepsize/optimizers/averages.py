@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self, SupportsIndex
 
 import numpy as np
 
@@ -80,3 +80,12 @@ class SwapsAverage:
         """As any optimizer's; RuntimeError while the parameters hold the average."""
         self._refuse_average("a checkpoint brings a training point")
         super().load_state_dict(d)  # type: ignore[misc]
+
+    def clone(self, params: Nest) -> Self:
+        """As any optimizer's; RuntimeError while the parameters hold the average."""
+        self._refuse_average("a copy starts from the training point")
+        return super().clone(params)  # type: ignore[misc, no-any-return]
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        self._refuse_average("a copy starts from the training point")
+        return super().__reduce_ex__(protocol)

@@ -299,6 +299,13 @@ class ParameterGroups:
                     f"without; make a new one with {field.name}={new!r}"
                 )
         before = [table[field.name] for table in self.tables]
+        if not several and any(old != before[0] for old in before):
+            keep = "; opt.lr_scale *= ... keeps their ratio" if field.name == "lr" else ""
+            warnings.warn(
+                f"{owner}: one {field.name} for all groups replaces their own, "
+                f"{', '.join(map(repr, before))}; give a tuple with one for each{keep}",
+                stacklevel=4,
+            )
         try:
             self._set_all(field, values)
         except BaseException:

@@ -62,6 +62,7 @@ class FitLoop:
         self.run = run
         self.limits = limits
         self.evaluation = evaluation
+        run.validates = evaluation is not None
         self.every = None if evaluation is None else evaluation.every
         self.checkpoints = checkpoints
         counted = any(getattr(c, "needs_micro_squares", False) for c in run.callbacks)

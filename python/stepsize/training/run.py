@@ -41,6 +41,7 @@ class Run:
         metrics: the latest values by name: ``loss`` (the mean over all rows of the epoch) after an
             epoch, and the validation metrics.
         validated: the names of those that the last validation measured.
+        validates: whether the run has validation data.
         error: the exception that is ending the run, or None.
         finished: a callback asked for the end.
         callbacks_due: a step was made whose validation and callbacks were cut off by Ctrl-C.
@@ -70,6 +71,7 @@ class Run:
         self.micro_squares: list[float] = []
         self.metrics: dict[str, float] = {}
         self.validated: tuple[str, ...] = ()
+        self.validates = False
         self.loss_sum = self.row_count = 0.0
         self._measured: dict[str, int] = {}
         self.error: BaseException | None = None
@@ -123,6 +125,10 @@ class Run:
         """Set a metric that was measured in this epoch."""
         self.metrics[name] = as_float(value)
         self._measured[name] = self.epoch
+
+    def awaits(self, metric: str) -> bool:
+        """Whether the first validation, which may measure this metric, is still to come."""
+        return self.validates and not self.validated and metric.startswith("val_")
 
     def metrics_of_epoch(self) -> dict[str, float]:
         """The metrics that were measured in the epoch just completed."""

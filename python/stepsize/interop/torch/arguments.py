@@ -72,7 +72,10 @@ def table(rule: type[Rule], owner: str, group: Mapping[str, Any]) -> dict[str, A
                 f"{owner}: {word}={group[word]!r} is not possible in a compiled step on the CPU; "
                 f"leave it out, or use torch.optim.{rule.__name__}"
             )
-    given = {name: filled(plain(group[name]), f.default) for name, f in rule.fields.items()}
+    given = {
+        name: filled(plain(group[name], f"{owner}: {name}"), field.default)
+        for name, field in rule.fields.items()
+    }
     for name, value in given.items():
         members = value if isinstance(value, tuple) else (value,)
         if any(callable(member) for member in members):
@@ -86,12 +89,17 @@ def table(rule: type[Rule], owner: str, group: Mapping[str, Any]) -> dict[str, A
     return values
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, label: str = "the loss") -> Any:
     """A value of a group without tensors in it."""
     if isinstance(value, torch.Tensor):
+        if value.numel() != 1:
+            raise ValueError(
+                f"{label} must be one number, got a tensor of shape {tuple(value.shape)}; "
+                "parameters with a value of their own are a group of their own"
+            )
         return value.item()
     if isinstance(value, tuple | list):
-        return tuple(plain(member) for member in value)
+        return tuple(plain(member, label) for member in value)
     return value
 
 

@@ -113,7 +113,11 @@ class Optimizer(torch.optim.Optimizer):
         if self._compiled is None or layout != self._layout:
             self._compile()
         for k, group in enumerate(groups):
-            if self._read(group) != self._seen[k]:
+            try:
+                changed = self._read(group) != self._seen[k]
+            except (RuntimeError, ValueError):  # a tensor or array of several numbers
+                changed = True
+            if changed:
                 self._regroup(k, group)
         if self._seen_state:
             self._take_state()
@@ -273,6 +277,10 @@ class Optimizer(torch.optim.Optimizer):
         if "chosen" in rest:
             self._chosen = rest.pop("chosen")
         super().__setstate__(rest)
+        # Torch gives every class this default, those without such an argument too.
+        if "differentiable" not in type(self).__signature__.parameters:
+            for holder in (self.defaults, *self.param_groups):
+                holder.pop("differentiable", None)
         for group in self.param_groups:
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
@@ -293,18 +301,46 @@ def _keep(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
 class AveragingOptimizer(Optimizer):
     """Base of the optimizers that train at one point and answer with another, the average."""
 
+    _held = False  # whether the parameters hold the average
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Hold the average in the parameters inside a ``with`` block, the training point after it.
 
-        For evaluation, and to save the model; `step` raises RuntimeError inside.
+        For evaluation, and to save the model; `step`, `state_dict`, `load_state_dict` and copies
+        raise RuntimeError inside.
         """
         tensors = [place.tensor for place in self.places()]
         try:
             with self._compiled.averaged():
                 self._copy(Place.copy_out)
                 increment_version(tensors)
-                yield
+                self._held = True
+                try:
+                    yield
+                finally:
+                    self._held = False
         finally:
             self._copy(Place.copy_out)
             increment_version(tensors)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's; RuntimeError while the parameters hold the average."""
+        self._refuse_average("a checkpoint needs the training point")
+        return super().state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As any of these; RuntimeError while the parameters hold the average."""
+        self._refuse_average("a checkpoint brings a training point")
+        super().load_state_dict(state_dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._refuse_average("a copy starts from the training point")
+        return super().__getstate__()
+
+    def _refuse_average(self, problem: str) -> None:
+        if self._held:
+            raise RuntimeError(
+                f"{type(self).__name__}: {problem}; the parameters hold the average now, leave "
+                "the `with optimizer.averaged():` block first"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,6 +65,14 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
                     f"ScheduleLR: schedule must be of stepsize.schedules, got {each!r:.80}; wrap a "
                     "function of the step in ss.schedules.from_function"
                 )
+        rates = [float(group["lr"]) for group in optimizer.param_groups]
+        if last_epoch == -1 and isinstance(schedule, Schedule) and len(set(rates)) > 1:
+            warnings.warn(
+                f"ScheduleLR: one schedule for all groups replaces their own rates, "
+                f"{', '.join(map(repr, rates))}; give a list with a schedule for each, such as "
+                "[schedule * ratio for ratio in ratios]",
+                stacklevel=2,
+            )
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float | torch.Tensor]:
