@@ -65,12 +65,16 @@ class ArrayBatches:
 
     def epoch(self, number: int, offset: int) -> Iterator[tuple[Any, int]]:
         """The batches of one epoch, from sample ``offset`` of its order on, each with its end."""
-        order = None if self._seed is None else shuffled(self.length, self._seed, number)
+        order = self.order(number)
         while not self.is_over(offset):
             end = min(offset + self.batch_size, self.length)
             chosen = slice(offset, end) if order is None else order[offset:end]
             offset = end
             yield tuple([part[chosen] for part in self._arrays]), end
+
+    def order(self, number: int) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+        """The order of the samples in an epoch; None is that of the arrays."""
+        return None if self._seed is None else shuffled(self.length, self._seed, number)
 
     def is_over(self, offset: int) -> bool:
         """Whether no batch is left in an epoch after so many samples."""
@@ -160,13 +164,15 @@ def batches(
     """Cut a tuple of arrays into batches, or take an iterable or callable of batches as is.
 
     Args:
-        data: a tuple of arrays with the same first axis, or batches.
+        data: a tuple of arrays with the same first axis, batches, or `ArrayBatches`, kept as is.
         batch_size: samples per batch of arrays; the last batch of an epoch may be smaller.
         seed: arrays are reshuffled in each epoch, in an order that depends on ``(seed, epoch)`` and
             on nothing else. None keeps their order.
         name: the name of the data in errors.
         drop_last: leave out the last batch of an epoch where it is smaller than ``batch_size``.
     """
+    if isinstance(data, ArrayBatches):
+        return data
     if isinstance(data, tuple) and data and all(hasattr(part, "shape") for part in data):
         return ArrayBatches(data, batch_size, seed, name, drop_last)
     if drop_last:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from stepsize.arrays import Array
 from stepsize.interop.sklearn.base import Estimator
 from stepsize.interop.sklearn.kinds import Classifier, Regressor
 from stepsize.interop.sklearn.network import ACTIVATIONS, ENDS, Network
@@ -94,6 +95,10 @@ class MLPClassifier(Classifier, _MLP):
     """
 
     _one_class: ClassVar = True
+
+    def _strata(self, y: Array) -> Array | None:
+        # scikit-learn's network stratifies two classes and draws the rows of several at random.
+        return super()._strata(y) if self._loss == "log_loss" else None
 
     def __init__(
         self,
