@@ -181,7 +181,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         early = self.early_stopping and not getattr(recipe[0], "needs_closure", False)
         data, held_out = self._split(data, random) if early else (data, None)
         rows = data[0].shape[0]
-        size = min(200, rows) if self.batch_size == "auto" else min(self.batch_size, rows)
+        size = self._batch_rows(rows, getattr(recipe[0], "needs_closure", False))
         params = {"coefs": self.coefs_, "intercepts": self.intercepts_}
         optimizer = self._optimizer_over(params, recipe, network, data, size, random, incremental)
         calls = Once(network) if getattr(optimizer, "needs_closure", False) else None
@@ -213,6 +213,19 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if not (warn_of_end(self, history, incremental) or incremental):
             params = {"coefs": self.coefs_, "intercepts": self.intercepts_}
             warn_of_blindness(self, network.is_blind(params, data))
+
+    def _batch_rows(self, rows: int, whole_data: bool) -> int:
+        """The rows of a batch, at most all there are."""
+        if self.batch_size == "auto":
+            return min(200, rows)
+        if self.batch_size > rows and not whole_data:
+            warnings.warn(
+                f"{type(self).__name__}: batch_size={self.batch_size} is more than the {rows} rows "
+                "to train on, which make one batch",
+                UserWarning,
+                stacklevel=6,
+            )
+        return int(min(self.batch_size, rows))
 
     def _optimizer_over(
         self,
@@ -282,6 +295,11 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"{type(self).__name__}: {parts[1].shape[0]} rows are too few to validate on; "
                 "raise validation_fraction"
+            )
+        if len(parts) > 4 and not parts[5].any():
+            raise ValueError(
+                f"{type(self).__name__}: sample_weight is 0 in all {len(parts[5])} rows held out "
+                "for early stopping; raise validation_fraction, or leave rows of weight 0 out"
             )
         return tuple(parts[::2]), tuple(parts[1::2])
 
