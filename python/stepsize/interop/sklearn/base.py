@@ -296,11 +296,13 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                 f"{type(self).__name__}: {parts[1].shape[0]} rows are too few to validate on; "
                 "raise validation_fraction"
             )
-        if len(parts) > 4 and not parts[5].any():
-            raise ValueError(
-                f"{type(self).__name__}: sample_weight is 0 in all {len(parts[5])} rows held out "
-                "for early stopping; raise validation_fraction, or leave rows of weight 0 out"
-            )
+        sides = ("left to train on", "held out for early stopping")
+        for weight, side in zip(parts[4:], sides, strict=False):
+            if not weight.any():
+                raise ValueError(
+                    f"{type(self).__name__}: sample_weight is 0 in all {len(weight)} rows {side}; "
+                    "leave rows of weight 0 out, or change validation_fraction or random_state"
+                )
         return tuple(parts[::2]), tuple(parts[1::2])
 
     def _strata(self, y: Array) -> Array | None:
@@ -310,7 +312,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         outputs = network.predict(params, batch[0])
         score = -np.inf
         if np.isfinite(outputs).all():
-            score = self._score(outputs, batch[1], batch[2] if len(batch) > 2 else None)
+            with np.errstate(over="ignore", invalid="ignore"):
+                score = self._score(outputs, batch[1], batch[2] if len(batch) > 2 else None)
         return {"loss": network(params, batch)[0], "score": score}
 
     def __getstate__(self) -> dict[str, Any]:
