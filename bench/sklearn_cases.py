@@ -72,24 +72,26 @@ def fitted(cls: Any, arguments: dict[str, Any], x: Any, y: Any) -> tuple[float, 
     return score, any(issubclass(w.category, ConvergenceWarning) for w in caught), ""
 
 
-def scores_of(cases: int, states: int, same_order: bool) -> tuple[Any, Any, Any]:
-    """Scores (cases, states) of scikit-learn and of ours, and whether ours were warned."""
-    theirs, ours = np.empty((cases, states)), np.empty((cases, states))
-    warned = np.zeros((cases, states), bool)
+def scores_of(cases: int, states: int, same_order: bool) -> tuple[Any, Any]:
+    """Scores of scikit-learn and of ours, (2, cases, states), and whether each was warned."""
+    scores, warned = np.empty((2, cases, states)), np.zeros((2, cases, states), bool)
     for seed in range(cases):
         classify, arguments, x, y = case(seed)
         if same_order:
             arguments["shuffle"] = False
         for k in range(states):
             arguments["random_state"] = seed + 1000 * k
-            found = [fitted(cls, arguments, x, y) for cls in PAIRS[classify]]
-            (theirs[seed, k], _, _), (ours[seed, k], warned[seed, k], _) = found
-            if worse(ours[seed, k], theirs[seed, k]):
+            for side, cls in enumerate(PAIRS[classify]):
+                scores[side, seed, k], warned[side, seed, k], _ = fitted(cls, arguments, x, y)
+            theirs, ours = scores[:, seed, k]
+            if worse(ours, theirs):
                 shown = ", ".join(f"{name}={value}" for name, value in arguments.items())
-                said = "warned" if warned[seed, k] else "SILENT"
-                numbers = f"{ours[seed, k]:.3f}, theirs {theirs[seed, k]:.3f}"
-                print(f"{seed}: {len(y)} rows, {shown}: {numbers}, {said}", flush=True)
-    return theirs, ours, warned
+                said = "warned" if warned[1, seed, k] else "SILENT"
+                print(
+                    f"{seed}: {len(y)} rows, {shown}: {ours:.3f}, theirs {theirs:.3f}, {said}",
+                    flush=True,
+                )
+    return scores, warned
 
 
 def worse(score: Any, reference: Any) -> Any:
@@ -106,17 +108,18 @@ def line(what: str, scores: Any, reference: Any, warned: Any = None) -> None:
 
 
 def main(cases: int, states: int, same_order: bool) -> None:
-    theirs, ours, warned = scores_of(cases, states, same_order)
-    line("the same random_state", ours, theirs, warned)
+    scores, warned = scores_of(cases, states, same_order)
+    theirs, ours = scores
+    line("the same random_state", ours, theirs, warned[1])
     if states > 1:
-        another, another_warned = np.roll(ours, 1, axis=1), np.roll(warned, 1, axis=1)
-        line("another random_state", another, theirs, another_warned)
-        line("scikit-learn against itself", np.roll(theirs, 1, axis=1), theirs)
+        others, said = np.roll(scores, 1, axis=2), np.roll(warned, 1, axis=2)
+        line("another random_state", others[1], theirs, said[1])
+        line("scikit-learn against itself", others[0], theirs, said[0])
     if states >= 4:
         half = states // 2
         reference = theirs[:, :half].mean(axis=1)
-        line(f"means of {half} states", ours[:, half : 2 * half].mean(axis=1), reference)
-        itself = theirs[:, half : 2 * half].mean(axis=1)
+        other, itself = scores[::-1, :, half : 2 * half].mean(axis=2)
+        line(f"means of {half} random states", other, reference)
         line(f"scikit-learn against itself, means of {half}", itself, reference)
 
 
