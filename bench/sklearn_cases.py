@@ -1,17 +1,25 @@
 """MLPRegressor and MLPClassifier beside scikit-learn's, on random tables: rows, batch size, scale
 and offset of the target, correlation of the features.
 
-    python bench/sklearn_cases.py [cases] [--same-order]
+    python bench/sklearn_cases.py [cases] [--states N] [--same-order]
 
-Both are trained with the same arguments; they differ in the order of the rows, unless it is the
-same. A case is worse where the score on the training rows is lower by more than 0.02. For each such
-case it is told whether there was a ConvergenceWarning. The last line has the share of cases that
-are not worse, and, since orders are drawn at random, how often scikit-learn is the worse one.
+Both are trained with the same arguments at N random states (2). A fit is worse where its score on
+the training rows is lower by more than 0.02; for each such pair it is told whether there was a
+ConvergenceWarning. The lines at the end:
+
+* the same random_state: both draw the same weights and the same order of the rows, so that a
+  difference is one of the estimators;
+* another random_state: a difference may be the luck of the draw. How much that is, the line of
+  scikit-learn against itself says: it is the most that any other estimator can reach;
+* means over N / 2 random states against those over the other N / 2, where N is at least 4: the same
+  question with less luck in it.
+
+`--same-order` trains with shuffle=False.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import warnings
 from typing import Any
 
@@ -64,30 +72,61 @@ def fitted(cls: Any, arguments: dict[str, Any], x: Any, y: Any) -> tuple[float, 
     return score, any(issubclass(w.category, ConvergenceWarning) for w in caught), ""
 
 
-def main(cases: int, same_order: bool) -> None:
-    worse = silent = better = 0
+def scores_of(cases: int, states: int, same_order: bool) -> tuple[Any, Any]:
+    """Scores of scikit-learn and of ours, (2, cases, states), and whether each was warned."""
+    scores, warned = np.empty((2, cases, states)), np.zeros((2, cases, states), bool)
     for seed in range(cases):
         classify, arguments, x, y = case(seed)
         if same_order:
             arguments["shuffle"] = False
-        theirs, ours = (fitted(cls, arguments, x, y) for cls in PAIRS[classify])
-        better += ours[0] > theirs[0] + MARGIN
-        if ours[0] >= theirs[0] - MARGIN:
-            continue
-        worse += 1
-        silent += not ours[1]
-        shown = ", ".join(f"{name}={value}" for name, value in arguments.items())
-        said = "warned" if ours[1] else "SILENT"
-        print(
-            f"{seed}: {len(y)} rows, {shown}: {ours[0]:.3f}, theirs {theirs[0]:.3f}, {said}",
-            flush=True,
-        )
-    print(
-        f"{cases - worse} of {cases} not worse by {MARGIN}, {silent} worse without a warning; "
-        f"scikit-learn worse in {better}"
-    )
+        for k in range(states):
+            arguments["random_state"] = seed + 1000 * k
+            for side, cls in enumerate(PAIRS[classify]):
+                scores[side, seed, k], warned[side, seed, k], _ = fitted(cls, arguments, x, y)
+            theirs, ours = scores[:, seed, k]
+            if worse(ours, theirs):
+                shown = ", ".join(f"{name}={value}" for name, value in arguments.items())
+                said = "warned" if warned[1, seed, k] else "SILENT"
+                print(
+                    f"{seed}: {len(y)} rows, {shown}: {ours:.3f}, theirs {theirs:.3f}, {said}",
+                    flush=True,
+                )
+    return scores, warned
+
+
+def worse(score: Any, reference: Any) -> Any:
+    """Whether a score is lower by more than the margin."""
+    return score < reference - MARGIN
+
+
+def line(what: str, scores: Any, reference: Any, warned: Any = None) -> None:
+    """One line of the summary."""
+    lost = worse(scores, reference)
+    silent = "" if warned is None else f", {(lost & ~warned).sum()} worse without a warning"
+    share = 100 * (1 - lost.mean())
+    print(f"{what}: {share:.1f}% of {lost.size} not worse by {MARGIN}{silent}")
+
+
+def main(cases: int, states: int, same_order: bool) -> None:
+    scores, warned = scores_of(cases, states, same_order)
+    theirs, ours = scores
+    line("the same random_state", ours, theirs, warned[1])
+    if states > 1:
+        others, said = np.roll(scores, 1, axis=2), np.roll(warned, 1, axis=2)
+        line("another random_state", others[1], theirs, said[1])
+        line("scikit-learn against itself", others[0], theirs, said[0])
+    if states >= 4:
+        half = states // 2
+        reference = theirs[:, :half].mean(axis=1)
+        other, itself = scores[::-1, :, half : 2 * half].mean(axis=2)
+        line(f"means of {half} random states", other, reference)
+        line(f"scikit-learn against itself, means of {half}", itself, reference)
 
 
 if __name__ == "__main__":
-    words = [word for word in sys.argv[1:] if word != "--same-order"]
-    main(int(words[0]) if words else 200, "--same-order" in sys.argv)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="?", type=int, default=200)
+    parser.add_argument("--states", type=int, default=2)
+    parser.add_argument("--same-order", action="store_true")
+    given = parser.parse_args()
+    main(given.cases, given.states, given.same_order)

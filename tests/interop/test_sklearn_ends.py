@@ -1,5 +1,6 @@
 """Estimators: what ends a fit, what is warned of, and what a second fit goes on with."""
 
+import signal
 import warnings
 
 import numpy as np
@@ -87,11 +88,11 @@ def test_the_best_loss_is_that_of_scikit_learn(early_stopping):
 
 
 def test_a_class_of_one_row_is_named_by_its_label():
-    labels = LABELS.copy().astype("<U9")
+    labels = np.full(len(X), "here", "<U9")
     labels[3] = "elsewhere"
-    model = sk.MLPClassifier(early_stopping=True, **SMALL)
-    with pytest.raises(ValueError, match="elsewhere"):
-        model.fit(X, labels)
+    for model in (sk.MLPClassifier(early_stopping=True), sk.LinearClassifier(early_stopping=True)):
+        with pytest.raises(ValueError, match="elsewhere"):
+            model.fit(X, labels)
 
 
 def test_one_class_is_answered_as_scikit_learn_does():
@@ -171,3 +172,86 @@ def test_a_network_that_learnt_nothing_says_so(make):
 def test_convergence_is_a_warning_of_scikit_learn():
     with pytest.warns(ConvergenceWarning, match="after max_iter=2 epochs"):
         sk.MLPRegressor(max_iter=2, **SMALL).fit(X, Y)
+
+
+def test_a_fit_that_diverges_keeps_the_best_of_its_validations():
+    same = {"activation": "identity", "solver": "sgd", "learning_rate_init": 1, "max_iter": 20}
+    model = sk.MLPRegressor(early_stopping=True, random_state=0, **same)
+    with pytest.warns(ConvergenceWarning, match="diverged at step .* best validation score"):
+        model.fit(3 * X, 3 * Y)
+    assert all(np.isfinite(w).all() for w in model.coefs_) and model._optimizer is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.set_params(early_stopping=False, learning_rate_init=1e-9, warm_start=True)
+        assert np.isfinite(model.fit(X, Y).loss_)
+
+
+def test_an_interrupted_fit_says_so():
+    class Press:
+        def on_epoch(self, run):
+            if run.epoch == 2:
+                signal.raise_signal(signal.SIGINT)
+
+    model = sk.MLPRegressor(callbacks=[Press()], **SMALL)
+    with pytest.warns(ConvergenceWarning, match="not converged: interrupted after step 2"):
+        model.fit(X, Y)
+    assert model.n_iter_ == 2
+
+
+def test_the_loss_of_lbfgs_is_that_of_the_weights_it_leaves():
+    for most in (1, 5, 500):
+        model = sk.MLPRegressor(solver="lbfgs", alpha=0.0, max_iter=most, **SMALL)
+        said(lambda model=model: model.fit(X, Y))
+        assert model.loss_ == pytest.approx(np.mean((model.predict(X) - Y) ** 2) / 2)
+        assert model.loss_ == model.loss_curve_[-1] == model.best_loss_
+
+
+def test_a_line_search_that_fails_goes_on_along_the_gradient():
+    """At a kink of |x| nothing is found along the direction of the curvature; a ReLU has them."""
+    x = RNG.normal(size=(60, 3))
+    y = 1000 * np.maximum(x @ [1.0, -1.0, 0.5], 0) + 300 * RNG.normal(size=60)
+    falls = 0
+    for seed in range(6):
+        model = sk.MLPRegressor(
+            solver="lbfgs", hidden_layer_sizes=(4,), random_state=seed, max_iter=300
+        )
+        said(lambda model=model: model.fit(x, y))
+        still = np.flatnonzero(model.history_["update_ratio"] == 0)
+        if len(still):
+            losses = [*model.history_["loss"], model.loss_]
+            falls += losses[-1] < losses[still[0]]
+    assert falls >= 1
+
+
+def test_a_first_line_search_that_finds_nothing_is_no_convergence():
+    class Wall:
+        def __call__(self, params, batch):
+            self.calls = getattr(self, "calls", 0) + 1
+            return float(self.calls), {name: [a + 1 for a in params[name]] for name in params}
+
+    model = sk.MLPRegressor(solver="lbfgs", **SMALL)
+    model._network = lambda mass: Wall()
+    assert any("finds no lower point than the start" in w for w in said(lambda: model.fit(X, Y)))
+
+
+def test_a_batch_size_above_the_rows_is_said():
+    for make, y in ((sk.MLPRegressor, Y), (MLPRegressor, Y)):
+        model = make(batch_size=500, max_iter=1, **SMALL)
+        assert any("batch_size" in w for w in said(lambda model=model, y=y: model.fit(X, y)))
+    assert not said(lambda: sk.LinearRegressor(solver="lbfgs", batch_size=500).fit(X, Y))
+
+
+@pytest.mark.parametrize("make", [sk.MLPRegressor, sk.LinearRegressor])
+def test_a_share_of_zero_is_refused_only_where_it_is_used(make):
+    said(lambda: make(validation_fraction=0.0, max_iter=1).fit(X, Y))
+    with pytest.raises(ValueError, match="got validation_fraction=0; give a share"):
+        make(validation_fraction=0.0, early_stopping=True).fit(X, Y)
+
+
+def test_one_row_of_a_class_among_several_is_drawn_as_scikit_learn_draws_it():
+    labels = LABELS.copy().astype("<U9")
+    labels[3] = "elsewhere"
+    same = {"early_stopping": True, "max_iter": 4, **SMALL}
+    ours, theirs = sk.MLPClassifier(**same), MLPClassifier(**same)
+    said(lambda: (ours.fit(X, labels), theirs.fit(X, labels)))
+    assert ours.validation_scores_ == theirs.validation_scores_

@@ -66,12 +66,16 @@ class ArrayBatches:
 
     def epoch(self, number: int, offset: int) -> Iterator[tuple[Any, int]]:
         """The batches of one epoch, from sample ``offset`` of its order on, each with its end."""
-        order = None if self._seed is None else shuffled(self.length, self._seed, number)
+        order = self.order(number)
         while not self.is_over(offset):
             end = min(offset + self.batch_size, self.length)
             chosen = slice(offset, end) if order is None else order[offset:end]
             offset = end
             yield tuple([part[chosen] for part in self._arrays]), end
+
+    def order(self, number: int) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+        """The order of the samples in an epoch; None is that of the arrays."""
+        return None if self._seed is None else shuffled(self.length, self._seed, number)
 
     def is_over(self, offset: int) -> bool:
         """Whether no batch is left in an epoch after so many samples."""
@@ -152,13 +156,16 @@ def batches(
     """Cut a tuple of arrays into batches, or take an iterable or callable of batches as is.
 
     Args:
-        data: a tuple of arrays with the same first axis, lists of numbers among them, or batches.
+        data: a tuple of arrays with the same first axis, lists of numbers among them, batches, or
+            `ArrayBatches`, kept as is.
         batch_size: samples per batch of arrays; the last batch of an epoch may be smaller.
         seed: arrays are reshuffled in each epoch, in an order that depends on ``(seed, epoch)`` and
             on nothing else. None keeps their order.
         name: the name of the data in errors.
         drop_last: leave out the last batch of an epoch where it is smaller than ``batch_size``.
     """
+    if isinstance(data, ArrayBatches):
+        return data
     arrays = data_set(name, data)
     if arrays is not None:
         return ArrayBatches(arrays, batch_size, seed, name, drop_last)

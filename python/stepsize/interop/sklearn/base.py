@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from stepsize.arrays import Array, flatten, map_leaves
+from stepsize.interop.sklearn.drop_in import ShuffledRows
 from stepsize.interop.sklearn.network import Network, draw
 from stepsize.interop.sklearn.training import (
     Once,
@@ -67,7 +68,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         "power_t": (lambda v: v >= 0, "a number >= 0"),
         "max_iter": (whole(1), "a whole number >= 1"),
         "tol": (lambda v: v >= 0, "a number >= 0"),
-        "validation_fraction": (lambda v: 0 < v < 1, "in (0, 1)"),
+        "validation_fraction": (lambda v: 0 <= v < 1, "in [0, 1)"),
         "n_iter_no_change": (lambda v: v == np.inf or whole(1)(v), "a whole number >= 1"),
         "lr": (lambda v: not isinstance(v, str) or v == "auto", "a number, a schedule or 'auto'"),
     }
@@ -180,13 +181,13 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         early = self.early_stopping and not getattr(recipe[0], "needs_closure", False)
         data, held_out = self._split(data, random) if early else (data, None)
         rows = data[0].shape[0]
-        size = min(200, rows) if self.batch_size == "auto" else min(self.batch_size, rows)
-        seed = int(random.randint(2**31 - 1)) if self.shuffle else None
+        size = self._batch_rows(rows, getattr(recipe[0], "needs_closure", False))
         params = {"coefs": self.coefs_, "intercepts": self.intercepts_}
-        optimizer = self._optimizer_over(
-            params, recipe, network, data, size, seed or 0, incremental
-        )
+        optimizer = self._optimizer_over(params, recipe, network, data, size, random, incremental)
         calls = Once(network) if getattr(optimizer, "needs_closure", False) else None
+        source: Any = data if calls is None else [data]
+        if calls is None and self.shuffle:
+            source = ShuffledRows(data, size, random)
         watch = Watch(self, rows, early, calls)
         with warnings.catch_warnings():
             if incremental:  # one epoch of many along a schedule
@@ -195,21 +196,36 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                 calls or network,
                 optimizer.params,
                 optimizer,
-                data if calls is None else [data],
+                source,
                 epochs=1 if incremental else self.max_iter,
                 batch_size=size,
                 validation=None if held_out is None else [held_out],
                 evaluate=functools.partial(self._evaluate, network) if early else None,
                 callbacks=[watch, *self.callbacks],
-                seed=seed,
+                seed=None,
                 progress=bool(self.verbose),
             )
-        check_end(self, str(history.stopped))
+        check_end(self, str(history.stopped), watch.best is not None)
         self.history_ = history
         self._keep_result(optimizer, watch.best)
+        if str(history.stopped).startswith("diverged"):
+            self._optimizer = self._recipe = self._rate = None  # the state led here
         if not (warn_of_end(self, history, incremental) or incremental):
             params = {"coefs": self.coefs_, "intercepts": self.intercepts_}
             warn_of_blindness(self, network.is_blind(params, data))
+
+    def _batch_rows(self, rows: int, whole_data: bool) -> int:
+        """The rows of a batch, at most all there are."""
+        if self.batch_size == "auto":
+            return min(200, rows)
+        if self.batch_size > rows and not whole_data:
+            warnings.warn(
+                f"{type(self).__name__}: batch_size={self.batch_size} is more than the {rows} rows "
+                "to train on, which make one batch",
+                UserWarning,
+                stacklevel=6,
+            )
+        return int(min(self.batch_size, rows))
 
     def _optimizer_over(
         self,
@@ -218,7 +234,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         network: Network,
         data: Data,
         size: int,
-        seed: int,
+        random: Any,
         incremental: bool,
     ) -> Any:
         """The optimizer of the last call if it still applies, or a new one."""
@@ -236,6 +252,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if not (goes_on and rate == self._rate):
             given = rate
             if isinstance(rate, str):
+                seed = int(random.randint(2**31 - 1)) if self.shuffle else 0
                 self.lr_find_ = find_rate(network, params, data, size, make_one, seed)
                 given = self.lr_find_.suggestion if self.lr_find_.usable else None
             if goes_on or given is not None:
@@ -263,6 +280,11 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     def _split(self, data: Data, random: Any) -> tuple[Data, Data]:
         """Split off the validation rows."""
         y = data[1]
+        if self.validation_fraction == 0:
+            raise ValueError(
+                f"{type(self).__name__}: early_stopping=True needs rows to validate on, got "
+                "validation_fraction=0; give a share such as 0.1"
+            )
         parts = train_test_split(
             *data,
             random_state=random,
@@ -274,6 +296,13 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                 f"{type(self).__name__}: {parts[1].shape[0]} rows are too few to validate on; "
                 "raise validation_fraction"
             )
+        sides = ("left to train on", "held out for early stopping")
+        for weight, side in zip(parts[4:], sides, strict=False):
+            if not weight.any():
+                raise ValueError(
+                    f"{type(self).__name__}: sample_weight is 0 in all {len(weight)} rows {side}; "
+                    "leave rows of weight 0 out, or change validation_fraction or random_state"
+                )
         return tuple(parts[::2]), tuple(parts[1::2])
 
     def _strata(self, y: Array) -> Array | None:
@@ -283,7 +312,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         outputs = network.predict(params, batch[0])
         score = -np.inf
         if np.isfinite(outputs).all():
-            score = self._score(outputs, batch[1], batch[2] if len(batch) > 2 else None)
+            with np.errstate(over="ignore", invalid="ignore"):
+                score = self._score(outputs, batch[1], batch[2] if len(batch) > 2 else None)
         return {"loss": network(params, batch)[0], "score": score}
 
     def __getstate__(self) -> dict[str, Any]:

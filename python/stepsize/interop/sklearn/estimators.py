@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from stepsize.arrays import Array
 from stepsize.interop.sklearn.base import Estimator
 from stepsize.interop.sklearn.kinds import Classifier, Regressor
 from stepsize.interop.sklearn.network import ACTIVATIONS, ENDS, Network
@@ -53,11 +54,13 @@ class _MLP(Estimator):
 class MLPClassifier(Classifier, _MLP):
     """A multi-layer perceptron for classification, trained by any rule at any rate.
 
-    A drop-in for ``sklearn.neural_network.MLPClassifier``: parameters, defaults, initial weights
-    and stopping criterion are the same. What is new: ``solver`` and ``lr``; ``learning_rate`` acts
-    with every solver; ``warm_start`` and ``partial_fit`` continue with the state of the optimizer;
-    ``class_weight``; ``callbacks``; ``history_``. float32 rows are trained in float32. Momentum
-    accumulates gradients, where scikit-learn accumulates steps: they differ where the rate changes.
+    A drop-in for ``sklearn.neural_network.MLPClassifier``: parameters, defaults and stopping
+    criterion are the same, and so are, from the same ``random_state``, the initial weights, the
+    validation rows and the order of the rows, so that "adam" and "sgd" give the same numbers up to
+    rounding. What is new: ``solver`` and ``lr``; ``learning_rate`` acts with every solver;
+    ``warm_start`` continues with the state of the optimizer; ``class_weight``; ``callbacks``;
+    ``history_``. float32 rows are trained in float32. Under a schedule momentum accumulates
+    gradients, where scikit-learn accumulates steps.
 
     Args:
         solver: name of a rule, with or without capitals ("adamw", "lion", "lbfgs"), an optimizer
@@ -80,6 +83,9 @@ class MLPClassifier(Classifier, _MLP):
             validation_scores_, best_validation_score_, n_features_in_, n_outputs_, n_layers_,
             out_activation_: as in scikit-learn.
 
+    Warns:
+        ConvergenceWarning: the fit ended before it converged, or is no better than a constant.
+
     Raises:
         ValueError: a parameter is out of range, the data do not fit, or the training diverged.
 
@@ -94,6 +100,10 @@ class MLPClassifier(Classifier, _MLP):
     """
 
     _one_class: ClassVar = True
+
+    def _strata(self, y: Array) -> Array | None:
+        # scikit-learn's network stratifies two classes and draws the rows of several at random.
+        return super()._strata(y) if self._loss == "log_loss" else None
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from stepsize.arrays import Array, flatten, map_leaves
 from stepsize.finder.find import lr_find
 from stepsize.finder.results import LRFindResult
+from stepsize.interop.sklearn.drop_in import EpsilonHat, forget_curvature, scale_rate
 from stepsize.optimizers import LBFGS, SGD, Adam
 from stepsize.optimizers.registration import find_rule
 from stepsize.schedules import Schedule
@@ -23,6 +24,8 @@ from stepsize.training.run import Run
 Ranges = dict[str, tuple[Callable[[Any], Any], str]]
 
 MAX_FUN = "the function was called max_fun="
+NO_LOWER = "the line search finds no lower point"
+FLAT = 1e7 * float(np.finfo(np.float64).eps)  # a relative fall of the loss, as in SciPy's L-BFGS-B
 FEWEST_STEPS = 30  # without improvement, before a rate that was found is lowered
 SMALLEST_SHARE = 1e-3  # of a rate that was found, below which a linear model is not trained on
 SMALLEST_RATE = 1e-6  # "adaptive" stops here, as in scikit-learn
@@ -39,7 +42,8 @@ def maker(owner: Any) -> tuple[Any, dict[str, Any]]:
     rule = find_rule(solver, name, "solver")
     if rule is Adam and hasattr(owner, "beta_1"):
         betas = (owner.beta_1, owner.beta_2)
-        options = {"betas": betas, "eps": owner.epsilon, **options}
+        hat = EpsilonHat(float(owner.epsilon), float(owner.beta_2))
+        options = {"betas": betas, "eps": owner.epsilon if "betas" in options else hat, **options}
     if rule is SGD and hasattr(owner, "momentum"):
         nesterov = owner.nesterovs_momentum and owner.momentum > 0
         options = {"momentum": owner.momentum, "nesterov": nesterov, **options}
@@ -131,6 +135,7 @@ class Watch:
     def __init__(self, owner: Any, rows: int, early: bool, calls: Once | None) -> None:
         self.owner, self.rows, self.early, self.calls = owner, rows, early, calls
         self.best: Any = None
+        self.restarted_at = math.inf  # the loss where L-BFGS was last sent along the gradient
 
     def on_validation(self, run: Run) -> None:
         """Keep the best parameters."""
@@ -150,11 +155,11 @@ class Watch:
         what, better = self._compare(run)
         owner._failures = 0 if better else owner._failures + 1
         if owner.learning_rate == "invscaling":
-            run.optimizer.lr_scale = (owner.t_ + 1.0) ** -owner.power_t
+            scale_rate(run.optimizer, (owner.t_ + 1.0) ** -owner.power_t)
         if owner._failures <= self._patience(run):
             return
         if self._may_fall(run):
-            run.optimizer.lr_scale /= 5
+            scale_rate(run.optimizer, run.optimizer.lr_scale / 5)
             owner._failures = 0
             return
         run.stop(
@@ -192,26 +197,38 @@ class Watch:
     def _closure(self, run: Run, calls: Once) -> None:
         """Stop a run whose rule makes line searches."""
         owner = self.owner
+        loss, grads = calls(run.params, run.batch)  # after the step; the run has that before it
+        owner.loss_ = owner.loss_curve_[-1] = loss
         best = np.inf if owner.best_loss_ is None else owner.best_loss_
-        owner.best_loss_ = min(best, owner.loss_)
-        largest = max(
-            float(np.abs(leaf).max(initial=0.0))
-            for leaf in flatten(calls(run.params, run.batch)[1])[0]
-        )
+        owner.best_loss_ = min(best, loss)
+        largest = max(float(np.abs(leaf).max(initial=0.0)) for leaf in flatten(grads)[0])
         if largest <= owner.tol:
             run.stop(f"every component of the gradient is at most tol={owner.tol:g}")
-        elif run.history.last("update_ratio") == 0:
-            run.stop("the line search finds no lower point")
+        elif run.history.last("update_ratio") == 0 and not self._starts_anew(run, loss):
+            run.stop(NO_LOWER)
         elif calls.calls >= getattr(owner, "max_fun", math.inf):
             run.stop(f"{MAX_FUN}{owner.max_fun} times")
 
+    def _starts_anew(self, run: Run, loss: float) -> bool:
+        """Let a search that failed go on along the gradient, unless that has led nowhere."""
+        fell = self.restarted_at - loss > FLAT * max(1.0, abs(loss))
+        if fell:
+            self.restarted_at = loss
+            forget_curvature(run.optimizer)
+        return fell
 
-def check_end(owner: Any, stopped: str) -> None:
-    """Raise, as scikit-learn does, where the run diverged."""
-    if stopped.startswith("diverged"):
+
+def check_end(owner: Any, stopped: str, has_best: bool) -> None:
+    """Raise, as scikit-learn does, where the run diverged and no validated weights are left."""
+    if stopped.startswith("diverged") and not has_best:
         raise ValueError(
             f"{type(owner).__name__}: {stopped}; scale the data, or give a smaller lr, or lr='auto'"
         )
+
+
+def _never_fell(owner: Any, history: History) -> bool:
+    """Whether the first line search of all failed, and so did every other."""
+    return owner._optimizer.step_count == history.steps and not history["update_ratio"].any()
 
 
 def warn_of_end(owner: Any, history: History, incremental: bool) -> bool:
@@ -224,6 +241,12 @@ def warn_of_end(owner: Any, history: History, incremental: bool) -> bool:
         text = f"not converged after max_iter={owner.max_iter} epochs"
     elif stopped.startswith(MAX_FUN):
         text = f"not converged: {stopped}; raise max_fun, or scale the data"
+    elif stopped == NO_LOWER and _never_fell(owner, history):
+        text = f"not converged: {stopped} than the start; scale the data"
+    elif stopped.startswith("diverged"):
+        text = f"{stopped}; the weights are those of the best validation score"
+    elif stopped.startswith(("interrupted", "terminated")):
+        text = f"not converged: {stopped}"
     if text is not None:
         warnings.warn(f"{name}: {text}", ConvergenceWarning, stacklevel=6)
     return text is not None
