@@ -128,6 +128,17 @@ def features(rows: list[dict[str, Any]]) -> tuple[Any, Any, Any]:
     return np.array(x), np.array(y), np.array(tasks)
 
 
+def bins(said: Any, y: Any) -> list[str]:
+    """How often the most probable verdict was right, by how probable it was said to be."""
+    top, right = said.max(axis=1), said.argmax(axis=1) == y
+    out = []
+    for low, high in ((0, 0.6), (0.6, 0.8), (0.8, 0.9), (0.9, 0.97), (0.97, 1.01)):
+        here = (top >= low) & (top < high)
+        mean, share = top[here].mean(), right[here].mean()
+        out.append(f"said {low} to {high}, mean {mean:.3f}: right {share:.3f} of {here.sum()}")
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, required=True)
@@ -144,11 +155,23 @@ def main() -> None:
     for train, test in GroupKFold(8).split(x, y, tasks):
         model = LogisticRegression(C=C, max_iter=2000).fit(x[train], y[train])
         said[np.ix_(test, model.classes_)] = model.predict_proba(x[test])
-    top, right = said.max(axis=1), said.argmax(axis=1) == y
-    out = [f"{len(y)} histories of {len(set(tasks))} tasks"]
-    for low, high in ((0, 0.6), (0.6, 0.8), (0.8, 0.9), (0.9, 0.97), (0.97, 1.01)):
-        here = (top >= low) & (top < high)
-        out.append(f"said {low} to {high}: right {right[here].mean():.3f} of {here.sum()}")
+    out = [f"{len(y)} histories of {len(set(tasks))} tasks", *bins(said, y)]
+    for k, given in enumerate(GIVEN):
+        out += [f"given {given or 'all that fit records'}", *bins(said[k::3], y[k::3])]
+    # The verdict, and the most probable other one.
+    verdict = x[:, -len(NAMES) :].argmax(axis=1)
+    others = np.where(np.eye(len(NAMES), dtype=bool)[verdict], 0, said)
+    second, runner_up = others.max(axis=1), others.argmax(axis=1)
+    for low, high in ((0.1, 0.2), (0.2, 0.3), (0.3, 0.5), (0.5, 1)):
+        here = (second >= low) & (second < high)
+        part = [np.mean(some[here] == y[here]) for some in (verdict, runner_up)]
+        out.append(
+            f"runner-up {low} to {high}: verdict right {part[0]:.3f}, runner-up {part[1]:.3f} "
+            f"of {here.sum()}"
+        )
+    rests = y == NAMES.index("plateau")
+    told, next_ = np.mean(verdict[rests] == y[rests]), np.mean(runner_up[rests] == y[rests])
+    out.append(f"a plateau is the verdict in {told:.3f}, the runner-up in {next_:.3f}")
     model = LogisticRegression(C=C, max_iter=2000).fit(x, y)
     table = (model.intercept_, *model.coef_.T)
     for name, row in zip(("bias", *calibration.WEIGHTS), table, strict=True):

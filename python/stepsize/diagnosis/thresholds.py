@@ -94,6 +94,8 @@ REST_PATH = 1  # length, v: a shorter one may not have got there yet
 REST_VALIDATION = 1.5  # of the end of the training loss, t: a higher validation loss is another gap
 GRADIENT_FELL = 0.1  # end / start of the gradient norm, t: worth telling
 
+RUNNER_UP = 0.2  # probability of another verdict that is worth saying; not fitted
+
 # The next rate: a long way only where the signs are strong. Factors of the rate, all t.
 RAISE, RAISE_FAR, RAISE_FARTHEST = 3, 10, 100
 RAISE_FAR_PATH, RAISE_FARTHEST_PATH = 0.3, 0.01  # length: paths so short ask for more

@@ -71,10 +71,11 @@ def tune(
     FloatingPointError, is a run that diverged; any other exception ends the search.
 
     Methods: "tpe" models good and bad points (Bergstra et al. 2011), "random", "grid" takes equal
-    steps in every direction and ends with its last point, which may be before `trials`, "halving" keeps the best third of random runs at each rung (Li et al.
-    2020, arXiv:1810.05934), "lr" brackets the first LogUniform of the space, its rate, and narrows
-    the bracket by parabolas in the logarithm; it starts at `prior`, a rate or what `lr_find`
-    returned. Only "tpe" needs Optuna, the extra "tune".
+    steps in every direction and ends with its last point, which may be before `trials` runs,
+    "halving" keeps the best third of random runs at each rung (Li et al. 2020, arXiv:1810.05934),
+    "lr" brackets the first LogUniform of the space, its rate, and narrows the bracket by parabolas
+    in the logarithm; it starts at `prior`, a rate or what `lr_find` returned. Only "tpe" needs
+    Optuna, the extra "tune".
 
     `executor` runs trials elsewhere: any concurrent.futures.Executor. `storage` is the path of a
     file that keeps the runs; a search called again with it resumes. The same `seed`
