@@ -2,9 +2,9 @@
 
     python bench/advice/probabilities.py --runs FILE [--tasks N]        needs truth.json
 
-FILE keeps the labelled runs, hours of one processor, and is read when it is there. Prints
-how often what was said was right on tasks held out, in eight folds, and the table of weights for
-`stepsize/diagnosis/calibration.py`.
+FILE keeps the labelled runs, hours of one processor, and is read when it is there, also by
+diagnosis.py, which scores the verdicts on them. Prints how often what was said was right on tasks
+held out, in eight folds, and the table of weights for `stepsize/diagnosis/calibration.py`.
 
 The labels say what would happen otherwise (`width`: first loss minus the lowest level seen):
 
@@ -43,22 +43,35 @@ NAMES = list(VERDICTS)
 
 
 def trained(task: Any, rule: str) -> list[dict[str, Any]]:
-    """A run at every rate of the grid, and what going on from each good one gains."""
-    exponent, rows = best(task.name, rule), []
-    for shift in SHIFTS:
-        run = Runner(task, rule, 10 ** (exponent + shift))
-        loss = run.train(task.steps)
-        rows.append({"rate": 10 ** (exponent + shift), "loss": loss, "run": run})
+    """Runs at every rate of the grid, of half and all of the steps, with their labels."""
+    exponent = best(task.name, rule)
+    runs = {
+        10 ** (exponent + shift): Runner(task, rule, 10 ** (exponent + shift)) for shift in SHIFTS
+    }
+    return [
+        {**row, "rule": rule, "split": task.split, "sure": None}
+        for steps in (task.steps // 2, task.steps)
+        for row in after(task, runs, steps)
+    ]
+
+
+def after(task: Any, runs: dict[float, Runner], steps: int) -> list[dict[str, Any]]:
+    """The runs trained on to so many steps, and what going on from each good one gains."""
+    rows = []
+    for rate, run in runs.items():
+        loss = run.train(steps - len(run.history["loss"]))
+        rows.append({"rate": rate, "loss": loss, "run": run})
     ends = [row["loss"] for row in rows if math.isfinite(row["loss"])]
     start, low = rows[0]["run"].start, min(ends)
+    curve = [(row["rate"], row["loss"]) for row in rows]
     for row in rows:
         run = row.pop("run")
         finite = math.isfinite(row["loss"])
         row["regret"] = (row["loss"] - low) / (start - low) if finite else math.inf
-        row |= {"task": task.name, "start": start, "levels": run.levels, "gains": None}
-        row["history"] = run.until(task.steps)
+        row |= {"task": task.name, "start": start, "levels": list(run.levels), "gains": None}
+        row |= {"history": run.until(steps), "curve": curve}
         if row["regret"] <= 0.05:
-            on = [run.copy(factor).train(task.steps) for factor in (1.0, 0.1)]
+            on = [run.copy(factor).train(steps) for factor in (1.0, 0.1)]
             row["gains"] = [row["loss"] - (v if math.isfinite(v) else math.inf) for v in on]
             small = task.name in LARGER or task.name.endswith("-narrow")
             row["larger"] = _larger(task.name) if small else math.inf
