@@ -143,8 +143,7 @@ def test_at_the_optimum_nothing_is_searched(rule):
     assert result.converged and result.nfev == 1 and result.nit == 0 and result.fun == 0
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("steps", [60, 500])
+@pytest.mark.parametrize(("rule", "steps"), [*((r, 60) for r in RULES), ("FTRL", 500)])
 def test_the_schedule_that_is_chosen_suits_the_rule(rule, steps):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
