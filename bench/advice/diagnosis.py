@@ -2,7 +2,8 @@
 
     python bench/advice/diagnosis.py [--processes N] [--runs FILE]          needs truth.json
 
-FILE keeps the labelled runs and is read when it is there: forty minutes become seconds.
+FILE keeps the labelled runs and is read when it is there: forty minutes become seconds. It may be
+one that probabilities.py made, whose labels follow the definitions of the verdicts.
 """
 
 from __future__ import annotations
@@ -107,13 +108,15 @@ def main() -> None:
             rows = [row for some in pool.map(collect, jobs, chunksize=2) for row in some]
         if chosen.runs:
             chosen.runs.write_bytes(pickle.dumps(rows))
+    rows = [row for row in rows if row["label"]]
     for row in rows:
         judge(row)
     for split in SPLITS:
         some = [r for r in rows if r["split"] == split]
         sure = [r for r in some if r["sure"]]
         report(some, split)
-        report(sure, f"{split}, the {len(sure) / len(some):.0%} whose label no seed changes")
+        if sure:
+            report(sure, f"{split}, the {len(sure) / len(some):.0%} whose label no seed changes")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python bench/advice/probabilities.py --runs FILE [--tasks N]        needs truth.json
 
-FILE keeps the labelled runs, hours of one processor, and is read when it is there. Prints
-how often what was said was right on tasks held out, in eight folds, and the table of weights for
-`stepsize/diagnosis/calibration.py`.
+FILE keeps the labelled runs, hours of one processor, and is read when it is there, also by
+diagnosis.py, which scores the verdicts on them. Prints how often what was said was right on tasks
+held out, in eight folds, and the table of weights for `stepsize/diagnosis/calibration.py`.
 
 The labels say what would happen otherwise (`width`: first loss minus the lowest level seen):
 
@@ -43,22 +43,35 @@ NAMES = list(VERDICTS)
 
 
 def trained(task: Any, rule: str) -> list[dict[str, Any]]:
-    """A run at every rate of the grid, and what going on from each good one gains."""
-    exponent, rows = best(task.name, rule), []
-    for shift in SHIFTS:
-        run = Runner(task, rule, 10 ** (exponent + shift))
-        loss = run.train(task.steps)
-        rows.append({"rate": 10 ** (exponent + shift), "loss": loss, "run": run})
+    """Runs at every rate of the grid, of half and all of the steps, with their labels."""
+    exponent = best(task.name, rule)
+    runs = {
+        10 ** (exponent + shift): Runner(task, rule, 10 ** (exponent + shift)) for shift in SHIFTS
+    }
+    return [
+        {**row, "rule": rule, "split": task.split, "sure": None}
+        for steps in (task.steps // 2, task.steps)
+        for row in after(task, runs, steps)
+    ]
+
+
+def after(task: Any, runs: dict[float, Runner], steps: int) -> list[dict[str, Any]]:
+    """The runs trained on to so many steps, and what going on from each good one gains."""
+    rows = []
+    for rate, run in runs.items():
+        loss = run.train(steps - len(run.history["loss"]))
+        rows.append({"rate": rate, "loss": loss, "run": run})
     ends = [row["loss"] for row in rows if math.isfinite(row["loss"])]
     start, low = rows[0]["run"].start, min(ends)
+    curve = [(row["rate"], row["loss"]) for row in rows]
     for row in rows:
         run = row.pop("run")
         finite = math.isfinite(row["loss"])
         row["regret"] = (row["loss"] - low) / (start - low) if finite else math.inf
-        row |= {"task": task.name, "start": start, "levels": run.levels, "gains": None}
-        row["history"] = run.until(task.steps)
+        row |= {"task": task.name, "start": start, "levels": list(run.levels), "gains": None}
+        row |= {"history": run.until(steps), "curve": curve}
         if row["regret"] <= 0.05:
-            on = [run.copy(factor).train(task.steps) for factor in (1.0, 0.1)]
+            on = [run.copy(factor).train(steps) for factor in (1.0, 0.1)]
             row["gains"] = [row["loss"] - (v if math.isfinite(v) else math.inf) for v in on]
             small = task.name in LARGER or task.name.endswith("-narrow")
             row["larger"] = _larger(task.name) if small else math.inf
@@ -128,6 +141,17 @@ def features(rows: list[dict[str, Any]]) -> tuple[Any, Any, Any]:
     return np.array(x), np.array(y), np.array(tasks)
 
 
+def bins(said: Any, y: Any) -> list[str]:
+    """How often the most probable verdict was right, by how probable it was said to be."""
+    top, right = said.max(axis=1), said.argmax(axis=1) == y
+    out = []
+    for low, high in ((0, 0.6), (0.6, 0.8), (0.8, 0.9), (0.9, 0.97), (0.97, 1.01)):
+        here = (top >= low) & (top < high)
+        mean, share = top[here].mean(), right[here].mean()
+        out.append(f"said {low} to {high}, mean {mean:.3f}: right {share:.3f} of {here.sum()}")
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, required=True)
@@ -144,11 +168,23 @@ def main() -> None:
     for train, test in GroupKFold(8).split(x, y, tasks):
         model = LogisticRegression(C=C, max_iter=2000).fit(x[train], y[train])
         said[np.ix_(test, model.classes_)] = model.predict_proba(x[test])
-    top, right = said.max(axis=1), said.argmax(axis=1) == y
-    out = [f"{len(y)} histories of {len(set(tasks))} tasks"]
-    for low, high in ((0, 0.6), (0.6, 0.8), (0.8, 0.9), (0.9, 0.97), (0.97, 1.01)):
-        here = (top >= low) & (top < high)
-        out.append(f"said {low} to {high}: right {right[here].mean():.3f} of {here.sum()}")
+    out = [f"{len(y)} histories of {len(set(tasks))} tasks", *bins(said, y)]
+    for k, given in enumerate(GIVEN):
+        out += [f"given {given or 'all that fit records'}", *bins(said[k::3], y[k::3])]
+    # The verdict, and the most probable other one.
+    verdict = x[:, -len(NAMES) :].argmax(axis=1)
+    others = np.where(np.eye(len(NAMES), dtype=bool)[verdict], 0, said)
+    second, runner_up = others.max(axis=1), others.argmax(axis=1)
+    for low, high in ((0.1, 0.2), (0.2, 0.3), (0.3, 0.5), (0.5, 1)):
+        here = (second >= low) & (second < high)
+        part = [np.mean(some[here] == y[here]) for some in (verdict, runner_up)]
+        out.append(
+            f"runner-up {low} to {high}: verdict right {part[0]:.3f}, runner-up {part[1]:.3f} "
+            f"of {here.sum()}"
+        )
+    rests = y == NAMES.index("plateau")
+    told, next_ = np.mean(verdict[rests] == y[rests]), np.mean(runner_up[rests] == y[rests])
+    out.append(f"a plateau is the verdict in {told:.3f}, the runner-up in {next_:.3f}")
     model = LogisticRegression(C=C, max_iter=2000).fit(x, y)
     table = (model.intercept_, *model.coef_.T)
     for name, row in zip(("bias", *calibration.WEIGHTS), table, strict=True):

@@ -25,7 +25,7 @@ from stepsize.finder.rehearsed import rehearsed_rate
 from stepsize.finder.results import frame
 from stepsize.optimizers import LBFGS, Optimizer
 from stepsize.optimizers.registration import find_rule
-from stepsize.schedules import Schedule, flat_cosine
+from stepsize.schedules import Schedule, constant, flat_cosine
 from stepsize.training.history import History
 from stepsize.validation import number, whole
 
@@ -116,7 +116,8 @@ def minimize(
             `ss.lr_find` suggests, for half of ``max_iter``, and then half a cosine wave down to 0.
             From 400 steps on, up to eight rehearsals of an eighth of them, at rates half a decade
             apart, correct it; they cost at most as many calls as the steps. Learning-rate-free
-            rules keep their default.
+            rules keep their default, and FTRL, which a falling rate would take back towards 0,
+            keeps the rate found.
         max_iter: the most steps.
         gtol: converged where no component of the gradient at the best point is larger.
         ftol: converged where the last value is the best one within this share of it, and the best
@@ -241,16 +242,21 @@ def _rate(
     def make(params: Nest) -> Optimizer:
         return cls(params, **options)
 
+    plan = _constant if cls.steady_lr else _schedule
     found = lr_find(seen.called, x, [None], optimizer=make, progress=False)
     rate = found.suggestion if found.usable else None
     if max_iter >= LONG:
         start = found.probes[0][0] if found.usable else float(make(copy(x)).lr)
-        rate = rehearsed_rate(seen.called, x, make, _schedule, start, max_iter)
-    return None if rate is None else _schedule(rate, max_iter)
+        rate = rehearsed_rate(seen.called, x, make, plan, start, max_iter)
+    return rate if rate is None or cls.steady_lr else plan(rate, max_iter)
 
 
 def _schedule(rate: float, steps: int) -> Schedule:
     return flat_cosine(rate, steps, flat=0.5)
+
+
+def _constant(rate: float, steps: int) -> Schedule:
+    return constant(rate)
 
 
 @dataclass

@@ -321,3 +321,15 @@ def test_memory_of_the_function_is_its_own():
     ss.autolr(value_and_grad, plain, data(), steps=40)
     ss.autolr(reusing, moved, data(), steps=40)
     np.testing.assert_array_equal(plain["w"], moved["w"])
+
+
+@pytest.mark.parametrize("wrapped", [lambda p: ss.FTRL(p), lambda p: ss.EMA(ss.FTRL(p)), "ftrl"])
+def test_a_rule_that_needs_a_constant_rate_is_refused_before_anything_is_called(wrapped):
+    params = {"w": np.zeros(2)}
+
+    def never(params, batch):
+        raise AssertionError("called")
+
+    with pytest.raises(ValueError, match=r"would lose what it learnt; .* train at it with fit"):
+        ss.autolr(never, params, (np.ones((8, 2)), np.ones(8)), steps=50, optimizer=wrapped)
+    assert not params["w"].any()

@@ -407,6 +407,18 @@ def test_a_rise_of_the_validation_is_told_in_decreases_of_the_training_loss():
         assert ss.diagnose(rows | {"val_loss": late}).verdict in verdict
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize(("rise", "overfits"), [(0.03, False), (0.1, True), (0.12, True)])
+def test_a_validation_loss_that_rises_by_much_of_its_own_fall_overfits(rise, overfits, scale):
+    """A training loss that goes to nothing falls farther, so that the rise is small beside it."""
+    fall = 0.6 * np.exp(-20 * T) + np.where(T > 0.3, rise * 0.6 * (T - 0.3) / 0.7, 0)
+    rows = noisy(2 * np.exp(-6 * T), noise=0.01, val_loss=np.full(STEPS, np.nan))
+    rows["val_loss"][::20] = (1.4 + fall)[::20]
+    rows = {"loss": scale * rows["loss"], "val_loss": scale * rows["val_loss"]}
+    assert measure(rows).validation.rise < 0.05
+    assert (ss.diagnose(rows).verdict == "overfitting") == overfits
+
+
 def test_steps_whose_length_is_not_known_are_taken_for_short_ones():
     rows = noisy(1 + np.exp(-3.5 * T), noise=0.01, update_ratio=np.full(STEPS, 1.0))
     assert ss.diagnose(rows).verdict == "healthy"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import stepsize as ss
-from stepsize.diagnosis import FEWEST_STEPS, VERDICTS, calibration
+from stepsize.diagnosis import FEWEST_STEPS, VERDICTS, Diagnosis, calibration
 from stepsize.diagnosis.measurement import measure
 
 T = np.linspace(0, 1, 400)
@@ -58,3 +58,15 @@ def test_the_repr_is_one_short_line(history):
     said = ss.diagnose(history)
     assert "\n" not in repr(said) and len(repr(said)) < 100
     assert repr(said).startswith(f"Diagnosis({said.verdict!r}, probability=")
+
+
+def test_the_runner_up_is_the_next_probable_where_there_is_doubt():
+    def said(**shares):
+        return Diagnosis("converged", (), None, probabilities=shares)
+
+    sure, doubtful = said(converged=0.9, plateau=0.1), said(converged=0.5, plateau=0.3, healthy=0.2)
+    assert sure.runner_up is None and "Runner-up" not in str(sure)
+    assert doubtful.runner_up == "plateau"
+    assert str(doubtful).endswith("Runner-up: on a plateau (30% probable).")
+    assert said(converged=0.3, healthy=0.7).runner_up == "healthy"
+    assert said().runner_up is None

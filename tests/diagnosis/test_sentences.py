@@ -97,6 +97,15 @@ def check(rows):
             assert low - room <= value(level) <= high + room, text
     # One paragraph gives one advice about the rate.
     assert not ("raise the rate" in text and "ower the rate" in text), text
+    assert not (said.verdict == "overfitting" and "raise the rate" in text), text
+    assert (said.runner_up is None) == ("Runner-up" not in text), text
+    for name, share in re.findall(r"Runner-up: (.+) \(([\d.]+)% probable\)", text):
+        other = said.runner_up
+        assert name == VERDICTS[other].phrase and other != said.verdict
+        assert float(share) / 100 == pytest.approx(said.probabilities[other], abs=0.0051)
+        assert said.probabilities[other] == max(
+            p for k, p in said.probabilities.items() if k != said.verdict
+        )
     if said.suggested_lr is not None:
         assert VERDICTS[said.verdict].way in (-1, 1)
         assert (said.suggested_lr > np.nanmax(rows["lr"])) == (VERDICTS[said.verdict].way > 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -140,6 +141,15 @@ def test_the_rate_that_is_found_is_right_for_the_whole_run(rule, options, goal):
 def test_at_the_optimum_nothing_is_searched(rule):
     result = ss.minimize(bowl, np.ones(3), rule)
     assert result.converged and result.nfev == 1 and result.nit == 0 and result.fun == 0
+
+
+@pytest.mark.parametrize(("rule", "steps"), [*((r, 60) for r in RULES), ("FTRL", 500)])
+def test_the_schedule_that_is_chosen_suits_the_rule(rule, steps):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = ss.minimize(bowl, np.zeros(3), rule, max_iter=steps, gtol=0)
+    if rule == "FTRL":
+        assert isinstance(result.lr, float) and result.fun < 1e-6
 
 
 @pytest.mark.parametrize("rule", SOME)

@@ -87,6 +87,78 @@ def test_a_grid_of_whole_numbers_has_each_once():
     assert ss.LogUniform(1, 8, whole=True).grid(4) == [1, 2, 4, 8]
 
 
+@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize(
+    ("space", "points"),
+    [
+        ({"n": range(1, 8)}, 7),
+        ({"n": ss.LogUniform(1, 3, whole=True), "m": ss.Uniform(0, 1, whole=True)}, 6),
+        ({"rule": ss.Choice("sgd", "adam")}, 2),
+        ({"lr": ss.LogUniform(0.1, 1.0), "rule": ss.Choice("sgd", "adam")}, 20),
+        ({"lr": ss.LogUniform(0.1, 1.0), "momentum": ss.Uniform(0.0, 0.9)}, 16),
+    ],
+)
+def test_a_grid_ends_with_its_last_point(space, points, workers, tmp_path):
+    def go(**more):
+        return ss.tune(lambda p: 1.0, space, trials=20, method="grid", **more)
+
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        result = go(executor=pool if workers else None, storage=tmp_path / "runs")
+    told = [tuple(t.point.values()) for t in result.trials]
+    assert len(told) == len(set(told)) == points
+    assert go(storage=tmp_path / "runs").trials == result.trials
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+@pytest.mark.parametrize("method", ["grid", "random"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        ss.Uniform(1, 9, whole=True),
+        range(1, 40, 3),
+        range(9, -9, -2),
+        ss.LogUniform(1, 64, whole=True),
+    ],
+)
+def test_the_interval_of_whole_numbers_has_whole_ends_around_the_best(values, method, direction):
+    sign = 1 if direction == "minimize" else -1
+    for middle in (-3, 1, 5, 7, 60):
+        result = ss.tune(
+            lambda p, m=middle: sign * (p["n"] - m) ** 2,
+            {"n": values},
+            trials=14,
+            method=method,
+            direction=direction,
+        )
+        low, high = result.interval
+        assert type(low) is int and type(high) is int
+        assert low <= result.best["n"] <= high
+        span = result.space["n"]
+        assert span.nearest(low) == low and span.nearest(high) == high
+        ended = sorted({t.point["n"] for t in result.trials})
+        assert low >= ended[0] and high <= ended[-1]
+        assert (f"(as good from {low} to {high})" in str(result)) == (low < high)
+        ticks = result.plot().get_xticks()
+        assert isinstance(values, ss.LogUniform) or all(tick == int(tick) for tick in ticks)
+
+
+def test_runs_at_one_place_do_not_cut_the_interval_short():
+    told = iter(np.random.default_rng(0).normal(0, 0.04, 60))
+    result = ss.tune(
+        lambda p: float(abs(p["n"] - 4) > 1) + next(told),
+        {"n": range(1, 8)},
+        trials=60,
+        method="random",
+    )
+    assert result.interval == (3, 5)
+
+
+def test_what_is_no_number_has_no_interval():
+    for space in ({"a": ss.Choice(0.1, "b")}, {"a": ss.Choice(1, 2)}, {"a": ss.Choice("x", "y")}):
+        result = ss.tune(lambda p: 1.0, space, trials=2, method="grid")
+        assert math.isnan(result.interval[0]) and result.plot() is not None
+
+
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 @pytest.mark.parametrize("lost", [math.nan, math.inf, -math.inf])
 def test_a_search_that_comes_to_nothing_says_so_and_has_no_best(direction, lost):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from typing import Any
 
+from stepsize.arrays import copy
 from stepsize.automatic.guard import Guard
 from stepsize.automatic.rehearsal import length_of, rehearse
 from stepsize.automatic.results import AutoResult
@@ -62,7 +63,8 @@ def autolr(
         rehearsals: how many there may be; 0 trusts `lr_find` alone.
 
     Raises:
-        ValueError: no budget or a budget below 2 steps, or no rate makes the loss fall.
+        ValueError: no budget or a budget below 2 steps, or no rate makes the loss fall, or a rule
+            that needs a constant rate (FTRL).
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -81,6 +83,7 @@ def autolr(
     source = _readable_again(batches_of(train, batch_size, seed))
     rehearsals = whole("autolr: rehearsals", rehearsals, 0)
     total = _budget(steps, epochs, source.steps_per_epoch())
+    _refuse_steady(build(copy(params)))
     try:
         found = lr_find(
             value_and_grad,
@@ -119,6 +122,14 @@ def autolr(
     )
     actions = tuple(guard.actions)
     return AutoResult(history, made, schedule, found, actions, diagnose(history), rehearsed)
+
+
+def _refuse_steady(optimizer: Any) -> None:
+    if getattr(optimizer, "steady_lr", False):
+        raise ValueError(
+            f"autolr: under the changing rate of its schedule {type(optimizer).__name__} would "
+            "lose what it learnt; find a rate with lr_find and train at it with fit"
+        )
 
 
 def _checked(value_and_grad: Any, optimizer: Any, validation: Any, evaluate: Any) -> Any:

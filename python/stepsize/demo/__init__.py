@@ -1,6 +1,6 @@
 """The story of the learning rate, told with real data in under a minute."""
 
 from stepsize.demo.report import run
-from stepsize.demo.story import Run, Settings, Story
+from stepsize.demo.story import Settings, Story, TrainingRun
 
-__all__ = ["Run", "Settings", "Story", "run"]
+__all__ = ["Settings", "Story", "TrainingRun", "run"]

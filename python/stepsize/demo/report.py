@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stepsize import plots
-from stepsize.demo.story import Run, Settings, Story, mean_accuracy, tell
+from stepsize.demo.story import Settings, Story, TrainingRun, mean_accuracy, tell
 from stepsize.demo.terminal import (
     loss_of,
     percent,
@@ -119,7 +119,7 @@ def _recorded(values: Any) -> Callable[[int], float]:
     return lambda step: float(rates[min(step, len(rates) - 1)])
 
 
-def _dots(results: Mapping[str, Sequence[Run]], title: str) -> Any:
+def _dots(results: Mapping[str, Sequence[TrainingRun]], title: str) -> Any:
     best = max(results, key=lambda name: mean_accuracy(results[name]))
     values = {name: [100 * run.accuracy for run in runs] for name, runs in results.items()}
     return plots.comparison(
@@ -245,7 +245,7 @@ def _write_rates(page: Page, story: Story, pictures: Mapping[str, Any]) -> None:
         )
 
 
-def _best_index(results: Mapping[str, Sequence[Run]]) -> int:
+def _best_index(results: Mapping[str, Sequence[TrainingRun]]) -> int:
     means = [mean_accuracy(runs) for runs in results.values()]
     return int(np.argmax(means))
 

@@ -12,7 +12,7 @@ import numpy as np
 import stepsize as ss
 from stepsize import problems
 
-__all__ = ["Run", "Settings", "Story", "tell"]
+__all__ = ["Settings", "Story", "TrainingRun", "tell"]
 
 RULES: dict[str, Callable[..., Any]] = {
     "SGD": ss.SGD,
@@ -40,7 +40,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """One training run: what was asked for and how it ended."""
 
     name: str
@@ -65,18 +65,18 @@ class Story:
     seed: int
     problem: Any = None
     found: Any = None
-    grid: list[Run] = field(default_factory=list)
-    low: Run | None = None
-    right: Run | None = None
-    high: Run | None = None
-    schedules: dict[str, list[Run]] = field(default_factory=dict)
+    grid: list[TrainingRun] = field(default_factory=list)
+    low: TrainingRun | None = None
+    right: TrainingRun | None = None
+    high: TrainingRun | None = None
+    schedules: dict[str, list[TrainingRun]] = field(default_factory=dict)
     plans: dict[str, Any] = field(default_factory=dict)
     starts: tuple[float, ...] = (1.0, 3.0, 10.0)
-    rules: dict[str, list[Run]] = field(default_factory=dict)
+    rules: dict[str, list[TrainingRun]] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
-    def best(self) -> Run:
+    def best(self) -> TrainingRun:
         """The most accurate run of the grid."""
         return max(self.grid, key=lambda run: run.accuracy)
 
@@ -108,7 +108,7 @@ def train(
     epochs: int,
     seed: int,
     callbacks: tuple[Any, ...] = (),
-) -> Run:
+) -> TrainingRun:
     """Train a copy of the problem's network and judge the run on the held-out data."""
     problem = problem.fresh()
     optimizer = rule(problem.params, lr=lr)
@@ -126,7 +126,9 @@ def train(
     )
     scores = problem.evaluate(problem.params, problem.validation)
     rate = float(lr) if isinstance(lr, int | float) else float(np.max(history["lr"]))
-    return Run(name, rate, seed, scores["accuracy"], scores["loss"], history, ss.diagnose(history))
+    return TrainingRun(
+        name, rate, seed, scores["accuracy"], scores["loss"], history, ss.diagnose(history)
+    )
 
 
 def find(problem: Any, rule: Callable[..., Any], seed: int) -> Any:
@@ -191,7 +193,7 @@ def _grid(story: Story) -> None:
 def _rates(story: Story) -> None:
     rate, epochs = story.found.suggestion, story.settings.epochs
 
-    def at(name: str, lr: float) -> Run:
+    def at(name: str, lr: float) -> TrainingRun:
         return train(name, story.problem, ss.SGD, lr, epochs=epochs, seed=story.seed)
 
     story.low = at("a hundredth", rate / 100)
@@ -224,7 +226,7 @@ def _schedules(story: Story) -> None:
                 story.schedules[name], story.plans[name] = runs, plan
 
 
-def mean_accuracy(runs: Sequence[Run]) -> float:
+def mean_accuracy(runs: Sequence[TrainingRun]) -> float:
     """The mean over the seeds."""
     return float(np.mean([run.accuracy for run in runs]))
 

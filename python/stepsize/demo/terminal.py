@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stepsize import plots
-from stepsize.demo.story import Run, Story
+from stepsize.demo.story import Story, TrainingRun
 from stepsize.diagnosis import VERDICTS
 from stepsize.plots.style import number
 
@@ -35,7 +35,7 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def spread(runs: Sequence[Run]) -> str:
+def spread(runs: Sequence[TrainingRun]) -> str:
     """Mean accuracy, and the lowest and highest of the seeds."""
     values = [run.accuracy for run in runs]
     mean = percent(float(np.mean(values)))
@@ -44,7 +44,7 @@ def spread(runs: Sequence[Run]) -> str:
     return f"{mean} ({100 * min(values):.1f} to {100 * max(values):.1f})"
 
 
-def loss_of(runs: Sequence[Run]) -> str:
+def loss_of(runs: Sequence[TrainingRun]) -> str:
     """Mean held-out loss of the runs that kept a finite one."""
     finite = [run.loss for run in runs if np.isfinite(run.loss)]
     return f"{np.mean(finite):.3f}" if finite else "not finite"
@@ -88,7 +88,7 @@ def starts(story: Story) -> str:
     return f"{', '.join(most)} and {last}"
 
 
-def rates_of(runs: Sequence[Run]) -> str:
+def rates_of(runs: Sequence[TrainingRun]) -> str:
     """The rate, or the lowest and highest where the seeds differ."""
     rates = [short(run.lr) for run in runs]
     return (
@@ -111,7 +111,7 @@ def tell_end(story: Story, path: Path) -> str:
     return f"{checks}\n\n{story.seconds:.0f} s. Report: {path}"
 
 
-def three(story: Story) -> list[Run]:
+def three(story: Story) -> list[TrainingRun]:
     """The low, the right and the high run."""
     runs = [run for run in (story.low, story.right, story.high) if run is not None]
     return runs

@@ -17,10 +17,9 @@ def overfitting(f: CurveFeatures) -> Finding | None:
         return None
     if levels.start - levels.end < th.OVERFIT_DECREASE * levels.decrease:
         return None
-    turned = v.rise > th.OVERFIT_RISE and v.rise_z > th.OVERFIT_RISE_Z
-    if not turned or v.best_at >= th.OVERFIT_LATEST:
-        return None
-    if v.training_decrease < th.OVERFIT_TRAINING or v.end < levels.end:
+    far = v.rise > th.OVERFIT_RISE and v.rise_z > th.OVERFIT_RISE_Z
+    far = far and v.best_at < th.OVERFIT_LATEST and v.end >= levels.end
+    if not (far or _rose_of_its_own(f)) or v.training_decrease < th.OVERFIT_TRAINING:
         return None
     what = f"{_turned(v)} while the training loss {went(v.training_then, levels.end)}"
     if f.metric is not None:
@@ -28,6 +27,20 @@ def overfitting(f: CurveFeatures) -> Finding | None:
         what += f"; the {series_name(f.metric.name)} "
         what += went(-f.metric.first, -f.metric.last) if better else _fell_since(f.metric)
     return Finding("overfitting", "warning", what, STOP_THERE, (v.best_at, 1.0))
+
+
+def _rose_of_its_own(f: CurveFeatures) -> bool:
+    """Whether the validation loss rose by much of its own fall, though the training fell farther.
+
+    As where the training loss goes to nothing; the validation loss then ends clearly above it.
+    """
+    v, levels = f.validation, f.levels
+    # A first value that comes late leaves a fall that is no measure.
+    if v is None or v.decrease <= th.OVERFIT_OWN_FALL or v.best_at >= th.OVERFIT_OWN_LATEST:
+        return False
+    rose = v.own_rise > th.OVERFIT_OWN_RISE and v.rise > th.OVERFIT_OWN_LEAST
+    gap = (v.end - levels.end) / levels.decrease
+    return rose and v.rise_z > th.OVERFIT_OWN_Z and gap > th.OVERFIT_OWN_GAP
 
 
 def _turned(v: ValidationFeatures) -> str:

@@ -45,6 +45,12 @@ OVERFIT_LEVEL = 0.55  # start, t: the training loss must have come below
 OVERFIT_RISE = 0.07  # decrease, w: of the validation loss from its lowest level to the end
 OVERFIT_RISE_Z = 0.5  # of the noise of one validation, t
 OVERFIT_LATEST = 0.72  # run, t: the lowest level must come before
+OVERFIT_OWN_RISE = 0.07  # own decrease, w: the same, where it is small beside the training's
+OVERFIT_OWN_FALL = 0.04  # decrease, w: a smaller fall of the validation loss is no measure
+OVERFIT_OWN_LEAST = 0.01  # decrease, w: a smaller rise is none
+OVERFIT_OWN_Z = 1  # of the noise of one validation, w
+OVERFIT_OWN_LATEST = 0.6  # run: the definition of overfitting; not fitted
+OVERFIT_OWN_GAP = 0.02  # decrease, w: the end of the validation loss above that of the training
 OVERFIT_TRAINING = -0.06  # decrease, t: the training loss may have risen since by less
 UNLEARNT = 0.5  # decrease; least fall of the training loss after the first of validations that rose
 METRIC_FALL = 0.1  # of an accuracy's own gain: the definition of overfitting; not fitted
@@ -94,6 +100,8 @@ REST_LEVEL_BOTH = (0.05, 0.5)  # start, w: converged and underfitting are both t
 REST_PATH = 1  # length, v: a shorter one may not have got there yet
 REST_VALIDATION = 1.5  # of the end of the training loss, t: a higher validation loss is another gap
 GRADIENT_FELL = 0.1  # end / start of the gradient norm, t: worth telling
+
+RUNNER_UP = 0.2  # probability of another verdict that is worth saying; not fitted
 
 # The next rate: a long way only where the signs are strong. Factors of the rate, all t.
 RAISE, RAISE_FAR, RAISE_FARTHEST = 3, 10, 100

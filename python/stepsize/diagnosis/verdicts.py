@@ -9,7 +9,7 @@ from typing import Literal
 
 from stepsize.diagnosis import thresholds as th
 from stepsize.diagnosis.features import CurveFeatures
-from stepsize.diagnosis.wording import words
+from stepsize.diagnosis.wording import percent, words
 
 Tone = Literal["good", "fair", "bad"]
 Factor = Callable[[CurveFeatures], float]
@@ -116,7 +116,7 @@ class Diagnosis:
     Where `enough_data` is False, the verdict is no more than what the few losses look like.
     `probabilities` says how sure it is: a number for each of the eight, which sum to 1, fitted on
     labelled runs with their features and this verdict. Now and then another is as likely as the
-    verdict, which follows from the checks in their order.
+    verdict, which follows from the checks in their order; `runner_up` names it.
 
     >>> Diagnosis("healthy", (), None, probabilities={"healthy": 0.9})
     Diagnosis('healthy', probability=0.9)
@@ -127,6 +127,15 @@ class Diagnosis:
     suggested_lr: float | None
     enough_data: bool = True
     probabilities: dict[str, float] = field(default_factory=dict, compare=False)
+
+    @property
+    def runner_up(self) -> str | None:
+        """The most probable other verdict, None where there is little doubt or too little data."""
+        if not self.enough_data:
+            return None
+        others = {k: v for k, v in self.probabilities.items() if k != self.verdict}
+        name = max(others, key=others.__getitem__, default=None)
+        return name if name is not None and others[name] >= th.RUNNER_UP else None
 
     def __repr__(self) -> str:
         parts = [repr(self.verdict)]
@@ -154,10 +163,15 @@ class Diagnosis:
                 parts.append(f"Against it speaks a sign of {words(other.kind)}: {other.evidence}.")
             else:
                 way = way or kind.way
-                advice = f"{other.evidence}. {other.advice}".rstrip()
+                # And none to learn faster what is learnt too well.
+                faster = self.verdict == "overfitting" and kind.way > 0
+                advice = f"{other.evidence}. {'' if faster else other.advice}".rstrip()
                 parts.append(f"Another signal points to {words(other.kind)}: {advice}")
         if self.suggested_lr is not None:
             parts.append(f"Try lr={self.suggested_lr:.1e} next.")
+        if (other := self.runner_up) is not None:
+            share = percent(self.probabilities[other])
+            parts.append(f"Runner-up: {VERDICTS[other].phrase} ({share} probable).")
         return " ".join(parts)
 
 

@@ -1,6 +1,6 @@
 """The guide: every claim about the learning rate as an experiment with a verdict."""
 
 from stepsize.guide.build import Result, build, pages
-from stepsize.guide.claim import Claim, Finding
+from stepsize.guide.claim import Claim, Judgement
 
-__all__ = ["Claim", "Finding", "Result", "build", "pages"]
+__all__ = ["Claim", "Judgement", "Result", "build", "pages"]

@@ -11,7 +11,7 @@ import stepsize as ss
 from stepsize import plots
 from stepsize.guide.claim import (
     Claim,
-    Finding,
+    Judgement,
     column,
     graded,
     picked,
@@ -57,7 +57,7 @@ def plateau(seed: int, quick: bool) -> dict[str, Any]:
     return found
 
 
-def judge_plateau(results: Results) -> Finding:
+def judge_plateau(results: Results) -> Judgement:
     names = {"constant": "constant", "fixed plan": "fixed plan", "watched": "validation-driven"}
     chosen = {name: picked(column(results, name)) for name in names}
     as_good = chosen["watched"][1] <= 1.02 * chosen["fixed plan"][1]
@@ -77,7 +77,7 @@ def judge_plateau(results: Results) -> Finding:
         ylabel="rate",
         yscale="log",
     )
-    return Finding(
+    return Judgement(
         graded(as_good.mean() >= 0.8, better.mean() >= 0.8),
         "Reducing the rate when the validation loss stalls must end within 2 % of, or below, the "
         "held-out loss of a fixed plan of steps, each at its best rate, in four seeds of five. If "
@@ -117,7 +117,7 @@ def no_rate_fits_all(seed: int, quick: bool) -> dict[str, Any]:
     return tables
 
 
-def judge_no_rate_fits_all(results: Results) -> Finding:
+def judge_no_rate_fits_all(results: Results) -> Judgement:
     cases = list(results[0])
     loss = np.array([[r[case] for case in cases] for r in results], float)
     rates = ALL_RATES if loss.shape[2] == len(ALL_RATES) else ALL_RATES[::3]
@@ -140,7 +140,7 @@ def judge_no_rate_fits_all(results: Results) -> Finding:
         xscale="log",
         form="{:.2g}",
     )
-    return Finding(
+    return Judgement(
         verdict_by_wins(ok),
         "Over data sets, networks and rules the best rates must differ by a factor of 10 or more, "
         "and no rate of the grid may come within 1.5 times the best loss in every case; in four "
@@ -190,7 +190,7 @@ def regularise(seed: int, quick: bool) -> dict[str, Any]:
     return found
 
 
-def judge_regularise(results: Results) -> Finding:
+def judge_regularise(results: Results) -> Judgement:
     accuracy = 100 * column(results, "accuracy")
     rates = REGULAR_RATES if accuracy.shape[1] == len(REGULAR_RATES) else REGULAR_RATES[2:4]
     gain = accuracy[:, -2] - accuracy[:, 0]
@@ -204,7 +204,7 @@ def judge_regularise(results: Results) -> Finding:
         xscale="log",
         marker="o",
     )
-    return Finding(
+    return Judgement(
         verdict_by_wins(high),
         "Trained on 150 images to the same training loss, the network must generalise better at "
         "the second-highest rate than at the lowest, in four seeds of five.",

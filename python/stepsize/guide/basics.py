@@ -12,7 +12,7 @@ from stepsize.guide.claim import (
     FAILS,
     HOLDS,
     Claim,
-    Finding,
+    Judgement,
     column,
     graded,
     share,
@@ -38,7 +38,7 @@ def update_rule(seed: int, quick: bool) -> dict[str, Any]:
     return {"wrong": wrong, "gradient": gradient[::16], "changes": changes}
 
 
-def judge_update_rule(results: list[dict[str, Any]]) -> Finding:
+def judge_update_rule(results: list[dict[str, Any]]) -> Judgement:
     wrong = column(results, "wrong")
     one = results[0]
     order = np.argsort(one["gradient"])
@@ -52,7 +52,7 @@ def judge_update_rule(results: list[dict[str, Any]]) -> Finding:
         xlabel="gradient of a weight",
         ylabel="change of that weight",
     )
-    return Finding(
+    return Judgement(
         HOLDS if not wrong.any() else FAILS,
         "Every weight must equal, bit for bit, its old value minus rate times gradient.",
         f"{int(wrong.sum())} of {wrong.size * 64 * 32:,} weights differ from that by even one bit.",
@@ -115,7 +115,7 @@ def largest_curvature(p: Any, rng: Any) -> float:
     return float(size)
 
 
-def judge_too_high(results: list[dict[str, Any]]) -> Finding:
+def judge_too_high(results: list[dict[str, Any]]) -> Judgement:
     paths, edges = column(results, "paths"), column(results, "edges")
     grew = paths[:, :, -1] > paths[:, :, 0]
     exact = bool((grew == (np.array(TIMES) > 2)).all())
@@ -139,7 +139,7 @@ def judge_too_high(results: list[dict[str, Any]]) -> Finding:
     )
     network.axhline(2, color="#646c76", linewidth=1, linestyle="--")
     verdict = graded(exact and hovers.mean() >= 0.8, exact)
-    return Finding(
+    return Judgement(
         verdict,
         "On a bowl the loss must grow exactly where rate x largest curvature exceeds 2. A network "
         "must be driven to that edge and stay there: between 1.5 and 3 in the second half, in four "
@@ -172,7 +172,7 @@ def too_low(seed: int, quick: bool) -> dict[str, Any]:
     return {"steps": steps}
 
 
-def judge_too_low(results: list[dict[str, Any]]) -> Finding:
+def judge_too_low(results: list[dict[str, Any]]) -> Judgement:
     steps = column(results, "steps")
     rates = LOW_RATES[-steps.shape[1] :]
     slopes = []
@@ -193,7 +193,7 @@ def judge_too_low(results: list[dict[str, Any]]) -> Finding:
         marker="o",
     )
     never = ~np.isfinite(steps)
-    return Finding(
+    return Judgement(
         verdict_by_wins(fits),
         "Among the slowest rates that arrive, steps must go as rate to the power -1 "
         "(slope between -1.25 and -0.75 in a log-log fit), for four seeds in five: half the rate, "
@@ -239,7 +239,7 @@ def poor_minimum(seed: int, quick: bool) -> dict[str, Any]:
     return {"deep": deep, "solved": solved}
 
 
-def judge_poor_minimum(results: list[dict[str, Any]]) -> Finding:
+def judge_poor_minimum(results: list[dict[str, Any]]) -> Judgement:
     deep, solved = 100 * column(results, "deep"), 100 * column(results, "solved")
     wells = deep[:, -1] > deep[:, 0] + 10
     network = solved[:, 1:].max(axis=1) > solved[:, 0]
@@ -267,7 +267,7 @@ def judge_poor_minimum(results: list[dict[str, Any]]) -> Finding:
         marker="o",
         ylim=(0, 104),
     )
-    return Finding(
+    return Judgement(
         verdict,
         "With noisy gradients, the highest rate must bring at least 10 % more walkers into the "
         "deeper well than the lowest, and in the network a higher rate must solve XOR more often "
@@ -303,7 +303,7 @@ def smooth_and_quick(seed: int, quick: bool) -> dict[str, Any]:
     return {"rate": found, "peaks": peaks, "finals": finals, "losses": losses}
 
 
-def judge_smooth_and_quick(results: list[dict[str, Any]]) -> Finding:
+def judge_smooth_and_quick(results: list[dict[str, Any]]) -> Judgement:
     names = ("tenth", "found", "tenfold")
     finals = np.array([[r["finals"][n] for n in names] for r in results])
     peaks = np.array([[r["peaks"][n] for n in names] for r in results])
@@ -314,7 +314,7 @@ def judge_smooth_and_quick(results: list[dict[str, Any]]) -> Finding:
     ax = plots.learning_curves(
         {words[n]: {"loss": results[0]["losses"][n]} for n in names}, title="Loss, first seed"
     )
-    return Finding(
+    return Judgement(
         verdict_by_wins(ok),
         "The rate found must end with the lowest training loss of the three, and its loss must "
         "never double, nor rise as high as at ten times the rate, for four seeds in five.",

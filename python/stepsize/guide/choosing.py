@@ -11,7 +11,7 @@ import stepsize as ss
 from stepsize import plots
 from stepsize.guide.claim import (
     Claim,
-    Finding,
+    Judgement,
     best_rate,
     column,
     share,
@@ -37,7 +37,7 @@ def batches(seed: int, quick: bool) -> dict[str, Any]:
     return {"best": best}
 
 
-def judge_batches(results: Results) -> Finding:
+def judge_batches(results: Results) -> Judgement:
     best = column(results, "best")
     sizes = np.array(SIZES if best.shape[1] == len(SIZES) else SIZES[::2], float)
     slopes = np.array([np.polyfit(np.log(sizes), np.log(row), 1)[0] for row in best])
@@ -59,7 +59,7 @@ def judge_batches(results: Results) -> Finding:
         marker="o",
     )
     nearer = "square-root" if abs(slopes.mean() - 0.5) < abs(slopes.mean() - 1) else "linear"
-    return Finding(
+    return Judgement(
         verdict_by_wins(rises),
         "At equal epochs the best rate must rise with the batch size: slope of log rate against "
         "log size above 0.25, in four seeds of five. The square-root rule is a slope of 0.5, the "
@@ -108,7 +108,7 @@ def range_test(seed: int, quick: bool) -> dict[str, Any]:
     return found
 
 
-def judge_range_test(results: Results) -> Finding:
+def judge_range_test(results: Results) -> Judgement:
     names = list(results[0])
     gap = np.array([[100 * (r[n]["best"] - r[n]["accuracy"]) for n in names] for r in results])
     near = gap <= 3
@@ -132,7 +132,7 @@ def judge_range_test(results: Results) -> Finding:
         xlabel="points of accuracy, 0 or below is as good",
         form="{:.1f}",
     )
-    return Finding(
+    return Judgement(
         verdict_by_wins(near),
         "Trained at the suggested rate, the network must come within 3 points of the best accuracy "
         f"of a grid of {len(FIND_RATES)} rates, in four of five cases over data sets and seeds.",
@@ -158,7 +158,7 @@ def subset(seed: int, quick: bool) -> dict[str, Any]:
     return {"rates": [find(ss.problems.digits(seed, rows=n), ss.SGD, seed) for n in rows]}
 
 
-def judge_subset(results: Results) -> Finding:
+def judge_subset(results: Results) -> Judgement:
     rates = column(results, "rates")
     rows = ROWS if rates.shape[1] == len(ROWS) else ROWS[::2]
     ratio = rates[:, :-1] / rates[:, -1:]
@@ -173,7 +173,7 @@ def judge_subset(results: Results) -> Finding:
         yscale="log",
         marker="o",
     )
-    return Finding(
+    return Judgement(
         verdict_by_wins(near),
         "The rate found on a part of the data must be within a factor of 3 of the rate found on "
         "all of it, in four of five cases over sizes and seeds.",

@@ -16,7 +16,7 @@ __all__ = [
     "FAILS",
     "HOLDS",
     "Claim",
-    "Finding",
+    "Judgement",
     "Outcome",
     "Result",
     "best_rate",
@@ -37,7 +37,7 @@ FAILS: Verdict = "does not hold here"
 
 
 @dataclass(frozen=True)
-class Finding:
+class Judgement:
     """What the numbers say: a verdict, the criterion it follows from, and what was measured."""
 
     verdict: Verdict
@@ -53,7 +53,7 @@ class Claim:
     """One page: a claim of the field, the experiment that tests it, and how it is judged.
 
     `experiment(seed, quick)` returns numbers by name; it is the code the page shows.
-    `judge(results)` gets one such dict per seed and returns a `Finding`. `needs` names modules
+    `judge(results)` gets one such dict per seed and returns a `Judgement`. `needs` names modules
     beyond those of the extra `demo`.
     """
 
@@ -61,7 +61,7 @@ class Claim:
     title: str
     text: str
     experiment: Callable[[int, bool], dict[str, Any]]
-    judge: Callable[[list[dict[str, Any]]], Finding]
+    judge: Callable[[list[dict[str, Any]]], Judgement]
     systems: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
 
@@ -71,7 +71,7 @@ class Result:
     """A page with what its experiment found."""
 
     claim: Claim
-    finding: Finding
+    finding: Judgement
     seeds: int
     seconds: float
 

@@ -13,7 +13,7 @@ from stepsize import plots
 from stepsize.guide.claim import (
     HOLDS,
     Claim,
-    Finding,
+    Judgement,
     column,
     graded,
     picked,
@@ -42,7 +42,7 @@ def race(seed: int, quick: bool, plans: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def judge_race(results: Results, names: dict[str, str], claim: str) -> Finding:
+def judge_race(results: Results, names: dict[str, str], claim: str) -> Judgement:
     """The named plans against the constant rate, each at its own best rate."""
     tables = {name: np.array([r[name]["loss"] for r in results]) for name in results[0]}
     rates = RATES if next(iter(tables.values())).shape[1] == len(RATES) else RATES[1:3]
@@ -71,7 +71,7 @@ def judge_race(results: Results, names: dict[str, str], claim: str) -> Finding:
     condition = (
         " With some of several decays it holds under that condition." if len(names) > 1 else ""
     )
-    return Finding(
+    return Judgement(
         verdict,
         f"{claim} must reach a lower held-out loss than the constant rate, both with the same "
         f"steps and each at the best of {len(rates)} rates, in four seeds of five.{condition}",
@@ -101,7 +101,7 @@ def refine(seed: int, quick: bool) -> dict[str, Any]:
     return race(seed, quick, plans)
 
 
-def judge_refine(results: Results) -> Finding:
+def judge_refine(results: Results) -> Judgement:
     return judge_race(results, {"linear": "linear to 0"}, "A rate that falls to zero")
 
 
@@ -123,7 +123,7 @@ def step_decay(seed: int, quick: bool) -> dict[str, Any]:
     return found
 
 
-def judge_step_decay(results: Results) -> Finding:
+def judge_step_decay(results: Results) -> Judgement:
     names = ("plain", "convolution")
     chosen = {
         key: picked(column(results, key)) for n in names for key in (f"{n}, constant", f"{n}, step")
@@ -137,7 +137,7 @@ def judge_step_decay(results: Results) -> Finding:
         form="{:.3f}",
     )
     rates = results[0]["rates"]
-    return Finding(
+    return Judgement(
         graded(all(agree), any(agree)),
         "Step decay (to a fifth after each third) must reach a lower held-out loss than the "
         "constant rate, each at its best rate, in four seeds of five: with both networks it holds, "
@@ -162,7 +162,7 @@ def exponential(seed: int, quick: bool) -> dict[str, Any]:
     return race(seed, quick, plans)
 
 
-def judge_exponential(results: Results) -> Finding:
+def judge_exponential(results: Results) -> Judgement:
     return judge_race(
         results, {"exponential": "exponential to a hundredth"}, "Exponential decay to a hundredth"
     )
@@ -177,7 +177,7 @@ def time_based(seed: int, quick: bool) -> dict[str, Any]:
     return race(seed, quick, plans)
 
 
-def judge_time_based(results: Results) -> Finding:
+def judge_time_based(results: Results) -> Judgement:
     return judge_race(results, {"time": "time-based"}, "Decay with 1 / (1 + 10 t / T)")
 
 
@@ -191,7 +191,7 @@ def smooth_decays(seed: int, quick: bool) -> dict[str, Any]:
     return race(seed, quick, plans)
 
 
-def judge_smooth_decays(results: Results) -> Finding:
+def judge_smooth_decays(results: Results) -> Judgement:
     names = {"polynomial": "polynomial, power 2", "cosine": "cosine"}
     return judge_race(results, names, "Each of the two decays")
 
@@ -223,7 +223,7 @@ def cyclical(seed: int, quick: bool) -> dict[str, Any]:
     return {"leaving": leaving, **training}
 
 
-def judge_cyclical(results: Results) -> Finding:
+def judge_cyclical(results: Results) -> Judgement:
     names = list(results[0]["leaving"])
     steps = np.array([[r["leaving"][name] for name in names] for r in results])
     faster = steps[:, 1] < steps[:, 0]
@@ -241,7 +241,7 @@ def judge_cyclical(results: Results) -> Finding:
         xlabel="steps, fewer is better",
         form="{:.0f}",
     )
-    return Finding(
+    return Judgement(
         verdict,
         "The cycle must leave the saddle in fewer steps than a constant rate of the same mean, and "
         "must train digits to a lower held-out loss than the best constant rate, each in four "
@@ -273,7 +273,7 @@ def warm_up(seed: int, quick: bool) -> dict[str, Any]:
     }
 
 
-def judge_warm_up(results: Results) -> Finding:
+def judge_warm_up(results: Results) -> Judgement:
     cold, warm = 100 * column(results, "none"), 100 * column(results, "warm-up")
     rates = WARM_RATES if cold.shape[1] == len(WARM_RATES) else WARM_RATES[::3]
 
@@ -293,7 +293,7 @@ def judge_warm_up(results: Results) -> Finding:
         marker="o",
         ylim=(0, 104),
     )
-    return Finding(
+    return Judgement(
         verdict_by_wins(higher),
         "The highest rate that still reaches 80 % accuracy must be higher with one epoch of "
         "warm-up than without, in four seeds of five.",

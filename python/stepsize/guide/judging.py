@@ -11,7 +11,7 @@ import stepsize as ss
 from stepsize import plots
 from stepsize.guide.claim import (
     Claim,
-    Finding,
+    Judgement,
     column,
     graded,
     picked,
@@ -67,7 +67,7 @@ def curves(seed: int, quick: bool) -> dict[str, Any]:
     return found
 
 
-def judge_curves(results: Results) -> Finding:
+def judge_curves(results: Results) -> Judgement:
     right = {
         name: np.array([r[name] in verdicts for r in results])
         for name, verdicts in EXPECTED.items()
@@ -81,7 +81,7 @@ def judge_curves(results: Results) -> Finding:
         )
         for name in EXPECTED
     ]
-    return Finding(
+    return Judgement(
         graded(everything.mean() >= 0.8 and fits.mean() >= 0.8, everything.mean() >= 0.8),
         "Each run was made to go wrong in one way. From the curves alone the diagnosis must name "
         "over- and underfitting in four of five cases, and all five kinds in four of five. With "
@@ -115,7 +115,7 @@ def tuning(seed: int, quick: bool) -> dict[str, Any]:
     return found
 
 
-def judge_tuning(results: Results) -> Finding:
+def judge_tuning(results: Results) -> Judgement:
     best = {m: np.minimum.accumulate(np.minimum(column(results, m), 1e3), axis=1) for m in METHODS}
     reference = np.min([table[:, -1] for table in best.values()], axis=0)
     needed = {
@@ -147,7 +147,7 @@ def judge_tuning(results: Results) -> Finding:
         lost="did not",
         form="{:.1f}",
     )
-    return Finding(
+    return Judgement(
         graded(all(agree), any(agree)),
         "Every automated method must come within 10 % of the best loss that any of them found in "
         "fewer runs than the grid, in four seeds of five; if only some do, it holds under the "
@@ -177,7 +177,7 @@ def rate_and_steps(seed: int, quick: bool) -> dict[str, Any]:
     return {"loss": tables}
 
 
-def judge_rate_and_steps(results: Results) -> Finding:
+def judge_rate_and_steps(results: Results) -> Judgement:
     loss = column(results, "loss")
     rates = MAP_RATES if loss.shape[2] == len(MAP_RATES) else MAP_RATES[::4]
     epochs = MAP_EPOCHS[: loss.shape[1]]
@@ -197,7 +197,7 @@ def judge_rate_and_steps(results: Results) -> Finding:
         label="log10 of the training loss",
     )
     ax.plot(np.median(best, axis=0), range(len(epochs)), "o", color="#d55e00", ms=6)
-    return Finding(
+    return Judgement(
         verdict_by_wins(lower),
         "The best rate for the longest training must not be above the best for the shortest, in "
         "four seeds of five.",
@@ -238,7 +238,7 @@ def adaptive(seed: int, quick: bool) -> dict[str, Any]:
     return found
 
 
-def judge_adaptive(results: Results) -> Finding:
+def judge_adaptive(results: Results) -> Judgement:
     accuracy = {}
     for name in TUNED:
         index, _ = picked(column(results, name))
@@ -256,7 +256,7 @@ def judge_adaptive(results: Results) -> Finding:
         xlabel="held-out accuracy, %",
         form="{:.1f} %",
     )
-    return Finding(
+    return Judgement(
         graded(all(agree), any(agree)),
         f"Run once with their defaults, the rules must come within 2 points of the better of SGD "
         f"and Adam, each tuned over {tries} rates, in four seeds of five; where only some do, it "

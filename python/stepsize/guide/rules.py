@@ -11,7 +11,7 @@ import stepsize as ss
 from stepsize import plots
 from stepsize.guide.claim import (
     Claim,
-    Finding,
+    Judgement,
     column,
     graded,
     picked,
@@ -58,11 +58,11 @@ def rare_features(seed: int, quick: bool) -> dict[str, Any]:
     return found
 
 
-def judge_rare_features(results: Results) -> Finding:
+def judge_rare_features(results: Results) -> Judgement:
     names = {"SGD": "SGD", "Adagrad": "Adagrad"}
     chosen, dots, rows = duel(results, names, "Rare words", "held-out loss, lower is better")
     won = chosen["Adagrad"] < chosen["SGD"]
-    return Finding(
+    return Judgement(
         verdict_by_wins(won),
         "On bags of words in which only rare words tell, Adagrad must reach a lower held-out loss "
         "than SGD, each at the best of the same number of rates, in four seeds of five.",
@@ -101,7 +101,7 @@ def dying_rate(seed: int, quick: bool) -> dict[str, Any]:
     return found
 
 
-def judge_dying_rate(results: Results) -> Finding:
+def judge_dying_rate(results: Results) -> Judgement:
     names = list(CHASE)
     curves = {name: column(results, name) for name in names}
     phases = {n: c.reshape(len(c), -1, LENGTH).mean(axis=2) for n, c in curves.items()}
@@ -117,7 +117,7 @@ def judge_dying_rate(results: Results) -> Finding:
         yscale="log",
         ylim=(1e-6, None),
     )
-    return Finding(
+    return Judgement(
         graded(dies.mean() >= 0.8 and repaired.mean() >= 0.8, dies.mean() >= 0.8),
         "With the rate chosen for the first target, Adagrad's mean loss on the last target must "
         "be more than twice that on the first, and RMSprop's slow-down less than half of "
@@ -151,7 +151,7 @@ def width(seed: int, quick: bool) -> dict[str, Any]:
     }
 
 
-def judge_width(results: Results) -> Finding:
+def judge_width(results: Results) -> Judgement:
     tables = {name: 100 * column(results, name) for name in WIDTH_RULES}
     rates = WIDTH_RATES if tables["SGD"].shape[1] == len(WIDTH_RATES) else WIDTH_RATES[::4]
     decades = float(np.log10(rates[1] / rates[0]))
@@ -173,7 +173,7 @@ def judge_width(results: Results) -> Finding:
     dots = plots.comparison(
         widths, title="Width of the good interval", xlabel="decades of rates", form="{:.2f}"
     )
-    return Finding(
+    return Judgement(
         graded(all(agree), any(agree)),
         "The rates within 3 points of a rule's own best accuracy must span more decades for Adam "
         "than for SGD and for SGD with momentum, in four seeds of five; against one of the two it "
@@ -209,14 +209,14 @@ def text_model(seed: int, quick: bool) -> dict[str, Any]:
     return found
 
 
-def judge_text_model(results: Results) -> Finding:
+def judge_text_model(results: Results) -> Judgement:
     names = {"SGD": "SGD", "momentum": "SGD, momentum 0.9", "Adam": "Adam"}
     chosen, dots, rows = duel(
         results, names, "Guessing letters", "held-out loss in nats per letter"
     )
     beats = {name: chosen["Adam"] < chosen[name] for name in ("SGD", "momentum")}
     agree = [np.mean(won) >= 0.8 for won in beats.values()]
-    return Finding(
+    return Judgement(
         graded(all(agree), any(agree)),
         "At its best rate Adam must reach a lower held-out loss than SGD and than SGD with "
         "momentum at theirs, all with the same number of rates and steps, in four seeds of five; "
@@ -245,7 +245,7 @@ def momentum_map(seed: int, quick: bool) -> dict[str, Any]:
     return {"loss": tables}
 
 
-def judge_momentum_map(results: Results) -> Finding:
+def judge_momentum_map(results: Results) -> Judgement:
     loss = column(results, "loss")
     rates = MAP_RATES if loss.shape[2] == len(MAP_RATES) else MAP_RATES[::3]
     kept = np.where(np.isfinite(loss), loss, np.inf)
@@ -266,7 +266,7 @@ def judge_momentum_map(results: Results) -> Finding:
         label="log10 of the training loss",
     )
     ax.plot(np.median(best, axis=0), range(len(MOMENTA)), "o", color="#d55e00", ms=6)
-    return Finding(
+    return Judgement(
         verdict_by_wins(falls),
         "If momentum m makes a step worth 1 / (1 - m) steps, the best rate must fall as "
         "(1 - m): slope of log best rate against log (1 - m) between 0.5 and 1.5, in four seeds of "

@@ -46,6 +46,7 @@ class Rule:
     scope: ClassVar[str | None] = None  # two passes: what settles together, "leaf" or "all"
     by_row: ClassVar[bool] = False  # whether rows may be updated without the others
     adapts_lr: ClassVar[bool] = False  # learning-rate-free: `lr` only scales the rate it finds
+    steady_lr: ClassVar[bool] = False  # a changing `lr` scales the whole solution, not the steps
     needs_loss: ClassVar[bool] = False
     needs_closure: ClassVar[bool] = False  # step takes value_and_grad instead of gradients
     later: ClassVar[tuple[str, ...]] = ()  # fields that older files lack

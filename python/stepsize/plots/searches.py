@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.plots.style import MUTED, colour, dress, number, own_axes
-from stepsize.tuning.space import LogUniform, Uniform
+from stepsize.tuning.space import LogUniform
 
 __all__ = ["parameter", "tuning"]
 
@@ -22,13 +22,7 @@ def tuning(result: Any, ax: Any = None, *, title: str = "", name: str | None = N
     """
     ax = own_axes() if ax is None else ax
     trials = list(result.trials)
-    space = getattr(result, "space", None) or {}
-    numbers = [
-        k
-        for k, v in trials[0].point.items()
-        if isinstance(v, float)
-        or (isinstance(v, int) and isinstance(space.get(k), Uniform | LogUniform))
-    ]
+    numbers = [k for k in trials[0].point if result.is_number(k)]
     name = name or (numbers[0] if numbers else None)
     at = [float(t.point[name]) if name else float(k) for k, t in enumerate(trials)]
     paint, _ = colour(0)
@@ -53,6 +47,8 @@ def tuning(result: Any, ax: Any = None, *, title: str = "", name: str | None = N
         xscale="log" if log else "linear",
         yscale="log" if values and 0 < min(values) < max(values) / 20 else "linear",
     )
+    if name and not log and all(isinstance(t.point[name], int) for t in trials):
+        ax.xaxis.get_major_locator().set_params(integer=True)
     if math.isfinite(result.best_value):
         best = trials.index(result.ranked[0])
         if name and len(trials[0].point) == 1 and min(at) < max(at):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.finder.results import frame
-from stepsize.tuning.space import Point
+from stepsize.tuning.space import LogUniform, Point, Uniform
 from stepsize.tuning.trials import TrialRecord
 from stepsize.validation import counted
 
@@ -56,24 +56,39 @@ class TuneResult:
         rows = [{**t.point, **{name: getattr(t, name) for name in names}} for t in self.trials]
         return frame({name: [row[name] for row in rows] for name in rows[0]})
 
+    def is_number(self, name: str) -> bool:
+        """Whether a name of the space is a number along an axis: a float, or whole in a range."""
+        values = [t.point[name] for t in self.trials]
+        floats = all(isinstance(v, float) for v in values)
+        return floats or isinstance(self.space.get(name), Uniform | LogUniform)
+
     @property
     def interval(self) -> tuple[float, float]:
         """Where a single number does as well as the best, on the line through the runs.
 
-        As well: within a twentieth of the way from the best value to the upper quartile. NaN where
-        more than one number was searched.
+        As well: within a twentieth of the way from the best value to the upper quartile. Of a space
+        of whole numbers the ends are two of them. NaN where more than one number was searched.
         """
-        (name, first), *others = self.trials[0].point.items()
+        name, *others = self.trials[0].point
         ended = [t for t in self.trials if t.state == "done"]
-        if others or not ended or not isinstance(first, float):
+        if others or not ended or not self.is_number(name):
             return math.nan, math.nan
         sign = -1 if self.direction == "maximize" else 1
         values = [sign * t.value for t in ended]
         lowest = min(values)
         limit = lowest + AS_GOOD * (float(np.quantile(values, 0.75)) - lowest)
-        known = sorted((float(t.point[name]), sign * t.value) for t in ended)
+        # Of runs at one place, as whole numbers have them, the best is on the line.
+        places: dict[float, float] = {}
+        for trial, value in zip(ended, values, strict=True):
+            place = float(trial.point[name])
+            places[place] = min(value, places.get(place, math.inf))
+        known = sorted(places.items())
         best = next(k for k, (_, v) in enumerate(known) if v == lowest)
-        return _crossing(known[best::-1], limit), _crossing(known[best:], limit)
+        low, high = _crossing(known[best::-1], limit), _crossing(known[best:], limit)
+        span = self.space.get(name)
+        if isinstance(span, Uniform | LogUniform) and span.whole:
+            return span.within(low, high)
+        return low, high
 
     def table(self) -> str:
         """The runs as text, best first."""

@@ -74,10 +74,11 @@ def tune(
     FloatingPointError, is a run that diverged; any other exception ends the search.
 
     Methods: "tpe" models good and bad points (Bergstra et al. 2011), "random", "grid" takes equal
-    steps in every direction, "halving" keeps the best third of random runs at each rung (Li et al.
-    2020, arXiv:1810.05934), "lr" brackets the first LogUniform of the space, its rate, and narrows
-    the bracket by parabolas in the logarithm; it starts at `prior`, a rate or what `lr_find`
-    returned. Only "tpe" needs Optuna, the extra "tune".
+    steps in every direction and ends with its last point, which may be before `trials` runs,
+    "halving" keeps the best third of random runs at each rung (Li et al. 2020, arXiv:1810.05934),
+    "lr" brackets the first LogUniform of the space, its rate, and narrows the bracket by parabolas
+    in the logarithm; it starts at `prior`, a rate or what `lr_find` returned. Only "tpe" needs
+    Optuna, the extra "tune".
 
     `executor` runs trials elsewhere: any concurrent.futures.Executor. `storage` is the path of a
     file that keeps the runs; a search called again with it resumes. The same `seed`
@@ -97,8 +98,8 @@ def tune(
     running: dict[Future[TrialRecord], int] = {}
     width = 1 if executor is None else getattr(executor, "_max_workers", os.cpu_count() or 1)
     try:
-        while len(study.records) < trials:
-            while len(running) < width and len(study.records) + len(running) < trials:
+        while running or study.wants(trials):
+            while len(running) < width and study.wants(trials - len(running)):
                 number, point = study.ask()
                 allowed = limits(study.records, asha=method in ("halving", "lr"))
                 if executor is None:

@@ -53,6 +53,12 @@ class Uniform:
         steps = round((value - self.low) / self.step)
         return int(self.low) + self.step * min(max(steps, 0), self._last)
 
+    def within(self, low: float, high: float) -> tuple[int, int]:
+        """The least and the largest whole number of the space between two places."""
+        first = int(self.low)
+        least, most = _inner((low - first) / self.step, (high - first) / self.step)
+        return first + self.step * least, first + self.step * most
+
     @property
     def _last(self) -> int:
         return (int(self.high) - int(self.low)) // self.step
@@ -88,6 +94,16 @@ class LogUniform:
         """The value of the space nearest to a number."""
         value = min(max(value, self.low), self.high)
         return round(value) if self.whole else value
+
+    def within(self, low: float, high: float) -> tuple[int, int]:
+        """The least and the largest whole number between two places."""
+        return _inner(low, high)
+
+
+def _inner(low: float, high: float) -> tuple[int, int]:
+    """The outermost whole numbers between two, each of which may miss one by rounding."""
+    slack = 1e-9 * max(1.0, abs(low), abs(high))
+    return math.ceil(low - slack), math.floor(high + slack)
 
 
 def _check_ends(values: Uniform | LogUniform) -> None:

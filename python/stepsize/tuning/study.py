@@ -50,9 +50,14 @@ class Study:
         known = [r.point for r in self.records]
         points = grid(space, trials, seed) if method == "grid" else []
         self._grid = [point for point in points if point not in known]
+        self._only_grid = method == "grid"
         # A resumed search must not draw its first points again.
         again = seed + RESEED * self._next
         self._model = TPE(space, self.records, again) if method == "tpe" else None
+
+    def wants(self, trials: int) -> bool:
+        """Whether one more run belongs to so many; a grid ends with its last point."""
+        return len(self.records) < trials and bool(self._grid or not self._only_grid)
 
     def ask(self) -> tuple[int, Point]:
         """The number and the point of the next run."""

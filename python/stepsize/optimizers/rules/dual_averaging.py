@@ -56,6 +56,7 @@ class FTRL(Optimizer):
     l2 = nonnegative(0.0)
     l2_shrinkage = nonnegative(0.0)
     initial_accumulator_value = nonnegative(0.1, fixed=True)
+    steady_lr = True
     slots = (squares("accumulator"), exact("linear"))
 
     def __init__(self, params: Nest, lr: Value = None, *others: Any, **keywords: Any) -> None:
