@@ -33,8 +33,17 @@ import stepsize as ss
 shape, form, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
 count, size = map(int, shape.split(" x "))
 draw = np.random.default_rng(0).standard_normal
-params = {f"w{i}": np.zeros(size, np.float32) for i in range(count)}
-grads = {key: draw(size).astype(np.float32) for key in params}
+
+def aligned(values):
+    # Where an array starts in a cache line decides how many elements the kernel takes one by one.
+    memory = np.empty(values.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    array = memory[start : start + values.nbytes].view(values.dtype)
+    array[:] = values
+    return array
+
+params = {f"w{i}": aligned(np.zeros(size, np.float32)) for i in range(count)}
+grads = {key: aligned(draw(size).astype(np.float32)) for key in params}
 if "packed" in form:
     params, grads = ss.pack(params), ss.pack(grads)
 if form == "functional":

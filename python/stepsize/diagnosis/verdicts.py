@@ -169,9 +169,9 @@ class Diagnosis:
                 parts.append(f"Another signal points to {words(other.kind)}: {advice}")
         if self.suggested_lr is not None:
             parts.append(f"Try lr={self.suggested_lr:.1e} next.")
-        if (other := self.runner_up) is not None:
-            share = percent(self.probabilities[other])
-            parts.append(f"Runner-up: {VERDICTS[other].phrase} ({share} probable).")
+        if (second := self.runner_up) is not None:
+            share = percent(self.probabilities[second])
+            parts.append(f"Runner-up: {VERDICTS[second].phrase} ({share} probable).")
         return " ".join(parts)
 
 
