@@ -18,6 +18,8 @@ _HOMES = {
     "errors": "CheckpointError NonFiniteGradientError",
     "finder.find": "lr_find",
     "finder.results": "LRFindResult ParameterResult",
+    "gradients.checking": "check_gradients",
+    "gradients.results": "GradientCheck LeafCheck",
     "training.history": "History",
     "minimization": "Result minimize",
     "optimizers": "RowGradient StepStats group layer_groups",
