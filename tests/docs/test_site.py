@@ -95,7 +95,9 @@ def test_every_recipe_is_drawn(pages):
         assert 0 < max(pages.schedule(call).values(1000)) <= 5e-3
 
 
-@pytest.mark.parametrize("name", ["index.md", "quick-start.md", "advice.md", "speed-and-bits.md"])
+@pytest.mark.parametrize(
+    "name", ["index.md", "quick-start.md", "gradients.md", "advice.md", "speed-and-bits.md"]
+)
 def test_the_blocks_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / name).read_text("utf-8"), re.DOTALL)

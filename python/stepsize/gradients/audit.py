@@ -58,9 +58,7 @@ def scales_of(point: Point) -> list[float]:
     squares = [norm(leaf) ** 2 for leaf in point]
     sizes = [max(1, leaf.size) for leaf in point]
     whole = math.sqrt(sum(squares) / sum(sizes))
-    found = [
-        max(math.sqrt(s / n), 0.1 * whole) or 1.0 for s, n in zip(squares, sizes, strict=True)
-    ]
+    found = [max(math.sqrt(s / n), 0.1 * whole) or 1.0 for s, n in zip(squares, sizes, strict=True)]
     return [scale if math.isfinite(scale) else 1.0 for scale in found]
 
 
@@ -198,6 +196,8 @@ def _measure_noise(calls: Calls, base: Base, scales: list[float], rng: np.random
     for i in range(len(base.point)):
         arrays = [answer.grads[i] for answer in answers[:4]]
         whole = [wide(g) for g in arrays if g is not None]
-        third = whole[0] - 3 * whole[1] + 3 * whole[2] - whole[3] if len(whole) == 4 else np.zeros(1)
+        third = (
+            whole[0] - 3 * whole[1] + 3 * whole[2] - whole[3] if len(whole) == 4 else np.zeros(1)
+        )
         size = norm(third) / math.sqrt(20)
         base.grad_noise.append(size if math.isfinite(size) else 0.0)

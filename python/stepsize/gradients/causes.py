@@ -74,7 +74,9 @@ ONE_USE = (
     "a part of the gradient is missing, as where one of several uses of the leaf is left out: "
     "what was given is not the gradient of any function"
 )
-TERM = "the gradient is that of another function: a term of the loss has no gradient, or a wrong one"
+TERM = (
+    "the gradient is that of another function: a term of the loss has no gradient, or a wrong one"
+)
 
 
 def _by_structure(prober: Prober, i: int, gradient: Array, probes: Sequence[Probe]) -> Cause:
@@ -117,9 +119,12 @@ def _probes(prober: Prober, i: int) -> list[Probe]:
     return found
 
 
-def features(nodes: list[Array], v: Array, x: Array) -> dict[str, Any]:
+def features(nodes: list[Array], v: Array, points: list[Array]) -> dict[str, Any]:
     """Products of the direction with every change of the gradient, at the three points."""
-    found: dict[str, Any] = {"decay": float(np.vdot(x, v)), "l1": float(np.vdot(np.sign(x), v))}
+    found: dict[str, Any] = {
+        "decay": np.array([float(np.vdot(x, v)) for x in points]),
+        "l1": np.array([float(np.vdot(np.sign(x), v)) for x in points]),
+    }
     changes = [changes_of_order(g) for g in nodes]
     for name in changes[0]:
         found[name] = np.array([float(np.vdot(change[name], v)) for change in changes])
@@ -200,13 +205,13 @@ def _simple(probes: Sequence[Probe], gradient: Array, sizes: dict[int, str]) -> 
             kind, _, words = name.partition(": ")
             found.append(_Tried(Cause(kind, words), left, 1.0))
     for name in ("decay", "l1"):
-        term = np.array([p.features[name] for p in probes])
-        rest = seen.slopes - seen.given
+        products = np.array([p.features[name] for p in probes]).T
+        term, rest = _simpson(products), seen.slopes - seen.given
         energy = float(weights @ term**2)
         if not energy:
             continue
         size = float(weights @ (rest * term)) / energy
-        left, fits = seen.judged(rest - size * term, CURVE * np.abs(second(given)))
+        left, fits = seen.left(given + size * products)
         if fits and size:
             found.append(_Tried(_term(name, size), left, 1.5 if name == "decay" else 2.5))
     return found

@@ -18,6 +18,7 @@ from stepsize.gradients.results import GradientCheck, LeafCheck
 from stepsize.validation import number, whole
 
 CLEAR = 0.1  # error bar, as a share of the gradient, below which a direction decides
+CLEAR_NOISY = 0.3  # the same where bars are six standard errors of means
 MORE = 4  # further directions beside the parameters, where those at hand do not decide
 SHORT = 1e-3  # step, in units of the leaf's scale, over which a smooth slope hardly changes
 KINKED = 0.05  # second difference of slopes that stays, as a share of the gradient
@@ -172,9 +173,7 @@ def _leaf(prober: Prober, i: int, directions: int, coordinates: int) -> LeafChec
 
 
 def _blamed(found: LeafCheck, cause: Cause) -> LeafCheck:
-    return replace(
-        found, verdict="wrong", cause=cause.name, factor=cause.factor, words=cause.words
-    )
+    return replace(found, verdict="wrong", cause=cause.name, factor=cause.factor, words=cause.words)
 
 
 Seen = list[tuple[Array, Probe]]
@@ -211,7 +210,8 @@ def _passed(prober: Prober, i: int, found: LeafCheck, probes: Seen) -> LeafCheck
     if not any(np.any(base.answer.grads[i]) for base in bases):
         if all(_flat(prober, base, i) for base in bases):
             return replace(found, verdict="unused", words="neither loss nor gradient depend on it")
-    if _clear(probes) < 2:
+    clear = CLEAR_NOISY if prober.audit.hidden else CLEAR
+    if _clear(probes, clear) < 2:
         leaf = bases[-1].point[i]
         plan = [(bases[-1], prober.random(leaf), "random") for _ in range(MORE)]
         more = _measured(prober, i, plan)
@@ -221,15 +221,15 @@ def _passed(prober: Prober, i: int, found: LeafCheck, probes: Seen) -> LeafCheck
         found = _summary(found, probes, gradient)
         if any(probe.off for _, probe in more):
             return found
-    if _clear(probes) < min(2, len(probes)) or not probes:
+    if _clear(probes, clear) < min(2, len(probes)) or not probes:
         words = "the noise of the loss hides whether it fits"
         return replace(found, verdict="unclear", words=words)
     return replace(found, verdict="fits")
 
 
-def _clear(probes: Seen) -> int:
+def _clear(probes: Seen, share: float) -> int:
     """The number of directions whose error bar is small beside the gradient."""
-    return sum(probe.bar <= CLEAR * max(probe.size, abs(probe.slope)) for _, probe in probes)
+    return sum(probe.bar <= share * max(probe.size, abs(probe.slope)) for _, probe in probes)
 
 
 def _flat(prober: Prober, base: Base, i: int) -> bool:

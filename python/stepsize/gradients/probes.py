@@ -31,7 +31,7 @@ LEVELS = (8.0, 1 / 8, 64.0, 1 / 64)  # other steps at which a mismatch must be t
 FLOORS = {8: 1e-5, 4: 1e-3, 2: 5e-2}  # relative mismatch that passes, by bytes of a number
 STARTS = {8: 1e-4, 4: 1e-2, 2: 0.2}  # first step in units of the leaf's scale
 
-Look = Callable[[list[Array], Array, Array], dict[str, Any]]
+Look = Callable[[list[Array], Array, list[Array]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,13 @@ class Prober:
         products = np.array([float(np.vdot(g, moved)) for g in nodes])
         if not np.isfinite(products).all() or not np.isfinite(slopes).all():
             return None
-        noise = SIGMAS * (base.noise / (math.sqrt(2) * h) + base.grad_noise[i])
+        share = norm(moved) / math.sqrt(moved.size)  # 1, or less where few elements move
+        noise = SIGMAS * (base.noise / (math.sqrt(2) * h) + base.grad_noise[i] * share)
         if repeats > 1:
             noise = SIGMAS_FEW * float(np.std(residuals, ddof=1)) / math.sqrt(repeats)
-        size = max(norm(nodes[1]), *map(abs, products))
-        features = look(nodes, moved, wide(leaf)) if look is not None else {}
+        size = max(norm(nodes[1]) * share, *map(abs, products))
+        points = [wide(down), wide(leaf), wide(up)]
+        features = look(nodes, moved, points) if look is not None else {}
         return Probe(
             base.name, t, h, float(np.mean(slopes)), products, noise,
             self.floor(leaf) * size, size, features,
@@ -196,7 +198,9 @@ class Prober:
             base.noise = max(base.noise, abs(found.residual) * found.h)
             self._steps.pop((base.name, i, kind), None)
             found = self.probe(base, i, v, kind)
-        return None if found is None else replace(found, noise=max(found.noise, abs(found.residual)))
+        return (
+            None if found is None else replace(found, noise=max(found.noise, abs(found.residual)))
+        )
 
     def _at_other_steps(self, base: Base, i: int, v: Array, found: Probe) -> Probe | None:
         """A probe with another step at which most of the mismatch is gone, or None."""

@@ -151,7 +151,7 @@ def twist(prober: Prober, i: int) -> float | None:
 def _changes(prober: Prober, i: int, along: Array, other: Array) -> float | None:
     """The second derivative along one direction, then the other, from the gradient given."""
 
-    def look(nodes: list[Array], v: Array, x: Array) -> dict[str, Any]:
+    def look(nodes: list[Array], v: Array, points: list[Array]) -> dict[str, Any]:
         return {"change": float(np.vdot(nodes[2] - nodes[0], other))}
 
     probe: Probe | None = prober.probe(prober.audit.bases[0], i, along, "twist", look)

@@ -8,6 +8,7 @@ from stepsize.plots.advice import diagnosed, range_test
 from stepsize.plots.charts import comparison, curves, heatmap, landscape
 from stepsize.plots.runs import run_curves
 from stepsize.plots.searches import parameter, tuning
+from stepsize.plots.slopes import gradient_check
 from stepsize.plots.style import png, save, svg
 from stepsize.plots.text import (
     sparkline,
@@ -22,6 +23,7 @@ __all__ = [
     "comparison",
     "curves",
     "diagnosed",
+    "gradient_check",
     "heatmap",
     "landscape",
     "learning_curves",
