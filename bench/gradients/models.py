@@ -1,7 +1,7 @@
 """Small problems with gradients by hand, each with a leaf that is used twice.
 
-A problem is `core(params, batch) -> (loss, grads, part)`, where `part` is the gradient of the shared
-leaf with one of its uses left out. `kinked` puts a relu, an absolute value or a maximum into it.
+A problem is `core(params, batch) -> (loss, grads, part)`, where `part` is the gradient of the
+shared leaf with one of its uses left out. `kinked` puts a relu or an absolute value into it.
 """
 
 from __future__ import annotations

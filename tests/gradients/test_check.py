@@ -322,7 +322,7 @@ def test_what_is_no_gradient_is_refused(behaviour):
         check = ss.check_gradients(BAD[behaviour](), params, (X, Y))
         assert {leaf.cause for leaf in check.leaves.values()} == {"not_finite"}
     else:
-        with pytest.raises((TypeError, ValueError, OfTheUser), match="grad|must return|function"):
+        with pytest.raises((TypeError, ValueError, OfTheUser), match=r"grad|must return|function"):
             ss.check_gradients(BAD[behaviour](), params, (X, Y))
     assert all(np.array_equal(params[k], v) for k, v in make_params().items())
 

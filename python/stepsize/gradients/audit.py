@@ -80,7 +80,8 @@ def audit(calls: Calls, rng: np.random.Generator) -> Audit:
             f"{OWNER}: the loss at the parameters is {first.loss}; check where it is finite"
         )
     again = calls.at(x)
-    beside, other = x, None
+    beside: Point = x
+    other = None
     for t in (BESIDE, BESIDE / 10, BESIDE / 100):
         beside = shifted(x, scales, t, rng)
         other = calls.near(beside)
@@ -88,7 +89,8 @@ def audit(calls: Calls, rng: np.random.Generator) -> Audit:
             break
     later = [calls.at(x) for _ in range(3)]
     losses = [answer.loss for answer in (first, again, *later)]
-    hidden = _spread(losses) > SAME * np.finfo(np.float32).eps * max(map(abs, losses))
+    spread = max(losses) - min(losses)
+    hidden = spread > SAME * float(np.finfo(np.float32).eps) * max(map(abs, losses))
     calls.frozen = False
     unfrozen = [calls.at(x) for _ in range(2)]
     calls.frozen = True
@@ -112,10 +114,6 @@ def audit(calls: Calls, rng: np.random.Generator) -> Audit:
         if hidden:
             base.noise = float(np.std(losses, ddof=1))
     return Audit(scales, bases, hidden, stochastic, causes)
-
-
-def _spread(losses: Sequence[float]) -> float:
-    return max(losses) - min(losses)
 
 
 def _same(one: Array | None, other: Array | None) -> bool:
@@ -190,14 +188,13 @@ def _measure_noise(calls: Calls, base: Base, scales: list[float], rng: np.random
     third, fourth = np.diff(losses, 3), np.diff(losses, 4)
     seen = max(math.sqrt((third**2).mean() / 20), math.sqrt((fourth**2).mean() / 70))
     single = all(float(np.float32(loss)) == loss for loss in losses)
-    floor = np.finfo(np.float32 if single else np.float64).eps * float(np.abs(losses).max())
-    base.noise = max(seen, floor)
+    floor = float(np.finfo(np.float32 if single else np.float64).eps) * float(np.abs(losses).max())
+    base.noise = float(max(seen, floor))
     base.grad_noise = []
     for i in range(len(base.point)):
         arrays = [answer.grads[i] for answer in answers[:4]]
         whole = [wide(g) for g in arrays if g is not None]
-        third = (
-            whole[0] - 3 * whole[1] + 3 * whole[2] - whole[3] if len(whole) == 4 else np.zeros(1)
-        )
-        size = norm(third) / math.sqrt(20)
+        size = 0.0
+        if len(whole) == len(answers[:4]):
+            size = norm(whole[0] - 3 * whole[1] + 3 * whole[2] - whole[3]) / math.sqrt(20)
         base.grad_noise.append(size if math.isfinite(size) else 0.0)

@@ -54,9 +54,9 @@ def find_cause(prober: Prober, i: int, sizes: dict[int, str]) -> Cause:
     assert gradient is not None
     if not any(np.any(base.answer.grads[i]) for base in prober.audit.bases):
         return Cause("zero", "the gradient is 0 where the loss has a slope")
-    if prober.audit.hidden and len(prober.audit.bases) > 1:
-        if recurs(prober.calls, here, prober.audit.bases[1].point, i):
-            return Cause("stale", STALE)
+    beside = prober.audit.bases[1:]
+    if prober.audit.hidden and beside and recurs(prober.calls, here, beside[0].point, i):
+        return Cause("stale", STALE)
     probes = _probes(prober, i)
     if not probes:
         return Cause("unknown", UNKNOWN)

@@ -126,8 +126,8 @@ def _result(calls: Calls, seen: Audit, leaves: dict[str, LeafCheck]) -> Gradient
     kinks = [path for path, leaf in leaves.items() if leaf.kink]
     if kinks:
         notes.append(
-            f"the loss has a kink at these parameters ({', '.join(kinks)}), where any slope between "
-            "those of both sides is right"
+            f"the loss has a kink at these parameters ({', '.join(kinks)}), where any slope "
+            "between those of both sides is right"
         )
     cause = "changes_batch" if calls.batch_changed else None
     if calls.changed:
@@ -157,16 +157,16 @@ def _leaf(prober: Prober, i: int, directions: int, coordinates: int) -> LeafChec
     if path in calls.changed:
         known = "changes_params"
     found = _summary(found, probes, gradient)
-    off = [probe for _, probe in probes if probe.off]
+    off = any(probe.off for _, probe in probes)
     if not off and not known:
         found = _passed(prober, i, found, probes)
-        off = [probe for _, probe in probes if probe.off]
+        off = any(probe.off for _, probe in probes)
     if coordinates:
         found = replace(found, coordinates=_coordinates(prober, i, coordinates))
-        off += [None] if _strays(found) else []
+        off |= _strays(found)
     if known:
         found = _blamed(found, Cause(known, WORDS[known]))
-    elif off or found.cause:
+    elif off:
         cause = find_cause(prober, i, calls.sizes())
         found = _blamed(_summary(found, probes, gradient), cause)
     return found
@@ -207,9 +207,9 @@ def _measured(prober: Prober, i: int, plan: Sequence[tuple[Base, Array, str]]) -
 def _passed(prober: Prober, i: int, found: LeafCheck, probes: Seen) -> LeafCheck:
     """The verdict on a leaf that nothing speaks against: fits, unused or unclear."""
     bases = prober.audit.bases
-    if not any(np.any(base.answer.grads[i]) for base in bases):
-        if all(_flat(prober, base, i) for base in bases):
-            return replace(found, verdict="unused", words="neither loss nor gradient depend on it")
+    still = not any(np.any(base.answer.grads[i]) for base in bases)
+    if still and all(_flat(prober, base, i) for base in bases):
+        return replace(found, verdict="unused", words="neither loss nor gradient depend on it")
     clear = CLEAR_NOISY if prober.audit.hidden else CLEAR
     if _clear(probes, clear) < 2:
         leaf = bases[-1].point[i]

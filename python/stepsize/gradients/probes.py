@@ -59,7 +59,7 @@ class Probe:
 
     @property
     def curve(self) -> float:
-        return CURVE * abs(second(self.products))
+        return CURVE * abs(float(second(self.products)))
 
     @property
     def bar(self) -> float:
@@ -99,7 +99,9 @@ class Prober:
             return None
         return g / top * (math.sqrt(g.size) / norm(g / top))
 
-    def measure(self, base: Base, i: int, v: Array, t: float, look: Look | None = None) -> Any:
+    def measure(
+        self, base: Base, i: int, v: Array, t: float, look: Look | None = None
+    ) -> Probe | None:
         """The probe with this step, or None where the function is not defined there."""
         leaf, h = base.point[i], t * self.audit.scales[i]
         up = (wide(leaf) + h * v).astype(leaf.dtype)

@@ -51,4 +51,4 @@ def gradient_check(check: Any, ax: Any = None, *, title: str = "") -> Any:
 
 
 def _word(leaf: Any) -> str:
-    return (leaf.cause or leaf.verdict).replace("_", " ")
+    return str(leaf.cause or leaf.verdict).replace("_", " ")
