@@ -160,4 +160,6 @@ def pde(rng: np.random.Generator, dtype: Any, kinked: bool) -> Model:
         loss = (misfit * misfit).sum() / 2 + 4 * rough
         return loss, {name: g.astype(a.dtype) for name, g in grads.items()}, part.astype(a.dtype)
 
-    return Model("pde", core, params, (target, shapes, loads), "theta", "mix", "mix", cells - 1, 3)
+    return Model(
+        "pde", core, params, (target, shapes, loads), "theta", "mix", "mix", cells - 1, 3, True
+    )

@@ -29,6 +29,7 @@ class Model:
     rows: str  # a matrix of several rows
     size: int  # of the batch
     outputs: int
+    additive: bool = False  # its two uses are in terms of the loss that are added
 
 
 def penalty(error: Any, kinked: bool) -> tuple[Any, Any]:
@@ -78,7 +79,7 @@ def linear(rng: np.random.Generator, dtype: Any, kinked: bool) -> Model:
         grads = {"w": part + x2.T @ d_two / n, "b": (d_one + d_two).sum(0) / n}
         return (one + two) / n, grads, part
 
-    return Model("linear", core, params, tuple(data.values()), "w", "w", "w", n, d)
+    return Model("linear", core, params, tuple(data.values()), "w", "w", "w", n, d, True)
 
 
 def mlp(rng: np.random.Generator, dtype: Any, kinked: bool) -> Model:
@@ -143,4 +144,4 @@ def factorisation(rng: np.random.Generator, dtype: Any, kinked: bool) -> Model:
         grads = {"a": part + d_two @ c.T, "s": p["a"].T @ d_left, "b": d_one.T @ left}
         return one + two, grads, part
 
-    return Model("factorisation", core, params, tuple(data.values()), "a", "s", "b", n, m)
+    return Model("factorisation", core, params, tuple(data.values()), "a", "s", "b", n, m, True)

@@ -14,9 +14,10 @@ from stepsize.gradients.calls import OWNER, Answer, Calls, Point
 from stepsize.optimizers.half import to_float32
 
 SAME = 1e3  # units of rounding within which two answers are the same: sums in another order
+ORDER = 16  # units of rounding that a loss may differ by for sums in another order
 BESIDE = 0.2  # how far the second point lies from the first, in units of each leaf's scale
 RATHER = 0.8  # share of the change after a call elsewhere that must recur to be called stale
-ROUNDS = 6  # pairs of calls behind that share
+ROUNDS = 8  # pairs of calls behind that share
 
 
 @dataclass
@@ -89,13 +90,16 @@ def audit(calls: Calls, rng: np.random.Generator) -> Audit:
             break
     later = [calls.at(x) for _ in range(3)]
     losses = [answer.loss for answer in (first, again, *later)]
-    spread = max(losses) - min(losses)
-    hidden = spread > SAME * float(np.finfo(np.float32).eps) * max(map(abs, losses))
+    single = all(float(np.float32(loss)) == loss for loss in losses)
+    unit = float(np.finfo(np.float32 if single else np.float64).eps)
+    hidden = max(losses) - min(losses) > ORDER * unit * max(map(abs, losses))
     calls.frozen = False
     unfrozen = [calls.at(x) for _ in range(2)]
     calls.frozen = True
     stochastic = hidden or not _alike(unfrozen[0], unfrozen[1])
     causes = {} if hidden else _history(calls.paths, first, again, later)
+    if hidden and other is not None:
+        causes = {calls.paths[i]: "stale" for i in _recurring(calls, x, beside)}
     grads = [
         later[0].grads[i] if causes.get(path) == "stale" else again.grads[i]
         for i, path in enumerate(calls.paths)
@@ -152,22 +156,25 @@ def _history(
     return found
 
 
-def recurs(calls: Calls, base: Base, elsewhere: Point, i: int) -> bool:
-    """Whether a noisy gradient is, after a call elsewhere, reliably another one."""
-    changes = []
+def _recurring(calls: Calls, x: Point, beside: Point) -> list[int]:
+    """Leaves whose noisy gradient is, after a call elsewhere, reliably another one."""
+    changes: list[list[Array]] = [[] for _ in x]
     for _ in range(ROUNDS):
-        calls.near(elsewhere)
-        pair = [calls.near(base.point) for _ in range(2)]
-        if pair[0] is None or pair[1] is None:
-            return False
-        one, two = pair[0].grads[i], pair[1].grads[i]
+        calls.near(beside)
+        one, two = calls.near(x), calls.near(x)
         if one is None or two is None:
-            return False
-        changes.append((wide(one) - wide(two)).ravel())
-    total = np.sum(changes, axis=0)
-    squares = sum(float(c @ c) for c in changes)
-    cross = (float(total @ total) - squares) / (ROUNDS - 1)
-    return squares > 0 and cross / squares > RATHER
+            return []
+        for i, (a, b) in enumerate(zip(one.grads, two.grads, strict=True)):
+            if a is not None and b is not None:
+                changes[i].append((wide(a) - wide(b)).ravel())
+    found = []
+    for i, some in enumerate(changes):
+        total = np.sum(some, axis=0) if some else np.zeros(1)
+        squares = sum(float(c @ c) for c in some)
+        cross = (float(total @ total) - squares) / (ROUNDS - 1)
+        if squares > 0 and cross / squares > RATHER:
+            found.append(i)
+    return found
 
 
 def _measure_noise(calls: Calls, base: Base, scales: list[float], rng: np.random.Generator) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array
-from stepsize.gradients.audit import recurs
 from stepsize.gradients.probes import CURVE, Probe, Prober, second
 from stepsize.gradients.structure import (
     changes_of_order,
@@ -54,9 +53,6 @@ def find_cause(prober: Prober, i: int, sizes: dict[int, str]) -> Cause:
     assert gradient is not None
     if not any(np.any(base.answer.grads[i]) for base in prober.audit.bases):
         return Cause("zero", "the gradient is 0 where the loss has a slope")
-    beside = prober.audit.bases[1:]
-    if prober.audit.hidden and beside and recurs(prober.calls, here, beside[0].point, i):
-        return Cause("stale", STALE)
     probes = _probes(prober, i)
     if not probes:
         return Cause("unknown", UNKNOWN)
@@ -75,7 +71,8 @@ ONE_USE = (
     "what was given is not the gradient of any function"
 )
 TERM = (
-    "the gradient is that of another function: a term of the loss has no gradient, or a wrong one"
+    "the gradient is that of another function: a term of the loss in which this leaf is used has "
+    "no gradient, or a wrong one"
 )
 
 

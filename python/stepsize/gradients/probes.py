@@ -47,9 +47,12 @@ class Probe:
     floor: float  # the mismatch that passes
     size: float  # what the mismatch is measured against
     features: dict[str, Any]
+    finer: tuple[float, float] | None = None  # prediction and error by nine points on the way
 
     @property
     def predicted(self) -> float:
+        if self.finer is not None:
+            return self.finer[0]
         low, mid, high = self.products
         return float(low + 4 * mid + high) / 6
 
@@ -59,6 +62,8 @@ class Probe:
 
     @property
     def curve(self) -> float:
+        if self.finer is not None:
+            return self.finer[1]
         return CURVE * abs(float(second(self.products)))
 
     @property
@@ -73,6 +78,13 @@ class Probe:
 def second(products: Any) -> Any:
     """The second difference of three values."""
     return products[0] - 2 * products[1] + products[2]
+
+
+def _simpson(products: list[float]) -> float:
+    """The mean over an interval, from an odd number of points in equal distances."""
+    weights = np.ones(len(products))
+    weights[1:-1:2], weights[2:-1:2] = 4, 2
+    return float(weights @ products / weights.sum())
 
 
 class Prober:
@@ -192,6 +204,9 @@ class Prober:
         for _ in range(4):
             if found is None or not found.off:
                 return found
+            found = self.refined(base, i, v, found) or found
+            if not found.off:
+                return found
             better = self._at_other_steps(base, i, v, found)
             if better is None:
                 return found
@@ -202,6 +217,32 @@ class Prober:
             found = self.probe(base, i, v, kind)
         return (
             None if found is None else replace(found, noise=max(found.noise, abs(found.residual)))
+        )
+
+    def refined(self, base: Base, i: int, v: Array, found: Probe) -> Probe | None:
+        """The same step with nine points on the way: kinks between three may cancel by chance."""
+        leaf = base.point[i]
+        slopes, rules = [], []
+        for _ in range(REPEATS if self.audit.hidden else 1):
+            products, losses = [], []
+            for fraction in np.linspace(-1, 1, 9):
+                point = list(base.point)
+                point[i] = (wide(leaf) + fraction * found.h * v).astype(leaf.dtype)
+                answer = self.calls.near(point)
+                if answer is None:
+                    return None
+                products.append(float(np.vdot(wide(answer.grads[i]), v)))  # type: ignore[arg-type]
+                losses.append(answer.loss)
+            slopes.append((losses[-1] - losses[0]) / (2 * found.h))
+            rules.append([_simpson(products[::step]) for step in (1, 2, 4)])
+        fine, middle, coarse = np.mean(rules, axis=0)
+        noise = found.noise
+        if self.audit.hidden:
+            rests = np.array(slopes) - np.array(rules)[:, 0]
+            noise = SIGMAS_FEW * float(np.std(rests, ddof=1)) / math.sqrt(REPEATS)
+        error = 2 * abs(fine - middle) + abs(middle - coarse) / 4
+        return replace(
+            found, slope=float(np.mean(slopes)), noise=noise, finer=(float(fine), float(error))
         )
 
     def _at_other_steps(self, base: Base, i: int, v: Array, found: Probe) -> Probe | None:
