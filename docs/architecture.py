@@ -16,7 +16,7 @@ FLOORS = [
     ["runtime", "validation", "arrays", "curves", "rng", "serialization"],
     ["schedules"],
     ["optimizers"],
-    ["functional", "noise_scale", "diagnosis"],
+    ["functional", "noise_scale", "diagnosis", "gradients"],
     ["finder"],
     ["experiments", "callbacks"],
     ["training"],

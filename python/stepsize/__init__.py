@@ -20,6 +20,8 @@ _HOMES = {
     "experiments.results": "Branch WhatIf",
     "finder.find": "lr_find",
     "finder.results": "LRFindResult ParameterResult",
+    "gradients.checking": "check_gradients",
+    "gradients.results": "GradientCheck LeafCheck",
     "training.history": "History",
     "minimization": "Result minimize",
     "optimizers": "RowGradient StepStats group layer_groups",

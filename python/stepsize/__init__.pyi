@@ -23,6 +23,9 @@ from stepsize.experiments.results import WhatIf as WhatIf
 from stepsize.finder.find import lr_find as lr_find
 from stepsize.finder.results import LRFindResult as LRFindResult
 from stepsize.finder.results import ParameterResult as ParameterResult
+from stepsize.gradients.checking import check_gradients as check_gradients
+from stepsize.gradients.results import GradientCheck as GradientCheck
+from stepsize.gradients.results import LeafCheck as LeafCheck
 from stepsize.minimization import Result as Result
 from stepsize.minimization import minimize as minimize
 from stepsize.noise_scale import NoiseScale as NoiseScale

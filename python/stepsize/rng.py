@@ -69,17 +69,30 @@ def isolate_rng(*owners: object) -> Iterator[None]:
     refers to through closures, defaults, attributes, globals or the frame of a generator function,
     at most `SEARCH_DEPTH` levels deep.
     """
+    rewind = rewinder(*owners)
+    try:
+        yield
+    finally:
+        rewind()
+
+
+def rewinder(*owners: object) -> Callable[[], None]:
+    """A function that puts every generator that `isolate_rng` knows back to where it is now.
+
+    It may be called again and again, so that each of several calls draws the same numbers.
+    """
     numpy_state = np.random.get_state()  # noqa: NPY002
     python_state = random.getstate()
     found = {id(thing): thing for owner in owners for thing in _referenced(owner, SEARCH_DEPTH)}
     restore = [put_back for t in found.values() if (put_back := _restorer(t)) is not None]
-    try:
-        yield
-    finally:
+
+    def rewind() -> None:
         np.random.set_state(numpy_state)  # noqa: NPY002
         random.setstate(python_state)
         for put_back in restore:
             put_back()
+
+    return rewind
 
 
 def _referenced(thing: object, depth: int) -> Iterator[object]:

@@ -95,7 +95,15 @@ def test_every_recipe_is_drawn(pages):
         assert 0 < max(pages.schedule(call).values(1000)) <= 5e-3
 
 
-PAGES = ["index", "quick-start", "advice", "speed-and-bits", "embeddings", "adding-a-rule"]
+PAGES = [
+    "index",
+    "quick-start",
+    "advice",
+    "gradients",
+    "speed-and-bits",
+    "embeddings",
+    "adding-a-rule",
+]
 
 
 @pytest.mark.parametrize("name", [f"{page}.md" for page in PAGES])

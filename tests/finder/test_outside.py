@@ -79,12 +79,20 @@ LOOKED_FOR = [(name, ss.SGD) for name in ("lr", "momentum", "weight_decay", "bat
 LOOKED_FOR += [("lr", lambda p: ss.SAM(ss.SGD(p)))]
 
 
-@pytest.mark.parametrize("memory", [reusing, overwriting, gradient_in_the_argument])
+@pytest.mark.parametrize("memory", [overwriting, gradient_in_the_argument])
 @pytest.mark.parametrize(("parameter", "optimizer"), LOOKED_FOR)
-def test_memory_of_the_function_is_its_own(memory, parameter, optimizer):
+def test_a_function_that_writes_into_the_parameters_is_told_so(memory, parameter, optimizer):
+    params = start()
+    with pytest.raises(ValueError, match="wrote into the parameters: w"):
+        ss.lr_find(memory(linear), params, batches(), parameter=parameter, optimizer=optimizer)
+    np.testing.assert_equal(params, start())
+
+
+@pytest.mark.parametrize(("parameter", "optimizer"), LOOKED_FOR)
+def test_memory_of_the_function_is_its_own(parameter, optimizer):
     call = {"parameter": parameter, "optimizer": optimizer}
     plain = ss.lr_find(linear, start(), batches(), **call)
-    moved = ss.lr_find(memory(linear), start(), batches(), **call)
+    moved = ss.lr_find(reusing(linear), start(), batches(), **call)
     assert plain.suggestion == moved.suggestion or parameter == "batch_size"
     np.testing.assert_equal(moved.suggestion, plain.suggestion)
     assert moved.gradients == plain.gradients <= 200

@@ -166,7 +166,8 @@ def test_the_first_group_that_matches_takes_a_leaf():
 def test_a_rate_can_be_set_in_all_groups_or_in_each():
     params = {"a": ones(1), "b": ones(1)}
     optimizer = ss.SGD(params, lr=1.0, groups=[ss.group("a", lr=2.0)])
-    optimizer.lr = 0.5
+    with pytest.warns(UserWarning, match="one lr for all groups replaces their own"):
+        optimizer.lr = 0.5
     assert optimizer.lr == (0.5, 0.5)
     optimizer.lr = (0.25, 0.125)
     assert optimizer.lr == (0.25, 0.125)

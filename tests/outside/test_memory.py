@@ -112,7 +112,7 @@ def test_state_arrays_cannot_be_bound_as_gradients():
     params = {"a": np.ones(3), "b": np.ones(3)}
     optimizer = ss.SGD(params, momentum=0.9)
     state = optimizer.state["a"]["momentum_buffer"]
-    with pytest.raises(ValueError, match="gradient of b shares memory with parameters or state"):
+    with pytest.raises(ValueError, match="gradient of b shares memory with parameters, state"):
         optimizer.bind({"a": np.ones(3), "b": state})
 
 

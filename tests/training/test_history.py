@@ -142,7 +142,7 @@ def test_the_picture_shows_the_rate_the_gap_and_where_the_run_was_resumed(histor
     history.meta["resumed"] = [3]
     axes = history.plot()
     (below,) = set(axes.figure.axes) - {axes}
-    np.testing.assert_array_equal(below.lines[0].get_ydata(), history["lr"])
+    np.testing.assert_array_equal(below.lines[-1].get_ydata(), history["lr"])
     assert len(axes.collections) == 1
     assert "resumed" in [text.get_text() for text in axes.texts]
     axes.figure.canvas.draw()

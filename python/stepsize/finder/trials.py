@@ -153,7 +153,8 @@ class TrialRunner:
     """What all trials share: function, starting point, batches, and a budget of gradients.
 
     The function gets copies of the parameters and what it returns is copied where it is kept, so
-    that it may fill the same gradient arrays at each call, and change what it is given.
+    that it may fill the same gradient arrays at each call. One that writes into what it is given
+    is told so: its loss belongs to no point that was asked for.
     """
 
     def __init__(

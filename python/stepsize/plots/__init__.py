@@ -9,6 +9,7 @@ from stepsize.plots.charts import comparison, curves, heatmap, landscape
 from stepsize.plots.futures import futures
 from stepsize.plots.runs import run_curves
 from stepsize.plots.searches import parameter, tuning
+from stepsize.plots.slopes import gradient_check
 from stepsize.plots.style import png, save, svg
 from stepsize.plots.text import (
     sparkline,
@@ -24,6 +25,7 @@ __all__ = [
     "curves",
     "diagnosed",
     "futures",
+    "gradient_check",
     "heatmap",
     "landscape",
     "learning_curves",

@@ -21,7 +21,7 @@ class TorchRates:
             isinstance(g, dict) and "lr" in g for g in groups
         ):
             raise TypeError(
-                f"{owner}: opt must be an optimizer of stepsize or of torch, got {optimizer!r}"
+                f"{owner}: opt must be an optimizer of stepsize or of torch, got {optimizer!r:.80}"
             )
         self._owner, self._optimizer, self._scale = owner, optimizer, 1.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ def load(run: Run, path: str | os.PathLike[str], epochs: float, steps: float) ->
         state = _completed(state)
         check(run, state, current["rule"])
         started = dict(state["history"]["meta"])
+        _check_told(started)
         changes = _changes(given, started)
         cursor = state["cursor"]
         over = cursor["finished"] or cursor["epoch"] >= epochs or cursor["step"] >= steps
@@ -62,6 +64,16 @@ def load(run: Run, path: str | os.PathLike[str], epochs: float, steps: float) ->
             ResumeWarning,
             stacklevel=3,
         )
+
+
+def _check_told(meta: Mapping[str, Any]) -> None:
+    """Refuse what a file tells of the run before where a run that goes on cannot add to it."""
+    seconds = meta.get("seconds", 0.0)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < inf:
+        raise ValueError(f"meta: seconds must be a number >= 0, got {seconds!r:.80}")
+    for name in ("resumed", "changed"):
+        if not isinstance(meta.get(name, []), list | tuple):
+            raise ValueError(f"meta: {name} must be a list, got {meta[name]!r:.80}")
 
 
 def _nothing_left(run: Run, path: str | os.PathLike[str], changed: list[str]) -> None:

@@ -1,0 +1,162 @@
+"""The function under test, called on copies, with random numbers that repeat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stepsize.arrays import (
+    Array,
+    Nest,
+    Structure,
+    ValueAndGrad,
+    check_dtype,
+    flatten,
+    loss_and_grads,
+    map_leaves,
+    unflatten,
+)
+from stepsize.optimizers import RowGradient
+from stepsize.optimizers.gradients import plain
+from stepsize.rng import rewinder
+
+OWNER = "check_gradients"
+Point = Sequence[Array]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the function said at a point: the loss, and a gradient or None for each leaf."""
+
+    loss: float
+    grads: list[Array | None]
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.loss) and all(g is None or finite(g) for g in self.grads)
+
+
+def finite(array: Array) -> bool:
+    return bool(np.isfinite(array).all())
+
+
+class Calls:
+    """The function, the copies of parameters and batch that it gets, and what it did to them.
+
+    It gets the same arrays at each call, as in a training, and they are set anew before each, so
+    that it cannot disturb what follows. With `frozen` each call draws the same random numbers.
+    """
+
+    def __init__(self, value_and_grad: ValueAndGrad, params: Nest, batch: Any) -> None:
+        structure = Structure(params)
+        if not structure.leaves:
+            raise ValueError(f"{OWNER}: params holds no array; give at least one")
+        for leaf, path in zip(structure.leaves, structure.paths, strict=True):
+            check_dtype(leaf, path, OWNER)
+            if not finite(leaf):
+                raise ValueError(
+                    f"{OWNER}: {path} holds NaN or infinity; check gradients at finite parameters"
+                )
+        self.structure, self.paths = structure, structure.paths
+        self.start: list[Array] = [np.array(leaf, order="K") for leaf in structure.leaves]
+        self._leaves = [np.array(leaf, order="K") for leaf in structure.leaves]
+        self._params = unflatten(structure.spec, self._leaves)
+        self.batch = map_leaves(_own, batch)
+        self._parts = [leaf for leaf in flatten(self.batch)[0] if _comparable(leaf)]
+        self._kept = [np.array(leaf, order="K") for leaf in self._parts]
+        self._function = value_and_grad
+        self._given = batch
+        self._rewind = rewinder(value_and_grad, batch)
+        self._first: Callable[[], None] | None = None  # while another draw is held fixed
+        self.frozen = True
+        self.count = 0
+        self.changed: set[str] = set()
+        self.batch_changed = False
+
+    def rewind(self) -> None:
+        """Put the random generators back to where they were."""
+        self._rewind()
+
+    def redraw(self, point: Point) -> None:
+        """Hold the random numbers fixed that come after those of a call."""
+        self._rewind()
+        self.frozen = False
+        self._first = self._first or self._rewind
+        self.at(point)
+        self.frozen = True
+        self._rewind = rewinder(self._function, self._given)
+
+    def same_draw(self) -> None:
+        """Hold the random numbers fixed again that came first."""
+        self._rewind, self._first = self._first or self._rewind, None
+        self._rewind()
+
+    def at(self, point: Point) -> Answer:
+        """Loss and gradients at a point; what the function raises is passed on."""
+        for leaf, value in zip(self._leaves, point, strict=True):
+            np.copyto(leaf, value)
+        if self.frozen:
+            self._rewind()
+        self.count += 1
+        loss, grads = loss_and_grads(self._function(self._params, self.batch))
+        answer = Answer(loss, self._own_gradients(grads))
+        self._look_for_changes(point)
+        return answer
+
+    def near(self, point: Point) -> Answer | None:
+        """The same beside the parameters, or None where the function is not finite or defined."""
+        try:
+            answer = self.at(point)
+        except (ArithmeticError, ValueError):
+            return None
+        return answer if answer.finite else None
+
+    def _own_gradients(self, grads: Nest) -> list[Array | None]:
+        given: list[Any] = self.structure.flatten(grads)
+        if all(one is None for one in given):
+            raise TypeError(f"{OWNER}: value_and_grad must return gradients, got None for each")
+        found: list[Array | None] = []
+        for path, leaf, value in zip(self.paths, self.start, given, strict=True):
+            if isinstance(value, RowGradient):
+                value = value.whole(OWNER, path, leaf)
+            value = plain(OWNER, path, leaf, value)
+            found.append(None if value is None else np.array(value))
+        return found
+
+    def _look_for_changes(self, point: Point) -> None:
+        for path, leaf, value in zip(self.paths, self._leaves, point, strict=True):
+            if not np.array_equal(leaf, value):
+                self.changed.add(path)
+        for part, kept in zip(self._parts, self._kept, strict=True):
+            if not np.array_equal(part, kept, equal_nan=part.dtype.kind in "fc"):
+                self.batch_changed = True
+                np.copyto(part, kept)
+
+    def sizes(self) -> dict[int, str]:
+        """Lengths in the batch that a forgotten mean or sum would divide or multiply by."""
+        found: dict[int, str] = {}
+        for part in self._kept:
+            if part.ndim:
+                found.setdefault(part.shape[0], "the batch size: a sum against a mean")
+        for part in self._kept:
+            if part.ndim > 1 and part.dtype.kind in "fc":
+                found.setdefault(part.size, "the number of elements: a sum against a mean")
+            for n in part.shape[1:]:
+                found.setdefault(n, "the length of an axis: a sum against a mean")
+        return {n: text for n, text in found.items() if n > 1}
+
+
+def _own(leaf: Any) -> Any:
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
+def _comparable(leaf: Any) -> bool:
+    return (
+        isinstance(leaf, np.ndarray)
+        and not isinstance(leaf, np.ma.MaskedArray)
+        and leaf.dtype.kind in "biufcSUmM"
+    )

@@ -1,0 +1,306 @@
+"""`check_gradients`: whether a function's gradients fit its loss, leaf by leaf."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from stepsize.arrays import Array, Nest, ValueAndGrad
+from stepsize.gradients.audit import Audit, Base, audit, norm, wide
+from stepsize.gradients.calls import OWNER, Calls, finite
+from stepsize.gradients.causes import STALE, Cause, find_cause
+from stepsize.gradients.probes import LARGEST, Probe, Prober
+from stepsize.gradients.results import GradientCheck, LeafCheck
+from stepsize.validation import number, whole
+
+CLEAR = 0.1  # error bar, as a share of the gradient, below which a direction decides
+CLEAR_NOISY = 0.3  # the same where bars are six standard errors of means
+MORE = 4  # further directions beside the parameters, where those at hand do not decide
+SHORT = 1e-3  # step, in units of the leaf's scale, over which a smooth slope hardly changes
+KINKED = 0.05  # second difference of slopes that stays, as a share of the gradient
+
+WORDS = {
+    "accumulated": "each call adds to the gradient of the call before: set the buffer to 0",
+    "stale": STALE,
+    "not_deterministic": "the gradient differs from call to call, and the loss does not",
+    "changes_params": "the function changes this parameter: work on a copy",
+    "not_finite": "the gradient holds NaN or infinity where the loss is finite",
+}
+
+
+def check_gradients(
+    value_and_grad: ValueAndGrad,
+    params: Nest,
+    batch: Any = None,
+    *,
+    directions: int = 3,
+    coordinates: int = 0,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> GradientCheck:
+    """Say for each leaf whether its gradient fits the loss, and where not, the likely cause.
+
+    The slope of the loss along the gradient and along random directions, at the parameters and a
+    little beside them, is compared with what the gradients say::
+
+        slope     = (L(x + h v) - L(x - h v)) / 2h
+        predicted = (g(x - h v) + 4 g(x) + g(x + h v)) . v / 6
+
+    Step sizes fit precision and curvature; error bars come from the loss's own noise, of rounding
+    or of chance. Random numbers are held fixed where their generator can be found, else averaged
+    over. A mismatch counts if it is there with other steps too. The function gets copies; params,
+    batch and random generators come back as they were.
+
+    Causes: ``sign_flipped``, ``factor``, ``transposed``, ``reversed``, ``shifted``, ``permuted``,
+    ``missing_decay``, ``missing_l1``, ``missing_term``, ``one_use``, ``stale``, ``accumulated``,
+    ``zero``, ``zero_in_part``, ``unused``, ``not_finite``, ``not_deterministic``,
+    ``changes_params``, ``changes_batch``, ``unknown``.
+
+    Args:
+        value_and_grad: ``(params, batch) -> (loss, grads)``.
+        params: a nest of finite arrays; only copies are changed.
+        batch: what the function gets as its second argument.
+        directions: random directions a leaf, besides that of its gradient. Some twenty calls of
+            the function, and eight to sixteen a leaf, are the cost; a leaf that is wrong, or near
+            kinks, costs fifty to a hundred more, a noisy loss ten times as many in all.
+        coordinates: single elements of each leaf to check as well, two calls or four each: the
+            largest of the gradient, then others at random.
+        tolerance: relative mismatch that passes; None is 1e-5 in double, 1e-3 in single and 5e-2
+            in half precision.
+        seed: of the directions.
+
+    Raises:
+        ValueError: an argument is out of range, a gradient does not match its leaf, or loss or
+            parameters are not finite.
+        TypeError: the function returns no loss and gradients.
+
+    Source: noise of a function, More & Wild 2011, SIAM J. Sci. Comput. 33, 1292.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> x, y = np.arange(12.0).reshape(4, 3), np.ones(4)
+        >>> def value_and_grad(p, batch):
+        ...     error = x @ p["w"] + p["b"] - y
+        ...     return error @ error, {"w": x.T @ error, "b": 2 * error.sum(keepdims=True)}
+        >>> check = ss.check_gradients(value_and_grad, {"w": np.ones(3), "b": np.zeros(1)})
+        >>> check.ok, check.leaves["b"].verdict, check.leaves["w"].cause, check.leaves["w"].factor
+        (False, 'fits', 'factor', 2.0)
+    """
+    if not callable(value_and_grad):
+        raise TypeError(
+            f"{OWNER}: value_and_grad must be a function (params, batch) -> (loss, grads), got "
+            f"{value_and_grad!r:.200}"
+        )
+    directions = whole(f"{OWNER}: directions", directions, 2)
+    coordinates = whole(f"{OWNER}: coordinates", coordinates, 0)
+    seed = whole(f"{OWNER}: seed", seed, 0)
+    if tolerance is not None:
+        tolerance = number(f"{OWNER}: tolerance", tolerance, 0.0, 1.0)
+    calls = Calls(value_and_grad, params, batch)
+    ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
+    with ignored:
+        try:
+            seen = audit(calls, np.random.default_rng((seed, 0)))
+            prober = Prober(calls, seen, tolerance, seed)
+            leaves = {
+                path: _leaf(prober, i, directions, coordinates)
+                for i, path in enumerate(calls.paths)
+            }
+        finally:
+            calls.rewind()
+    return _result(calls, seen, leaves)
+
+
+def _result(calls: Calls, seen: Audit, leaves: dict[str, LeafCheck]) -> GradientCheck:
+    notes = []
+    if calls.batch_changed:
+        notes.append("the function changes its batch: work on a copy")
+    if seen.hidden:
+        notes.append("the loss is noisy, so slopes are means over several calls")
+    elif seen.stochastic:
+        notes.append("the function draws random numbers, which were held fixed")
+    kinks = [path for path, leaf in leaves.items() if leaf.kink]
+    if kinks:
+        notes.append(
+            f"the loss has a kink at these parameters ({', '.join(kinks)}), where any slope "
+            "between those of both sides is right"
+        )
+    cause = "changes_batch" if calls.batch_changed else None
+    if calls.changed:
+        cause = cause or "changes_params"
+    for leaf in leaves.values():
+        cause = cause or leaf.cause
+    base = seen.bases[0]
+    return GradientCheck(
+        leaves, cause, tuple(notes), base.answer.loss, base.noise, seen.stochastic, calls.count
+    )
+
+
+def _leaf(prober: Prober, i: int, directions: int, coordinates: int) -> LeafCheck:
+    """One leaf: its slopes, the verdict, and the cause where it is wrong."""
+    calls, bases = prober.calls, prober.audit.bases
+    path, leaf = calls.paths[i], calls.start[i]
+    found = LeafCheck(path, leaf.shape, "skipped")
+    gradient = bases[0].answer.grads[i]
+    if gradient is None:
+        return found
+    if not finite(gradient):
+        return _blamed(found, Cause("not_finite", WORDS["not_finite"]))
+    if not leaf.size:
+        return replace(found, verdict="unused")
+    probes = _look(prober, i, directions)
+    known = prober.audit.causes.get(path)
+    if path in calls.changed:
+        known = "changes_params"
+    found = _summary(found, probes, gradient)
+    off = any(probe.off for _, probe in probes)
+    if not off and not known:
+        found = _passed(prober, i, found, probes)
+        off = any(probe.off for _, probe in probes)
+    if coordinates:
+        found = replace(found, coordinates=_coordinates(prober, i, coordinates))
+        off |= _strays(found)
+    if known:
+        found = _blamed(found, Cause(known, WORDS[known]))
+    elif off:
+        cause = find_cause(prober, i, calls.sizes())
+        found = _blamed(_summary(found, probes, gradient), cause)
+    return found
+
+
+def _blamed(found: LeafCheck, cause: Cause) -> LeafCheck:
+    return replace(found, verdict="wrong", cause=cause.name, factor=cause.factor, words=cause.words)
+
+
+Seen = list[tuple[Array, Probe]]
+
+
+def _look(prober: Prober, i: int, directions: int) -> Seen:
+    """The directions of every leaf: along the gradient, at random, and at random beside."""
+    bases = prober.audit.bases
+    leaf = bases[0].point[i]
+    plan: list[tuple[Base, Array, str]] = []
+    for base in bases:
+        along = prober.along(base.answer.grads[i])  # type: ignore[arg-type]
+        count = directions - 1 if base.name == "here" and len(bases) > 1 else 1
+        count = directions if len(bases) == 1 else count
+        if along is not None and (base.name == "here" or leaf.size == 1):
+            plan.append((base, along, "gradient"))
+            count = min(count, leaf.size - 1)
+        plan += [(base, prober.random(leaf), "random") for _ in range(count)]
+    return _measured(prober, i, plan)
+
+
+def _measured(prober: Prober, i: int, plan: Sequence[tuple[Base, Array, str]]) -> Seen:
+    found: Seen = []
+    for base, v, kind in plan:
+        probe = prober.settled(base, i, v, kind)
+        if probe is not None:
+            found.append((v, probe))
+    return found
+
+
+def _passed(prober: Prober, i: int, found: LeafCheck, probes: Seen) -> LeafCheck:
+    """The verdict on a leaf that nothing speaks against: fits, unused or unclear."""
+    bases = prober.audit.bases
+    still = not any(np.any(base.answer.grads[i]) for base in bases)
+    if still and all(_flat(prober, base, i) for base in bases):
+        return replace(found, verdict="unused", words="neither loss nor gradient depend on it")
+    clear = CLEAR_NOISY if prober.audit.hidden else CLEAR
+    if _clear(probes, clear) < 2:
+        leaf = bases[-1].point[i]
+        plan = [(bases[-1], prober.random(leaf), "random") for _ in range(MORE)]
+        more = _measured(prober, i, plan)
+        probes += more
+        gradient = bases[0].answer.grads[i]
+        assert gradient is not None
+        found = _summary(found, probes, gradient)
+        if any(probe.off for _, probe in more):
+            return found
+    if _clear(probes, clear) < min(2, len(probes)) or not probes:
+        words = "the noise of the loss hides whether it fits"
+        return replace(found, verdict="unclear", words=words)
+    return replace(found, verdict="fits")
+
+
+def _clear(probes: Seen, share: float) -> int:
+    """The number of directions whose error bar is small beside the gradient."""
+    return sum(probe.bar <= share * max(probe.size, abs(probe.slope)) for _, probe in probes)
+
+
+def _flat(prober: Prober, base: Base, i: int) -> bool:
+    """Whether the loss stays the same when the leaf moves far."""
+    probe = prober.measure(base, i, prober.random(base.point[i]), LARGEST)
+    return probe is not None and abs(probe.slope) <= probe.noise
+
+
+def _strays(found: LeafCheck) -> bool:
+    rows = found.coordinates
+    return rows is not None and bool((np.abs(rows[:, 1] - rows[:, 2]) > rows[:, 3]).any())
+
+
+def _coordinates(prober: Prober, i: int, count: int) -> Any:
+    """Single elements: flat index, gradient, slope, error bar."""
+    base = prober.audit.bases[0]
+    g = wide(base.answer.grads[i]).ravel()  # type: ignore[arg-type]
+    count = min(count, g.size)
+    largest = np.argsort(-np.abs(g), kind="stable")[: (count + 1) // 2]
+    others = np.setdiff1d(np.arange(g.size), largest)
+    chosen = [*largest, *prober.rng.permutation(others)[: count - len(largest)]]
+    rows = []
+    for k in chosen:
+        v = np.zeros(g.size)
+        v[k] = 1.0
+        probe = prober.settled(base, i, v.reshape(base.point[i].shape), "coordinate")
+        if probe is not None:
+            rows.append((float(k), probe.predicted, probe.slope, probe.bar))
+    return np.array(rows).reshape(-1, 4)
+
+
+def _summary(found: LeafCheck, probes: Seen, gradient: Array) -> LeafCheck:
+    """Ratio, cosine, error and resolution from the slopes."""
+    if not probes:
+        return found
+    size = norm(gradient)
+    here = [(v, probe) for v, probe in probes if probe.base == "here"]
+    ratio = cosine = math.nan
+    unit = wide(gradient) / size if size else None
+    if unit is not None and here:
+        along = math.sqrt(gradient.size)
+        if abs(float(np.vdot(here[0][0], unit)) - along) < 1e-6 * along:
+            ratio = here[0][1].slope / here[0][1].predicted if here[0][1].predicted else math.nan
+            cosine = _cosine(ratio * size, here[1:], unit)
+    shares = [abs(p.residual) / (p.size or 1.0) for _, p in probes if p.off]
+    shares = shares or [abs(p.residual) / p.size for _, p in probes if p.size]
+    bars = [p.bar / p.size for _, p in probes if p.size]
+    return replace(
+        found,
+        ratio=ratio,
+        cosine=cosine,
+        error=max(shares, default=math.nan),
+        resolution=float(np.median(bars)) if bars else math.nan,
+        kink=any(_kinked(p) for _, p in here),
+        slopes=np.array([(p.predicted, p.slope, p.bar) for _, p in probes]),
+    )
+
+
+def _cosine(along: float, others: Seen, unit: Array) -> float:
+    """From the slope along the gradient, and what random directions find across it."""
+    across = []
+    for v, probe in others:
+        part = float(np.vdot(v, unit))
+        seen = abs(probe.slope - part * along)
+        across.append(seen if probe.off else max(0.0, seen - probe.bar))
+    square = float(np.mean(np.square(across))) if across else 0.0
+    whole = math.hypot(along, math.sqrt(square))
+    return along / whole if whole else math.nan
+
+
+def _kinked(probe: Probe) -> bool:
+    """Whether the slopes of both sides differ by more than a step as short as this explains."""
+    gap = abs(probe.products[2] - probe.products[0])
+    return bool(probe.t < SHORT and gap > KINKED * probe.size)

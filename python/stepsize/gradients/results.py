@@ -1,0 +1,136 @@
+"""What `check_gradients` found."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from stepsize.arrays import Curve
+
+
+@dataclass(frozen=True, repr=False)
+class LeafCheck:
+    """Whether the gradient of one leaf fits the loss.
+
+    Attributes:
+        path, shape: the leaf.
+        verdict: "fits", "wrong", "unused" (neither loss nor gradient depend on it), "unclear" (the
+            noise of the loss hides the answer) or "skipped" (the gradient is None).
+        ratio: slope of the loss over what the gradient says, along the gradient: 1 where it fits,
+            -1 where the sign is flipped, NaN where the gradient is 0.
+        cosine: of the angle between the gradient and the right one, as far as the directions tell.
+        error: the largest mismatch of slopes, as a share of the gradient.
+        resolution: the mismatch that could have been seen, as a share of the gradient.
+        cause: the likely cause by name, None where there is nothing to explain.
+        factor: the number of the cause: what to multiply by, the strength of the decay, the shift.
+        words: the cause and its evidence in words.
+        kink: whether the loss has a kink at these parameters, where any slope between is right.
+        slopes: a row for each direction: predicted by the gradient, measured, error bar.
+        coordinates: where asked for, a row each: flat index, gradient, slope, error bar.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    verdict: str
+    ratio: float = math.nan
+    cosine: float = math.nan
+    error: float = math.nan
+    resolution: float = math.nan
+    cause: str | None = None
+    factor: float = math.nan
+    words: str = ""
+    kink: bool = False
+    slopes: Curve | None = field(default=None, repr=False)
+    coordinates: Curve | None = field(default=None, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing speaks against this leaf, and enough was seen to say so."""
+        return self.verdict in ("fits", "unused", "skipped")
+
+    def __repr__(self) -> str:
+        cause = f", {self.cause}" if self.cause else ""
+        return f"<LeafCheck {self.path}: {self.verdict}{cause}, ratio={self.ratio:.4g}>"
+
+
+@dataclass(frozen=True, repr=False)
+class GradientCheck:
+    """What `check_gradients` found; print it to read it.
+
+    Attributes:
+        leaves: a `LeafCheck` for each path.
+        cause: the likely cause of what is wrong: "changes_batch", "changes_params" or that of the
+            first wrong leaf; None where nothing is.
+        notes: what else was seen, a sentence each.
+        loss: the loss at the parameters.
+        noise: its noise: the standard deviation of one evaluation, from rounding or chance.
+        stochastic: whether the function draws random numbers.
+        calls: how often the function was called.
+    """
+
+    leaves: dict[str, LeafCheck]
+    cause: str | None
+    notes: tuple[str, ...]
+    loss: float
+    noise: float
+    stochastic: bool
+    calls: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether every gradient fits, and the function leaves its arguments alone."""
+        return self.cause is None and all(leaf.ok for leaf in self.leaves.values())
+
+    @property
+    def wrong(self) -> list[str]:
+        """The paths of the leaves whose gradient is wrong."""
+        return [path for path, leaf in self.leaves.items() if leaf.verdict == "wrong"]
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw measured against predicted slopes of every leaf; returns the matplotlib axes."""
+        from stepsize.plots import gradient_check
+
+        return gradient_check(self, ax)
+
+    def __repr__(self) -> str:
+        state = "ok" if self.ok else f"not ok: {', '.join(self.wrong) or self.cause or 'unclear'}"
+        return f"<GradientCheck {state}, {len(self.leaves)} leaves, {self.calls} calls>"
+
+    def __str__(self) -> str:
+        rows = [("leaf", "shape", "verdict", "ratio", "cosine", "error", "seen to")]
+        for path, leaf in self.leaves.items():
+            numbers = (_plain(leaf.ratio), _plain(leaf.cosine))
+            shares = (_share(leaf.error), _share(leaf.resolution))
+            shape = "x".join(map(str, leaf.shape)) or "number"
+            rows.append((path, shape, leaf.verdict, *numbers, *shares))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [self._lead()]
+        for row in rows:
+            cells = [
+                cell.ljust(width) if k < 3 else cell.rjust(width)
+                for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            lines.append("  ".join(cells).rstrip())
+        lines += [f"{path}: {leaf.words}" for path, leaf in self.leaves.items() if leaf.words]
+        lines += self.notes
+        lines.append(f"{self.calls} calls on copies; parameters and batch are untouched")
+        return "\n".join(lines)
+
+    def _lead(self) -> str:
+        if self.ok:
+            return "the gradients fit the loss"
+        wrong = self.wrong
+        if wrong:
+            return f"{len(wrong)} of {len(self.leaves)} gradients do not fit the loss"
+        if self.cause is not None:
+            return "the function changes what it is given"
+        return "the noise of the loss hides whether all gradients fit"
+
+
+def _plain(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4g}"
+
+
+def _share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.0e}"

@@ -1,0 +1,54 @@
+"""The picture of a gradient check: slopes of the loss against what the gradients say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stepsize.plots.style import MUTED, colour, dress, key, own_axes
+
+__all__ = ["gradient_check"]
+
+_FEW = 6  # leaves that fit and still have a colour of their own
+_MARGIN = 1.15
+
+
+def gradient_check(check: Any, ax: Any = None, *, title: str = "") -> Any:
+    """Draw measured against predicted slopes of a `GradientCheck`; returns matplotlib axes.
+
+    Both are in units of the largest slope of their leaf, so that each leaf fills the picture. What
+    fits lies on the diagonal; bars are the error of the measurement. Leaves that fit are grey where
+    they are many, and the others carry their names and causes.
+    """
+    ax = own_axes() if ax is None else ax
+    leaves = [
+        leaf for leaf in check.leaves.values() if leaf.slopes is not None and len(leaf.slopes)
+    ]
+    if not leaves:
+        raise ValueError("nothing to draw: no slope was measured")
+    few = len(leaves) <= _FEW
+    names: list[tuple[Any, str, str]] = []
+    for leaf in sorted(leaves, key=lambda one: one.ok, reverse=True):
+        predicted, measured, bars = leaf.slopes.T
+        unit = max(float(np.abs(leaf.slopes[:, :2]).max()), np.finfo(float).tiny)
+        named = few or not leaf.ok
+        paint, dark = colour(len(names)) if named else (MUTED, MUTED)
+        drawn = ax.errorbar(
+            predicted / unit, measured / unit, np.minimum(bars / unit, 10),
+            fmt="o" if leaf.ok else "D", color=paint, ms=4, alpha=0.8, elinewidth=0.8, capsize=0,
+        )  # fmt: skip
+        if named:
+            says = leaf.path if leaf.ok else f"{leaf.path}: {_word(leaf)}"
+            names.append((drawn[0], says, dark))
+    ax.plot([-1, 1], [-1, 1], color=MUTED, linewidth=1, zorder=0)
+    ax.set_xlim(-_MARGIN, _MARGIN)
+    ax.set_ylim(-_MARGIN, _MARGIN)
+    words = "slope that the gradient predicts"
+    dress(ax, title=title, xlabel=words, ylabel="slope of the loss")
+    key(ax, names)
+    return ax
+
+
+def _word(leaf: Any) -> str:
+    return str(leaf.cause or leaf.verdict).replace("_", " ")
