@@ -1,4 +1,4 @@
-// Rules that find their rate from distances and gradients.
+// Learning-rate-free rules, which find their rate from distances and gradients.
 #pragma once
 
 #include "kernels/loop.hpp"

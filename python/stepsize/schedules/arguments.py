@@ -1,4 +1,4 @@
-"""What an argument of a schedule may be: each kind states its range, error and next move once."""
+"""Types of schedule arguments: each states its range, error message and next move once."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Many:
     def __call__(self, where: str, name: str, value: Any) -> tuple[float, ...]:
         if isinstance(value, str) or not hasattr(value, "__iter__"):
             raise TypeError(f"{where}: {name} must be a sequence of numbers, got {value!r}")
-        if getattr(value, "ndim", 1) == 0:  # an array of one number, which only seems iterable
+        if getattr(value, "ndim", 1) == 0:  # a zero-dimensional array, which only seems iterable
             raise TypeError(f"{where}: {name} must be a sequence of numbers, got {value!r}")
         items = tuple(self.each(where, f"{name}[{i}]", item) for i, item in enumerate(value))
         if len(items) < self.least:
@@ -107,7 +107,7 @@ Steps = Annotated[
 
 
 def check_for(annotation: Any) -> Check:
-    """The check an annotation stands for: Annotated, Literal, bool, or one of them or None."""
+    """The check for an annotation: Annotated, Literal, bool, or one of these or None."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return annotation.__metadata__[0]  # type: ignore[no-any-return]
@@ -126,5 +126,5 @@ def optional(check: Check) -> Check:
 
 
 def is_close_to_whole(number: float) -> bool:
-    """Whether a product such as 0.3 * 100 missed a whole number by rounding only."""
+    """Whether a product such as 0.3 * 100 differs from a whole number by rounding only."""
     return math.isclose(number, round(number), rel_tol=1e-12, abs_tol=1e-12)
