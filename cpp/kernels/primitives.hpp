@@ -79,9 +79,9 @@ template <> struct Bits<double> {
     static constexpr type exponent = 0x7ff0000000000000u;
 };
 
-// Linear interpolation with weight w, exact at both ends: a + w (b - a) up to the middle, b - (1 -
-// w) (b - a) from there on. The choice does not depend on the element, and a bit mask selects in
-// one instruction where a condition takes many.
+// Linear interpolation (lerp) with weight w, exact at both ends: from a up to the middle, a + w (b
+// - a), and from b beyond it, b - (1 - w) (b - a). The choice does not depend on the element, and a
+// bit mask selects in one instruction where a condition takes many.
 template <class F> inline F lerp(F a, F b, F w) {
     using Word = typename Bits<F>::type;
     const bool near = w < F(0.5);

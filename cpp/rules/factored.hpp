@@ -171,7 +171,8 @@ template <class F> struct SM3 {
             for (size_t j = 0; j < view.columns; ++j)
                 last[j] = topmost(last[j], parts[panel * view.columns + j]);
     }
-    // Calls body(row, axis, the axis' number for that row) for all rows and axes but the last.
+    // Calls body(row, axis, the number kept for the row's index on that axis) for all rows and all
+    // axes but the last.
     template <class Body> static void each_index(const MatrixView& view, const Body& body) {
         size_t apart = view.rows; // rows between two steps along the axis
         for (int axis = 0; axis + 1 < view.axes; ++axis) {

@@ -1,4 +1,5 @@
-// What an optimizer moves: the leaves with their state, and the groups with their hyperparameters.
+// What an optimizer updates: the leaves with their state, and the groups with their
+// hyperparameters.
 #pragma once
 
 #include <array>
@@ -12,11 +13,11 @@
 
 namespace stepsize {
 
-// What every step reads stands first.
+// Members that every step reads come first.
 struct Leaf {
-    py::object array;  // the parameters, as others see them
-    py::object descr;  // their dtype when they came
-    py::object master; // of parameters of two bytes, in the type they are computed in, or None
+    py::object array;  // the parameters, as the caller sees them
+    py::object descr;  // their dtype at construction
+    py::object master; // master weights of half-precision parameters, or None
     char* x;           // where they are computed in place, or null
     Half half;
     size_t size;
@@ -25,12 +26,12 @@ struct Leaf {
     Dtype dtype;
     int group;
     bool adjacent; // x and state follow those of the leaf before
-    bool coded;    // some stream has to be decoded
+    bool coded;    // some operand is quantized
     bool matrix;   // the rule sees it as matrices
     std::array<Slot, max_slots> slots;
     std::array<double, max_scalars> scalars;
-    std::vector<py::object> kept; // its state arrays, and what keeps them in their place
-    char* average = nullptr;      // what may follow the parameters
+    std::vector<py::object> kept; // its state arrays, and what pins them
+    char* average = nullptr;      // the EMA of the parameters, or null
     std::vector<void*> vectors;   // state of a leaf seen as matrices
 
     const char* seen() const { return half.data ? static_cast<char*>(half.data) : x; }
@@ -47,7 +48,7 @@ struct Group {
     std::vector<Hyperparameter> hyperparameters;
     std::vector<double> values; // of the current step, in the order of hyperparameters
     std::vector<int> changing;  // those that a step may change: rate, loss, schedules, functions
-    bool settled = false;       // the other values are in place
+    bool settled = false;       // the other values are up to date
     std::vector<int> rule_numbers;
     int lr, weight_decay, cautious, loss;
 
@@ -89,18 +90,18 @@ class Leaves {
     }
 
     // Whether the rule's scalars belong to all leaves together, whether some rule takes sums before
-    // it moves, and whether some rule has no compiled twin.
+    // its update, and whether some rule has no compiled twin.
     bool shared_scalars() const { return shared_scalars_; }
     bool two_passes() const { return two_passes_; }
     bool reference() const { return reference_; }
 
-    // Keeps the parameters' memory in its place for a while.
+    // Pins the parameters' memory temporarily.
     void pin(Pins& pins) const {
         for (ArrayProxy* owner : owners_)
             pins.add_owner(owner);
     }
 
-    // Refuses parameters that do not lie as they lay. Calls no other code.
+    // Refuses parameters whose memory or layout has changed. Calls no other code.
     void check(const Host& host) const;
     // The hyperparameters of this step; the user's functions run here.
     void evaluate(const Host& host, py::handle loss, int64_t step, double lr_scale);
@@ -113,10 +114,10 @@ class Leaves {
         return occupied_.meets(gradient, bytes, leaf.seen());
     }
 
-    // Lets a step see rows of a leaf, (gradient, parameters, state arrays) in memory of their own,
-    // instead of all of it; false where they do not fit. The second call undoes all of them.
+    // Binds rows of a leaf, (gradient, parameters, state arrays) in separate memory, in place of
+    // the whole leaf; false if they do not fit. The second function unbinds all of them.
     bool bind_rows(size_t i, const py::tuple& rows);
-    bool unbind_rows(); // whether there were some
+    bool unbind_rows(); // whether any were bound
     bool has_rows() const { return !whole_.empty(); }
 
     void set_averages(const py::list& averages);
@@ -128,7 +129,7 @@ class Leaves {
   private:
     void evaluate(Group& group, const Host& host, py::handle loss, int64_t step, double lr_scale);
 
-    // A leaf's own memory, while a step sees some rows of it.
+    // A leaf's own memory, while rows of it are bound.
     struct Whole {
         size_t leaf;
         char* x;
@@ -146,7 +147,7 @@ class Leaves {
     bool two_passes_ = false;
     bool reference_ = false;
     std::array<double, max_scalars> all_scalars_ = {};
-    std::vector<py::object> averages_; // and what keeps them in their place
+    std::vector<py::object> averages_; // and what pins them
 };
 
 } // namespace stepsize
