@@ -15,7 +15,7 @@ namespace stepsize {
 class EngineMutex {
   public:
     bool stepping = false;
-    bool abandoned = false; // another thread was in a step at a fork: here it never ends
+    bool abandoned = false; // at a fork another thread was in a step, which never ends here
 
     // Waits without the GIL, so that two threads that use one optimizer take turns.
     void lock() {

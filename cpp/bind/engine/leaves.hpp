@@ -43,11 +43,11 @@ struct Group {
     enum class Decay { coupled, decoupled, none };
 
     const Rule* rule;            // null: the reference implementation runs it
-    std::vector<double> scalars; // first values of those that the rule keeps
+    std::vector<double> scalars; // initial values of the rule's scalars
     Decay decay;
     std::vector<Hyperparameter> hyperparameters;
     std::vector<double> values; // of the current step, in the order of hyperparameters
-    std::vector<int> changing;  // those that a step may change: rate, loss, schedules, functions
+    std::vector<int> changing;  // indices of values that a step may change
     bool settled = false;       // the other values are up to date
     std::vector<int> rule_numbers;
     int lr, weight_decay, cautious, loss;
@@ -69,7 +69,7 @@ class Leaves {
                    const py::list& hyperparameters);
     void add(const py::array& x, const py::object& master, const py::tuple& shape, int group,
              const py::list& slots);
-    void keep_base(const py::array& x); // in its place: of the last one, which Python copies
+    void keep_base(const py::array& x); // pins the original of the last leaf, a copy
     void finish();                      // after the last one
 
     // Adds the state arrays and master weights of all leaves.

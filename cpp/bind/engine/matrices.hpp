@@ -19,7 +19,7 @@ struct Chunk {
     size_t bound; // index of its fields
     const Rule* rule;
     Dtype dtype;
-    bool matrix; // of a leaf seen as matrices: here for its statistics alone
+    bool matrix; // of a leaf seen as matrices, listed only for its statistics
     Span span;
 };
 

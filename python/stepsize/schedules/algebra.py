@@ -34,7 +34,7 @@ def combined(node: Node, length: float) -> Schedule:
 
 
 def later(length: float, steps: float) -> float:
-    """`length + steps`, rounded so that `steps` before it the child has reached its own length."""
+    """`length + steps`, rounded up so that the child has reached its own length there."""
     end = length + steps
     return end if end - steps >= length else math.nextafter(end, math.inf)
 

@@ -35,7 +35,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 FUNCTIONS |= {"epochs": epochs} | {name: getattr(importers, name) for name in importers.__all__}
 FUNCTIONS = dict(sorted(FUNCTIONS.items()))
 
-MOST_PARTS = 10_000  # of a schedule that is written down
+MOST_PARTS = 10_000  # the most parts of a schedule written as text
 LONGEST = 1_000_000  # characters of an expression
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {

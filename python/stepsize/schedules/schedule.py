@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT = "stepsize.schedule"
 VERSION = 1
-LAST = 2**53  # steps are whole numbers up to it
+LAST = 2**53  # up to this number whole steps are exact
 
 P = ParamSpec("P")
 RECIPES: dict[str, Callable[..., Schedule]] = {}
