@@ -47,7 +47,7 @@ struct Group {
     Decay decay;
     std::vector<Hyperparameter> hyperparameters;
     std::vector<double> values; // of the current step, in the order of hyperparameters
-    std::vector<int> changing;  // indices of values that a step may change
+    std::vector<int> changing;  // indices of what a step changes: rate, loss, schedules, functions
     bool settled = false;       // the other values are up to date
     std::vector<int> rule_numbers;
     int lr, weight_decay, cautious, loss;
@@ -69,7 +69,7 @@ class Leaves {
                    const py::list& hyperparameters);
     void add(const py::array& x, const py::object& master, const py::tuple& shape, int group,
              const py::list& slots);
-    void keep_base(const py::array& x); // pins the original of the last leaf, a copy
+    void keep_base(const py::array& x); // pins the original, of which the last leaf is a copy
     void finish();                      // after the last one
 
     // Adds the state arrays and master weights of all leaves.
