@@ -279,8 +279,7 @@ def cyclic(
     mode: Literal["triangular", "triangular2", "exp_range"] = "triangular",
     gamma: Share = 1.0,
 ) -> Schedule:
-    """Triangular cycles: `up` steps from `low` to `high`, `down` steps back (None: as many as
-    `up`).
+    """Triangular cycles: `up` steps from `low` to `high`, then `down` steps back (None: `up`).
 
     `low` may be the larger of the two: that is how momentum is cycled against the rate. The height
     is halved in each cycle with `"triangular2"`, and multiplied by `gamma**s` with `"exp_range"`.

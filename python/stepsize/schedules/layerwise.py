@@ -10,8 +10,7 @@ from stepsize.schedules.arguments import Share, check_for, fail
 
 
 def layerwise_lr(params: Nest, decay: float) -> dict[str, float]:
-    """Layer-wise decay: a factor for the rate of each layer, `decay**k` for the k-th before the
-    last.
+    """Layer-wise decay: a factor for the rate of each layer, `decay**k` with k layers after it.
 
     The layers are the items of `params` in their own order; an item that is a list or tuple of
     nests counts as one layer for each of its items. The keys are patterns for `ss.group`.
