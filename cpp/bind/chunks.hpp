@@ -1,4 +1,4 @@
-// Work in chunks: how a stretch of memory is split, and how chunks are run.
+// Work in chunks: how a range of memory is split, and how chunks are run.
 #pragma once
 
 #include <algorithm>
@@ -10,11 +10,11 @@
 
 namespace stepsize {
 
-// Below this many elements the work is over before another thread could use the interpreter.
+// Below this many elements the work is done before another thread could use the GIL.
 constexpr size_t release_elements = 65536;
 
-// Calls job(i) for every i below count, on several threads and without the interpreter's lock where
-// the elements pay for it. The caller holds what the job reads and writes, and pins it.
+// Calls job(i) for every i below count, on several threads and without the GIL if there are enough
+// elements. The caller holds what the job reads and writes, and pins it.
 template <class Job> void run_chunks(size_t count, size_t elements, const Job& job) {
     if (elements < release_elements) {
         for (size_t i = 0; i < count; ++i)
@@ -25,7 +25,7 @@ template <class Job> void run_chunks(size_t count, size_t elements, const Job& j
     parallel_for(count, elements, job);
 }
 
-// Moves a span's pointers on by `at` elements, the first of a tile.
+// Advances a span's pointers by `at` elements, to the first of a tile.
 inline void advance(Span& span, size_t at, size_t width, int slots) {
     if (span.x)
         span.x = static_cast<char*>(span.x) + at * width;

@@ -5,7 +5,7 @@
 namespace stepsize {
 namespace {
 
-// The parts of DLPack 1 that are read here, in the words of its dlpack.h.
+// The parts of DLPack 1 that are read here, with the names of its dlpack.h.
 struct DLDevice {
     int32_t device_type, device_id;
 };
@@ -34,7 +34,8 @@ struct DLPackExchangeAPI {
 constexpr int32_t cpu = 1;
 constexpr uint8_t floating = 2;
 
-// A type's table of functions, or null. The last type is remembered: a step sees one.
+// A type's table of functions, or null. The last type is cached, since a step usually sees only
+// one.
 const DLPackExchangeAPI* exchange_of(PyTypeObject* type) {
     static PyTypeObject* known = nullptr;
     static const DLPackExchangeAPI* found = nullptr;
@@ -70,7 +71,7 @@ bool is_plain(const DLTensor& tensor, Dtype dtype, const std::vector<Py_ssize_t>
     return true;
 }
 
-// False for objects that are no such tensors.
+// False for objects that are not such tensors.
 bool read(PyObject* object, DLTensor& tensor) {
     const DLPackExchangeAPI* api = exchange_of(Py_TYPE(object));
     if (api && api->tensor_from_object(object, &tensor) == 0)

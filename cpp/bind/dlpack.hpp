@@ -1,4 +1,4 @@
-// Tensors of other libraries, read where they lie.
+// Tensors of other libraries, read in place through DLPack.
 #pragma once
 
 #include <vector>
@@ -7,11 +7,11 @@
 
 namespace stepsize {
 
-// Where the elements of a tensor lie, side by side and in CPU memory; null for every other object,
+// The address of a tensor's elements, contiguous and in CPU memory; null for every other object,
 // dtype, shape and layout.
 char* tensor_data(PyObject* object, Dtype dtype, const std::vector<Py_ssize_t>& shape);
 
-// Which tensors there are in which group, and where and how they lie, as bytes that are equal where
+// A fingerprint of the tensors in their groups with addresses and layouts: bytes that are equal if
 // nothing has changed.
 py::bytes layout(const py::list& groups);
 

@@ -1,6 +1,6 @@
 // The calls that C++ makes into Python, each named once. The object is a StepHost of
-// optimizers/host.py, which says what they do. It is an argument of a step and no part of the
-// engine: an engine that owned its owner would be a circle that no collector sees through.
+// optimizers/host.py, which says what they do. It is an argument of a step and not part of the
+// engine: an engine that owned its owner would be a cycle that the garbage collector cannot free.
 #pragma once
 
 #include <stdexcept>
@@ -13,7 +13,7 @@ namespace stepsize {
 struct Host {
     py::handle object;
 
-    // The gradients as a flat list of plain arrays, of None and of rows.
+    // The gradients as a flat list of plain arrays, None and rows.
     py::list gather(py::handle grads) const { return call("gather", grads); }
 
     // Raises the error of this kind.
@@ -37,7 +37,7 @@ struct Host {
             sums[0], sums[1], sums[2], {sums[3], sums[4], sums[5]}, {sums[6], sums[7], sums[8]}};
     }
 
-    // Parameters whose elements do not lie side by side, copied in and out.
+    // Non-contiguous parameters, copied in and out.
     void read_strided() const { call("read_strided"); }
     void write_strided() const { call("write_strided"); }
 

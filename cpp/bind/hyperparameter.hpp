@@ -46,7 +46,7 @@ struct Hyperparameter {
     }
 
     double result(int64_t step) const {
-        const py::object held = function; // it may set another one in its own place
+        const py::object held = function; // it may replace itself during the call
         const py::object found = call_python(held, py::make_tuple(step));
         const double number = PyFloat_AsDouble(found.ptr());
         if (number == -1 && PyErr_Occurred()) {

@@ -1,4 +1,4 @@
-// Leaving the interpreter and coming back, also while the program ends.
+// Releasing and acquiring the GIL (the interpreter's lock), also while the program ends.
 #pragma once
 
 #include <chrono>
@@ -14,9 +14,9 @@ namespace stepsize {
 
 namespace py = pybind11;
 
-// Calls what takes the interpreter's lock, itself or in the Python code that it runs. Where the
-// program ends meanwhile, Python ends the thread by unwinding its stack, and the first destructor
-// on the way would abort the process: here it sleeps until the process is gone.
+// Calls a function that acquires the GIL, itself or in the Python code that it runs. If the program
+// ends meanwhile, Python ends the thread by unwinding its stack, and the first destructor on the
+// way would abort the process; here the thread sleeps until the process is gone.
 template <class Call> auto to_the_end(const Call& call) {
 #ifdef __GLIBCXX__
     try {
@@ -30,7 +30,7 @@ template <class Call> auto to_the_end(const Call& call) {
 #endif
 }
 
-// function(*arguments), which may run Python's code.
+// function(*arguments), which may run Python code.
 inline py::object call_python(py::handle function, const py::tuple& arguments) {
     PyObject* found =
         to_the_end([&] { return PyObject_CallObject(function.ptr(), arguments.ptr()); });
@@ -39,7 +39,7 @@ inline py::object call_python(py::handle function, const py::tuple& arguments) {
     return py::reinterpret_steal<py::object>(found);
 }
 
-// Lets other threads have the interpreter while it lives.
+// Releases the GIL for its lifetime.
 class InterpreterReleased {
   public:
     InterpreterReleased() : state_(PyEval_SaveThread()) {}

@@ -1,4 +1,4 @@
-// Who may be in an engine: one thread, and one step.
+// The lock of an engine: one thread and one step at a time.
 #pragma once
 
 #include <mutex>
@@ -11,14 +11,13 @@
 
 namespace stepsize {
 
-// The thread that holds it may take it again. All but the mutex itself is read and written by
-// threads that hold the interpreter.
+// A recursive lock. All but the mutex itself is accessed only by threads that hold the GIL.
 class EngineMutex {
   public:
     bool stepping = false;
-    bool abandoned = false; // a step of another thread was under way at a fork: it never ends here
+    bool abandoned = false; // at a fork another thread was in a step, which never ends here
 
-    // Waits without the interpreter, so that two threads that use one optimizer take turns.
+    // Waits without the GIL, so that two threads that use one optimizer take turns.
     void lock() {
         if (forks_ != fork_count())
             cross_fork();
@@ -45,7 +44,7 @@ class EngineMutex {
         mutex_.lock();
     }
 
-    // In the child of a fork, where only the thread lives on that has called it.
+    // In the child of a fork, where only the thread that called it survives.
     void cross_fork() {
         forks_ = fork_count();
         if (depth_ > 0 && owner_ == forking_thread())
@@ -64,8 +63,8 @@ class EngineMutex {
 
 using EngineLock = std::lock_guard<EngineMutex>;
 
-// The same for what moves the engine's arrays. A step that the step itself calls, by a rate that is
-// a Python function, would move them under it: that one is refused.
+// The same for calls that update the engine's arrays. A nested step, made by a Python function that
+// the step calls for its rate, would update them during the outer one and is refused.
 class StepLock {
   public:
     explicit StepLock(EngineMutex& engine) : lock_(engine), engine_(engine) {

@@ -27,7 +27,7 @@ inline size_t item_size(Dtype dtype) {
 
 inline bool is_narrow(Dtype dtype) { return item_size(dtype) == 2; }
 
-// NumPy's number for ml_dtypes' bfloat16, known once an array of it was met; -1 before.
+// NumPy's type number of ml_dtypes' bfloat16, known once such an array was seen; -1 before.
 inline int known_bfloat16 = -1;
 inline int bfloat16_type() { return known_bfloat16; }
 inline void register_bfloat16(int type) { known_bfloat16 = type; }
@@ -36,7 +36,7 @@ inline size_t item_size(Storage storage, size_t native) {
     return storage == Storage::native ? native : storage == Storage::bfloat16 ? 2 : 1;
 }
 
-// An unpickled array has a descriptor object of its own, so identity does not tell.
+// An unpickled array has its own descriptor object, so identity is not enough.
 inline bool has_dtype(PyObject* array, Dtype dtype) {
     constexpr int half_type = 23; // NPY_HALF, which pybind11 does not name
     const auto* found = py::detail::array_descriptor_proxy(proxy(array)->descr);
@@ -59,7 +59,7 @@ inline bool has_shape(const ArrayProxy* array, const std::vector<Py_ssize_t>& sh
     return has_shape(array, shape.size(), shape.data());
 }
 
-// A static of the function's own would be guarded, which keeps is_array from being inlined.
+// A static inside the function would need a guard, which prevents inlining of is_array.
 inline PyTypeObject* known_array_type = nullptr;
 inline PyTypeObject* array_type() {
     if (!known_array_type)
@@ -72,7 +72,7 @@ inline bool is_array(PyObject* object) {
     return Py_TYPE(object) == type || PyType_IsSubtype(Py_TYPE(object), type);
 }
 
-// Whether an array is of a class of its own, such as numpy.ma's.
+// Whether an array is of a subclass, such as numpy.ma's.
 inline bool is_subclass(PyObject* object) {
     return Py_TYPE(object) != array_type() && is_array(object);
 }
@@ -90,8 +90,8 @@ inline ArrayProxy* memory_owner(PyObject* array) {
     return owner;
 }
 
-// Keeps an array's memory in its place for as long as the result lives: NumPy resizes no array that
-// has a weak reference, with refcheck=False neither.
+// Pins an array's memory for the lifetime of the result: NumPy does not resize an array that has a
+// weak reference, even with refcheck=False.
 inline py::object keep_in_place(PyObject* array) {
     PyObject* owner = reinterpret_cast<PyObject*>(memory_owner(array));
     PyObject* reference = PyWeakref_NewRef(owner, nullptr);
@@ -100,8 +100,8 @@ inline py::object keep_in_place(PyObject* array) {
     return py::reinterpret_steal<py::object>(reference);
 }
 
-// Keeps the memory of arrays that others hold in its place while this lives, for a few instructions
-// each: NumPy resizes no array that does not own its memory, and these say so for a while. Here
+// Pins the memory of arrays that others hold for its lifetime, at a few instructions each: NumPy
+// does not resize an array that does not own its memory, and these claim so temporarily. Needed
 // because other threads run while the kernels do.
 class Pins {
   public:

@@ -1,4 +1,4 @@
-// The optimizers' side of the module, as a contents page.
+// Python bindings of the optimizers.
 #include <pybind11/stl.h>
 
 #include "bind/allocate.hpp"
@@ -81,8 +81,8 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     return nullptr;
 }
 
-// An engine holds rates that are Python functions, which may own its optimizer: it tells the
-// collector, which would never free that circle else.
+// An engine holds hyperparameters that are Python functions, which may own its optimizer: without
+// this the garbage collector could never free that cycle.
 void join_collector(PyHeapTypeObject* heap) {
     PyTypeObject& type = heap->ht_type;
     type.tp_flags |= Py_TPFLAGS_HAVE_GC;
@@ -99,8 +99,7 @@ void join_collector(PyHeapTypeObject* heap) {
     };
 }
 
-// The engine's method step, straight into the type: the dispatcher of bound functions costs more
-// than a small step.
+// Engine.step as a raw method of the type: pybind11's dispatcher costs more than a small step.
 void add_step(py::class_<Engine>& type) {
     static PyMethodDef method = {"step",
                                  reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(step)),
@@ -153,7 +152,7 @@ void add_use(py::class_<Engine>& type) {
             py::arg("host"), py::arg("flat"));
 }
 
-// A number that a step reads or changes, read and set between steps.
+// Property for a number that a step reads or changes; accessed between steps.
 template <class Number>
 void add_number(py::class_<Engine>& type, const char* name, Number Engine::* number) {
     type.def_property(
@@ -168,7 +167,7 @@ void add_number(py::class_<Engine>& type, const char* name, Number Engine::* num
         });
 }
 
-// As a context manager, an engine keeps other threads' steps out.
+// As a context manager, an engine blocks the steps of other threads.
 void add_lock(py::class_<Engine>& type) {
     type.def("__enter__", [](Engine& engine) { engine.hold(); })
         .def("__exit__", [](Engine& engine, const py::args&) { engine.let_go(); });

@@ -16,7 +16,7 @@ template <class T> void sort_by_address(std::vector<T>& intervals) {
               [](const T& a, const T& b) { return a.begin < b.begin; });
 }
 
-// Memory of arrays that lie apart, in order of address.
+// Memory of arrays that do not overlap, in order of address.
 class Occupied {
   public:
     void add(const char* begin, size_t bytes) {
@@ -25,8 +25,8 @@ class Occupied {
     }
     void sort() { sort_by_address(sorted_); }
 
-    // Whether memory that is read touches any of it. What is its own place is read where it is
-    // written: no harm.
+    // Whether memory that is read overlaps any of it. Reading an array in place, where it is
+    // written, is harmless.
     bool meets(const char* begin, size_t bytes, const char* own) const {
         const char* end = begin + bytes;
         auto after =
@@ -46,7 +46,7 @@ class Occupied {
     std::vector<Interval> sorted_;
 };
 
-// What one call does to a stretch of memory, and where its arguments say so.
+// How one call accesses a range of memory, and by which of its arguments.
 struct Access : Interval {
     size_t argument, leaf;
     bool written;

@@ -42,7 +42,7 @@ Population::Population(const py::tuple& nest, const py::list& engines, const py:
     occupied_.sort();
 }
 
-// Whether the engines can read a stacked gradient where it lies.
+// Whether the engines can read a stacked gradient in place.
 bool Population::fits(size_t i, PyObject* gradient) {
     if (gradient == Py_None)
         return true;
@@ -67,7 +67,7 @@ void Population::gather(const Host& host, py::handle grads) {
     if (plain)
         return;
     release();
-    // A copy, a conversion or an error with words: Python's part.
+    // Copies, conversions and error messages are made in Python.
     const py::list flat = host.gather(grads);
     for (size_t i = 0; i < found_.size(); ++i) {
         if (!fits(i, flat[i].ptr()))
@@ -83,7 +83,7 @@ void Population::release() {
         Py_CLEAR(gradient);
 }
 
-// Refuses stacked parameters that are not what they were; their rows are the engines' to check.
+// Refuses stacked parameters whose dtype or shape has changed; the engines check their rows.
 void Population::check_params() const {
     for (size_t i = 0; i < params_.size(); ++i) {
         PyObject* array = params_[i].ptr();
@@ -126,7 +126,7 @@ py::object Population::step(const Host& host, py::handle grads, const py::list& 
     const StepLock lock(mutex_);
     const Ending ending{*this};
     std::deque<StepLock> locks;
-    // The user's functions run first: nothing has been looked at that they could change.
+    // The user's functions run first, before anything is read that they could change.
     for (size_t k = 0; k < engines_.size(); ++k) {
         locks.emplace_back(engines_[k]->mutex());
         engines_[k]->evaluate(Host{hosts_[k]}, losses[k]);
@@ -150,7 +150,7 @@ py::object Population::step(const Host& host, py::handle grads, const py::list& 
     return stats ? py::object(results) : py::none();
 }
 
-// The work that the engines have left, on several threads where that pays for all of it.
+// The pending work of all engines, on several threads if there is enough of it.
 void Population::run() {
     const DefaultFloatingPoint environment;
     parts_.clear();

@@ -16,7 +16,7 @@ class Population {
     Population(const Population&) = delete;
     Population& operator=(const Population&) = delete;
 
-    // Checks everything first: an error has changed nothing. A list of statistics, or None.
+    // Checks everything first: an error changes nothing. Returns a list of statistics, or None.
     py::object step(const Host& host, py::handle grads, const py::list& losses, bool stats,
                     bool check);
 
@@ -45,7 +45,7 @@ class Population {
     std::vector<Dtype> dtypes_;
     std::vector<std::vector<Py_ssize_t>> shapes_;
     std::vector<PyObject*> found_;      // this step's gradients: owned, or null
-    std::vector<const char*> verified_; // where a gradient was that overlaps no parameter
+    std::vector<const char*> verified_; // address of a gradient that overlaps no parameter
     std::vector<Part> parts_;
     EngineMutex mutex_;
 };

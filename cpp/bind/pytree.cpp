@@ -32,7 +32,7 @@ Pytree::Pytree(const py::tuple& description) : kind_(Kind::other) {
 
 bool Pytree::walk(PyObject* value, PyObject** leaves) {
     if (kind_ == Kind::leaf) {
-        PyObject* before = *leaves; // of a walk in another order that went wrong
+        PyObject* before = *leaves; // left by a failed walk in another order
         Py_INCREF(value);
         *leaves = value;
         Py_XDECREF(before);
@@ -40,7 +40,7 @@ bool Pytree::walk(PyObject* value, PyObject** leaves) {
     }
     if (kind_ == Kind::none)
         return value == Py_None;
-    // Keys of the user's own classes may compare by code that takes a nest apart meanwhile.
+    // Comparing keys of user-defined classes may run code that changes the nest meanwhile.
     const auto held = py::reinterpret_borrow<py::object>(value);
     return descend(value, leaves);
 }
@@ -93,7 +93,7 @@ bool Pytree::descend_dict(PyObject* value, PyObject** leaves) {
     return true;
 }
 
-// Notes the order of a dict in which every key of ours was found, so that it has no others.
+// Caches the order of a dict of the same size in which every expected key was found.
 void Pytree::learn(PyObject* value) {
     seen_.clear();
     Py_ssize_t at = 0;

@@ -1,5 +1,5 @@
-// Pytrees, here called nests: finds the gradients in one of dict, list and tuple that is built as
-// the parameters are.
+// Pytrees, here called nests: finds the gradients in a nest of dict, list and tuple with the
+// structure of the parameters.
 #pragma once
 
 #include <memory>
@@ -17,7 +17,8 @@ class Pytree {
     explicit Pytree(const py::tuple& description);
 
     // Puts a new reference to every leaf (None included) in its place, letting go of what was
-    // there; false where the structure differs, with the places it has not come to as they were.
+    // there; false where the structure differs, and then places not yet visited keep their
+    // contents.
     bool walk(PyObject* value, PyObject** leaves);
 
   private:
@@ -35,7 +36,7 @@ class Pytree {
     std::vector<py::object> keys_;
     py::dict child_of_; // key: number of the child
     std::vector<Child> children_;
-    // The dict's keys in the order they came last time: the same objects mostly come again.
+    // The dict's keys in the order of the last walk: usually the same objects come again.
     struct Seen {
         py::object key;
         size_t child;

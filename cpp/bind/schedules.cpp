@@ -1,4 +1,4 @@
-// Schedules at the border: trees come in as flat lists, steps as numbers or arrays.
+// Python bindings of schedules: trees arrive as flat lists, steps as numbers or arrays.
 #include "bind/schedule_object.hpp"
 
 #include <pybind11/numpy.h>
@@ -27,7 +27,7 @@ using schedule::Kind;
 
 constexpr int any = -1;
 constexpr size_t piece = 1024;       // steps that stay in the first-level cache between two passes
-constexpr size_t long_enough = 4096; // values worth letting other Python threads run for
+constexpr size_t long_enough = 4096; // values for which releasing the GIL pays
 constexpr double most_nodes = 1 << 20; // evaluated for one step
 
 // What the data of a node are: n boundaries and n + 1 values, n steps and n values, nothing or the
@@ -90,12 +90,12 @@ void check_step(double step) {
                                 "; it is the number of updates already applied");
 }
 
-// The error that a Python function has raised in the evaluation this thread is in: no exception may
-// pass through the kernels, which are compiled without them.
+// The error that a Python function has raised in this thread's evaluation: no exception may pass
+// through the kernels, which are compiled without exceptions.
 thread_local std::exception_ptr* raised = nullptr;
 
-// A leaf of kind "function": calls a Python function, step by step. After an error no more is
-// called.
+// A leaf of kind "function": calls a Python function, step by step. After an error it is not called
+// again.
 void call_function(void* context, const double* steps, double* out, size_t n) {
     std::fill_n(out, n, 0.0);
     if (*raised)
@@ -112,7 +112,8 @@ void call_function(void* context, const double* steps, double* out, size_t n) {
     }
 }
 
-// The values at n steps, 64-bit integers or doubles, block by block on as many threads as pay.
+// The values at n steps, 64-bit integers or doubles, block by block, on several threads if that
+// pays.
 void fill(const ScheduleObject& self, const void* from, bool whole, double* to, size_t n) {
     constexpr size_t block = 2048;
     const auto one = [&](size_t i) {
@@ -198,7 +199,7 @@ PyObject* value_of(const ScheduleObject& self, PyObject* step) {
     return PyFloat_FromDouble(self.at(number));
 }
 
-// The type's own call slot: a value costs one C call, without the dispatcher of a bound method.
+// The type's call slot: a value costs one C call, without pybind11's dispatcher.
 PyObject* call(PyObject* self, PyObject* args, PyObject* keywords) {
     if (PyTuple_GET_SIZE(args) != 1 || (keywords && PyDict_GET_SIZE(keywords) != 0)) {
         PyErr_SetString(PyExc_TypeError, "a schedule takes one argument, the step");
@@ -222,8 +223,8 @@ bool made(PyObject* self) {
         .holder_constructed();
 }
 
-// A function that holds the schedule it is in, as a method of an object that has the schedule does,
-// would keep both for ever without this.
+// For the garbage collector: a function that refers to its own schedule, such as a method of an
+// object that has the schedule, would otherwise keep both alive for ever.
 int traverse(PyObject* self, visitproc visit, void* arg) {
     Py_VISIT(Py_TYPE(self));
     if (made(self))
@@ -306,7 +307,7 @@ void ScheduleObject::check_size() const {
 }
 
 void ScheduleObject::forget_functions() {
-    const std::vector<py::object> kept = functions_; // their end may call anything, this tree too
+    const std::vector<py::object> kept = functions_; // destroying them may run any code
     for (py::object& function : functions_)
         function = py::object();
 }
@@ -334,13 +335,13 @@ double ScheduleObject::at(double step) const {
 }
 
 void ScheduleObject::values(const double* steps, double* out, size_t n) const {
-    // A function is not called before all steps are known to be right.
+    // No function is called before all steps have been checked.
     const size_t most = functions_.empty() ? piece : std::max<size_t>(n, 1);
     const std::unique_ptr<double[]> scratch(new double[scratch_size(n)]);
     for (size_t done = 0; done < n; done += most) {
         const size_t count = std::min(most, n - done);
         const double* part = steps + done;
-        bool right = true; // no early way out of the loop, so that it vectorises
+        bool right = true; // no early exit, so that the loop vectorizes
         for (size_t i = 0; i < count; ++i)
             right &= (part[i] >= 0) & (part[i] <= schedule::last_step);
         if (!right)

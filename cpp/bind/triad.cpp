@@ -1,4 +1,4 @@
-// What the machine's memory can do for a loop like ours: the yardstick of the benchmarks.
+// The memory bandwidth of the machine for a loop like ours, as a reference for the benchmarks.
 #include <algorithm>
 
 #include "bind/chunks.hpp"
@@ -24,7 +24,7 @@ void stretch_ahead(float* x, const float* y, size_t count) {
     stretch(x + i, y + i, count - i);
 }
 
-// x = x / 2 + y: 12 bytes an element, two streams read and one of them written.
+// x = x / 2 + y: 12 bytes per element, two streams read and one of them written.
 void triad(const py::array& x, const py::array& y, bool ahead) {
     if (!is_plain(x.ptr(), Dtype::float32) || !is_plain(y.ptr(), Dtype::float32) ||
         x.size() != y.size() || !x.writeable())

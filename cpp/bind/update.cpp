@@ -15,7 +15,7 @@
 namespace stepsize {
 namespace {
 
-// What keeps a call from being made.
+// The reason why a call is refused.
 struct Misfit {
     const char* kind;
     size_t argument, leaf, other_argument, other_leaf;
@@ -41,7 +41,7 @@ struct Members {
     PyObject* at(size_t i) const { return single ? single : items[i]; }
 };
 
-// Many arrays are found where they were at the last call, which is `known` then.
+// Many arrays usually have the addresses of the last call, which `known` holds.
 void check_apart(std::vector<Access>& accesses, std::vector<Access>& known) {
     constexpr size_t many = 64;
     if (accesses.size() >= many && accesses == known)
@@ -130,7 +130,7 @@ class Call {
                 pins_.add(arrays.at(i));
     }
 
-    // The array's memory, if it is as the leaf's arrays must be.
+    // The array's memory, if the array fits its leaf.
     static char* memory(PyObject* array, Dtype dtype, const ArrayProxy* like, size_t argument,
                         size_t leaf) {
         const auto stop = [=](const char* kind) { throw Misfit{kind, argument, leaf, 0, 0}; };
@@ -166,7 +166,7 @@ class Call {
         for (int axis = 0; axis < like->nd; ++axis)
             size *= size_t(like->dimensions[axis]);
         const size_t bytes = size * item_size(whole.dtype);
-        const bool still = gradient == Py_None; // the leaf stays as it is
+        const bool still = gradient == Py_None; // the leaf is not updated
         if (!still)
             whole.span.g = memory(gradient, whole.dtype, like, 1, leaf);
         for (size_t k = 0; k < slots.size(); ++k)
@@ -174,7 +174,7 @@ class Call {
         if (size == 0)
             return;
         occupy(array, bytes, 0, leaf, true);
-        if (!still && whole.span.g != whole.span.x) // read where it is written: no harm
+        if (!still && whole.span.g != whole.span.x) // reading in place is harmless
             occupy(gradient, bytes, 1, leaf, false);
         for (size_t k = 0; k < slots.size(); ++k)
             occupy(slots[k].at(leaf), bytes, 2 + k, leaf, true);
@@ -233,7 +233,7 @@ py::object Update::apply(py::handle params, py::handle grads, const py::tuple& s
         for (int dtype = 0; dtype < dtype_count; ++dtype) {
             if (!call.uses[dtype])
                 continue;
-            std::copy(kept, kept + scalar_count_, after); // for each what the caller has
+            std::copy(kept, kept + scalar_count_, after); // each starts from the caller's scalars
             rule.prepare[dtype](numbers, t, after, prologue, bound[dtype]);
         }
         if (!call.work.empty())
@@ -280,7 +280,7 @@ PyObject* apply(PyObject* self, PyObject* const* args, Py_ssize_t count) {
 
 void bind_update(py::module_& m) {
     py::class_<Update> type(m, "Update");
-    // Straight into the type: the dispatcher of bound functions costs more than a small step.
+    // A raw method of the type: pybind11's dispatcher costs more than a small step.
     static PyMethodDef method = {
         "apply", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(apply)), METH_FASTCALL,
         "apply(params, grads, state, step, lr, factor, scalars)"};

@@ -12,12 +12,12 @@ namespace stepsize {
 // The hyperparameters of some updates; no number is kept from one call to the next.
 class Update {
   public:
-    // The numbers are those of the rule without the first one, the rate.
+    // The numbers are the hyperparameters of the rule without the first one, the rate.
     Update(const std::string& kernel, const std::vector<double>& numbers, double coupled,
            double decoupled, double cautious, double limit, double sign, bool check,
            size_t scalar_count);
 
-    // None, or what is wrong: (kind, argument, leaf) and for overlaps those of the other one.
+    // None, or what is wrong: (kind, argument, leaf) and, for overlaps, those of the other array.
     // Arguments count params, grads, the state arrays and the scalars from 0.
     py::object apply(py::handle params, py::handle grads, const py::tuple& state, int64_t t,
                      double lr, double factor, py::handle scalars);
@@ -28,7 +28,7 @@ class Update {
     Prologue prologue_; // its shrink is the decay that the rate multiplies
     bool check_;
     size_t scalar_count_;
-    std::vector<Access> known_; // many arrays that were found to lie apart
+    std::vector<Access> known_; // arrays that were found not to overlap
 };
 
 } // namespace stepsize

@@ -52,8 +52,8 @@ int granted() {
     return count;
 }
 
-// Below this many elements a second thread costs more than it saves. One that sleeps until it is
-// called takes some thirty microseconds to wake.
+// Below this many elements a second thread costs more than it saves. A sleeping thread takes some
+// thirty microseconds to wake.
 size_t parallel_elements() {
     static const char* policy = std::getenv("OMP_WAIT_POLICY");
     static const bool sleeps = policy && (policy[0] == 'p' || policy[0] == 'P');
@@ -61,16 +61,17 @@ size_t parallel_elements() {
 }
 
 // Work stealing: each thread has a range of the jobs, the same one in every pass of every step,
-// since its caches hold some of it; when it is done it takes jobs out of the ranges of the others.
+// since its caches hold some of that memory; when it is done it takes jobs from the ranges of
+// others.
 struct alignas(64) Range {
     std::atomic<size_t> next{0};
     size_t end = 0;
 };
 
 // Back-off under oversubscription: where other programs hold the processors, a team waits for its
-// last thread to be scheduled, and a step of microseconds takes milliseconds. After a team that
-// took longer than its first thread would have taken alone, one thread works for 10 times the time
-// lost, then threads are tried again.
+// last thread to be scheduled, and a step of microseconds takes milliseconds. After a step in which
+// the team took longer than its first thread alone would have, steps use one thread for 10 times
+// the time lost; then the team is tried again.
 class BackOff {
     using Clock = std::chrono::steady_clock;
     static std::atomic<int64_t> alone_until;
@@ -82,7 +83,7 @@ class BackOff {
             .count();
     }
     bool over() const { return start >= alone_until || !backs_off; }
-    // Of `count` jobs the first thread has done `own`, until `rested`.
+    // The first thread has done `own` of `count` jobs and finished at `rested`.
     void judge(size_t count, size_t own, int64_t rested) const {
         if (own == 0)
             return;

@@ -18,18 +18,18 @@ template <class Job> void parallel_for(size_t count, size_t elements, const Job&
         const_cast<Job*>(&job));
 }
 
-// What a large step of the calling thread would use: what was set, else what OpenMP would, which
-// other libraries limit for a while, within the processors granted.
+// The number of threads for a large step of the calling thread: the one that was set, else
+// OpenMP's, which other libraries may limit temporarily, and at most the granted processors.
 int thread_count();
 void set_thread_count(int count); // 0: what OpenMP would
 bool has_openmp();
 
-// Whether threads rest for a while after a step in which one would have been faster; off, a large
-// step always uses as many as were set.
+// Whether the team backs off after a step in which one thread would have been faster; if not, a
+// large step always uses the number of threads that was set.
 void set_back_off(bool on);
 
-// From here on the children of os.fork() are known. Once, when the module is imported: other users
-// of the same OpenMP may have threads long before a step is large enough for some.
+// From here on, children of os.fork() are detected. Called once, when the module is imported, since
+// other users of the same OpenMP may start threads before the first large step.
 void watch_forks();
 int fork_count();                 // between that call's process and this one
 std::thread::id forking_thread(); // the one that called fork last

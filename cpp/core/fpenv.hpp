@@ -8,8 +8,8 @@
 
 namespace stepsize {
 
-// Rounding to nearest, and subnormal numbers as they are, whatever other libraries have set in this
-// thread: the bits of a step are the same ones in every thread. Put back at the end.
+// Sets rounding to nearest and keeps subnormal numbers, whatever other libraries have set in this
+// thread, so that a step gives the same bits in every thread. The old state is restored at the end.
 class DefaultFloatingPoint {
   public:
     DefaultFloatingPoint(const DefaultFloatingPoint&) = delete;

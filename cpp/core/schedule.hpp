@@ -14,7 +14,7 @@ constexpr double last_step =
     9007199254740992.0; // 2^53: above it steps are no longer counted exactly
 
 // Steps that pass through the tree at a time, and what an evaluation needs as scratch: for each of
-// these steps a number a level of the tree and two more.
+// these steps, one number per level of the tree and two more.
 constexpr size_t block = 256;
 constexpr int more_scratch = 2;
 

@@ -1,4 +1,4 @@
-// What an instruction set offers: its rules and the loops that belong to none of them, as constant
+// What an instruction set provides: its rules, and the loops that belong to no rule, as constant
 // tables of functions.
 #pragma once
 
@@ -15,9 +15,9 @@ struct Rule {
                                  const Prologue& prologue, void* bound);
     void (*run[dtype_count])(const void* bound, const Span& span, Sums* sums);
 
-    // Rules of two passes: the first takes sums over the elements, which settle turns into scalars
-    // that prepare then finds in them. sums is 0 for all others. After the sums settle finds the
-    // number of elements.
+    // Rules of two passes: the first takes sums over the elements, settle turns them into scalars,
+    // and prepare reads these. sums is 0 for all other rules. settle gets the number of elements
+    // after the sums.
     int sums;
     void (*measure[dtype_count])(const void* bound, const Span& span, double* sums);
     void (*settle)(const double* numbers, int64_t t, double* scalars, const double* sums);
@@ -25,7 +25,7 @@ struct Rule {
     // Rules that see leaves of two axes or more as matrices; null for all others, which take every
     // leaf flat. row_sums and row_norms are passes before settle, factorize comes between them, one
     // matrix at a time; update is the last pass and merge_axes what follows it.
-    bool by_axis; // the axes but the last are the rows of one matrix, else the last two are one
+    bool by_axis; // one matrix, all axes but the last as rows; else the last two axes form each
     void (*row_sums[dtype_count])(const void* bound, const MatrixView& view, size_t panel);
     void (*factorize[dtype_count])(const void* bound, const MatrixView& view, size_t matrix);
     void (*row_norms[dtype_count])(const void* bound, const MatrixView& view, size_t panel);
@@ -37,7 +37,7 @@ namespace schedule {
 struct Node;
 }
 
-// What one instruction set offers.
+// What one instruction set provides.
 struct Table {
     const char* target;
     const Rule* rules;

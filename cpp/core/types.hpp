@@ -32,14 +32,14 @@ constexpr size_t chunk_size = 16384;
 
 // What the loop does to gradient and parameter before the rule sees them:
 // g = clamp(g * scale, -limit, limit) + decay * x, then x = x * shrink. And after it: cautious, a
-// move along g is taken back; a fused EMA update moves an average the share `follow` of the way to
-// the parameter.
+// move along g is undone; a fused EMA update moves an average towards the parameter, with the
+// weight `follow`.
 struct Prologue {
     double scale, limit, decay, shrink, cautious, follow;
 };
 
-// How the numbers of a slot lie in memory. native: the type the rule computes in. The last two have
-// one byte a number and a float32 scale per tile, see kernels/quantization.hpp.
+// The storage format of a slot. native: the type the rule computes in. The last two have one byte
+// per number and a float32 scale per tile, see kernels/quantization.hpp.
 enum class Storage : int32_t { native = 0, bfloat16 = 1, signed8 = 2, unsigned8 = 3 };
 
 // Parameters in half precision, rounded to nearest: what the caller reads and writes.
@@ -57,7 +57,7 @@ struct Slot {
 // Elements that share a scale, and the step of the loop.
 constexpr size_t tile = 256;
 
-// One leaf's stretch of memory: parameters, gradients and state run side by side.
+// A contiguous range of one leaf: its parameters, gradients and state.
 struct Span {
     void* x; // null: the parameters are in `half` alone
     const void* g;
@@ -68,8 +68,8 @@ struct Span {
     Slot slots[max_slots];
     bool ahead;     // prefetch ahead of the loop
     bool coded;     // some operand is not native
-    uint32_t place; // of the leaf, and
-    uint32_t first; // of the first tile in the leaf: what rounding depends on
+    uint32_t place; // index of the leaf, and
+    uint32_t first; // of its first tile in the leaf: rounding depends on both
 };
 
 // Sums of squares over a chunk, taken in the update pass.
@@ -82,8 +82,8 @@ struct Sums {
 constexpr double least_sum = 1e-280, most_sum = 1e200; // between them nothing is summed up twice
 
 // A leaf of two axes or more as matrices, one after the other, for rules that keep statistics by
-// row and column. A panel is a stretch of whole rows of one matrix: what is joined by columns is
-// joined panel by panel, so it does not depend on who does it.
+// row and column. A panel is a block of whole rows of one matrix: columns are reduced panel by
+// panel, so the result does not depend on the threads.
 struct MatrixView {
     void* x;
     const void* g;
@@ -93,11 +93,11 @@ struct MatrixView {
     int axes;
     size_t matrices, rows, columns;
     size_t panels, panel_rows; // of one matrix
-    // Between the passes, all numbers of the loop's type but the sums:
-    double* row_sums;     // the first one of all rows, then the next
-    void* column_parts;   // a row for each panel: sums, or numbers of the loop's type
-    void* row_factors;    // one of each row
-    void* column_factors; // a row for each matrix
+    // Kept between the passes, in the loop's type except for the sums:
+    double* row_sums;     // the first sum of all rows, then the next sum
+    void* column_parts;   // one row per panel: sums, or numbers of the loop's type
+    void* row_factors;    // one per row
+    void* column_factors; // one row per matrix
 };
 constexpr int max_row_sums = 2;
 

@@ -1,5 +1,5 @@
-// The leaves of a schedule tree, each a function named as its kind. Every loop is plain arithmetic
-// on one element, so one step alone and a million at once give the same bits.
+// The leaves of a schedule tree, each a function named like its kind. Every loop is plain
+// arithmetic on one element, so one step alone and a million at once give the same bits.
 #pragma once
 
 #include "core/schedule.hpp"
@@ -132,7 +132,7 @@ void root(const Call& c) { ramp(c, Root{c.node.p[2]}); }
 
 void tanh(const Call& c) { ramp(c, Tanh{c.node.p[2], c.node.p[3], c.node.p[4]}); }
 
-// Polynomial decay towards an end that moves a length away each time it is reached.
+// Polynomial decay towards an end that moves one length further each time it is reached.
 void laps(const Call& c) {
     const Node& node = c.node;
     const double from = node.p[0], to = node.p[1], steps = node.p[2], power = node.p[3];
@@ -163,7 +163,7 @@ void inverse_time(const Call& c) {
     const bool staircase = node.p[3] != 0.0;
     each(c.s, c.out, c.n, [=](double x) {
         double e =
-            minimum(x / steps, elementary::largest_number); // a rate of 0 makes infinity no number
+            minimum(x / steps, elementary::largest_number); // a rate of 0 times infinity is NaN
         e = staircase ? elementary::round_down(e) : e;
         return value / (1.0 + rate * e);
     });
@@ -175,7 +175,7 @@ void inverse_sqrt(const Call& c) {
     each(c.s, c.out, c.n, [=](double x) { return value * ::sqrt(scale / (x + scale)); });
 }
 
-// Triangles with a step up and a step down of their own, shrinking per cycle or per step.
+// Triangles with separate lengths up and down, whose height shrinks per cycle or per step.
 void cyclic(const Call& c) {
     const Node& node = c.node;
     const double low = node.p[0], high = node.p[1], up = node.p[2], down = node.p[3];

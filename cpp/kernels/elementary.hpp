@@ -1,13 +1,13 @@
 // Elementary functions (power, exponential, cosine) in plain arithmetic: the same bits everywhere,
-// and loops over them vectorise, neither of which the C library promises. Within 1 to 2 ulp.
+// and loops over them vectorize; the C library guarantees neither. Errors are within 1 to 2 ulp.
 #pragma once
 
 #include <math.h>
 
 #include "core/types.hpp"
 
-// A loop that still calls one of these does not vectorise, and they are too long to be inlined
-// unasked.
+// Forced inlining: a loop that calls one of these does not vectorize, and the compiler does not
+// inline functions this long by itself.
 #if defined(_MSC_VER)
 #define STEPSIZE_INLINE __forceinline
 #else
@@ -28,8 +28,8 @@ struct DoubleDouble {
 STEPSIZE_INLINE double minimum(double a, double b) { return a < b ? a : b; }
 STEPSIZE_INLINE double maximum(double a, double b) { return a > b ? a : b; }
 
-// Where a < b, yes, else no, by the sign of the difference. Of comparisons in a row the compiler
-// makes branches and follows each to the end, with numbers that belong to none of them.
+// Selects yes where a < b, else no, by the sign of the difference. From successive comparisons the
+// compiler would make branches, and evaluate each of them for numbers outside its range.
 STEPSIZE_INLINE double choose_if_less(double a, double b, double yes, double no) {
     const uint64_t mask = 0 - (__builtin_bit_cast(uint64_t, a - b) >> 63);
     const uint64_t y = __builtin_bit_cast(uint64_t, yes), n = __builtin_bit_cast(uint64_t, no);
@@ -45,8 +45,8 @@ STEPSIZE_INLINE double round_down(double x) {
     return x < whole ? r : x;
 }
 
-// a + b x + c x^2 + d x^3, in two steps instead of three: a long chain of operations that wait for
-// each other leaves the processor idle.
+// a + b x + c x^2 + d x^3, in two steps instead of three: a long chain of dependent operations
+// leaves the processor idle.
 STEPSIZE_INLINE double cubic(double a, double b, double c, double d, double x, double x2) {
     return (a + b * x) + x2 * (c + d * x);
 }

@@ -29,7 +29,7 @@ struct Float16 {
     static uint16_t round_to_half(float a) {
         const uint32_t size = bits_of(a) & ~sign_bit;
         const uint32_t normal = (size + 0xfffu + (size >> 13 & 1u) - (112u << 23)) >> 13;
-        // The sum has the last place of the smallest numbers, so the processor rounds to it.
+        // The last place of the sum is that of the smallest numbers, so the processor rounds to it.
         const uint32_t small = bits_of(float_of(size) + 0.5f) - bits_of(0.5f);
         const uint32_t finite = size < 0x38800000u ? small : normal;
         const uint32_t large = size > infinite_bits ? 0x7e00u : uint32_t(exponent);
@@ -65,8 +65,8 @@ __attribute__((noinline)) void round_to_half_all(const F* in, size_t count, void
         to[i] = N::round_to_half(float(in[i]));
 }
 
-// Where a parameter is no longer its master weight rounded, somebody has set it: it is the master
-// now.
+// If a parameter is no longer its rounded master weight, the caller has set it: it becomes the new
+// master weight.
 template <class N, class F>
 __attribute__((noinline)) void merge_into_masters(const void* codes, size_t count, F* masters) {
     const uint16_t* from = static_cast<const uint16_t*>(codes);
@@ -78,7 +78,7 @@ __attribute__((noinline)) void merge_into_masters(const void* codes, size_t coun
     }
 }
 
-// The parameters of a tile in the type they are computed in: the masters, or the buffer.
+// The parameters of a tile in the type they are computed in: the master weights, or the buffer.
 template <class F>
 F* load_master(const Half& half, F* masters, size_t from, size_t count, F* buffer) {
     const void* codes = static_cast<const uint16_t*>(half.data) + from;

@@ -1,5 +1,5 @@
 // The one loop: load, decay and scale, rule, store. Every rule, type and instruction set goes
-// through it, so tails, prefetching and statistics are said here and nowhere else.
+// through it, so tails, prefetching and statistics are implemented here and nowhere else.
 #pragma once
 
 #include "core/table.hpp"
@@ -27,9 +27,9 @@ inline void stretch(const BoundRule<R, F>& p, F* x, const F* g, F* const* slots,
     }
 }
 
-// A stretch of any length without a loop over single elements, which cost as much as a vector each:
-// the last `lanes` elements are computed in copies first, and written over what the whole vectors
-// have made of some of them, which is the same.
+// A range of any length without a scalar loop, in which each element would cost as much as a
+// vector: the last `lanes` elements are computed first, in copies, and stored last. Where they
+// overlap the whole vectors, both have the same values.
 template <class R, class F, size_t... K> void stretch_any(const BoundRule<R, F>& p, F* x,
                                                           const F* g, F* const* slots, size_t count,
                                                           Indices<K...> indices) {
@@ -48,7 +48,7 @@ template <class R, class F, size_t... K> void stretch_any(const BoundRule<R, F>&
     (__builtin_memcpy(slots[K] + last, ends[K], bytes), ...);
 }
 
-// Cautious updates (Liang et al. 2024, arXiv:2411.16085): a move along the gradient is taken back.
+// Cautious updates (Liang et al. 2024, arXiv:2411.16085): a move along the gradient is undone.
 template <class R, class F>
 void hold_back(const BoundRule<R, F>& p, F* x, const F* before, const F* g, size_t count) {
     const BoundRule<R, F> here = p;
@@ -128,7 +128,7 @@ struct Tally {
     typedef double Part __attribute__((vector_size(width * sizeof(double))));
 
     // Some lanes at a time, as vectors: in a loop over all of them the compiler would keep the sums
-    // in memory, and each addition would wait for the one before it to arrive there.
+    // in memory, and each addition would wait for the previous store.
     template <class F>
     void add_part(const F* g, const F* before, const F* x, size_t count, size_t part) {
         Part sums[3];
@@ -155,7 +155,8 @@ struct Tally {
 #endif
 };
 
-// The stretch with sums and caution. Elements before the first cache line start in lane `lane`.
+// The range with sums of squares and cautious updates. Elements before the first cache line start
+// in lane `lane`.
 template <class R, class F, class Indices>
 void careful_stretch(const BoundRule<R, F>& p, F* x, const F* g, F* const* slots, size_t count,
                      size_t lane, Tally& tally, Sums* sums, Indices indices) {
@@ -185,7 +186,7 @@ template <class F> void update_average(F share, const Span& span, size_t from, s
 
 template <class R, class F, int slot_count>
 void run(const void* bound, const Span& span, Sums* sums) {
-    // A copy: what stores to slots might change would be read anew for every vector.
+    // A copy: otherwise whatever stores to slots might change would be reloaded for every vector.
     const BoundRule<R, F> p = *static_cast<const BoundRule<R, F>*>(bound);
     const typename Counted<size_t(slot_count)>::type indices;
     TileOperands<F, slot_count> at(span, p.rounding_key);
@@ -228,9 +229,9 @@ void run(const void* bound, const Span& span, Sums* sums) {
     sums->update = tally.update.total(head);
 }
 
-// The first pass of a rule that has `static constexpr int sums`: its measure gives the terms of one
-// element and may move the state.
-struct Terms { // not an array: beside one the compiler gives up vectorising
+// The first pass of a rule that has `static constexpr int sums`: its measure returns the terms of
+// one element and may update the state.
+struct Terms { // not an array, which would prevent vectorization
     double first, second = 0, third = 0;
 };
 
@@ -287,7 +288,7 @@ void settle(const double* numbers, int64_t t, double* scalars, const double* sum
     R::settle(h, StepContext{t, scalars}, sums);
 }
 
-// What a rule offers of the first pass: nothing, unless it names its sums.
+// The first pass of a rule: none, unless it declares its sums.
 template <template <class> class R, class Numbers, int slots, class = void> struct FirstPass {
     static constexpr void add_to(Rule&) {}
 };

@@ -1,5 +1,5 @@
 // The loop over a leaf that a rule sees as matrices: row by row, in panels of rows. Sums along a
-// row are taken in 16 lanes and a tree, those along a column row after row.
+// row use 16 lanes and a tree; sums along a column add row after row.
 #pragma once
 
 #include "kernels/loop.hpp"
@@ -7,8 +7,8 @@
 namespace stepsize {
 namespace {
 
-// Calls body(i, lane) for every i below count, a vector at a time; what is shorter than a vector
-// has one lane, since joining 16 would take longer than the row.
+// Calls body(i, lane) for every i below count, a vector at a time; a row shorter than a vector uses
+// one lane, since reducing 16 would take longer than the row.
 template <class Body> STEPSIZE_INLINE void walk(size_t count, const Body& body) {
     size_t i = 0;
     for (; count < lanes && i < count; ++i)
@@ -38,11 +38,11 @@ template <class R, class F> struct Row {
     double* sums[max_row_sums];
 
     F gradient(size_t i) const { return p.gradient(g[i], x[i]); }
-    // The same for a rule whose decay is none of the loop's, without a look at the parameter.
+    // The same for a rule whose decay is not applied by the loop; the parameter is not read.
     F slope(size_t i) const { return p.slope(g[i]); }
 };
 
-// Calls body(row, columns joined so far) for each row of a panel.
+// Calls body(row, columns reduced so far) for each row of a panel.
 template <class R, class F, class Body>
 inline void each_row(const void* bound, const MatrixView& view, size_t panel, const Body& body) {
     const BoundRule<R, F> p = *static_cast<const BoundRule<R, F>*>(bound);
@@ -91,7 +91,7 @@ template <class R, class F> void update(const void* bound, const MatrixView& vie
     each_row<R, F>(bound, view, panel, [=](const Row<R, F>& row) { R::update(row, part); });
 }
 
-// What a rule offers for matrices: nothing, unless it says how it sees axes.
+// A rule's functions for matrices: none, unless it declares how it treats axes.
 template <template <class> class R, class = void> struct AsMatrices {
     static constexpr void add_to(Rule&) {}
 };

@@ -1,4 +1,4 @@
-// The operands of a tile: where they lie in memory, or dequantized in a buffer.
+// The operands of a tile: in place in memory, or dequantized in a buffer.
 #pragma once
 
 #include "kernels/quantization.hpp"
@@ -9,8 +9,7 @@ namespace {
 
 constexpr size_t prefetch_bytes = 2048;
 
-// Software prefetch, one cache line at a time. Which processors gain by it is for targets.cpp to
-// say.
+// Software prefetch, one cache line at a time. targets.cpp decides which processors gain by it.
 template <class F> inline void prefetch(const F* data) {
     for (size_t at = 0; at < lanes * sizeof(F); at += 64)
         __builtin_prefetch(reinterpret_cast<const char*>(data) + prefetch_bytes + at);
@@ -60,7 +59,7 @@ template <class F, int slot_count> struct TileOperands {
     uint32_t key(int slot, size_t from) const {
         return uint32_t(hash64(rounding_key[slot] + from / tile));
     }
-    // The bytes of a number of state where all of it, and nothing else, is coded alike; else 0.
+    // Bytes per number of state if all state, and nothing else, is coded in one format; else 0.
     size_t quantized_width() const {
         const size_t width = slot_count > 0 ? width_of(span.slots[0].storage) : 0;
         bool alike = span.x && !span.half.data && int(span.g_dtype) < dtype_count;

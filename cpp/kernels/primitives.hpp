@@ -1,5 +1,5 @@
-// The primitives that rules are written in: operations that IEEE 754 rounds one way only, so every
-// processor gives the same bits.
+// The primitives that rules are written in: operations whose rounding IEEE 754 defines uniquely, so
+// every processor gives the same bits.
 #pragma once
 
 #include <math.h>
@@ -15,14 +15,14 @@ template <class F> inline F square(F a) { return a * a; }
 
 template <class F> inline F abs_(F a) { return a < F(0) ? -a : a; }
 
-// 0 for 0, so a coordinate without gradient stays where it is.
+// 0 for 0, so a coordinate without gradient does not move.
 template <class F> inline F sign(F a) { return F(int(F(0) < a) - int(a < F(0))); }
 
 template <class F> inline F maximum(F a, F b) { return a > b ? a : b; }
 
 template <class F> inline F minimum(F a, F b) { return a < b ? a : b; }
 
-// The cautious mask: whether the move from a to b does not descend along g. NaN: no.
+// The cautious mask: whether the move from a to b does not descend along g. False for NaN.
 template <class F> inline bool not_descending(F a, F b, F g) {
     return ((b > a) & (g >= 0)) | ((b < a) & (g <= 0));
 }
@@ -37,16 +37,15 @@ template <class F> inline F clamp(F a, F limit) {
 inline float root(float a) { return ::sqrtf(a); }
 inline double root(double a) { return ::sqrt(a); }
 #else
-// The builtins are one instruction; std::sqrt would be an inline function that the linker may
-// share.
+// The builtins are one instruction; std::sqrt would be an inline function that the linker may share
+// between instruction sets.
 inline float root(float a) { return __builtin_sqrtf(a); }
 inline double root(double a) { return __builtin_sqrt(a); }
 #endif
 
-// Cube root of a number >= 0, within 1.5 ulp, with no division: from a guess of the inverse root,
-// which divides the exponent bits by 3, by the quadratic in a r^3 that is nearest to its cube root
-// over the errors of that guess (2.7e-5), and Newton's steps. Of numbers below the smallest normal
-// one it is too small, and 0 of 0.
+// Cube root of a number >= 0, within 1.5 ulp and without division. A guess of the inverse root,
+// which divides the exponent bits by 3, is refined by a minimax quadratic in a r^3 (2.7e-5) and
+// Newton's steps. The root of a subnormal number is too small, that of 0 is 0.
 template <class F> inline F cube_from(F a, F guess) {
     const F c = (a * guess) * (guess * guess);
     return guess * (F(1.7311404) - c * (F(1.1915703) - F(0.46782863) * c));
@@ -56,7 +55,7 @@ template <class F> inline F cube_finished(F a, F r) {
     return select(a < F(__builtin_inf()), y + (y * F(2.0 / 3)) * (F(1) - y * r), a);
 }
 inline float cube_root(float a) {
-    // A third of the bits, near enough: vectors of integers have no division.
+    // About a third of the bits, since there is no vector division of integers.
     const float third = float(__builtin_bit_cast(int32_t, a)) * (1.0f / 3);
     const int32_t guess = 0x548e3880 - int32_t(third);
     return cube_finished(a, cube_from(a, __builtin_bit_cast(float, guess)));
@@ -80,9 +79,9 @@ template <> struct Bits<double> {
     static constexpr type exponent = 0x7ff0000000000000u;
 };
 
-// The point a share w of the way from a to b, exact at both ends: a + w (b - a) up to the middle,
-// b - (1 - w) (b - a) from there on. Which half it is does not depend on the element, and bits
-// chosen by a mask take one instruction where a condition takes many.
+// Linear interpolation (lerp) with weight w, exact at both ends: from a up to the middle, a + w (b
+// - a), and from b beyond it, b - (1 - w) (b - a). The choice does not depend on the element, and a
+// bit mask selects in one instruction where a condition takes many.
 template <class F> inline F lerp(F a, F b, F w) {
     using Word = typename Bits<F>::type;
     const bool near = w < F(0.5);
@@ -92,7 +91,8 @@ template <class F> inline F lerp(F a, F b, F w) {
 }
 
 // base ** n with an error far below one unit in the last place, without the C library, whose pow
-// differs between processors with and without fused multiply-add. Double-double by squaring.
+// differs between processors with and without fused multiply-add. Exponentiation by squaring in
+// double-double.
 inline elementary::DoubleDouble multiply(elementary::DoubleDouble a, elementary::DoubleDouble b) {
     const elementary::DoubleDouble product = elementary::two_prod(a.high, b.high);
     const double tail = product.low + (a.high * b.low + a.low * b.high);
@@ -100,14 +100,14 @@ inline elementary::DoubleDouble multiply(elementary::DoubleDouble a, elementary:
     return {high, tail - (high - product.high)};
 }
 
-// The squares base, base**2, base**4, ... found so far, and the product over the bits of n above
-// the lowest `low_bits`, which stays the same for many steps. Taken from here or computed anew, a
-// number has the same bits.
+// Cache of the squares base, base**2, base**4, ... and of the product over the bits of n above the
+// lowest `low_bits`, which stays the same for many steps. Cached or recomputed, a number has the
+// same bits.
 struct Powers {
     static constexpr int low_bits = 4;
     double base;
     int64_t upper; // n >> low_bits of `product`
-    int count;     // squares found
+    int count;     // squares cached
     elementary::DoubleDouble product;
     elementary::DoubleDouble squares[64];
 
@@ -147,7 +147,7 @@ inline double power(double base, int64_t n) {
     return here.power(n);
 }
 
-// base ** exponent for a base >= 0, once a step.
+// base ** exponent for a base >= 0, once per step.
 inline double real_power(double base, double exponent) {
     return exponent > 0   ? elementary::power(base, exponent)
            : exponent < 0 ? 1 / elementary::power(base, -exponent)

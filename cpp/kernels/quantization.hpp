@@ -1,9 +1,10 @@
 // Blockwise quantization of state: how a tile of a slot is read from its codes (dequantized) and
 // written back by stochastic rounding, which is unbiased (Gupta et al. 2015, arXiv:1502.02551). The
 // random bits come from a counter, not from a stream: they depend on update, leaf, slot and element
-// alone. Every code is the upper bits of a float32, so both ways are shifts and sums of integers.
+// alone. Every code is the upper bits of a float32, so both directions are integer shifts and
+// additions.
 //
-// A block of 256 numbers of one byte has one scale s, a power of two kept as a float32:
+// A block of 256 one-byte numbers has one scale s, a power of two stored as a float32:
 //
 //     bit       7   6 5 4   3 2 1 0
 //     signed    S   E E E   M M M M     S sign, E exponent above s, M mantissa
@@ -11,8 +12,8 @@
 //
 //     |x| = s (2^E (1 + M / 16) - share),   share = 1 (signed) or 31/32 (unsigned)
 //
-// Subtracting the share makes the codes go on evenly below s. The signed code 0 is 0; the unsigned
-// code 0 is s / 32, so that a second moment does not vanish under a first.
+// Subtracting the share makes the codes evenly spaced below s. The signed code 0 is 0; the unsigned
+// code 0 is s / 32, so that no second moment becomes 0 and no step divides by 0.
 #pragma once
 
 #include "kernels/half.hpp"
@@ -43,8 +44,8 @@ template <class F> __attribute__((noinline)) void dequantize_bfloat16(const void
         out[i] = F(Bfloat16::to_float32(from[i]));
 }
 
-// From the largest number of this type on nothing is added: a finite number stays one, infinity and
-// NaN stay what they are.
+// From the largest number of this type on nothing is added: finite numbers stay finite, and
+// infinity and NaN do not change.
 constexpr uint32_t largest_bfloat16 = 0x7f7f0000u;
 
 inline uint16_t bfloat16_of(float a, uint32_t random) {
@@ -63,14 +64,14 @@ __attribute__((noinline)) void quantize_bfloat16(const F* in, void* codes, uint3
     }
 }
 
-// A code of one byte is bits 19 to 26 of a float32, counted from those of the scale.
+// A code of one byte is bits 19 to 26 of a float32, relative to those of the scale.
 constexpr int dropped_bits = 19;
 
 struct ByteFormat {
     uint32_t doublings; // from the scale to the largest code, and 15 steps more
-    uint32_t kept;      // of a byte moved to its place, what is added to the scale
-    uint32_t sign;      // and what is the sign
-    float share;        // of the scale, added to a magnitude before it is coded
+    uint32_t kept;      // mask of the bits, after the shift, that are added to the scale
+    uint32_t sign;      // mask of the sign bit
+    float share;        // of the scale, added to a magnitude before coding
 };
 constexpr ByteFormat signed_format = {7, 0x83f80000u, sign_bit, 1};
 constexpr ByteFormat unsigned_format = {15, 0x07f80000u, 0, 31.0f / 32};
@@ -79,12 +80,12 @@ inline const ByteFormat& format_of(Storage storage) {
     return storage == Storage::signed8 ? signed_format : unsigned_format;
 }
 
-// So that no code is made of subnormal numbers.
+// The smallest scale, so that no code needs subnormal numbers.
 constexpr uint32_t least_scale_bits = 0x04000000u;
 
-// The scale for numbers up to `top`, the absmax as bits: the power of two whose largest code
-// reaches it and a scale more. 0 if all are 0. NaN if one is infinite or NaN or, having the largest
-// exponent, would round up out of it.
+// The scale for numbers up to `top` (the absmax as bits): the power of two whose largest code
+// reaches `top` plus one scale. 0 if all numbers are 0. NaN if one is infinite or NaN, or has the
+// largest exponent and would round up beyond it.
 inline float scale_of(const ByteFormat& format, uint32_t top) {
     const uint32_t most = (15u << dropped_bits) - (0x800000u >> format.doublings);
     const uint32_t bits = (top + (0x7fffffu - most)) & infinite_bits;
@@ -106,8 +107,8 @@ template <class F> __attribute__((noinline)) uint32_t absmax(const F* in) {
     return uint32_t(top);
 }
 
-// Four codes make a word, one of each quarter of the tile: numbers that lie side by side are then
-// taken out of words that lie side by side, and put there, by shifts alone.
+// Interleaving: a word holds four codes, one from each quarter of the tile, so that adjacent
+// numbers are unpacked from adjacent words, and packed into them, by shifts alone.
 constexpr int quarter_length = tile_length / 4;
 constexpr int word_bytes = 4;
 
@@ -120,7 +121,7 @@ inline void set_word(uint8_t* codes, int j, uint32_t word) {
     __builtin_memcpy(codes + word_bytes * j, &word, word_bytes);
 }
 
-// What reading the codes of a tile takes.
+// Reads the codes of a tile.
 struct Dequantizer {
     uint32_t low, share, kept, sign;
 
@@ -128,7 +129,7 @@ struct Dequantizer {
         : low(bits_of(scale)), share(bits_of(scale * format.share)), kept(format.kept),
           sign(format.sign) {}
 
-    // The sum with a scale of NaN is NaN, and of 0, whose codes are 0, it is 0.
+    // With a scale of NaN the sum is NaN; with a scale of 0 all codes are 0, and so is the sum.
     float dequantize(uint32_t word, int quarter) const {
         const uint32_t first = word << (24 - 8 * quarter);
         const uint32_t moved = uint32_t(int32_t(first) >> (24 - dropped_bits));
@@ -145,8 +146,7 @@ template <class F> __attribute__((noinline)) void dequantize_bytes(const Dequant
             out[j + quarter * quarter_length] = F(here.dequantize(word_at(codes, j), quarter));
 }
 
-// What writing the codes of a tile takes. The quarters share a random number: each XORs a fixed
-// mask into it.
+// Writes the codes of a tile. The quarters share a random number: each XORs a fixed mask into it.
 constexpr uint32_t quarter_masks[] = {0, 0x5a5a5u, 0x33cccu, 0x69969u};
 
 struct Quantizer {
@@ -159,7 +159,7 @@ struct Quantizer {
         return (key + uint32_t(j) * key_step) >> (32 - dropped_bits);
     }
 
-    // The byte in its place. `low` has been subtracted from `random`.
+    // The byte, shifted to its place in the word. `low` has been subtracted from `random`.
     template <int quarter> static uint32_t placed(uint32_t height, uint32_t random) {
         const uint32_t above = height + (random ^ quarter_masks[quarter]);
         constexpr int right = dropped_bits - 8 * quarter;
@@ -203,7 +203,7 @@ template <class F> void quantize_bytes(const ByteFormat& format, const F* in, ui
         quantize_all<false>(quantizer, in, codes);
 }
 
-// A tile that is not whole keeps its codes in the order of its numbers: there is no word to share.
+// A partial tile keeps its codes in the order of its numbers, without interleaving.
 inline void interleave(const uint8_t* in, uint8_t* words) {
     constexpr int q = quarter_length;
 #pragma omp simd
@@ -219,13 +219,13 @@ inline void deinterleave(const uint8_t* words, uint8_t* out) {
             out[quarter_length * k + j] = uint8_t(word_at(words, j) >> 8 * k);
 }
 
-// The bytes of a code; 0 where the numbers themselves are kept.
+// Bytes per code; 0 if the numbers are stored natively.
 inline size_t width_of(Storage storage) {
     return storage == Storage::native ? 0 : storage == Storage::bfloat16 ? 2 : 1;
 }
 
-// The numbers of one tile of a slot: where they lie, if the rule computes in their type, else read
-// into the buffer. The tail of a buffer past `count` holds zeros, so that whole tiles are coded.
+// The numbers of one tile of a slot: in place if the rule computes in their type, else dequantized
+// into the buffer. The buffer holds zeros past `count`, so that whole tiles are coded.
 template <class F> F* open_tile(const Slot& slot, size_t from, size_t count, F* buffer) {
     if (slot.storage == Storage::native)
         return static_cast<F*>(slot.data) + from;

@@ -30,7 +30,7 @@ void stretch_bfloat16(const BoundRule<R, float>& p,
     }
 }
 
-// A quarter of a tile whose state is bytes: read and stepped, the new state put into `slots`.
+// A quarter of a tile of 8-bit state: dequantizes and steps; the new state goes into `slots`.
 template <class R, size_t... K>
 STEPSIZE_INLINE void step_quarter(const BoundRule<R, float>& p, float* x, const float* g,
                                   float* const* slots, const uint8_t* const* codes,
@@ -47,7 +47,7 @@ STEPSIZE_INLINE void step_quarter(const BoundRule<R, float>& p, float* x, const 
     }
 }
 
-// As bytes the state is written after the whole tile: their scale depends on all of it.
+// 8-bit state is written after the whole tile, since its scale depends on all of it.
 template <class R, size_t... K>
 __attribute__((noinline)) void stretch_bytes(const BoundRule<R, float>& p,
                                              TileOperands<float, int(sizeof...(K))>& at,
@@ -66,8 +66,8 @@ __attribute__((noinline)) void stretch_bytes(const BoundRule<R, float>& p,
     (quantize_bytes(*formats[K], slots[K], codes[K], *scales[K], at.key(int(K), from)), ...);
 }
 
-// The state a target has these loops for, in bytes a number: with shorter vectors they gain little,
-// and every rule would carry them three times.
+// The state formats for which a target has these loops, in bytes per number: with shorter vectors
+// they gain little, and every rule would contain them three times.
 #if defined(__AVX512F__)
 constexpr bool has_bfloat16 = true, has_bytes = true;
 #elif defined(__AVX2__)
@@ -76,7 +76,7 @@ constexpr bool has_bfloat16 = true, has_bytes = false;
 constexpr bool has_bfloat16 = false, has_bytes = false;
 #endif
 
-// Whether it was for these loops: state of `width` bytes a number, see
+// Whether these loops did the work: state of `width` bytes per number, see
 // TileOperands::quantized_width.
 template <class R, class F, size_t... K>
 bool stretch_quantized(const BoundRule<R, F>& p, TileOperands<F, int(sizeof...(K))>& at,

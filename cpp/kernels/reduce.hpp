@@ -1,6 +1,5 @@
-// Reproducible sums, the same bits everywhere: 16 lanes, element i in lane i mod 16, lanes joined
-// by halves. A block is at most chunk_size elements; whoever owns the blocks adds them in block
-// order.
+// Reproducible sums, the same bits everywhere: 16 lanes, element i in lane i mod 16, lanes reduced
+// by halves. A block has at most chunk_size elements; the caller adds the blocks in order.
 #pragma once
 
 #include "kernels/half.hpp"
@@ -88,7 +87,8 @@ inline double sum_lanes(const double* values, size_t size) {
     return sum.total();
 }
 
-// An exponent of ones, in NaN and infinity alone, carries into the sign when its last bit is added.
+// Adding the last bit to an exponent of all ones, which only NaN and infinity have, carries into
+// the sign.
 template <class F> bool all_finite(const void* data, size_t size) {
     using Word = typename Bits<F>::type;
     const char* bytes = static_cast<const char*>(data);

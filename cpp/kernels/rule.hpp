@@ -1,4 +1,5 @@
-// A bound rule, ready for one update of one leaf: what it knows and what it may say of its slots.
+// A bound rule, ready for one update of one leaf: its inputs, and what it may declare about its
+// slots.
 #pragma once
 
 #include "kernels/quantization.hpp"
@@ -6,22 +7,22 @@
 namespace stepsize {
 namespace {
 
-// What a rule may know besides its hyperparameters: the number of this update of the leaf, from 1,
+// The inputs of a rule besides its hyperparameters: the number of this update of the leaf, from 1,
 // and the scalars it keeps for the leaf.
 struct StepContext {
     int64_t t;
     double* scalars;
 };
 
-// Switches, here and in rules, are numbers of the loop's type, 0 or 1: beside a bool the compiler
-// gives up vectorising.
+// Switches, here and in rules, are numbers of the loop's type, 0 or 1: a bool would prevent
+// vectorization.
 template <class R, class F> struct BoundRule {
     F scale, limit, decay, shrink, cautious, follow;
     uint64_t rounding_key;
     bool first;
     R rule;
 
-    // What the rule sees of a gradient at x, and without the decay.
+    // The gradient at x as the rule sees it; the second form leaves out the decay.
     F gradient(F g, F x) const { return slope(g) + decay * x; }
     F slope(F g) const { return clamp(g * scale, limit); }
 };
@@ -30,9 +31,9 @@ template <class T> struct Always {
     using type = void;
 };
 
-// What a rule may say of its slots. start: the one that keeps the parameter of the leaf's first
-// update; the loop fills it. Of two passes: the first looks at those from `early` on, the last at
-// the first `late` ones.
+// What a rule may declare about its slots. start: the slot that keeps the parameter at the leaf's
+// first update; the loop fills it. In rules of two passes the first pass uses the slots from
+// `early` on, the last pass the first `late` ones.
 template <class R, class = void> struct Start {
     static constexpr int slot = -1;
 };

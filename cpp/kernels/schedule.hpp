@@ -1,6 +1,5 @@
-// Values of a schedule tree: a block of steps passes through it at a time. What a node needs
-// besides its output it takes from scratch, since a deep tree would overflow the small stack of a
-// thread.
+// Evaluates a schedule tree for one block of steps at a time. Nodes take temporary memory from a
+// scratch buffer, since a deep tree would overflow the small stack of a thread.
 #pragma once
 
 #include "kernels/curves.hpp"
@@ -41,8 +40,8 @@ void clip(const Call& c) {
     mapped(c, [=](double y) { return minimum(maximum(y, low), high); });
 }
 
-// Two children, or one twice, which is then evaluated once: of sums of sums each would double the
-// work.
+// Two children, or one twice, which is then evaluated once: otherwise each level of nested sums
+// would double the work.
 template <class F> STEPSIZE_INLINE void combined(const Call& c, F f) {
     const size_t n = c.n;
     double *out = c.out, *other = c.scratch;
@@ -75,7 +74,7 @@ void join(const Call& c) {
          });
 }
 
-// One child that sees other steps.
+// One child, evaluated at other steps.
 template <class F> STEPSIZE_INLINE void moved(const Call& c, F f) {
     each(c.s, c.scratch, c.n, f);
     evaluate_child(c, 0, c.scratch, c.out, c.n, c.scratch + c.n);
@@ -88,7 +87,7 @@ void shift(const Call& c) {
 
 void stretch(const Call& c) {
     const double from = c.node.p[0], to = c.node.p[1];
-    // Past its new end the child is past its own, wherever rounding has put that.
+    // Past the new end the child is evaluated past its own end, whatever the rounding.
     moved(c, [=](double x) { return x < to ? x * from / to : schedule::last_step; });
 }
 

@@ -6,8 +6,9 @@
 namespace stepsize {
 namespace {
 
-// How far the second moment can be trusted after t gradients. Liu et al. 2020, arXiv:1908.03265,
-// section 4: the length of the equivalent simple average, and the factor that evens its variance.
+// RAdam's rectification of the second moment after t gradients. Liu et al. 2020, arXiv:1908.03265,
+// section 4: the length of the equivalent simple average, and the factor that rectifies the
+// variance.
 struct Rectifier {
     double limit, length;
     Rectifier(double beta2, int64_t t) : limit(2 / (1 - beta2) - 1) {

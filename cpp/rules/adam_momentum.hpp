@@ -1,4 +1,4 @@
-// Adam with another momentum.
+// Variants of Adam with another form of momentum.
 #pragma once
 
 #include "rules/adam.hpp"

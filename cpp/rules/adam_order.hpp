@@ -1,4 +1,4 @@
-// Adam in another order: divide by the size of past gradients first, then average.
+// Variants of Adam that normalize the gradient first and average it afterwards.
 #pragma once
 
 #include "kernels/loop.hpp"
@@ -6,8 +6,8 @@
 namespace stepsize {
 namespace {
 
-// ADOPT. Taniguchi et al. 2024, arXiv:2411.02853, Algorithm 2. The limit 0 of the first update
-// leaves the average, and with it the parameter, at rest.
+// ADOPT. Taniguchi et al. 2024, arXiv:2411.02853, Algorithm 2. In the first update the limit is 0,
+// so neither the average nor the parameter moves.
 template <class F> struct ADOPT {
     F lr, beta2, fresh1, fresh2, eps, limit, pull;
     ADOPT(const ADOPTNumbers& h, StepContext context)

@@ -1,4 +1,4 @@
-// Adam with another denominator.
+// Variants of Adam with another denominator.
 #pragma once
 
 #include "rules/adam.hpp"

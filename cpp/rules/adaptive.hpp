@@ -1,4 +1,4 @@
-// Rules that divide by the size of past gradients.
+// Adaptive rules, which divide by a statistic of squared past gradients.
 #pragma once
 
 #include "kernels/loop.hpp"

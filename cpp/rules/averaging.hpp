@@ -1,4 +1,4 @@
-// Rules whose answer is an average of the points they pass.
+// Rules whose result is an average of their iterates.
 #pragma once
 
 #include "kernels/loop.hpp"

@@ -1,4 +1,4 @@
-// Rules that estimate the distance to the solution, and with it their rate, from inner products.
+// D-Adaptation: rules that find their rate from an estimate of the distance to the solution.
 #pragma once
 
 #include "kernels/loop.hpp"
@@ -6,7 +6,7 @@
 namespace stepsize {
 namespace {
 
-// The estimate, which is d0 before the first step.
+// The distance estimate, which is d0 before the first step.
 inline double estimate(double kept, double d0) { return kept > 0 ? kept : d0; }
 
 // D-Adaptation for SGD. Defazio & Mishchenko 2023, arXiv:2301.07733, Algorithm 4.
@@ -26,7 +26,7 @@ template <class F> struct DAdaptSGD {
         sum += rate * g;
         return {along, square(double(sum)), square(double(g))};
     }
-    // The first step only learns the length of the gradient.
+    // The first step only measures the norm of the gradient.
     static void settle(const DAdaptSGDNumbers& h, StepContext context, const double* sums) {
         double* kept = context.scalars;
         kept[fresh] = kept[slope] > 0 ? 0 : 1;

@@ -1,4 +1,4 @@
-// Rules that compute the parameter afresh from a sum of all gradients.
+// Dual averaging: rules that recompute the parameters from a sum of all gradients.
 #pragma once
 
 #include "kernels/loop.hpp"
@@ -37,7 +37,7 @@ template <class F> struct MADGRAD {
     }
 
     void operator()(F& x, F g, F& grad_sum_sq, F& grad_sum, F& x0) const {
-        // Not read again from the state, which would wait for the stores.
+        // Not reloaded from the state, which would wait for the stores.
         const F pulled = weight * g, squares = grad_sum_sq + pulled * g, sum = grad_sum + pulled;
         grad_sum_sq = squares;
         grad_sum = sum;

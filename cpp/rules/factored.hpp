@@ -1,4 +1,4 @@
-// Rules that keep second moments by row, column and axis instead of by element.
+// Factored second moments: one number per row, column or axis index instead of per element.
 #pragma once
 
 #include "kernels/matrix_loop.hpp"
@@ -81,7 +81,7 @@ template <class F> struct Adafactor {
         return gradient * minimum(row.p.rule.most, row.factor * row.factors[i]);
     }
     static void row_norms(const Line& row) {
-        Lanes squares; // parameters that are no numbers have made the factors none
+        Lanes squares; // NaN parameters have made the factors NaN
         walk(row.columns, [&](size_t i, size_t j) {
             squares.sum[j] += square(double(scaled(row, i, row.slope(i))));
         });
@@ -97,7 +97,7 @@ template <class F> struct Adafactor {
     static void merge_axes(const MatrixView&) {}
 };
 
-// The larger of two numbers >= 0, NaN above all: so the largest of many needs no order.
+// Maximum of two numbers >= 0, where NaN is the largest: the order of many does not matter.
 inline int32_t height(float a) { return int32_t(bits_of(a) & 0x7fffffffu); }
 inline int64_t height(double a) {
     return int64_t(__builtin_bit_cast(uint64_t, a) & ~uint64_t(0) >> 1);
@@ -114,7 +114,7 @@ template <class F> inline F topmost_of(const F* numbers) {
     return __builtin_bit_cast(F, top);
 }
 
-// The smaller of two numbers, NaN where one is NaN.
+// Minimum of two numbers, NaN if one is NaN.
 template <class F> inline F lowest(F a, F b) { return select((a < b) | (a != a), a, b); }
 
 // SM3. Anil et al. 2019, arXiv:1901.11150, Algorithm SM3-II.
@@ -171,7 +171,8 @@ template <class F> struct SM3 {
             for (size_t j = 0; j < view.columns; ++j)
                 last[j] = topmost(last[j], parts[panel * view.columns + j]);
     }
-    // Calls body(row, axis, the axis' number for that row) for all rows and axes but the last.
+    // Calls body(row, axis, the number kept for the row's index on that axis) for all rows and all
+    // axes but the last.
     template <class Body> static void each_index(const MatrixView& view, const Body& body) {
         size_t apart = view.rows; // rows between two steps along the axis
         for (int axis = 0; axis + 1 < view.axes; ++axis) {

@@ -1,4 +1,4 @@
-// Rules whose step is set for each leaf by norms over the leaf.
+// Layer-wise rules: norms over a leaf set the length of its step.
 #pragma once
 
 #include "kernels/loop.hpp"
@@ -6,7 +6,7 @@
 namespace stepsize {
 namespace {
 
-// What a rule keeps for a leaf between its passes: the ratio that multiplies the rate.
+// The scalar of a leaf between the passes: the trust ratio, which multiplies the rate.
 inline double trust(double numerator, double denominator) {
     return numerator > 0 && denominator > 0 ? numerator / denominator : 1;
 }
@@ -47,7 +47,7 @@ template <class F> struct LAMB {
         return exp_avg * unbias1 / (root(exp_avg_sq) * unbias2 + eps) + decay * x;
     }
     Terms measure(F x, F g, F& exp_avg, F& exp_avg_sq) const {
-        // Not read again from the state, which would wait for the stores.
+        // Not reloaded from the state, which would wait for the stores.
         const F average = lerp(exp_avg, g, fresh1);
         const F squares = beta2 * exp_avg_sq + fresh2 * g * g;
         exp_avg = average;

@@ -1,4 +1,4 @@
-// Rules that read the loss: the gap to its smallest value over the gradient sets the rate.
+// Polyak step sizes: the gap between the loss and its lower bound sets the rate.
 #pragma once
 
 #include "kernels/loop.hpp"
@@ -23,8 +23,8 @@ template <class F> struct PolyakSGD {
     void operator()(F& x, F g) const { x -= step * g; }
 };
 
-// What MoMo keeps: averages of the loss and of <g, x>, the lower bound of the loss, the rate that
-// the model of the loss asks for, and the weight of all steps so far in an average.
+// The scalars of MoMo: averages of the loss and of <g, x>, the lower bound of the loss, the rate
+// that the model of the loss asks for, and the weight of all steps so far in an average.
 enum Momo { loss_average, product_average, lower_bound, polyak, unbias };
 
 // Schaipp et al. 2024, arXiv:2305.07583: equation 9 for the step, section 4.1 for the lower bound.
@@ -85,7 +85,7 @@ template <class F> struct MoMoAdam {
         return grad_avg / (root(grad_avg_sq) * unbias2 + eps);
     }
     Terms measure(F x, F g, F& grad_avg, F& grad_avg_sq) const {
-        // Not read again from the state, which would wait for the stores.
+        // Not reloaded from the state, which would wait for the stores.
         const F first = beta1 * grad_avg + fresh1 * g;
         const F second = beta2 * grad_avg_sq + fresh2 * g * g;
         grad_avg = first;

@@ -1,4 +1,4 @@
-// Rules that follow an average of gradients.
+// Stochastic gradient descent with and without momentum.
 #pragma once
 
 #include "kernels/loop.hpp"

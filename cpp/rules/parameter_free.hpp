@@ -1,4 +1,4 @@
-// Rules that find their rate from distances and gradients.
+// Learning-rate-free rules, which find their rate from distances and gradients.
 #pragma once
 
 #include "kernels/loop.hpp"
@@ -6,8 +6,8 @@
 namespace stepsize {
 namespace {
 
-// DoG. Ivgi, Hinder & Carmon 2023, arXiv:2302.12022, section 3. The numbers are those of DoG or of
-// LDoG, whose sums are taken leaf by leaf.
+// DoG. Ivgi, Hinder & Carmon 2023, arXiv:2302.12022, section 3. Numbers are the hyperparameters of
+// DoG or of LDoG, whose sums are taken leaf by leaf.
 template <class F, class Numbers> struct DistanceOverGradients {
     static constexpr int sums = 3, start = 0, late = 0;
     enum { distance, squares };

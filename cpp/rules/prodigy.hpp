@@ -1,4 +1,4 @@
-// Prodigy: D-Adaptation's estimate made to grow faster.
+// Prodigy: D-Adaptation with an estimate that grows faster.
 #pragma once
 
 #include "rules/dadapt.hpp"
@@ -17,7 +17,8 @@ template <class F> struct Prodigy {
                   rate(h, context, estimate(context.scalars[d], h.d0)), context.scalars[used],
                   rate(h, context, context.scalars[used]) * context.scalars[moving]) {}
 
-    // size and next for the first pass, old and last, of before settle, for the last one.
+    // size and next are for the first pass; old and last, values from before settle, for the last
+    // pass.
     Prodigy(const ProdigyNumbers& h, double size, double next, double old, double last)
         : pull(size / h.d0 * next), beta1(F(h.beta1)), beta2(F(h.beta2)), beta3(F(root(h.beta2))),
           fresh1(F(old * (1 - h.beta1))), fresh2(F(old * old * (1 - h.beta2))),

@@ -1,4 +1,4 @@
-// Schedule-free rules: an average of the points in the place of a schedule.
+// Schedule-free rules: an average of the iterates in place of a learning-rate decay.
 #pragma once
 
 #include "rules/adam.hpp"

@@ -1,4 +1,4 @@
-// Rules that look only at the sign of a gradient or of an average.
+// Sign-based rules, which use only the sign of a gradient or of an average.
 #pragma once
 
 #include "kernels/loop.hpp"

@@ -1,11 +1,11 @@
-"""One function for each compiled rule, on arrays of which the caller owns all, state included.
+"""One function for each compiled rule, on arrays that the caller owns, including the state.
 
-``adamw_(params, grads, exp_avg, exp_avg_sq, *, step, lr=...)`` makes the update that `AdamW` makes,
-with the same bits, and keeps nothing: for engines that hold state elsewhere and bring parts of it
-in, for a range of an array at a time, for state in a file mapped into memory.
+``adamw_(params, grads, exp_avg, exp_avg_sq, *, step, lr=...)`` makes the update of `AdamW`, with
+bitwise the same result, and keeps nothing. Uses are engines that store state elsewhere and load
+parts of it, updates of part of an array, and state in a memory-mapped file.
 
-Rules whose update of one element depends on others have no function, since a part of an array would
-not move as in the whole; reading such a name says which class to use.
+Rules whose update of one element depends on others have no function, since updating part of an
+array would give another result; accessing such a name says which class to use.
 
 Example:
     >>> import numpy as np, stepsize as ss
@@ -47,12 +47,12 @@ _FACTOR = Part("grad_factor", "grad_factor")
 
 
 def state(rule: str | type[Optimizer], params: Any, **hyperparameters: Any) -> dict[str, Any]:
-    """The state of a rule before its first step, as the keywords that its function takes.
+    """The initial state of a rule, as keyword arguments of its function.
 
     Args:
         rule: A rule's name or class.
-        params: An array of float32 or float64 or a list of them; they are only looked at.
-        **hyperparameters: Those of the rule that decide which state there is and how it starts,
+        params: A float32 or float64 array or a list of them, which are only read.
+        **hyperparameters: Those of the rule that determine its state arrays and their first values,
             such as ``momentum`` or ``initial_accumulator_value``.
 
     Returns:
@@ -95,13 +95,13 @@ def _why_not(cls: type[Optimizer]) -> str:
 
 
 def _switched_on(cls: type[Optimizer], values: Mapping[str, Value]) -> dict[str, Value]:
-    """The values with 1 for every number that is 0, so that the rule takes all its state."""
+    """The values with 1 in place of every 0, for which the rule needs all its state."""
     numbers = {name for name, field in cls.fields.items() if isinstance(field, Number)}
     return {name: 1.0 if name in numbers and not v else v for name, v in values.items()}
 
 
 class _Form:
-    """What the function of a rule takes."""
+    """The arguments of a rule's function."""
 
     def __init__(self, cls: type[Optimizer]) -> None:
         self.cls = cls
@@ -123,7 +123,7 @@ class _Form:
         kinds, empty = inspect.Parameter, inspect.Parameter.empty
         listed = [kinds(name, kinds.POSITIONAL_OR_KEYWORD) for name in ("params", "grads")]
         for k, name in enumerate(self.state):
-            # No parameter without a default may follow one with a default.
+            # A parameter without a default may not follow one with a default.
             default = empty if k < self.needed or self.needed == len(self.slots) else None
             listed.append(kinds(name, kinds.POSITIONAL_OR_KEYWORD, default=default))
         listed.append(kinds("step", kinds.KEYWORD_ONLY))
@@ -135,7 +135,7 @@ class _Form:
         return inspect.Signature(listed)
 
     def make_update(self, given: tuple[bool, ...], **keywords: Any) -> Any:
-        """The compiled update under these hyperparameters, for these of the state arrays."""
+        """The compiled update for these hyperparameters and these state arrays."""
         options, rest = Options.take(
             self.name, {k: v for k, v in keywords.items() if k in _OPTIONS}
         )
@@ -173,7 +173,7 @@ class _Form:
         )
 
     def checked_rate(self, lr: Any) -> float:
-        """The rate, the default of the class where None is given."""
+        """The learning rate; None gives the default of the class."""
         field = self.fields["lr"]
         rate = field.default if lr is None else field.check(self.name, lr)
         self._refuse_functions({"lr": rate})
@@ -188,9 +188,9 @@ class _Form:
                 )
 
     def _kernel(self, values: Mapping[str, Value], given: tuple[bool, ...]) -> str:
-        """The rule that takes just these state arrays.
+        """The variant of the rule that has exactly these state arrays.
 
-        A number that is 0 now may have been another at other steps: with state for it, it is kept.
+        A number that is 0 now may be nonzero at other steps: if its state is given, it is kept.
         """
         have = [slot for slot, here in zip(self.slots, given, strict=False) if here]
         kernel, slots = self.cls.variant(values)
@@ -220,7 +220,7 @@ class _Form:
 def _refusal(
     form: _Form, arguments: Mapping[str, Any], step: int, misfit: tuple[str, int, int, int, int]
 ) -> Exception:
-    """What is wrong with the arrays of a call, in words."""
+    """The error for arrays of a call that do not fit."""
     kind, argument, leaf, *other = misfit
     names = list(arguments)
 
@@ -296,17 +296,17 @@ def _documentation(form: _Form) -> str:
     if cls.scalars:
         listed.append(f"``scalars``, a float64 array of {', '.join(cls.scalars)}")
     listed = listed or ["none"]
-    return f"""Make one update of `{cls.__name__}` in place, on arrays and state of the caller's.
+    return f"""Make one update of `{cls.__name__}` in place, on arrays that the caller owns.
 
-    The same bits as the class; see there for the equations, the source and the hyperparameters. A
-    call that raises has changed nothing.
+    The result is bitwise that of the class, which documents equations, source and hyperparameters.
+    A call that raises changes nothing.
 
     Args:
         params: A C-contiguous float32 or float64 array, or a list of them.
         grads: Gradients of the same shapes and dtypes; None in a list leaves its parameter alone.
         State, in the form of ``params`` and updated in place: {"; ".join(listed)}.
         step: The number of this update, from 1.
-        maximize, clip_value, on_nonfinite: As of the class, without "skip".
+        maximize, clip_value, on_nonfinite: As in the class, without "skip".
         grad_factor: Multiplies the gradients first, as clipping by a norm over all parts does.
 
     Raises:
@@ -346,7 +346,7 @@ def _make(cls: type[Optimizer]) -> Function:
         given = tuple([item is not None for item in state])
         try:
             update = find(given, **keywords)
-        except TypeError:  # a list among them cannot be looked up; or it is an error
+        except TypeError:  # an unhashable argument, such as a list, or an error
             update = form.make_update(given, **keywords)
         scalars = state[-1] if cls.scalars else None
         slots = tuple([item for item in state if item is not None and item is not scalars])

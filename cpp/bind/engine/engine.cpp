@@ -44,7 +44,7 @@ py::object Engine::step(const Host& host, py::handle grads, py::handle loss, boo
     const StepLock lock(mutex_);
     const Ending ending{*this};
     recover();
-    // The user's functions run first: nothing has been looked at that they could change.
+    // The user's functions run first, before anything is read that they could change.
     evaluate(host, loss);
     check(host);
     if (grads)
@@ -54,7 +54,7 @@ py::object Engine::step(const Host& host, py::handle grads, py::handle loss, boo
     return advance(host, stats, on_nonfinite, false);
 }
 
-// In the child of a fork, what a thread of its parent's has left behind.
+// In the child of a fork, cleans up what a thread of the parent has left behind.
 void Engine::recover() {
     if (!mutex_.abandoned)
         return;
@@ -77,8 +77,8 @@ py::object Engine::step_row(const Host& host, PyObject* const* stacked, size_t r
     return advance(host, stats, checked ? NonFinite::ignore : on_nonfinite, true);
 }
 
-// Whether this step moves all parameters, and all of them in the loop that could take averages
-// along.
+// Whether this step updates all parameters, and all of them in the loop that can update averages
+// too.
 bool Engine::can_average() const {
     bool all = share_ >= 0 && !leaves_.reference() && !strided && !leaves_.has_rows();
     for (size_t i = 0; all && i < leaves_.size(); ++i)
@@ -140,7 +140,7 @@ bool Engine::usable(NonFinite policy, double& scale) {
     return finite || !matters;
 }
 
-// A step that is not made, for gradients that are not finite.
+// A skipped step, because of non-finite gradients.
 py::object Engine::leave_out(const Host& host, bool stats, NonFinite policy) {
     const bool mended = shrink_loss_scale();
     if (policy == NonFinite::raise && !mended)
@@ -152,7 +152,7 @@ py::object Engine::leave_out(const Host& host, bool stats, NonFinite policy) {
     return host.step_stats(unknown, 0.0, unknown, gradients_.count_nonfinite());
 }
 
-// Half the scale, or false where that is not the reason.
+// Halves the loss scale; false if that is not the reason.
 bool Engine::shrink_loss_scale() {
     if (!dynamic || loss_scale <= 1)
         return false;
@@ -225,7 +225,7 @@ void Engine::set_times(const std::vector<int64_t>& times) {
         throw std::invalid_argument("there must be one number of updates for each leaf");
     for (size_t i = 0; i < leaves_.size(); ++i)
         leaves_[i].t = times[i];
-    plan_.invalidate(); // leaves may share their numbers otherwise now
+    plan_.invalidate(); // leaves may share their fields differently now
 }
 
 std::vector<double> Engine::scalars(size_t leaf) {

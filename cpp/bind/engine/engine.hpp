@@ -10,7 +10,7 @@ namespace stepsize {
 
 enum class NonFinite { raise, skip, ignore };
 
-// What happens in a step in which order, and what stops it: an error has changed nothing.
+// The order of the parts of a step, and what stops it; an error changes nothing.
 class Engine {
   public:
     explicit Engine(const py::tuple& nest)
@@ -23,21 +23,22 @@ class Engine {
     double number(int group, const std::string& name);
     py::dict values(int group); // of the last step
 
-    // Null for grads: the bound ones. A new reference.
+    // A null grads means the bound ones. Returns a new reference.
     py::object step(const Host& host, py::handle grads, py::handle loss, bool stats);
     void bind(const Host& host, const py::list& flat);
-    // Lets averages, one for each leaf, go that share of the way to the parameters in the next
-    // call of step, unless it is cancelled; average_tracked tells whether they did.
+    // Fused EMA update: the next call of step moves averages, one for each leaf, towards the
+    // parameters with the weight `share`, unless it is cancelled; average_tracked tells whether it
+    // did.
     void track_average(const py::list& averages, double share);
     void cancel_average() { share_ = -1; }
     bool average_tracked() const { return plan_.averages(); }
 
-    // A step in three parts, for many optimizers at once, under one StepLock of the caller: all
-    // that runs the user's code; the look at the parameters; and the step on a row of stacked
-    // gradients that the caller holds, known to be finite or not. What it leaves waiting is for the
-    // caller to run.
+    // A step in three parts, for many optimizers at once, under one StepLock of the caller:
+    // everything that runs the user's code; the check of the parameters; and the step on a row of
+    // stacked gradients that the caller holds, checked for finiteness or not. The caller runs the
+    // chunks that it leaves waiting.
     EngineMutex& mutex() { return mutex_; }
-    // Keeps other threads out from one call to the other, which the same thread makes.
+    // Blocks other threads between these two calls, which the same thread makes.
     void hold() { mutex_.lock(); }
     void let_go();
     void evaluate(const Host& host, py::handle loss);
@@ -54,8 +55,8 @@ class Engine {
     NonFinite on_nonfinite = NonFinite::raise;
     double lr_scale = 1;
     double loss_scale = 1;
-    bool dynamic = false;   // the step finds the loss scale,
-    int64_t good_steps = 0; // from the finite gradients since it last changed
+    bool dynamic = false;   // the step adapts the loss scale
+    int64_t good_steps = 0; // finite steps since it last changed
     int64_t step_count = 0;
 
     std::vector<int64_t> times();
@@ -81,7 +82,7 @@ class Engine {
     Plan plan_;
     EngineMutex mutex_;
     py::object averages_; // the list that `track_average` was given last
-    double share_ = -1;   // of the next step; below 0: none
+    double share_ = -1;   // weight of the next EMA update; below 0: none
 };
 
 } // namespace stepsize

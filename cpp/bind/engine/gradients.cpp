@@ -13,7 +13,7 @@ void GradientSource::finish() {
         gradients_.push_back({nullptr, leaf.dtype, nullptr, Py_None});
 }
 
-// Whether the gradient has another dtype than the one before, which will do as well.
+// Whether the gradient has another supported dtype than the one before.
 bool GradientSource::turns(size_t i, PyObject* object) {
     const Leaf& leaf = leaves_[i];
     if (leaf.dtype != Dtype::float32 || leaf.matrix)
@@ -28,7 +28,7 @@ bool GradientSource::turns(size_t i, PyObject* object) {
     return false;
 }
 
-// Notes where a leaf's gradient lies; false if Python has to look at it first. Runs none of its
+// Records the address of a leaf's gradient; false if Python has to handle it first. Runs no Python
 // code.
 bool GradientSource::take(size_t i, PyObject* object) {
     const Leaf& leaf = leaves_[i];
@@ -64,7 +64,7 @@ bool GradientSource::gather_nest(py::handle grads) {
     if (!nest_.walk(grads.ptr(), found_.data()))
         return false;
     for (size_t i = 0; i < found_.size(); ++i)
-        if (is_subclass(found_[i]) || !take(i, found_[i])) // masks and the like are Python's part
+        if (is_subclass(found_[i]) || !take(i, found_[i])) // masked arrays etc. go to Python
             return false;
     return true;
 }
@@ -73,7 +73,7 @@ void GradientSource::gather(const Host& host, py::handle grads) {
     if (gather_nest(grads))
         return;
     release();
-    // A copy, a conversion or an error with words: Python's part.
+    // Copies, conversions and error messages are made in Python.
     const py::list flat = host.gather(grads);
     gathered_ = flat;
     for (size_t i = 0; i < leaves_.size(); ++i)

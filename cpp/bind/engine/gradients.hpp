@@ -1,5 +1,4 @@
-// Where the gradients of a step come from: a nest, the arrays that are bound, or a row of stacked
-// ones.
+// The source of a step's gradients: a nest, the bound arrays, or a row of stacked gradients.
 #pragma once
 
 #include <vector>
@@ -9,9 +8,9 @@
 
 namespace stepsize {
 
-// Where the gradient of one leaf lies.
+// The location of one leaf's gradient.
 struct Gradient {
-    const char* data; // null: there is none, the leaf stays as it is
+    const char* data; // null: no gradient, the leaf is not updated
     Dtype dtype;
     const char* verified; // an address known not to overlap parameters
     PyObject* object;     // the array or tensor, or None; held by the source
@@ -41,7 +40,7 @@ class GradientSource {
     py::list objects() const;
     void pin(Pins& pins) const;
 
-    // Whether some gradient lies elsewhere than at the last step, or is of another kind.
+    // Whether some gradient has another address or kind than in the last step.
     bool moved() const { return moved_; }
     void set_moved(bool moved) { moved_ = moved; }
 

@@ -53,7 +53,7 @@ Storage storage_of(const py::array& codes) {
     return Storage::native;
 }
 
-// A slot of numbers of the parameter's dtype, or of codes and, for those of one byte, scales.
+// A slot in the parameter's dtype, or in codes and, for one-byte codes, scales.
 Slot slot_of(const py::array& codes, const py::object& scales, Dtype dtype, size_t size) {
     Slot slot = {proxy(codes.ptr())->data, nullptr, storage_of(codes)};
     const bool plain = slot.storage == Storage::native
@@ -72,8 +72,8 @@ Slot slot_of(const py::array& codes, const py::object& scales, Dtype dtype, size
     return slot;
 }
 
-// The state of a leaf seen as matrices: arrays of its size, of which a rule has one at most, and of
-// the lengths of its axes, or of its rows and columns.
+// The state of a leaf seen as matrices: at most one array of its size, and arrays as long as its
+// axes, or as its rows and columns.
 std::vector<void*> vectors_of(const Leaf& leaf, const Rule& rule, const py::list& slots) {
     std::vector<size_t> sizes;
     if (rule.by_axis) {
@@ -140,7 +140,7 @@ bool follows(const Leaf& leaf, const Leaf& last, const Rule* rule) {
     return adjacent;
 }
 
-// What is no single number, such as an array of one, is refused by name.
+// Anything but a single number, such as an array of one element, is refused by name.
 double loss_value(const Host& host, py::handle loss) {
     if (PyNumber_Check(loss.ptr())) {
         const double value = PyFloat_AsDouble(loss.ptr());
@@ -211,7 +211,7 @@ void Leaves::add(const py::array& x, const py::object& master, const py::tuple& 
             if (is_array(array.ptr()))
                 leaf.kept.push_back(keep_in_place(array.ptr()));
         if (!owner.rule || leaf.matrix)
-            continue; // the state of the reference's rules and of matrices has shapes of its own
+            continue; // the state of reference rules and of matrices has other shapes
         Slot& slot = leaf.slots[k];
         slot = slot_of(pair[0].cast<py::array>(), pair[1], leaf.dtype, leaf.size);
         leaf.coded = leaf.coded || slot.storage != Storage::native;
@@ -282,7 +282,7 @@ void Leaves::evaluate(Group& group, const Host& host, py::handle loss, int64_t s
         return;
     }
     group.changing.clear();
-    bool functions = false; // which may set numbers: then all are looked at, at every step
+    bool functions = false; // which may set numbers: then all are read in every step
     for (int i = 0; i < int(group.hyperparameters.size()); ++i) {
         const Hyperparameter& from = group.hyperparameters[size_t(i)];
         functions = functions || from.function;

@@ -1,4 +1,5 @@
-// What an optimizer moves: the leaves with their state, and the groups with their hyperparameters.
+// What an optimizer updates: the leaves with their state, and the groups with their
+// hyperparameters.
 #pragma once
 
 #include <array>
@@ -13,11 +14,11 @@
 
 namespace stepsize {
 
-// What every step reads stands first.
+// Members that every step reads come first.
 struct Leaf {
-    py::object array;  // the parameters, as others see them
-    py::object descr;  // their dtype when they came
-    py::object master; // of parameters of two bytes, in the type they are computed in, or None
+    py::object array;  // the parameters, as the caller sees them
+    py::object descr;  // their dtype at construction
+    py::object master; // master weights of half-precision parameters, or None
     char* x;           // where they are computed in place, or null
     Half half;
     size_t size;
@@ -26,12 +27,12 @@ struct Leaf {
     Dtype dtype;
     int group;
     bool adjacent; // x and state follow those of the leaf before
-    bool coded;    // some stream has to be decoded
+    bool coded;    // some operand is quantized
     bool matrix;   // the rule sees it as matrices
     std::array<Slot, max_slots> slots;
     std::array<double, max_scalars> scalars;
-    std::vector<py::object> kept; // its state arrays, and what keeps them in their place
-    char* average = nullptr;      // what may follow the parameters
+    std::vector<py::object> kept; // its state arrays, and what pins them
+    char* average = nullptr;      // the EMA of the parameters, or null
     std::vector<void*> vectors;   // state of a leaf seen as matrices
 
     const char* seen() const { return half.data ? static_cast<char*>(half.data) : x; }
@@ -43,12 +44,12 @@ struct Group {
     enum class Decay { coupled, decoupled, none };
 
     const Rule* rule;            // null: the reference implementation runs it
-    std::vector<double> scalars; // first values of those that the rule keeps
+    std::vector<double> scalars; // initial values of the rule's scalars
     Decay decay;
     std::vector<Hyperparameter> hyperparameters;
     std::vector<double> values; // of the current step, in the order of hyperparameters
-    std::vector<int> changing;  // those that a step may change: rate, loss, schedules, functions
-    bool settled = false;       // the other values are in place
+    std::vector<int> changing;  // indices of what a step changes: rate, loss, schedules, functions
+    bool settled = false;       // the other values are up to date
     std::vector<int> rule_numbers;
     int lr, weight_decay, cautious, loss;
 
@@ -69,7 +70,7 @@ class Leaves {
                    const py::list& hyperparameters);
     void add(const py::array& x, const py::object& master, const py::tuple& shape, int group,
              const py::list& slots);
-    void keep_base(const py::array& x); // in its place: of the last one, which Python copies
+    void keep_base(const py::array& x); // pins the original, of which the last leaf is a copy
     void finish();                      // after the last one
 
     // Adds the state arrays and master weights of all leaves.
@@ -90,18 +91,18 @@ class Leaves {
     }
 
     // Whether the rule's scalars belong to all leaves together, whether some rule takes sums before
-    // it moves, and whether some rule has no compiled twin.
+    // its update, and whether some rule has no compiled twin.
     bool shared_scalars() const { return shared_scalars_; }
     bool two_passes() const { return two_passes_; }
     bool reference() const { return reference_; }
 
-    // Keeps the parameters' memory in its place for a while.
+    // Pins the parameters' memory temporarily.
     void pin(Pins& pins) const {
         for (ArrayProxy* owner : owners_)
             pins.add_owner(owner);
     }
 
-    // Refuses parameters that do not lie as they lay. Calls no other code.
+    // Refuses parameters whose memory or layout has changed. Calls no other code.
     void check(const Host& host) const;
     // The hyperparameters of this step; the user's functions run here.
     void evaluate(const Host& host, py::handle loss, int64_t step, double lr_scale);
@@ -143,7 +144,7 @@ class Leaves {
     bool two_passes_ = false;
     bool reference_ = false;
     std::array<double, max_scalars> all_scalars_ = {};
-    std::vector<py::object> averages_; // and what keeps them in their place
+    std::vector<py::object> averages_; // and what pins them
 };
 
 } // namespace stepsize

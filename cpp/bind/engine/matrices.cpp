@@ -33,7 +33,7 @@ void add_extremes(double plain, double& small, double& large, const std::vector<
 
 } // namespace
 
-// Enough panels for many threads, none so thin that the sums by column weigh much beside it.
+// Enough panels for many threads, but none so thin that its column sums cost much in comparison.
 size_t panel_rows(size_t rows, size_t columns) {
     constexpr size_t most_panels = 64, least_rows = 8;
     const size_t few = (rows + most_panels - 1) / most_panels;
@@ -107,7 +107,7 @@ void MatrixPlan::prepare(size_t elements) {
         settle(leaf);
 }
 
-// Adds up what the rows found, in blocks and lanes as every sum.
+// Adds up the sums of the rows, in blocks and lanes like every sum.
 void MatrixPlan::settle(const MatrixLeaf& matrix) {
     Leaf& leaf = leaves_[matrix.leaf];
     const size_t rows = matrix.view.matrices * matrix.view.rows;
@@ -122,7 +122,7 @@ void MatrixPlan::settle(const MatrixLeaf& matrix) {
     matrix.rule->settle(numbers, leaf.t + 1, leaves_.scalars_of(leaf), sums);
 }
 
-// With statistics, from a copy of the leaf.
+// Statistics are computed from a copy of the leaf.
 void MatrixPlan::update(size_t elements, const std::vector<Chunk>& chunks,
                         std::vector<Sums>& sums) {
     std::vector<std::vector<double>> before(sums.size());

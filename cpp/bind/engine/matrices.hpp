@@ -13,13 +13,13 @@ struct alignas(64) BoundFields {
     size_t leaf; // one of them
 };
 
-// A chunk of a span: a stretch of memory that may run on from leaf to leaf.
+// A chunk of a span: a range of memory that may extend over several leaves.
 struct Chunk {
     size_t leaf;  // the first one
     size_t bound; // index of its fields
     const Rule* rule;
     Dtype dtype;
-    bool matrix; // of a leaf seen as matrices: here for its statistics alone
+    bool matrix; // of a leaf seen as matrices, listed only for its statistics
     Span span;
 };
 
@@ -32,7 +32,7 @@ class MatrixPlan {
     void add(const Leaf& leaf, const void* gradient, size_t bound);
     bool empty() const { return matrices_.empty(); }
 
-    // Everything before the last pass, on threads where `elements` pay for them.
+    // Everything before the last pass, on several threads if `elements` is large enough.
     void prepare(size_t elements);
     // The last pass; with statistics, into the sums of the chunks.
     void update(size_t elements, const std::vector<Chunk>& chunks, std::vector<Sums>& sums);
@@ -44,7 +44,7 @@ class MatrixPlan {
         Dtype dtype;
         MatrixView view;
     };
-    // A stretch of the panels of one of them.
+    // A range of the panels of one leaf.
     struct RowPanels {
         size_t leaf, first, last;
     };
@@ -56,10 +56,10 @@ class MatrixPlan {
     const std::vector<BoundFields>& bound_; // the plan's
     std::vector<MatrixLeaf> matrices_;
     std::vector<RowPanels> panels_;
-    std::vector<std::vector<double>> scratch_; // of each, what its passes tell each other
+    std::vector<std::vector<double>> scratch_; // per leaf, what one pass leaves for the next
 };
 
-// Rows of a matrix whose sums by column are taken together.
+// Rows of a matrix whose column sums are taken together.
 size_t panel_rows(size_t rows, size_t columns);
 
 } // namespace stepsize

@@ -21,8 +21,8 @@ void Plan::clear(bool by_leaf, bool averages) {
     last_bound_.assign(leaves_.groups().size(), {-1, -1});
 }
 
-// The entry of the leaf's fields, shared by the leaves of a group that have had the same number of
-// updates. Leaves with a gradient keep that in common from step to step.
+// The index of a leaf's fields, shared by the leaves of a group with the same number of updates.
+// Leaves that always have a gradient keep sharing it.
 size_t Plan::bound_for(const Leaf& leaf) {
     int& known = last_bound_[size_t(leaf.group)][size_t(leaf.dtype)];
     if (known >= 0 && leaves_[bound_[size_t(known)].leaf].t == leaf.t &&
@@ -34,7 +34,7 @@ size_t Plan::bound_for(const Leaf& leaf) {
     return bound_.size() - 1;
 }
 
-// Whether the leaf's memory runs on from that of the leaf before, in the open span.
+// Whether the leaf's memory continues that of the leaf before, in the open span.
 bool Plan::runs_on(size_t i, const Chunk& open, size_t bound) const {
     const Leaf &leaf = leaves_[i], &last = leaves_[i - 1];
     const Gradient &gradient = gradients_[i], &before = gradients_[i - 1];
@@ -117,7 +117,7 @@ double Plan::total_of_squares(double scale) {
     return total;
 }
 
-// Where the squares leave the range of double, once more on scaled values.
+// If the squares leave the range of double, the sum is repeated on scaled values.
 double Plan::gradient_norm(bool& finite) {
     const double total = total_of_squares(1.0);
     finite = true;
@@ -146,7 +146,7 @@ bool Plan::all_finite() const {
     return finite;
 }
 
-// Turns this step's numbers into the fields the loop reads.
+// Turns the hyperparameters of this step into the fields that the loop reads.
 void Plan::bind(const StepTerms& terms) {
     for (BoundFields& entry : bound_) {
         Leaf& leaf = leaves_[entry.leaf];
@@ -191,7 +191,8 @@ void Plan::measure(const StepTerms& terms) {
             continue;
         Leaf& leaf = leaves_[chunk.leaf];
         double numbers[max_numbers];
-        // What all leaves share is settled by the first group's numbers, whoever has a gradient.
+        // Scalars of all leaves are settled with the first group's hyperparameters, whichever
+        // leaves have a gradient.
         (shared ? leaves_.groups()[0] : leaves_.group_of(leaf)).numbers(numbers);
         chunk.rule->settle(numbers, (shared ? terms.step : leaf.t) + 1, leaves_.scalars_of(leaf),
                            total.data());

@@ -1,4 +1,4 @@
-// One step's work: its chunks, their rules' numbers, and their run.
+// The work of one step: its chunks, the fields of their rules, and their execution.
 #pragma once
 
 #include <vector>
@@ -8,15 +8,15 @@
 
 namespace stepsize {
 
-// What a step says to all rules alike.
+// The inputs of a step that are the same for all rules.
 struct StepTerms {
     double scale; // of gradients
     double limit; // of an element after that
-    double share; // of the way to the parameters that averages go, below 0: none
+    double share; // weight of the fused EMA update, below 0: none
     int64_t step; // updates before this one
 };
 
-// The layout is kept while parameters and gradients lie where they lay.
+// The layout stays valid while no parameter and no gradient changes its address.
 class Plan {
   public:
     Plan(Leaves& leaves, GradientSource& gradients)
@@ -24,11 +24,11 @@ class Plan {
     Plan(const Plan&) = delete;
     Plan& operator=(const Plan&) = delete;
 
-    // Leaves may share their numbers otherwise, or have averages that they had not.
+    // To be called when leaves may share their fields differently or have new averages.
     void invalidate() { valid_ = false; }
 
-    // Stretches of memory that run on from leaf to leaf are one span, unless the sums must be taken
-    // leaf by leaf. With averages, they are moved along.
+    // Leaves that are contiguous in memory form one span, unless sums are taken leaf by leaf.
+    // Averages, if given, are updated in the same pass.
     void lay_out(bool by_leaf, bool averages);
     bool averages() const { return averages_; }
     size_t elements() const { return elements_; }
@@ -37,14 +37,15 @@ class Plan {
     double gradient_norm(bool& finite);
     bool all_finite() const;
 
-    // Runs the rules; the sums of squares over all leaves, if they are asked for. Where the update
-    // pass alone is left and may wait, it does: `waiting` chunks are for the caller to run.
+    // Runs the rules and returns the sums of squares over all leaves, if they are asked for. If
+    // only the update pass is left and may be deferred, it is: the caller runs the `waiting`
+    // chunks.
     Sums move(const StepTerms& terms, bool stats, bool may_wait);
     size_t waiting() const { return waiting_ ? chunks_.size() : 0; }
     void run_chunk(size_t i, Sums* sums) const;
 
   private:
-    // A stretch of one leaf's gradient, the unit of norms and checks.
+    // A range of one leaf's gradient, the unit of norms and checks.
     struct Block {
         const char* data;
         size_t size;

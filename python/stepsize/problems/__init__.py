@@ -1,9 +1,9 @@
-"""Small problems with hand-written gradients, to try a learning rate on.
+"""Test problems with hand-written gradients, to try learning rates on.
 
-A `Problem` holds what a training run needs: parameters, a function giving loss and gradients, and
-data. `digits`, `classifier` and `regressor` build neural networks written in plain NumPy; the test
-functions (`rosenbrock`, `beale`, `himmelblau`, `rastrigin`, `saddle`, `quadratic`) are landscapes
-whose path can be drawn.
+A `Problem` holds what a training run needs: parameters, a function that returns loss and gradients,
+and data. `digits`, `classifier` and `regressor` build neural networks written in plain NumPy; the
+test functions (`rosenbrock`, `beale`, `himmelblau`, `rastrigin`, `saddle`, `quadratic`) are loss
+landscapes on which the path can be drawn.
 """
 
 from stepsize.problems.landscapes import (

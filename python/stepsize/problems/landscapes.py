@@ -1,4 +1,4 @@
-"""Functions of two numbers whose descent can be drawn, and a bowl of chosen curvatures."""
+"""Test functions of two variables, and a quadratic with chosen curvatures."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from stepsize.problems.problem import Problem
 
 @dataclass(frozen=True)
 class Landscape:
-    """A function of two numbers with its gradient, usable as `value_and_grad`.
+    """A function of two variables with its gradient, usable as `value_and_grad`.
 
-    `formula(x, y)` returns the value and both derivatives, and broadcasts over arrays. A point that
-    ran away gives infinities and NaN without a warning.
+    `formula(x, y)` returns the value and both derivatives, and broadcasts over arrays. Points that
+    have diverged give infinities and NaN without a warning.
 
     >>> landscape = rosenbrock().value_and_grad
     >>> landscape(np.array([1.0, 1.0]), None)[0]
@@ -36,7 +36,7 @@ class Landscape:
         return float(value), np.array([dx, dy], params.dtype)
 
     def value(self, x: ArrayLike, y: ArrayLike) -> Array:
-        """Heights at the points `x, y`, broadcast against each other: what a contour plot needs."""
+        """Values at the points `x, y`, broadcast against each other, as for a contour plot."""
         return np.asarray(self.formula(np.asarray(x, float), np.asarray(y, float))[0])
 
 
@@ -94,7 +94,7 @@ def _himmelblau(x: Any, y: Any) -> tuple[Any, Any, Any]:
 
 
 def himmelblau(start: ArrayLike = (-0.5, -1.0)) -> Problem:
-    """Four equally deep basins; the rate decides in which a path ends.
+    """Four equally deep basins; the rate decides in which one a path ends.
 
     f(x, y) = (x^2 + y - 11)^2 + (x + y^2 - 7)^2,  minimum 0 at four points
 
@@ -119,7 +119,7 @@ def _rastrigin(x: Any, y: Any) -> tuple[Any, Any, Any]:
 
 
 def rastrigin(start: ArrayLike = (2.3, -1.8)) -> Problem:
-    """A bowl full of holes: a small rate stays in the first one it meets.
+    """A bowl with many local minima: with a small rate the path stays in the first one it reaches.
 
     f(x, y) = 20 + x^2 - 10 cos(2 pi x) + y^2 - 10 cos(2 pi y),  minimum 0 at (0, 0)
 

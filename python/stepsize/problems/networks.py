@@ -41,11 +41,12 @@ def init_mlp(sizes: Sequence[int], seed: int = 0, dtype: DTypeLike = np.float32)
 
 
 def mlp_forward(params: Any, x: Array) -> list[Array]:
-    """The input of every layer and, last, the network's output.
+    """The activations: the input of every layer and, last, the network's output.
 
         a[0] = x,  a[l+1] = relu(a[l] w[l] + b[l]),  no relu on the last
 
-    A network whose weights blew up gives infinities and NaN without a warning: the loss says so.
+    A network whose weights have diverged gives infinities and NaN without a warning; the loss shows
+    it.
     """
     layers = params["layers"]
     activations = [x]
@@ -59,7 +60,7 @@ def mlp_forward(params: Any, x: Array) -> list[Array]:
 
 
 def mlp_backward(params: Any, activations: list[Array], delta: Array) -> dict[str, Any]:
-    """Gradients of all layers from `delta`, the loss's derivative by the network's output."""
+    """Gradients of all layers from `delta`, the derivative of the loss by the network's output."""
     grads = []
     with np.errstate(over="ignore", invalid="ignore"):
         for index in range(len(params["layers"]) - 1, -1, -1):
@@ -88,7 +89,7 @@ def cross_entropy(scores: Array, labels: Array) -> tuple[float, Array]:
 
 
 def squared_error(scores: Array, targets: Array) -> tuple[float, Array]:
-    """Half the mean squared distance, and its derivative by the scores.
+    """Half the mean squared error, and its derivative by the scores.
 
     `loss = mean_i |s_i - y_i|^2 / 2`, `delta = (s - y) / batch`
     """
@@ -99,7 +100,7 @@ def squared_error(scores: Array, targets: Array) -> tuple[float, Array]:
 
 
 def cross_entropy_loss(params: Any, batch: tuple[Array, Array]) -> tuple[float, Any]:
-    """Loss and gradients of a network that sorts `x` into classes: a `value_and_grad`."""
+    """Loss and gradients of a classification network, as a `value_and_grad`."""
     x, labels = batch
     activations = mlp_forward(params, x)
     loss, delta = cross_entropy(activations[-1], labels)
@@ -107,7 +108,7 @@ def cross_entropy_loss(params: Any, batch: tuple[Array, Array]) -> tuple[float, 
 
 
 def squared_error_loss(params: Any, batch: tuple[Array, Array]) -> tuple[float, Any]:
-    """Loss and gradients of a network that predicts numbers: a `value_and_grad`."""
+    """Loss and gradients of a regression network, as a `value_and_grad`."""
     x, targets = batch
     activations = mlp_forward(params, x)
     loss, delta = squared_error(activations[-1], targets)
@@ -115,7 +116,7 @@ def squared_error_loss(params: Any, batch: tuple[Array, Array]) -> tuple[float, 
 
 
 def cross_entropy_scores(params: Any, batch: tuple[Array, Array]) -> dict[str, float]:
-    """Loss and accuracy (a share, 0 to 1) of a network that sorts `x` into classes."""
+    """Loss and accuracy (a fraction, 0 to 1) of a classification network."""
     x, labels = batch
     scores = mlp_forward(params, x)[-1]
     accuracy = float(np.mean(scores.argmax(axis=1) == labels))
@@ -123,7 +124,7 @@ def cross_entropy_scores(params: Any, batch: tuple[Array, Array]) -> dict[str, f
 
 
 def squared_error_scores(params: Any, batch: tuple[Array, Array]) -> dict[str, float]:
-    """Loss and R^2 (1 is perfect, 0 is no better than the mean) of a network predicting numbers."""
+    """Loss and R^2 (1 is perfect, 0 is no better than the mean) of a regression network."""
     x, targets = batch
     scores = mlp_forward(params, x)[-1]
     loss = squared_error(scores, targets)[0]
@@ -154,10 +155,10 @@ def classifier(
     seed: int = 0,
     name: str = "classifier",
 ) -> Problem:
-    """A network that sorts the rows of `x` into the classes `y`, trained by cross-entropy.
+    """A classification network, rows of `x` to classes `y`, trained by cross-entropy.
 
-    `y` holds integers from 0; `hidden=()` makes softmax regression. `seed` draws the weights and
-    the `validation` share of rows that is held out.
+    `y` holds integers from 0; `hidden=()` gives softmax regression. `seed` determines the weights
+    and the `validation` fraction of rows that is held out.
 
     >>> x = np.array([[0.0, 1.0], [1.0, 0.0], [0.1, 0.9], [0.8, 0.1]])
     >>> problem = classifier(x, [0, 1, 0, 1], hidden=(), validation=0.5)
@@ -186,9 +187,9 @@ def regressor(
     seed: int = 0,
     name: str = "regressor",
 ) -> Problem:
-    """A network that predicts the numbers `y` from the rows of `x`, trained by squared error.
+    """A regression network, rows of `x` to numbers `y`, trained by squared error.
 
-    `hidden=()` makes linear least squares.
+    `hidden=()` gives linear least squares.
 
     >>> problem = regressor([[0.0], [1.0], [2.0], [3.0]], [1.0, 3.0, 5.0, 7.0], hidden=())
     >>> [layer["w"].shape for layer in problem.params["layers"]]
@@ -212,8 +213,8 @@ def digits(
 ) -> Problem:
     """Handwritten digits, 8 x 8 pixels in ten classes: 1,797 real images that scikit-learn bundles.
 
-    `rows` keeps only the first so many training images, to see how little data a question needs.
-    Needs the extra `demo`.
+    `rows` keeps only that many training images, to see how little data a question needs. Needs the
+    extra `demo`.
 
     >>> problem = digits()
     >>> problem.train[0].shape, problem.validation[0].shape

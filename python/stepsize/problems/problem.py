@@ -1,4 +1,4 @@
-"""What a training run needs, in one value."""
+"""The data class of a training problem."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Problem:
     name: str = "problem"
 
     def fresh(self) -> Problem:
-        """The same problem over a copy of its parameters, so that a run leaves this one alone.
+        """The same problem with a copy of its parameters, so that a run does not change this one.
 
         >>> from stepsize.problems import saddle
         >>> problem = saddle()
@@ -51,8 +51,8 @@ class Problem:
     def batches(self, batch_size: int = 32, seed: int = 0) -> Any:
         """One shuffled pass over the training data, as a list of tuples of arrays.
 
-        Training data that already comes in batches is returned as it is. A last batch that would be
-        short is left out, unless it is the only one.
+        Training data that already comes in batches is returned as it is. A short last batch is left
+        out, unless it is the only one.
         """
         arrays = data_set("train", self.train)
         if arrays is None:

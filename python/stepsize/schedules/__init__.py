@@ -1,4 +1,4 @@
-"""Schedules: values of the number of applied updates, as immutable data.
+"""Schedules: functions of the number of applied updates, as immutable values.
 
 >>> import stepsize as ss
 >>> s = ss.schedules.warmup_cosine(peak=3e-3, warmup_steps=100, total_steps=2_000)

@@ -13,7 +13,7 @@ from stepsize.schedules.schedule import Schedule, as_schedule, recipe
 
 
 def one(where: str, name: str, value: Any) -> Schedule:
-    """A schedule, or a number as the constant one."""
+    """A schedule; a number becomes a constant one."""
     return as_schedule(where, value)
 
 
@@ -29,19 +29,19 @@ Trees = Annotated[Sequence[Schedule], several]
 
 
 def combined(node: Node, length: float) -> Schedule:
-    """A schedule without a call of its own: `recipe` names it."""
+    """A schedule without a name, which `recipe` gives it."""
     return Schedule("", {}, node, length)
 
 
 def later(length: float, steps: float) -> float:
-    """`length + steps`, rounded so that `steps` before it the child has reached its own length."""
+    """`length + steps`, rounded up so that the child has reached its own length there."""
     end = length + steps
     return end if end - steps >= length else math.nextafter(end, math.inf)
 
 
 @recipe
 def then(pieces: Trees, starts: Steps) -> Schedule:
-    """Each piece from its start on, seeing the steps since then."""
+    """Each piece from its start on, evaluated at the steps since then."""
     if len(pieces) != len(starts) or not starts or starts[0] != 0:
         raise fail("then", "starts", "one step for each piece, the first 0", starts)
     node = nodes.join([(s, p._node) for s, p in zip(starts, pieces, strict=True)])
@@ -95,13 +95,13 @@ def warmup(schedule: Tree, steps: Step, init: Rate = 0.0) -> Schedule:
 
 @recipe
 def repeat(schedule: Tree, period: Length) -> Schedule:
-    """The first `period` steps of a schedule over and over."""
+    """The first `period` steps of a schedule, repeated without end."""
     return combined(Node("repeat", (period,), (schedule._node,)), math.inf)
 
 
 @recipe
 def by_epoch(schedule: Tree, steps_per_epoch: Length, smooth: bool = False) -> Schedule:
-    """A schedule of epochs as one of steps."""
+    """A schedule over epochs as one over steps."""
     node = Node("pace", (steps_per_epoch, float(not smooth)), (schedule._node,))
     whole = schedule.length if smooth or math.isinf(schedule.length) else math.ceil(schedule.length)
     return combined(node, whole * steps_per_epoch)
@@ -109,7 +109,7 @@ def by_epoch(schedule: Tree, steps_per_epoch: Length, smooth: bool = False) -> S
 
 @recipe
 def stretch(schedule: Tree, total: Length) -> Schedule:
-    """A schedule whose own length is made `total`."""
+    """A schedule stretched or compressed to the length `total`."""
     length = finite_length("stretch", schedule)
     if length == 0:
         return schedule
@@ -118,7 +118,7 @@ def stretch(schedule: Tree, total: Length) -> Schedule:
 
 @recipe
 def resume_at(schedule: Tree, step: Step, new_end: Length) -> Schedule:
-    """A schedule up to `step`, and what is left of it stretched to end at `new_end`."""
+    """A schedule up to `step`, then its remaining part, stretched to end at `new_end`."""
     left = finite_length("resume_at", schedule) - step
     if left <= 0:
         raise fail("resume_at", "step", f"before the end at {schedule.length:g}", step)
@@ -130,7 +130,7 @@ def resume_at(schedule: Tree, step: Step, new_end: Length) -> Schedule:
 
 
 def finite_length(where: str, schedule: Schedule) -> float:
-    """The length of a schedule that has one."""
+    """The length of a schedule, if it is finite."""
     if math.isinf(schedule.length):
         raise ValueError(
             f"{where}: {schedule!r} never stops changing, so it has no length to stretch; "

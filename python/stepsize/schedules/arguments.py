@@ -1,4 +1,4 @@
-"""What an argument of a schedule may be: each kind states its range, error and next move once."""
+"""Types of schedule arguments: each states its range, error message and next move once."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ Steps = Annotated[
 
 
 def check_for(annotation: Any) -> Check:
-    """The check an annotation stands for: Annotated, Literal, bool, or one of them or None."""
+    """The check for an annotation: Annotated, Literal, bool, or one of these or None."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return annotation.__metadata__[0]  # type: ignore[no-any-return]
@@ -126,5 +126,5 @@ def optional(check: Check) -> Check:
 
 
 def is_close_to_whole(number: float) -> bool:
-    """Whether a product such as 0.3 * 100 missed a whole number by rounding only."""
+    """Whether a product such as 0.3 * 100 differs from a whole number by rounding only."""
     return math.isclose(number, round(number), rel_tol=1e-12, abs_tol=1e-12)

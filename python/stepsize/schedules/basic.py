@@ -1,4 +1,4 @@
-"""Closed-form curves. `s` is the step, `N` a length, `p = min(s, N) / N` the share of it done."""
+"""Closed-form curves. `s` is the step, `N` a length, `p = min(s, N) / N` the progress."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Multiplier = Annotated[float, Number("1, or between 1.001 and 1000", low=1.0, hi
 
 
 def points_check(where: str, name: str, value: Any) -> tuple[tuple[float, float], ...]:
-    """Pairs of step and value, the steps ascending."""
+    """Checks pairs of step and value, with ascending steps."""
     try:
         pairs = tuple(tuple(pair) for pair in value)
     except TypeError:
@@ -81,10 +81,10 @@ def linear(init: Rate, end: Rate, steps: Length) -> Schedule:
 def polynomial(
     init: Rate, end: Rate, steps: Length, power: Positive = 1.0, cycle: bool = False
 ) -> Schedule:
-    """From `init` to `end` as a power of what is left.
+    """Polynomial decay from `init` to `end`.
 
     `end + (init - end) * (1 - p)**power`. With `cycle=True` the end moves on by `steps` each time
-    it is reached, so the value jumps up to a lower height and decays again, and never stops.
+    it is reached: the value jumps up, lower each time, and decays again, without end.
 
     >>> polynomial(1.0, 0.0, 10, power=2)(5)
     0.25
@@ -98,7 +98,7 @@ def polynomial(
 
 @recipe
 def cosine(init: Rate, end: Rate, steps: Length, power: Positive = 1.0) -> Schedule:
-    """Half a cosine wave from `init` to `end`.
+    """Cosine decay (half a wave) from `init` to `end`.
 
     `end + (init - end) * ((1 + cos(pi * p)) / 2)**power`
 
@@ -119,7 +119,7 @@ def exponential(
     staircase: bool = False,
     end: Rate | None = None,
 ) -> Schedule:
-    """Multiplied by `rate` every `steps` steps, smoothly or, with `staircase`, all at once.
+    """Exponential decay: multiply by `rate` every `steps` steps, smoothly or as a `staircase`.
 
     `init * rate**(s / steps)`, the exponent rounded down with `staircase`. `end` is a floor where
     `rate < 1` and a ceiling where `rate > 1`. Growth without `end` stops at the largest float.
@@ -139,7 +139,7 @@ def exponential(
 
 @recipe
 def inverse_time(init: Rate, rate: Rate, steps: Length = 1, staircase: bool = False) -> Schedule:
-    """Time-based decay.
+    """Inverse time decay.
 
     `init / (1 + rate * s / steps)`, the quotient `s / steps` rounded down with `staircase`.
 
@@ -152,12 +152,12 @@ def inverse_time(init: Rate, rate: Rate, steps: Length = 1, staircase: bool = Fa
 
 @recipe
 def inverse_sqrt(peak: Rate, warmup_steps: Step, timescale: Length | None = None) -> Schedule:
-    """A line from 0 to `peak`, then decay with the inverse square root of the step.
+    """Linear warm-up to `peak`, then decay with the inverse square root of the step.
 
     `peak * s / W` while `s < W = warmup_steps`, then `peak * sqrt(T / (s - W + T))`, where
     `T = timescale`, or `W` when it is None.
 
-    Vaswani et al. 2017, arXiv:1706.03762, section 5.3; without its first step of `noam`.
+    Vaswani et al. 2017, arXiv:1706.03762, section 5.3; it starts at 0, unlike `noam`.
 
     >>> s = inverse_sqrt(0.1, 100)
     >>> s(100), s(400)
@@ -172,7 +172,7 @@ def inverse_sqrt(peak: Rate, warmup_steps: Step, timescale: Length | None = None
 
 @recipe
 def step_decay(init: Rate, every: Length, factor: Positive) -> Schedule:
-    """Multiplied by `factor` after every `every` steps; the new value holds at the step itself.
+    """Step decay: multiply by `factor` every `every` steps; the new value holds at that step.
 
     `init * factor**floor(s / every)`
 
@@ -185,7 +185,7 @@ def step_decay(init: Rate, every: Length, factor: Positive) -> Schedule:
 
 @recipe
 def multistep(init: Rate, milestones: Steps, factor: Rate) -> Schedule:
-    """Multiplied by `factor` at each milestone; the new value holds at the milestone itself.
+    """Multiply by `factor` at each milestone; the new value holds at the milestone itself.
 
     >>> s = multistep(1.0, [30, 80], 0.5)
     >>> s(29), s(30), s(80)
@@ -218,7 +218,7 @@ def piecewise_constant(boundaries: Steps, values: Rates) -> Schedule:
 def piecewise_linear(
     points: Annotated[Sequence[tuple[float, float]], points_check],
 ) -> Schedule:
-    """Straight lines between `(step, value)` points; held before the first and after the last.
+    """Linear interpolation between `(step, value)` points; constant before and after them.
 
     >>> s = piecewise_linear([(0, 0.0), (10, 1.0), (30, 0.0)])
     >>> s(5), s(20), s(100)
@@ -230,7 +230,7 @@ def piecewise_linear(
 
 @recipe
 def table(values: Rates) -> Schedule:
-    """One value for each step, the last one held. A fraction of a step counts as the step it is in.
+    """One value per step; the last one holds. A fraction of a step counts as the step it is in.
 
     >>> table([0.1, 0.2, 0.3])(1)
     0.2
@@ -243,7 +243,7 @@ def table(values: Rates) -> Schedule:
 def cosine_restarts(
     init: Rate, period: Length, multiplier: Multiplier = 1, decay: Share = 1.0, end: Rate = 0.0
 ) -> Schedule:
-    """Cosine decay that starts again, after `period` steps at first.
+    """Cosine decay with warm restarts, the first one after `period` steps.
 
     In cycle `i`, `s_i` steps after it began: `end + (init - end) * decay**i * (1 + cos(pi * s_i /
     N_i)) / 2`, where `N_i = period * multiplier**i`. `decay` shrinks the height above `end`.
@@ -275,10 +275,10 @@ def cyclic(
     mode: Literal["triangular", "triangular2", "exp_range"] = "triangular",
     gamma: Share = 1.0,
 ) -> Schedule:
-    """Triangles: `up` steps from `low` to `high`, `down` steps back (as many as `up` when None).
+    """Triangular cycles: `up` steps from `low` to `high`, then `down` steps back (None: `up`).
 
     `low` may be the larger of the two: that is how momentum is cycled against the rate. The height
-    is halved each cycle with `"triangular2"`, and times `gamma**s` with `"exp_range"`.
+    is halved in each cycle with `"triangular2"`, and multiplied by `gamma**s` with `"exp_range"`.
 
     Smith 2017, arXiv:1506.01186, section 3.
 
@@ -298,7 +298,7 @@ def cyclic(
 def tanh(
     init: Rate, end: Rate, steps: Length, lower: Finite = -7.0, upper: Finite = 3.0
 ) -> Schedule:
-    """From near `init` to `end` along the hyperbolic tangent between `lower` and `upper`.
+    """Decay from near `init` to `end` along the hyperbolic tangent between `lower` and `upper`.
 
     `end + (init - end) * (1 - tanh(lower * (1 - p) + upper * p)) / 2`
 
@@ -318,7 +318,7 @@ def from_function_(f: Annotated[Callable[[float], float], function_check]) -> Sc
 
 
 def from_function(f: Callable[[float], float] | str, *, trust: Any = ()) -> Schedule:
-    """Whatever a Python function says; it gets an int where the step is a whole number.
+    """The values of a Python function; it gets an int where the step is a whole number.
 
     The result must be finite and not negative. It is called in every step, so it is slower than a
     schedule made of numbers. It is saved by its import path, `"module:name"`. `f` may be such a

@@ -1,4 +1,4 @@
-"""Schedules composed of others, under the names that papers and libraries give them."""
+"""Schedules composed of others, under their names in papers and libraries."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rest_of(where: str, warmup_steps: float, total_steps: float) -> float:
 def warmup_linear(
     peak: Rate, warmup_steps: Step, total_steps: Length, init: Rate = 0.0, end: Rate = 0.0
 ) -> Schedule:
-    """A line up from `init` to `peak`, then a line down to `end` at step `total_steps`.
+    """Linear warm-up from `init` to `peak`, then linear decay to `end` at step `total_steps`.
 
     `total_steps` includes the warm-up; `warmup_steps=0` means none.
 
@@ -60,7 +60,7 @@ def warmup_cosine(
     end: Rate = 0.0,
     power: Positive = 1.0,
 ) -> Schedule:
-    """A line up from `init` to `peak`, then half a cosine wave to `end` at step `total_steps`.
+    """Linear warm-up from `init` to `peak`, then cosine decay to `end` at step `total_steps`.
 
     `total_steps` includes the warm-up; `warmup_steps=0` means none.
 
@@ -82,10 +82,11 @@ def one_cycle(
     shape: Literal["cosine", "linear"] = "cosine",
     three_phase: bool = False,
 ) -> Schedule:
-    """Up from `peak / div` to `peak`, and down to `peak / div / final_div` at the last step.
+    """The 1cycle policy: up from `peak / div` to `peak`, then down to `peak / div / final_div`.
 
-    The peak is at step `pct_start * total_steps - 1` and the end at `total_steps - 1`, as in
-    torch.optim. With `three_phase` the way down to `peak / div` takes as long as the way up.
+    The peak is at step `pct_start * total_steps - 1` and the end at the last step,
+    `total_steps - 1`, as in torch.optim. With `three_phase` the way down to `peak / div` takes as
+    long as the way up.
 
     Smith and Topin 2018, arXiv:1708.07120.
 
@@ -121,9 +122,9 @@ def wsd(
     end: Rate = 0.0,
     shape: Literal["linear", "cosine", "sqrt"] = "linear",
 ) -> Schedule:
-    """Warm-up from 0, a stable part at `peak`, and a decay to `end`.
+    """Warmup-stable-decay: warm-up from 0, a stable part at `peak`, and a decay to `end`.
 
-    `shape` is that of the decay; `"sqrt"` is `peak + (end - peak) * sqrt(p)`.
+    `shape` is the shape of the decay; `"sqrt"` is `peak + (end - peak) * sqrt(p)`.
 
     Hu et al. 2024, arXiv:2404.06395, section 4; Hägele et al. 2024, arXiv:2405.18392, for `"sqrt"`.
 
@@ -142,7 +143,7 @@ def wsd(
 
 @recipe
 def rex(peak: Rate, steps: Length, end: Rate = 0.0) -> Schedule:
-    """Slow at first, then fast: the reflected exponential.
+    """Reflected exponential (REX): decay that is slow at first, then fast.
 
     `end + (peak - end) * (1 - p) / (1 - p / 2)`
 
@@ -159,7 +160,7 @@ def rex(peak: Rate, steps: Length, end: Rate = 0.0) -> Schedule:
 def flat_cosine(
     peak: Rate, total_steps: Length, flat: Fraction = 0.75, end: Rate = 0.0
 ) -> Schedule:
-    """`peak` for the share `flat` of the steps, then half a cosine wave to `end`.
+    """Constant `peak` for the fraction `flat` of the steps, then cosine decay to `end`.
 
     >>> s = flat_cosine(1.0, 100)
     >>> s(75), round(s(87.5), 6), s(100)

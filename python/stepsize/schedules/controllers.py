@@ -1,4 +1,4 @@
-"""Controllers: they watch a metric and reduce the rate, or raise it, on top of any schedule."""
+"""Controllers monitor a metric and lower or raise the learning rate, on top of any schedule."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Controlled(Protocol):
 
 
 class Controller:
-    """Says whether a metric has improved, and multiplies the rate; the rest is its child's."""
+    """Base: decides whether a metric has improved, and multiplies the rate."""
 
     _saved: tuple[str, ...] = ("best", "cooldown_left")
 
@@ -62,10 +62,10 @@ class Controller:
         self.cooldown_left = 0
 
     def improves(self, metric: float) -> bool:
-        """Whether `metric` is better than the best one by more than the threshold; NaN never is."""
+        """Whether `metric` beats the best one by more than the threshold; False for NaN."""
         if math.isinf(self.best):
             return metric < self.best if self.mode == "min" else metric > self.best
-        # The distance grows with the size of the best value, whatever its sign.
+        # The margin is proportional to the magnitude of the best value, whatever its sign.
         size = abs(self.best) if self.threshold_mode == "rel" else 1.0
         margin = self.threshold * size
         if self.mode == "min":
@@ -73,9 +73,9 @@ class Controller:
         return metric > self.best + margin
 
     def multiply(self, factor: float, limit: float) -> bool:
-        """Multiply the rate, no further than to `limit`; False where nothing is left to change."""
+        """Multiply the rate, but not beyond `limit`; False if it does not change."""
         rates = self.opt.lr if isinstance(self.opt.lr, tuple) else (self.opt.lr,)
-        # Groups keep their proportions, so the one that is nearest to its limit stops them all.
+        # Groups keep their proportions, so the group nearest to the limit bounds all of them.
         nearest = min(rates) if factor < 1 else max(rates)
         if nearest > 0:
             bound = limit / nearest
@@ -88,7 +88,7 @@ class Controller:
         return {name: getattr(self, name) for name in self._saved}
 
     def load_state_dict(self, d: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` returned; ValueError for anything else changes nothing."""
+        """Restore what `state_dict` returned; ValueError for anything else changes nothing."""
         self._take(self._checked(d))
 
     def _checked(self, d: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,19 +115,19 @@ class Controller:
 
 
 class Plateau(Controller):
-    """Cut the rate when a metric has stopped improving.
+    """Reduce the learning rate when a metric has stopped improving (reduce on plateau).
 
     Call `update(metric)` after each evaluation. A metric improves when it is below
-    `best - threshold * abs(best)` (`mode="min"`, `threshold_mode="rel"`); `"abs"` leaves out
-    `abs(best)` and `"max"` turns the sign. After more than `patience` evaluations in a row
-    without improvement the rate is multiplied by `factor`, but not below `min_lr`, and the next
-    `cooldown` evaluations are not counted. NaN counts as no improvement.
+    `best - threshold * abs(best)` (`mode="min"`, `threshold_mode="rel"`); `"abs"` omits the factor
+    `abs(best)`, and `"max"` reverses sign and comparison. After more than `patience` evaluations in
+    a row without improvement, the rate is multiplied by `factor`, but not reduced below `min_lr`,
+    and the next `cooldown` evaluations are not counted. NaN counts as no improvement.
 
     It acts on `opt.lr_scale`, so it multiplies whatever schedule the optimizer has. With
     `restore_best` a cut also puts the parameters back to where the metric was best.
 
     The meaning of `patience` and `threshold` is that of torch.optim.lr_scheduler.ReduceLROnPlateau,
-    but the relative threshold is right for negative metrics too, and no cut is too small to make.
+    but the relative threshold is correct for negative metrics too, and a cut of any size is made.
 
     Args:
         opt: The optimizer; one of torch's kind too, whose groups' rates are then multiplied.
@@ -135,10 +135,10 @@ class Plateau(Controller):
         factor: In (0, 1).
         patience: Evaluations without improvement that are tolerated before a cut.
         threshold: How much better counts as better, >= 0.
-        threshold_mode: Of the best value (`"rel"`) or as it is (`"abs"`).
+        threshold_mode: Relative to the best value (`"rel"`) or absolute (`"abs"`).
         cooldown: Evaluations to wait after a cut.
         min_lr: The rate is not cut below it.
-        restore_best: Return to the best parameters at each cut.
+        restore_best: Restore the best parameters at each cut.
 
     >>> import numpy as np, stepsize as ss
     >>> opt = ss.SGD(np.zeros(3), lr=0.1)
@@ -198,7 +198,7 @@ class Plateau(Controller):
         return state
 
     def load_state_dict(self, d: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` returned; ValueError for anything else changes nothing."""
+        """Restore what `state_dict` returned; ValueError for anything else changes nothing."""
         values, best = self._checked(d), None
         if self.restore_best and d["best_params"] is not None:
             best = self._checked_params(d["best_params"])
@@ -220,24 +220,24 @@ class Plateau(Controller):
 class Greedy(Controller):
     """Raise the rate while a metric keeps improving, and cut it when the metric stops.
 
-    After more than `patience` improvements in a row the rate is divided by `factor`, up to
-    `max_lr`; after more than `patience` evaluations in a row without one it is multiplied by it,
-    down to `min_lr`. After a cut `cooldown` evaluations do not count as bad ones; after a raise
-    `warmup` do not count as good ones. With `window` above 1 the metric is averaged over that many
-    evaluations. NaN counts as no improvement.
+    After more than `patience` improvements in a row, the rate is divided by `factor`, up to
+    `max_lr`. After more than `patience` evaluations in a row without improvement, it is multiplied
+    by `factor`, down to `min_lr`. After a cut, `cooldown` evaluations do not count as bad; after a
+    raise, `warmup` evaluations do not count as good. With `window` above 1 the metric is averaged
+    over that many evaluations. NaN counts as no improvement.
 
     It acts on `opt.lr_scale`, so it multiplies whatever schedule the optimizer has.
 
     After transformers' GreedyLR, without its reset. There are no limits by default: a `min_lr`
-    above the rate would keep every cut from happening.
+    above the rate would prevent every cut.
 
     Args:
         opt: The optimizer; one of torch's kind too, whose groups' rates are then multiplied.
         mode: Whether the metric should fall (`"min"`) or rise (`"max"`).
         factor: In (0, 1).
-        patience: Evaluations in a row that are tolerated before a change.
+        patience: Evaluations in a row that are tolerated before the rate changes.
         threshold: How much better counts as better, >= 0.
-        threshold_mode: Of the best value (`"rel"`) or as it is (`"abs"`).
+        threshold_mode: Relative to the best value (`"rel"`) or absolute (`"abs"`).
         cooldown: Evaluations to wait after a cut.
         warmup: Evaluations to wait after a raise.
         min_lr: The rate is not cut below it.
@@ -305,7 +305,7 @@ class Greedy(Controller):
         return {**super().state_dict(), "recent": list(self.recent)}
 
     def load_state_dict(self, d: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` returned; ValueError for anything else changes nothing."""
+        """Restore what `state_dict` returned; ValueError for anything else changes nothing."""
         values = self._checked(d)
         where = "Greedy.load_state_dict: recent"
         if not isinstance(d["recent"], list | tuple) or len(d["recent"]) > self.window:

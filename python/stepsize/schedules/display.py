@@ -1,4 +1,4 @@
-"""Schedules to look at: a table of values and a small picture for notebooks."""
+"""Display of schedules: a table of values and a small plot for notebooks."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ MOST_LINES = 1_000_000
 
 
 def shown_steps(schedule: Schedule) -> int:
-    """How many steps a picture shows: up to and with the last value, or the first thousand."""
+    """How many steps a plot shows: up to and including the last value, or the first thousand."""
     if math.isinf(schedule.length):
         return 1000
     return max(2, math.ceil(schedule.length) + 1)
 
 
 def table(schedule: Schedule, every: float | None = None, steps: int | None = None) -> str:
-    """Steps and values in two columns: `every` that many steps.
+    """Steps and values in two columns, one line for every `every` steps.
 
-    When None, about 20 lines at round steps, with those of the highest and of the last value.
+    When it is None, about 20 lines at round steps, plus those of the highest and of the last value.
     """
     stop = shown_steps(schedule) if steps is None else whole("table: steps", steps, 0, 2**53)
     if every is None:
@@ -46,7 +46,7 @@ def table(schedule: Schedule, every: float | None = None, steps: int | None = No
 
 
 def _round_steps(schedule: Schedule, stop: int) -> NDArray[np.float64]:
-    """About twenty steps whose distance is 1, 2 or 5 times a power of ten; the peak, the last."""
+    """About twenty steps, 1, 2 or 5 times a power of ten apart, plus the peak and the last step."""
     least = max((stop - 1) / 20, 1)
     power = 10 ** math.floor(math.log10(least))
     stride = next(power * k for k in (1, 2, 5, 10) if power * k >= least)
@@ -56,7 +56,7 @@ def _round_steps(schedule: Schedule, stop: int) -> NDArray[np.float64]:
 
 
 def svg(schedule: Schedule, width: int = 360, height: int = 120) -> str:
-    """The curve as an SVG picture that takes the colour of the text around it."""
+    """The curve as an SVG image in the colour of the surrounding text."""
     stop = shown_steps(schedule)
     at, values = sampled(schedule, stop, 4 * 90 + 1)
     top = float(values.max()) or 1.0

@@ -26,7 +26,7 @@ def _is_method(name: str) -> bool:
 
 METHODS = sorted(filter(_is_method, RECIPES))
 
-# What text may call. No Python function can be named: what is read is neither imported nor called.
+# What text may call. It cannot name Python functions: nothing in it is imported or called.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     name: call
     for name, call in RECIPES.items()
@@ -35,7 +35,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 FUNCTIONS |= {"epochs": epochs} | {name: getattr(importers, name) for name in importers.__all__}
 FUNCTIONS = dict(sorted(FUNCTIONS.items()))
 
-MOST_PARTS = 10_000  # of a schedule that is written down
+MOST_PARTS = 10_000  # the most parts of a schedule written as text
 LONGEST = 1_000_000  # characters of an expression
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -50,13 +50,13 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 
 
 def written(schedule: Schedule) -> str:
-    """The call that made the schedule; one of very many parts says only how many."""
+    """The call that made the schedule; for very many parts, only their number."""
     count = parts(schedule)
     return expression(schedule) if count <= MOST_PARTS else f"<a schedule of {count:,} parts>"
 
 
 def parts(schedule: Schedule, known: dict[int, int] | None = None) -> int:
-    """How many calls a schedule is written with; what occurs twice, as in `s + s`, counts twice."""
+    """The number of calls in a schedule's text; what occurs twice, as in `s + s`, counts twice."""
     known = {} if known is None else known
     if id(schedule) not in known:
         inner = (item for value in schedule.arguments.values() for item in _schedules_in(value))
@@ -70,7 +70,7 @@ def _schedules_in(value: Any) -> tuple[Schedule, ...]:
 
 
 def same(a: Schedule, b: Schedule, known: set[tuple[int, int]] | None = None) -> bool:
-    """Whether two schedules were made by equal calls; what occurs twice is compared once."""
+    """Whether two schedules were made by equal calls; repeated parts are compared once."""
     known = set() if known is None else known
     if a is b or (id(a), id(b)) in known:
         return True
@@ -105,13 +105,13 @@ def expression(schedule: Schedule) -> str:
 
 
 def bound(schedule: Schedule, tightness: int) -> str:
-    """The expression, in parentheses where it would otherwise fall apart."""
+    """The expression, in parentheses where operator precedence needs them."""
     text = expression(schedule)
     return text if OPERATORS.get(schedule.name, ATOM) >= tightness else f"({text})"
 
 
 def call_text(name: str, arguments: Mapping[str, Any]) -> str:
-    """Required arguments by position, the others by name where they are not the default."""
+    """Required arguments by position, the others by name if they are not the default."""
     signature: inspect.Signature = RECIPES[name].signature  # type: ignore[attr-defined]
     shown = []
     for key, value in arguments.items():
@@ -132,7 +132,7 @@ def value_text(value: Any) -> str:
 
 
 def import_path(function: Callable[..., Any]) -> str | None:
-    """`module:name` where that leads back to the function, else None."""
+    """`module:name` if that leads back to the function, else None."""
     module = getattr(function, "__module__", None)
     name = getattr(function, "__qualname__", None)
     if not module or not name:
@@ -147,10 +147,10 @@ def import_path(function: Callable[..., Any]) -> str | None:
 
 
 def parse(text: str) -> Schedule:
-    """The schedule that `text` describes, or a constant one where it is a number.
+    """The schedule that `text` describes, or a constant one if it is a number.
 
     Allowed are the functions of `ss.schedules`, numbers, strings, lists, tuples, keyword arguments,
-    `+ - * /` and the methods of a schedule: all that `repr` writes, but for Python functions.
+    `+ - * /` and the methods of a schedule: all that `repr` writes, except Python functions.
     Nothing else is evaluated. ValueError says which part is not understood.
 
     >>> parse("0.5 * linear(0.2, 0.0, 10)")(5)
@@ -177,7 +177,7 @@ def parse(text: str) -> Schedule:
 
 
 class _Reader:
-    """Walks an expression's tree; what it has no method for is refused."""
+    """Evaluates a syntax tree; a node without a method here is refused."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -217,7 +217,7 @@ class _Reader:
     def _binop(self, node: ast.BinOp) -> Any:
         combine = _ARITHMETIC.get(type(node.op))
         sides = [self.read(node.left), self.read(node.right)]
-        # Text and lists could be multiplied without end.
+        # Strings and lists could be multiplied to any size.
         if combine is None or any(isinstance(side, str | list | tuple) for side in sides):
             raise self.refused(node)
         try:
@@ -300,7 +300,7 @@ def from_plain(value: Any, functions: Mapping[str, Callable[..., Any]]) -> Any:
 
 
 def _trusted(path: Any, functions: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-    """The function of that path among those that the caller gave."""
+    """The function with that path among those that the caller gave."""
     if isinstance(path, str) and path in functions:
         return functions[path]
     raise ValueError(

@@ -1,4 +1,4 @@
-"""Layer-wise rates (discriminative fine-tuning): earlier layers learn slower."""
+"""Layer-wise learning rates (discriminative fine-tuning): earlier layers get smaller rates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stepsize.schedules.arguments import Share, check_for, fail
 
 
 def layerwise_lr(params: Nest, decay: float) -> dict[str, float]:
-    """A factor for the rate of each layer: 1 for the last, `decay` times less for each before it.
+    """Layer-wise decay: a factor for the rate of each layer, `decay**k` with k layers after it.
 
     The layers are the items of `params` in their own order; an item that is a list or tuple of
     nests counts as one layer for each of its items. The keys are patterns for `ss.group`.

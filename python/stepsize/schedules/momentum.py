@@ -1,4 +1,4 @@
-"""A momentum that moves against the rate: high where the rate is low, and the reverse."""
+"""Inverse momentum cycles: the momentum is high where the rate is low, and vice versa."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def one_cycle_momentum(
     shape: Literal["cosine", "linear"] = "cosine",
     three_phase: bool = False,
 ) -> tuple[Schedule, Schedule]:
-    """`one_cycle` for the rate, and the momentum that moves against it.
+    """`one_cycle` for the rate, and a momentum cycled inversely.
 
     The momentum falls from `max_momentum` to `base_momentum` while the rate rises to its peak, and
-    comes back as the rate falls, as torch.optim.lr_scheduler.OneCycleLR does.
+    rises again as the rate falls, as torch.optim.lr_scheduler.OneCycleLR does.
 
     Smith and Topin 2018, arXiv:1708.07120.
 
@@ -61,7 +61,7 @@ def cyclic_momentum(
     base_momentum: float = 0.8,
     max_momentum: float = 0.9,
 ) -> tuple[Schedule, Schedule]:
-    """`cyclic` for the rate, and the momentum that moves against it.
+    """`cyclic` for the rate, and a momentum cycled inversely.
 
     The momentum is `max_momentum` where the rate is `low`, as in torch.optim.lr_scheduler.CyclicLR.
 

@@ -29,7 +29,7 @@ class Node:
 
 
 def constant(value: float) -> Node:
-    """The node that is the same number at every step."""
+    """The node with the same number at every step."""
     return Node("constant", (value,))
 
 
@@ -43,9 +43,9 @@ def log2_pair(number: float) -> tuple[float, float]:
 
 
 def join(pieces: list[tuple[float, Node]]) -> Node:
-    """Each piece from its start to the next one's, seeing the steps since its own start.
+    """Each piece from its start to the start of the next, evaluated at the steps since its own.
 
-    A piece that starts at or before step 0 has begun already: it sees the steps it missed.
+    A piece that starts before step 0 has begun already: it is evaluated at later steps.
     """
     kept = [(start, node) for start, node in pieces if start > 0]
     begun = [(start, node) for start, node in pieces if start <= 0]
@@ -58,9 +58,9 @@ def join(pieces: list[tuple[float, Node]]) -> Node:
 
 
 def flatten(root: Node) -> tuple[list[Flat], list[Callable[[float], float]]]:
-    """The tree as a list, children before parents, and its functions: as `_core.Schedule` takes it.
+    """The tree as a list, children before parents, and its functions, as `_core.Schedule` expects.
 
-    A node that is there twice, as in `s + s`, is one entry.
+    A node that occurs twice, as in `s + s`, is one entry.
     """
     flat: list[Flat] = []
     functions: list[Callable[[float], float]] = []
@@ -80,7 +80,7 @@ def flatten(root: Node) -> tuple[list[Flat], list[Callable[[float], float]]]:
 
 
 def checked(function: Callable[[float], float]) -> Callable[[float], float]:
-    """A Python function as a leaf calls it: with an int where the step is a whole number."""
+    """A Python function with checked results; whole steps are passed as int."""
 
     def value(step: float) -> float:
         result = float(function(int(step) if step.is_integer() else step))

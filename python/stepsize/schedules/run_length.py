@@ -11,8 +11,8 @@ from stepsize.schedules.arguments import Rate, check_for
 from stepsize.schedules.schedule import Schedule, as_schedule
 from stepsize.validation import whole
 
-IDLE = 1e-9  # of the peak: a rate below it moves nothing that float32 could show
-IDLE_SHARE = 0.02  # of the run: a few steps at the end of a decay to 0 are as they should be
+IDLE = 1e-9  # of the peak: updates at lower rates vanish in float32
+IDLE_SHARE = 0.02  # of the run: a few steps near 0 at the end of a decay are normal
 
 
 class ScheduleWarning(UserWarning):
@@ -20,7 +20,7 @@ class ScheduleWarning(UserWarning):
 
 
 def epochs(n: float, steps_per_epoch: int) -> int:
-    """How many steps `n` epochs are, rounded to whole steps; `n` may be a fraction.
+    """The number of steps in `n` epochs, rounded to a whole number; `n` may be a fraction.
 
     >>> from stepsize.schedules import epochs, warmup_cosine
     >>> warmup_cosine(0.1, epochs(0.5, 200), epochs(90, 200))
@@ -32,12 +32,12 @@ def epochs(n: float, steps_per_epoch: int) -> int:
 
 
 def check_run(schedule: Schedule, steps: int, *, steps_per_epoch: int | None = None) -> None:
-    """Warn, with a ScheduleWarning, where a schedule does not fit a run of `steps` steps.
+    """Give a ScheduleWarning if a schedule does not fit a run of `steps` steps.
 
-    It warns when the run ends while the rate is still rising to its peak, when it ends before the
-    rate has come down, and when the rate is 0, or less than a billionth of its peak, in the last
-    steps: they change nothing. Where `steps_per_epoch` is given it says if the schedule seems to
-    count epochs. Python shows a warning once for each place it comes from.
+    It warns if the run ends while the rate is still rising to its peak, if it ends before the rate
+    has decayed, and if the rate is 0, or less than a billionth of its peak, in the last steps,
+    which then change nothing. With `steps_per_epoch` it also warns if the schedule seems to count
+    epochs. Python shows a warning once for each place it comes from.
 
     >>> import warnings
     >>> from stepsize.schedules import check_run, cosine, warmup_cosine
@@ -55,7 +55,7 @@ def check_run(schedule: Schedule, steps: int, *, steps_per_epoch: int | None = N
     if steps_per_epoch is not None:
         steps_per_epoch = whole("check_run: steps_per_epoch", steps_per_epoch)
     schedule = as_schedule("check_run", schedule)
-    if steps < 1 or schedule.compiled is None:  # a Python function is asked by the run alone
+    if steps < 1 or schedule.compiled is None:  # a Python function is only called by the run
         return
     text = _too_long(schedule, steps) or _too_short(schedule, steps)
     unit = _epochs_hint(schedule, steps, steps_per_epoch)
@@ -64,7 +64,7 @@ def check_run(schedule: Schedule, steps: int, *, steps_per_epoch: int | None = N
 
 
 def _too_long(schedule: Schedule, steps: int) -> str:
-    """What is wrong where the run ends before the schedule."""
+    """The warning for a run that ends before its schedule, or an empty string."""
     length = schedule.length
     if math.isinf(length) or length <= steps:
         return ""
@@ -85,7 +85,7 @@ def _too_long(schedule: Schedule, steps: int) -> str:
 
 
 def _too_short(schedule: Schedule, steps: int) -> str:
-    """What is wrong where the last steps of the run change nothing."""
+    """The warning for a run whose last steps change nothing, or an empty string."""
     sample = np.unique(np.linspace(0, steps - 1, min(steps, 1024)).astype(np.int64))
     values = schedule(sample)
     least = IDLE * float(values.max())
@@ -96,7 +96,7 @@ def _too_short(schedule: Schedule, steps: int) -> str:
     if last == len(sample) - 1:
         return ""
     low, high = int(sample[last]), int(sample[last + 1])
-    while high - low > 1:  # the first step of those that change nothing is `high`
+    while high - low > 1:  # bisection for `high`, the first step that changes nothing
         middle = (low + high) // 2
         low, high = (middle, high) if schedule(middle) > least else (low, middle)
     if steps - high <= max(1, IDLE_SHARE * steps):
@@ -109,7 +109,7 @@ def _too_short(schedule: Schedule, steps: int) -> str:
 
 
 def _epochs_hint(schedule: Schedule, steps: int, steps_per_epoch: int | None) -> str:
-    """Whether a schedule that comes down is as long as the run has epochs."""
+    """The warning for a decaying schedule as long as the run has epochs, or an empty string."""
     length = schedule.length
     if steps_per_epoch is None or steps_per_epoch < 2 or math.isinf(length) or length < 2:
         return ""

@@ -1,4 +1,4 @@
-"""The Schedule: an immutable tree from the number of applied updates to a value."""
+"""Schedule: a function from the number of applied updates to a value, as an immutable tree."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 FORMAT = "stepsize.schedule"
 VERSION = 1
-LAST = 2**53  # steps are whole numbers up to it
+LAST = 2**53  # up to this number whole steps are exact
 
 P = ParamSpec("P")
 RECIPES: dict[str, Callable[..., Schedule]] = {}
 
 
 def recipe(build: Callable[P, Schedule]) -> Callable[P, Schedule]:
-    """Turn a function that builds a schedule into a named call: checked, printed, saved, compared.
+    """Give a function that builds a schedule checks, and a name to print, save and compare it by.
 
-    Annotations say what each argument may be. The schedule remembers the call instead of
-    what it was built from.
+    The annotations define what each argument may be. The schedule stores the call, not the parts it
+    was built from.
     """
     name = build.__name__.rstrip("_")
     signature = inspect.signature(build)
@@ -65,14 +65,14 @@ def signature_text(signature: inspect.Signature) -> str:
 
 
 class Schedule:
-    r"""A value for every step: a pure function of the number of updates already applied.
+    r"""A value for every step, as a pure function of the number of updates already applied.
 
     The functions of `ss.schedules` make schedules; operators and methods combine them. A schedule
     never changes, and past its end it holds its last value.
 
     `s(step)` takes an int or a float in [0, 2**53] and returns a float, or an ndarray of any shape
-    and returns float64 of that shape. `s(0)` is the value the first update uses. All ways of asking
-    give the same bits, on every processor.
+    and returns float64 of that shape. `s(0)` is the value the first update uses. All ways to
+    evaluate it give bitwise the same values, on every processor.
 
     >>> from stepsize.schedules import cosine, linear
     >>> s = linear(0.0, 0.1, 10).then(cosine(0.1, 0.0, 90), at=10)
@@ -130,7 +130,7 @@ class Schedule:
     # -- algebra ---------------------------------------------------------------------------------
 
     def then(self, other: Schedule | float, at: float) -> Schedule:
-        """This schedule before step `at`, `other` from it on; `other` sees `step - at`.
+        """This schedule before step `at`, then `other`, evaluated at `step - at`.
 
         Nesting does not matter: `a.then(b.then(c, n), m) == a.then(b, m).then(c, m + n)`.
 
@@ -164,11 +164,11 @@ class Schedule:
         return RECIPES["clip"](self, low, high)
 
     def shift(self, steps: float) -> Schedule:
-        """This schedule `steps` later, its first value held until then; earlier where negative."""
+        """This schedule delayed by `steps`, with its first value before; negative: earlier."""
         return RECIPES["shift"](self, steps)
 
     def warmup(self, steps: float, init: float = 0.0) -> Schedule:
-        """`steps` steps of linear warm-up from `init` to this schedule's first value, then it.
+        """Linear warm-up over `steps` steps from `init` to the first value, then this schedule.
 
         The schedule itself starts after the warm-up: its end moves by `steps`. 0 means no warm-up.
 
@@ -180,13 +180,13 @@ class Schedule:
         return RECIPES["warmup"](self, steps, init)
 
     def repeat(self, period: float) -> Schedule:
-        """The first `period` steps of this schedule over and over."""
+        """The first `period` steps of this schedule, repeated without end."""
         return RECIPES["repeat"](self, period)
 
     def by_epoch(self, steps_per_epoch: float, smooth: bool = False) -> Schedule:
-        """This schedule as one of epochs, each of `steps_per_epoch` steps.
+        """This schedule with its steps read as epochs of `steps_per_epoch` steps.
 
-        The value changes when an epoch is over, or a little in every step with `smooth`.
+        The value changes at the end of each epoch or, with `smooth`, a little in every step.
 
         >>> from stepsize.schedules import step_decay
         >>> s = step_decay(0.1, 30, 0.5).by_epoch(100)
@@ -200,9 +200,9 @@ class Schedule:
         return RECIPES["stretch"](self, total)
 
     def resume_at(self, step: float, new_end: float) -> Schedule:
-        """This schedule up to `step`; from there what is left of it, stretched to end at `new_end`.
+        """This schedule up to `step`, then its remaining part, stretched to end at `new_end`.
 
-        The value is continuous at `step`: a run can be made longer or shorter while it goes on.
+        The value is continuous at `step`: a run can be extended or shortened while it is running.
 
         >>> from stepsize.schedules import linear
         >>> longer = linear(1.0, 0.0, 100).resume_at(50, new_end=250)
@@ -219,7 +219,7 @@ class Schedule:
         return self(np.arange(n)) if self.compiled is None else self.compiled.first(n)
 
     def integral(self, n: int) -> float:
-        """The sum of the first `n` values: all the rate that is spent, correctly rounded."""
+        """The sum of the first `n` values, correctly rounded."""
         n = whole("integral: n", n, 0, LAST)
         block = 1 << 16
         changing = n if math.isinf(self.length) else min(n, math.ceil(self.length))
@@ -250,7 +250,7 @@ class Schedule:
         return plots.text_schedule(self, steps=stop, width=width, height=height)
 
     def table(self, every: float | None = None, steps: int | None = None) -> str:
-        """Steps and values in two columns, one line `every` that many steps, before step `steps`.
+        """Steps and values in two columns, one line for every `every` steps, before step `steps`.
 
         >>> from stepsize.schedules import linear
         >>> print(linear(1.0, 0.0, 4).table(every=2))
@@ -264,7 +264,7 @@ class Schedule:
         return table(self, every, steps)
 
     def svg(self) -> str:
-        """The curve as a small SVG picture, in the colour of the text around it."""
+        """The curve as a small SVG image in the colour of the surrounding text."""
         from stepsize.schedules.display import svg
 
         return svg(self)
@@ -309,10 +309,10 @@ class Schedule:
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], *, trust: Any = ()) -> Schedule:
-        """The schedule that `to_dict` wrote. ValueError for anything else.
+        """The schedule that `to_dict` wrote; ValueError for anything else.
 
-        Nothing that `d` names is imported or called: of Python functions it may hold those that are
-        given in `trust`, a function, a schedule that has it, or a collection of them.
+        Nothing that `d` names is imported or called. The only Python functions it may contain are
+        those in `trust`: a function, a schedule with such a function, or a collection of them.
 
         >>> from stepsize.schedules import linear
         >>> Schedule.from_dict(linear(1.0, 0.0, 10).to_dict())
@@ -359,7 +359,7 @@ def as_schedule(where: str, value: Schedule | float) -> Schedule:
 
 
 def pieces_of(schedule: Schedule) -> list[tuple[float, Schedule]]:
-    """A joined schedule's starts and pieces; any other is one piece that starts at 0."""
+    """Starts and pieces of a joined schedule; any other schedule is one piece that starts at 0."""
     if schedule.name != "then":
         return [(0, schedule)]
     arguments = schedule.arguments

@@ -1,4 +1,4 @@
-"""One file a family of rules, of the same name as its C++ header; its `__all__` lists them."""
+"""One module per family of rules, named like its C++ header; its `__all__` lists the rules."""
 
 from typing import TYPE_CHECKING
 
@@ -23,5 +23,5 @@ from stepsize.optimizers.rules.prodigy import *
 from stepsize.optimizers.rules.schedule_free import *
 from stepsize.optimizers.rules.sign import *
 
-if not TYPE_CHECKING:  # checkers know no computed list; they read the star imports themselves
+if not TYPE_CHECKING:  # type checkers ignore a computed list; they read the star imports
     __all__ = sorted(name for name, value in globals().items() if isinstance(value, type))

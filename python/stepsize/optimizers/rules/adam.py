@@ -16,10 +16,11 @@ __all__ = ["Adam", "AdamW"]
 
 
 def rectifier(beta2: float, t: int) -> tuple[float, float]:
-    """How far the second moment can be trusted after ``t`` gradients.
+    """RAdam's rectification of the second moment after ``t`` gradients.
 
-    The length of the equivalent simple average, and the factor that evens out its variance (0 up
-    to a length of 4, where there is none). Liu et al. 2020, arXiv:1908.03265, section 4.
+    Returns the length of the equivalent simple average and the factor that rectifies the variance
+    (0 up to a length of 4, where the variance does not exist). Liu et al. 2020, arXiv:1908.03265,
+    section 4.
     """
     limit = 2 / (1 - beta2) - 1
     kept = power(beta2, t)
@@ -31,7 +32,7 @@ def rectifier(beta2: float, t: int) -> tuple[float, float]:
 
 
 class Adam(Optimizer):
-    r"""Step along a running mean of gradients, divided by the root of a running mean of squares.
+    r"""Adaptive moment estimation: an average of gradients over the root of one of their squares.
 
     .. math::
         g &\leftarrow g + \lambda x \\
@@ -42,19 +43,19 @@ class Adam(Optimizer):
             \frac{m}{\sqrt{\hat v} / \sqrt{1 - \beta_2^t} + \epsilon}
 
     State: two arrays (``exp_avg``, ``exp_avg_sq``), a third (``max_exp_avg_sq``) with AMSGrad.
-    :math:`t` counts the updates of each leaf. Early steps have the length of the rate per
-    coordinate, whatever the scale of the gradient. Under a schedule of :math:`\beta` the bias
-    correction takes its present value for all of the past, as torch's does.
+    :math:`t` counts the updates of each leaf. Early steps move each coordinate by about the
+    learning rate, whatever the scale of the gradient. When :math:`\beta` follows a schedule, the
+    bias correction uses its current value for all past steps, as torch does.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, added after the bias correction.
         weight_decay: :math:`\lambda`, added to the gradient.
         amsgrad: Divide by the largest second moment so far.
-        decoupled_weight_decay: Let the decay act on the parameters, as in `AdamW`.
-        cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
+        decoupled_weight_decay: Apply the decay to the parameters, as in `AdamW`.
+        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
             2024, arXiv:2411.16085, without its rescaling.
 
     Source: Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1; Reddi, Kale & Kumar 2018,
@@ -102,7 +103,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    r"""Adam with weight decay that acts on the parameters, not on the gradient.
+    r"""Adam with decoupled weight decay, applied to the parameters and not to the gradient.
 
     .. math::
         x \leftarrow x (1 - \eta \lambda), \quad \text{then Adam's step with the plain gradient}
@@ -111,13 +112,13 @@ class AdamW(Adam):
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, added after the bias correction.
         weight_decay: :math:`\lambda`.
         amsgrad: Divide by the largest second moment so far.
         decoupled_weight_decay: False makes it `Adam`.
-        cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
+        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
             2024, arXiv:2411.16085, without its rescaling.
 
     Source: Loshchilov & Hutter 2019, arXiv:1711.05101, Algorithm 2. As torch.optim.AdamW.

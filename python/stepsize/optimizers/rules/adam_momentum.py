@@ -1,4 +1,4 @@
-"""Adam with another momentum."""
+"""Variants of Adam with another form of momentum."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["AdEMAMix", "Adan", "NAdam", "NAdamW"]
 
 
 class NAdam(Optimizer):
-    r"""Adam with Nesterov's momentum, warmed up by a schedule of its own.
+    r"""Adam with Nesterov momentum, which has a warm-up schedule of its own.
 
     .. math::
         \mu_t &= \beta_1 (1 - \tfrac12 0.96^{t \psi}), \quad \Pi_t = \mu_1 \cdots \mu_t \\
@@ -32,17 +32,17 @@ class NAdam(Optimizer):
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, added after the bias correction.
         weight_decay: :math:`\lambda`, added to the gradient.
-        momentum_decay: :math:`\psi`, the pace of the momentum's warm-up.
-        decoupled_weight_decay: Let the decay act on the parameters, as in `AdamW`.
-        cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
+        momentum_decay: :math:`\psi`, the speed of the momentum's warm-up.
+        decoupled_weight_decay: Apply the decay to the parameters, as in `AdamW`.
+        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
             2024, arXiv:2411.16085, without its rescaling.
 
     Source: Dozat 2016, "Incorporating Nesterov Momentum into Adam", Algorithm 2. As
-    torch.optim.NAdam; Keras has :math:`\psi = 1`, Optax a constant :math:`\mu`.
+    torch.optim.NAdam; Keras uses :math:`\psi = 1`, optax a constant :math:`\mu`.
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -83,7 +83,7 @@ class NAdam(Optimizer):
 
 
 class NAdamW(NAdam):
-    r"""NAdam with weight decay that acts on the parameters, not on the gradient.
+    r"""NAdam with decoupled weight decay, applied to the parameters and not to the gradient.
 
     .. math::
         x \leftarrow x (1 - \eta \lambda), \quad \text{then NAdam's step with the plain gradient}
@@ -92,13 +92,13 @@ class NAdamW(NAdam):
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, added after the bias correction.
         weight_decay: :math:`\lambda`.
-        momentum_decay: :math:`\psi`, the pace of the momentum's warm-up.
+        momentum_decay: :math:`\psi`, the speed of the momentum's warm-up.
         decoupled_weight_decay: False makes it `NAdam`.
-        cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
+        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
             2024, arXiv:2411.16085, without its rescaling.
 
     Source: Dozat 2016, Algorithm 2, with the decay of Loshchilov & Hutter 2019, arXiv:1711.05101.
@@ -117,7 +117,7 @@ class NAdamW(NAdam):
 
 
 class Adan(Optimizer):
-    r"""Adam that also averages the change of the gradient, and steps as if one step ahead.
+    r"""Adam with Nesterov momentum, estimated from an average of gradient differences.
 
     .. math::
         d &= g - g_{last} \quad (0 \text{ at the first step}) \\
@@ -127,19 +127,19 @@ class Adan(Optimizer):
         x &\leftarrow \frac{1}{1 + \eta \lambda} \left( x - \eta
             \frac{\hat m + \beta_2 \hat u}{\sqrt{\hat n} + \epsilon} \right)
 
-    where a hat is a division by :math:`1 - \beta^t`. State: four arrays (``exp_avg``,
-    ``exp_avg_diff``, ``exp_avg_sq``, ``last_grad``).
+    where a hat is the bias correction, a division by :math:`1 - \beta^t`. State: four arrays
+    (``exp_avg``, ``exp_avg_diff``, ``exp_avg_sq``, ``last_grad``).
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1, \beta_2, \beta_3` as in the authors' code: 1 minus the paper's.
         eps: :math:`\epsilon`, added after the bias correction.
         weight_decay: :math:`\lambda`, proximal.
         no_prox: Shrink by :math:`1 - \eta \lambda` before the step instead, as in `AdamW`.
 
-    Source: Xie et al. 2022, arXiv:2208.06677, Algorithm 1. As the authors' code and timm; Optax
-    weighs the change by :math:`1 - \beta_2`, 0.08 instead of 0.92.
+    Source: Xie et al. 2022, arXiv:2208.06677, Algorithm 1. As the authors' code and timm; optax
+    weights the difference by :math:`1 - \beta_2`, 0.08 instead of 0.92.
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -176,7 +176,7 @@ class Adan(Optimizer):
 
 
 class AdEMAMix(Optimizer):
-    r"""Adam that adds a second, much slower average of gradients.
+    r"""Adam with a second, much slower exponential average of gradients.
 
     .. math::
         x &\leftarrow x (1 - \eta \lambda) \\
@@ -189,22 +189,22 @@ class AdEMAMix(Optimizer):
         \frac{1}{\ln \beta_{3,t}} = \frac{1 - t / T_\beta}{\ln \beta_1} + \frac{t / T_\beta}
             {\ln \beta_3} \text{ until } T_\beta
 
-    Early, the slow average is wild: warm both up over the whole run. State: three arrays
-    (``exp_avg``, ``exp_avg_slow``, ``exp_avg_sq``).
+    Early in training the slow average is unreliable: warm up :math:`\alpha` and :math:`\beta_3`
+    over the whole run. State: three arrays (``exp_avg``, ``exp_avg_slow``, ``exp_avg_sq``).
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
-        betas: :math:`\beta_1, \beta_2, \beta_3`; the third is the slow one.
+        lr: Learning rate :math:`\eta`.
+        betas: :math:`\beta_1, \beta_2, \beta_3`; the third is that of the slow average.
         alpha: :math:`\alpha`, the weight of the slow average.
         eps: :math:`\epsilon`, added after the bias correction.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
-        alpha_warmup: :math:`T_\alpha`, steps over which :math:`\alpha` grows from 0; 0: none.
+        alpha_warmup: :math:`T_\alpha`, steps over which :math:`\alpha` grows from 0; 0 means none.
         beta3_warmup: :math:`T_\beta`, steps over which :math:`\beta_3` grows from
-            :math:`\beta_1`, its half-life linearly; 0: none.
+            :math:`\beta_1`, with a half-life that grows linearly; 0 means none.
 
     Source: Pagliardini, Ablin & Grangier 2024, arXiv:2409.03137, Algorithm 1, with the default
-    :math:`\alpha` of Optax and bitsandbytes.
+    :math:`\alpha` of optax and bitsandbytes.
 
     Example:
         >>> import numpy as np, stepsize as ss

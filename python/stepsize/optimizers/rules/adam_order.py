@@ -1,4 +1,4 @@
-"""Adam in another order: divide by the size of past gradients first, then average."""
+"""Variants of Adam that normalize the gradient first and average it afterwards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ADOPT", "LaProp"]
 
 
 class ADOPT(Optimizer):
-    r"""Adam that divides each gradient by the size of those before it, so any memory converges.
+    r"""Adam that normalizes a gradient by earlier ones only, so that it converges for any beta2.
 
     .. math::
         n &= \operatorname{clip} \left( \frac{g}{\max(\sqrt{v}, \epsilon)},
@@ -25,17 +25,18 @@ class ADOPT(Optimizer):
         x &\leftarrow x - \eta m \\
         v &\leftarrow \beta_2 v + (1 - \beta_2) g^2 \quad (g^2 \text{ at the first step})
 
-    The first step only measures: the parameters stay. State: two arrays (``exp_avg``,
-    ``exp_avg_sq``).
+    The first step only initializes the second moment; the parameters do not move. State: two arrays
+    (``exp_avg``, ``exp_avg_sq``).
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
-        eps: :math:`\epsilon`, the least divisor.
+        eps: :math:`\epsilon`, the smallest divisor.
         weight_decay: :math:`\lambda`, added to the gradient.
-        decouple: Shrink the parameters by :math:`1 - \eta \lambda` instead, from the second step.
-        use_clipping: Whether to clip the quotient; without it early steps can be very long.
+        decouple: Shrink the parameters by :math:`1 - \eta \lambda` instead, from the second step
+            on.
+        use_clipping: Whether to clip the quotient; without clipping, early steps can be very long.
 
     Source: Taniguchi et al. 2024, arXiv:2411.02853, Algorithm 2, with the authors' clipping.
 
@@ -73,7 +74,7 @@ class ADOPT(Optimizer):
 
 
 class LaProp(Optimizer):
-    r"""Adam that averages normalised gradients, so that momentum does not mix their scales.
+    r"""Adam that averages normalized gradients, so that momentum does not mix their scales.
 
     .. math::
         x &\leftarrow x (1 - \eta \lambda) \\
@@ -86,15 +87,15 @@ class LaProp(Optimizer):
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
-        betas: :math:`\beta_1` and :math:`\beta_2`, of any size relative to each other.
+        lr: Learning rate :math:`\eta`.
+        betas: :math:`\beta_1` and :math:`\beta_2`; either may be the larger one.
         eps: :math:`\epsilon`, added after the bias correction.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
-        cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
+        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
             2024, arXiv:2411.16085, without its rescaling.
 
     Source: Ziyin, Wang & Ueda 2020, arXiv:2002.04839, Algorithm 1. The authors' code multiplies by
-    the rate inside the average; with a constant rate that is the same.
+    the rate inside the average; with a constant rate the result is the same.
 
     Example:
         >>> import numpy as np, stepsize as ss

@@ -1,4 +1,4 @@
-"""Adam with another denominator."""
+"""Variants of Adam with another denominator."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _move(x: Array, exp_avg: Array, second: Array, h: SimpleNamespace) -> None:
 
 
 class Adamax(Optimizer):
-    r"""Adam with the largest recent gradient in place of the root mean square.
+    r"""Adam with an infinity norm, the largest recent gradient, in place of the root mean square.
 
     .. math::
         g &\leftarrow g + \lambda x \\
@@ -37,11 +37,11 @@ class Adamax(Optimizer):
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, added to the gradient's magnitude.
         weight_decay: :math:`\lambda`, added to the gradient.
-        cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
+        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
             2024, arXiv:2411.16085, without its rescaling.
 
     Source: Kingma & Ba 2015, arXiv:1412.6980, Algorithm 2. As torch.optim.Adamax; Keras adds
@@ -70,7 +70,7 @@ class Adamax(Optimizer):
 
 
 class RAdam(Optimizer):
-    r"""Adam that begins as momentum, until enough gradients are seen to divide by their size.
+    r"""Rectified Adam: plain momentum until the second moment has been estimated reliably.
 
     .. math::
         \rho_\infty &= \frac{2}{1 - \beta_2} - 1, \quad
@@ -82,20 +82,21 @@ class RAdam(Optimizer):
             1 & \text{else} \end{cases}
 
     with the :math:`g`, :math:`m` and :math:`v` of `Adam`. State: two arrays (``exp_avg``,
-    ``exp_avg_sq``). With :math:`\beta_2` from 0.9 to 0.999 the sixth step is the first to divide;
-    those before it have the length of the gradient, so its scale matters there.
+    ``exp_avg_sq``). With :math:`\beta_2` from 0.9 to 0.999 the sixth step is the first that divides
+    by the second moment; earlier steps are proportional to the gradient, so its scale matters
+    there.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, added before the bias correction.
         weight_decay: :math:`\lambda`, added to the gradient.
-        decoupled_weight_decay: Let the decay act on the parameters, as in `AdamW`.
-        cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
+        decoupled_weight_decay: Apply the decay to the parameters, as in `AdamW`.
+        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
             2024, arXiv:2411.16085, without its rescaling.
 
-    Source: Liu et al. 2020, arXiv:1908.03265, Algorithm 2. As torch.optim.RAdam; Optax and fastai
+    Source: Liu et al. 2020, arXiv:1908.03265, Algorithm 2. As torch.optim.RAdam; optax and fastai
     add :math:`\epsilon` after the correction.
 
     Example:
@@ -132,7 +133,7 @@ class RAdam(Optimizer):
 
 
 class AdaBelief(Optimizer):
-    r"""Adam that divides by how far gradients stray from their running mean.
+    r"""Adam that divides by the deviation of gradients from their exponential average.
 
     .. math::
         x &\leftarrow x (1 - \eta \lambda) \\
@@ -141,16 +142,16 @@ class AdaBelief(Optimizer):
         x &\leftarrow x - \frac{\eta}{1 - \beta_1^t}
             \frac{m}{\sqrt{s} / \sqrt{1 - \beta_2^t} + \epsilon}
 
-    Where gradients agree it takes long steps, where they scatter short ones. State: two arrays
+    Steps are long where successive gradients agree, and short where they vary. State: two arrays
     (``exp_avg``, ``exp_avg_var``).
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, added to the state at every step and to the root.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
-        cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
+        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
             2024, arXiv:2411.16085, without its rescaling.
 
     Source: Zhuang et al. 2020, arXiv:2010.07468, Algorithm 2. As optax.adabelief, and the authors'
@@ -195,12 +196,12 @@ class Yogi(Optimizer):
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
-        eps: :math:`\epsilon`; large on purpose.
+        eps: :math:`\epsilon`; the default is large on purpose.
         initial_accumulator: First value of :math:`m` and :math:`v`.
         weight_decay: :math:`\lambda`, added to the gradient.
-        cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
+        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
             2024, arXiv:2411.16085, without its rescaling.
 
     Source: Zaheer et al. 2018, NeurIPS, Algorithm 2. As optax.yogi, which adds the bias

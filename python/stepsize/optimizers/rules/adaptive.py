@@ -1,4 +1,4 @@
-"""Rules that divide by the size of past gradients."""
+"""Adaptive rules, which divide by a statistic of squared past gradients."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Adagrad(Optimizer):
         S &\leftarrow S + g^2 \\
         x &\leftarrow x - \frac{\eta}{1 + (t - 1) \kappa} \frac{g}{\sqrt{S} + \epsilon}
 
-    Rare features keep large steps; the sum only grows, so the rate dies away in long runs. State:
-    one array (``sum``).
+    Rare features keep large steps. The sum only grows, so the effective rate decays towards 0 in
+    long runs. State: one array (``sum``).
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         lr_decay: :math:`\kappa`.
         weight_decay: :math:`\lambda`, added to the gradient.
         initial_accumulator_value: First value of :math:`S`.
         eps: :math:`\epsilon`, outside the root.
-        decoupled: Let the decay act on the parameters instead, as in `AdamW`.
+        decoupled: Apply the decay to the parameters instead, as in `AdamW`.
 
     Source: Duchi, Hazan & Singer 2011, JMLR 12, Figure 1, diagonal form. As torch.optim.Adagrad.
 
@@ -85,16 +85,16 @@ class RMSprop(Optimizer):
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
-        alpha: :math:`\alpha`, the memory of the mean.
+        lr: Learning rate :math:`\eta`.
+        alpha: :math:`\alpha`, the decay of the running means.
         eps: :math:`\epsilon`, outside the root.
         weight_decay: :math:`\lambda`, added to the gradient.
         momentum: :math:`\mu`.
         centered: Divide by the standard deviation instead of the root mean square.
-        decoupled: Let the decay act on the parameters instead, as in `AdamW`.
+        decoupled: Apply the decay to the parameters instead, as in `AdamW`.
 
     Source: Tieleman & Hinton 2012, lecture 6.5; Graves 2013, arXiv:1308.0850, equations 38 to 41.
-    As torch.optim.RMSprop, which lets rounding make the centered root NaN.
+    As torch.optim.RMSprop, except that rounding can make its centered root NaN.
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -151,19 +151,19 @@ class Adadelta(Optimizer):
         u &\leftarrow \rho u + (1 - \rho) \delta^2 \\
         x &\leftarrow x - \eta \delta
 
-    The step has the unit of the parameter, so a rate of 1 is the paper's method. The first steps
-    are as small as :math:`\sqrt{\epsilon}` and grow. State: two arrays (``square_avg``,
-    ``acc_delta``).
+    The update has the unit of the parameter, so a rate of 1 is the paper's method. The first
+    updates are about :math:`\sqrt{\epsilon}` and grow from there. State: two arrays
+    (``square_avg``, ``acc_delta``).
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
-        rho: :math:`\rho`, the memory of both means.
+        lr: Learning rate :math:`\eta`.
+        rho: :math:`\rho`, the decay of both running means.
         eps: :math:`\epsilon`, inside both roots.
         weight_decay: :math:`\lambda`, added to the gradient.
 
-    Source: Zeiler 2012, arXiv:1212.5701, Algorithm 1. As torch.optim.Adadelta; Keras starts from a
-    rate of 0.001, which slows the method a thousandfold.
+    Source: Zeiler 2012, arXiv:1212.5701, Algorithm 1. As torch.optim.Adadelta; Keras has a default
+    rate of 0.001, which makes every step a thousand times smaller.
 
     Example:
         >>> import numpy as np, stepsize as ss

@@ -1,4 +1,4 @@
-"""Rules whose answer is an average of the points they pass."""
+"""Rules whose result is an average of their iterates."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["ASGD"]
 
 
 class AveragingOptimizer(SwapsAverage, Optimizer, abstract=True):
-    """Base of the rules that train at one point and answer with another, the average."""
+    """Base of the rules that train at one point and return another, the average of iterates."""
 
     def average(self, x: Array, s: SimpleNamespace, h: SimpleNamespace) -> Any:
-        """The average of one leaf, from training point, state and hyperparameters."""
+        """The average of one leaf, computed from its training point, state and hyperparameters."""
         raise NotImplementedError
 
     def _averages(self) -> list[Array]:
@@ -37,7 +37,7 @@ class AveragingOptimizer(SwapsAverage, Optimizer, abstract=True):
 
 
 class ASGD(AveragingOptimizer):
-    r"""Gradient descent with a falling rate whose answer is the mean of the points it passed.
+    r"""Averaged SGD: a decaying rate, and the mean of the iterates as the result.
 
     .. math::
         g &\leftarrow g + \lambda x, \quad
@@ -51,15 +51,16 @@ class ASGD(AveragingOptimizer):
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
-        lambd: :math:`\lambda_d`, both a decay of the parameters and the pace of the rate's fall.
-        alpha: :math:`\alpha`, the power of the rate's fall.
-        t0: :math:`t_0`, the step after which to average; lower it to see any averaging.
+        lr: Learning rate :math:`\eta`.
+        lambd: :math:`\lambda_d`, both a weight decay and the speed at which the rate decays.
+        alpha: :math:`\alpha`, the exponent of the rate's decay.
+        t0: :math:`t_0`, the step after which averaging starts; the default is later than the end of
+            most runs, so lower it.
         weight_decay: :math:`\lambda`, added to the gradient.
 
     Source: Polyak & Juditsky 1992, SIAM J. Control Optim. 30(4); rates of Bottou 2012, "Stochastic
-    Gradient Descent Tricks", section 5. As torch.optim.ASGD with a constant rate; a schedule acts
-    at once here and one step later there.
+    Gradient Descent Tricks", section 5. As torch.optim.ASGD with a constant rate; a schedule takes
+    effect at once here and one step later in torch.
 
     Example:
         >>> import numpy as np, stepsize as ss

@@ -1,4 +1,4 @@
-"""Rules that estimate the distance to the solution, and with it their rate, from inner products."""
+"""D-Adaptation: rules that find their rate from an estimate of the distance to the solution."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ __all__ = ["DAdaptAdam", "DAdaptSGD"]
 
 
 def estimate(kept: Any, d0: float) -> Any:
-    """The estimate, which is d0 before the first step."""
+    """The distance estimate, which is d0 before the first step."""
     return kept if kept > 0 else d0
 
 
 def scaled_rate(h: SimpleNamespace, size: float) -> float:
-    """The rate at which a rule of Adam's kind adds gradients, for this estimate."""
+    """The rate of a rule of Adam's kind at this distance estimate."""
     corrected = float(root(1 - power(h.beta2, h.t))) / (1 - power(h.beta1, h.t))
     return float(size * h.lr * (corrected if h.use_bias_correction else 1.0))
 
 
 class DAdaptSGD(Optimizer):
-    r"""Gradient descent with a rate from a growing lower bound on the distance to the solution.
+    r"""Learning-rate-free SGD: its rate follows a lower bound on the distance to the solution.
 
     .. math::
         \gamma &= \eta d / \|g_0\|, \quad
@@ -44,19 +44,20 @@ class DAdaptSGD(Optimizer):
         d &\leftarrow \max(d, \min(2 r / \|s\|, d \cdot \text{growth})) \\
         x &\leftarrow \mu x + (1 - \mu) (x_0 - s)
 
-    Norms and products are over all leaves together. State: two arrays (``start``, the point
+    Norms and products are taken over all leaves together. State: two arrays (``start``, the point
     :math:`x_0`, and ``sum``, which is :math:`s`) and four numbers. ``lr_effective`` is
-    :math:`\gamma`. Groups may have different rates, which multiply; the authors' package refuses
-    them, and leaves weight decay out of :math:`\|g_0\|`.
+    :math:`\gamma`. Groups may have different factors :math:`\eta`; the authors' package refuses
+    that, and leaves weight decay out of :math:`\|g_0\|`.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: A factor :math:`\eta`, possibly a schedule from 1.
+        lr: A factor :math:`\eta`: 1, or a schedule relative to 1.
         momentum: :math:`\mu`.
         weight_decay: :math:`\lambda`, added to the gradient.
-        d0: The first :math:`d`; any value far below the distance does.
-        growth_rate: The most by which :math:`d` may grow in one step. Without a bound it may jump
-            past what a network bears; the authors advise 1.02 there, best with ``momentum=0.9``.
+        d0: The first :math:`d`; any value far below the distance works.
+        growth_rate: The largest factor by which :math:`d` may grow in one step. Without a bound
+            :math:`d` may grow until a network is unstable; the authors advise 1.02 there, best with
+            ``momentum=0.9``.
 
     Source: Defazio & Mishchenko 2023, arXiv:2301.07733, Algorithm 4. As the authors' package.
 
@@ -111,7 +112,7 @@ class DAdaptSGD(Optimizer):
 
 
 class DAdaptAdam(Optimizer):
-    r"""Adam with a rate from a growing lower bound on the distance to the solution.
+    r"""Learning-rate-free Adam: its rate follows a lower bound on the distance to the solution.
 
     .. math::
         \gamma &= \eta d, \quad r \leftarrow \sqrt{\beta_2}\, r + (1 - \sqrt{\beta_2})\,
@@ -123,22 +124,23 @@ class DAdaptAdam(Optimizer):
             d \cdot \text{growth}\right)\right) \\
         x &\leftarrow x - m / (\sqrt v + \epsilon)
 
-    Sums are over all leaves together. State: three arrays (``exp_avg``, ``exp_avg_sq``, ``sum``,
-    which is :math:`s`) and three numbers. ``lr_effective`` is :math:`\eta d`. Groups may have
-    different rates, which multiply; the authors' package refuses them. optax always corrects the
-    bias; here, as with the authors, only on demand.
+    Sums are taken over all leaves together. State: three arrays (``exp_avg``, ``exp_avg_sq``,
+    ``sum``, which is :math:`s`) and three numbers. ``lr_effective`` is :math:`\eta d`. Groups may
+    have different factors :math:`\eta`; the authors' package refuses that. optax always corrects
+    the bias; here, as in the authors' package, that is an option.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: A factor :math:`\eta`, possibly a schedule from 1.
+        lr: A factor :math:`\eta`: 1, or a schedule relative to 1.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`.
         weight_decay: :math:`\lambda`, added to the gradient.
         decouple: Shrink the parameters by :math:`\gamma \lambda` instead.
-        use_bias_correction: Multiply :math:`\gamma` by Adam's correction.
+        use_bias_correction: Multiply :math:`\gamma` by Adam's bias correction.
         d0: The first :math:`d`.
-        growth_rate: The most by which :math:`d` may grow in one step. Without a bound it may jump
-            past what a network bears; the authors advise 1.02 there, which acts like a warm-up.
+        growth_rate: The largest factor by which :math:`d` may grow in one step. Without a bound
+            :math:`d` may grow until a network is unstable; the authors advise 1.02 there, which
+            acts like a warm-up.
 
     Source: Defazio & Mishchenko 2023, arXiv:2301.07733, Algorithm 5. As the authors' package.
 

@@ -1,4 +1,4 @@
-"""Rules that compute the parameter afresh from a sum of all gradients."""
+"""Dual averaging: rules that recompute the parameters from a sum of all gradients."""
 
 from __future__ import annotations
 
@@ -27,20 +27,22 @@ class FTRL(Optimizer):
         x &\leftarrow \frac{\operatorname{clip}(z, \pm \lambda_1) - z}
             {(\beta + \sqrt{n}) / \eta + 2 \lambda_2}
 
-    Made for linear models with many rare features. The parameter is a function of the state alone:
-    the first step forgets most of the starting point, and a change of the rate acts on the whole
-    path, so keep the rate constant. State: two arrays (``accumulator``, ``linear``).
+    It is meant for linear models with many rare features. The parameters are a function of the
+    state alone: the first step discards most of the starting point, and a change of the rate
+    rescales all earlier steps, so keep the rate constant. State: two arrays (``accumulator``,
+    ``linear``).
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
         lr: Rate :math:`\eta`. A step at 0 leaves parameters and state as they are.
         beta: :math:`\beta`; the paper suggests 1.
         l1: :math:`\lambda_1`.
-        l2: :math:`\lambda_2`, of the penalty :math:`\lambda_2 x^2`.
-        l2_shrinkage: :math:`\lambda_s`, a weight decay that the accumulator does not see.
+        l2: :math:`\lambda_2`, the weight of the penalty :math:`\lambda_2 x^2`.
+        l2_shrinkage: :math:`\lambda_s`, a weight decay that is not added to the accumulator.
         initial_accumulator_value: First value of :math:`n`.
 
-    Source: McMahan et al. 2013, KDD, Algorithm 1. As keras.optimizers.Ftrl with its power of -1/2.
+    Source: McMahan et al. 2013, KDD, Algorithm 1. As keras.optimizers.Ftrl with its default power
+    of -1/2.
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -92,16 +94,16 @@ class MADGRAD(Optimizer):
         S &\leftarrow S + \omega g^2, \quad s \leftarrow s + \omega g \\
         x &\leftarrow \mu x + (1 - \mu) \left( x_0 - \frac{s}{\sqrt[3]{S} + \epsilon} \right)
 
-    State: three arrays (``grad_sum_sq``, ``grad_sum``, ``x0``). Needs less weight decay than SGD,
-    often none.
+    State: three arrays (``grad_sum_sq``, ``grad_sum``, ``x0``). MADGRAD needs less weight decay
+    than SGD, often none.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         momentum: :math:`\mu`.
         weight_decay: :math:`\lambda`, added to the gradient.
         eps: :math:`\epsilon`, added to the root, and to a rate above 0.
-        decouple_decay: Take :math:`(\eta + \epsilon) \lambda x` off the parameters instead.
+        decouple_decay: Subtract :math:`(\eta + \epsilon) \lambda x` from the parameters instead.
 
     Source: Defazio & Jelassi 2021, arXiv:2101.11075, Algorithm 1. As the authors' code and
     optax.contrib.madgrad.

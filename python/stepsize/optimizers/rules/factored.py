@@ -1,4 +1,4 @@
-"""Rules that keep second moments by row, column and axis instead of by element."""
+"""Factored second moments: one number per row, column or axis index instead of per element."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from stepsize.optimizers.slots import signed, squares
 
 __all__ = ["SM3", "Adafactor"]
 
-_AXES = 8  # how many axes a leaf may have for SM3
+_AXES = 8  # the most axes of a leaf for SM3
 
 
 class Adafactor(Optimizer):
-    r"""Divide by a second moment that is kept as one row and one column, and bound the update.
+    r"""Adam with a factored second moment, one row and one column, and a bounded update.
 
     .. math::
         R &\leftarrow R + t^{c} (\text{mean of } g^2 \text{ over columns} - R), \quad
@@ -48,16 +48,17 @@ class Adafactor(Optimizer):
         \alpha = \max(\epsilon_2, \text{rms}(x)) \min(\eta, 1 / \sqrt t) \\
         x &\leftarrow x (1 - \eta \lambda) - \frac{\alpha}{\max(1, \text{rms}(u) / d)} u
 
-    Of leaves with two axes or more the last two are factored; vectors keep the whole moment. State:
-    ``row_var`` and ``col_var``, or ``variance``: m + n numbers for an m x n matrix. As torch. Of
-    the other forms: transformers adds :math:`\epsilon_1` to :math:`g^2`; optax factors only axes
-    of 128 and more, the two longest.
+    In leaves with two axes or more, the last two are factored; vectors keep the full second moment.
+    State: ``row_var`` and ``col_var``, or ``variance``: m + n numbers for an m x n matrix. This is
+    torch's form. Others differ: transformers adds :math:`\epsilon_1` to :math:`g^2`; optax factors
+    the two longest axes, if both have 128 elements or more.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Bound :math:`\eta` of the relative rate.
-        beta2_decay: :math:`c`, the power by which the moment's memory grows.
-        eps: :math:`\epsilon_1`, 0 or None for the leaf's machine epsilon, and :math:`\epsilon_2`.
+        lr: Upper bound :math:`\eta` of the relative rate.
+        beta2_decay: :math:`c`, the exponent of the weight of a new squared gradient.
+        eps: :math:`\epsilon_1` (0 or None for the machine epsilon of the dtype) and
+            :math:`\epsilon_2`.
         d: The largest rms of an update.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
 
@@ -128,7 +129,7 @@ class Adafactor(Optimizer):
 
 
 class SM3(Optimizer):
-    r"""Adagrad whose sums of squares are kept as one maximum for each index of each axis.
+    r"""Adagrad with factored sums of squares: one maximum for each index of each axis.
 
     .. math::
         \nu_i &= \beta_2 \min_r \mu_r(i_r) + (1 - \beta_2) g_i^2
@@ -137,13 +138,12 @@ class SM3(Optimizer):
         m &\leftarrow \mu m + (1 - \mu) g / \sqrt{\nu + \epsilon} \quad (0 \text{ where } \nu = 0),
         \quad x \leftarrow x - \eta m
 
-    State: the average (``exp_avg``) and, for each axis, as many numbers as the axis is long
-    (``axis0``, ``axis1``, ...): m + n for an m x n matrix. Leaves have at most eight axes. As
-    optax.
+    State: the average (``exp_avg``) and, for each axis, one number per index (``axis0``, ``axis1``,
+    ...): m + n numbers for an m x n matrix. Leaves may have at most eight axes. As optax.sm3.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         momentum: :math:`\mu`.
         beta2: :math:`\beta_2`, 1 for sums as in the paper.
         eps: :math:`\epsilon`.

@@ -1,4 +1,4 @@
-"""PSGD-Kron: a whitening preconditioner of one factor for each axis, found by gradient descent."""
+"""PSGD-Kron: a whitening preconditioner with one factor per axis, fitted by gradient descent."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _TINY = 2.0**-126
 
 
 def _annealed(t: int) -> float:
-    """The authors' share of updates that fit the preconditioner: all at first, then ever fewer."""
+    """The authors' update probability of the preconditioner, which decays from 1 to 0.03."""
     return min(1.0, max(0.03, math.exp(-0.001 * (t - 500))))
 
 
 def _triangular(shape: Sequence[int], values: Mapping[str, Value]) -> list[bool]:
-    """Whether each axis has a triangular factor, or a diagonal one."""
+    """For each axis, whether its factor is triangular; otherwise it is diagonal."""
     mode, most = values["memory_save_mode"], values["max_size_triangular"]
     if mode == "all_diag" or len(shape) < values["min_ndim_triangular"]:
         return [False] * len(shape)
@@ -39,7 +39,7 @@ def _triangular(shape: Sequence[int], values: Mapping[str, Value]) -> list[bool]
 
 
 class Kron(Optimizer):
-    r"""Whiten the momentum by a product of factors, one for each axis, fitted step by step.
+    r"""Whiten the momentum with a Kronecker-factored preconditioner, one factor per axis.
 
     .. math::
         m &\leftarrow \mu m + (1 - \mu) g, \quad \hat m = m / (1 - \mu^t), \quad
@@ -51,28 +51,29 @@ class Kron(Optimizer):
         x \leftarrow x - \eta \left( \min\left(1, \frac{1.1}{\text{rms}(u)}\right) u
             + \lambda x \right)
 
-    The factors tend to where :math:`u` has the identity for its covariance. They are fitted at a
-    share of the updates that falls from 1 after 500 steps to 0.03 after 4,000, and balanced at
-    every hundredth fit. :math:`v` depends on :math:`t` alone, so a resumed run has the same. The
-    fifth and later axes have no factor. A rate is about a third of Adam's. State: the average
-    (``momentum_buffer``), for each axis a triangular matrix or a diagonal (``q0``, ``q1``, ...), up
-    to m² + n² numbers for an m x n matrix, and two numbers. Runs on NumPy's matrix product.
+    The factors converge to values for which the covariance of :math:`u` is the identity. They are
+    fitted in a fraction of the updates, which falls from 1 after 500 steps to 0.03 after 4,000, and
+    balanced at every hundredth fit. The random :math:`v` depends on :math:`t` alone, so a resumed
+    run draws the same. The fifth and later axes have no factor. Good rates are about a third of
+    Adam's. State: the average (``momentum_buffer``), for each axis a triangular matrix or a
+    diagonal (``q0``, ``q1``, ...), up to m² + n² numbers for an m x n matrix, and two numbers.
+    Matrix products are NumPy's.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         momentum: :math:`\mu`, which the authors call b1.
         weight_decay: :math:`\lambda`, for leaves of two axes or more.
-        preconditioner_update_probability: The share of updates that fit the factors; None for the
-            falling one.
+        preconditioner_update_probability: The fraction of updates that fit the factors; None for
+            the one that falls.
         precond_lr: :math:`\rho`.
         max_size_triangular: Longest axis that gets a triangular factor.
         min_ndim_triangular: Fewest axes of a leaf that gets triangular factors.
-        memory_save_mode: Which factors are diagonal besides: None, "smart_one_diag" (the longest
+        memory_save_mode: Which further factors are diagonal: None, "smart_one_diag" (the longest
             axis, if there is one), "one_diag" (the longest or last), "all_diag".
 
     Source: Li 2018, arXiv:1809.10232; Pooladzandi & Li 2024, arXiv:2402.04553. As kron_torch and
-    timm's Kron, but for their draws.
+    timm's Kron, except for their random draws.
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -119,7 +120,7 @@ class Kron(Optimizer):
         factors = [getattr(s, f"q{k}") for k in range(min(seen.ndim, AXES))]
         share = getattr(h, "preconditioner_update_probability", _annealed(h.t - 1))
         s.waited += 1
-        # Without a gradient there is nothing to whiten, and factors would grow for ever.
+        # Without a gradient there is nothing to whiten, and the factors would grow without bound.
         if share > 0 and s.waited >= 1 / share and np.any(g):
             s.waited, s.fits = 0.0, s.fits + 1
             if s.fits % 100 == 0:
@@ -136,13 +137,11 @@ class Kron(Optimizer):
 
 
 def _fit(factors: list[Array], g: Array, v: Array, rate: float) -> None:
-    """One step of the factors downhill, so that what they make of g looks like v."""
+    """One gradient step of the factors, so that the whitened g has the covariance of v."""
     a, b = g, v
     for axis, q in enumerate(factors):
         a, b = _times(q, a, axis), _solved(q, b, axis)
-    size = max(
-        np.max(np.abs(a)), np.max(np.abs(b))
-    )  # only proportions count: no square is too large
+    size = max(np.max(np.abs(a)), np.max(np.abs(b)))  # the scale cancels: no square may overflow
     a, b = a / size, b / size
     for axis, q in enumerate(factors):
         if q.ndim == 1:
@@ -155,12 +154,12 @@ def _fit(factors: list[Array], g: Array, v: Array, rate: float) -> None:
 
 
 def _times(q: Array, g: Array, axis: int) -> Any:
-    """The factor times ``g`` along an axis."""
+    """The factor applied to ``g`` along an axis."""
     return g * _along(q, g, axis) if q.ndim == 1 else turn(g, q, axis)
 
 
 def _solved(q: Array, g: Array, axis: int) -> Any:
-    """The inverse of the factor, transposed, times ``g`` along an axis."""
+    """The inverse transpose of the factor applied to ``g`` along an axis."""
     if q.ndim == 1:
         return g / _along(q, g, axis)
     rows = np.moveaxis(g, axis, 0)
@@ -185,7 +184,7 @@ def _norm(a: Array) -> Any:
 
 
 def _balance(factors: list[Array]) -> None:
-    """Give all factors the same largest number; their product stays."""
+    """Rescale the factors to the same largest element; their product does not change."""
     tops = [float(np.max(np.abs(q))) for q in factors]
     middle = math.prod(top ** (1 / len(tops)) for top in tops)
     for q, top in zip(factors, tops, strict=True):

@@ -1,4 +1,4 @@
-"""Rules whose step is set for each leaf by norms over the leaf."""
+"""Layer-wise rules: norms over a leaf set the length of its step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _trust(numerator: Any, denominator: Any) -> Any:
 
 
 class LARS(Optimizer):
-    r"""Momentum whose rate is scaled, leaf by leaf, by the norm of the leaf over its gradient's.
+    r"""Momentum with a trust ratio per leaf: the norm of the leaf over that of its gradient.
 
     .. math::
         r &= \kappa \frac{\|x\|}{\|g\| + \lambda \|x\| + \epsilon}
@@ -29,21 +29,20 @@ class LARS(Optimizer):
         x &\leftarrow x - \eta v \quad \text{or, Nesterov,} \quad
             x - \eta (r (g + \lambda x) + \mu v)
 
-    Norms are over one leaf. State: one array (``momentum_buffer``) and the ratio of each leaf.
-    ``lr_effective`` is a dict, :math:`\eta r` by path. Biases and gains are commonly left out:
-    ``groups=[ss.group("*b", adapt=False, weight_decay=0.0)]``. The rate multiplies after the
-    momentum, as timm's does; optax puts it into the buffer and divides by
-    :math:`\|g + \lambda x\|`.
+    Norms are taken per leaf. State: one array (``momentum_buffer``) and the trust ratio of each
+    leaf. ``lr_effective`` is a dict, :math:`\eta r` by path. Biases and gains are commonly
+    excluded: ``groups=[ss.group("*b", adapt=False, weight_decay=0.0)]``. The rate multiplies the
+    momentum, as in timm; optax puts it into the buffer and divides by :math:`\|g + \lambda x\|`.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         momentum: :math:`\mu`.
-        weight_decay: :math:`\lambda`, part of what the ratio scales.
-        nesterov: Look ahead along the momentum.
+        weight_decay: :math:`\lambda`, included in what the trust ratio scales.
+        nesterov: Use Nesterov momentum.
         trust_coefficient: :math:`\kappa`.
         eps: :math:`\epsilon`.
-        adapt: Whether the ratio is used; settled at construction.
+        adapt: Whether to use the trust ratio; fixed at construction.
 
     Source: You, Gitman & Ginsburg 2017, arXiv:1708.03888, Algorithm 1.
 
@@ -89,7 +88,7 @@ class LARS(Optimizer):
 
 
 class LAMB(Optimizer):
-    r"""Adam's direction, given the length of the leaf.
+    r"""Adam with a trust ratio per leaf: the norm of the leaf over that of its update.
 
     .. math::
         m &\leftarrow \beta_1 m + (1 - \beta_1) g, \quad
@@ -98,18 +97,18 @@ class LAMB(Optimizer):
         x &\leftarrow x - \eta \frac{\|x\|}{\|u\|} u
             \quad (\text{the ratio is } 1 \text{ where a norm is } 0)
 
-    Norms are over one leaf. State: two arrays (``exp_avg``, ``exp_avg_sq``) and the ratio of each
-    leaf. ``lr_effective`` is a dict by path. As the paper and optax, the ratio also acts without
-    weight decay and the gradients are not clipped; timm's defaults differ in both
-    (``clip_norm=1.0`` gives its clipping, ``adapt=False`` in a group leaves the ratio out).
+    Norms are taken per leaf. State: two arrays (``exp_avg``, ``exp_avg_sq``) and the trust ratio of
+    each leaf. ``lr_effective`` is a dict by path. As in the paper and optax, the trust ratio also
+    applies without weight decay, and gradients are not clipped. timm's defaults differ in both:
+    ``clip_norm=1.0`` gives its clipping, ``adapt=False`` in a group turns the ratio off.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, added after the bias correction.
-        weight_decay: :math:`\lambda`, part of the direction whose length is taken.
-        adapt: Whether the ratio is used; settled at construction.
+        weight_decay: :math:`\lambda`, included in :math:`u`.
+        adapt: Whether to use the trust ratio; fixed at construction.
 
     Source: You et al. 2020, arXiv:1904.00962, Algorithm 2.
 
@@ -156,24 +155,24 @@ class LAMB(Optimizer):
 
 
 class NovoGrad(Optimizer):
-    r"""Momentum of gradients that are divided by a running norm of their leaf.
+    r"""Momentum of gradients that are normalized by a second moment per leaf.
 
     .. math::
         v &\leftarrow \beta_2 v + (1 - \beta_2) \|g\|^2 \quad (v = \|g\|^2 \text{ at first}) \\
         m &\leftarrow \beta_1 m + \frac{g}{\sqrt{v} + \epsilon} + \lambda x \\
         x &\leftarrow x - \eta m
 
-    Norms are over one leaf. State: one array (``exp_avg``) and one number of each leaf.
-    ``lr_effective`` is a dict by path, :math:`\eta / \sqrt v`. The momentum is a sum, so that a
-    rate acts :math:`1 / (1 - \beta_1)` times as strong as it would on an average. optax's
-    defaults are betas of 0.9 and 0.25.
+    Norms are taken per leaf. State: one array (``exp_avg``) and one number per leaf.
+    ``lr_effective`` is a dict by path, :math:`\eta / \sqrt v`. The momentum is a sum, not an
+    average, so a rate has :math:`1 / (1 - \beta_1)` times the effect. The default betas of optax
+    are 0.9 and 0.25.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`.
-        weight_decay: :math:`\lambda`, inside the momentum.
+        weight_decay: :math:`\lambda`, added inside the momentum.
 
     Source: Ginsburg et al. 2019, arXiv:1905.11286, Algorithm 1.
 

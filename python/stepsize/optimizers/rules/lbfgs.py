@@ -23,27 +23,28 @@ _SMALLEST_CURVATURE = 1e-10
 
 
 class LBFGS(Optimizer):
-    r"""Newton's direction from the last changes of gradient and parameters, for smooth problems.
+    r"""Quasi-Newton method with an inverse Hessian from recent changes, for smooth problems.
 
     .. math::
         d = -H g, \quad x \leftarrow x + t d, \quad
         H \approx (\nabla^2 f)^{-1} \text{ from } y_k = g_{k+1} - g_k,\ s_k = x_{k+1} - x_k
 
-    ``step`` takes the function, not its gradients, and goes up to ``max_iter`` steps with it:
+    ``step`` takes the function, not its gradients, and makes up to ``max_iter`` iterations:
     ``opt.step(value_and_grad)`` calls ``value_and_grad(params) -> (loss, grads)`` and returns the
-    loss before the step. It wants the same function at each call: whole data, not batches. State:
-    2 ``history_size`` + 2 arrays. Sums are taken in double precision. ``lr_effective`` is the
-    last :math:`t`. Groups and clipping are refused.
+    loss before the step. The function must be the same at each call: the full data set, not
+    batches. State: 2 ``history_size`` + 2 arrays. Sums are taken in double precision.
+    ``lr_effective`` is the last :math:`t`. Groups and gradient clipping are refused.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: First step length :math:`t` that is tried; without a line search, the one.
-        max_iter: The most iterations in one step.
-        max_eval: The most calls of the function in one step; None for 5/4 of ``max_iter``.
-        tolerance_grad: Largest component of the gradient at which it is done.
-        tolerance_change: Change of parameters or loss at which it is done.
-        history_size: How many changes are kept.
-        line_search_fn: "strong_wolfe", which should be chosen, or None.
+        lr: First step length :math:`t` that is tried; without a line search, the only one.
+        max_iter: The largest number of iterations in one step.
+        max_eval: The largest number of calls of the function in one step; None for 5/4 of
+            ``max_iter``.
+        tolerance_grad: Stop when no component of the gradient is larger.
+        tolerance_change: Stop when the change of parameters or loss is smaller.
+        history_size: How many past changes are kept.
+        line_search_fn: "strong_wolfe" (recommended) or None.
 
     Source: Nocedal & Wright 2006, Algorithms 7.4 and 7.5. As torch.optim.LBFGS.
 
@@ -102,7 +103,7 @@ class LBFGS(Optimizer):
     def step(  # type: ignore[override]
         self, value_and_grad: Callable[[Nest], tuple[float, Nest]]
     ) -> float:
-        """Go up to ``max_iter`` steps towards the minimum of the function.
+        """Make up to ``max_iter`` iterations towards a minimum of the function.
 
         Args:
             value_and_grad: ``(loss, grads)`` of the parameters, which it must not change.
@@ -111,8 +112,8 @@ class LBFGS(Optimizer):
             The loss before the step.
 
         Raises:
-            NonFiniteGradientError: For a gradient that is not finite at the start. Then, and where
-                the function raises, nothing has changed.
+            NonFiniteGradientError: If the first gradient is not finite. In this case, and if the
+                function raises, nothing is changed.
         """
         if not callable(value_and_grad):
             raise TypeError(
@@ -205,7 +206,7 @@ class _Search:
         return Trial(t, loss, grad, float(grad @ self.direction))
 
     def turn(self, grad: Array) -> None:
-        """The next direction: Algorithm 7.4, the two loops."""
+        """The next direction by the two-loop recursion, Algorithm 7.4."""
         s = self.s
         if s.iterations > 1:
             change, move = grad - self.grad, s.t * self.direction

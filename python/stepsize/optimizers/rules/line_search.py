@@ -1,4 +1,4 @@
-"""A step length that meets the strong Wolfe conditions."""
+"""Line search for a step length that satisfies the strong Wolfe conditions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ENOUGH_CURVATURE = 0.9  # c2
 
 
 class Trial(NamedTuple):
-    """The line at a step length: its loss, gradient, and slope along the direction."""
+    """One evaluation on the line: step length, loss, gradient and slope along the direction."""
 
     t: float
     loss: float
@@ -29,18 +29,18 @@ def strong_wolfe(
     least: float,
     most: int,
 ) -> tuple[Trial, int]:
-    """A trial that meets the conditions, or the best one, and the number of evaluations.
+    """A trial that satisfies the conditions, else the best one, and the number of evaluations.
 
-    Nocedal & Wright 2006, Algorithms 3.5 and 3.6, with torch's bounds of the interpolation; a loss
+    Nocedal & Wright 2006, Algorithms 3.5 and 3.6, with torch's bounds on the interpolation. A loss
     that is not finite counts as too high.
 
     Args:
-        evaluate: The trial at a step length.
+        evaluate: Returns the trial at a step length.
         start: The trial at 0.
         t: The first step length.
         reach: The largest component of the direction.
-        least: The length of an interval, times ``reach``, that is too short to search.
-        most: The most trials.
+        least: The search ends when the length of the interval times ``reach`` is smaller.
+        most: The largest number of trials.
     """
     last, trial = start, evaluate(t)
     tries = 0
@@ -78,7 +78,7 @@ def _zoom(
     most: int,
     tries: int,
 ) -> tuple[Trial, int]:
-    """Shorten a bracket until its lower end meets the conditions."""
+    """Shorten a bracket until its lower end satisfies the conditions."""
     low, high = (0, 1) if _loss(bracket[0]) <= _loss(bracket[1]) else (1, 0)
     stuck = False
     while tries < most and abs(bracket[1].t - bracket[0].t) * reach >= least:
@@ -111,7 +111,7 @@ def _inside(bracket: list[Trial], stuck: bool) -> tuple[float, bool]:
 
 
 def interpolate(a: Trial, b: Trial, bounds: tuple[float, float]) -> float:
-    """Where the cubic through two trials and their slopes is smallest, within bounds."""
+    """The minimum of the cubic through two trials and their slopes, within bounds."""
     low, high = bounds
     middle = (low + high) / 2
     if not math.isfinite(a.loss + b.loss + a.slope + b.slope) or a.t == b.t:

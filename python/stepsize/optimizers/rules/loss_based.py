@@ -1,4 +1,4 @@
-"""Rules that read the loss: the gap to its smallest value over the gradient sets the rate."""
+"""Polyak step sizes: the gap between the loss and its lower bound sets the rate."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["MoMo", "MoMoAdam", "PolyakSGD"]
 
 
 class PolyakSGD(Optimizer):
-    r"""Gradient descent with the step that would reach the smallest loss if the loss were linear.
+    r"""SGD with the Polyak step size, which would reach the smallest value of a linear loss.
 
     .. math::
         x \leftarrow x - s \min\left(\frac{f(x) - f_{\min}}{\|g\|^2 + \epsilon}, \eta\right) g
 
-    The norm is over all leaves together; where :math:`\|g\|^2 + \epsilon` is below 2.2e-16 the step
-    is 0. ``step(grads, loss=...)`` needs the loss. State: one number. ``lr_effective`` is what
-    multiplies the gradient. As optax's polyak_sgd, whose code, unlike its formula, takes the norm
-    of the scaled gradient.
+    The norm is taken over all leaves together; where :math:`\|g\|^2 + \epsilon` is below 2.2e-16
+    the step is 0. ``step(grads, loss=...)`` needs the loss. State: one number. ``lr_effective`` is
+    what multiplies the gradient. As optax's polyak_sgd, whose code, unlike its formula, takes the
+    norm of the scaled gradient.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
@@ -32,7 +32,8 @@ class PolyakSGD(Optimizer):
         scaling: :math:`s`.
         f_min: The smallest value that the loss can take, 0 for most losses.
         eps: :math:`\epsilon`.
-        positive: Take a loss below ``f_min`` for ``f_min`` (SPS+), else the step climbs there.
+        positive: Treat a loss below ``f_min`` as ``f_min`` (SPS+); otherwise such a step goes
+            uphill.
         weight_decay: :math:`\lambda`, added to the gradient.
 
     Source: Loizou et al. 2021, arXiv:2002.10542, equation 4; SPS+, Garrigos, Gower & Schaipp 2023,
@@ -99,7 +100,7 @@ def _model_loss(
 
 
 class MoMo(Optimizer):
-    r"""Momentum with the step at which an averaged model of the loss reaches its lower bound.
+    r"""Momentum with a Polyak step size: an averaged model of the loss reaches its lower bound.
 
     .. math::
         m &\leftarrow \beta m + (1 - \beta) g, \quad
@@ -109,12 +110,12 @@ class MoMo(Optimizer):
             + \langle m, x \rangle, 0)}{\|m\|^2}\right) \\
         x &\leftarrow (x - \tau m) / (1 + \eta\lambda)
 
-    Sums are over all leaves together; the first step takes :math:`g`, :math:`f` and
-    :math:`\langle g, x \rangle` as averages. ``step(grads, loss=...)`` needs the loss. State: one
-    array (``grad_avg``) and five numbers. ``lr_effective`` is :math:`\tau`. With groups of
-    different rates, the model is that of the first group, and each group bounds the step by its
-    own rate. The whole step is divided by :math:`1 + \eta\lambda`, as in the authors' package;
-    optax divides the parameters alone.
+    Sums are taken over all leaves together; the averages start at the first :math:`g`, :math:`f`
+    and :math:`\langle g, x \rangle`. ``step(grads, loss=...)`` needs the loss. State: one array
+    (``grad_avg``) and five numbers. ``lr_effective`` is :math:`\tau`. With groups of different
+    rates, the model is that of the first group, and each group bounds the step by its own rate. The
+    whole step is divided by :math:`1 + \eta\lambda`, as in the authors' package; optax divides the
+    parameters alone.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
@@ -122,8 +123,8 @@ class MoMo(Optimizer):
         beta: :math:`\beta`.
         weight_decay: :math:`\lambda`, by a proximal step.
         lb: :math:`f_*`, a lower bound of the loss.
-        bias_correction: Start the averages at 0 and correct them instead.
-        use_fstar: Estimate a higher :math:`f_*` on the way.
+        bias_correction: Start the averages at 0 and correct their bias instead.
+        use_fstar: Estimate a higher :math:`f_*` during training.
 
     Source: Schaipp et al. 2024, arXiv:2305.07583, Algorithm 1. As the authors' package.
 
@@ -156,7 +157,7 @@ class MoMo(Optimizer):
     needs_loss = True
 
     def _shares(self, h: SimpleNamespace) -> tuple[float, float]:
-        """The share of a new gradient in the average, and the weight of all so far."""
+        """The weight of a new gradient in the average, and the weight of all so far."""
         if h.bias_correction:
             return 1 - h.beta, 1 - power(h.beta, h.t)
         return (1.0 if h.t == 1 else 1 - h.beta), 1.0
@@ -181,7 +182,7 @@ class MoMo(Optimizer):
 
 
 class MoMoAdam(Optimizer):
-    r"""Adam with the step at which an averaged model of the loss reaches its lower bound.
+    r"""Adam with a Polyak step size: an averaged model of the loss reaches its lower bound.
 
     .. math::
         m &\leftarrow \beta_1 m + (1 - \beta_1) g, \quad
@@ -192,8 +193,8 @@ class MoMoAdam(Optimizer):
             {\langle m, m / D \rangle}\right) \\
         x &\leftarrow (x - \tau m / D) / (1 + \eta\lambda)
 
-    The averages :math:`\bar f` of the loss and :math:`\gamma` of :math:`\langle g, x \rangle` are
-    taken with :math:`\beta_1`, sums over all leaves together. ``step(grads, loss=...)`` needs the
+    The averages :math:`\bar f` of the loss and :math:`\gamma` of :math:`\langle g, x \rangle` use
+    :math:`\beta_1`; sums are taken over all leaves together. ``step(grads, loss=...)`` needs the
     loss. State: two arrays (``grad_avg``, ``grad_avg_sq``) and five numbers. ``lr_effective`` is
     :math:`\tau`. Groups and weight decay act as in `MoMo`.
 
@@ -204,7 +205,7 @@ class MoMoAdam(Optimizer):
         eps: :math:`\epsilon`.
         weight_decay: :math:`\lambda`, by a proximal step.
         lb: :math:`f_*`, a lower bound of the loss.
-        use_fstar: Estimate a higher :math:`f_*` on the way.
+        use_fstar: Estimate a higher :math:`f_*` during training.
 
     Source: Schaipp et al. 2024, arXiv:2305.07583, Algorithm 2. As the authors' package.
 

@@ -17,17 +17,17 @@ from stepsize.optimizers.slots import signed, squares
 
 __all__ = ["SOAP", "Shampoo"]
 
-AXES = 4  # axes that may have a matrix
+AXES = 4  # the most axes that get a matrix
 
 
 def gram_of(g: Array, axis: int) -> Any:
-    """The products of the slices of ``g`` along an axis with each other."""
+    """The Gram matrix of the slices of ``g`` along an axis."""
     rows = np.moveaxis(g, axis, 0).reshape(g.shape[axis], -1)
     return rows @ rows.T
 
 
 def turn(g: Any, matrix: Array, axis: int) -> Any:
-    """``g`` with its axis multiplied by the matrix from the left."""
+    """The product of the matrix with an axis of ``g``."""
     return np.moveaxis(np.tensordot(matrix, g, axes=(1, axis)), 0, axis)
 
 
@@ -37,7 +37,7 @@ def _axes_of(leaf: Array, max_dim: int) -> list[int]:
 
 
 class _ByAxis(Optimizer, abstract=True):
-    """State of two matrices for each axis that is not too long."""
+    """Base of the rules that keep two matrices for each axis of at most ``max_dim``."""
 
     max_dim: Any
     whole: tuple[str, ...]
@@ -55,7 +55,7 @@ class _ByAxis(Optimizer, abstract=True):
 
 
 class Shampoo(_ByAxis):
-    r"""Precondition each axis by a root of the sum of its gradients' products.
+    r"""Precondition each axis by an inverse root of the summed Gram matrices of gradients.
 
     .. math::
         L &\leftarrow L + g g^T, \quad R \leftarrow R + g^T g
@@ -64,13 +64,13 @@ class Shampoo(_ByAxis):
         x \leftarrow x - \eta m
 
     With k preconditioned axes the power is :math:`-1 / 2k`: -1/2 for vectors. Axes longer than
-    ``max_dim``, and the fifth and later ones, are left as they are. State: the average
+    ``max_dim``, and the fifth and later ones, are not preconditioned. State: the average
     (``momentum_buffer``) and two matrices for each axis (``gram0``, ``root0``, ...), 2 (m² + n²)
-    numbers for an m x n matrix. Runs on NumPy's matrix product and eigenvalues.
+    numbers for an m x n matrix. Matrix products and eigenvalues are NumPy's.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         momentum: :math:`\mu`.
         eps: :math:`\epsilon`.
         weight_decay: :math:`\lambda`, added to the gradient.
@@ -140,15 +140,16 @@ class SOAP(_ByAxis):
         x &\leftarrow x - \eta \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t}
             Q_L \frac{m}{\sqrt v + \epsilon} Q_R^T, \quad x \leftarrow x (1 - \eta \lambda)
 
-    The first step only finds the bases and moves nothing, and :math:`t` counts from the second, as
-    in the authors' code. Every ``precondition_frequency`` steps the bases are improved by one power
-    iteration and a QR decomposition. Axes longer than ``max_dim``, and the fifth and later ones,
-    are left as they are, and vectors too, which makes their rule Adam's. State: two arrays
-    (``exp_avg``, ``exp_avg_sq``) and two matrices for each axis (``gram0``, ``basis0``, ...).
+    The first step only computes the bases and moves no parameter, and :math:`t` counts from the
+    second step, as in the authors' code. Every ``precondition_frequency`` steps the bases are
+    improved by one power iteration and a QR decomposition. Axes longer than ``max_dim``, and the
+    fifth and later ones, are not rotated. Vectors are not rotated either, so their rule is Adam.
+    State: two arrays (``exp_avg``, ``exp_avg_sq``) and two matrices for each axis (``gram0``,
+    ``basis0``, ...).
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
@@ -216,7 +217,7 @@ class SOAP(_ByAxis):
 
 
 def _eigenvectors(gram: Array) -> Any:
-    """Eigenvectors, those of the largest eigenvalues first."""
+    """Eigenvectors in descending order of their eigenvalues."""
     if not np.all(np.isfinite(gram)):
         return np.eye(len(gram))
     tilted = gram.astype(np.float64) + 1e-30 * np.eye(len(gram))
@@ -224,7 +225,7 @@ def _eigenvectors(gram: Array) -> Any:
 
 
 def _improve(s: SimpleNamespace, axes: list[int], grams: list[Array], bases: list[Array]) -> None:
-    """One power iteration for each basis; the averages follow into the new bases."""
+    """One power iteration for each basis; the averages are rotated into the new bases."""
     average: Any = s.exp_avg
     for axis, gram, basis in zip(axes, grams, bases, strict=True):
         average = turn(average, basis, axis)

@@ -1,4 +1,4 @@
-"""Rules that follow an average of gradients."""
+"""Stochastic gradient descent with and without momentum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["SGD"]
 
 
 class SGD(Optimizer):
-    r"""Step against the gradient, or against a running sum of gradients.
+    r"""Stochastic gradient descent, with momentum if asked for.
 
     .. math::
         g &\leftarrow g + \lambda x \quad \text{or, decoupled,} \quad
@@ -22,17 +22,17 @@ class SGD(Optimizer):
         v &\leftarrow \mu v + (1 - d) g \quad (v = g \text{ at the first step}) \\
         x &\leftarrow x - \eta v \quad \text{or, Nesterov,} \quad x - \eta (g + \mu v)
 
-    State: nothing without momentum, one array (``momentum_buffer``) with it. Nesterov's form needs
-    a momentum above 0 and no dampening.
+    State: none without momentum, one array (``momentum_buffer``) with it. Nesterov's form needs a
+    momentum above 0 and no dampening.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         momentum: :math:`\mu`; commonly 0.9.
-        dampening: :math:`d`, the share of a new gradient that is left out.
+        dampening: :math:`d`, the fraction of a new gradient that is left out.
         weight_decay: :math:`\lambda`, added to the gradient.
-        nesterov: Look ahead along the momentum.
-        decoupled: Let the decay act on the parameters instead, as in `AdamW`.
+        nesterov: Use Nesterov momentum.
+        decoupled: Apply the decay to the parameters instead, as in `AdamW`.
 
     Raises:
         ValueError: For Nesterov's form without momentum or with dampening.

@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are made orthogonal."""
+"""Muon: momentum with orthogonalized matrix updates."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def orthogonalize(
 ) -> Any:
     """The matrix with singular values near 1, by a quintic Newton-Schulz iteration.
 
-    Not exactly 1: the coefficients are chosen for the slope at 0, so that few steps do.
+    They are not exactly 1: the coefficients maximize the slope at 0, so that a few steps suffice.
     """
     a, b, c = coefficients
     tall = matrix.shape[0] > matrix.shape[1]
@@ -48,7 +48,7 @@ def orthogonalize(
 
 
 class Muon(Optimizer):
-    r"""Momentum whose update, for each matrix, is replaced by the nearest orthogonal one.
+    r"""Momentum whose matrix updates are replaced by the nearest orthogonal matrix.
 
     .. math::
         m &\leftarrow m + (1 - \mu)(g - m), \quad
@@ -58,22 +58,22 @@ class Muon(Optimizer):
             \text{ or } 0.2 \sqrt{\max(\text{rows}, \text{columns})}
 
     Leaves that are not matrices, and groups with ``use_muon=False`` (embeddings, heads), follow
-    AdamW at the rate ``lr * adamw_scale``. State: one array of a matrix (``momentum_buffer``), two
-    of another leaf (``exp_avg``, ``exp_avg_sq``). Runs on NumPy's matrix product, in the dtype of
-    the leaf, where torch rounds to bfloat16.
+    AdamW at the rate ``lr * adamw_scale``. State: one array for a matrix (``momentum_buffer``), two
+    for any other leaf (``exp_avg``, ``exp_avg_sq``). Matrix products are NumPy's, in the dtype of
+    the leaf; torch rounds to bfloat16.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
         momentum: :math:`\mu`.
-        nesterov: Look ahead along the momentum.
-        eps: Smallest norm that is divided by.
+        nesterov: Use Nesterov momentum.
+        eps: The smallest norm by which the iteration divides.
         ns_steps: Newton-Schulz iterations.
         ns_coefficients: The three coefficients of the iteration.
         adjust_lr_fn: The form of :math:`a`: "original", the first, or "match_rms_adamw", the
             second, which makes rates tuned for AdamW fit; None for "original".
-        use_muon: False for AdamW; settled at construction.
+        use_muon: False for AdamW; fixed at construction.
         adamw_scale: Multiplies the rate of the AdamW leaves.
         adamw_betas: AdamW's betas.
         adamw_eps: AdamW's eps.

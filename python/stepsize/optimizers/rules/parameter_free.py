@@ -1,4 +1,4 @@
-"""Rules that find their rate from distances and gradients."""
+"""Learning-rate-free rules, which find their rate from distances and gradients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["COCOB", "DoG", "DoWG", "LDoG"]
 
 
 def _apart(x: Array, s: SimpleNamespace, h: SimpleNamespace) -> Array:
-    """How far the leaf is from where it was at its first update, in double precision."""
+    """The displacement of the leaf since its first update, in double precision."""
     if h.t == 1:
         s.start[...] = x
     apart: Array = wide(x) - wide(s.start)
@@ -24,19 +24,18 @@ def _apart(x: Array, s: SimpleNamespace, h: SimpleNamespace) -> Array:
 
 
 class DoG(Optimizer):
-    r"""Gradient descent whose rate is the largest distance so far over the root of all gradients.
+    r"""Distance over gradients: the rate is the largest distance so far over a gradient norm.
 
     .. math::
         r &\leftarrow \max(r, \|x - x_0\|), \quad r_0 = r_\epsilon (1 + \|x_0\|) \\
         G &\leftarrow G + \|g\|^2, \quad G_0 = \epsilon \\
         x &\leftarrow x - \eta \frac{r}{\sqrt G} g
 
-    Norms are over all leaves together; `LDoG` takes them leaf by leaf. State: one array
-    (``start``, the point :math:`x_0` of each leaf's first update) and two numbers.
-    ``lr_effective`` is :math:`\eta r / \sqrt G`. Groups may have different rates, which multiply.
-    The authors take the average of the iterates with polynomial decay, which is ``ss.EMA(opt,
-    decay=1.0, warmup=True, gamma=9.0, power=1.0)``, and no schedule. optax adds :math:`\epsilon`
-    at each root instead.
+    Norms are taken over all leaves together; `LDoG` takes them leaf by leaf. State: one array
+    (``start``, the point :math:`x_0` of each leaf's first update) and two numbers. ``lr_effective``
+    is :math:`\eta r / \sqrt G`. Groups may have different factors :math:`\eta`. The authors average
+    the iterates with polynomial decay, which is ``ss.EMA(opt, decay=1.0, warmup=True, gamma=9.0,
+    power=1.0)``, and use no schedule. optax adds :math:`\epsilon` at each root instead.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
@@ -86,12 +85,12 @@ class DoG(Optimizer):
 
 
 class LDoG(DoG):
-    r"""DoG with distance and gradients of each leaf for itself.
+    r"""Layer-wise DoG, with a distance and a gradient norm for each leaf.
 
     .. math::
         x \leftarrow x - \eta \frac{r}{\sqrt G} g, \quad r, G \text{ as in DoG, over the leaf}
 
-    State: as `DoG`, with two numbers of each leaf. ``lr_effective`` is a dict by path.
+    State: as `DoG`, with two numbers per leaf. ``lr_effective`` is a dict by path.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
@@ -115,19 +114,19 @@ class LDoG(DoG):
 
 
 class DoWG(Optimizer):
-    r"""Gradient descent whose rate weighs each gradient by the distance at its time.
+    r"""Distance over weighted gradients: each gradient is weighted by the distance at its step.
 
     .. math::
         R &\leftarrow \max(R, \|x - x_0\|^2), \quad R_0 = \epsilon \\
         V &\leftarrow V + R \|g\|^2 \\
         x &\leftarrow x - \eta \frac{R}{\sqrt V + \epsilon} g
 
-    Norms are over all leaves together. State: one array (``start``, the point :math:`x_0` of each
-    leaf's first update) and two numbers. ``lr_effective`` is
-    :math:`\eta R / (\sqrt V + \epsilon)`. Groups may have different rates, which multiply. The
-    paper assumes that the parameters stay in a bounded set and trains at the edge of stability:
-    where a network does not bear that, take ``lr=0.3`` or `DoG`. As the authors' package and
-    optax's, whose :math:`\epsilon` the algorithm of the paper does not have in the denominator.
+    Norms are taken over all leaves together. State: one array (``start``, the point :math:`x_0` of
+    each leaf's first update) and two numbers. ``lr_effective`` is
+    :math:`\eta R / (\sqrt V + \epsilon)`. Groups may have different factors :math:`\eta`. The paper
+    assumes that the parameters stay in a bounded set and trains at the edge of stability: for
+    networks that become unstable, use ``lr=0.3`` or `DoG`. As the authors' package and optax; the
+    algorithm in the paper has no :math:`\epsilon` in the denominator.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
@@ -172,20 +171,20 @@ class DoWG(Optimizer):
 
 
 class COCOB(Optimizer):
-    r"""Bet on the sign of each coordinate's next gradient, a fraction of what was won so far.
+    r"""Coin betting: each coordinate bets part of its wealth on the sign of its next gradient.
 
     .. math::
         L &\leftarrow \max(L, |g|), \quad G \leftarrow G + |g|, \quad
         R \leftarrow \max(R - g (x - x_0), 0), \quad \theta \leftarrow \theta - g \\
         x &\leftarrow x_0 + \frac{\theta}{L \max(G + L, \alpha L)} (L + R)
 
-    There is no rate: ``lr`` is the share of the way to the new point, 1 for all of it. State: five
-    arrays (``start``, which is :math:`x_0`, ``theta``, ``scale`` :math:`L`, ``total`` :math:`G`,
-    ``reward`` :math:`R`).
+    There is no learning rate: ``lr`` is the fraction of the way to the new point, 1 for all of it.
+    State: five arrays (``start``, which is :math:`x_0`, ``theta``, ``scale`` :math:`L`, ``total``
+    :math:`G`, ``reward`` :math:`R`).
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: The share of the way.
+        lr: The fraction of the way to the new point.
         alpha: :math:`\alpha`, which keeps the first bets small.
         eps: The first :math:`L`.
         weight_decay: :math:`\lambda`, added to the gradient.

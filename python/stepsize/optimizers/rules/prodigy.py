@@ -1,4 +1,4 @@
-"""Prodigy: D-Adaptation's estimate made to grow faster."""
+"""Prodigy: D-Adaptation with an estimate that grows faster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Prodigy"]
 
 
 class Prodigy(Optimizer):
-    r"""Adam with a rate that grows to the distance to the solution, faster than D-Adaptation.
+    r"""Learning-rate-free Adam: D-Adaptation with a distance estimate that grows faster.
 
     .. math::
         \gamma &= \eta d, \quad r \leftarrow \sqrt{\beta_2}\, r
@@ -28,25 +28,25 @@ class Prodigy(Optimizer):
         d &\leftarrow \max(d, c\, r / \|s\|_1) \\
         x &\leftarrow x - \gamma \lambda x - \gamma m / (\sqrt v + d \epsilon)
 
-    Sums are over all leaves together; :math:`\gamma` and the averages use the old :math:`d`, the
-    term with :math:`\epsilon` the new one. State: four arrays (``exp_avg``, ``exp_avg_sq``,
+    Sums are taken over all leaves together; :math:`\gamma` and the averages use the old :math:`d`,
+    the term with :math:`\epsilon` the new one. State: four arrays (``exp_avg``, ``exp_avg_sq``,
     ``sum``, which is :math:`s`, and ``start``, which is :math:`x_0`) and five numbers.
-    ``lr_effective`` is :math:`\eta d`. Groups may have different rates, which multiply; the
-    authors' package refuses them. A step without any gradient so far moves nothing. optax always
-    corrects the bias; here, as with the authors, only on demand.
+    ``lr_effective`` is :math:`\eta d`. Groups may have different factors :math:`\eta`; the authors'
+    package refuses that. Nothing moves as long as all gradients are 0. optax always corrects the
+    bias; here, as in the authors' package, that is an option.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: A factor :math:`\eta`, possibly a schedule from 1.
+        lr: A factor :math:`\eta`: 1, or a schedule relative to 1.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`.
         weight_decay: :math:`\lambda`.
         decouple: False adds :math:`\lambda x` to the gradient instead.
-        use_bias_correction: Multiply :math:`\gamma` by Adam's correction.
-        safeguard_warmup: Leave :math:`\eta` out of :math:`s`, for schedules that start low.
+        use_bias_correction: Multiply :math:`\gamma` by Adam's bias correction.
+        safeguard_warmup: Leave :math:`\eta` out of :math:`s`, for schedules with a warm-up.
         d0: The first :math:`d`.
         d_coef: :math:`c`, to make the rate larger or smaller.
-        growth_rate: The most by which :math:`d` may grow in one step.
+        growth_rate: The largest factor by which :math:`d` may grow in one step.
 
     Source: Mishchenko & Defazio 2024, arXiv:2306.06101, Algorithm 4. As the authors' package.
 

@@ -1,4 +1,4 @@
-"""Schedule-free learning: averaging and interpolation in place of a falling rate."""
+"""Schedule-free learning: averaging and interpolation in place of a learning-rate decay."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _average(y: Array, z: Array, beta: float) -> Any:
 
 
 class _ScheduleFreeAdam(AveragingOptimizer, abstract=True):
-    """What AdamW and RAdam share."""
+    """The common part of AdamW and RAdam."""
 
     scalars = {"lr_max": 0.0, "weight_sum": 0.0}  # noqa: RUF012
     slots = (exact("z"), squares("exp_avg_sq"))
@@ -57,7 +57,7 @@ class _ScheduleFreeAdam(AveragingOptimizer, abstract=True):
 
 
 class ScheduleFreeSGD(AveragingOptimizer):
-    r"""Gradient descent that needs no schedule: its answer is a weighted mean of its steps.
+    r"""SGD that needs no schedule: its result is a weighted average of its iterates.
 
     .. math::
         g &\leftarrow \nabla f(y) + \lambda y, \quad
@@ -66,18 +66,18 @@ class ScheduleFreeSGD(AveragingOptimizer):
         z &\leftarrow z - \gamma g, \quad x \leftarrow (1 - c) x + c z, \quad
             y = (1 - \mu) z + \mu x
 
-    The parameters hold :math:`y`, where gradients are to be taken. Evaluate at :math:`x`:
-    `eval_params` gives it, `averaged` swaps it in. Do not add a falling schedule. State: one array
-    (``z``) and two numbers for each leaf.
+    The parameters hold :math:`y`, the point at which gradients are evaluated. Evaluate at
+    :math:`x`: `eval_params` gives it, `averaged` swaps it in. Do not add a decaying schedule.
+    State: one array (``z``) and two numbers for each leaf.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`; larger than for SGD.
+        lr: Learning rate :math:`\eta`; larger than for SGD.
         momentum: :math:`\mu`, in (0, 1).
         weight_decay: :math:`\lambda`, added to the gradient at :math:`y`.
-        warmup_steps: :math:`T_w`; 0: none.
-        r: :math:`r`, weighs later steps more.
-        weight_lr_power: :math:`p`.
+        warmup_steps: :math:`T_w`; 0 means no warm-up.
+        r: Exponent :math:`r`, which weights later steps more.
+        weight_lr_power: Exponent :math:`p` of the largest rate so far in the weights.
 
     Source: Defazio et al. 2024, arXiv:2405.15682, Algorithm 1. As the authors' SGDScheduleFree.
 
@@ -110,7 +110,7 @@ class ScheduleFreeSGD(AveragingOptimizer):
 
 
 class ScheduleFreeAdamW(_ScheduleFreeAdam):
-    r"""AdamW that needs no schedule: its answer is a weighted mean of its steps.
+    r"""AdamW that needs no schedule: its result is a weighted average of its iterates.
 
     .. math::
         v &\leftarrow \beta_2 v + (1 - \beta_2) g^2 \\
@@ -118,20 +118,20 @@ class ScheduleFreeAdamW(_ScheduleFreeAdam):
         z &\leftarrow z - \gamma d, \quad x \leftarrow (1 - c) x + c z, \quad
             y = (1 - \beta_1) z + \beta_1 x
 
-    with the :math:`\gamma` and :math:`c` of `ScheduleFreeSGD`. The parameters hold :math:`y`,
-    where gradients are to be taken. Evaluate at :math:`x`: `eval_params` gives it, `averaged`
-    swaps it in. State: two arrays (``z``, ``exp_avg_sq``) and two numbers for each leaf.
-    Keras weighs all steps alike and leaves the decay out of :math:`d`; that is not followed.
+    with the :math:`\gamma` and :math:`c` of `ScheduleFreeSGD`. The parameters hold :math:`y`, the
+    point at which gradients are evaluated. Evaluate at :math:`x`: `eval_params` gives it,
+    `averaged` swaps it in. State: two arrays (``z``, ``exp_avg_sq``) and two numbers for each leaf.
+    Keras weights all steps equally and leaves the decay out of :math:`d`; this class does not.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`; larger than for AdamW.
+        lr: Learning rate :math:`\eta`; larger than for AdamW.
         betas: :math:`\beta_1`, above 0, and :math:`\beta_2`.
         eps: :math:`\epsilon`, added after the bias correction.
-        weight_decay: :math:`\lambda`, at :math:`y`.
-        warmup_steps: Steps over which the rate grows to its value; 0: none.
-        r: Weighs later steps more.
-        weight_lr_power: Power of the largest rate so far in the weights.
+        weight_decay: :math:`\lambda`, applied at :math:`y`.
+        warmup_steps: Steps of linear warm-up; 0 means none.
+        r: Exponent :math:`r`, which weights later steps more.
+        weight_lr_power: Exponent :math:`p` of the largest rate so far in the weights.
 
     Source: Defazio et al. 2024, arXiv:2405.15682, Algorithm 1 and section 4. As the authors'
     AdamWScheduleFree.
@@ -163,7 +163,7 @@ class ScheduleFreeAdamW(_ScheduleFreeAdam):
 
 
 class ScheduleFreeRAdam(_ScheduleFreeAdam):
-    r"""RAdam that needs neither schedule nor warm-up: its answer is a weighted mean of its steps.
+    r"""RAdam without schedule and warm-up: its result is a weighted average of its iterates.
 
     .. math::
         \gamma = \eta r_t, \quad
@@ -175,14 +175,14 @@ class ScheduleFreeRAdam(_ScheduleFreeAdam):
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`.
+        lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1`, above 0, and :math:`\beta_2`.
         eps: :math:`\epsilon`, added after the bias correction.
-        weight_decay: :math:`\lambda`, at :math:`y`.
-        r: Weighs later steps more.
-        weight_lr_power: Power of the largest rate so far in the weights.
-        silent_sgd_phase: Stay put while :math:`\rho_t \le 4`, the first four steps, instead of
-            following the plain gradient.
+        weight_decay: :math:`\lambda`, applied at :math:`y`.
+        r: Exponent :math:`r`, which weights later steps more.
+        weight_lr_power: Exponent :math:`p` of the largest rate so far in the weights.
+        silent_sgd_phase: Do not move while :math:`\rho_t \le 4`, in the first four steps, instead
+            of following the plain gradient.
 
     Source: Defazio et al. 2024, arXiv:2405.15682, Algorithm 1. As the authors' RAdamScheduleFree.
 

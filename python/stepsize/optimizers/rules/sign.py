@@ -1,4 +1,4 @@
-"""Rules that look only at the sign of a gradient or of an average."""
+"""Sign-based rules, which use only the sign of a gradient or of an average."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class SignSGD(Optimizer):
         m &\leftarrow \mu m + (1 - \mu) g \quad \text{(momentum, else } m = g \text{)} \\
         x &\leftarrow x - \eta \operatorname{sign}(m)
 
-    State: nothing without momentum, one array (``momentum_buffer``) with it; `Signum` is the form
-    with it. The sign of 0 is 0. A constant rate ends in steps of its own length around the
-    minimum: let it fall to 0.
+    State: none without momentum, one array (``momentum_buffer``) with it, as in `Signum`. The sign
+    of 0 is 0. With a constant rate the iterates end in steps of that length around the minimum:
+    decay the rate to 0.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`, the length of every coordinate's move.
+        lr: Learning rate :math:`\eta`, the length of every coordinate's move.
         momentum: :math:`\mu`.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
 
@@ -80,7 +80,7 @@ class Signum(SignSGD):
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`, the length of every coordinate's move.
+        lr: Learning rate :math:`\eta`, the length of every coordinate's move.
         momentum: :math:`\mu`.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
 
@@ -107,15 +107,15 @@ class Lion(Optimizer):
         x &\leftarrow x - \eta \operatorname{sign}(\beta_1 m + (1 - \beta_1) g) \\
         m &\leftarrow \beta_2 m + (1 - \beta_2) g
 
-    State: one array (``m``). A coordinate whose average is exactly 0 stays where it is. Rates are
-    3 to 10 times smaller than for AdamW, the weight decay as much larger.
+    State: one array (``m``). A coordinate whose average is exactly 0 does not move. Use rates 3 to
+    10 times smaller than for AdamW, and a weight decay larger by the same factor.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
-        lr: Rate :math:`\eta`, the length of every coordinate's move.
+        lr: Learning rate :math:`\eta`, the length of every coordinate's move.
         betas: :math:`\beta_1` of the direction, :math:`\beta_2` of the average that is kept.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
-        cautious: Hold back coordinates whose step would not go against the gradient. Liang et al.
+        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
             2024, arXiv:2411.16085, without its rescaling.
 
     Source: Chen et al. 2023, arXiv:2302.06675, Algorithm 2.
@@ -141,7 +141,7 @@ class Lion(Optimizer):
 
 
 class Rprop(Optimizer):
-    r"""Give every coordinate a step of its own, longer while its gradient keeps its sign.
+    r"""Resilient propagation: a step size per coordinate grows while its gradient keeps its sign.
 
     .. math::
         \Delta &\leftarrow \operatorname{clip}(\Delta \cdot
@@ -150,8 +150,8 @@ class Rprop(Optimizer):
         g &\leftarrow 0 \text{ where } g g_{last} < 0 \\
         x &\leftarrow x - \Delta \operatorname{sign}(g), \quad g_{last} \leftarrow g
 
-    State: two arrays (``prev``, ``step_size``). For full-batch gradients: noise in a sign is noise
-    in the step. After a change of sign a coordinate rests for one step.
+    State: two arrays (``prev``, ``step_size``). Rprop needs full-batch gradients, since noise can
+    flip a sign. After a change of sign a coordinate does not move for one step.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
@@ -164,8 +164,8 @@ class Rprop(Optimizer):
         ValueError: For factors or limits in the wrong order.
 
     Source: Riedmiller & Braun 1993, ICNN; the form without backtracking, iRprop-, Igel & Huesken
-    2000, NC. As torch.optim.Rprop, except that the sign of a product too small for its dtype is
-    still seen. Optax returns each update one step late; that is not followed.
+    2000, NC. As torch.optim.Rprop, except that the sign of a product that underflows is still
+    detected. optax returns each update one step late; this class does not.
 
     Example:
         >>> import numpy as np, stepsize as ss

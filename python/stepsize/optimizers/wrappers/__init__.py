@@ -1,4 +1,4 @@
-"""Optimizers around an optimizer: averages, gradient transforms, SAM, Mechanic."""
+"""Wrappers around an optimizer: averages, gradient transformations, SAM, Mechanic."""
 
 from typing import TYPE_CHECKING
 
@@ -7,5 +7,5 @@ from stepsize.optimizers.wrappers.gradients import *
 from stepsize.optimizers.wrappers.mechanic import *
 from stepsize.optimizers.wrappers.sam import *
 
-if not TYPE_CHECKING:  # checkers know no computed list; they read the star imports themselves
+if not TYPE_CHECKING:  # type checkers ignore a computed list; they read the star imports
     __all__ = sorted(name for name, value in globals().items() if isinstance(value, type))

@@ -1,4 +1,4 @@
-"""Wrappers that keep, or return to, an average of the weights."""
+"""Weight averaging: wrappers that keep an average of the parameters, or return to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["EMA", "SWA", "Lookahead"]
 
 
 class AverageWrapper(SwapsAverage, Wrapper):
-    """Base of the wrappers that keep an average of the points passed."""
+    """Base of the wrappers that keep an average of the iterates."""
 
     def __init__(self, optimizer: Any) -> None:
         super().__init__(optimizer)
@@ -40,12 +40,12 @@ class AverageWrapper(SwapsAverage, Wrapper):
         self._set(_training=training)
 
     def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
-        """As the inner optimizer's step; the average takes the new point in, in the same pass."""
+        """The inner optimizer's step; the average is updated in the same pass over memory."""
         self._refuse_average("a step starts from the training point")
         engine, share = self.internals.engine, self._share()
         # Another wrapper may move the parameters after the step.
         along = share is not None and not isinstance(self.inner, Wrapper)
-        with Uninterrupted(), engine:  # the average belongs to the step
+        with Uninterrupted(), engine:  # the average is part of the step
             if along:
                 engine.track_average(self._arrays["average"], share)
             before = engine.step_count
@@ -60,16 +60,16 @@ class AverageWrapper(SwapsAverage, Wrapper):
                     self._count_update()
 
     def _share(self) -> float | None:
-        """The share of the way to the parameters that the average goes next, or None to stay."""
+        """The weight of the parameters in the next update of the average; None for no update."""
         raise NotImplementedError
 
     def _count_update(self) -> None:
         self._numbers["updates"] += 1
 
     def _follow(self, share: float) -> None:
-        """Move the average in a pass of its own, with the same bits."""
+        """Update the average in a separate pass, with bitwise the same result."""
         averages = self._arrays["average"]
-        if share > 0.25:  # the first steps; lerp counts from the other end above 1/2
+        if share > 0.25:  # the first steps; above 1/2 lerp starts from the other end
             for average, leaf in zip(averages, self._points, strict=True):
                 average[...] = lerp(average, to_float32(leaf), share)
             return
@@ -82,26 +82,26 @@ class AverageWrapper(SwapsAverage, Wrapper):
 
 
 class EMA(AverageWrapper):
-    r"""Keep an exponential average of the parameters of any optimizer.
+    r"""Keep an exponential moving average (EMA) of the parameters of any optimizer.
 
     .. math::
         e \leftarrow d\, e + (1 - d)\, x, \quad
         d = \min(\text{decay}, 1 - (1 + n / \gamma)^{-p}) \text{ with warm-up}
 
-    Training goes on at :math:`x`; ``eval_params()`` gives :math:`e` as new arrays, ``with
-    opt.averaged():`` puts it into the parameters for a while. :math:`n` counts the updates before.
-    The warm-up lets the average forget its start; without it the average holds :math:`d^n` of the
-    starting point, and reading it while that is more than half warns. State: one array, which
-    moves in the step's own pass over memory where every leaf has a gradient.
+    Training continues at :math:`x`; ``eval_params()`` returns :math:`e` as new arrays, and ``with
+    opt.averaged():`` puts it into the parameters temporarily. :math:`n` is the number of earlier
+    updates. Warm-up lets the average forget the starting point. Without it the starting point has a
+    weight of :math:`d^n`, and reading the average while that is more than half gives a warning.
+    State: one array, updated in the step's own pass over memory if every leaf has a gradient.
 
     Args:
         optimizer: The optimizer whose steps are taken.
-        decay: The share that is kept, near 1.
-        warmup: Start with a smaller share.
-        gamma: :math:`\gamma`, the warm-up's length.
+        decay: The weight of the old average, near 1.
+        warmup: Start with a smaller decay.
+        gamma: :math:`\gamma`, the length of the warm-up.
         power: :math:`p`, its speed.
 
-    Source: Polyak & Juditsky 1992; the warm-up is that of timm's ModelEmaV3.
+    Source: Polyak & Juditsky 1992; warm-up as in timm's ModelEmaV3.
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -151,18 +151,18 @@ class EMA(AverageWrapper):
 
 
 class SWA(AverageWrapper):
-    r"""Keep the plain mean of the parameters at every few steps.
+    r"""Stochastic weight averaging: the mean of the parameters at every few steps.
 
     .. math::
         e \leftarrow e + (x - e) / (n + 1)
 
-    ``eval_params()`` and ``with opt.averaged():`` as `EMA`. Until the first point is taken in, they
-    give the parameters as they are. State: one array.
+    ``eval_params()`` and ``with opt.averaged():`` work as in `EMA`. Before the first point is
+    averaged, they give the current parameters. State: one array.
 
     Args:
         optimizer: The optimizer whose steps are taken.
-        start: Updates before the first point is taken in.
-        every: Updates from one point to the next.
+        start: Updates before the first point is averaged.
+        every: Updates from one averaged point to the next.
 
     Source: Izmailov et al. 2018, arXiv:1803.05407, Algorithm 1.
 
@@ -197,7 +197,7 @@ class SWA(AverageWrapper):
 
 
 class Lookahead(Wrapper):
-    r"""Let any optimizer run ahead for k steps, then go a part of the way and start there.
+    r"""Let any optimizer make k fast steps, then restart from slow weights moved part of the way.
 
     .. math::
         \phi \leftarrow \phi + \alpha (x - \phi), \quad x \leftarrow \phi
@@ -206,8 +206,8 @@ class Lookahead(Wrapper):
     State: one array (:math:`\phi`, the slow weights).
 
     Args:
-        optimizer: The optimizer that runs ahead.
-        k: Steps between two returns.
+        optimizer: The optimizer that makes the fast steps.
+        k: Fast steps per update of the slow weights.
         alpha: :math:`\alpha`, the part of the way.
 
     Source: Zhang et al. 2019, arXiv:1907.08610, Algorithm 1.
@@ -232,7 +232,7 @@ class Lookahead(Wrapper):
         )
 
     def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
-        """As the inner optimizer's step, and at every k-th the return."""
+        """The inner optimizer's step; every k-th one also updates the slow weights."""
         before = self.step_count
         with Uninterrupted(), self.internals.engine:
             result = self.inner.step(grads, loss=loss, stats=stats)

@@ -1,4 +1,4 @@
-"""What all wrappers share: they look like the optimizer inside, and their state goes along."""
+"""The base of all wrappers, which behave like the inner optimizer and add their own state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stepsize.optimizers.transaction import Uninterrupted
 from stepsize.serialization import nested
 from stepsize.validation import number, whole
 
-if TYPE_CHECKING:  # for checkers a wrapper is an optimizer, with all its attributes
+if TYPE_CHECKING:  # for type checkers a wrapper is an optimizer with all its attributes
     from stepsize.optimizers.optimizer import Optimizer as _Base
 else:
     _Base = object
@@ -27,9 +27,9 @@ else:
 class Wrapper(_Base):
     """Base of the wrappers: an optimizer that does something around each step of another one.
 
-    What is not said here is the inner optimizer's: ``lr``, ``params``, ``step_count`` and so on.
-    ``state_dict``, ``save``, ``load`` and ``clone`` take the wrapper's own state along. Wrappers
-    may be put into each other.
+    All other attributes are the inner optimizer's: ``lr``, ``params``, ``step_count`` and so on.
+    ``state_dict``, ``save``, ``load`` and ``clone`` include the wrapper's own state. Wrappers may
+    be nested.
     """
 
     needs_closure: ClassVar[bool] = False
@@ -70,7 +70,7 @@ class Wrapper(_Base):
 
     @property
     def internals(self) -> Internals:
-        """What the innermost optimizer is made of."""
+        """The internals of the innermost optimizer."""
         return self.inner.internals  # type: ignore[no-any-return]
 
     @property
@@ -85,7 +85,7 @@ class Wrapper(_Base):
         return whole(f"{type(self).__name__}: {name}", value, low)
 
     def _given(self, grads: Nest) -> Nest:
-        """The gradients, or those that were bound."""
+        """The gradients, or the bound ones."""
         if grads is not BOUND:
             return grads
         if self._bound is None:
@@ -98,11 +98,11 @@ class Wrapper(_Base):
         self._set(_bound=grads)
 
     def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
-        """As the inner optimizer's step."""
+        """The inner optimizer's step."""
         return self.inner.step(grads, loss=loss, stats=stats)
 
     def state_dict(self) -> dict[str, Any]:
-        """The inner optimizer's state, and after it this wrapper's."""
+        """The inner optimizer's state, followed by that of this wrapper."""
         with self.internals.engine:  # steps of other threads wait
             inner, own = self.inner.state_dict(), self._own()
         return {**inner, "wrappers": [*inner.get("wrappers", []), own]}
@@ -119,7 +119,7 @@ class Wrapper(_Base):
         }
 
     def load_state_dict(self, d: Mapping[str, Any]) -> None:
-        """Take over a `state_dict`; ValueError names what does not fit, and nothing has changed."""
+        """Load a `state_dict`; ValueError names what does not fit, and nothing is changed."""
         owner = type(self).__name__
         if not isinstance(d, Mapping):
             raise ValueError(f"{owner}: a state dict is a dict, got {type(d).__name__}")
@@ -153,11 +153,11 @@ class Wrapper(_Base):
                 check_slots(owner, path, {name: array}, {name: own["arrays"][name][path]})
 
     def save(self, path: nested.Path) -> None:
-        """Write everything but the parameters to one file, whole or not at all."""
+        """Write everything but the parameters to one file, atomically."""
         nested.dump(path, "optimizer", self.state_dict())
 
     def load(self, path: nested.Path) -> None:
-        """Take over what `save` wrote; CheckpointError names the file and what is wrong."""
+        """Load what `save` wrote; CheckpointError names the file and what is wrong."""
         state = nested.load(path, "optimizer")
         with nested.contents_of(path):
             self.load_state_dict(state)
@@ -176,27 +176,27 @@ class Wrapper(_Base):
 
 
 def _alike(saved: Any, now: Any) -> bool:
-    """Whether a saved number, or list of them, may stand where this one is."""
+    """Whether a saved number, or list of numbers, may replace this one."""
     if isinstance(now, list):
         return isinstance(saved, list) and len(saved) == len(now) and all(map(_alike, saved, now))
     return type(saved) is type(now) and (type(now) is not int or saved >= 0)
 
 
 class GradientWrapper(Wrapper):
-    """Base of the wrappers that hand other gradients on."""
+    """Base of the wrappers that pass changed gradients to the inner optimizer."""
 
     def change(self, g: Array, leaf: Array, i: int) -> Any:
-        """The gradient that the inner optimizer gets for this leaf, the i-th."""
+        """The gradient that the inner optimizer gets for this leaf, number ``i``."""
         raise NotImplementedError
 
     def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
-        """As the inner optimizer's step, with changed gradients."""
+        """The inner optimizer's step with the changed gradients."""
         changed = self._changed(self._given(grads), self.change)
         return self.inner.step(changed, loss=loss, stats=stats)
 
     def _changed(self, grads: Nest, change: Callable[[Array, Array, int], Any]) -> Nest:
         flat = gather(self.internals, grads)
-        with np.errstate(all="ignore"):  # what is not finite is the inner optimizer's to refuse
+        with np.errstate(all="ignore"):  # the inner optimizer refuses non-finite values
             changed = [
                 None
                 if g is None

@@ -1,4 +1,4 @@
-"""Wrappers that change or gather gradients."""
+"""Wrappers that transform or accumulate gradients."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ __all__ = ["Accumulate", "AdaptiveClip", "Centralize", "GradientNoise"]
 
 
 class Accumulate(Wrapper):
-    r"""Average the gradients of a few small batches into one step.
+    r"""Gradient accumulation: one step with the mean gradient of a few small batches.
 
     .. math::
         a \leftarrow a + (g - a) / (n + 1), \quad
             \text{and after every } k \text{ calls a step with } a
 
-    ``step_count``, schedules, decay and clipping see the steps that are applied, never the calls in
-    between, whose ``stats`` report no update. A leaf without a gradient counts as 0. State: one
-    array.
+    ``step_count``, schedules, decay and clipping refer to applied steps only; the ``stats`` of the
+    calls in between report no update. A leaf without a gradient counts as 0. State: one array.
 
     Args:
         optimizer: The optimizer whose steps are taken.
-        every: :math:`k`, calls for one step.
+        every: :math:`k`, calls per step.
 
-    Source: the running mean of optax.MultiSteps.
+    Source: the running mean in optax.MultiSteps.
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -54,12 +53,12 @@ class Accumulate(Wrapper):
         )
 
     def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
-        """Take a gradient in; every k-th call is the inner optimizer's step."""
+        """Add a gradient to the mean; every k-th call makes the inner optimizer's step."""
         grads = self._given(grads)
         n, parts = self._numbers["calls"], self.internals
         flat = gather(parts, grads)
         if parts.options.on_nonfinite == "raise" and not parts.engine.dynamic:
-            # Once in the mean, it would have every later step refused too.
+            # A non-finite value in the mean would make all later calls fail too.
             for i, g in enumerate(flat):
                 if g is not None and not np.isfinite(to_float32(g)).all():
                     parts.host.fail("gradient", i)
@@ -74,7 +73,7 @@ class Accumulate(Wrapper):
             return self._take_in(means, average, None if loss is None else average, stats)
 
     def _take_in(self, means: list[Any], average: float, loss: float | None, stats: bool) -> Any:
-        """Keep the means, or step with them where they are complete."""
+        """Keep the means, or make a step with them if they are complete."""
         n, parts = self._numbers["calls"], self.internals
         last = n + 1 >= self.every
         if last:
@@ -88,13 +87,13 @@ class Accumulate(Wrapper):
         return result
 
     def _standing_still(self, means: list[Any]) -> Any:
-        """The statistics of a call that is no step: the norms, and no update."""
+        """The statistics of a call that makes no step: the norms, and no update."""
         norms = [norm(means), norm(self._points)]
         return StepStats.of(norms[0], 0.0, norms[1], 0)
 
 
 class Centralize(GradientWrapper):
-    r"""Take the mean out of each row of the gradients of matrices.
+    r"""Gradient centralization: subtract the mean from each row of a matrix's gradient.
 
     .. math::
         g \leftarrow g - \text{mean of } g \text{ over all axes but the first}
@@ -121,18 +120,18 @@ class Centralize(GradientWrapper):
 
 
 class GradientNoise(GradientWrapper):
-    r"""Add Gaussian noise that fades to every gradient.
+    r"""Add Gaussian noise with a decaying variance to every gradient.
 
     .. math::
         g \leftarrow g + \mathcal{N}(0, \eta / (1 + t)^\gamma)
 
-    The noise depends on seed, step and leaf alone, so a resumed run has the same.
+    The noise depends on seed, step and leaf alone, so a resumed run draws the same.
 
     Args:
         optimizer: The optimizer that gets these gradients.
         eta: Variance at the first step.
-        gamma: How fast it fades.
-        seed: Of the noise.
+        gamma: How fast the variance decays.
+        seed: The seed of the noise.
 
     Source: Neelakantan et al. 2015, arXiv:1511.06807, section 3.
 
@@ -162,18 +161,18 @@ class GradientNoise(GradientWrapper):
 
 
 class AdaptiveClip(GradientWrapper):
-    r"""Clip each row of the gradients to a fraction of the norm of the same row of weights.
+    r"""Adaptive gradient clipping: limit each row to a fraction of the norm of its weights.
 
     .. math::
         g_i \leftarrow g_i \frac{c \max(\|x_i\|, \epsilon)}{\|g_i\|}
             \quad \text{where } \|g_i\| > c \max(\|x_i\|, \epsilon)
 
-    Rows are all that share an index of the first axis; a vector is one row.
+    A row is all elements with the same index of the first axis; a vector is one row.
 
     Args:
         optimizer: The optimizer that gets these gradients.
         clip: :math:`c`.
-        eps: :math:`\epsilon`, for rows that are near 0.
+        eps: :math:`\epsilon`, for rows of weights near 0.
 
     Source: Brock et al. 2021, arXiv:2102.06171, equation 3. As timm.
 

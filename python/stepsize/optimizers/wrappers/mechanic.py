@@ -1,4 +1,4 @@
-"""Mechanic: a learning rate for any rule, learned on the way."""
+"""Mechanic: learns a learning rate for any rule during training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Mechanic"]
 
 
 class Mechanic(Wrapper):
-    r"""Learn the scale of the updates of any optimizer by betting on their success.
+    r"""Learning-rate tuner: learn the scale of any optimizer's updates by online betting.
 
     .. math::
         \Delta &= (x_0 - x) / (\textstyle\sum s + \epsilon), \quad
@@ -92,7 +92,7 @@ class Mechanic(Wrapper):
     def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """The inner optimizer's step, at the learned scale; ``stats`` are those of its update.
 
-        A leaf without a gradient stays where it is and has no say in the scale.
+        A leaf without a gradient is not changed and does not influence the scale.
         """
         grads = self._given(grads)
         gathered = [None if g is None else np.array(g) for g in gather(self.internals, grads)]
@@ -105,7 +105,7 @@ class Mechanic(Wrapper):
         return result
 
     def _rescale(self, gathered: list[Array | None], before: list[Array]) -> None:
-        """Make the update of the inner optimizer one at the learned scale."""
+        """Rescale the update of the inner optimizer to the learned scale."""
         starts = self._arrays["start"]
         if self._numbers["steps"] == 0:
             assign(starts, before)
@@ -124,7 +124,7 @@ class Mechanic(Wrapper):
             leaf[...] = start - scale * (delta - (leaf.astype(float) - x))
 
     def _gain(self, flat: list[Array], x: list[Array], ahead: list[Array], scale: float) -> float:
-        """The inner product of the gradient, with its decay, and the way gone so far."""
+        """The inner product of the gradient, decay included, and the displacement so far."""
         grad_norm = norm(flat)
         size = norm(x)
         pull = (1 if not self.internals.options.maximize else -1) * self.weight_decay
@@ -136,7 +136,7 @@ class Mechanic(Wrapper):
         return (-1 if self.internals.options.maximize else 1) * sum(products)
 
     def _learn(self, h: float) -> float:
-        """Bet again; the sum of the new scales."""
+        """Update the bets and return the sum of the new scales."""
         s, m, v, r = (np.array(self._numbers[name]) for name in "smvr")
         clipped = np.clip(h, -m, m)
         m = np.maximum(self.betas * m, abs(h) + self.eps)

@@ -1,4 +1,4 @@
-"""The wrapper that asks for gradients at a second point."""
+"""Sharpness-aware minimization (SAM), which takes gradients at a second point."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["SAM"]
 
 
 class SAM(Wrapper):
-    r"""Step with the gradient at the worst point nearby, which leads to flat minima.
+    r"""Sharpness-aware minimization: step with the gradient at the worst point nearby.
 
     .. math::
         e = \rho \frac{g(x)}{\|g(x)\|}, \quad
@@ -57,7 +57,7 @@ class SAM(Wrapper):
     def step(  # type: ignore[override]
         self, value_and_grad: Callable[[Nest], tuple[float, Nest]]
     ) -> float:
-        """One step; the loss before it. Where the function raises, nothing has changed."""
+        """Make a step and return the loss before it; if the function raises, nothing is changed."""
         if not callable(value_and_grad):
             raise TypeError(
                 "SAM: step takes the function value_and_grad(params) -> (loss, grads), got "
@@ -73,7 +73,7 @@ class SAM(Wrapper):
             self.inner.step(unflatten(spec, flat), loss=loss)
             return loss
         home = Snapshot(self._points)
-        with Uninterrupted():  # or the parameters would stay where the second gradient is taken
+        with Uninterrupted():  # or the parameters could stay at the second point
             try:
                 for (_, leaf), g in zip(pairs, scaled, strict=True):
                     away = self.rho / (size + 1e-12) * (leaf * g if self.adaptive else g)

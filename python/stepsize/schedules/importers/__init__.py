@@ -1,4 +1,4 @@
-"""Schedules of other packages, translated; none of the packages is needed."""
+"""Converters for schedules of other packages, which need not be installed."""
 
 from stepsize.schedules.importers.huggingface import from_hf
 from stepsize.schedules.importers.keras import from_keras

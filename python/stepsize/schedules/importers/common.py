@@ -1,4 +1,4 @@
-"""What the importers share."""
+"""Common functions of the importers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Builder = Callable[..., Schedule]
 
 
 def build(where: str, known: Mapping[str, Builder | str], name: str, **arguments: Any) -> Schedule:
-    """The schedule that `name` stands for; errors say what is known and what it takes."""
+    """The schedule named `name`; errors list the known names and the expected arguments."""
     builder = known.get(name) if isinstance(name, str) else None
     if builder is None:
         hint = did_you_mean(name, sorted(known)) if isinstance(name, str) else "give its name"
@@ -35,13 +35,13 @@ def build(where: str, known: Mapping[str, Builder | str], name: str, **arguments
 
 
 def wave(high: float, low: float, half: float) -> Schedule:
-    """A cosine wave that starts at `high` and never stops, `half` steps from top to bottom."""
+    """A cosine wave without end that starts at `high`, with `half` steps from top to bottom."""
     down_and_up = cosine(high, low, half).then(cosine(low, high, half), at=half)
     return down_and_up.repeat(2 * half)
 
 
 def warmed(schedule: Schedule, peak: float, steps: float, init: float = 0.0) -> Schedule:
-    """A line from `init` to `peak` and then the schedule, whatever its own first value is."""
+    """Linear warm-up from `init` to `peak`, then the schedule, whatever its first value is."""
     return linear(init, peak, steps).then(schedule, at=steps) if steps > 0 else schedule
 
 

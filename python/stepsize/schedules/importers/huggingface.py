@@ -19,7 +19,7 @@ from stepsize.validation import choice
 
 
 def from_hf(name: str, *, lr: float, **arguments: Any) -> Schedule:
-    """The schedule of `transformers.get_scheduler(name, ...)`; transformers need not be installed.
+    """Convert `transformers.get_scheduler(name, ...)`; transformers need not be installed.
 
     Args:
         name: A scheduler type, such as `"cosine"`.
@@ -27,7 +27,7 @@ def from_hf(name: str, *, lr: float, **arguments: Any) -> Schedule:
         **arguments: `num_warmup_steps`, `num_training_steps` and the scheduler's own.
 
     Raises:
-        ValueError: For schedulers that are not functions of the step, or of no known name.
+        ValueError: For schedulers that are not functions of the step, or of an unknown name.
 
     >>> import stepsize as ss
     >>> s = ss.schedules.from_hf("linear", lr=0.1, num_warmup_steps=10, num_training_steps=110)
@@ -42,7 +42,7 @@ def rest(num_warmup_steps: int, num_training_steps: int) -> int:
 
 
 def unclamped(lr: float, low: float, length: float, num_cycles: float) -> Schedule:
-    """`num_cycles` cosine waves in `length` steps; they go on after it."""
+    """`num_cycles` cosine waves in `length` steps, which continue after them."""
     return wave(lr, low, length / (2 * num_cycles)) if num_cycles > 0 else constant(lr)
 
 
@@ -84,7 +84,7 @@ def polynomial_(
     if lr_end >= lr:
         raise ValueError(f"from_hf: polynomial: lr_end={lr_end!r} must be below lr={lr!r}")
     left = num_training_steps - num_warmup_steps
-    # Where nothing is left after the warm-up, transformers goes on with lr_end.
+    # If no steps are left after the warm-up, transformers continues with lr_end.
     decay = polynomial(lr, lr_end, left, power) if left > 0 else constant(lr_end)
     return warmed(decay, lr, num_warmup_steps)
 
@@ -99,7 +99,7 @@ def inverse_sqrt_(
 
 
 def lowest(lr: float, min_lr: float | None, min_lr_rate: float | None) -> float:
-    """The rate at the bottom of the wave; exactly one of the two must say it."""
+    """The rate at the bottom of the wave, given by exactly one of the two arguments."""
     if (min_lr is None) == (min_lr_rate is None):
         raise ValueError(
             f"from_hf: give one of min_lr and min_lr_rate, got {min_lr!r} and {min_lr_rate!r}"
@@ -130,7 +130,7 @@ def cosine_warmup_with_min_lr(
     warmup_lr_rate: float | None = None,
 ) -> Schedule:
     length = rest(num_warmup_steps, num_training_steps)
-    # One step ahead of the others: it never gives 0, and the decay has begun where warm-up ends.
+    # One step ahead of the others: it never returns 0, and decay has begun when warm-up ends.
     waves = unclamped(lr, lowest(lr, min_lr, min_lr_rate), length, num_cycles).shift(-1)
     if num_warmup_steps == 0:
         return waves

@@ -19,7 +19,7 @@ from stepsize.schedules.schedule import Schedule
 
 
 def from_keras(config: Any, **arguments: Any) -> Schedule:
-    """The schedule of a Keras schedule; Keras need not be installed for names and dicts.
+    """Convert a Keras schedule; Keras need not be installed for names and dicts.
 
     Args:
         config: A schedule object, what `keras.optimizers.schedules.serialize` returns for it, or a
@@ -27,7 +27,7 @@ def from_keras(config: Any, **arguments: Any) -> Schedule:
         **arguments: The arguments, where `config` is a name.
 
     Raises:
-        ValueError: For a class it does not know.
+        ValueError: For an unknown class.
 
     >>> import stepsize as ss
     >>> ss.schedules.from_keras("CosineDecay", initial_learning_rate=0.1, decay_steps=100)

@@ -22,13 +22,13 @@ from stepsize.validation import choice
 
 
 def from_optax(name: str, **arguments: Any) -> Schedule:
-    """The schedule that `optax.schedules.<name>(**arguments)` is; optax need not be installed.
+    """Convert `optax.schedules.<name>(**arguments)`; optax need not be installed.
 
-    An optax schedule is a closure, so its name and arguments are asked for. `join_schedules` takes
-    schedules of this package.
+    An optax schedule is a closure, so it must be given by name and arguments. `join_schedules`
+    takes schedules of this package.
 
     Raises:
-        ValueError: For a name it does not know.
+        ValueError: For an unknown name.
 
     >>> import stepsize as ss
     >>> ss.schedules.from_optax("cosine_decay_schedule", init_value=0.1, decay_steps=100)
@@ -76,7 +76,7 @@ def piecewise_constant_schedule(
 def scaled(
     init_value: float, boundaries_and_scales: Mapping[int, float] | None
 ) -> tuple[list[int], list[float]]:
-    """The boundaries in order and the values around them; scales multiply up."""
+    """Sorted boundaries and the values between them; the scales are cumulative."""
     ordered = sorted((boundaries_and_scales or {}).items())
     values = list(accumulate([init_value, *(scale for _, scale in ordered)], mul))
     return [boundary for boundary, _ in ordered], values

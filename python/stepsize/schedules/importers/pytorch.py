@@ -27,10 +27,10 @@ ONE = "use ss.Plateau, which watches the metric"
 
 
 def from_torch(scheduler: Any, *, group: int = 0, **arguments: Any) -> Schedule:
-    """The schedule of a torch scheduler: an object, or a class name with its arguments and `lr`.
+    """Convert a torch scheduler, given as an object or as a class name with its arguments and `lr`.
 
-    The values are those that `scheduler.step()` gives one update at a time from its start, of the
-    parameter group `group`; `last_epoch` is not read. Torch need not be installed for names.
+    The values are those of parameter group `group` when `scheduler.step()` is called after each
+    update from the start; `last_epoch` is not read. torch need not be installed for names.
 
     Args:
         scheduler: An instance, or a name such as `"StepLR"`.
@@ -38,7 +38,7 @@ def from_torch(scheduler: Any, *, group: int = 0, **arguments: Any) -> Schedule:
         **arguments: Those of the class; `lr` is the optimizer's own rate.
 
     Raises:
-        ValueError: For schedulers that are not functions of the step, or of no known class.
+        ValueError: For schedulers that are not functions of the step, or of an unknown class.
 
     >>> import stepsize as ss
     >>> ss.schedules.from_torch("StepLR", lr=0.1, step_size=30, gamma=0.5)
@@ -53,7 +53,7 @@ def from_torch(scheduler: Any, *, group: int = 0, **arguments: Any) -> Schedule:
 
 
 def arguments_of(name: str, scheduler: Any, group: int) -> dict[str, Any]:
-    """The arguments an instance was made with, as the builders take them."""
+    """The constructor arguments of an instance, as the builders expect them."""
     if name in ("SequentialLR", "ChainedScheduler"):
         children = [from_torch(child, group=group) for child in scheduler._schedulers]
         if name == "SequentialLR":
@@ -102,7 +102,7 @@ ATTRIBUTES = {
 
 
 def one_cycle_arguments(scheduler: Any, group: int) -> dict[str, Any]:
-    """OneCycleLR keeps its phases' ends and its rates, not the arguments."""
+    """OneCycleLR stores the ends of its phases and its rates, not its arguments."""
     rates = scheduler.optimizer.param_groups[group]
     phases = scheduler._schedule_phases
     return {
@@ -121,7 +121,7 @@ def lambda_lr(lr: float, lr_lambda: Callable[[int], float]) -> Schedule:
 
 
 def function_of(lr_lambda: object) -> Callable[[int], float]:
-    """The function itself; a name is none, since text names no function here."""
+    """The function itself; a name is refused, since text cannot name functions."""
     if callable(lr_lambda):
         return lr_lambda
     raise TypeError(f"lr_lambda must be a function of the step, got {lr_lambda!r:.80}")

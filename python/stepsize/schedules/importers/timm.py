@@ -15,11 +15,10 @@ from stepsize.validation import choice
 
 
 def from_timm(scheduler: Any, *, group: int = 0, **arguments: Any) -> Schedule:
-    """The schedule of a timm scheduler: an object, or a name with its arguments and `lr`.
+    """Convert a timm scheduler, given as an object or as a name with its arguments and `lr`.
 
-    Steps are what the scheduler counts, epochs or updates. Where timm's own formula has no
-    counterpart here (`k_decay`, the less usual shapes of `WSDLRScheduler`) it is sampled at whole
-    steps.
+    Steps are what the scheduler counts, epochs or updates. Formulas of timm without a counterpart
+    here (`k_decay`, the less common shapes of `WSDLRScheduler`) are sampled at whole steps.
 
     Args:
         scheduler: An instance, or a class name such as `"CosineLRScheduler"`.
@@ -27,8 +26,8 @@ def from_timm(scheduler: Any, *, group: int = 0, **arguments: Any) -> Schedule:
         **arguments: Those of the class; `lr` is the optimizer's own rate.
 
     Raises:
-        ValueError: For schedulers that are not functions of the step (noise is not), or of no known
-            class.
+        ValueError: For schedulers that are not functions of the step, such as noise, or of an
+            unknown class.
 
     >>> import stepsize as ss
     >>> ss.schedules.from_timm("StepLRScheduler", lr=0.1, decay_t=30, decay_rate=0.5)
@@ -53,7 +52,7 @@ def from_timm(scheduler: Any, *, group: int = 0, **arguments: Any) -> Schedule:
 def placed(
     body: Schedule, lr: float, warmup_t: int, warmup_lr_init: float, warmup_prefix: bool
 ) -> Schedule:
-    """The warm-up before the schedule (prefix), or drawn over its first steps."""
+    """The warm-up before the schedule (prefix), or in place of its first steps."""
     after = body if warmup_prefix or warmup_t == 0 else body.shift(-warmup_t)
     return warmed(after, lr, warmup_t, warmup_lr_init)
 
@@ -130,7 +129,7 @@ def tanh_lr(
         return tanh(peak, lr_min, length, lb, ub)
 
     body = cycles(shape, t_initial, cycle_mul, lr, cycle_decay, cycle_limit, lr_min)
-    # Drawn over the curve, the warm-up leads to the value that the curve has there.
+    # A warm-up that replaces the first steps ends at the value of the curve there.
     top = lr if warmup_prefix or warmup_t == 0 else body(warmup_t)
     return placed(body, top, warmup_t, warmup_lr_init, warmup_prefix)
 
@@ -155,7 +154,7 @@ def multi_step_lr(
     warmup_lr_init: float = 0.0,
     warmup_prefix: bool = True,
 ) -> Schedule:
-    # A milestone acts one step early: at t the milestones up to t + 1 are counted.
+    # A milestone takes effect one step early: at t the milestones up to t + 1 are counted.
     early = [m - 1 for m in decay_t]
     boundaries = sorted({b for b in early if b > 0})
     counts = [sum(m <= b for m in early) for b in (0, *boundaries)]
