@@ -67,6 +67,8 @@ def as_float(value: Any) -> float:
         return value
     if is_text(value):
         raise TypeError(f"text is no number: {value!r:.40}")
+    if type(value).__name__ == "MaskedConstant":  # float() makes 0 of it
+        raise TypeError("a masked value is no number")
     if getattr(value, "size", None) == 1 and hasattr(value, "item"):
         value = value.item()  # which NumPy asks for where an array has an axis
         if is_text(value):

@@ -98,9 +98,12 @@ def check(rows):
     # One paragraph gives one advice about the rate.
     assert not ("raise the rate" in text and "ower the rate" in text), text
     assert not (said.verdict == "overfitting" and "raise the rate" in text), text
-    assert (said.runner_up is None) == ("Runner-up" not in text), text
-    for name, share in re.findall(r"Runner-up: (.+) \(([\d.]+)% probable\)", text):
+    others = re.findall(r"(Runner-up|[^.]*alone likelier): ([^.]+) \(([\d.]+)% probable\)", text)
+    assert len(others) == (said.runner_up is not None), text
+    for place, name, share in others:
         other = said.runner_up
+        likelier = said.probabilities[other] > said.probabilities[said.verdict]
+        assert (place != "Runner-up") == likelier
         assert name == VERDICTS[other].phrase and other != said.verdict
         assert float(share) / 100 == pytest.approx(said.probabilities[other], abs=0.0051)
         assert said.probabilities[other] == max(

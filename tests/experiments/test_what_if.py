@@ -19,7 +19,6 @@ WRAPPERS = {
     "AdaptiveClip": ss.AdaptiveClip,
     "SAM": ss.SAM,
     "Mechanic": ss.Mechanic,
-    "Accumulate": lambda opt: ss.Accumulate(opt, 2),
 }
 
 

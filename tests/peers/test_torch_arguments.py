@@ -109,3 +109,11 @@ def test_clipping_and_nonfinite_gradients():
     assert p.tolist() == pytest.approx([-0.6, -0.8])
     SGD([p], lr=1.0).step()  # torch does not look either
     assert p[0].isnan()
+
+
+def test_a_failed_constructor_leaves_the_dicts_of_groups_as_they_were():
+    given = [{"params": [torch.nn.Parameter(torch.ones(2))], "lr": 0.5}]
+    with pytest.raises(ValueError, match="weight_decay"):
+        AdamW(given, weight_decay=-1)
+    assert set(given[0]) == {"params", "lr"}
+    assert AdamW(given).param_groups[0]["lr"] == 0.5

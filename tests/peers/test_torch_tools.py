@@ -138,6 +138,7 @@ def test_what_others_cut_multiplies_the_schedule(make, cutter):
 
 @pytest.mark.parametrize("make", [torch.optim.SGD, interop.SGD])
 @pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.filterwarnings("ignore:ScheduleLR. one schedule for all groups")
 def test_groups_that_are_added_have_their_rates(make, shared):
     optimizer = make([torch.nn.Parameter(torch.ones(2))], lr=1.0)
     scheduler = ScheduleLR(optimizer, COSINE if shared else [COSINE])

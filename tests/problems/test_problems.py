@@ -185,3 +185,19 @@ def test_missing_scikit_learn_names_the_extra(monkeypatch):
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("size", [7, 32, 10**6])
+def test_r_squared_does_not_depend_on_the_batches(size):
+    x = np.random.default_rng(0).normal(size=(400, 2))
+    y = np.arange(400) / 100 + x[:, 0]  # in order, so that no batch has the spread of all
+    problem = problems.regressor(x, y, hidden=())
+    params, (inputs, targets) = problem.params, problem.validation
+    order = np.argsort(targets[:, 0])
+    inputs, targets = inputs[order], targets[order]
+    parts = [(inputs[k : k + size], targets[k : k + size]) for k in range(0, len(inputs), size)]
+    mean = np.average(
+        [problem.evaluate(params, part)["r2"] for part in parts], weights=[len(p[0]) for p in parts]
+    )
+    whole = problems.squared_error_scores(params, (inputs, targets))["r2"]
+    assert mean == pytest.approx(whole, rel=1e-5)

@@ -171,7 +171,9 @@ class Diagnosis:
             parts.append(f"Try lr={self.suggested_lr:.1e} next.")
         if (second := self.runner_up) is not None:
             share = percent(self.probabilities[second])
-            parts.append(f"Runner-up: {VERDICTS[second].phrase} ({share} probable).")
+            likelier = self.probabilities[second] > self.probabilities.get(self.verdict, 0.0)
+            place = "By the shape of its curves alone likelier" if likelier else "Runner-up"
+            parts.append(f"{place}: {VERDICTS[second].phrase} ({share} probable).")
         return " ".join(parts)
 
 

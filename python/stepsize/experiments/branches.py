@@ -15,8 +15,8 @@ from stepsize.arrays import (
     ValueAndGrad,
     copy,
     flatten,
-    loss_and_grads,
     unflatten,
+    value_and_grad_of,
 )
 from stepsize.errors import NonFiniteGradientError
 from stepsize.experiments.results import Branch
@@ -82,7 +82,14 @@ class Laboratory:
         self.gradients += 1
         self._tick()
         try:
-            return loss_and_grads(self._value_and_grad(copy(params), batch), "value_and_grad")
+            return value_and_grad_of(
+                self._value_and_grad,
+                copy(params),
+                batch,
+                owner="what_if",
+                state=True,
+                kept=flatten(params)[0],
+            )
         except (FloatingPointError, OverflowError):
             return math.nan, None
 

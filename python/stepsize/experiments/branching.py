@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Curve, Nest, ValueAndGrad
+from stepsize.arrays import Curve, Nest, ValueAndGrad, flatten
 from stepsize.experiments.branches import Laboratory
 from stepsize.experiments.results import Branch, WhatIf
 from stepsize.finder.cached_batches import CachedBatches, source_of
 from stepsize.finder.trials import ticker
 from stepsize.optimizers import Optimizer
 from stepsize.optimizers.wrappers.base import Wrapper
+from stepsize.optimizers.wrappers.gradients import per_step
 from stepsize.rng import isolate_rng
 from stepsize.validation import whole
 
@@ -89,7 +90,7 @@ def what_if(
         >>> result.best, x, opt.step_count
         (10.0, array([ 3., -2.]), 0)
     """
-    _check(value_and_grad, optimizer, loss, held)
+    _check(value_and_grad, params, optimizer, loss, held)
     made = _length(history, optimizer)
     length = _steps(steps, made)
     plan = _Plan(
@@ -187,7 +188,7 @@ def _factors(factors: Sequence[float]) -> list[float]:
     return sorted({1.0, *given})
 
 
-def _check(value_and_grad: Any, optimizer: Any, loss: Any, held: Any) -> None:
+def _check(value_and_grad: Any, params: Nest, optimizer: Any, loss: Any, held: Any) -> None:
     if not callable(value_and_grad):
         raise TypeError(
             f"{OWNER}: value_and_grad must be a function (params, batch) -> (loss, grads), got "
@@ -196,6 +197,18 @@ def _check(value_and_grad: Any, optimizer: Any, loss: Any, held: Any) -> None:
     if not isinstance(optimizer, Optimizer | Wrapper):
         raise TypeError(
             f"{OWNER}: optimizer must be the optimizer of the run, got {optimizer!r:.80}"
+        )
+    updated = {id(leaf) for leaf in flatten(optimizer.params)[0]}
+    for leaf, path in zip(*flatten(params)[:2], strict=True):
+        if id(leaf) not in updated:
+            raise ValueError(
+                f"{OWNER}: the array {path} of params is not one that the optimizer updates: give "
+                "the nest that the optimizer was made with"
+            )
+    if per_step(optimizer) > 1:
+        raise ValueError(
+            f"{OWNER}: an optimizer inside Accumulate(every={per_step(optimizer)}) makes one step "
+            "of several batches; give the one inside, opt.inner, and batches of that many rows"
         )
     if loss is not None and not callable(loss):
         raise TypeError(f"{OWNER}: loss must be a function (params, batch) -> loss, got {loss!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -123,14 +124,24 @@ def cross_entropy_scores(params: Any, batch: tuple[Array, Array]) -> dict[str, f
     return {"loss": cross_entropy(scores, labels)[0], "accuracy": accuracy}
 
 
-def squared_error_scores(params: Any, batch: tuple[Array, Array]) -> dict[str, float]:
-    """Loss and R^2 (1 is perfect, 0 is no better than the mean) of a regression network."""
+def squared_error_scores(
+    params: Any, batch: tuple[Array, Array], spread: float | None = None
+) -> dict[str, float]:
+    """Loss and R^2 (1 is perfect, 0 is no better than the mean) of a regression network.
+
+    Where the rows come in several batches, `spread` is the loss that the mean of all of them has:
+    the mean of R^2 over the rows is then that of all rows together, whatever the batches.
+    """
     x, targets = batch
     scores = mlp_forward(params, x)[-1]
     loss = squared_error(scores, targets)[0]
-    y = targets.reshape(scores.shape)
-    spread = float(np.sum((y - y.mean(axis=0)) ** 2, dtype=np.float64) / (2 * len(y)))
+    spread = _spread(targets.reshape(scores.shape)) if spread is None else spread
     return {"loss": loss, "r2": 1 - loss / spread if spread else 0.0}
+
+
+def _spread(y: Array) -> float:
+    """The loss of the mean."""
+    return float(np.sum((y - y.mean(axis=0)) ** 2, dtype=np.float64) / (2 * len(y)))
 
 
 def _split(
@@ -201,7 +212,10 @@ def regressor(
     y = y.reshape(len(y), -1)
     train, held_out = _split((x, y), validation, seed)
     params = init_mlp([x.shape[1], *hidden, y.shape[1]], seed)
-    return Problem(params, squared_error_loss, train, held_out, squared_error_scores, name)
+    scores: Any = squared_error_scores
+    if held_out is not None:
+        scores = partial(squared_error_scores, spread=_spread(held_out[1]))
+    return Problem(params, squared_error_loss, train, held_out, scores, name)
 
 
 def digits(

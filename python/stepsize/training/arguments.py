@@ -15,6 +15,7 @@ from stepsize.callbacks.checkpoint import Checkpoint
 from stepsize.optimizers import EMA
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.registration import find_rule
+from stepsize.optimizers.wrappers.gradients import per_step
 from stepsize.schedules import Schedule, check_run
 from stepsize.training import batches
 from stepsize.training.accumulation import Gradient
@@ -166,7 +167,16 @@ def check_length(optimizer: Optimizer, total: int | None, done: int, per_epoch: 
     """Warn where a schedule of the rate, or an average of the parameters, does not fit the run."""
     if total is None or total <= done:
         return
-    steps = optimizer.step_count + total - done
+    calls = per_step(optimizer)  # which schedules and averages do not see
+    if total - done < calls:
+        warnings.warn(
+            f"Accumulate makes an update of every {calls} batches and this run has "
+            f"{total - done}: no update will be made; give every=1, or more epochs",
+            UserWarning,
+            stacklevel=3,
+        )
+    steps = max(1, optimizer.step_count + (total - done) // calls)
+    per_epoch = None if per_epoch is None else max(1, per_epoch // calls)
     for rate in {
         id(table["lr"]): table["lr"] for table in optimizer.internals.groups.tables
     }.values():

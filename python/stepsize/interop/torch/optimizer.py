@@ -47,8 +47,17 @@ class Optimizer(torch.optim.Optimizer):
         defaults = arguments.bind(name, self.__signature__, args, keywords)
         params = defaults.pop("params")
         self._chosen = {option: defaults.pop(option) for option in arguments.OPTIONS}
-        super().__init__(params, defaults)
-        self._compile()
+        params = params if isinstance(params, dict | torch.Tensor) else list(params)
+        groups = [(group, dict(group)) for group in params if isinstance(group, dict)]
+        try:
+            super().__init__(params, defaults)
+            self._compile()
+        except BaseException:
+            # Torch fills the caller's dicts: what was wrong once would be taken for given later.
+            for group, before in groups:
+                group.clear()
+                group.update(before)
+            raise
 
     # The step.
 

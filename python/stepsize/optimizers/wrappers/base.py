@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -63,6 +64,12 @@ class Wrapper(_Base):
         return getattr(self.__dict__["inner"], name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        own = list(inspect.signature(type(self).__init__).parameters)[2:]
+        if name in own:  # the optimizer inside may have one of that name, which is not meant
+            raise AttributeError(
+                f"{type(self).__name__}: {name} is given when the wrapper is made; make another "
+                f"one, or set {name} of the optimizer inside by opt.inner.{name} = ..."
+            )
         setattr(self.inner, name, value)
 
     def __repr__(self) -> str:

@@ -18,6 +18,15 @@ from stepsize.optimizers.wrappers.base import GradientWrapper, Wrapper
 __all__ = ["Accumulate", "AdaptiveClip", "Centralize", "GradientNoise"]
 
 
+def per_step(optimizer: Any) -> int:
+    """Calls of an optimizer's step for each update: above 1 inside `Accumulate`."""
+    calls = 1
+    while isinstance(optimizer, Wrapper):
+        calls *= optimizer.every if isinstance(optimizer, Accumulate) else 1
+        optimizer = optimizer.inner
+    return calls
+
+
 class Accumulate(Wrapper):
     r"""Gradient accumulation: one step with the mean gradient of a few small batches.
 
