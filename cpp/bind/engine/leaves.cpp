@@ -294,17 +294,25 @@ void Leaves::evaluate(Group& group, const Host& host, py::handle loss, int64_t s
         }
     }
     group.settled = !functions;
+    group.steady = group.settled && group.changing.size() == 1 &&
+                   group.hyperparameters[size_t(group.lr)].constant();
 }
 
 void Leaves::evaluate(const Host& host, py::handle loss, int64_t step, double lr_scale) {
-    for (Group& group : groups_)
-        evaluate(group, host, loss, step, lr_scale);
+    for (Group& group : groups_) {
+        const Hyperparameter& lr = group.hyperparameters[size_t(group.lr)];
+        const double rate = lr.value * lr_scale;
+        if (group.steady && lr.holds(rate))
+            group.values[size_t(group.lr)] = rate;
+        else
+            evaluate(group, host, loss, step, lr_scale);
+    }
 }
 
 void Leaves::set_number(int group, const std::string& name, const py::object& source) {
     Group& owner = groups_.at(size_t(group));
     owner.hyperparameters[size_t(require(owner.hyperparameters, name))].set(source);
-    owner.settled = false;
+    owner.settled = owner.steady = false;
 }
 
 double Leaves::number(int group, const std::string& name, int64_t step, double lr_scale) const {

@@ -50,6 +50,7 @@ struct Group {
     std::vector<double> values; // of the current step, in the order of hyperparameters
     std::vector<int> changing;  // indices of what a step changes: rate, loss, schedules, functions
     bool settled = false;       // the other values are up to date
+    bool steady = false;        // settled, and the only one that may change is a constant rate
     std::vector<int> rule_numbers;
     int lr, weight_decay, cautious, loss;
 
