@@ -11,6 +11,10 @@ _Array = np.ndarray[Any, np.dtype[Any]]
 
 chunk_size: int
 tile: int
+
+class BoundGradients:
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
+
 BOUND: Any  # stands for the bound gradients where a step is given none
 
 def available_targets() -> list[str]: ...
