@@ -261,6 +261,7 @@ def test_the_order_of_the_data_is_not_changed():
         ({"memorise": True}, "memorise must be a share of the run"),
         ({"loss": 3}, "loss must be a function"),
         ({"loss": lambda p, b: None}, "loss must return one number, it returned NoneType"),
+        ({"loss": lambda p, b: "1"}, "loss must return one number, it returned str"),
         ({"history": [1.0]}, "history must be a History"),
         ({"optimizer": ss.SGD}, "optimizer must be the optimizer of the run"),
         ({"optimizer": "adam"}, "optimizer must be the optimizer of the run"),

@@ -22,6 +22,7 @@ from stepsize.errors import NonFiniteGradientError
 from stepsize.experiments.results import Branch
 from stepsize.finder.cached_batches import CachedBatches
 from stepsize.finder.trials import RateStepper
+from stepsize.validation import as_float
 
 MEMORISED_AT = 0.3  # of the run's highest rate: one batch alone is learnt by heart there
 
@@ -50,7 +51,7 @@ class Average:
 def number(loss: Any) -> float:
     """What a function of the loss alone returned, as a number."""
     try:
-        return float(loss)
+        return as_float(loss)
     except (TypeError, ValueError):
         raise TypeError(
             f"what_if: loss must return one number, it returned {type(loss).__name__}"

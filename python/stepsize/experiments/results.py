@@ -9,6 +9,7 @@ from typing import Any
 
 from stepsize.arrays import Curve
 from stepsize.curves import paired
+from stepsize.validation import counted
 
 CLEAR = 2  # standard errors by which a branch has to end lower than that at the present rate
 
@@ -158,8 +159,8 @@ class WhatIf:
             words = "diverges" if branch.diverged else f"{change} (+-{error:.1g})"
             said.append(f"x{branch.factor:g} {words}")
         return (
-            f"{_count(self.steps, 'more step')} at lr={self.lr:.2g} times a factor change the held "
-            f"loss of {self.before.mean():.4g} by: {', '.join(said)}"
+            f"{counted(self.steps, 'more step')} at lr={self.lr:.2g} times a factor change the "
+            f"held loss of {self.before.mean():.4g} by: {', '.join(said)}"
         )
 
     def _reading(self) -> str:
@@ -176,20 +177,16 @@ class WhatIf:
             words += f"; the averaged weights change the end by {-average[0]:+.2g}"
         if self.memorised is not None:
             words += (
-                f"; {_count(self.memorised_steps, 'step')} on one batch leave "
+                f"; {counted(self.memorised_steps, 'step')} on one batch leave "
                 f"{self.memorised:.0%} of its loss"
             )
         return words
 
     def _cost(self) -> str:
-        cost = _count(self.gradients, "gradient")
+        cost = counted(self.gradients, "gradient")
         if self.values:
-            cost += f" and {_count(self.values, 'loss', 'losses')}"
+            cost += f" and {counted(self.values, 'loss')}"
         words = f"cost: {cost}; the run itself is untouched"
         if not self.apart:
             words += "; too few batches to hold some back: the held ones were trained on"
         return words + ("; interrupted" if self.interrupted else "")
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"

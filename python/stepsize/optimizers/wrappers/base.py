@@ -34,6 +34,7 @@ class Wrapper(_Base):
     """
 
     needs_closure: ClassVar[bool] = False
+    _made_with: ClassVar[frozenset[str]] = frozenset()  # beside the optimizer
     _bound: Nest = None
 
     def __init__(self, optimizer: Any) -> None:
@@ -63,9 +64,14 @@ class Wrapper(_Base):
             raise AttributeError(name)
         return getattr(self.__dict__["inner"], name)
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        # Known with the class: controllers set the rate at every step.
+        cls._made_with = frozenset(list(inspect.signature(cls.__init__).parameters)[2:])
+
     def __setattr__(self, name: str, value: Any) -> None:
-        own = list(inspect.signature(type(self).__init__).parameters)[2:]
-        if name in own:  # the optimizer inside may have one of that name, which is not meant
+        # The optimizer inside may have one of that name, which is not meant.
+        if name in self._made_with:
             raise AttributeError(
                 f"{type(self).__name__}: {name} is given when the wrapper is made; make another "
                 f"one, or set {name} of the optimizer inside by opt.inner.{name} = ..."
