@@ -336,7 +336,8 @@ class AveragingOptimizer(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """As torch's; RuntimeError while the parameters hold the average."""
         self._refuse_average("a checkpoint needs the training point")
-        return super().state_dict()
+        state: dict[str, Any] = super().state_dict()
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As any of these; RuntimeError while the parameters hold the average."""
