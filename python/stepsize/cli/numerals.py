@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["GAPS", "is_gap", "is_numeral", "notation_of", "number_of"]
+__all__ = ["GAPS", "UNITS", "has_leading_zero", "is_gap", "is_numeral", "marks_of", "notation_of"]
+__all__ += ["number_of", "unit_of"]
 
 # How people write that there is no value.
 GAPS = {
@@ -15,23 +16,26 @@ GAPS = {
     *("?", "-", "--", ".", "..", "...", "n.d.", "nd", "\u2013", "\u2014"),
 }
 _SPACES = "\u00a0\u202f\u2009 '’_"  # signs between thousands that are no decimal sign
-_AFFIX = r"(?:[$€£¥]\s?)?"
+_MONEY = "$€£¥"
+UNITS = ("%", *_MONEY)
+_AFFIX = rf"(?:[{_MONEY}]\s?)?"
 _FORMS = {
     sign: re.compile(
         rf"(?P<sign>[+\-\u2212]?){_AFFIX}"
         rf"(?P<whole>[1-9]\d{{0,2}}(?:[{re.escape(other + _SPACES)}]\d{{3}})+|\d+)?"
         rf"(?:{re.escape(sign)}(?P<part>\d*))?(?P<power>[eE][+-]?\d{{1,4}})?"
-        rf"(?:\s?[$€£¥])?(?P<percent>\s?%)?"
+        rf"(?:\s?[{_MONEY}])?(?P<percent>\s?%)?"
     )
     for sign, other in ((".", ","), (",", "."))
 }
+_ZERO_FIRST = re.compile(r"[+-]?0\d+")
 
 
 def is_gap(value: Any) -> bool:
     """Whether a cell says that there is no value."""
     if isinstance(value, str):
         return value.lower() in GAPS
-    return value is None or value is not value or str(value) in ("<NA>", "NaT")
+    return value is None or str(value) in ("<NA>", "NaT", "nan")
 
 
 def number_of(cell: Any, decimal: str = ".") -> float | None:
@@ -56,6 +60,35 @@ def number_of(cell: Any, decimal: str = ".") -> float | None:
 def is_numeral(cell: str) -> bool:
     """Whether a cell is a number in one notation or the other."""
     return number_of(cell, ".") is not None or number_of(cell, ",") is not None
+
+
+def has_leading_zero(cell: Any) -> bool:
+    """Whether a cell is digits with a zero before them, as in ``007``: a code, not an amount."""
+    return isinstance(cell, str) and _ZERO_FIRST.fullmatch(cell) is not None
+
+
+def unit_of(cell: Any) -> str:
+    """The per cent or currency sign of a cell; empty where there is none."""
+    if not isinstance(cell, str):
+        return ""
+    return next((sign for sign in UNITS if sign in cell), "")
+
+
+def marks_of(cell: Any, decimal: str) -> list[str]:
+    """What in a number could be read in more than one way, such as ``,`` in ``1,234`` or ``%``."""
+    found = _FORMS[decimal].fullmatch(cell) if isinstance(cell, str) else None
+    if found is None or not (found["whole"] or found["part"]):
+        return []
+    marks = [","] if "," in cell else []
+    if decimal == "," and "." in cell:
+        marks.append(".")
+    if any(sign in (found["whole"] or "") for sign in _SPACES):
+        marks.append("_")
+    if found["power"] and not found["part"]:
+        marks.append("e")
+    if has_leading_zero(cell):
+        marks.append("0")
+    return [*marks, unit_of(cell)] if unit_of(cell) else marks
 
 
 def notation_of(cells: Iterable[Any]) -> dict[str, int]:
