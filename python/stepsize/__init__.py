@@ -13,7 +13,8 @@ def _is_command() -> bool:
     if first != "-m":
         return first in ("stepsize", "stepsize.exe", "stepsize-script.py")
     words = _sys.orig_argv
-    return "-mstepsize" in words or ("-m", "stepsize") in zip(words, words[1:], strict=False)
+    module = words[words.index("-m") + 1 :][:1] if "-m" in words else []
+    return module == ["stepsize"] or "-mstepsize" in words
 
 
 def _leave_when_interrupted() -> None:

@@ -10,11 +10,12 @@ from typing import Any
 __all__ = ["FORMS", "date_forms", "date_of", "looks_like_a_date", "unit_of_form"]
 
 _TIME = r"(?:[T ]+(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}(?:[.,]\d+)?))?)?"
+_YMD = r"(?P<y>\d{4})(?P<s>[-/.])(?P<m>\d{1,2})(?P=s)(?P<d>\d{1,2})"
 _ZONE = r"\s?(?P<zone>Z|[+-]\d{2}:?\d{2})?"
-_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _NAME = r"(?P<name>[A-Za-z]{3,9})\.?"
 _PATTERNS = {
-    "year-month-day": rf"(?P<y>\d{{4}})(?P<s>[-/.])(?P<m>\d{{1,2}})(?P=s)(?P<d>\d{{1,2}}){_TIME}{_ZONE}",
+    "year-month-day": _YMD + _TIME + _ZONE,
     "year-month": r"(?P<y>\d{4})[-/](?P<m>\d{1,2})",
     "day.month.year": rf"(?P<d>\d{{1,2}})(?P<s>[-/.])(?P<m>\d{{1,2}})(?P=s)(?P<y>\d{{4}}){_TIME}",
     "month/day/year": rf"(?P<m>\d{{1,2}})(?P<s>[-/])(?P<d>\d{{1,2}})(?P=s)(?P<y>\d{{4}}){_TIME}",
@@ -42,7 +43,7 @@ def unit_of_form(form: str) -> str:
 
 
 def date_of(cell: Any, form: str) -> float | None:
-    """The date of a cell in days since 1970-01-01, a time of day in hours; None if it is neither."""
+    """A date in days since 1970-01-01, or a time of day in hours; None where it is neither."""
     if isinstance(cell, datetime.datetime):
         return (cell.replace(tzinfo=None) - _EPOCH) / datetime.timedelta(days=1)
     if isinstance(cell, datetime.date):

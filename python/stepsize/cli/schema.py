@@ -267,8 +267,10 @@ def _words(
         f"column {name}: {counted(len(kinds), 'word')}, one input of 0 or 1 each ({shown})"
     )
     if gaps:
-        ways = spelled(table.frame[name][cells == GAP])
-        table.notes.append(f"{counted(gaps, 'gap')} in {name} {'is' if gaps == 1 else 'are'} '' there{ways}")
+        table.notes.append(
+            f"column {name}: {counted(gaps, 'gap')}, the word ''"
+            f"{spelled(table.frame[name][cells == GAP])}"
+        )
     if _is_dates(cells):
         table.notes.append(f"column {name} holds dates or times; --drop {name} leaves it out")
     alike = {kind.casefold() for kind in kinds}
@@ -327,4 +329,3 @@ def _counts(there: Series) -> bool:
 def _is_dates(cells: Series) -> bool:
     """Whether most of the cells look like dates or times."""
     return bool(cells.map(looks_like_a_date).mean() > 1 / 2)
-

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsize.cli.errors import CommandError
 from stepsize.cli.dates import looks_like_a_date
+from stepsize.cli.errors import CommandError
 from stepsize.cli.numerals import has_leading_zero, is_gap
 from stepsize.cli.preparation import Column, encode, moments, numbers_of
 from stepsize.cli.reading import Table, read_table

@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from stepsize.arrays import Array, flatten, map_leaves
 from stepsize.interop.sklearn.drop_in import ShuffledRows
 from stepsize.interop.sklearn.network import Network, draw
+from stepsize.interop.sklearn.scaling import scaling_hint, warn_of_scales
 from stepsize.interop.sklearn.training import (
     Once,
     Ranges,
@@ -210,9 +211,17 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         self._keep_result(optimizer, watch.best)
         if str(history.stopped).startswith("diverged"):
             self._optimizer = self._recipe = self._rate = None  # the state led here
-        if not (warn_of_end(self, history, incremental) or incremental):
-            params = {"coefs": self.coefs_, "intercepts": self.intercepts_}
-            warn_of_blindness(self, network.is_blind(params, data))
+        hint = scaling_hint(data[0])
+        if not (warn_of_end(self, history, incremental, hint) or incremental):
+            self._warn_of_result(network, data, hint)
+
+    def _warn_of_result(self, network: Network, data: Data, hint: str) -> None:
+        """Warn of a fit at rest that is no better than a constant, or worse than a linear one."""
+        params = {"coefs": self.coefs_, "intercepts": self.intercepts_}
+        if network.is_blind(params, data):
+            warn_of_blindness(self, hint)
+        elif hint:
+            warn_of_scales(self, network.loss, functools.partial(network.predict, params), data)
 
     def _batch_rows(self, rows: int, whole_data: bool) -> int:
         """The rows of a batch, at most all there are."""

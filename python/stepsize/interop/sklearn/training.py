@@ -231,18 +231,18 @@ def _never_fell(owner: Any, history: History) -> bool:
     return owner._optimizer.step_count == history.steps and not history["update_ratio"].any()
 
 
-def warn_of_end(owner: Any, history: History, incremental: bool) -> bool:
+def warn_of_end(owner: Any, history: History, incremental: bool, hint: str) -> bool:
     """Warn of a run that did not converge, or could not; whether that was so."""
     name, stopped = type(owner).__name__, str(history.stopped)
     text = None
     if history.steps and not history["lr"].any() and not isinstance(owner.lr, int | float):
         text = f"the rate was 0 in all {history.steps} steps: its schedule has ended; give another"
     elif not incremental and stopped.startswith("finished"):
-        text = f"not converged after max_iter={owner.max_iter} epochs"
+        text = f"not converged after max_iter={owner.max_iter} epochs{hint}"
     elif stopped.startswith(MAX_FUN):
         text = f"not converged: {stopped}; raise max_fun, or scale the data"
     elif stopped == NO_LOWER and _never_fell(owner, history):
-        text = f"not converged: {stopped} than the start; scale the data"
+        text = f"not converged: {stopped} than the start{hint or '; scale the data'}"
     elif stopped.startswith("diverged"):
         text = f"{stopped}; the weights are those of the best validation score"
     elif stopped.startswith(("interrupted", "terminated")):
@@ -252,15 +252,14 @@ def warn_of_end(owner: Any, history: History, incremental: bool) -> bool:
     return text is not None
 
 
-def warn_of_blindness(owner: Any, blind: bool) -> None:
+def warn_of_blindness(owner: Any, hint: str) -> None:
     """Warn of a network that has come to rest without having learnt anything."""
-    if blind:
-        warnings.warn(
-            f"{type(owner).__name__}: the loss is no lower than that of a constant prediction; "
-            "where there is something to learn, scale the data or give another learning rate",
-            ConvergenceWarning,
-            stacklevel=6,
-        )
+    warnings.warn(
+        f"{type(owner).__name__}: the loss is no lower than that of a constant prediction; "
+        f"where there is something to learn, scale the data or give another learning rate{hint}",
+        ConvergenceWarning,
+        stacklevel=7,
+    )
 
 
 def check_settings(owner: Any, ranges: Ranges) -> None:
