@@ -246,7 +246,7 @@ def _names(path: Path, header: list[str], known: Sequence[str], notes: list[str]
     """Names that are there and differ."""
     count = Counter(header)
     for name in known:
-        if count[name] > 1:
+        if count[name] > 1 and f"{name}.2" not in known:
             raise CommandError(f"{path} has {count[name]} columns named {name}: rename all but one")
     names: list[str] = []
     for i, name in enumerate(header, 1):

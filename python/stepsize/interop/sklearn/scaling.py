@@ -90,7 +90,8 @@ def warn_of_scales(owner: Any, loss: str, outputs: Any, data: tuple[Any, ...]) -
 def _scaled(x: Any) -> Array:
     x = np.asarray(x.toarray() if hasattr(x, "toarray") else x, np.float64)
     mean, deviation = _scales(x)
-    return (x - mean) / np.where(deviation > 1e-12 * np.abs(mean), deviation, np.inf)
+    used = deviation > 1e-12 * np.abs(mean)
+    return np.asarray((x - mean) / np.where(used, deviation, np.inf))
 
 
 def _compared(
