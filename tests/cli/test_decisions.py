@@ -94,6 +94,7 @@ TOLD = {  # a column of cells, and what is said of it
     "yes and no": (["yes" if i % 2 else "no" for i in range(N)], "('no', 'yes')"),
     "hex": ([f"0x{i % 7}F" for i in range(N)], "column a: 7 words, one input of 0 or 1 each"),
     "inf": (["inf" if i == 3 else i % 7 for i in range(N)], "without a number, 'inf' (line 5)"),
+    "beyond float64": (["-1e400" if i == 3 else i % 7 for i in range(N)], "'-1e400' (line 5)"),
     "dates": (
         [f"2024-03-{1 + i:02}" for i in range(N)],
         "column a holds dates or times (year-month-day), read as days since 1970-01-01: "

@@ -77,7 +77,7 @@ def unit_of(cell: Any) -> str:
 def marks_of(cell: Any, decimal: str) -> list[str]:
     """What in a number could be read in more than one way, such as ``,`` in ``1,234`` or ``%``."""
     found = _FORMS[decimal].fullmatch(cell) if isinstance(cell, str) else None
-    if found is None or not (found["whole"] or found["part"]):
+    if found is None or number_of(cell, decimal) is None:
         return []
     marks = [","] if "," in cell else []
     if decimal == "," and "." in cell:
