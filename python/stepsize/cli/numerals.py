@@ -28,6 +28,8 @@ _FORMS = {
     )
     for sign, other in ((".", ","), (",", "."))
 }
+# Most cells: what no notation reads in another way, but for the point where a comma is the sign.
+_PLAIN = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _ZERO_FIRST = re.compile(r"[+-]?0\d+")
 
 
@@ -46,6 +48,9 @@ def number_of(cell: Any, decimal: str = ".") -> float | None:
         except (TypeError, ValueError, OverflowError):
             return None
         return number if math.isfinite(number) else None
+    if _is_plain(cell, decimal):
+        number = float(cell)
+        return number if math.isfinite(number) else None
     found = _FORMS[decimal].fullmatch(cell)
     if found is None or not (found["whole"] or found["part"]):
         return None
@@ -55,6 +60,10 @@ def number_of(cell: Any, decimal: str = ".") -> float | None:
     if found["percent"]:
         number /= 100
     return number if math.isfinite(number) else None
+
+
+def _is_plain(cell: str, decimal: str) -> bool:
+    return (decimal == "." or "." not in cell) and _PLAIN.fullmatch(cell) is not None
 
 
 def is_numeral(cell: str) -> bool:
@@ -76,7 +85,9 @@ def unit_of(cell: Any) -> str:
 
 def marks_of(cell: Any, decimal: str) -> list[str]:
     """What in a number could be read in more than one way, such as ``,`` in ``1,234`` or ``%``."""
-    found = _FORMS[decimal].fullmatch(cell) if isinstance(cell, str) else None
+    if not isinstance(cell, str) or _is_plain(cell, decimal):
+        return []
+    found = _FORMS[decimal].fullmatch(cell)
     if found is None or number_of(cell, decimal) is None:
         return []
     marks = [","] if "," in cell else []
