@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsize.cli.dates import FORMS
-from stepsize.cli.errors import CommandError
+from stepsize.cli.errors import CommandError, FileError
 from stepsize.cli.matching import fitted
 from stepsize.cli.numerals import UNITS
 from stepsize.cli.preparation import Column, encode
@@ -108,7 +108,7 @@ def _write(text: str, out: Path | None) -> None:
 
 def _load(path: Path, table_path: Path) -> Model:
     if path.is_file() and not container.is_ours(path) and container.is_ours(table_path):
-        raise CommandError(
+        raise FileError(
             f"{path} is not a checkpoint of stepsize, but {table_path} is: they may be swapped; "
             "it is stepsize predict MODEL TABLE"
         )
