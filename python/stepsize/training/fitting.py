@@ -15,7 +15,7 @@ from stepsize.optimizers.optimizer import Optimizer
 from stepsize.training import arguments
 from stepsize.training import resume as resuming
 from stepsize.training.accumulation import Gradient
-from stepsize.training.batches import Count
+from stepsize.training.batches import Count, count_for
 from stepsize.training.evaluation import Evaluate
 from stepsize.training.history import History
 from stepsize.training.loop import FitLoop, Limits
@@ -130,7 +130,8 @@ def fit(
     accumulate = whole("accumulate", accumulate)
     run = Run(params, optimizer, source, [*others, *checkpoints], seed, accumulate)
     limits = Limits(epochs or math.inf, steps or math.inf)
-    loop = FitLoop(run, value_and_grad, limits, evaluation, checkpoints, rows)
+    counted = count_for(rows, "train")
+    loop = FitLoop(run, value_and_grad, limits, evaluation, checkpoints, counted)
     run.history.meta = run.describe()
     if resume and os.path.exists(checkpoints[0].path):
         resuming.load(run, checkpoints[0].path, limits.epochs, limits.steps)

@@ -17,8 +17,7 @@ from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.stats import StepStats
 from stepsize.training.accumulation import Gradient, accumulated, grouped
-from stepsize.training.batches import ArrayBatches, Count
-from stepsize.training.batches import count as rows_of
+from stepsize.training.batches import ArrayBatches, Count, begin_mean, end_mean
 from stepsize.training.evaluation import Evaluation, EvaluationInterrupted, evaluation_params
 from stepsize.training.interrupts import Interrupt
 from stepsize.training.progress import Progress
@@ -114,6 +113,7 @@ class FitLoop:
                 if run.callbacks_due:
                     self.after_step()
                 if not self.over():
+                    begin_mean(self.count)
                     self.make_steps()
                 if self.diverged or not self.epoch_is_complete():
                     return
@@ -133,7 +133,7 @@ class FitLoop:
         before, every, show = run.hooks("on_gradients"), self.every, self.progress.on_step
         self.exhausted = False
         # The offset in arrays counts rows itself.
-        known = isinstance(run.batches, ArrayBatches) and self.count is rows_of
+        known = isinstance(run.batches, ArrayBatches) and isinstance(self.count, arrays.RowCounter)
         stream, count = run.stream(), None if known else self.rows
         size = run.accumulate
         for batch, offset in stream if size == 1 else grouped(stream, size):
@@ -213,6 +213,7 @@ class FitLoop:
     def end_epoch(self) -> None:
         """What follows an epoch."""
         self.check_params()
+        end_mean(self.count)
         if self.every is None:
             self.evaluate()
         self.run.next_epoch()
@@ -307,9 +308,15 @@ def watched(value_and_grad: Gradient) -> Gradient:
 
     def evaluate(params: Any, batch: Any) -> tuple[float, Any]:
         made = next(calls)
-        if made < WATCHED or made % WATCHED_LATER == 0:
-            return arrays.value_and_grad_of(value_and_grad, params, batch, owner="fit", state=True)
-        return value_and_grad(params, batch)
+        try:
+            if made < WATCHED or made % WATCHED_LATER == 0:
+                return arrays.value_and_grad_of(
+                    value_and_grad, params, batch, owner="fit", state=True
+                )
+            return value_and_grad(params, batch)
+        except (TypeError, ValueError) as error:
+            arrays.refuse_writes(error, value_and_grad, params, batch, "fit", "value_and_grad")
+            raise
 
     return evaluate
 
