@@ -56,8 +56,8 @@ def refuse_unpacked(label: str, data: Any) -> None:
     """Refuse a list that reads as one data set, since it would be taken as a row of batches.
 
     That is a list of arrays, or lists of numbers beside arrays, of as many rows, whose rows have
-    different shapes, as those of ``[X, y]``. Two arrays of one shape may be either, and a warning
-    says how they are taken.
+    different shapes, as those of ``[X, y]``. Two rows of numbers, or two arrays of one shape and
+    different dtypes, may be either, and a warning says how they are taken.
 
     Example:
         >>> refuse_unpacked("fit: train", [np.zeros((8, 3)), np.zeros(8)])
@@ -80,7 +80,8 @@ tuple, (x, y); where they are 2 batches indeed, give a function that returns the
             f"give a tuple, (x, y); where they are {len(data)} batches indeed, give "
             "a function that returns the list"
         )
-    if len(data) == 2 and shapes[0] == shapes[1] and rows > 1:
+    dtypes = {getattr(part, "dtype", None) for part in data}
+    if len(data) == 2 and rows > 1 and (len(shapes[0]) == 1 or len(dtypes) > 1):  # type: ignore[arg-type]
         warnings.warn(
             f"{label} is a list of 2 arrays of the same shape {shapes[0]}, taken as 2 batches; for "
             "one data set give a tuple, (x, y), and for batches without this warning a function "

@@ -23,10 +23,11 @@ from stepsize.finder.pasting import constructor_call
 from stepsize.finder.racing import Advice, Race, race, refined
 from stepsize.finder.range_test import PERIOD, find_range, loss_change
 from stepsize.finder.results import LRFindResult, ParameterResult
-from stepsize.finder.settings import Options, Settings
+from stepsize.finder.settings import FEWEST_STEPS, Options, Settings
 from stepsize.finder.suggestions import classical
 from stepsize.finder.trials import TrialRunner, ticker
 from stepsize.optimizers import SGD
+from stepsize.optimizers.wrappers.gradients import per_step
 from stepsize.rng import isolate_rng
 
 
@@ -107,6 +108,17 @@ def _of_range(rate: float, settings: Settings) -> str:
             f"; it lies outside of {settings.lr_min:g} to {settings.lr_max:g}, where nothing fell"
         )
     return ""
+
+
+def _check_updates(runner: TrialRunner, steps: int) -> None:
+    """Refuse a budget of gradients that makes too few updates inside `Accumulate`."""
+    every = per_step(runner.build(copy(runner.params)))
+    if steps // every < FEWEST_STEPS:
+        raise ValueError(
+            f"lr_find: inside Accumulate(every={every}) steps={steps} gradients make "
+            f"{steps // every} updates, at least {FEWEST_STEPS} are needed: give "
+            f"steps={FEWEST_STEPS * every}, or the optimizer inside and batches of as many rows"
+        )
 
 
 def _result(passes: list[Advice], settings: Settings, runner: TrialRunner) -> LRFindResult:
@@ -199,7 +211,7 @@ def lr_find(
             rates found are then those of the fastest group.
         lr_min, lr_max: ends of the range test. An end other than the default binds: no rate beyond
             it is tried or suggested. The default ones are moved where the loss does not fall.
-        steps: the budget of gradients, at least 20.
+        steps: the budget of gradients, at least 20; inside `Accumulate`, at least 20 updates.
         spacing: of the rates in the range test, "exponential" or "linear".
         smoothing: decay of the averaged curve (EMA), per hundredth of the range test.
         stop_ratio: the range test ends when so many times the decrease is lost again.
@@ -242,6 +254,7 @@ def lr_find(
     try:
         with isolate_rng(value_and_grad, batches), ignored:
             runner = TrialRunner(value_and_grad, params, CachedBatches(given), optimizer, tick)
+            _check_updates(runner, steps)
             passes = []
             for repeat in range(repeats):
                 runner.grant(steps)

@@ -68,6 +68,11 @@ class ArrayBatches:
         self.batch_size = batch_size
 
     @property
+    def arrays(self) -> tuple[Any, ...]:
+        """The arrays, read-only."""
+        return self._arrays
+
+    @property
     def batch_size(self) -> int:
         """Samples per batch."""
         return self._batch_size
@@ -131,6 +136,11 @@ class StreamBatches:
         self.hint = listed(name, data)
         if self.steps_per_epoch() == 0:
             raise self._empty()
+
+    @property
+    def given(self) -> Stream:
+        """The iterable or callable."""
+        return self._data
 
     def epoch(
         self, number: int, offset: int, skipped: Callable[[], None] | None = None
