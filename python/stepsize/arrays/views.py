@@ -43,7 +43,9 @@ def refuse_writes(
     views = [isinstance(leaf, np.ndarray) and not leaf.flags.writeable for leaf in leaves]
     if not any(views) or not ("read-only" in text or "readonly" in text):
         return
-    copies = map_leaves(lambda x: np.array(x, subok=True) if isinstance(x, np.ndarray) else x, batch)
+    copies = map_leaves(
+        lambda x: np.array(x, subok=True) if isinstance(x, np.ndarray) else x, batch
+    )
     failed = False
     try:
         function(copy(params), copies)

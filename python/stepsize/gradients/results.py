@@ -123,7 +123,11 @@ class GradientCheck:
     def _lead(self) -> str:
         if self.ok:
             none = sum(leaf.verdict == "skipped" for leaf in self.leaves.values())
-            given = f" that were given, {len(self.leaves) - none} of {len(self.leaves)}," if none else ""
+            given = (
+                f" that were given, {len(self.leaves) - none} of {len(self.leaves)},"
+                if none
+                else ""
+            )
             return f"the gradients{given} fit the loss"
         wrong = self.wrong
         if wrong:

@@ -212,4 +212,3 @@ def batches(
         f"{name}: expected a tuple of arrays, an iterable of batches or a callable that returns "
         f"one, got {type(data).__name__}"
     )
-
