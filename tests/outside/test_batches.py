@@ -67,7 +67,7 @@ def late(rows):
     return np.array(0.5), np.array(rows)  # a number of no axes comes first
 
 
-CUT = [range(0, 10), range(10, 20), range(20, 23)]
+CUT = [range(10), range(10, 20), range(20, 23)]
 KNOWN = {"a range": range, "a dict": as_dict, "late": late, "a list": list, "an own class": Counted}
 
 
@@ -217,7 +217,7 @@ def test_a_function_that_only_asks_for_writable_arrays_is_told_so():
         mine[0] = 1
         return value_and_grad(params, batch)
 
-    with pytest.raises(ValueError, match="^assignment destination is read-only"):
+    with pytest.raises(ValueError, match=r"^assignment destination is read-only"):
         fit(other, seed=None)
 
 
@@ -302,12 +302,12 @@ def test_an_option_given_twice_is_refused():
     twice = {"beta_1": 0.8, "solver_options": {"betas": (0.7, 0.99)}}
     with pytest.raises(ValueError, match=r"beta_1=0.8 is given, and betas=\(0.7, 0.99\) in solver"):
         sklearn.MLPRegressor(**twice).fit(X, Y)
-    with pytest.raises(ValueError, match="solver_options hold lr=0.1; give lr= instead"):
+    with pytest.raises(ValueError, match=r"solver_options hold lr=0.1; give lr= instead"):
         sklearn.MLPRegressor(solver_options={"lr": 0.1}).fit(X, Y)
 
 
 def test_empty_validation_data_are_named():
-    with pytest.raises(ValueError, match="validation: .* nothing to validate on"):
+    with pytest.raises(ValueError, match=r"validation: .* nothing to validate on"):
         fit(validation=(X[:0], Y[:0]))
 
 

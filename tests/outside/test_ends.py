@@ -111,3 +111,29 @@ def test_a_leaf_that_was_not_checked_is_named():
     check = ss.check_gradients(function, {"w": np.ones(3), "c": np.ones(2)})
     assert check.ok and "not checked, since the gradient is None: c" in check.notes
     assert str(check).startswith("the gradients that were given, 1 of 2, fit the loss")
+
+
+@pytest.mark.filterwarnings("ignore:the rate is 0 from step")
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("size", [8, 32])
+def test_a_schedule_meant_in_epochs_is_no_divergence(seed, size):
+    """The rate is 0 after ten of hundreds of steps: noise of the batches is all that follows."""
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(640, 8))
+    y = 0.3 * x @ random.normal(size=8) + 2 * random.normal(size=640)
+    params = {"w": np.zeros(8)}
+    optimizer = ss.Adam(params, lr=ss.schedules.warmup_cosine(0.01, 1, 10))
+    common = {"epochs": 10, "batch_size": size, "progress": False}
+    history = ss.fit(value_and_grad, params, optimizer, (x, y), **common)
+    diagnosis = ss.diagnose(history)
+    assert diagnosis.verdict == "too_low" and "rate was 0 in" in str(diagnosis)
+
+
+@pytest.mark.filterwarnings("ignore:the rate is 0 from step")
+def test_a_rate_that_blew_up_before_it_fell_to_0_is_a_divergence():
+    params = {"w": np.zeros(3)}
+    lr = ss.schedules.linear(3.0, 0.0, 12)
+    history = ss.fit(
+        value_and_grad, params, ss.SGD(params, lr=lr), (X, Y), epochs=40, progress=False
+    )
+    assert ss.diagnose(history).verdict == "diverging"

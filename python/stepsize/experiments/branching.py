@@ -59,7 +59,8 @@ def what_if(
         params: the parameters of the optimizer; only copies of them are changed.
         optimizer: the optimizer or wrapper of the run, whose state the branches start from.
         batches: an iterable of batches that can be read again, a function that returns one, or a
-            tuple of arrays ``(x, y)``. The first ``steps`` are trained on, the next ``held`` held.
+            tuple of arrays ``(x, y)``. The first ``steps`` are trained on, the next ``held`` held,
+            each counting alike. NumPy arrays in them are read-only views.
         factors: of the rate; 1 is always among them.
         steps: of a branch; None is a twentieth of the run so far, at least 10.
         history: of the run so far, for its length and highest rate and for the picture.

@@ -202,7 +202,8 @@ def lr_find(
         value_and_grad: ``(params, batch) -> (loss, grads)``, the loss of any sign and scale.
         params: the starting point; only copies of it are changed.
         batches: an iterable of batches, or a function that returns one; a short one is cycled. A
-            tuple of arrays ``(x, y)`` is one data set, cut into batches along the first axis.
+            tuple of arrays ``(x, y)`` is one data set, cut into batches along the first axis. NumPy
+            arrays in them are read-only views.
         parameter: the hyperparameter to find. "momentum" and "weight_decay" are raced at the rate
             found first, for as many gradients again; "batch_size" is the gradient noise scale half
             way through as many. These return a `ParameterResult`.

@@ -227,7 +227,8 @@ def _batch_size(runner: TrialRunner, lr: float, call: str, first_batch: int) -> 
     numbers = [n for n in every if _rows(runner.batches[n]) == size]
     seen = {runner.batches.where(n) for n in numbers}
     if len(seen) < FEWEST:
-        few = f"there are only {len(seen)} different batches of {size} rows; {FEWEST} tell noise from signal"
+        found = f"{len(seen)} different batches of {size} rows"
+        few = f"there are only {found}; {FEWEST} tell noise from signal"
         return told(math.nan, (math.nan, math.nan), "none", few)
     scale = gradient_noise_scale(_gradients(runner, trial, numbers), size)
     if not 0 < scale.critical_batch < math.inf:

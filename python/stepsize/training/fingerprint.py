@@ -49,6 +49,6 @@ def difference(saved: Any, here: list[list[Any]] | None) -> str:
         if list(old) == new if isinstance(old, list | tuple) and len(old) == 3 else True:
             continue
         if list(old[:2]) != new[:2]:
-            return f"array {i} is {new[1]}{new[0]} instead of {str(old[1]):.20}{str(old[0]):.40}"
+            return f"array {i} is {new[1]}{new[0]} instead of {old[1]!s:.20}{old[0]!s:.40}"
         return f"array {i} holds other values"
     return ""
