@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import stepsize as ss
+from stepsize.serialization import nested
 
 X = np.random.default_rng(0).normal(size=(23, 3))
 Y = X @ [1.0, -2.0, 3.0]
@@ -338,3 +339,12 @@ def test_a_resume_tells_of_other_data(form, tmp_path):
     with pytest.warns(UserWarning, match=r"data are not those .* float32\[\d+, 3\] instead of flo"):
         run(form(X.astype(np.float32), Y + 1), 4)
     run(form(X.astype(np.float32), Y + 1), 5)
+
+
+def test_a_file_without_a_checksum_loads_as_before(tmp_path):
+    path = tmp_path / "run"
+    fit(epochs=1, checkpoint=path)
+    state = nested.load(path, "run")
+    del state["cursor"]["data"]
+    nested.dump(path, "run", state)
+    assert fit(train=(X, Y + 1), epochs=2, checkpoint=path, resume=True).steps == 6

@@ -62,7 +62,9 @@ class ArrayBatches:
             what = "validate on" if name == "validation" else "train on"
             raise ValueError(f"{name}: the arrays are empty, there is nothing to {what}")
         self.length = cast(int, lengths[0])
-        self._arrays = read_only(arrays)  # batches in the order of the arrays are views of them
+        self._arrays: tuple[Any, ...] = read_only(
+            arrays
+        )  # batches in the order of the arrays are views of them
         self._seed = seed
         self.drop_last = drop_last
         self.batch_size = batch_size
