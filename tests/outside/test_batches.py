@@ -127,6 +127,19 @@ def test_batches_that_are_alike_or_alone_need_no_word():
     fit(by_rows(Bag), [Bag(rows) for rows in CUT], epochs=None, steps=2)  # no mean yet
 
 
+def test_a_list_of_samples_is_no_list_of_parts():
+    parts = [list(of_rows(rows)) for rows in CUT]
+    fit(train=parts, validation=parts, accumulate=2)
+    samples = [[X[k] for k in rows] for rows in CUT]  # three rows of numbers, or 10 samples of 3
+
+    def function(params, batch):
+        return value_and_grad(params, (np.stack(batch), np.ones(len(batch))))
+
+    with pytest.warns(UserWarning, match="whether these are samples or parts cannot be told"):
+        fit(function, samples)
+    fit(function, samples, count=len)
+
+
 def test_what_if_counts_batches_of_one_size():
     params = start()
     opt = ss.SGD(params, lr=0.01)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+USUAL = (tuple, dict, list)
 NO_ROWS = (str, bytes, bytearray, int, float, complex)  # text has a length, and no rows
 
 
@@ -69,8 +70,8 @@ def rows_of(batch: Any) -> tuple[int, Any]:
         (7, ('axes', 7, 4))
     """
     kind = type(batch)
-    if kind is tuple or kind is dict:  # the usual batches, in a tenth of the time
-        parts = batch if kind is tuple else tuple(batch.values())
+    if kind in USUAL:  # in a tenth of the time
+        parts = tuple(batch.values()) if kind is dict else batch
         try:
             rows = parts[0].shape[0]
             if rows and type(rows) is int:
@@ -78,7 +79,7 @@ def rows_of(batch: Any) -> tuple[int, Any]:
                     if part.shape[0] != rows:
                         break
                 else:
-                    return rows, None
+                    return rows, ("members", len(batch)) if kind is list else None
         except (AttributeError, IndexError, TypeError):
             pass
     found = _Lengths()

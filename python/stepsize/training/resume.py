@@ -80,6 +80,7 @@ def _check_told(meta: Mapping[str, Any]) -> None:
     seconds = meta.get("seconds", 0.0)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < inf:
         raise ValueError(f"meta: seconds must be a number >= 0, got {seconds!r:.80}")
+    whole("meta: skipped", meta.get("skipped", 0), 0)
     for name in ("resumed", "changed"):
         if not isinstance(meta.get(name, []), list | tuple):
             raise ValueError(f"meta: {name} must be a list, got {meta[name]!r:.80}")
