@@ -8,6 +8,7 @@ import pytest
 
 import stepsize as ss
 from stepsize.serialization import nested
+from stepsize.training.resume import ResumeWarning
 
 X = np.random.default_rng(0).normal(size=(23, 3))
 Y = X @ [1.0, -2.0, 3.0]
@@ -361,3 +362,25 @@ def test_a_file_without_a_checksum_loads_as_before(tmp_path):
     del state["cursor"]["data"]
     nested.dump(path, "run", state)
     assert fit(train=(X, Y + 1), epochs=2, checkpoint=path, resume=True).steps == 6
+
+
+@pytest.mark.parametrize("data", [3, "x", [1, 2], [[1], [2]], [[None] * 3, ["a", {}, 1]], {}])
+def test_a_checksum_that_is_none_does_no_harm(data, tmp_path):
+    path = tmp_path / "run"
+    fit(epochs=1, checkpoint=path)
+    state = nested.load(path, "run")
+    state["cursor"]["data"] = data
+    nested.dump(path, "run", state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResumeWarning)
+        assert fit(epochs=2, checkpoint=path, resume=True).steps == 6
+
+
+def test_a_count_of_skipped_steps_that_is_none_is_refused(tmp_path):
+    path = tmp_path / "run"
+    fit(epochs=1, checkpoint=path)
+    state = nested.load(path, "run")
+    state["history"]["meta"]["skipped"] = "many"
+    nested.dump(path, "run", state)
+    with pytest.raises(ss.CheckpointError, match="meta: skipped must be a whole number"):
+        fit(epochs=2, checkpoint=path, resume=True)
