@@ -32,6 +32,7 @@ from stepsize.validation import number, whole
 Function = Callable[[Nest], tuple[float, Nest]]
 
 UNBOUNDED = 1e3  # times the start: a fall so large, at a gradient that stays, has no end in sight
+SEARCHED = "while looking for the rate"
 LONG = 400  # steps from which on rehearsals pay
 
 
@@ -72,7 +73,7 @@ class Result:
         calls = f"{self.nfev} call{'s' if self.nfev != 1 else ''}{of}"
         if self.nit:
             return f"{self.nit} step{'s' if self.nit != 1 else ''}, {calls}"
-        if self.nfev > 1:
+        if self.nfev > 1 and SEARCHED in self.message:
             return f"{calls}, all in the search for the rate"
         return f"{calls}, no step"
 
@@ -106,6 +107,9 @@ def minimize(
 
     For a function without noise, whose value is the same at every call. For batches of data there
     is `ss.fit`.
+
+    A start whose gradient is exactly 0 has not converged where the function is lower beside it, as
+    two more calls tell: that is a maximum, a saddle, or a gradient that is wrong.
 
     Args:
         fun_and_grad: ``x -> (value, gradient)``, the gradient in the nesting of ``x``. It gets a
@@ -173,13 +177,16 @@ def run(
         start = seen.look(x)
         if not start.finite and refuse:
             raise ValueError(f"minimize: at x0 {start.trouble}; start where it is finite")
+        trouble = seen.lower_beside(x) if start.finite and start.largest == 0 else ""
         known = start.largest <= gtol or not start.finite
         rate = _rate(cls, x, lr, seen, max_iter, options, known)
         steps = _Steps(seen, cls(x, rate, **options), rate, callback, gtol, ftol, patience)
-        if start.finite:
-            steps.go(max_iter)
+        if not start.finite:
+            trouble = f"at x0 {start.trouble}; start where it is finite"
+        if trouble:
+            steps.message = trouble
         else:
-            steps.message = f"at x0 {start.trouble}; start where it is finite"
+            steps.go(max_iter)
         return steps.result()
 
 
@@ -217,7 +224,11 @@ def _floats(x0: Nest) -> Nest:
             raise TypeError(f"minimize: x0 has dtype {array.dtype}, expected float32 or float64")
         return array
 
-    return one(x0) if plain else map_leaves(one, x0)
+    found = one(x0) if plain else map_leaves(one, x0)
+    leaves = flatten(found)[0]
+    if leaves and not sum(leaf.size for leaf in leaves):
+        raise ValueError(f"minimize: x0 holds no number, got {x0!r:.80}; give at least one")
+    return found
 
 
 def _rate(
@@ -311,8 +322,8 @@ class _Steps:
         if seen.best.largest <= self.gtol:
             self.converged = True
             self.message = f"no component of the gradient exceeds gtol={self.gtol:g}"
-            if not self.steps and seen.calls > 1:
-                self.message += ", at a point seen while looking for the rate"
+            if not self.steps and seen.calls - seen.beside > 1:
+                self.message += f", at a point seen {SEARCHED}"
         elif self.message:
             pass
         elif not last.finite:

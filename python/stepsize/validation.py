@@ -76,6 +76,25 @@ def as_float(value: Any) -> float:
     return float(value)
 
 
+def as_loss(value: Any) -> float:
+    """`as_float` of a loss, which True and False are not: a comparison stands where one should.
+
+    Example:
+        >>> as_loss(3), as_loss(0.5)
+        (3.0, 0.5)
+        >>> as_loss(True)
+        Traceback (most recent call last):
+        ...
+        TypeError: a truth value is no loss: True
+    """
+    if isinstance(value, float):
+        return float(value)
+    dtype = getattr(value, "dtype", None)
+    if isinstance(value, bool) or (dtype is not None and str(dtype).endswith("bool")):
+        raise TypeError(f"a truth value is no loss: {value!r:.40}")
+    return as_float(value)
+
+
 def counted(count: int, noun: str) -> str:
     """A number of things in words.
 

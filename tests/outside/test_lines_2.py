@@ -108,7 +108,7 @@ def test_text_and_dicts_are_no_batches(door, data):
 
 
 def test_a_list_of_arrays_is_explained_by_autolr():
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(TypeError) as caught:
         ss.autolr(clean, make_params(), [X, Y], steps=3)
     assert "(x, y)" in str(caught.value) + " ".join(getattr(caught.value, "__notes__", ()))
 

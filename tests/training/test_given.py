@@ -84,8 +84,10 @@ def test_an_optimizer_may_be_named(name):
 
 
 def test_a_list_of_arrays_is_explained_where_it_fails():
-    with pytest.raises(ValueError, match="unpack") as caught:
+    with pytest.raises(TypeError, match="train is a list of 2 arrays of 40 rows each"):
         fit(make_params(), train=[X, Y])
+    with pytest.raises(ValueError, match="unpack") as caught:
+        fit(make_params(), train=[X, Y[1:]])
     assert "train is a list of 2 arrays, taken as 2 batches" in caught.value.__notes__[0]
     with pytest.raises(ValueError, match="unpack") as caught:
         fit(make_params(), train=X)

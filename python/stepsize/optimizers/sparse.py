@@ -16,8 +16,9 @@ class RowGradient:
     Put it in the place of the leaf's gradient: ``opt.step({"embedding": ss.RowGradient(rows,
     values), ...})``. `SGD`, `Adagrad`, `Adam` and `AdamW` then read and move these rows and their
     state alone: momentum, averages and weight decay of the others stand still (the lazy form, as
-    torch.optim.SparseAdam's). Norms for clipping and statistics are over the rows. Wrappers and
-    copies see it as a whole array.
+    torch.optim.SparseAdam's). Norms for clipping and statistics are over the rows. `Lookahead`,
+    `EMA` and `SWA` pass the rows on, and ``fit(accumulate=)`` adds them up as rows; the other
+    wrappers see a whole array, and ``bind``, `population` and ``ss.functional`` refuse it.
 
     Args:
         rows: Whole numbers, the rows' indices on axis 0, in any order. Rows that are given several

@@ -14,6 +14,7 @@ from stepsize import arrays
 from stepsize.rng import check_rng_states
 from stepsize.serialization import nested
 from stepsize.training.batches import ArrayBatches
+from stepsize.training.fingerprint import difference
 from stepsize.training.history import History
 from stepsize.training.run import Run, stateful
 from stepsize.training.saving import check_params
@@ -50,6 +51,14 @@ def load(run: Run, path: str | os.PathLike[str], epochs: float, steps: float) ->
     if over:
         _nothing_left(run, path, [f"{where}{name}" for where, name, _, _ in changes])
         return
+    other = difference(cursor.get("data"), run.data)
+    if other:
+        warnings.warn(
+            f"the training data are not those of the run in {os.fspath(path)}: {other}; from step "
+            f"{run.step} on it goes on with those given now, and its history is of both",
+            ResumeWarning,
+            stacklevel=3,
+        )
     if any(name == "batch_size" for _, name, _, _ in changes):
         run.batch_size = given["batch_size"]
     meta = run.history.meta
@@ -71,6 +80,7 @@ def _check_told(meta: Mapping[str, Any]) -> None:
     seconds = meta.get("seconds", 0.0)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < inf:
         raise ValueError(f"meta: seconds must be a number >= 0, got {seconds!r:.80}")
+    whole("meta: skipped", meta.get("skipped", 0), 0)
     for name in ("resumed", "changed"):
         if not isinstance(meta.get(name, []), list | tuple):
             raise ValueError(f"meta: {name} must be a list, got {meta[name]!r:.80}")

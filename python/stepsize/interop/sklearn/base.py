@@ -134,6 +134,12 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         name, labels = type(self).__name__, y
         X, y = self._take(X, y, first, incremental)
         weight = self._mass(X, labels, sample_weight)
+        if weight is not None and (weight < 0).any():
+            row = int(np.argmax(weight < 0))
+            raise ValueError(
+                f"{name}: sample_weight must be >= 0, and the same goes for class_weight, got "
+                f"{weight[row]} in row {row}; leave out the rows that are not to count, or give 0"
+            )
         if weight is not None and not weight.sum() > 0:
             raise ValueError(f"{name}: sample_weight must have a sum above 0, got {weight.sum()}")
         random = check_random_state(self.random_state)

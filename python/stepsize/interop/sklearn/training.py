@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -40,6 +41,7 @@ def maker(owner: Any) -> tuple[Any, dict[str, Any]]:
             raise ValueError(f"{name}: solver_options need a rule by name or class, not a function")
         return solver, {}
     rule = find_rule(solver, name, "solver")
+    _refuse_twice(owner, rule, options)
     if rule is Adam and hasattr(owner, "beta_1"):
         betas = (owner.beta_1, owner.beta_2)
         hat = EpsilonHat(float(owner.epsilon), float(owner.beta_2))
@@ -52,6 +54,29 @@ def maker(owner: Any) -> tuple[Any, dict[str, Any]]:
         ours = {"line_search_fn": "strong_wolfe", "max_iter": 1, "max_eval": 25}
         options = {**ours, "tolerance_grad": owner.tol, "history_size": 10, **options}
     return rule, options
+
+
+TWICE = {
+    (Adam, "betas"): ("beta_1", "beta_2"),
+    (Adam, "eps"): ("epsilon",),
+    (SGD, "momentum"): ("momentum",),
+    (SGD, "nesterov"): ("nesterovs_momentum",),
+}
+
+
+def _refuse_twice(owner: Any, rule: Any, options: dict[str, Any]) -> None:
+    """Refuse an option that is given by name, other than by default, and in solver_options."""
+    name = type(owner).__name__
+    if "lr" in options:
+        raise ValueError(f"{name}: solver_options hold lr={options['lr']!r:.40}; give lr= instead")
+    usual = inspect.signature(type(owner).__init__).parameters
+    for (cls, option), arguments in TWICE.items():
+        for argument in arguments if cls is rule and option in options else ():
+            if argument in usual and getattr(owner, argument) != usual[argument].default:
+                raise ValueError(
+                    f"{name}: {argument}={getattr(owner, argument)!r:.40} is given, and "
+                    f"{option}={options[option]!r:.40} in solver_options; leave one of them out"
+                )
 
 
 def steps_along_gradients(owner: Any) -> bool:

@@ -20,7 +20,7 @@ from stepsize.interop.torch import arguments
 from stepsize.interop.torch.places import Place, TensorHost, check_memory, labels
 from stepsize.interop.torch.states import Kept, States
 from stepsize.optimizers.optimizer import Optimizer as Rule
-from stepsize.validation import as_float
+from stepsize.validation import as_loss
 
 # Of tensors that are views of a conjugate's imaginary part: their memory has the other sign.
 _is_negative = torch.Tensor.is_neg
@@ -106,7 +106,7 @@ class Optimizer(torch.optim.Optimizer):
                 "step(loss=loss)"
             )
         try:
-            return as_float(arguments.plain(loss))
+            return as_loss(arguments.plain(loss))
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(
                 f"{type(self).__name__}: loss must be one number, got {loss!r:.80}"

@@ -27,6 +27,16 @@ def per_step(optimizer: Any) -> int:
     return calls
 
 
+def pending(optimizer: Any) -> list[tuple[int, int]]:
+    """For each `Accumulate` that holds gradients without an update: how many, and of how many."""
+    held = []
+    while isinstance(optimizer, Wrapper):
+        if isinstance(optimizer, Accumulate) and optimizer._numbers["calls"]:
+            held.append((optimizer._numbers["calls"], optimizer.every))
+        optimizer = optimizer.inner
+    return held
+
+
 class Accumulate(Wrapper):
     r"""Gradient accumulation: one step with the mean gradient of a few small batches.
 
@@ -107,7 +117,7 @@ class Centralize(GradientWrapper):
     .. math::
         g \leftarrow g - \text{mean of } g \text{ over all axes but the first}
 
-    Vectors are left as they are.
+    Vectors are left as they are. A `RowGradient` becomes a whole array.
 
     Args:
         optimizer: The optimizer that gets these gradients.
@@ -134,7 +144,8 @@ class GradientNoise(GradientWrapper):
     .. math::
         g \leftarrow g + \mathcal{N}(0, \eta / (1 + t)^\gamma)
 
-    The noise depends on seed, step and leaf alone, so a resumed run draws the same.
+    The noise depends on seed, step and leaf alone, so a resumed run draws the same. All elements
+    get some: a `RowGradient` becomes a whole array.
 
     Args:
         optimizer: The optimizer that gets these gradients.
@@ -176,7 +187,8 @@ class AdaptiveClip(GradientWrapper):
         g_i \leftarrow g_i \frac{c \max(\|x_i\|, \epsilon)}{\|g_i\|}
             \quad \text{where } \|g_i\| > c \max(\|x_i\|, \epsilon)
 
-    A row is all elements with the same index of the first axis; a vector is one row.
+    A row is all elements with the same index of the first axis; a vector is one row. A
+    `RowGradient` becomes a whole array.
 
     Args:
         optimizer: The optimizer that gets these gradients.
