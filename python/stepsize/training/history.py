@@ -79,6 +79,8 @@ class History(Mapping[str, Column]):
             try:
                 if is_text(values):
                     raise TypeError
+                if isinstance(values, np.ma.MaskedArray):  # NaN is what has no value here
+                    values = np.ma.filled(values.astype(np.float64), np.nan)
                 arrays[name] = np.asarray(values, np.float64)
             except (OverflowError, TypeError, ValueError):
                 raise ValueError(
