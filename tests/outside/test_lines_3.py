@@ -106,6 +106,7 @@ ss.plots.run_curves(history)
 MISTAKES = ("ss.AdamW(params, lr=0.1, weight_deccay=0.1)", "ss.SGD(params, momentum='high')")
 
 
+@pytest.mark.timeout(900)  # a checker without a cache, beside other tests
 def test_a_checker_of_types_takes_a_users_script_and_finds_its_mistakes(tmp_path):
     pytest.importorskip("mypy")
     home = Path(ss.__file__).parents[1]
