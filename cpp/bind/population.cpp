@@ -63,7 +63,7 @@ bool Population::fits(size_t i, PyObject* gradient) {
 void Population::gather(const Host& host, py::handle grads) {
     bool plain = nest_.walk(grads.ptr(), found_.data());
     for (size_t i = 0; plain && i < found_.size(); ++i)
-        plain = fits(i, found_[i]);
+        plain = !is_subclass(found_[i]) && fits(i, found_[i]); // masked arrays etc. go to Python
     if (plain)
         return;
     release();

@@ -136,6 +136,8 @@ class Call {
         const auto stop = [=](const char* kind) { throw Misfit{kind, argument, leaf, 0, 0}; };
         if (!is_array(array))
             stop("array");
+        if (is_subclass(array) && PyObject_HasAttrString(array, "mask"))
+            stop("mask");
         if (!has_dtype(array, dtype))
             stop("dtype");
         const ArrayProxy* found = proxy(array);

@@ -264,6 +264,10 @@ def _array_refusal(kind: str, where: str, array: Any, x: Array, follows: bool) -
             f"{where} is a {type(array).__name__}, expected a NumPy array; pass a view of its "
             "memory, such as tensor.numpy()"
         )
+    if kind == "mask":
+        return TypeError(
+            f"{where} is a masked array, whose mask an update would lose; fill it, .filled(0)"
+        )
     if kind == "dtype":
         expected = f"{x.dtype}, that of its parameter" if follows else "float32 or float64"
         fix = f".astype(np.{x.dtype})" if follows else ".astype(np.float32)"

@@ -42,7 +42,8 @@ def whole(label: str, value: Any, least: int = 1, most: int | None = None, move:
 
 def real(label: str, value: Any, kinds: str = "a number") -> float:
     """The number, of any library, as a float; TypeError for anything else, text and truth too."""
-    if getattr(value, "ndim", None) == 0:  # an array of one number, of any library
+    masked = type(value).__name__ == "MaskedConstant"  # of which item() makes 0
+    if getattr(value, "ndim", None) == 0 and not masked:  # an array of one number, of any library
         value = value.item()
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         try:

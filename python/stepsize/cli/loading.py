@@ -118,5 +118,10 @@ def parse_lr(text: str) -> Any:
 
 def started_rate(path: Any) -> Any:
     """The rate that the run in a checkpoint was started with."""
-    lr = History.load(path).meta["groups"][0]["hyperparams"]["lr"]
+    try:
+        lr = History.load(path).meta["groups"][0]["hyperparams"]["lr"]
+    except (IndexError, KeyError, TypeError):
+        raise CommandError(
+            f"{path}: it does not say at which rate its run was started; give --lr"
+        ) from None
     return Schedule.from_dict(lr["schedule"]) if isinstance(lr, dict) else float(lr)

@@ -43,7 +43,7 @@ def diagnose(history: Any) -> Diagnosis:
     of numbers is taken for the losses. `loss` is needed; `lr, val_loss, grad_norm, update_ratio`
     are used when they are there, as are `step` where not every step has a row, and a `val_` metric
     that is better when higher, such as `val_accuracy`, and what early stopping said at the end.
-    With fewer than 20 losses `enough_data` is False.
+    With fewer than 20 losses the verdict is "not_enough_data", unless they diverge.
 
     Raises TypeError for what is no history, ValueError when there is no `loss`, nothing in it, or
     when series are no numbers or not equally long.
@@ -57,7 +57,8 @@ def diagnose(history: Any) -> Diagnosis:
     verdict = found[0].kind
     shares = probabilities(_as_validated(features, verdict), verdict)
     if features.steps < FEWEST_STEPS and verdict != "diverging":
-        return Diagnosis(verdict, _too_short(features, found[0]), None, False, shares)
+        short = _too_short(features, found[0])
+        return Diagnosis(short[0].kind, short, None, False, shares)
     rate = next_rate(verdict, features)
     if rate is not None and not is_usual(rate):
         found, rate = [*found, to_find(rate, features)], None

@@ -291,9 +291,15 @@ class Population:
         """Take over a `state_dict`; ValueError names what does not fit, and nothing has changed."""
         expected = {"format": FORMAT, "rule": self._rule.__name__}
         for key, value in expected.items():
-            if not isinstance(d, Mapping) or d.get(key) != value:
-                found = d.get(key) if isinstance(d, Mapping) else type(d).__name__
-                raise ValueError(f"{self._owner()}: {key} must be {value!r}, got {found!r}")
+            if not isinstance(d, Mapping):
+                kind = type(d).__name__
+                raise ValueError(f"{self._owner()}: a state dict is a dict, got {kind}")
+            found = d.get(key)
+            if found != value or isinstance(found, bool):
+                raise ValueError(f"{self._owner()}: {key} must be {value!r}, got {found!r:.80}")
+        for key in d:
+            if key not in (*expected, "replicas"):
+                raise ValueError(f"{self._owner()}: {key!r:.80} is no part of the state")
         saved = d.get("replicas")
         if not isinstance(saved, list) or len(saved) != len(self):
             found = len(saved) if isinstance(saved, list) else type(saved).__name__

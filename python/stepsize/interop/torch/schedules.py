@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from stepsize.schedules import Schedule, constant
+from stepsize.serialization import states
 
 
 class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
@@ -105,7 +106,16 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a `state_dict`; a schedule that is None there stays the one of here."""
         self._notice()
-        saved = state_dict["schedules"]
+        checks: dict[str, states.Check] = dict.fromkeys(self.state_dict(), _same)
+        checks |= {"schedules": states.each(_same), "factors": states.each(states.finite)}
+        checks |= {"last_epoch": states.count, "base_lrs": states.each(states.finite)}
+        given = {"factors": [1.0] * len(self.schedules)}
+        # Versions of torch differ in what else they keep.
+        optional = {key: value for key, value in self.state_dict().items() if key[0] == "_"}
+        if isinstance(state_dict, dict):
+            state_dict = {key: state_dict[key] for key in state_dict if key != "verbose"}
+        found = states.checked("ScheduleLR", state_dict, checks, {**optional, **given})
+        saved = found["schedules"]
         if len(saved) != len(self.schedules):
             raise ValueError(
                 f"ScheduleLR: the state has schedules for {len(saved)} groups, here there are "
@@ -115,11 +125,14 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
             here if each is None else Schedule.from_dict(each, trust=here)
             for here, each in zip(self.schedules, saved, strict=True)
         ]
-        factors = list(state_dict.get("factors", [1.0] * len(saved)))
-        super().load_state_dict({**state_dict, "schedules": loaded, "factors": factors})
+        super().load_state_dict({**found, "schedules": loaded})
         if self._shared is not None:
             self._shared = loaded[0]
         self._set = None  # the optimizer's rates may be those of before, or come later
+
+
+def _same(label: str, value: Any) -> Any:
+    return value
 
 
 def _saved(schedule: Schedule) -> Any:

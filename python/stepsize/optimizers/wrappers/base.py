@@ -136,11 +136,14 @@ class Wrapper(_Base):
         owner = type(self).__name__
         if not isinstance(d, Mapping):
             raise ValueError(f"{owner}: a state dict is a dict, got {type(d).__name__}")
-        wrappers = list(d.get("wrappers") or [])
+        given = d.get("wrappers") or []
+        if not isinstance(given, list | tuple):
+            raise ValueError(f"{owner}: wrappers must be a list of states, got {given!r:.80}")
+        wrappers = list(given)
         own: Any = wrappers.pop() if wrappers else {"name": "no wrapper"}
         if not isinstance(own, Mapping) or own.get("name") != owner:
             found = own.get("name") if isinstance(own, Mapping) else own
-            raise ValueError(f"{owner}: the state is one of {found}; load it into that")
+            raise ValueError(f"{owner}: the state is one of {found!s:.80}; load it into that")
         self._check_own(owner, own)
         rest = {key: value for key, value in d.items() if key != "wrappers"}
         with Uninterrupted(), self.internals.engine:
@@ -156,7 +159,7 @@ class Wrapper(_Base):
         for name, now in self._numbers.items():
             if not _alike(own["numbers"][name], now):
                 raise ValueError(
-                    f"{owner}: {name} must be like {now!r}, got {own['numbers'][name]!r}"
+                    f"{owner}: {name} must be like {now!r:.80}, got {own['numbers'][name]!r:.80}"
                 )
         check_names(owner, "the arrays", own["arrays"], tuple(self._arrays))
         for name, arrays in self._arrays.items():
