@@ -13,9 +13,11 @@ template <class F> struct FTRL {
         : inverse(F(1 / h.lr)), l1(F(h.l1)), ridge(F(2 * h.l2 + h.beta / h.lr)),
           shrinkage(F(2 * h.l2_shrinkage)) {}
 
-    void operator()(F& x, F g, F& accumulator, F& linear) const {
+    void operator()(F& x, F given, F& accumulator, F& linear) const {
+        const F g = squarable(given);
         const bool moves = inverse < F(__builtin_inf()); // at a rate of 0 nothing does
-        const F total = accumulator + g * g, before = root(accumulator), after = root(total);
+        const F total = clamp(accumulator + g * g, Bits<F>::largest);
+        const F before = root(accumulator), after = root(total);
         const F sum = linear + ((g + shrinkage * x) - (after - before) * inverse * x);
         const F curvature = after * inverse + ridge;
         const F minimum = (clamp(sum, l1) - sum) / curvature;

@@ -26,7 +26,8 @@ template <class F> struct Adafactor {
     }
 
     F scaled(F g, F variance) const { return g / root(maximum(floor, variance)); }
-    Terms measure(F x, F g, F& variance) const {
+    Terms measure(F x, F given, F& variance) const {
+        const F g = squarable(given);
         variance = lerp(variance, g * g, fresh);
         return {square(double(x)), square(double(scaled(g, variance)))};
     }
@@ -37,14 +38,14 @@ template <class F> struct Adafactor {
     }
     void operator()(F& x, F g, F& variance) const {
         x *= shrink;
-        x -= step * scaled(g, variance);
+        x -= step * scaled(squarable(g), variance);
     }
 
     using Line = Row<Adafactor, F>;
     static void row_sums(const Line& row, double* column_sums) {
         Lanes squares, sizes;
         walk(row.columns, [&](size_t i, size_t j) {
-            const double term = square(double(row.gradient(i)));
+            const double term = square(double(squarable(row.gradient(i))));
             column_sums[i] += term;
             squares.sum[j] += term;
             sizes.sum[j] += square(double(row.x[i]));
@@ -78,7 +79,7 @@ template <class F> struct Adafactor {
         }
     }
     static F scaled(const Line& row, size_t i, F gradient) {
-        return gradient * minimum(row.p.rule.most, row.factor * row.factors[i]);
+        return squarable(gradient) * minimum(row.p.rule.most, row.factor * row.factors[i]);
     }
     static void row_norms(const Line& row) {
         Lanes squares; // NaN parameters have made the factors NaN
