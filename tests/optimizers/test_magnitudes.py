@@ -1,6 +1,7 @@
 """Finite gradients of every size: parameters stay finite, or an error names the gradient."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -49,14 +50,12 @@ KINDS = ("equal", "turning", "mixed", "first", "second")
 def check_steps(optimizer, x, grads, step=advance):
     """Every step leaves finite parameters, or raises and changes nothing."""
     for g in grads:
-        before = x.copy(), optimizer.state_dict()
+        near = np.abs(g).max() > np.finfo(x.dtype).max / 16
+        before = x.copy(), optimizer.state_dict() if near else None
         try:
             step(optimizer, g)
         except ss.NonFiniteGradientError as error:
-            assert (
-                "too near the largest" in str(error)
-                and np.abs(g).max() > np.finfo(x.dtype).max / 16
-            )
+            assert near and "too near the largest" in str(error)
             assert same_bits(x, before[0])
             for now, then in zip(
                 optimizer.state.values(), before[1]["state"].values(), strict=True
@@ -111,18 +110,19 @@ def test_in_wrappers(rule, wrapper, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("cls", [ss.Adafactor, ss.FTRL, ss.Yogi, ss.Shampoo, ss.SOAP])
+@pytest.mark.parametrize("cls", [ss.Adafactor, ss.FTRL, ss.Yogi, ss.Shampoo])
 def test_a_step_is_as_long_at_every_size(cls, dtype):
     """These steps do not depend on the size of the first gradient."""
     keywords = {"eps": 1e-12} if cls is ss.Shampoo else {}
     keywords |= {"initial_accumulator_value": 0.0} if cls is ss.FTRL else {}
     moves = []
-    for size in (1.0, *(s for s in SIZES[dtype] if 1e9 < s < np.finfo(dtype).max / 16)):
+    largest = math.log2(np.finfo(dtype).max) - 4
+    for size in 2.0 ** np.linspace(0, largest, 8).round():
         x = np.zeros((5, 7), dtype)
         optimizer = cls(x, **keywords)
         signs = np.random.default_rng(0).normal(size=(5, 7))
         optimizer.step((size * np.sign(signs)).astype(dtype))
-        optimizer.step((size * np.sign(signs)).astype(dtype))  # SOAP starts with the second
+        optimizer.step((size * np.sign(signs)).astype(dtype))
         moves.append(x)
     for other in moves[1:]:
         np.testing.assert_allclose(other, moves[0], rtol=0.02)
@@ -151,9 +151,9 @@ def test_what_is_too_near_the_largest_number_is_refused_by_name(dtype):
         ss.SGD({"a": x}).step({"a": g})
     assert str(error.value).startswith(message) and "clip_norm or clip_value" in str(error.value)
     with pytest.raises(ss.NonFiniteGradientError, match="too near the largest"):
-        functional.sgd_(x, g)
+        functional.sgd_(x, g, (), step=1, lr=0.1)
     population = ss.population("sgd", {"a": np.ones((2, 3), dtype)}, lr=[0.1, 0.2])
-    with pytest.raises(ss.NonFiniteGradientError, match="too near .* in replica 1"):
+    with pytest.raises(ss.NonFiniteGradientError, match=r"too near .* in replica 1"):
         population.step({"a": np.stack([np.ones(3, dtype), g])})
     with pytest.raises(ss.NonFiniteGradientError, match="holds NaN or infinity"):
         ss.SGD({"a": x}).step({"a": np.array([largest, np.inf, 0], dtype)})
@@ -187,8 +187,10 @@ def test_an_overflow_of_a_wrapper_is_its_own():
     ss.Centralize(ss.SGD(x, lr=1e-38)).step(np.full((2, 4), big / 2, np.float32))
     assert not x.any()  # a constant row has nothing left, and the sum of it is no infinity
     opt = ss.GradientNoise(ss.SGD(x), eta=1e90)
-    with pytest.raises(ss.NonFiniteGradientError, match="GradientNoise: the gradient of .* finite"):
+    with pytest.raises(
+        ss.NonFiniteGradientError, match=r"GradientNoise: the gradient of .* finite"
+    ):
         opt.step(np.ones((2, 4), np.float32))
-    with pytest.raises(ss.NonFiniteGradientError, match="SGD: the gradient of .* holds NaN"):
+    with pytest.raises(ss.NonFiniteGradientError, match=r"SGD: the gradient of .* holds NaN"):
         opt.step(np.full((2, 4), np.nan, np.float32))
     assert not x.any()

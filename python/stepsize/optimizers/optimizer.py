@@ -167,7 +167,8 @@ class Optimizer(Rule, abstract=True):
 
         Raises:
             ValueError, TypeError: For gradients that do not fit, naming the leaf.
-            NonFiniteGradientError: With ``on_nonfinite="raise"``, naming leaf and step.
+            NonFiniteGradientError: With ``on_nonfinite="raise"``, for NaN, infinity and numbers
+                within a factor of 8 of it, naming leaf and step.
         """
         return self._engine.step(self._host, grads, loss, stats)  # type: ignore[no-any-return]
 
