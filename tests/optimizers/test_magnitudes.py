@@ -151,7 +151,7 @@ def test_what_is_too_near_the_largest_number_is_refused_by_name(dtype):
         ss.SGD({"a": x}).step({"a": g})
     assert str(error.value).startswith(message) and "clip_norm or clip_value" in str(error.value)
     with pytest.raises(ss.NonFiniteGradientError, match="too near the largest"):
-        functional.sgd_(x, g, (), step=1, lr=0.1)
+        functional.sgd_(x, g, step=1, lr=0.1)
     population = ss.population("sgd", {"a": np.ones((2, 3), dtype)}, lr=[0.1, 0.2])
     with pytest.raises(ss.NonFiniteGradientError, match=r"too near .* in replica 1"):
         population.step({"a": np.stack([np.ones(3, dtype), g])})
