@@ -8,13 +8,13 @@ namespace {
 
 // FTRL-Proximal. McMahan et al. 2013, KDD, Algorithm 1.
 template <class F> struct FTRL {
+    static constexpr bool limited = true;
     F inverse, l1, ridge, shrinkage;
     FTRL(const FTRLNumbers& h, StepContext)
         : inverse(F(1 / h.lr)), l1(F(h.l1)), ridge(F(2 * h.l2 + h.beta / h.lr)),
           shrinkage(F(2 * h.l2_shrinkage)) {}
 
-    void operator()(F& x, F given, F& accumulator, F& linear) const {
-        const F g = squarable(given);
+    void operator()(F& x, F g, F& accumulator, F& linear) const {
         const bool moves = inverse < F(__builtin_inf()); // at a rate of 0 nothing does
         const F total = clamp(accumulator + g * g, Bits<F>::largest);
         const F before = root(accumulator), after = root(total);

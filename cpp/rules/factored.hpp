@@ -12,7 +12,7 @@ inline double machine_epsilon(double) { return 2.220446049250313e-16; }
 // Adafactor. Shazeer & Stern 2018, arXiv:1804.04235, Algorithm 4; Algorithm 5 for vectors.
 template <class F> struct Adafactor {
     static constexpr int sums = 2;
-    static constexpr bool by_axis = false;
+    static constexpr bool by_axis = false, limited = true;
     enum { row_var, col_var };
     F fresh, tiny, floor, most, shrink, step;
     Adafactor(const AdafactorNumbers& h, StepContext context) {
@@ -26,8 +26,7 @@ template <class F> struct Adafactor {
     }
 
     F scaled(F g, F variance) const { return g / root(maximum(floor, variance)); }
-    Terms measure(F x, F given, F& variance) const {
-        const F g = squarable(given);
+    Terms measure(F x, F g, F& variance) const {
         variance = lerp(variance, g * g, fresh);
         return {square(double(x)), square(double(scaled(g, variance)))};
     }
@@ -38,14 +37,14 @@ template <class F> struct Adafactor {
     }
     void operator()(F& x, F g, F& variance) const {
         x *= shrink;
-        x -= step * scaled(squarable(g), variance);
+        x -= step * scaled(g, variance);
     }
 
     using Line = Row<Adafactor, F>;
     static void row_sums(const Line& row, double* column_sums) {
         Lanes squares, sizes;
         walk(row.columns, [&](size_t i, size_t j) {
-            const double term = square(double(squarable(row.gradient(i))));
+            const double term = square(double(row.gradient(i)));
             column_sums[i] += term;
             squares.sum[j] += term;
             sizes.sum[j] += square(double(row.x[i]));
@@ -79,7 +78,7 @@ template <class F> struct Adafactor {
         }
     }
     static F scaled(const Line& row, size_t i, F gradient) {
-        return squarable(gradient) * minimum(row.p.rule.most, row.factor * row.factors[i]);
+        return gradient * minimum(row.p.rule.most, row.factor * row.factors[i]);
     }
     static void row_norms(const Line& row) {
         Lanes squares; // NaN parameters have made the factors NaN
