@@ -101,9 +101,12 @@ void Population::check_finite(const Host& host) const {
         const Dtype dtype = dtypes_[i];
         const size_t size = size_t(params_[i].size()) / rows;
         const char* data = proxy(found_[i])->data;
-        for (size_t row = 0; row < rows; ++row)
-            if (!table().all_finite[int(dtype)](data + row * size * item_size(dtype), size))
-                host.fail("gradient", i, row);
+        const auto all_finite = table().all_finite[int(dtype)];
+        for (size_t row = 0; row < rows; ++row) {
+            const char* part = data + row * size * item_size(dtype);
+            if (!all_finite(part, size, engines_[row]->octaves()))
+                host.fail("gradient", i, row, all_finite(part, size, 1));
+        }
     }
 }
 

@@ -209,6 +209,18 @@ def file_path(label: str, value: Any) -> str:
         ) from None
 
 
+def nearest(name: object, known: Iterable[str], most: int = 1) -> list[str]:
+    """The known names nearest to one, whatever the capitals, the nearest first.
+
+    Example:
+        >>> nearest("momentun", ["lr", "momentum"]), nearest("x", ["lr", "momentum"])
+        (['momentum'], [])
+    """
+    by_lower = {word.lower(): word for word in known}
+    close = difflib.get_close_matches(str(name)[:60].lower(), by_lower, n=most, cutoff=0.5)
+    return [by_lower[word] for word in close]
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """The hint that ends an error about an unknown name: the nearest one, else all of them.
 
@@ -219,8 +231,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
         "did you mean 'Adam'?"
     """
     known = list(known)
-    by_lower = {word.lower(): word for word in known}
-    close = difflib.get_close_matches(str(name)[:60].lower(), by_lower, n=1, cutoff=0.5)
+    close = nearest(name, known)
     if close:
-        return f"did you mean {by_lower[close[0]]!r}?"
+        return f"did you mean {close[0]!r}?"
     return f"there are: {', '.join(known)}" if known else "there are none"

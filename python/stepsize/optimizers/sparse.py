@@ -71,13 +71,14 @@ class RowGradient:
                 f"{owner}: the gradient of {path} has dtype {self.values.dtype}, expected "
                 f"{leaf.dtype}; convert it with .astype(np.{leaf.dtype})"
             )
-        rows = self.rows.astype(np.int64)
-        if rows.size and not 0 <= rows.min() <= rows.max() < len(leaf):
-            bad = rows[(rows < 0) | (rows >= len(leaf))]
+        given = self.rows
+        if given.size and not 0 <= given.min() <= given.max() < len(leaf):
+            bad = given[(given < 0) | (given >= len(leaf))]
             raise ValueError(
                 f"{owner}: the gradient of {path} has row {bad[0]}, but the leaf has rows 0 to "
                 f"{len(leaf) - 1}"
             )
+        rows = given.astype(np.int64)  # which would turn numbers beyond its range into others
         if leaf.dtype.char in "fd":
             return _core.merge_rows(rows, np.require(self.values, leaf.dtype, ["C", "A"]))
         unique, place = np.unique(rows, return_inverse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -92,7 +93,8 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
             self.schedules.append(constant(rate) if self._shared is None else self._shared)
             self.factors.append(1.0)
         for i, (rate, before) in enumerate(zip(rates, self._set or [], strict=False)):
-            if rate != before and rate > 0 and before > 0:  # 0 is no factor to go on with
+            # A tensor of float32 rounds what it is set to, and 0 is no factor to go on with.
+            if not math.isclose(rate, before, rel_tol=1e-6) and rate > 0 and before > 0:
                 self.factors[i] *= rate / before
         self._set = rates
 
@@ -104,7 +106,11 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
         return {key: value for key, value in state.items() if key not in ("_set", "_shared")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a `state_dict`; a schedule that is None there stays the one of here."""
+        """Take over a `state_dict`; a schedule that is None there stays the one of here.
+
+        The groups get the rates of the step that the state is of, so it does not matter whether the
+        optimizer's state is loaded before or after.
+        """
         self._notice()
         checks: dict[str, states.Check] = dict.fromkeys(self.state_dict(), _same)
         checks |= {"schedules": states.each(_same), "factors": states.each(states.finite)}
@@ -128,7 +134,16 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
         super().load_state_dict({**found, "schedules": loaded})
         if self._shared is not None:
             self._shared = loaded[0]
-        self._set = None  # the optimizer's rates may be those of before, or come later
+        self._set = None  # nobody has multiplied the rates of before
+        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            if math.isclose(float(group["lr"]), rate, rel_tol=1e-6):
+                continue  # loaded already, to the last bit
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = float(rate)
+        self._set = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self._last_lr = list(self._set)
 
 
 def _same(label: str, value: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 
 from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, computed, unflatten
+from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.internals import Internals
@@ -207,8 +208,24 @@ class GradientWrapper(Wrapper):
 
     def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """The inner optimizer's step with the changed gradients."""
-        changed = self._changed(self._given(grads), self.change)
-        return self.inner.step(changed, loss=loss, stats=stats)
+        given = self._given(grads)
+        changed = self._changed(given, self.change)
+        try:
+            return self.inner.step(changed, loss=loss, stats=stats)
+        except NonFiniteGradientError:
+            self._own_up(given, changed)
+            raise
+
+    def _own_up(self, given: Nest, changed: Nest) -> None:
+        """Raise for a gradient that is finite as it was given and not as it was changed."""
+        flat = gather(self.internals, given), gather(self.internals, changed)
+        for path, before, after in zip(self.paths, *flat, strict=True):
+            if before is not None and np.isfinite(before).all() and not np.isfinite(after).all():
+                raise NonFiniteGradientError(
+                    f"{type(self).__name__}: the gradient of {path} is finite, but what becomes of "
+                    f"it here leaves the range of {after.dtype} at step {self.step_count}; nothing "
+                    "was changed. Scale the loss down, or clip the gradients before"
+                ) from None
 
     def _changed(self, grads: Nest, change: Callable[[Array, Array, int], Any]) -> Nest:
         flat = gather(self.internals, grads)

@@ -135,7 +135,11 @@ class Centralize(GradientWrapper):
     def change(self, g: Array, leaf: Array, i: int) -> Any:
         if g.ndim < 2 or not g.size:
             return g
-        return g - g.mean(axis=tuple(range(1, g.ndim)), keepdims=True)
+        axes, count = tuple(range(1, g.ndim)), g[0].size
+        mean = g.mean(axis=axes, keepdims=True)
+        if not np.isfinite(mean).all():  # their sum may leave the range, their mean does not
+            mean = (g / count).sum(axis=axes, keepdims=True)
+        return g - mean
 
 
 class GradientNoise(GradientWrapper):
