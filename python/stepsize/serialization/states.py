@@ -29,8 +29,7 @@ def checked(
         >>> checked("StopOnDivergence", {"failures": -1}, {"failures": count})
         Traceback (most recent call last):
         ...
-        ValueError: StopOnDivergence.load_state_dict: failures must be a whole number from 0 to \
-4611686018427387904, got -1
+        ValueError: StopOnDivergence.load_state_dict: failures must be a whole number >= 0, got -1
     """
     where = f"{owner}.load_state_dict"
     if not isinstance(state, Mapping):
@@ -65,6 +64,14 @@ def value(label: str, value: Any) -> float:
 def finite(label: str, value: Any) -> float:
     """A finite number."""
     return number(label, value)
+
+
+def positive(label: str, value: Any) -> float:
+    """A factor of a rate."""
+    found = finite(label, value)
+    if found <= 0:
+        raise ValueError(f"{label} must be > 0, got {found!r}")
+    return found
 
 
 def mapping(label: str, value: Any) -> Mapping[str, Any]:

@@ -113,7 +113,7 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
         """
         self._notice()
         checks: dict[str, states.Check] = dict.fromkeys(self.state_dict(), _same)
-        checks |= {"schedules": states.each(_same), "factors": states.each(states.finite)}
+        checks |= {"schedules": states.each(_same), "factors": states.each(states.positive)}
         checks |= {"last_epoch": states.count, "base_lrs": states.each(states.finite)}
         given = {"factors": [1.0] * len(self.schedules)}
         # Versions of torch differ in what else they keep.
