@@ -2,6 +2,7 @@
 
 from stepsize import arrays as arrays
 from stepsize import functional as functional
+from stepsize import gradients as gradients
 from stepsize import interop as interop
 from stepsize import optimizers as optimizers
 from stepsize import plots as plots
