@@ -36,6 +36,13 @@ CANCELS = 0.2  # share of what was seen that must have been predicted, to speak 
 STRAY = 0.15  # of the larger slope: how far outside of both a single step counts
 ONE_SIDED = 0.85  # share of consecutive steps that must stray to one side more than to the other
 UNITS = 64  # of rounding that a loss may differ by
+SHORT = 0.5  # difference of the slopes at both ends, as a share, up to which a pair is of use
+SMALLER = 3.0  # times smaller slopes: what these pairs stray by is noise
+CLEAR = 5.0  # times that noise: slopes that large are of use
+FEWER = 8.0  # times less rounding than `UNITS` is allowed for, as noise is measured beside it
+MOST_PAIRS = 0.8  # share of the pairs of use that must stray
+SPAN, ONE_FACTOR = 5.0, 0.1  # of slopes, over which the ratios scatter by no more than this share
+CONSTANT = 0.03  # how far ratios of seen and predicted may lie from one factor
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,63 @@ def _rounding(losses: Curve) -> float:
     known = losses[np.isfinite(losses)]
     single = bool((known == known.astype(np.float32)).all())
     return UNITS * float(np.finfo(np.float32 if single else np.float64).eps)
+
+
+def of_pairs(rows: Any) -> tuple[Evidence, Curve] | None:
+    """What pairs of points of one batch each say, as rows of start, end, seen, loss.
+
+    Returns the clearest pair with the ratios of the change seen to that predicted, or None where
+    they agree. Noise of the function itself is what pairs with far smaller steps stray by.
+    """
+    found = np.asarray(rows, np.float64).reshape(-1, 4)
+    found = found[np.isfinite(found).all(axis=1)]
+    starts, ends, seen, losses = found.T
+    sizes = np.maximum(np.abs(starts), np.abs(ends))
+    strays = np.abs(seen - np.clip(seen, np.minimum(starts, ends), np.maximum(starts, ends)))
+    middle = (starts + ends) / 2
+    noise = [_noise_beside(k, sizes, middle, seen) for k in range(len(found))]
+    floor = _rounding(np.append(losses, losses + seen)) * np.abs(losses) / FEWER
+    short = (np.abs(starts - ends) <= SHORT * sizes) & (sizes > 2 * floor) & (middle != 0)
+    stray = short & (strays > STRAY * sizes + floor)
+    useful = short & (sizes > CLEAR * np.array(noise))
+    wrong = useful & stray
+    if wrong.sum() < max(2.0, MOST_PAIRS * float(useful.sum())):
+        wrong = short
+        if (
+            not stray.any()
+            or (stray != short).any()
+            or not _by_one_factor(seen[short] / middle[short], sizes[short])
+        ):
+            return None
+    ratios = seen[wrong] / middle[wrong]
+    best = int(np.argmax(np.where(wrong, sizes, 0.0)))
+    return Evidence(float(starts[best]), float(ends[best]), float(seen[best]), 1), ratios
+
+
+def _noise_beside(k: int, sizes: Curve, middle: Curve, seen: Curve) -> float:
+    """What pairs with smaller steps stray by, from the slopes or from as many times them."""
+    smaller = sizes < sizes[k] / SMALLER
+    if smaller.sum() < 2 or not middle[k]:
+        return math.inf
+    rests = (seen - middle)[smaller], (seen - seen[k] / middle[k] * middle)[smaller]
+    return min(float(np.abs(rest).max()) for rest in rests)
+
+
+def _by_one_factor(ratios: Curve, sizes: Curve) -> bool:
+    """Whether steps of several lengths go wrong by one factor: noise would not."""
+    apart = len(ratios) > 2 and sizes.max() >= SPAN * sizes.min()
+    return apart and float(np.ptp(ratios)) <= ONE_FACTOR * abs(float(np.median(ratios)))
+
+
+def factor_of(ratios: Curve, rows: int | None) -> float | None:
+    """The factor between the loss's slopes and the gradient's, where it is one that has a name.
+
+    2, 1/2, and the rows of a batch: a square without its 2, a sum against a mean. The direction is
+    right then, and the rate found goes with the gradient as it is.
+    """
+    named = [2.0, 0.5, *((float(rows), 1 / rows) if rows and rows > 1 else ())]
+    near = [f for f in named if np.all(np.abs(ratios / f - 1) <= CONSTANT)]
+    return near[0] if near else None
 
 
 def _in_all(looks: Curve, losses: Curve, steps: Curve) -> Evidence | None:
