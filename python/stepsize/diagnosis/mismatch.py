@@ -19,7 +19,6 @@ import numpy as np
 
 from stepsize.arrays import Curve
 from stepsize.diagnosis.verdicts import Finding
-from stepsize.diagnosis.wording import apart
 from stepsize.validation import counted
 
 KIND = "gradient_mismatch"
@@ -30,6 +29,7 @@ FEWEST_LOOKS = 12  # steps looked at: below it a run says nothing of its gradien
 FIRST, BLOCK = 4, 3  # looks in a block, where all steps are looked at and after that
 LEAST_SEEN = 0.8  # share of the decrease predicted at least: below it the gradient is wrong
 MOST_SEEN = 1.25  # the same for the decrease predicted at most, above it
+PREFIX = 16  # looks by which the part of a run grows that is judged
 SIGMAS = 5.0  # standard errors of both that are noise
 SIGMAS_REST = 2.0  # the same once the blocks that speak most are left out
 CANCELS = 0.2  # share of what was seen that must have been predicted, to speak of
@@ -69,13 +69,12 @@ def gradient_mismatch(history: Any) -> Finding | None:
 def told(found: Evidence, steps: str) -> str:
     """The numbers of a mismatch in words."""
     least, most = sorted((-found.start, -found.end))
-    low, high = apart(least, most)
+    low, high = f"{least:.3g}", f"{most:.3g}"
     if most <= 0:
         predicted = "a rise of the loss"
     else:
-        predicted = "a fall of the loss by " + (
-            f"{low} to {high}" if least > 0 else f"up to {high}"
-        )
+        span = high if low == high else f"{low} to {high}" if least > 0 else f"up to {high}"
+        predicted = f"a fall of the loss by {span}"
     did = f"rose by {found.seen:.3g}" if found.seen > 0 else f"fell by {-found.seen:.3g}"
     did = did if found.seen else "stayed as it was"
     return f"over {steps} the gradients predict {predicted}, and it {did}"
@@ -109,14 +108,18 @@ def slopes_of(history: Any) -> Curve | None:
         return None
     if found.ndim != 2 or found.shape[1] != 3 or len(found) < FEWEST_LOOKS:
         return None
-    return found if np.isfinite(found).all() else None
+    sound = bool(np.isfinite(found).all() and np.all(np.diff(found[:, 0]) > 0))
+    return found if sound else None
 
 
 def judged(looks: Curve, losses: Curve, steps: Curve) -> Evidence | None:
     """What the slopes of some steps say of the whole run, where that is not what was seen."""
     with np.errstate(over="ignore", invalid="ignore"):
         found = _one_sided(looks, losses, steps)
-        return found if found is not None else _in_all(looks, losses, steps)
+        # What explodes says most at its beginning, where its end does not hide it.
+        for count in (*range(PREFIX, len(looks) - PREFIX, PREFIX), len(looks)):
+            found = found or _in_all(looks[:count], losses, steps)
+        return found
 
 
 def _one_sided(looks: Curve, losses: Curve, steps: Curve) -> Evidence | None:

@@ -195,7 +195,7 @@ def spsa(f: Function, seed: int = 0, *, step: float = SPSA_STEP, directions: int
 def _checked(owner: str, f: Any, step: float | None) -> Any:
     if not callable(f):
         raise TypeError(f"{owner}: f must be a function (params, batch) -> value, got {f!r:.80}")
-    return None if step is None else number(f"{owner}: step", step, 0.0, 1.0)
+    return None if step is None else number(f"{owner}: step", step, 0.0, 1.0, low_open=True)
 
 
 class _Number:
