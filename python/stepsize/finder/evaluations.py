@@ -91,7 +91,10 @@ class Evaluations:
             raise TypeError("minimize: fun_and_grad must return a gradient, got None")
         copies: list[Any] = []
         largest = 0.0
-        found = self.structure.flatten(grads)
+        try:  # a list of numbers may stand in the place of an array
+            found = list(self.structure.spec.flatten_up_to(grads))
+        except ValueError:
+            found = self.structure.flatten(grads)
         for path, leaf, given in zip(self.structure.paths, leaves, found, strict=True):
             if isinstance(given, RowGradient):
                 given = given.whole("minimize", path, leaf)

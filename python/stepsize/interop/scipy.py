@@ -29,7 +29,7 @@ except ImportError as error:
         'stepsize.interop.scipy needs SciPy: pip install "stepsize[scipy]"'
     ) from error
 
-from stepsize.minimization import Result, run
+from stepsize.minimization import Calls, Limits, Result, run
 from stepsize.optimizers import Optimizer, registry
 from stepsize.optimizers.registration import snake_case
 
@@ -65,18 +65,10 @@ def method(rule: type[Optimizer] | str) -> Callable[..., OptimizeResult]:
             value = _number(name, fun(x.copy(), *args))
             return value, _gradient(name, jac(x.copy(), *args), x)
 
+        limits = Limits(maxiter, gtol if tol is None else tol, ftol, patience)
+        told = None if callback is None else _told(callback)
         found = run(
-            fun_and_grad,
-            np.asarray(x0),
-            rule,
-            lr,
-            maxiter,
-            gtol if tol is None else tol,
-            ftol,
-            patience,
-            None if callback is None else _told(callback),
-            options,
-            refuse=False,
+            Calls(fun_and_grad), np.asarray(x0), rule, lr, limits, told, options, refuse=False
         )
         if disp:
             print(found)
