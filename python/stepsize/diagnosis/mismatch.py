@@ -26,10 +26,10 @@ CALL = "ss.check_gradients(value_and_grad, params, batch)"
 ADVICE = f"Before the learning rate comes the gradient: {CALL} says which one is wrong, and how."
 
 FEWEST_LOOKS = 12  # steps looked at: below it a run says nothing of its gradients
-FIRST, BLOCK = 4, 3  # looks in a block, where all steps are looked at and after that
+FIRST, BLOCK = 4, 2  # looks in a block, where all steps are looked at and after that
 LEAST_SEEN = 0.8  # share of the decrease predicted at least: below it the gradient is wrong
 MOST_SEEN = 1.25  # the same for the decrease predicted at most, above it
-PREFIX = 16  # looks by which the part of a run grows that is judged
+PREFIX = 4  # looks by which the part of a run grows that is judged
 SIGMAS = 5.0  # standard errors of both that are noise
 SIGMAS_REST = 2.0  # the same once the blocks that speak most are left out
 CANCELS = 0.2  # share of what was seen that must have been predicted, to speak of
@@ -117,7 +117,7 @@ def judged(looks: Curve, losses: Curve, steps: Curve) -> Evidence | None:
     with np.errstate(over="ignore", invalid="ignore"):
         found = _one_sided(looks, losses, steps)
         # What explodes says most at its beginning, where its end does not hide it.
-        for count in (*range(PREFIX, len(looks) - PREFIX, PREFIX), len(looks)):
+        for count in (*range(FEWEST_LOOKS, len(looks) - 1, PREFIX), len(looks)):
             found = found or _in_all(looks[:count], losses, steps)
         return found
 

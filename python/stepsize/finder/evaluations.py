@@ -92,7 +92,7 @@ class Evaluations:
         copies: list[Any] = []
         largest = 0.0
         try:  # a list of numbers may stand in the place of an array
-            found = list(self.structure.spec.flatten_up_to(grads))
+            found: list[Any] = list(self.structure.spec.flatten_up_to(grads))
         except ValueError:
             found = self.structure.flatten(grads)
         for path, leaf, given in zip(self.structure.paths, leaves, found, strict=True):

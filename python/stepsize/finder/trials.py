@@ -152,10 +152,12 @@ class Trial:
         """Note what two gradients of one batch, a cycle apart, say of the change between."""
         if len(self._waiting) == self._period:
             move, first, before = self._waiting.popleft()
-            move.made(self._params)
+            move.made()
             slopes = move.along(first), move.along(grads)
             self._runner.pairs.append((*slopes, loss - before, before))
-        self._waiting.append((Move(self._params), changed(np.array, grads), loss))
+        move = Move(self._params)
+        move.begin()
+        self._waiting.append((move, changed(np.array, grads), loss))
 
     def extend(self, lr: float, until: int) -> Trial:
         """Go on at one rate until the run has `until` losses."""

@@ -14,42 +14,51 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Array, Nest, Structure
+from stepsize.arrays import Array, Nest, Structure, is_narrow
 from stepsize.optimizers import RowGradient
 from stepsize.optimizers.half import to_float32
 
 
 class Move:
-    """A step from where the parameters are now to where they are when `made` is called."""
+    """Steps of parameters: `begin`, then `made` at the end of a step, then `along` gradients."""
 
     def __init__(self, params: Nest) -> None:
         self._structure = Structure(params)
-        self._before = [np.array(leaf) for leaf in self._structure.leaves]
+        self._moves: list[Array] = []
 
-    def made(self, params: Nest) -> None:
-        """The parameters are now at the end of the step."""
-        now = self._structure.flatten(params)
-        self._before = [_difference(b, a) for b, a in zip(now, self._before, strict=True)]
+    def begin(self) -> None:
+        """A step begins where the parameters are now; memory of the last one is used again."""
+        leaves = self._structure.leaves
+        if not self._moves:
+            self._moves = [np.array(to_float32(leaf), order="C") for leaf in leaves]
+            return
+        for move, leaf in zip(self._moves, leaves, strict=True):
+            move[...] = leaf
+
+    def made(self) -> None:
+        """The parameters are at the end of the step."""
+        for move, leaf in zip(self._moves, self._structure.leaves, strict=True):
+            np.subtract(to_float32(leaf), move, out=move)
+
+    def end(self) -> None:
+        """Free the memory until the next step."""
+        self._moves = []
 
     def along(self, grads: Nest) -> float:
         """The product of gradient and step; a leaf without a gradient adds nothing."""
-        given = self._structure.flatten(grads)
-        return sum(map(_product, given, self._before))
+        given = self._structure.spec.flatten_up_to(grads)
+        return float(sum(map(_product, given, self._moves)))
 
     def still(self, grads: Nest) -> set[str]:
         """The leaves whose gradient is 0 in every element."""
-        given = self._structure.flatten(grads)
+        given = self._structure.spec.flatten_up_to(grads)
         pairs = zip(self._structure.paths, given, strict=True)
         return {path for path, g in pairs if g is not None and not np.any(_numbers(g))}
 
 
-def _difference(now: Array, before: Array) -> Array:
-    return to_float32(np.asarray(now)) - to_float32(before)
-
-
 def _numbers(gradient: Any) -> Array:
     values = gradient.values if isinstance(gradient, RowGradient) else np.asarray(gradient)
-    return to_float32(values)
+    return to_float32(values) if is_narrow(values.dtype) else values
 
 
 def _product(gradient: Any, move: Array) -> float:

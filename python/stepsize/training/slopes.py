@@ -13,8 +13,8 @@ from typing import Any
 from stepsize.gradients.slopes import Move
 from stepsize.training.run import Run
 
-FIRST = 20  # steps that are all looked at
-PER_OCTAVE = 6  # looks in each doubling of the steps after them: 54 in a thousand
+FIRST = 16  # steps that are all looked at
+PER_OCTAVE = 4  # looks in each doubling of the steps after them: 40 in a thousand
 
 
 def looks() -> Iterator[int]:
@@ -33,7 +33,8 @@ class StepSlopes:
         self._run = run
         self._looks = looks()
         self._look = next(k for k in self._looks if k >= run.step)
-        self._move: Move | None = None
+        self._move = Move(run.params)
+        self._under_way = False
         self._grads: Any = None
         self._start = math.nan
         # Of a rule that evaluates the function itself, nobody knows where the gradient is of.
@@ -42,40 +43,46 @@ class StepSlopes:
 
     def gradient(self, grads: Any) -> None:
         """A gradient was computed: it ends the step before, and may start one to look at."""
-        run, move = self._run, self._move
-        self._move = None
-        if move is not None and math.isfinite(self._start):
+        run = self._run
+        if self._under_way and math.isfinite(self._start):
             try:
-                end = move.along(grads)
+                end = self._move.along(grads)
             except (TypeError, ValueError):  # the step says what is wrong with it
                 end = math.nan
             if not math.isfinite(end):
-                self.next = math.inf
+                self._stop()
                 return
             run.history.meta.setdefault("slopes", []).append([run.step, self._start, end])
         self._start = math.nan
-        if run.step >= self._look:
-            self._move, self._grads = Move(run.params), grads
+        self._under_way = run.step >= self._look
+        if self._under_way:
+            self._move.begin()
+            self._grads = grads
             self._look = next(k for k in self._looks if k > run.step)
-        self.next = run.step + 1 if self._move is not None else self._look
+        else:
+            self._move.end()
+        self.next = run.step + 1 if self._under_way else self._look
 
     def made(self) -> None:
         """The step was made."""
-        if self._move is None:
+        if not self._under_way:
             return
-        self._move.made(self._run.params)
         try:
+            self._move.made()
             self._start = self._move.along(self._grads)
             self._note_still()
         except (TypeError, ValueError):
-            self._move = None
+            self._stop()
         self._grads = None
+
+    def _stop(self) -> None:
+        self.next = math.inf
+        self._move.end()
 
     def _note_still(self) -> None:
         """Keep the names of the leaves whose gradient was 0 at every look so far."""
         meta = self._run.history.meta
         known = meta.get("still")
-        if known == [] or self._move is None:
-            return
-        found = self._move.still(self._grads)
-        meta["still"] = sorted(found if known is None else found & set(known))
+        if known != []:
+            found = self._move.still(self._grads)
+            meta["still"] = sorted(found if known is None else found & set(known))
