@@ -17,7 +17,7 @@ from typing import Any
 import stepsize as ss
 
 PACKAGES = ("arrays", "functional", "gradients", "interop", "optimizers", "plots", "problems")
-PACKAGES += ("schedules",)
+PACKAGES += ("projections", "schedules")
 
 
 def own(name: str) -> bool:

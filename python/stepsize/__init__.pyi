@@ -7,6 +7,7 @@ from stepsize import interop as interop
 from stepsize import optimizers as optimizers
 from stepsize import plots as plots
 from stepsize import problems as problems
+from stepsize import projections as projections
 from stepsize import schedules as schedules
 from stepsize.arrays import pack as pack
 from stepsize.automatic.pipeline import autolr as autolr

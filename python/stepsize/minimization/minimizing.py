@@ -24,10 +24,12 @@ from stepsize.diagnosis.mismatch import CALL
 from stepsize.finder.evaluations import Evaluations
 from stepsize.finder.find import lr_find
 from stepsize.finder.rehearsed import rehearsed_rate
+from stepsize.minimization.bounds import Bounds
 from stepsize.minimization.calls import Calls, Limits
 from stepsize.minimization.results import Result
 from stepsize.optimizers import LBFGS, Optimizer
 from stepsize.optimizers.registration import find_rule
+from stepsize.optimizers.wrappers import Project
 from stepsize.schedules import Schedule, constant, flat_cosine
 from stepsize.training.history import History
 
@@ -53,6 +55,7 @@ def minimize(
     grad: str | None = None,
     tol: float | None = None,
     max_time: float | None = None,
+    bounds: Any = None,
     **options: Any,
 ) -> Result:
     r"""Minimize a function from `x0` until its gradient is small.
@@ -84,6 +87,9 @@ def minimize(
         tol: the same as ``gtol``, by SciPy's name.
         max_time: seconds after which no further step is made, those of the search for the rate
             included, which is not cut short but leaves out its rehearsals.
+        bounds: a tuple ``(low, high)``, each a number, an array, a nest like ``x0`` or None; a list
+            of pairs, one for each number of ``x0``; or SciPy's ``Bounds``. Steps are projected,
+            and ``gtol`` and ``grad_norm`` speak of the projected gradient, P(x - g) - x.
         options: further keywords of the rule, such as ``weight_decay`` or ``clip_norm``.
 
     Returns:
@@ -102,7 +108,7 @@ def minimize(
     calls = Calls(fun_and_grad, jac, grad)
     gtol = gtol if tol is None else tol
     limits = Limits(max_iter, gtol, ftol, patience, max_time)
-    return run(calls, x0, rule, lr, limits, callback, options, refuse=True)
+    return run(calls, x0, rule, lr, limits, callback, options, bounds, refuse=True)
 
 
 def run(
@@ -113,6 +119,7 @@ def run(
     limits: Limits,
     callback: Callable[[Result], Any] | None,
     options: Mapping[str, Any],
+    bounds: Any = None,
     *,
     refuse: bool,
 ) -> Result:
@@ -132,20 +139,39 @@ def run(
         ours = {"line_search_fn": "strong_wolfe", "max_iter": 1, "max_eval": 25}
         options = {**ours, "tolerance_grad": limits.gtol, "tolerance_change": 1e-20, **options}
     cls(copy(x), None if isinstance(lr, str) else lr, **options)  # refuses what is wrong at once
-    seen = Evaluations(calls, x)
+    inside = None if bounds is None else Bounds(bounds, x)
+    make = maker(cls, options, inside)
+    seen = Evaluations(calls, x, None if inside is None else inside.largest)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         start = seen.look(x)
         if not start.finite and refuse:
             raise ValueError(f"minimize: at x0 {start.trouble}; start where it is finite")
         known = start.largest <= limits.gtol or not start.finite
-        rate, doubt = _rate(cls, x, lr, seen, limits, options, known)
-        made = cls(x, rate, **options)
+        rate, doubt = _rate(cls, x, lr, seen, limits, make, known)
+        made = make(x, rate)
         steps = _Steps(seen, made, rate, callback, limits, begun, calls, doubt)
         if start.finite:
             steps.go(limits.max_iter)
         else:
             steps.message = f"at x0 {start.trouble}; start where it is finite"
         return steps.result()
+
+
+def maker(
+    cls: type[Optimizer], options: Mapping[str, Any], bounds: Bounds | None
+) -> Callable[..., Any]:
+    """A function ``(params, lr=None) -> optimizer``, which stays inside of the bounds."""
+    if bounds is not None and cls.needs_closure:
+        raise ValueError(
+            f"minimize: {cls.__name__} takes no bounds; give another rule, or use "
+            "scipy.optimize.minimize(method='L-BFGS-B')"
+        )
+
+    def make(params: Nest, lr: Any = None) -> Any:
+        made = cls(params, lr, **options)
+        return made if bounds is None else Project(made, bounds.projections())
+
+    return make
 
 
 def _floats(x0: Nest) -> Nest:
@@ -174,7 +200,7 @@ def _rate(
     lr: Any,
     seen: Evaluations,
     limits: Limits,
-    options: Mapping[str, Any],
+    make: Callable[..., Any],
     known: bool,
 ) -> tuple[Any, str]:
     """The rate that was given, or the schedule of the one found; `known` needs no search.
@@ -189,9 +215,6 @@ def _rate(
         )
     if cls.adapts_lr or known:
         return None, ""
-
-    def make(params: Nest) -> Optimizer:
-        return cls(params, **options)
 
     plan = _constant if cls.steady_lr else _schedule
     found = lr_find(seen.called, x, [None], optimizer=make, progress=False)
@@ -264,7 +287,8 @@ class _Steps:
         self.bests.append(seen.best.fun)
         if seen.best.largest <= self.limits.gtol:
             self.converged = True
-            self.message = f"no component of the gradient exceeds gtol={self.limits.gtol:g}"
+            which = "gradient" if not hasattr(self.optimizer, "inner") else "projected gradient"
+            self.message = f"no component of the {which} exceeds gtol={self.limits.gtol:g}"
             if not self.steps and seen.calls > 1:
                 self.message += ", at a point seen while looking for the rate"
         elif self.message:
@@ -331,7 +355,7 @@ class _Steps:
             nfev=self.seen.calls + self.calls.extra,
             converged=self.converged,
             message=message,
-            rule=type(self.optimizer).__name__,
+            rule=type(getattr(self.optimizer, "inner", self.optimizer)).__name__,
             lr=default,
             history=self.history,
         )

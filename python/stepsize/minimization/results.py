@@ -11,7 +11,6 @@ import numpy as np
 from stepsize.arrays import Nest, flatten, map_leaves
 from stepsize.finder.results import frame
 from stepsize.training.history import History
-from stepsize.validation import counted
 
 PRINTED = 10  # numbers of an array that are printed whole
 ROWS = 12  # of a table
@@ -82,9 +81,9 @@ class Result:
 
     def _cost(self, of: str = "") -> str:
         """Steps and calls; a search that met the answer needed no step."""
-        calls = f"{counted(self.nfev, 'call')}{of}"
+        calls = f"{self.nfev} call{'s' if self.nfev != 1 else ''}{of}"
         if self.nit:
-            return f"{counted(self.nit, 'step')}, {calls}"
+            return f"{self.nit} step{'s' if self.nit != 1 else ''}, {calls}"
         if self.nfev > 1:
             return f"{calls}, all in the search for the rate"
         return f"{calls}, no step"
