@@ -33,15 +33,13 @@ from stepsize.optimizers.wrappers import Project
 from stepsize.schedules import Schedule, constant, flat_cosine
 from stepsize.training.history import History
 
-Function = Callable[[Nest], tuple[float, Nest]]
-
 UNBOUNDED = 1e3  # times the start: a fall so large, at a gradient that stays, has no end in sight
 LONG = 400  # steps from which on rehearsals pay
 CHECK = "ss.check_gradients(lambda x, batch: fun_and_grad(x), x0)"
 
 
 def minimize(
-    fun_and_grad: Function,
+    fun_and_grad: Callable[[Nest], Any],
     x0: Nest,
     rule: str | type[Optimizer] = "adam",
     lr: Any = "auto",

@@ -24,7 +24,7 @@ class Result:
     `grad` and `grad_norm` (the largest component of the gradient) belong to it. `message` says why
     it ended. `nit` counts steps, `nfev` calls of the function in all, those of the search for the
     rate included. `lr` is the rate or schedule that was used, `history` has one row per step.
-    `success`, `status` and `jac` are SciPy's names for `converged`, 0 or 1, and `grad`.
+    `success`, `status`, `jac` and `njev` are SciPy's names for `converged`, 0 or 1, `grad`, `nfev`.
     """
 
     x: Nest
@@ -53,6 +53,11 @@ class Result:
     def jac(self) -> Nest:
         """The gradient at `x`."""
         return self.grad
+
+    @property
+    def njev(self) -> int:
+        """Calls of the gradient, which comes with the value: as `nfev`."""
+        return self.nfev
 
     def to_pandas(self) -> Any:
         """The history as a `pandas.DataFrame`, one row per step."""
