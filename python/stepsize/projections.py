@@ -8,6 +8,7 @@ does as well.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,13 +83,14 @@ def box(low: Any = None, high: Any = None) -> Projection:
                 f" in {int(above.sum())} of {above.size} places"
             )
     if least is None and most is None:
-        return Projection("box()", lambda x: x)
+        return Projection("box()", np.array)
+    return Projection(f"box({_text(low)}, {_text(high)})", partial(_clipped, least, most))
 
-    def nearest(x: Array) -> Array:
-        sides = (None if side is None else side.astype(x.dtype) for side in (least, most))
-        return np.asarray(np.clip(x, *sides))
 
-    return Projection(f"box({_text(low)}, {_text(high)})", nearest)
+def _clipped(low: Any, high: Any, x: Array) -> Array:
+    # In the array's own dtype: a bound of another would make copies of it.
+    sides = (None if side is None else side.astype(x.dtype) for side in (low, high))
+    return np.asarray(np.clip(x, *sides))
 
 
 def _text(value: Any) -> str:
@@ -105,7 +107,7 @@ def nonnegative() -> Projection:
         >>> ss.projections.nonnegative()(np.array([-1.0, 3.0]))
         array([0., 3.])
     """
-    return Projection("nonnegative()", lambda x: np.maximum(x, 0))
+    return Projection("nonnegative()", partial(np.maximum, 0))
 
 
 def ball(radius: float = 1.0, norm: str = "l2", axis: Any = None) -> Projection:
@@ -120,13 +122,16 @@ def ball(radius: float = 1.0, norm: str = "l2", axis: Any = None) -> Projection:
     norm = choice("ball: norm", norm, ("l2", "linf"))
     text = f"ball({radius:g}, {norm!r}, axis={axis!r})"
     if norm == "linf":
-        return Projection(text, lambda x: np.clip(x, -radius, radius))
+        return Projection(text, partial(_clipped, np.array(-radius), np.array(radius)))
+    return Projection(text, partial(_in_ball, radius, axis))
 
-    def nearest(x: Array) -> Array:
-        size = np.sqrt(np.sum(np.square(x, dtype=np.float64), axis=axis, keepdims=True))
-        return np.asarray(x * (radius / np.maximum(size, radius)))
 
-    return Projection(text, nearest)
+def _lengths(axis: Any, x: Array) -> Array:
+    return np.asarray(np.sqrt(np.sum(np.square(x, dtype=np.float64), axis=axis, keepdims=True)))
+
+
+def _in_ball(radius: float, axis: Any, x: Array) -> Array:
+    return np.asarray(x * (radius / np.maximum(_lengths(axis, x), radius)))
 
 
 def unit_norm(axis: Any = None) -> Projection:
@@ -139,12 +144,13 @@ def unit_norm(axis: Any = None) -> Projection:
                [0. , 1. ]])
     """
 
-    def nearest(x: Array) -> Array:
-        size = np.sqrt(np.sum(np.square(x, dtype=np.float64), axis=axis, keepdims=True))
-        equal = np.ones_like(x) / np.sqrt(x.size / max(size.size, 1))
-        return np.where(size > 0, x / np.where(size > 0, size, 1.0), equal)
+    return Projection(f"unit_norm(axis={axis!r})", partial(_of_length_one, axis))
 
-    return Projection(f"unit_norm(axis={axis!r})", nearest)
+
+def _of_length_one(axis: Any, x: Array) -> Array:
+    size = _lengths(axis, x)
+    equal = np.ones_like(x) / np.sqrt(x.size / max(size.size, 1))
+    return np.where(size > 0, x / np.where(size > 0, size, 1.0), equal)
 
 
 def simplex(axis: int = -1, total: float = 1.0) -> Projection:
@@ -158,17 +164,18 @@ def simplex(axis: int = -1, total: float = 1.0) -> Projection:
         array([0., 1., 0.])
     """
     total = number("simplex: total", total, 0.0, low_open=True)
+    text = f"simplex(axis={axis!r}, total={total:g})"
+    return Projection(text, partial(_on_simplex, axis, total))
 
-    def nearest(x: Array) -> Array:
-        rows = np.moveaxis(np.asarray(x, np.float64), axis, -1)
-        falling = -np.sort(-rows, axis=-1)
-        over = np.cumsum(falling, axis=-1) - total
-        count = np.arange(1, rows.shape[-1] + 1)
-        last = np.count_nonzero(falling - over / count > 0, axis=-1, keepdims=True)
-        cut = np.take_along_axis(over, last - 1, axis=-1) / last
-        return np.moveaxis(np.maximum(rows - cut, 0), -1, axis)
 
-    return Projection(f"simplex(axis={axis!r}, total={total:g})", nearest)
+def _on_simplex(axis: int, total: float, x: Array) -> Array:
+    rows = np.moveaxis(np.asarray(x, np.float64), axis, -1)
+    falling = -np.sort(-rows, axis=-1)
+    over = np.cumsum(falling, axis=-1) - total
+    count = np.arange(1, rows.shape[-1] + 1)
+    last = np.count_nonzero(falling - over / count > 0, axis=-1, keepdims=True)
+    cut = np.take_along_axis(over, last - 1, axis=-1) / last
+    return np.moveaxis(np.maximum(rows - cut, 0), -1, axis)
 
 
 def orthogonal() -> Projection:
@@ -182,11 +189,11 @@ def orthogonal() -> Projection:
         array([[ 1.,  0.],
                [ 0., -1.]])
     """
+    return Projection("orthogonal()", _orthonormal)
 
-    def nearest(x: Array) -> Array:
-        if x.ndim != 2:
-            raise ValueError(f"orthogonal: a matrix is needed, got an array of shape {x.shape}")
-        left, _, right = np.linalg.svd(np.asarray(x, np.float64), full_matrices=False)
-        return np.asarray(left @ right) + 0.0
 
-    return Projection("orthogonal()", nearest)
+def _orthonormal(x: Array) -> Array:
+    if x.ndim != 2:
+        raise ValueError(f"orthogonal: a matrix is needed, got an array of shape {x.shape}")
+    left, _, right = np.linalg.svd(np.asarray(x, np.float64), full_matrices=False)
+    return np.asarray(left @ right) + 0.0

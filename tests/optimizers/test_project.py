@@ -1,5 +1,7 @@
 """Projections are the nearest points of their sets, and Project keeps parameters in them."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,7 @@ def test_a_projection_is_the_nearest_point_and_its_own(name, dtype):
         assert np.array_equal(x, kept)
         assert (found.shape, found.dtype) == (x.shape, x.dtype)
         np.testing.assert_allclose(nearest(found), found, atol=unit)
+        assert np.array_equal(pickle.loads(pickle.dumps(nearest))(x), found)
         length = np.linalg.norm(found - x)
         for _ in range(50):
             other = nearest((x + scale * rng.standard_normal(shape)).astype(dtype))
