@@ -97,9 +97,9 @@ class Evaluations:
             raise TypeError("minimize: fun_and_grad must return a gradient, got None")
         copies: list[Any] = []
         largest = 0.0
-        try:  # a list of numbers may stand in the place of an array
-            found: list[Any] = list(self.structure.spec.flatten_up_to(grads))
-        except ValueError:
+        if isinstance(grads, list | tuple) and self.structure.spec.is_leaf():
+            found: list[Any] = [grads]  # numbers, where the point is one array
+        else:
             found = self.structure.flatten(grads)
         places = zip(self.structure.paths, leaves, found, strict=True)
         for i, (path, leaf, given) in enumerate(places):
