@@ -16,7 +16,7 @@ FLOORS = [
     ["runtime", "validation", "arrays", "curves", "rng", "serialization"],
     ["schedules"],
     ["optimizers"],
-    ["functional", "noise_scale", "diagnosis", "gradients"],
+    ["functional", "noise_scale", "diagnosis", "gradients", "projections"],
     ["finder"],
     ["experiments", "callbacks"],
     ["training"],

@@ -16,7 +16,8 @@ from typing import Any
 
 import stepsize as ss
 
-PACKAGES = ("arrays", "functional", "interop", "optimizers", "plots", "problems", "schedules")
+PACKAGES = ("arrays", "functional", "gradients", "interop", "optimizers", "plots", "problems")
+PACKAGES += ("projections", "schedules")
 
 
 def own(name: str) -> bool:

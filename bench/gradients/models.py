@@ -60,7 +60,7 @@ def softmax_loss(logits: Any, target: Any) -> tuple[Any, Any]:
 
 def arrays_of(rng: np.random.Generator, dtype: Any, **shapes: tuple[float, tuple[int, ...]]) -> Any:
     return {
-        name: (scale * rng.standard_normal(shape)).astype(dtype)
+        name: np.array(scale * rng.standard_normal(shape), dtype)
         for name, (scale, shape) in shapes.items()
     }
 

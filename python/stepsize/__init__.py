@@ -63,7 +63,7 @@ _HOMES = {
     "tuning.search": "tune",
     "tuning.space": "Choice LogUniform Uniform",
 }
-_MODULES = ("functional", "optimizers", "problems", "schedules")
+_MODULES = ("functional", "gradients", "optimizers", "problems", "projections", "schedules")
 _EXTRAS = ("arrays", "interop", "plots")  # public as well, but `import *` leaves them out
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 # Packages whose every name is public; their `__all__` is the list.

@@ -2,10 +2,12 @@
 
 from stepsize import arrays as arrays
 from stepsize import functional as functional
+from stepsize import gradients as gradients
 from stepsize import interop as interop
 from stepsize import optimizers as optimizers
 from stepsize import plots as plots
 from stepsize import problems as problems
+from stepsize import projections as projections
 from stepsize import schedules as schedules
 from stepsize.arrays import pack as pack
 from stepsize.automatic.pipeline import autolr as autolr

@@ -19,6 +19,7 @@ WRAPPERS = {
     "AdaptiveClip": ss.AdaptiveClip,
     "SAM": ss.SAM,
     "Mechanic": ss.Mechanic,
+    "Project": lambda opt: ss.Project(opt, ss.projections.ball(1e3)),
 }
 
 

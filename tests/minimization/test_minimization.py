@@ -73,7 +73,7 @@ def test_lbfgs_solves_rosenbrock():
     assert result.converged and np.allclose(result.x, 1, atol=1e-8)
     assert result.nfev < 60 and result.nit > 10
     assert str(result).startswith("converged: no component of the gradient exceeds gtol=1e-09\n")
-    assert "calls of the function" in str(result) and "x = [" in str(result)
+    assert "calls of the function" in str(result) and " x: [" in str(result)
 
 
 def test_lbfgs_that_cannot_go_lower_ends():

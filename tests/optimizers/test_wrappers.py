@@ -17,6 +17,7 @@ WRAPPERS = {
     "GradientNoise": lambda opt: ss.GradientNoise(opt, seed=3),
     "AdaptiveClip": ss.AdaptiveClip,
     "Mechanic": ss.Mechanic,
+    "Project": lambda opt: ss.Project(opt, ss.projections.box(-50.0, 50.0)),
     "EMA of Lookahead": lambda opt: ss.EMA(ss.Lookahead(opt, k=2), 0.5),
 }
 

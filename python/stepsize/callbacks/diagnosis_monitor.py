@@ -31,7 +31,8 @@ class DiagnosisMonitor:
 
     Args:
         every: the fewest steps between two diagnoses.
-        warn: verdicts to warn of, each once, as a UserWarning.
+        warn: verdicts to warn of, each once, as a UserWarning; unless it is empty, a gradient that
+            does not fit the loss is warned of too.
         stop: verdicts that end the run.
         act: called as ``act(run, diagnosis)`` after each diagnosis.
 
@@ -104,9 +105,14 @@ class DiagnosisMonitor:
         if self.act is not None:
             self.act(run, diagnosis)
         if diagnosis.verdict in self.stop:
-            run.stop(f"diagnosed {words(diagnosis.verdict)} at step {run.step}")
-        elif diagnosis.verdict in self.warn and diagnosis.verdict not in self._warned:
-            self._warned.add(diagnosis.verdict)
+            why = ", with a gradient that does not fit the loss" if diagnosis.mismatch else ""
+            run.stop(f"diagnosed {words(diagnosis.verdict)} at step {run.step}{why}")
+            return
+        # A gradient that does not fit the loss comes before whatever the verdict is.
+        name = diagnosis.verdict if diagnosis.mismatch is None else diagnosis.mismatch.kind
+        told = bool(self.warn) if diagnosis.mismatch else name in self.warn
+        if told and name not in self._warned:
+            self._warned.add(name)
             warnings.warn(f"step {run.step}: {diagnosis}", UserWarning, stacklevel=2)
 
 

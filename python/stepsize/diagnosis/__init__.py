@@ -10,6 +10,7 @@ from stepsize.diagnosis.checks import judge
 from stepsize.diagnosis.features import CurveFeatures
 from stepsize.diagnosis.generalisation import settled
 from stepsize.diagnosis.measurement import measure
+from stepsize.diagnosis.mismatch import gradient_mismatch, without_advice, zero_gradients
 from stepsize.diagnosis.thresholds import FEWEST_LOSSES, FEWEST_STEPS, IDLE
 from stepsize.diagnosis.verdicts import (
     VERDICTS,
@@ -45,6 +46,10 @@ def diagnose(history: Any) -> Diagnosis:
     that is better when higher, such as `val_accuracy`, and what early stopping said at the end.
     With fewer than 20 losses the verdict is "not_enough_data", unless they diverge.
 
+    A history of `fit` also holds what the gradients predicted for some steps. Where the loss did
+    something else, beyond noise and curvature, the first finding is a `gradient_mismatch` with the
+    numbers, and nothing is said of the rate: `check_gradients` tells which gradient is wrong.
+
     Raises TypeError for what is no history, ValueError when there is no `loss`, nothing in it, or
     when series are no numbers or not equally long.
 
@@ -56,6 +61,9 @@ def diagnose(history: Any) -> Diagnosis:
     found = judge(features)
     verdict = found[0].kind
     shares = probabilities(_as_validated(features, verdict), verdict)
+    if (mismatch := gradient_mismatch(history)) is not None:
+        return Diagnosis(verdict, (mismatch, *without_advice(found)), None, probabilities=shares)
+    found = zero_gradients(history, found)
     if features.steps < FEWEST_STEPS and verdict != "diverging":
         short = _too_short(features, found[0])
         return Diagnosis(short[0].kind, short, None, False, shares)

@@ -130,6 +130,12 @@ class Diagnosis:
     probabilities: dict[str, float] = field(default_factory=dict, compare=False)
 
     @property
+    def mismatch(self) -> Finding | None:
+        """The finding that the gradient does not fit the loss, None where nothing speaks for it."""
+        first = self.findings[0] if self.findings else None
+        return first if first is not None and first.kind == "gradient_mismatch" else None
+
+    @property
     def runner_up(self) -> str | None:
         """The most probable other verdict, None where there is little doubt or too little data."""
         if not self.enough_data:
@@ -154,6 +160,11 @@ class Diagnosis:
             lead = "There is not enough data for a verdict."
             return " ".join([lead, *map(str, self.findings[:1]), *so_far])
         row = VERDICTS[self.verdict]
+        if self.mismatch is not None:
+            looks = [
+                f"By its curves alone it is {row.phrase}: {f.evidence}." for f in self.findings[1:2]
+            ]
+            return " ".join(["The gradient does not fit the loss.", str(self.mismatch), *looks])
         parts, way = [row.lead, *map(str, self.findings[:1])], int(row.way)
         for other in self.findings[1:]:
             kind = VERDICTS.get(other.kind)

@@ -45,8 +45,14 @@ class Evaluations:
     fill the same arrays at each call.
     """
 
-    def __init__(self, function: Function, x: Nest) -> None:
+    def __init__(
+        self,
+        function: Function,
+        x: Nest,
+        component: Callable[[int, Array, Array], float] | None = None,
+    ) -> None:
         self.function = function
+        self._component = component  # the largest of leaf i at x with a gradient, if not max|g|
         self.calls = self.beside = 0
         self.at: list[Array] = []
         self.structure = Structure(x)
@@ -123,8 +129,12 @@ class Evaluations:
             raise TypeError("minimize: fun_and_grad must return a gradient, got None")
         copies: list[Any] = []
         largest = 0.0
-        found = self.structure.flatten(grads)
-        for path, leaf, given in zip(self.structure.paths, leaves, found, strict=True):
+        if isinstance(grads, list | tuple) and self.structure.spec.is_leaf():
+            found: list[Any] = [grads]  # numbers, where the point is one array
+        else:
+            found = self.structure.flatten(grads)
+        places = zip(self.structure.paths, leaves, found, strict=True)
+        for i, (path, leaf, given) in enumerate(places):
             if isinstance(given, RowGradient):
                 given = given.whole("minimize", path, leaf)
             elif isinstance(given, list | tuple):
@@ -133,6 +143,8 @@ class Evaluations:
             copies.append(None if given is None else np.array(given))
             if given is not None:
                 top = float(np.abs(copies[-1]).max(initial=0.0))
+                if self._component is not None and math.isfinite(top):
+                    top = self._component(i, leaf, copies[-1])
                 largest = math.nan if math.isnan(top + largest) else max(top, largest)
         if all(one is None for one in copies):
             raise TypeError("minimize: fun_and_grad must return a gradient, got None in each place")

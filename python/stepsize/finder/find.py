@@ -9,8 +9,9 @@ from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 
-from stepsize.arrays import Curve, Nest, ValueAndGrad, copy
+from stepsize.arrays import Curve, Nest, ValueAndGrad, copy, flatten
 from stepsize.curves import debiased_ema
+from stepsize.diagnosis.mismatch import CALL, factor_of, of_pairs, told
 from stepsize.finder.cached_batches import CachedBatches, source_of
 from stepsize.finder.confidence import INTERVALS, confidence
 from stepsize.finder.horizon import (
@@ -131,6 +132,9 @@ def _result(passes: list[Advice], settings: Settings, runner: TrialRunner) -> LR
         rate = settings.bounded(_geometric_mean(a.rate for a in good))
         peak = settings.bounded(_geometric_mean(a.peak for a in good))
     trust, why = confidence(good)
+    mismatch, usable = _mismatch(runner)
+    if not usable:
+        rate, peak, trust, why = math.nan, math.nan, "none", mismatch
     below, above = INTERVALS[trust]
     return LRFindResult(
         suggestion=rate,
@@ -138,7 +142,7 @@ def _result(passes: list[Advice], settings: Settings, runner: TrialRunner) -> LR
         peak=peak,
         interval=(settings.bounded(rate * below), settings.bounded(rate * above)),
         confidence=trust,
-        why=(why or _why_not(passes[0])) + _of_range(rate, settings),
+        why=(why or _why_not(passes[0])) + (_of_range(rate, settings) if usable else ""),
         stopped=passes[0].range_test.stopped,
         lrs=lrs,
         losses=losses,
@@ -147,7 +151,24 @@ def _result(passes: list[Advice], settings: Settings, runner: TrialRunner) -> LR
         gradients=runner.spent,
         call=constructor_call(runner.build(copy(runner.params))),
         bounds=settings.bounds,
+        mismatch=mismatch,
     )
+
+
+def _mismatch(runner: TrialRunner) -> tuple[str, bool]:
+    """What speaks against the gradients in words, and whether a rate for them is of use."""
+    found = of_pairs(runner.pairs)
+    if found is None:
+        return "", True
+    evidence, ratios = found
+    words = f"the gradient does not fit the loss: {told(evidence, 'a step on one batch')}; {CALL}"
+    shapes = [getattr(leaf, "shape", ()) for leaf in flatten(runner.batches[0])[0]]
+    rows = next((shape[0] for shape in shapes if shape), None)
+    factor = factor_of(ratios, rows)
+    if factor is None:
+        return f"{words} says which one is wrong, and how", False
+    times = f"{factor:g}" if factor >= 1 else f"1/{1 / factor:g}"
+    return f"{words} says where a factor of {times} is missing", True
 
 
 @overload
@@ -197,6 +218,10 @@ def lr_find(
     where the loss fell. The range is moved lower or higher when nothing happens inside it.
     Parameters, optimizer and random generators come back bit for bit, also when `value_and_grad`
     raises; its exception is passed on, but for an overflow, which counts as divergence.
+
+    The range test also compares the change of the loss of a batch with what its gradients say.
+    Where they do not fit there is no suggestion, and `mismatch` says so with the numbers; where
+    they do but for a factor of 2, 1/2 or the rows of a batch, the rate found goes with them.
 
     Args:
         value_and_grad: ``(params, batch) -> (loss, grads)``, the loss of any sign and scale.

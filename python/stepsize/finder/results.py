@@ -36,7 +36,8 @@ class LRFindResult:
     NaN.
     `lrs`, `losses` and `smoothed` are the range test; `probes` the constant-rate races after it,
     as pairs of rate and losses; `gradients` the number of gradients all of it cost; `bounds` the
-    rates between which it was to stay.
+    rates between which it was to stay. `mismatch` says in words what speaks against the gradients,
+    "" where nothing does: `check_gradients` tells which one is wrong.
     """
 
     suggestion: float
@@ -53,6 +54,7 @@ class LRFindResult:
     gradients: int
     call: str = "ss.SGD(params, lr={})"
     bounds: tuple[float, float] = (0.0, math.inf)
+    mismatch: str = ""
 
     @property
     def usable(self) -> bool:
@@ -111,6 +113,7 @@ class LRFindResult:
             [
                 f"learning rate {self.suggestion:.1e}, likely between {low:.1e} and {high:.1e} "
                 f"({self.confidence} confidence: {self.why})",
+                *([self.mismatch] if self.mismatch else []),
                 *self._raced(),
                 f"for the top of a one-cycle or warm-up schedule: {self.peak:.1e}",
                 f"range test over {len(self.lrs)} rates: {self.stopped}",

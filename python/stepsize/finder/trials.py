@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from stepsize.arrays import (
 )
 from stepsize.errors import NonFiniteGradientError
 from stepsize.finder.cached_batches import CachedBatches, hint
+from stepsize.gradients.slopes import Move
 from stepsize.optimizers import Optimizer, RowGradient
 from stepsize.optimizers.registration import maker_of
 from stepsize.optimizers.wrappers.base import Wrapper
@@ -107,10 +109,12 @@ class Trial:
         self.losses: list[float] = []
         self.failure: str | None = None
         self.ceiling = math.inf
+        self._waiting: deque[tuple[Move, Nest, float]] = deque()
 
     def retire(self) -> None:
         """Free the copies: this run will not go on."""
         self._params = self._stepper = None
+        self._waiting.clear()
 
     @property
     def params(self) -> Nest:
@@ -143,6 +147,8 @@ class Trial:
             if loss > self.ceiling:
                 self.failure = f"the loss rose to {loss:.3g} at lr={lr:.2e}"
         if self.failure is None:
+            if self._period:
+                self._pair(loss, grads)
             try:
                 stepper.step(grads, lr, loss, lambda p: self._runner.evaluate(p, batch, False))
             except NonFiniteGradientError:
@@ -150,6 +156,17 @@ class Trial:
         if self.failure is not None:
             self.retire()
         return self.failure is None
+
+    def _pair(self, loss: float, grads: Nest) -> None:
+        """Note what two gradients of one batch, a cycle apart, say of the change between."""
+        if len(self._waiting) == self._period:
+            move, first, before = self._waiting.popleft()
+            move.made()
+            slopes = move.along(first), move.along(grads)
+            self._runner.pairs.append((*slopes, loss - before, before))
+        move = Move(self._params)
+        move.begin()
+        self._waiting.append((move, changed(np.array, grads), loss))
 
     def extend(self, lr: float, until: int) -> Trial:
         """Go on at one rate until the run has `until` losses."""
@@ -182,6 +199,7 @@ class TrialRunner:
         self.spent = 0
         self._tick = tick
         self._first: dict[int, tuple[float, Nest]] = {}
+        self.pairs: list[tuple[float, float, float, float]] = []  # of slopes, change and loss
 
     def stepper(self, params: Nest, change: Change | None = None) -> RateStepper:
         """A new optimizer over the copies, or what `change` makes of it."""

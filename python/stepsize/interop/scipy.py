@@ -11,7 +11,8 @@ The gradient must be given, by ``jac=True`` or as a function. ``tol`` is ``gtol`
 * ``disp``: print what was found;
 * any keyword of the rule, such as ``betas`` or ``clip_norm``.
 
-There are neither bounds nor constraints, and no use for second derivatives: they are refused.
+``bounds`` are pairs or a ``Bounds``, for every rule but L-BFGS; steps are projected. There are no
+constraints, and no use for second derivatives: they are refused.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ except ImportError as error:
         'stepsize.interop.scipy needs SciPy: pip install "stepsize[scipy]"'
     ) from error
 
-from stepsize.minimization import Result, run
+from stepsize.minimization import Calls, Limits, Result, run
 from stepsize.optimizers import Optimizer, registry
 from stepsize.optimizers.registration import snake_case
 
@@ -58,25 +59,19 @@ def method(rule: type[Optimizer] | str) -> Callable[..., OptimizeResult]:
         **options: Any,
     ) -> OptimizeResult:
         name = optimize.__name__
-        _refuse(name, jac, hess=hess, hessp=hessp, bounds=bounds, constraints=constraints)
+        _refuse(name, jac, hess=hess, hessp=hessp, constraints=constraints)
+        pairs = list(bounds) if isinstance(bounds, tuple | list) else bounds
 
         def fun_and_grad(x: Any) -> tuple[float, Any]:
             # Each gets a copy of its own, which it may keep and change.
             value = _number(name, fun(x.copy(), *args))
             return value, _gradient(name, jac(x.copy(), *args), x)
 
+        limits = Limits(maxiter, gtol if tol is None else tol, ftol, patience)
+        told = None if callback is None else _told(callback)
+        call = Calls(fun_and_grad)
         found = run(
-            fun_and_grad,
-            np.asarray(x0),
-            rule,
-            lr,
-            maxiter,
-            gtol if tol is None else tol,
-            ftol,
-            patience,
-            None if callback is None else _told(callback),
-            options,
-            refuse=False,
+            call, np.asarray(x0), rule, lr, limits, told, options, pairs or None, refuse=False
         )
         if disp:
             print(found)
@@ -123,7 +118,7 @@ def _refuse(name: str, jac: Any, **others: Any) -> None:
         )
     for key, value in others.items():
         if value is not None and not (isinstance(value, tuple | list) and not len(value)):
-            uses = "'L-BFGS-B' or 'SLSQP'" if key in ("bounds", "constraints") else "'trust-ncg'"
+            uses = "'SLSQP' or 'trust-constr'" if key == "constraints" else "'trust-ncg'"
             raise ValueError(f"{name}: {key} is not supported; leave it out, or use method={uses}")
 
 

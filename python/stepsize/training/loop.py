@@ -24,6 +24,7 @@ from stepsize.training.evaluation import Evaluation, EvaluationInterrupted, eval
 from stepsize.training.interrupts import Interrupt
 from stepsize.training.progress import Progress
 from stepsize.training.run import Run
+from stepsize.training.slopes import StepSlopes
 from stepsize.validation import counted
 
 REBINDING = 100  # steps between two looks whether the parameters are the same arrays
@@ -83,6 +84,7 @@ class FitLoop:
         """Run to the end, whatever the end is."""
         run = self.run
         first = run.step, run.epoch
+        self.slopes = StepSlopes(run)
         self.progress = Progress(show, self.total(), run.step)
         try:
             with self.interrupt:
@@ -138,7 +140,7 @@ class FitLoop:
         # The offset in arrays counts rows itself.
         known = isinstance(run.batches, ArrayBatches) and isinstance(self.count, arrays.RowCounter)
         stream, count = run.stream(), None if known else self.rows
-        size = run.accumulate
+        size, slopes = run.accumulate, self.slopes
         for batch, offset in stream if size == 1 else grouped(stream, size):
             run.batch = batch
             try:
@@ -147,6 +149,9 @@ class FitLoop:
                 if run.step == 0 and run.batches.hint:
                     error.add_note(run.batches.hint)
                 raise
+            looking = run.step >= slopes.next
+            if looking:
+                slopes.gradient(run.grads)
             if before:
                 self.before_step(before)
             lr = rate()
@@ -158,6 +163,8 @@ class FitLoop:
                 if self.diverge(loss, lr, offset):
                     continue
                 return
+            if looking:
+                slopes.made()
             if stats.nonfinite:
                 self.count_skipped()
             rows = offset - run.offset if count is None else count(batch)

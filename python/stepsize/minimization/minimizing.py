@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,79 +20,26 @@ from stepsize.arrays import (
     map_leaves,
     norm,
 )
+from stepsize.diagnosis.mismatch import CALL
 from stepsize.finder.evaluations import Evaluations
 from stepsize.finder.find import lr_find
 from stepsize.finder.rehearsed import rehearsed_rate
-from stepsize.finder.results import frame
+from stepsize.minimization.bounds import Bounds
+from stepsize.minimization.calls import Calls, Limits
+from stepsize.minimization.results import SEARCHED, Result
 from stepsize.optimizers import LBFGS, Optimizer
 from stepsize.optimizers.registration import find_rule
+from stepsize.optimizers.wrappers import Project
 from stepsize.schedules import Schedule, constant, flat_cosine
 from stepsize.training.history import History
-from stepsize.validation import number, whole
-
-Function = Callable[[Nest], tuple[float, Nest]]
 
 UNBOUNDED = 1e3  # times the start: a fall so large, at a gradient that stays, has no end in sight
-SEARCHED = "while looking for the rate"
 LONG = 400  # steps from which on rehearsals pay
-
-
-@dataclass(frozen=True, repr=False)
-class Result:
-    """What `minimize` found; print it to read it.
-
-    `x` is the best point seen, in the search for the rate or in a step, nested as `x0` was. `fun`,
-    `grad` and `grad_norm` (the largest component of the gradient) belong to it. `message` says why
-    it ended. `nit` counts steps, `nfev` calls of the function in all, those of the search for the
-    rate included. `lr` is the rate or schedule that was used, `history` has one row per step.
-    """
-
-    x: Nest
-    fun: float
-    grad: Nest = field(repr=False)
-    grad_norm: float
-    nit: int
-    nfev: int
-    converged: bool
-    message: str
-    rule: str
-    lr: Any
-    history: History = field(repr=False)
-
-    def to_pandas(self) -> Any:
-        """The history as a `pandas.DataFrame`, one row per step."""
-        return frame({name: self.history[name] for name in self.history})
-
-    def __repr__(self) -> str:
-        return (
-            f"<Result f={self.fun:.6g}, {'converged' if self.converged else 'not converged'}, "
-            f"{self.rule}, {self._cost()}>"
-        )
-
-    def _cost(self, of: str = "") -> str:
-        """Steps and calls; a search that met the answer needed no step."""
-        calls = f"{self.nfev} call{'s' if self.nfev != 1 else ''}{of}"
-        if self.nit:
-            return f"{self.nit} step{'s' if self.nit != 1 else ''}, {calls}"
-        if self.nfev > 1 and SEARCHED in self.message:
-            return f"{calls}, all in the search for the rate"
-        return f"{calls}, no step"
-
-    def __str__(self) -> str:
-        rate = f"{self.lr:.3g}" if isinstance(self.lr, numbers.Real) else str(self.lr)
-        leaves = flatten(self.x)[0]
-        lines = [
-            f"{'converged' if self.converged else 'not converged'}: {self.message}",
-            f"f = {self.fun:.6g}, largest component of the gradient {self.grad_norm:.2e}",
-            f"{self.rule}, lr {rate}: {self._cost(' of the function')}",
-        ]
-        if sum(leaf.size for leaf in leaves) <= 10:
-            lines.append(f"x = {self.x}")
-        return "\n".join(lines)
+CHECK = "ss.check_gradients(lambda x, batch: fun_and_grad(x), x0)"
 
 
 def minimize(
-    fun_and_grad: Function,
+    fun_and_grad: Callable[[Nest], Any],
     x0: Nest,
     rule: str | type[Optimizer] = "adam",
     lr: Any = "auto",
@@ -101,6 +49,11 @@ def minimize(
     ftol: float = 0.0,
     patience: int = 50,
     callback: Callable[[Result], Any] | None = None,
+    jac: Callable[[Nest], Nest] | bool | None = None,
+    grad: str | None = None,
+    tol: float | None = None,
+    max_time: float | None = None,
+    bounds: Any = None,
     **options: Any,
 ) -> Result:
     r"""Minimize a function from `x0` until its gradient is small.
@@ -113,7 +66,8 @@ def minimize(
 
     Args:
         fun_and_grad: ``x -> (value, gradient)``, the gradient in the nesting of ``x``. It gets a
-            copy of the point, and its gradient is copied.
+            copy of the point, and its gradient is copied. With ``jac`` or ``grad`` it returns the
+            value alone.
         x0: numbers, an array, or a nest of arrays; it is copied. Whole numbers become float64.
         rule: the name of a rule, such as "adamw" or "lbfgs", or an optimizer class.
         lr: a number, a schedule of steps, None for the default of the rule, or "auto": what
@@ -127,6 +81,16 @@ def minimize(
         ftol: converged where the last value is the best one within this share of it, and the best
             value fell by no more in the last ``patience`` steps. 0 switches this off.
         callback: called after each step with the `Result` as it would be now; a true answer ends.
+        jac: the gradient as a function of its own, ``x -> gradient``; True where ``fun_and_grad``
+            returns both, as by default.
+        grad: "central", "forward", "complex_step" or "spsa": the gradient by differences, as
+            `stepsize.gradients` makes it. ``nfev`` then counts the calls behind it too.
+        tol: the same as ``gtol``, by SciPy's name.
+        max_time: seconds after which no further step is made, those of the search for the rate
+            included, which is not cut short but leaves out its rehearsals.
+        bounds: a tuple ``(low, high)``, each a number, an array, a nest like ``x0`` or None; a list
+            of pairs, one for each number of ``x0``; or SciPy's ``Bounds``. Steps are projected,
+            and ``gtol`` and ``grad_norm`` speak of the projected gradient, P(x - g) - x.
         options: further keywords of the rule, such as ``weight_decay`` or ``clip_norm``.
 
     Returns:
@@ -142,27 +106,31 @@ def minimize(
         >>> result.converged, bool(abs(result.x).max() < 1e-5)
         (True, True)
     """
-    return run(
-        fun_and_grad, x0, rule, lr, max_iter, gtol, ftol, patience, callback, options, refuse=True
-    )
+    calls = Calls(fun_and_grad, jac, grad)
+    gtol = gtol if tol is None else tol
+    limits = Limits(max_iter, gtol, ftol, patience, max_time)
+    return run(calls, x0, rule, lr, limits, callback, options, bounds, refuse=True)
 
 
 def run(
-    fun_and_grad: Function,
+    calls: Calls,
     x0: Nest,
     rule: str | type[Optimizer],
     lr: Any,
-    max_iter: int,
-    gtol: float,
-    ftol: float,
-    patience: int,
+    limits: Limits,
     callback: Callable[[Result], Any] | None,
     options: Mapping[str, Any],
+    bounds: Any = None,
     *,
     refuse: bool,
 ) -> Result:
     """What `minimize` does; a start that is not finite is an error, or a result of no step."""
-    _check(fun_and_grad, callback, max_iter=max_iter, patience=patience, gtol=gtol, ftol=ftol)
+    begun = time.monotonic()
+    limits.check()
+    if callback is not None and not callable(callback):
+        raise TypeError(
+            f"minimize: callback must be a function of a Result or None, got {callback!r:.80}"
+        )
     cls = find_rule(rule, "minimize")
     if options.get("maximize"):
         raise ValueError("minimize: maximize=True goes with an optimizer; negate the function here")
@@ -170,41 +138,45 @@ def run(
     if cls is LBFGS:
         # One iteration at a time, so that each has its row in the history; the end is ours.
         ours = {"line_search_fn": "strong_wolfe", "max_iter": 1, "max_eval": 25}
-        options = {**ours, "tolerance_grad": gtol, "tolerance_change": 1e-20, **options}
+        options = {**ours, "tolerance_grad": limits.gtol, "tolerance_change": 1e-20, **options}
     cls(copy(x), None if isinstance(lr, str) else lr, **options)  # refuses what is wrong at once
-    seen = Evaluations(fun_and_grad, x)
+    inside = None if bounds is None else Bounds(bounds, x)
+    make = maker(cls, options, inside)
+    seen = Evaluations(calls, x, None if inside is None else inside.largest)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         start = seen.look(x)
         if not start.finite and refuse:
             raise ValueError(f"minimize: at x0 {start.trouble}; start where it is finite")
-        trouble = seen.lower_beside(x) if start.finite and start.largest == 0 else ""
-        known = start.largest <= gtol or not start.finite
-        rate = _rate(cls, x, lr, seen, max_iter, options, known)
-        steps = _Steps(seen, cls(x, rate, **options), rate, callback, gtol, ftol, patience)
+        looks = start.finite and start.largest == 0 and inside is None
+        trouble = seen.lower_beside(x) if looks else ""
+        known = start.largest <= limits.gtol or not start.finite
+        rate, doubt = _rate(cls, x, lr, seen, limits, make, known)
+        made = make(x, rate)
+        steps = _Steps(seen, made, rate, callback, limits, begun, calls, doubt)
         if not start.finite:
             trouble = f"at x0 {start.trouble}; start where it is finite"
         if trouble:
             steps.message = trouble
         else:
-            steps.go(max_iter)
+            steps.go(limits.max_iter)
         return steps.result()
 
 
-def _check(function: Any, callback: Any, **settings: float) -> None:
-    if not callable(function):
-        raise TypeError(
-            "minimize: fun_and_grad must be a function x -> (value, gradient), got "
-            f"{function!r:.80}"
+def maker(
+    cls: type[Optimizer], options: Mapping[str, Any], bounds: Bounds | None
+) -> Callable[..., Any]:
+    """A function ``(params, lr=None) -> optimizer``, which stays inside of the bounds."""
+    if bounds is not None and cls.needs_closure:
+        raise ValueError(
+            f"minimize: {cls.__name__} takes no bounds; give another rule, or use "
+            "scipy.optimize.minimize(method='L-BFGS-B')"
         )
-    if callback is not None and not callable(callback):
-        raise TypeError(
-            f"minimize: callback must be a function of a Result or None, got {callback!r:.80}"
-        )
-    for name, value in settings.items():
-        if name in ("max_iter", "patience"):
-            whole(f"minimize: {name}", value)
-        else:
-            number(f"minimize: {name}", value, 0.0, high_open=False)
+
+    def make(params: Nest, lr: Any = None) -> Any:
+        made = cls(params, lr, **options)
+        return made if bounds is None else Project(made, bounds.projections())
+
+    return make
 
 
 def _floats(x0: Nest) -> Nest:
@@ -236,30 +208,32 @@ def _rate(
     x: Nest,
     lr: Any,
     seen: Evaluations,
-    max_iter: int,
-    options: Mapping[str, Any],
+    limits: Limits,
+    make: Callable[..., Any],
     known: bool,
-) -> Any:
-    """The rate that was given, or the schedule of the one found; `known` needs no search."""
+) -> tuple[Any, str]:
+    """The rate that was given, or the schedule of the one found; `known` needs no search.
+
+    The second answer is what the search saw speak against the gradient.
+    """
     if not isinstance(lr, str):
-        return lr
+        return lr, ""
     if lr != "auto":
         raise ValueError(
             f"minimize: lr must be a number, a schedule, None or 'auto', got {lr!r:.80}"
         )
     if cls.adapts_lr or known:
-        return None
-
-    def make(params: Nest) -> Optimizer:
-        return cls(params, **options)
+        return None, ""
 
     plan = _constant if cls.steady_lr else _schedule
     found = lr_find(seen.called, x, [None], optimizer=make, progress=False)
     rate = found.suggestion if found.usable else None
-    if max_iter >= LONG:
+    doubt = found.mismatch.replace(CALL, CHECK)
+    if limits.max_iter >= LONG and limits.max_time is None and (found.usable or not doubt):
         start = found.probes[0][0] if found.usable else float(make(copy(x)).lr)
-        rate = rehearsed_rate(seen.called, x, make, plan, start, max_iter)
-    return rate if rate is None or cls.steady_lr else plan(rate, max_iter)
+        rate = rehearsed_rate(seen.called, x, make, plan, start, limits.max_iter)
+    scheduled = rate if rate is None or cls.steady_lr else plan(rate, limits.max_iter)
+    return scheduled, doubt
 
 
 def _schedule(rate: float, steps: int) -> Schedule:
@@ -278,9 +252,10 @@ class _Steps:
     optimizer: Any
     rate: Any
     callback: Callable[[Result], Any] | None
-    gtol: float
-    ftol: float
-    patience: int
+    limits: Limits
+    begun: float
+    calls: Calls
+    doubt: str = ""  # what speaks against the gradient
     steps: int = 0
     converged: bool = False
     message: str = ""
@@ -308,7 +283,7 @@ class _Steps:
         if hasattr(optimizer, "averaged") and seen.last.finite and not self.converged:
             with optimizer.averaged() as params:
                 seen.look(params)
-                self.converged = seen.best.largest <= self.gtol
+                self.converged = seen.best.largest <= self.limits.gtol
         self.history.stopped = self.message
 
     def over(self, max_iter: int) -> bool:
@@ -319,25 +294,28 @@ class _Steps:
         """
         seen, last = self.seen, self.seen.look(self.optimizer.params)
         self.bests.append(seen.best.fun)
-        if seen.best.largest <= self.gtol:
+        if seen.best.largest <= self.limits.gtol:
             self.converged = True
-            self.message = f"no component of the gradient exceeds gtol={self.gtol:g}"
+            which = "gradient" if not hasattr(self.optimizer, "inner") else "projected gradient"
+            self.message = f"no component of the {which} exceeds gtol={self.limits.gtol:g}"
             if not self.steps and seen.calls - seen.beside > 1:
                 self.message += f", at a point seen {SEARCHED}"
         elif self.message:
             pass
         elif not last.finite:
             self.message = f"after step {self.steps} {last.trouble}; give a smaller lr"
-        elif last.largest <= self.gtol and last.fun > seen.start:
+        elif last.largest <= self.limits.gtol and last.fun > seen.start:
             self.message = (
                 f"step {self.steps} ended on a plateau at {last.fun:.6g}, above the start of "
                 f"{seen.start:.6g}; give a smaller lr"
             )
         elif self.flat():
             self.converged = True
-            self.message = f"{self.patience} steps changed the best value by less than ftol"
+            self.message = f"{self.limits.patience} steps changed the best value by less than ftol"
         elif self.steps >= max_iter:
             self.message = f"max_iter={max_iter} steps were made"
+        elif self.late():
+            self.message = f"max_time={self.limits.max_time:g} seconds are over"
         if self.message and not self.converged and self.unbounded():
             self.message = (
                 f"{self.message.partition('; ')[0]}; the function seems to be unbounded below: it "
@@ -345,6 +323,11 @@ class _Steps:
                 "the start; bound it, or look for a sign that is wrong"
             )
         return bool(self.message)
+
+    def late(self) -> bool:
+        """Whether the time is over."""
+        most = self.limits.max_time
+        return most is not None and time.monotonic() - self.begun >= most
 
     def unbounded(self) -> bool:
         """Whether the value fell without an end, along a gradient that does not shrink."""
@@ -356,14 +339,21 @@ class _Steps:
 
     def flat(self) -> bool:
         """Whether the best value hardly fell for a while, and the last one is as low."""
-        if not self.ftol or len(self.bests) <= self.patience:
+        if not self.limits.ftol or len(self.bests) <= self.limits.patience:
             return False
-        now, before, last = self.bests[-1], self.bests[-1 - self.patience], self.seen.last.fun
-        return max(before, last) - now <= self.ftol * max(abs(now), abs(before))
+        now, before, last = (
+            self.bests[-1],
+            self.bests[-1 - self.limits.patience],
+            self.seen.last.fun,
+        )
+        return max(before, last) - now <= self.limits.ftol * max(abs(now), abs(before))
 
     def result(self) -> Result:
         """What there is to say now."""
         best = self.seen.best if self.seen.best.finite else self.seen.last
+        message = self.message
+        if self.doubt and message and not self.converged:
+            message = f"{message}; {self.doubt}"
         default = float(self.optimizer.lr) if self.rate is None else self.rate
         return Result(
             x=copy(best.x),
@@ -371,10 +361,10 @@ class _Steps:
             grad=copy(best.grad),
             grad_norm=best.largest,
             nit=self.steps,
-            nfev=self.seen.calls,
+            nfev=self.seen.calls + self.calls.extra,
             converged=self.converged,
-            message=self.message,
-            rule=type(self.optimizer).__name__,
+            message=message,
+            rule=type(getattr(self.optimizer, "inner", self.optimizer)).__name__,
             lr=default,
             history=self.history,
         )

@@ -1,0 +1,77 @@
+"""The function to minimize in the form it was given, and what ends a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from stepsize.arrays import Nest, copy
+from stepsize.gradients import black_box
+from stepsize.validation import choice, number, whole
+
+DIFFERENCES = ("central", "forward", "complex_step", "spsa")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What ends a run."""
+
+    max_iter: int = 1000
+    gtol: float = 1e-5
+    ftol: float = 0.0
+    patience: int = 50
+    max_time: float | None = None
+
+    def check(self) -> None:
+        """Refuse what is out of range."""
+        whole("minimize: max_iter", self.max_iter)
+        whole("minimize: patience", self.patience)
+        number("minimize: gtol", self.gtol, 0.0, high_open=False)
+        number("minimize: ftol", self.ftol, 0.0, high_open=False)
+        if self.max_time is not None:
+            number("minimize: max_time", self.max_time, 0.0, high_open=False)
+
+
+class Calls:
+    """The user's function with its gradient, whatever form they came in, and how often called."""
+
+    def __init__(self, function: Any, jac: Any = None, grad: str | None = None) -> None:
+        if not callable(function):
+            raise TypeError(
+                "minimize: fun_and_grad must be a function x -> (value, gradient), got "
+                f"{function!r:.80}"
+            )
+        self.extra = 0  # calls behind a gradient by differences, besides one each
+        self._function, self._jac = function, None if jac is True else jac
+        if jac is not None and grad is not None:
+            raise ValueError(f"minimize: give jac or grad={grad!r:.80}, not both")
+        if self._jac is not None and not callable(jac):
+            raise TypeError(
+                f"minimize: jac must be a function x -> gradient, True or None, got {jac!r:.80}"
+            )
+        self._made = None if grad is None else self._differences(grad)
+
+    def _differences(self, grad: str) -> Any:
+        choice("minimize: grad", grad, DIFFERENCES)
+        return getattr(black_box, grad)(self._counted)
+
+    def _counted(self, x: Nest, batch: Any) -> Any:
+        self.extra += 1
+        return self._value(x)
+
+    def _value(self, x: Nest) -> Any:
+        value = self._function(x)
+        if isinstance(value, tuple):
+            raise TypeError(
+                "minimize: with jac or grad the function returns its value alone, got a tuple of "
+                f"{len(value)}; leave jac and grad out where it returns (value, gradient)"
+            )
+        return value
+
+    def __call__(self, x: Nest) -> Any:
+        if self._made is not None:
+            self.extra -= 1
+            return self._made(x, None)
+        if self._jac is None:
+            return self._function(x)
+        return self._value(copy(x)), self._jac(x)
