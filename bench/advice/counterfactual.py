@@ -1,0 +1,363 @@
+"""Make the runs of the fifth split, each labelled by what would have happened otherwise.
+
+    python bench/advice/counterfactual.py --runs FILE [--tasks NAMES] [--seed N]
+
+Each task is trained at twelve rates, over three seeds, for its own length and three times that: as it
+is, with rows so few that it overfits, and with a model too small. At most one run of each label is
+kept of each of these; it is gone on with at a hundredth to ten times its rate for as many steps again,
+over three other orders of the batches. Then `what_if` looks at it, which has no say in the label.
+
+The labels (`width`: first loss minus the lowest level seen; a good rate: within 5 % regret):
+
+    diverging      not finite, or the end above the start by a tenth of the width;
+    too_high, too_low   a regret of 0.1 (0.5) beyond thrice (a tenth of) the rates within 5 (20) %;
+    overfitting    the validation loss was best before 60 % and rose by a tenth of its range since, a
+                   test set agrees, and the training loss went on falling;
+    converged      third and last quarter alike (0.5 %), no branch from x0.01 to x10 gains over 0.5 %;
+    underfitting   the same, and a larger model on the same data ends at 0.75 of both losses;
+    healthy        a good rate; the last half gained 2 % (or 10 % of the loss) beyond three errors,
+                   as many steps again gain 1 % (or 10 %), a tenth of the rate not 1 % more;
+    plateau        a good rate; the quarters alike, as many steps again gain nothing, but at a tenth of
+                   the rate 2 % (or 15 % of the loss), beyond four errors and three times the drift.
+
+A label counts where the mean over the seeds gives it and at least two of the three seeds do alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import pickle
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from families import make
+from models import Batch
+from tasks.counterfactual import Subject, subjects
+
+import stepsize as ss
+
+SEEDS = 3
+VARIANTS = ("usual", "scarce", "narrow")
+BATCHES = (2, 4, 8, 16, 32, 64)  # drawn alike for all labels
+LENGTHS = (1, 3)  # of a run, in lengths of the task
+# Decimal logarithms of the rates: twelve, five to two decades.
+LOWEST = {"sgd": -3.2, "momentum": -4.0, "adam": -4.3, "rmsprop": -4.6, "adagrad": -3.2, "lion": -5.2}
+RATES, APART = 12, 0.4
+STATS = ("grad_norm", "update_norm", "param_norm", "update_ratio")
+SERIES = ("loss", "lr", "val_loss", *STATS)
+LOOKS = 16  # validations in the length of a task
+AHEAD = (1.0, 0.1, 0.01, 0.3, 3.0, 10.0)  # factors of the rate for as many steps again
+ROWS = 240  # rows to validate and to test on, each
+
+
+def parts(subject: Subject, variant: str) -> tuple[Batch, Batch, Batch]:
+    """Rows to train on, to validate and to test on."""
+    order = np.random.default_rng(11).permutation(len(subject.data[0]))
+    held, test, rest = order[:ROWS], order[ROWS : 2 * ROWS], order[2 * ROWS :]
+    if len(order) < 3 * ROWS:
+        held, test, rest = np.array_split(order, 3)
+    rest = rest[: subject.scarce] if variant == "scarce" else rest
+    return tuple(tuple(a[rows] for a in subject.data) for rows in (rest, held, test))  # type: ignore[return-value]
+
+
+class Run:
+    """A training that can go on from where it is, also at another rate."""
+
+    def __init__(self, subject: Subject, width: int, variant: str, size: int, seed: int) -> None:
+        init, self.value_and_grad = subject.make(width)
+        self.data, self.held, self.test = parts(subject, variant)
+        self.size = min(size, len(self.data[0]))
+        self.params = init(np.random.default_rng(900 + seed))
+        self.look = max(1, subject.steps // LOOKS)
+        self.rule, self.seed = subject.rule, seed
+        self.series: dict[str, list[float]] = {name: [] for name in SERIES}
+        self.levels: list[tuple[int, float, float, float]] = []
+        self.lost = False
+        self.start = self.loss(self.params, self.data)
+
+    def at(self, rate: float) -> Run:
+        self.optimizer = make(self.rule)(self.params, lr=rate)
+        self.batches = self._stream(self.seed)
+        return self
+
+    def _stream(self, seed: int) -> Iterator[Batch]:
+        rng = np.random.default_rng(2000 + seed)
+        rows = len(self.data[0])
+        while True:
+            order = rng.permutation(rows)
+            for k in range(0, rows - self.size + 1, self.size):
+                yield tuple(a[order[k : k + self.size]] for a in self.data)
+
+    def loss(self, params: Any, data: Batch) -> float:
+        with np.errstate(all="ignore"):
+            return float(self.value_and_grad(params, data)[0])
+
+    def train(self, steps: int, record: bool = True) -> float:
+        """Train on; the mean of the loss over all training rows in the last twentieth."""
+        ends, tail, mean = [], max(1, steps // 20), None
+        for left in reversed(range(steps)):
+            if self.lost:
+                break
+            self._step(record)
+            if left < tail and not self.lost:
+                mean = self._averaged(mean, tail - left)
+                if left % max(1, tail // 4) == 0:
+                    ends.append(self.loss(self.params, self.data))
+        self.mean = mean
+        level = float(np.mean(ends)) if ends else math.nan
+        return math.inf if self.lost or not math.isfinite(level) else level
+
+    def _averaged(self, mean: Any, count: int) -> Any:
+        if mean is None:
+            return {k: np.array(v, np.float64) for k, v in self.params.items()}
+        return {k: m + (self.params[k] - m) / count for k, m in mean.items()}
+
+    def _step(self, record: bool) -> None:
+        row = dict.fromkeys(SERIES, math.nan)
+        with np.errstate(all="ignore"):
+            loss, grads = self.value_and_grad(self.params, next(self.batches))
+            row |= {"loss": loss, "lr": self.optimizer.lr}
+            try:
+                stats = self.optimizer.step(grads, stats=record)
+                row |= {name: getattr(stats, name) for name in STATS if record}
+            except ss.NonFiniteGradientError:
+                self.lost = True
+        self.lost = self.lost or not math.isfinite(loss)
+        made = len(self.series["loss"])
+        if record and not self.lost and made % self.look == self.look - 1:
+            row["val_loss"] = self.loss(self.params, self.held)
+            seen = (self.loss(self.params, part) for part in (self.data, self.test))
+            train, test = seen
+            self.levels.append((made, train, row["val_loss"], test))
+        for name, value in row.items():
+            self.series[name].append(value)
+
+    def copy(self, factor: float = 1.0, order: int = 0) -> Run:
+        """The same run from here on, at another rate and over other batches."""
+        on = Run.__new__(Run)
+        on.__dict__ |= self.__dict__
+        on.params = pickle.loads(pickle.dumps(self.params))
+        on.optimizer = self.optimizer.clone(on.params)
+        on.optimizer.lr = self.optimizer.lr * factor
+        on.batches = on._stream(SEEDS + order)
+        on.series, on.levels = {name: [] for name in SERIES}, []
+        return on
+
+    def history(self) -> dict[str, np.ndarray]:
+        return {name: np.array(values) for name, values in self.series.items()}
+
+
+def larger(subject: Subject, variant: str, size: int) -> tuple[float, float]:
+    """The lowest training loss of a wider model, and its validation loss, at the best of a few rates."""
+    width = subject.width * (1 if variant == "narrow" else 3)
+    ends = []
+    for k in range(3, RATES - 1, 2):
+        run = Run(subject, width, variant, size, 0).at(10 ** (LOWEST[subject.rule] + k * APART))
+        ends.append((run.train(max(LENGTHS) * subject.steps, record=False), run))
+    level, best = min(ends, key=lambda pair: pair[0])
+    return level, best.loss(best.params, best.held) if math.isfinite(level) else math.inf
+
+
+def grid(subject: Subject, variant: str, size: int) -> list[list[list[dict[str, Any]]]]:
+    """Rows by length, rate and seed."""
+    width = subject.narrow if variant == "narrow" else subject.width
+    table: list[list[list[dict[str, Any]]]] = [[[] for _ in range(RATES)] for _ in LENGTHS]
+    for k in range(RATES):
+        rate = 10 ** (LOWEST[subject.rule] + k * APART)
+        for seed in range(SEEDS):
+            run, made = Run(subject, width, variant, size, seed).at(rate), 0
+            for part, length in enumerate(LENGTHS):
+                level = run.train(length * subject.steps - made)
+                made = length * subject.steps
+                row = {"rate": rate, "loss": level, "start": run.start, "levels": list(run.levels)}
+                row |= {"history": run.history(), "steps": made}
+                if seed == 0:
+                    row |= {"run": run.copy(), "mean": run.mean, "params": _own(run.params)}
+                table[part][k].append(row)
+    return table
+
+
+def _own(params: Any) -> Any:
+    return {k: v.copy() for k, v in params.items()}
+
+
+def regrets(rows: list[list[dict[str, Any]]], seeds: list[int]) -> np.ndarray:
+    """By rate, of the mean over these seeds; a run that diverged ends at its start."""
+    ends = np.array([[min(row[s]["loss"], row[s]["start"]) for s in seeds] for row in rows])
+    start = np.mean([rows[0][s]["start"] for s in seeds])
+    mean = ends.mean(axis=1)
+    return (mean - mean.min()) / max(start - mean.min(), 1e-300)
+
+
+def of_the_rate(row: dict[str, Any], regret: np.ndarray, rates: np.ndarray, at: int) -> str:
+    """The labels that follow from the losses and the grid alone; "good", or "" between labels."""
+    batch = row["history"]["loss"]
+    if not math.isfinite(row["loss"]) or not np.isfinite(batch).all():
+        return "diverging"
+    if row["loss"] > row["start"]:
+        return "diverging" if row["loss"] > row["start"] + 0.1 * width_of(row) else ""
+    good, fair = rates[regret <= 0.05], rates[regret <= 0.2]
+    if regret[at] >= 0.1 and rates[at] > 2.9 * good.max():
+        return "too_high"
+    if regret[at] >= 0.5 and rates[at] < fair.min() / 9:
+        return "too_low"
+    if overfits(row):
+        return "overfitting" if regret[at] <= 0.2 else ""
+    return "good" if regret[at] <= 0.05 else ""
+
+
+def width_of(row: dict[str, Any]) -> float:
+    lowest = min([level[1] for level in row["levels"]] + [row["loss"]])
+    return max(row["start"] - lowest, 1e-300)
+
+
+def overfits(row: dict[str, Any]) -> bool:
+    levels = np.array(row["levels"])
+    if len(levels) < 5:
+        return False
+    pairs = (levels[1:] + levels[:-1]) / 2
+    turn, unseen = int(pairs[:, 2].argmin()), int(pairs[:, 3].argmin())
+    risen = pairs[-1, 2] - pairs[turn, 2] > 0.1 * np.ptp(pairs[:, 2])
+    agrees = pairs[-1, 3] - pairs[unseen, 3] > 0.05 * np.ptp(pairs[:, 3])
+    falls = levels[-1, 1] < levels[turn, 1]
+    return bool(pairs[turn, 0] < 0.6 * row["steps"] and risen and agrees and falls)
+
+
+def ahead(row: dict[str, Any]) -> dict[float, list[float]]:
+    """What as many steps again gain at each factor, in widths, over the orders of the batches.
+
+    The factors that only a run at rest is asked for are left out where it is not at rest.
+    """
+    width, found = width_of(row), {}
+    for factor in AHEAD:
+        orders = range(SEEDS if factor in (1.0, 0.1) else 1)
+        if factor not in (1.0, 0.1) and max(map(np.mean, found.values())) >= 0.005:
+            break
+        ends = [row["run"].copy(factor, order).train(row["steps"], False) for order in orders]
+        found[factor] = [(row["loss"] - end) / width for end in ends]
+    return found
+
+
+def of_the_future(row: dict[str, Any], gains: dict[float, list[float]], bigger: Any) -> str:
+    """The label of a run at a good rate, "" between labels."""
+    width = width_of(row)
+    blocks = np.array([level[1] for level in row["levels"]])
+    middle = len(blocks) // 2
+    late = blocks[middle:]
+    third, last = np.array_split(late, 2)
+    error = float(np.std(np.diff(late))) / math.sqrt(len(late)) / width
+    drift = abs(third.mean() - last.mean()) / width
+    left = row["loss"] / width if row["loss"] > 0 else math.inf
+    same, tenth = float(np.mean(gains[1.0])), float(np.mean(gains[0.1]))
+    spread = float(np.std(gains[0.1], ddof=1) / math.sqrt(SEEDS)) if len(gains[0.1]) > 1 else 0.0
+    gained = (blocks[middle] - last.mean()) / width
+    everything = [gain for some in gains.values() for gain in some]
+    if drift < 0.005 + 2 * error and len(gains) == len(AHEAD) and np.max(everything) < 0.0075:
+        here = (row["loss"], row["levels"][-1][2])
+        smaller = all(b <= 0.75 * h for b, h in zip(bigger(), here, strict=True))
+        return "underfitting" if smaller else "converged"
+    clear = gained > max(min(0.02, 0.1 * left), 3 * error)
+    if clear and same >= min(0.01, 0.1 * left):
+        return "healthy" if tenth - same < 0.01 else ""
+    rests = same < 0.005 and drift < 0.01 + 2 * error
+    enough = max(min(0.02, 0.15 * left), 4 * spread, 3 * drift)
+    return "plateau" if rests and tenth >= enough else ""
+
+
+def agreed(row: dict[str, Any], gains: dict[float, list[float]], bigger: Any) -> str:
+    """The label of the mean over the orders, where at least two of the three give it alone."""
+    label = of_the_future(row, gains, bigger)
+    alone = [
+        of_the_future(row, {f: g if len(g) == 1 else [g[k]] for f, g in gains.items()}, bigger)
+        for k in range(SEEDS)
+    ]
+    return label if alone.count(label) >= 2 else ""
+
+
+def look(row: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    """What `what_if` says of the run, and the losses at the mean of its last twentieth."""
+    run = row["run"]
+    value = run.loss
+    found = ss.what_if(
+        run.value_and_grad,
+        run.params,
+        run.optimizer,
+        run.data,
+        batch_size=run.size,
+        history=row["history"],
+        loss=value,
+        progress=False,
+    )
+    mean = {k: v.astype(run.params[k].dtype) for k, v in row["mean"].items()}
+    at = {
+        name: [value(params, part) for part in (run.data, run.held)]
+        for name, params in (("mean", mean), ("end", row["params"]))
+    }
+    return {"what_if": found, "averaged": at}
+
+
+def labelled(subject: Subject, variant: str, size: int, seed: int) -> list[dict[str, Any]]:
+    """At most one run of each label and length, with what `what_if` says of it."""
+    rng = np.random.default_rng(seed)
+    table, kept, wide = grid(subject, variant, size), [], []
+
+    def bigger() -> tuple[float, float]:
+        if not wide:
+            wide.append(larger(subject, variant, size))
+        return wide[0]
+
+    for rows in table:
+        rates = np.array([row[0]["rate"] for row in rows])
+        regret, seen = regrets(rows, list(range(SEEDS))), set()
+        alone = [regrets(rows, [s]) for s in range(SEEDS)]
+        for at in rng.permutation(RATES):
+            row = rows[at][0]
+            label = of_the_rate(row, regret, rates, at)
+            votes = [of_the_rate(rows[at][s], alone[s], rates, at) for s in range(SEEDS)]
+            if not label or votes.count(label) < 2 or votes[0] != label or label in seen:
+                continue
+            gains = ahead(row) if label == "good" else {}
+            label = agreed(row, gains, bigger) if label == "good" else label
+            if not label or label in seen:
+                continue
+            seen.add(label)
+            told = {} if label == "diverging" else look(row, rng)
+            keep = ("rate", "loss", "start", "levels", "history", "steps")
+            kept.append(
+                {name: row[name] for name in keep}
+                | {"task": subject.name, "variant": variant, "size": size, "label": label}
+                | {"rule": subject.rule, "regret": float(regret[at]), "gains": gains, **told}
+                | {"curve": [(r[0]["rate"], float(np.mean([s["loss"] for s in r]))) for r in rows]}
+            )
+    return kept
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--tasks", nargs="*", default=None, help="names; all when left out")
+    parser.add_argument("--seed", type=int, default=0, help="draws other batch sizes and runs")
+    chosen = parser.parse_args()
+    with chosen.runs.open("ab") as file:
+        for number, subject in enumerate(subjects()):
+            if chosen.tasks is not None and subject.name not in chosen.tasks:
+                continue
+            rng = np.random.default_rng((chosen.seed, number))
+            for variant in VARIANTS:
+                began, size = time.perf_counter(), int(rng.choice(BATCHES))
+                rows = labelled(subject, variant, size, chosen.seed)
+                pickle.dump(rows, file)
+                file.flush()
+                took = time.perf_counter() - began
+                labels = " ".join(row["label"] for row in rows)
+                sys.stdout.write(f"{subject.name} {variant} {size} {took:.0f} s: {labels}\n")
+                sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
