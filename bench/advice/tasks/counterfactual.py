@@ -1,4 +1,4 @@
-"""Tasks of the fifth split, each at any width: narrower ones underfit, wider ones tell that they do.
+"""Tasks of the fifth split, each at any width: too narrow it underfits, and a wider one tells.
 
 Made for the experiments of `what_if`, from the definitions of the verdicts alone: other data, other
 losses and other faults than those of the splits that the thresholds were fitted on.
@@ -97,7 +97,9 @@ def _classes(rng: np.random.Generator) -> list[Subject]:
     rows = 800
     turn, arm = rng.random(rows) * 4, rng.integers(0, 3, rows)
     way = turn + arm * 2.1
-    spiral = np.stack([turn * np.cos(way), turn * np.sin(way)], 1) + 0.15 * rng.normal(size=(rows, 2))
+    spiral = np.stack([turn * np.cos(way), turn * np.sin(way)], 1) + 0.15 * rng.normal(
+        size=(rows, 2)
+    )
     rings = rng.normal(size=(rows, 2)) * 1.5
     inside = np.hypot(*rings.T) % 1.4 < 0.7
     wrong = np.where(rng.random(rows) < 0.1, ~inside, inside)
@@ -114,22 +116,24 @@ def _classes(rng: np.random.Generator) -> list[Subject]:
     rays = rng.normal(size=(rows, 8))
     sector = np.argmax(rays @ rng.normal(size=(8, 6)) + 0.5 * np.abs(rays[:, :6]), axis=1)
     return [
-        Subject("spirals", _net(2, 3, models.softmax_head), (_f(spiral), arm), "adam", 300, 24, 2, 50),
+        Subject("spirals", _net(2, 3, models.softmax_head), (_f(spiral), arm),
+                "adam", 300, 24, 2, 50),
         Subject("rings", _net(2, 1, models.logistic_head, "relu"), (_f(rings), _f(wrong)),
                 "momentum", 300, 24, 2, 60),
-        Subject("xor", _net(10, 1, models.hinge_head), (_f(signs), _f(xor)), "sgd", 300, 48, 2, 60),
-        Subject("checkerboard", _deep(2, 1, models.logistic_head), (_f(board), _f(squares)), "adam",
-                400, 20, 2, 50),
-        Subject("weak-signs", features_of(60, 1, models.logistic_head), (_f(wide * 0.1), _f(weak)),
-                "sgd", 300, 96, 3, 70),
+        Subject("xor", _net(10, 1, models.hinge_head), (_f(signs), _f(xor)),
+                "sgd", 300, 48, 2, 60),
+        Subject("checkerboard", _deep(2, 1, models.logistic_head), (_f(board), _f(squares)),
+                "adam", 400, 20, 2, 50),
+        Subject("weak-signs", features_of(60, 1, models.logistic_head),
+                (_f(wide * 0.1), _f(weak)), "sgd", 300, 96, 3, 70),
         Subject("five-digits", lambda w: models.mlp([64, w, 5], models.softmax_head, "relu"),
                 (_f(pixels[few] / 8 - 1)[:700], digit[few][:700]), "rmsprop", 250, 16, 1, 60),
         Subject("images", lambda w: models.conv(w, 10), (_f(pixels / 16)[:500], digit[:500]),
                 "momentum", 200, 6, 1, 50),
-        Subject("addition", lambda w: models.embedding(11, 2, 8, w), (pairs, total), "adam", 400, 40,
-                2, 60),
-        Subject("sectors", _net(8, 6, models.softmax_head, "relu"), (_f(rays), sector), "lion", 250,
-                24, 1, 60),
+        Subject("addition", lambda w: models.embedding(11, 2, 8, w), (pairs, total),
+                "adam", 400, 40, 2, 60),
+        Subject("sectors", _net(8, 6, models.softmax_head, "relu"), (_f(rays), sector),
+                "lion", 250, 24, 1, 60),
     ]  # fmt: skip
 
 
@@ -145,7 +149,9 @@ def _numbers(rng: np.random.Generator) -> list[Subject]:
     counts = rng.poisson(np.exp(1 + np.sin(4 * cube[:, 0]) + cube[:, 3]))
     loud = flow + 0.4 * cube[:, 3] * rng.normal(size=rows)
     tails = np.sin(5 * cube[:, 0]) + 0.15 * rng.standard_t(2, rows)
-    mixed = rng.normal(size=(rows, 4)) @ rng.normal(size=(4, 20)) + 0.3 * rng.normal(size=(rows, 20))
+    mixed = rng.normal(size=(rows, 4)) @ rng.normal(size=(4, 20)) + 0.3 * rng.normal(
+        size=(rows, 20)
+    )
     left, right = _f(rng.normal(size=(2, rows, 12)))
     low = rng.normal(size=(12, 3)) @ rng.normal(size=(3, 12)) / 3
     seen = np.einsum("ni,ij,nj->n", left, low, right) + 0.1 * rng.normal(size=rows)
@@ -158,22 +164,23 @@ def _numbers(rng: np.random.Generator) -> list[Subject]:
     return [
         Subject("waves", _net(1, 1, head), (_f(line), _f(waves)), "adam", 400, 24, 2, 30),
         Subject("arm", _net(3, 2, head), (_unit(angles), _f(hand)), "rmsprop", 300, 32, 2, 40),
-        Subject("flow", _net(5, 1, head, "relu"), (_unit(cube), _unit(flow)), "momentum", 300, 24, 1,
-                40),
-        Subject("counts", _net(5, 1, models.poisson_head), (_unit(cube), _f(counts)), "lion", 300, 16,
-                1, 50),
-        Subject("loud", _net(5, 2, models.gaussian_head), (_unit(cube), _f(loud)), "adam", 300, 16, 1,
-                50),
-        Subject("tails", _net(5, 2, student_head), (_unit(cube), _f(tails)), "adagrad", 300, 24, 1,
-                50),
-        Subject("mixtures", lambda w: models.mlp([20, w, 20], head), (_unit(mixed), _unit(mixed)),
-                "momentum", 250, 12, 1, 40),
+        Subject("flow", _net(5, 1, head, "relu"), (_unit(cube), _unit(flow)),
+                "momentum", 300, 24, 1, 40),
+        Subject("counts", _net(5, 1, models.poisson_head), (_unit(cube), _f(counts)),
+                "lion", 300, 16, 1, 50),
+        Subject("loud", _net(5, 2, models.gaussian_head), (_unit(cube), _f(loud)),
+                "adam", 300, 16, 1, 50),
+        Subject("tails", _net(5, 2, student_head), (_unit(cube), _f(tails)),
+                "adagrad", 300, 24, 1, 50),
+        Subject("mixtures", lambda w: models.mlp([20, w, 20], head),
+                (_unit(mixed), _unit(mixed)), "momentum", 250, 12, 1, 40),
         Subject("sensing", sensing(12), (left, right, _f(seen)), "sgd", 400, 4, 1, 70),
         Subject("tastes", lambda r: models.factorisation(30, 25, r), (who, what, _f(taste)),
                 "adagrad", 400, 6, 1, 250),
-        Subject("cosines", features_of(5, 1, head), (_unit(cube), _f(rough)), "sgd", 400, 80, 3, 60),
-        Subject("median", _net(10, 1, pinball_head), (_unit(body), _unit(ill)), "adam", 300, 16, 1,
-                60),
+        Subject("cosines", features_of(5, 1, head), (_unit(cube), _f(rough)),
+                "sgd", 400, 80, 3, 60),
+        Subject("median", _net(10, 1, pinball_head), (_unit(body), _unit(ill)),
+                "adam", 300, 16, 1, 60),
         Subject("prices", _deep(5, 1, head), (_unit(cube), raw), "rmsprop", 300, 16, 1, 50),
     ]  # fmt: skip
 

@@ -5,7 +5,8 @@ Units: "decrease" is a share of how far the training loss fell, "start" a share 
 
 All were fitted on labelled runs of bench/advice: those marked *t* on its tuning split alone, those
 marked *v* with all of its splits but the held-out one in view, those marked *w* on other runs, with
-labels by the counterfactual definitions of the verdicts, and checked on all of its splits.
+labels by the counterfactual definitions of the verdicts, and checked on all of its splits, those
+marked *x* on one half of the tasks of the fifth split (tasks/counterfactual.py).
 """
 
 from __future__ import annotations
@@ -100,6 +101,19 @@ REST_LEVEL_BOTH = (0.05, 0.5)  # start, w: converged and underfitting are both t
 REST_PATH = 1  # length, v: a shorter one may not have got there yet
 REST_VALIDATION = 1.5  # of the end of the training loss, t: a higher validation loss is another gap
 GRADIENT_FELL = 0.1  # end / start of the gradient norm, t: worth telling
+
+# Branches of an experiment (`what_if`), of a twentieth of the run each.
+AHEAD_Z = 2  # z: of a difference between two branches; not fitted
+AHEAD_RAISED = 1.0  # of what the run gained on average in as many steps, x
+AHEAD_RAISED_LEAD = 0.02  # decrease, x: ten times the rate below the present one
+AHEAD_TOO_HIGH = 0.11  # decrease, x: a lower rate below the present one; less is a plateau
+AHEAD_PLATEAU = 0.02  # decrease, x: less is nothing,
+AHEAD_PLATEAU_LEVEL = 0.17  # of the loss that is left, x: unless it is so much of that
+AHEAD_PLATEAU_GAINED = 0.7  # of the gain of the last half, x: less of it is short-horizon bias
+AHEAD_NOTHING = 0.0  # decrease, x
+AHEAD_CALM = 0.0  # decrease, x: a run that goes on gains more in the best of its calm branches
+AHEAD_MEMORISED = 0.5  # of the loss of one batch, x: more left is a model too small
+ASK_BELOW = 0.9  # probability of a verdict, x: with less an experiment is worth its cost
 
 RUNNER_UP = 0.2  # probability of another verdict that is worth saying; not fitted
 
