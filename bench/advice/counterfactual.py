@@ -2,11 +2,12 @@
 
     python bench/advice/counterfactual.py --runs FILE [--tasks NAMES] [--seed N]
 
-Each task is trained at twelve rates, over three seeds, for its own length and three times that: as
-it is, with rows so few that it overfits, and with a model too small. At most one run of each label
-is kept of each of these; it is gone on with at a hundredth to ten times its rate for as many steps
-again, over three other orders of the batches. Then `what_if` looks at it, which has no say in the
-label.
+Each task is trained at twelve rates for its own length and three times that: as it is, with rows so
+few that it overfits, and with a model too small; and, for twice and six times that, at seven rates
+near the best. At most one run of each label is kept of each of these. Where the label hangs on the
+rate, two more seeds must confirm it; where it hangs on the future, the run goes on at a hundredth
+to ten times its rate for as many steps again, over three other orders of the batches. `what_if`
+looks at it afterwards and has no say in the label.
 
 The labels (`width`: first loss minus the lowest level seen; a good rate: within 5 % regret):
 
@@ -22,7 +23,7 @@ The labels (`width`: first loss minus the lowest level seen; a good rate: within
     plateau        a good rate; the quarters alike, as many steps again gain nothing, but at a tenth
                    of the rate 2 % (or 15 % of the loss), beyond four errors and thrice the drift.
 
-A label counts where the mean over the seeds gives it and at least two of the three do alone.
+A label counts where the mean over the orders gives it and at least two of the three do alone.
 """
 
 from __future__ import annotations
@@ -43,10 +44,12 @@ from tasks.counterfactual import Subject, subjects
 
 import stepsize as ss
 
-SEEDS = 3
+SEEDS = 3  # of a training, and orders of the batches of one that goes on
 VARIANTS = ("usual", "scarce", "narrow")
 BATCHES = (2, 4, 8, 16, 32, 64)  # drawn alike for all labels
 LENGTHS = (1, 3)  # of a run, in lengths of the task
+LONGER = (2, 6)  # of one near the best rate
+FINE = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)  # decades from the best rate
 # Decimal logarithms of the rates: twelve, five to two decades.
 LOWEST = {
     "sgd": -3.2,
@@ -172,35 +175,27 @@ def larger(subject: Subject, variant: str, size: int) -> tuple[float, float]:
     return level, best.loss(best.params, best.held) if math.isfinite(level) else math.inf
 
 
-def grid(subject: Subject, variant: str, size: int) -> list[list[list[dict[str, Any]]]]:
-    """Rows by length, rate and seed."""
+def trained(
+    subject: Subject, variant: str, size: int, rates: Any, lengths: Any, seed: int = 0
+) -> list[list[dict[str, Any]]]:
+    """Rows by length and rate."""
     width = subject.narrow if variant == "narrow" else subject.width
-    table: list[list[list[dict[str, Any]]]] = [[[] for _ in range(RATES)] for _ in LENGTHS]
-    for k in range(RATES):
-        rate = 10 ** (LOWEST[subject.rule] + k * APART)
-        for seed in range(SEEDS):
-            run, made = Run(subject, width, variant, size, seed).at(rate), 0
-            for part, length in enumerate(LENGTHS):
-                level = run.train(length * subject.steps - made)
-                made = length * subject.steps
-                row = {"rate": rate, "loss": level, "start": run.start, "levels": list(run.levels)}
-                row |= {"history": run.history(), "steps": made}
-                if seed == 0:
-                    row |= {"run": run.copy(), "mean": run.mean, "params": _own(run.params)}
-                table[part][k].append(row)
+    table: list[list[dict[str, Any]]] = [[] for _ in lengths]
+    for rate in rates:
+        run, made = Run(subject, width, variant, size, seed).at(rate), 0
+        for part, length in enumerate(lengths):
+            level = run.train(length * subject.steps - made)
+            made = length * subject.steps
+            row = {"rate": rate, "loss": level, "start": run.start, "levels": list(run.levels)}
+            row |= {"history": run.history(), "steps": made, "run": run.copy(), "mean": run.mean}
+            table[part].append(row)
     return table
 
 
-def _own(params: Any) -> Any:
-    return {k: v.copy() for k, v in params.items()}
-
-
-def regrets(rows: list[list[dict[str, Any]]], seeds: list[int]) -> np.ndarray:
-    """By rate, of the mean over these seeds; a run that diverged ends at its start."""
-    ends = np.array([[min(row[s]["loss"], row[s]["start"]) for s in seeds] for row in rows])
-    start = np.mean([rows[0][s]["start"] for s in seeds])
-    mean = ends.mean(axis=1)
-    return (mean - mean.min()) / max(start - mean.min(), 1e-300)
+def regrets(rows: list[dict[str, Any]]) -> np.ndarray:
+    """By rate; a run that diverged ends at its start."""
+    ends = np.array([min(row["loss"], row["start"]) for row in rows])
+    return (ends - ends.min()) / max(rows[0]["start"] - ends.min(), 1e-300)
 
 
 def of_the_rate(row: dict[str, Any], regret: np.ndarray, rates: np.ndarray, at: int) -> str:
@@ -237,22 +232,21 @@ def overfits(row: dict[str, Any]) -> bool:
     return bool(pairs[turn, 0] < 0.6 * row["steps"] and risen and agrees and falls)
 
 
-def ahead(row: dict[str, Any]) -> dict[float, list[float]]:
-    """What as many steps again gain at each factor, in widths, over the orders of the batches.
+def ahead(row: dict[str, Any], order: int) -> dict[float, float]:
+    """What as many steps again gain at each factor, in widths, over one order of the batches.
 
     The factors that only a run at rest is asked for are left out where it is not at rest.
     """
     width, found = width_of(row), {}
     for factor in AHEAD:
-        orders = range(SEEDS if factor in (1.0, 0.1) else 1)
-        if factor not in (1.0, 0.1) and max(map(np.mean, found.values())) >= 0.005:
+        if factor not in (1.0, 0.1) and max(found.values()) >= 0.005:
             break
-        ends = [row["run"].copy(factor, order).train(row["steps"], False) for order in orders]
-        found[factor] = [(row["loss"] - end) / width for end in ends]
+        end = row["run"].copy(factor, order).train(row["steps"], False)
+        found[factor] = (row["loss"] - end) / width
     return found
 
 
-def of_the_future(row: dict[str, Any], gains: dict[float, list[float]], bigger: Any) -> str:
+def of_the_future(row: dict[str, Any], gains: dict[int, dict[float, float]], bigger: Any) -> str:
     """The label of a run at a good rate, "" between labels."""
     width = width_of(row)
     blocks = np.array([level[1] for level in row["levels"]])
@@ -262,11 +256,13 @@ def of_the_future(row: dict[str, Any], gains: dict[float, list[float]], bigger: 
     error = float(np.std(np.diff(late))) / math.sqrt(len(late)) / width
     drift = abs(third.mean() - last.mean()) / width
     left = row["loss"] / width if row["loss"] > 0 else math.inf
-    same, tenth = float(np.mean(gains[1.0])), float(np.mean(gains[0.1]))
-    spread = float(np.std(gains[0.1], ddof=1) / math.sqrt(SEEDS)) if len(gains[0.1]) > 1 else 0.0
+    same, tenth = (float(np.mean([gains[k][f] for k in gains])) for f in (1.0, 0.1))
+    tenths = [gains[k][0.1] for k in gains]
+    spread = float(np.std(tenths, ddof=1) / math.sqrt(len(gains))) if len(gains) > 1 else 0.0
     gained = (blocks[middle] - last.mean()) / width
-    everything = [gain for some in gains.values() for gain in some]
-    if drift < 0.005 + 2 * error and len(gains) == len(AHEAD) and np.max(everything) < 0.0075:
+    most = np.mean([max(some.values()) for some in gains.values()])
+    asked = all(len(some) == len(AHEAD) for some in gains.values())
+    if drift < 0.005 + 2 * error and asked and most < 0.005:
         here = (row["loss"], row["levels"][-1][2])
         smaller = all(b <= 0.75 * h for b, h in zip(bigger(), here, strict=True))
         return "underfitting" if smaller else "converged"
@@ -278,17 +274,19 @@ def of_the_future(row: dict[str, Any], gains: dict[float, list[float]], bigger: 
     return "plateau" if rests and tenth >= enough else ""
 
 
-def agreed(row: dict[str, Any], gains: dict[float, list[float]], bigger: Any) -> str:
+def agreed(row: dict[str, Any], bigger: Any) -> str:
     """The label of the mean over the orders, where at least two of the three give it alone."""
+    gains = {0: ahead(row, 0)}
+    row["gains"] = gains
+    if not of_the_future(row, gains, bigger):
+        return ""
+    gains |= {order: ahead(row, order) for order in range(1, SEEDS)}
     label = of_the_future(row, gains, bigger)
-    alone = [
-        of_the_future(row, {f: g if len(g) == 1 else [g[k]] for f, g in gains.items()}, bigger)
-        for k in range(SEEDS)
-    ]
+    alone = [of_the_future(row, {k: some}, bigger) for k, some in gains.items()]
     return label if alone.count(label) >= 2 else ""
 
 
-def look(row: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+def look(row: dict[str, Any]) -> dict[str, Any]:
     """What `what_if` says of the run, and the losses at the mean of its last twentieth."""
     run = row["run"]
     value = run.loss
@@ -305,44 +303,69 @@ def look(row: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
     mean = {k: v.astype(run.params[k].dtype) for k, v in row["mean"].items()}
     at = {
         name: [value(params, part) for part in (run.data, run.held)]
-        for name, params in (("mean", mean), ("end", row["params"]))
+        for name, params in (("mean", mean), ("end", run.params))
     }
     return {"what_if": found, "averaged": at}
 
 
-def labelled(subject: Subject, variant: str, size: int, seed: int) -> list[dict[str, Any]]:
-    """At most one run of each label and length, with what `what_if` says of it."""
-    rng = np.random.default_rng(seed)
-    table, kept, wide = grid(subject, variant, size), [], []
+def off_the_rate(
+    subject: Subject, variant: str, size: int, table: Any, rng: np.random.Generator
+) -> Iterator[dict[str, Any]]:
+    """At most one run of each label that losses and grid give alone, confirmed by two seeds."""
+    for rows, length in zip(table, LENGTHS, strict=True):
+        rates, regret, seen = np.array([row["rate"] for row in rows]), regrets(rows), set()
+        for at in rng.permutation(RATES):
+            label = of_the_rate(rows[at], regret, rates, at)
+            if label in ("", "good", *seen):
+                continue
+            votes = 1
+            for seed in range(1, SEEDS):
+                again = trained(subject, variant, size, [rates[at]], [length], seed)[0][0]
+                others = [*rows[:at], again, *rows[at + 1 :]]
+                votes += of_the_rate(again, regrets(others), rates, at) == label
+            if votes >= 2:
+                seen.add(label)
+                yield rows[at] | {"label": label, "regret": float(regret[at])}
+
+
+def near_the_rate(
+    subject: Subject, variant: str, size: int, best: float, rng: np.random.Generator
+) -> Iterator[dict[str, Any]]:
+    """At most one run of each label that only the future of a good rate tells."""
+    wide: list[tuple[float, float]] = []
 
     def bigger() -> tuple[float, float]:
         if not wide:
             wide.append(larger(subject, variant, size))
         return wide[0]
 
-    for rows in table:
-        rates = np.array([row[0]["rate"] for row in rows])
-        regret, seen = regrets(rows, list(range(SEEDS))), set()
-        alone = [regrets(rows, [s]) for s in range(SEEDS)]
-        for at in rng.permutation(RATES):
-            row = rows[at][0]
-            label = of_the_rate(row, regret, rates, at)
-            votes = [of_the_rate(rows[at][s], alone[s], rates, at) for s in range(SEEDS)]
-            if not label or votes.count(label) < 2 or votes[0] != label or label in seen:
+    rates = best * 10 ** np.array(FINE)
+    for rows in trained(subject, variant, size, rates, LONGER):
+        regret, seen = regrets(rows), set()
+        for at in rng.permutation(len(FINE)):
+            if of_the_rate(rows[at], regret, rates, at) != "good":
                 continue
-            gains = ahead(row) if label == "good" else {}
-            label = agreed(row, gains, bigger) if label == "good" else label
-            if not label or label in seen:
-                continue
-            seen.add(label)
-            told = {} if label == "diverging" else look(row, rng)
-            keep = ("rate", "loss", "start", "levels", "history", "steps")
-            kept.append(
-                {name: row[name] for name in keep}
-                | {"task": subject.name, "variant": variant, "size": size, "label": label}
-                | {"rule": subject.rule, "regret": float(regret[at]), "gains": gains, **told}
-                | {"curve": [(r[0]["rate"], float(np.mean([s["loss"] for s in r]))) for r in rows]}
-            )
+            label = agreed(rows[at], bigger)
+            if label and label not in seen:
+                seen.add(label)
+                yield rows[at] | {"label": label, "regret": float(regret[at])}
+
+
+def labelled(subject: Subject, variant: str, size: int, seed: int) -> list[dict[str, Any]]:
+    """Runs of one variant of a task, each with its label and with what `what_if` says of it."""
+    rng, low = np.random.default_rng(seed), LOWEST[subject.rule]
+    rates = [10 ** (low + APART * k) for k in range(RATES)]
+    table = trained(subject, variant, size, rates, LENGTHS)
+    found = list(off_the_rate(subject, variant, size, table, rng))
+    if variant != "scarce":
+        best = table[-1][int(regrets(table[-1]).argmin())]["rate"]
+        found += near_the_rate(subject, variant, size, best, rng)
+    keep = ("rate", "loss", "start", "levels", "history", "steps", "label", "regret")
+    of = {"task": subject.name, "variant": variant, "size": size, "rule": subject.rule}
+    kept = []
+    for row in found:
+        told = {} if row["label"] == "diverging" else look(row)
+        kept.append({name: row[name] for name in keep} | of | told | {"gains": row.get("gains")})
     return kept
 
 

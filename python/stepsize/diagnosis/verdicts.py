@@ -177,7 +177,7 @@ class Diagnosis:
             likelier = self.probabilities[second] > self.probabilities.get(self.verdict, 0.0)
             place = "By the shape of its curves alone likelier" if likelier else "Runner-up"
             parts.append(f"{place}: {VERDICTS[second].phrase} ({share} probable).")
-        if self.experiment_cost is not None and second is not None:
+        if self.experiment_cost is not None:
             cost = f"{self.experiment_cost:,} gradients"
             parts.append(f"Branches of the run would tell (what_if), at the cost of {cost}.")
         return " ".join(parts)
