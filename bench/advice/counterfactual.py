@@ -3,7 +3,7 @@
     python bench/advice/counterfactual.py --runs FILE [--tasks NAMES] [--seed N]
 
 Each task is trained at twelve rates for its own length and three times that: as it is, with rows so
-few that it overfits, and with a model too small; and, for twice and six times that, at seven rates
+few that it overfits, and with a model too small; and, for four times its length, at six rates
 near the best. At most one run of each label is kept of each of these. Where the label hangs on the
 rate, two more seeds must confirm it; where it hangs on the future, the run goes on at a hundredth
 to ten times its rate for as many steps again, over three other orders of the batches. `what_if`
@@ -46,10 +46,10 @@ import stepsize as ss
 
 SEEDS = 3  # of a training, and orders of the batches of one that goes on
 VARIANTS = ("usual", "scarce", "narrow")
-BATCHES = (2, 4, 8, 16, 32, 64)  # drawn alike for all labels
+BATCHES = (2, 4, 8, 16, 32)  # drawn alike for all labels
 LENGTHS = (1, 3)  # of a run, in lengths of the task
-LONGER = (2, 6)  # of one near the best rate
-FINE = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)  # decades from the best rate
+LONGER = (4,)  # of one near the best rate
+FINE = (-0.4, -0.2, 0.0, 0.2, 0.35, 0.5)  # decades from the best rate
 # Decimal logarithms of the rates: twelve, five to two decades.
 LOWEST = {
     "sgd": -3.2,
@@ -62,9 +62,10 @@ LOWEST = {
 RATES, APART = 12, 0.4
 STATS = ("grad_norm", "update_norm", "param_norm", "update_ratio")
 SERIES = ("loss", "lr", "val_loss", *STATS)
-LOOKS = 16  # validations in the length of a task
+LOOKS = 12  # validations in the length of a task
 AHEAD = (1.0, 0.1, 0.01, 0.3, 3.0, 10.0)  # factors of the rate for as many steps again
-ROWS = 240  # rows to validate and to test on, each
+FALLS = 0.02  # widths by which the training loss of a run that overfits has gone on falling
+ROWS = 200  # rows to validate and to test on, each
 
 
 def parts(subject: Subject, variant: str) -> tuple[Batch, Batch, Batch]:
@@ -228,7 +229,7 @@ def overfits(row: dict[str, Any]) -> bool:
     turn, unseen = int(pairs[:, 2].argmin()), int(pairs[:, 3].argmin())
     risen = pairs[-1, 2] - pairs[turn, 2] > 0.1 * np.ptp(pairs[:, 2])
     agrees = pairs[-1, 3] - pairs[unseen, 3] > 0.05 * np.ptp(pairs[:, 3])
-    falls = levels[-1, 1] < levels[turn, 1]
+    falls = levels[turn, 1] - levels[-1, 1] > FALLS * width_of(row)
     return bool(pairs[turn, 0] < 0.6 * row["steps"] and risen and agrees and falls)
 
 

@@ -18,6 +18,7 @@ NOISE = 0.01 * np.random.default_rng(0).standard_normal(400)
 @dataclass
 class Branch:
     factor: float
+    losses: np.ndarray
     diverged: bool = False
 
 
@@ -36,7 +37,10 @@ class Experiment:
 
     @property
     def branches(self):
-        return tuple(Branch(factor, factor in self.lost) for factor in self.gains)
+        return tuple(
+            Branch(factor, 0.5 - gain + np.zeros(self.steps), factor in self.lost)
+            for factor, gain in self.gains.items()
+        )
 
     def gain(self, factor):
         return (-np.inf, 0.0) if factor in self.lost else (self.gains[factor], 0.001)

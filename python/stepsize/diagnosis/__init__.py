@@ -57,7 +57,8 @@ def diagnose(history: Any, *, what_if: Experiment | Asked | None = None) -> Diag
 
     `what_if` is what `ss.what_if` returned for the state in which the run ended, or a function
     without arguments that returns it, called only where the curves leave doubt, since its branches
-    cost gradients. It may return None, where it would rather not.
+    cost gradients. It may return None, where it would rather not. What the curves show beyond doubt
+    no branch changes, unless the loss is not finite at the present rate.
 
     Raises TypeError for what is no history or no experiment, ValueError when there is no `loss`,
     nothing in it, or when series are no numbers or not equally long.
@@ -82,7 +83,7 @@ def diagnose(history: Any, *, what_if: Experiment | Asked | None = None) -> Diag
             found, rate = [*found, to_find(rate, features)], None
         cost = cost_of(features.steps) if doubtful else None
         return Diagnosis(verdict, tuple(found), rate, True, shares, cost)
-    return _tried(features, found, shares, experiment)
+    return _tried(features, found, shares, experiment, doubtful)
 
 
 def _require_experiment(found: Any) -> None:
@@ -108,15 +109,17 @@ def _tried(
     found: list[Finding],
     shares: dict[str, float],
     experiment: Experiment,
+    doubtful: bool,
 ) -> Diagnosis:
     """The diagnosis of curves and branches together."""
     ahead = ahead_of(experiment, features)
-    found = revised(found, features, ahead, experiment)
+    found = revised(found, features, ahead, experiment, doubtful=doubtful)
     verdict = found[0].kind
     rate = rate_after(verdict, features, experiment)
     if rate is not None and not is_usual(rate):
         found, rate = [*found, to_find(rate, features)], None
-    return Diagnosis(verdict, tuple(found), rate, True, after_experiment(shares, verdict))
+    shares = after_experiment(shares, verdict) if doubtful or ahead.broke else shares
+    return Diagnosis(verdict, tuple(found), rate, True, shares)
 
 
 def _as_validated(features: CurveFeatures, verdict: str) -> CurveFeatures:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from stepsize.arrays import Curve
+from stepsize.curves import paired
 from stepsize.diagnosis import thresholds as th
 from stepsize.diagnosis.features import CurveFeatures
 from stepsize.diagnosis.verdicts import VERDICTS, Finding
@@ -29,11 +30,15 @@ from stepsize.diagnosis.wording import percent
 from stepsize.validation import counted
 
 MEAN = "the mean of the weights"
+RELAXED = 3  # after this part of a branch its losses are those of its own rate
+FEWEST_LOSSES = 3  # of a branch, to be compared
 
 
 class _Branch(Protocol):
     @property
     def factor(self) -> float: ...
+    @property
+    def losses(self) -> Curve: ...
     @property
     def diverged(self) -> bool: ...
 
@@ -98,7 +103,7 @@ def ahead_of(found: Experiment, f: CurveFeatures) -> Ahead:
     """The numbers of an experiment, in decreases of the run."""
     unit = f.levels.decrease
     factors = [branch.factor for branch in found.branches]
-    lower = {f"x{k:g}": found.advantage(k) for k in factors if k < 1}
+    lower = {f"x{k:g}": _below(found, k) for k in factors if k < 1}
     if found.average_gain is not None:
         lower[MEAN] = found.average_gain
     lower = {name: pair for name, pair in lower.items() if not math.isnan(pair[0])}
@@ -126,6 +131,22 @@ def ahead_of(found: Experiment, f: CurveFeatures) -> Ahead:
     )
 
 
+def _below(found: Experiment, factor: float) -> tuple[float, float]:
+    """How far a branch lies below that at the present rate, and the error of that.
+
+    The mean of two: at its end on the held batches, and along its steps on those trained on. At its
+    end the present rate is one draw of the jitter of its weights; along the way it is many.
+    """
+    ends, error = found.advantage(factor)
+    losses = {branch.factor: branch.losses for branch in found.branches}
+    first = len(losses[1.0]) // RELAXED
+    present, lowered = losses[1.0][first:], losses[factor][first:]
+    if not math.isfinite(ends) or len(present) != len(lowered) or len(present) < FEWEST_LOSSES:
+        return ends, error
+    along, other = paired(present, lowered)
+    return (ends + along) / 2, math.hypot(error, other) / 2
+
+
 def _z(value: float, error: float) -> float:
     """A value in standard errors; without a spread, beyond any doubt."""
     if math.isinf(value) or error <= 0:
@@ -133,12 +154,13 @@ def _z(value: float, error: float) -> float:
     return value / error
 
 
-def revised(found: list[Finding], f: CurveFeatures, a: Ahead, e: Experiment) -> list[Finding]:
+def revised(
+    found: list[Finding], f: CurveFeatures, a: Ahead, e: Experiment, *, doubtful: bool
+) -> list[Finding]:
     """The findings with what the branches show first, where they decide."""
-    verdict = found[0].kind
-    if verdict == "diverging" or f.movement.idle >= th.IDLE:
+    if found[0].kind == "diverging" or f.movement.idle >= th.IDLE:
         return found
-    told = _told(found, f, a, e)
+    told = _lost(e) if a.broke else _told(found[0].kind, f, a, e) if doubtful else None
     if told is None:
         return found
     others = [o for o in found if o.kind == told.kind or o.kind not in VERDICTS]
@@ -149,19 +171,21 @@ def revised(found: list[Finding], f: CurveFeatures, a: Ahead, e: Experiment) -> 
     return [told, *others]
 
 
-def _told(found: list[Finding], f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
-    """The finding that the experiment adds to what the curves say, None where it has no say."""
-    if a.broke:
-        what = (
-            f"{counted(e.steps, 'more step')} at the present rate end where the loss is not finite"
-        )
-        return Finding("too_high", "critical", what, "Go back, and lower the rate.", (0.95, 1.0))
-    verdict, lowering = found[0].kind, _lowering(f, a, e)
+def _lost(e: Experiment) -> Finding:
+    what = f"{counted(e.steps, 'more step')} at the present rate end where the loss is not finite"
+    return Finding("too_high", "critical", what, "Go back, and lower the rate.", (0.95, 1.0))
+
+
+def _told(verdict: str, f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
+    """The finding that the branches make of what the curves say, None where they have no say."""
+    lowering = _lowering(f, a, e)
     if verdict == "overfitting" and a.lead < th.AHEAD_TOO_HIGH:
         return None
-    if verdict == "too_high" and f.levels.peak > th.OVERSHOT_PEAK and a.lead > th.AHEAD_NOTHING:
-        return lowering
+    if verdict == "too_high" and f.levels.peak > th.OVERSHOT_PEAK:
+        return None  # an overshoot that the weights may have settled from, far from where they were
     raising = _raising(f, a, e)
+    if verdict == "too_low" and f.movement.relative_path < th.SHORT_PATH and lowering is None:
+        return raising
     return raising or lowering or _going_on(f, a, e) or _at_rest(f, a, e)
 
 
