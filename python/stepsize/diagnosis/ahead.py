@@ -73,11 +73,12 @@ class Ahead:
 
     ``lead`` is how far the lowest of the calm futures (a lower rate, the mean of the weights) ends
     below the present rate, ``lead_z`` that in standard errors, ``lead_of`` which it is; ``calm`` is
-    the most that any of them, or the present rate, gains. ``raised`` is what the highest factor
-    gains, -inf where it diverges, and ``raised_lead`` how far it ends below the present rate;
-    ``pace`` is what the run gained on average in as many steps. ``level`` is the held loss now as a
-    share of the decrease, ``memorised`` the share that is left of one batch learnt by heart, NaN
-    where it was not asked for.
+    the most that any of them, or the present rate, may gain within its error. ``raised`` is what
+    the highest factor gains, -inf where it diverges, and ``raised_lead`` how far it ends below the
+    present rate; ``pace`` is what the run gained on average in as many steps, ``late_pace`` in its
+    last half. ``level`` is the held loss now as a share of the decrease, ``memorised`` the share
+    that is left of one batch learnt by heart, NaN where it was not asked for; ``broke``, whether
+    the present rate diverges.
     """
 
     lead: float
@@ -88,6 +89,7 @@ class Ahead:
     raised_lead: float
     raised_z: float
     pace: float
+    late_pace: float
     level: float
     memorised: float
     broke: bool
@@ -109,22 +111,23 @@ def ahead_of(found: Experiment, f: CurveFeatures) -> Ahead:
     lower = {name: pair for name, pair in lower.items() if not math.isnan(pair[0])}
     lead_of = max(lower, key=lambda name: lower[name][0], default="")
     lead, error = lower.get(lead_of, (0.0, 0.0))
-    calm = [found.gain(k)[0] for k in factors if k <= 1]
-    average = found.average_gain
-    if average is not None:
-        calm.append(found.gain(1.0)[0] + average[0])
+    made = max(found.run_steps, f.steps, 1)
+    calm = [found.gain(k) for k in factors if k <= 1]
+    if found.average_gain is not None:
+        (gain, spread), (more, other) = found.gain(1.0), found.average_gain
+        calm.append((gain + more, math.hypot(spread, other)))
     highest = max(factors)
     raised, raised_lead = found.gain(highest), found.advantage(highest)
-    made = max(found.run_steps, f.steps, 1)
     return Ahead(
         lead=lead / unit,
         lead_z=_z(lead, error),
         lead_of=lead_of,
-        calm=max(calm) / unit,
+        calm=max(gain + th.CALM_Z * spread for gain, spread in calm) / unit,
         raised=raised[0] / unit if highest > 1 else -math.inf,
         raised_lead=raised_lead[0] / unit if highest > 1 else -math.inf,
         raised_z=_z(*raised_lead),
         pace=max(f.levels.start - f.levels.end, 0.0) / unit * found.steps / made,
+        late_pace=2 * f.trend.late_decrease * found.steps / made,
         level=float(found.before.mean()) / unit,
         memorised=math.nan if found.memorised is None else found.memorised,
         broke=found.branches[factors.index(1.0)].diverged,
@@ -227,17 +230,27 @@ def _lowering(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
     return Finding("plateau", "warning", what, advice, (0.5, 1.0))
 
 
+def _claimed(f: CurveFeatures) -> bool:
+    """Whether the last half gained: a share of the decrease, or a clear share of what is left.
+
+    The second alone is no claim without branches: as often it is a plateau, or the noise of a loss
+    that is nearly nothing.
+    """
+    late, z = f.trend.late_decrease, f.trend.late_decrease_z
+    left = abs(f.levels.end) / f.levels.decrease
+    clear = z > th.AHEAD_LATE_Z and late > th.AHEAD_LATE_LEAST and late > th.AHEAD_LATE_LEVEL * left
+    return clear or (late > th.LATE_DECREASE and z > th.LATE_Z)
+
+
 def _going_on(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
     """What the past claims, a gain in its last half, and no calm branch refutes."""
     t = f.trend
-    if not (t.late_decrease > th.LATE_DECREASE and t.late_decrease_z > th.LATE_Z):
-        return None
-    if a.calm <= th.AHEAD_CALM:
+    if not _claimed(f) or a.calm < th.AHEAD_CALM * a.late_pace:
         return None
     what = (
         f"the loss fell by {t.late_decrease * f.levels.decrease:.2g} in the last half of the run, "
     )
-    what += f"and {counted(e.steps, 'more step')} gain {a.calm * f.levels.decrease:.2g} more"
+    what += f"which {counted(e.steps, 'more step')} do not refute"
     return Finding("healthy", "info", what, "Carry on.", (0.5, 1.0))
 
 

@@ -177,9 +177,11 @@ class Diagnosis:
             likelier = self.probabilities[second] > self.probabilities.get(self.verdict, 0.0)
             place = "By the shape of its curves alone likelier" if likelier else "Runner-up"
             parts.append(f"{place}: {VERDICTS[second].phrase} ({share} probable).")
-        if self.experiment_cost is not None:
+        share = self.probabilities.get(self.verdict, 1.0)
+        if self.experiment_cost is not None and share < th.SAY_BELOW:
             cost = f"{self.experiment_cost:,} gradients"
-            parts.append(f"Branches of the run would tell (what_if), at the cost of {cost}.")
+            sure = f"This is {percent(share)} sure"
+            parts.append(f"{sure}: what_if would tell, at the cost of {cost}.")
         return " ".join(parts)
 
 
