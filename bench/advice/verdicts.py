@@ -1,9 +1,9 @@
 """Score `diagnose`, by the curves alone and with branches, on runs that `what_if` has looked at.
 
-    python bench/advice/verdicts.py FILE [FILE ...] [--tasks fit|held|all] [--json FILE]
+    python bench/advice/verdicts.py FILE [FILE ...] [--split NAME] [--json FILE]
 
-The files are those of counterfactual.py (the fifth split) and experiments.py (the other four). Of
-the fifth split every other task is held out: nothing was fitted on those.
+The files are those of counterfactual.py (the fifth split) and experiments.py (the other four). The
+thresholds of branches were fitted on tuning, report and validation; held_out and fifth had no say.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tasks.counterfactual import subjects
 
 import stepsize as ss
 from stepsize.diagnosis import VERDICTS, words
@@ -36,10 +35,8 @@ def rows_of(paths: list[Path]) -> Iterator[dict[str, Any]]:
                     break
 
 
-def held_out(task: str) -> bool:
-    """Whether nothing was fitted on the runs of a task."""
-    names = [subject.name for subject in subjects()]
-    return task in names[1::2]
+def split_of(row: dict[str, Any]) -> str:
+    return str(row.get("split", "fifth"))
 
 
 def judged(row: dict[str, Any]) -> dict[str, Any]:
@@ -101,11 +98,13 @@ def bins(rows: list[dict[str, Any]], by: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--tasks", choices=("fit", "held", "all"), default="all")
+    parser.add_argument("--split", choices=("tuning", "report", "validation", "held_out", "fifth"))
     parser.add_argument("--json", type=Path, help="keep the verdicts and probabilities")
     chosen = parser.parse_args()
-    wanted = {"all": (True, False), "held": (True,), "fit": (False,)}[chosen.tasks]
-    rows = [judged(row) for row in rows_of(chosen.files) if held_out(row["task"]) in wanted]
+    given = (
+        row for row in rows_of(chosen.files) if split_of(row) == (chosen.split or split_of(row))
+    )
+    rows = [judged(row) for row in given]
     out = [f"{len(rows)} runs of {len({row['task'] for row in rows})} tasks"]
     for title, verdict, said in (("curves", "passive", "said"), ("branches", "active", "tried")):
         out += [f"\n{title}", *table(rows, verdict), *bins(rows, said)]

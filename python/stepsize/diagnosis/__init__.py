@@ -10,6 +10,7 @@ from stepsize.diagnosis.ahead import (
     Experiment,
     ahead_of,
     is_experiment,
+    likelier,
     rate_after,
     revised,
 )
@@ -112,13 +113,16 @@ def _tried(
     doubtful: bool,
 ) -> Diagnosis:
     """The diagnosis of curves and branches together."""
-    ahead = ahead_of(experiment, features)
-    found = revised(found, features, ahead, experiment, doubtful=doubtful)
+    ahead, before = ahead_of(experiment, features), found
+    found = revised(before, features, ahead, experiment, doubtful=doubtful)
+    if doubtful or ahead.broke:
+        shares = after_experiment(shares, found[0].kind)
+    if doubtful and not ahead.broke:
+        found = likelier(found, before, shares, experiment)
     verdict = found[0].kind
     rate = rate_after(verdict, features, experiment)
     if rate is not None and not is_usual(rate):
         found, rate = [*found, to_find(rate, features)], None
-    shares = after_experiment(shares, verdict) if doubtful or ahead.broke else shares
     return Diagnosis(verdict, tuple(found), rate, True, shares)
 
 

@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeAlias
 from stepsize.arrays import Curve
 from stepsize.curves import paired
 from stepsize.diagnosis import thresholds as th
+from stepsize.diagnosis.doubt import TOLD_BY_BRANCHES
 from stepsize.diagnosis.features import CurveFeatures
 from stepsize.diagnosis.verdicts import VERDICTS, Finding
 from stepsize.diagnosis.wording import percent
@@ -75,10 +76,9 @@ class Ahead:
     below the present rate, ``lead_z`` that in standard errors, ``lead_of`` which it is; ``calm`` is
     the most that any of them, or the present rate, may gain within its error. ``raised`` is what
     the highest factor gains, -inf where it diverges, and ``raised_lead`` how far it ends below the
-    present rate; ``pace`` is what the run gained on average in as many steps, ``late_pace`` in its
-    last half. ``level`` is the held loss now as a share of the decrease, ``memorised`` the share
-    that is left of one batch learnt by heart, NaN where it was not asked for; ``broke``, whether
-    the present rate diverges.
+    present rate; ``pace`` is what the run gained on average in as many steps. ``level`` is the held
+    loss now as a share of the decrease, ``memorised`` the share that is left of one batch learnt by
+    heart, NaN where it was not asked for; ``broke``, whether the present rate diverges.
     """
 
     lead: float
@@ -89,7 +89,6 @@ class Ahead:
     raised_lead: float
     raised_z: float
     pace: float
-    late_pace: float
     level: float
     memorised: float
     broke: bool
@@ -127,7 +126,6 @@ def ahead_of(found: Experiment, f: CurveFeatures) -> Ahead:
         raised_lead=raised_lead[0] / unit if highest > 1 else -math.inf,
         raised_z=_z(*raised_lead),
         pace=max(f.levels.start - f.levels.end, 0.0) / unit * found.steps / made,
-        late_pace=2 * f.trend.late_decrease * found.steps / made,
         level=float(found.before.mean()) / unit,
         memorised=math.nan if found.memorised is None else found.memorised,
         broke=found.branches[factors.index(1.0)].diverged,
@@ -174,6 +172,41 @@ def revised(
     return [told, *others]
 
 
+def likelier(
+    found: list[Finding], before: list[Finding], shares: dict[str, float], e: Experiment
+) -> list[Finding]:
+    """The findings once more where another verdict is far likelier by curves and branches together.
+
+    `before` are those of the curves alone. The rule knows the branches by their signs, and the
+    probabilities how sure the curves were.
+    """
+    first = found[0]
+    kind = max(TOLD_BY_BRANCHES, key=lambda name: shares[name])
+    if first.kind not in TOLD_BY_BRANCHES or shares[kind] < shares[first.kind] + th.OVERRULED:
+        return found
+    known = [o for o in before if o.kind == kind]
+    if known:
+        return [*known, *(o for o in before if o.kind not in VERDICTS)]
+    share = percent(shares[kind])
+    what = f"{first.evidence}; together with the curves it is {VERDICTS[kind].phrase} with {share}"
+    severity = "info" if VERDICTS[kind].tone == "good" else "warning"
+    rest = [o for o in found if o.kind not in VERDICTS]
+    return [Finding(kind, severity, what, _advice(kind, e), first.span), *rest]
+
+
+def _advice(kind: str, e: Experiment) -> str:
+    fade = "Let the rate fade to 0 along a line over the steps that are left, "
+    fade += f"lr=ss.schedules.linear({e.lr:.3g}, 0, steps): that ends lower than any one factor."
+    return {
+        "too_high": "The steps overshoot: lower the rate, or let it decay.",
+        "healthy": "Carry on.",
+        "too_low": "The steps go the right way but are too short: raise the rate.",
+        "plateau": fade,
+        "converged": "Stop here: neither more steps nor another rate gains anything.",
+        "underfitting": "This model is too small for its data: try a larger one, or better inputs.",
+    }[kind]
+
+
 def _lost(e: Experiment) -> Finding:
     what = f"{counted(e.steps, 'more step')} at the present rate end where the loss is not finite"
     return Finding("too_high", "critical", what, "Go back, and lower the rate.", (0.95, 1.0))
@@ -205,8 +238,7 @@ def _raising(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
         f"{counted(e.steps, 'more step')} at {factor:g} times the rate end {ends} below those at "
     )
     what += "the present one"
-    advice = "The steps go the right way but are too short: raise the rate."
-    return Finding("too_low", "warning", what, advice, (0.5, 1.0))
+    return Finding("too_low", "warning", what, _advice("too_low", e), (0.5, 1.0))
 
 
 def _lowering(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
@@ -220,14 +252,11 @@ def _lowering(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
     if a.lead_of == MEAN:
         what = f"{MEAN} over {more} ends {ends} below the weights themselves"
     if a.lead > th.AHEAD_TOO_HIGH:
-        advice = "The steps overshoot: lower the rate, or let it decay."
-        return Finding("too_high", "warning", what, advice, (0.75, 1.0))
+        return Finding("too_high", "warning", what, _advice("too_high", e), (0.75, 1.0))
     enough = a.lead > th.AHEAD_PLATEAU or a.lead > th.AHEAD_PLATEAU_LEVEL * abs(a.level)
     if not enough or a.lead <= th.AHEAD_PLATEAU_GAINED * gained:
         return None
-    advice = "Let the rate fade to 0 along a line over the steps that are left, "
-    advice += f"lr=ss.schedules.linear({e.lr:.3g}, 0, steps): that ends lower than any one factor."
-    return Finding("plateau", "warning", what, advice, (0.5, 1.0))
+    return Finding("plateau", "warning", what, _advice("plateau", e), (0.5, 1.0))
 
 
 def _claimed(f: CurveFeatures) -> bool:
@@ -245,13 +274,13 @@ def _claimed(f: CurveFeatures) -> bool:
 def _going_on(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
     """What the past claims, a gain in its last half, and no calm branch refutes."""
     t = f.trend
-    if not _claimed(f) or a.calm < th.AHEAD_CALM * a.late_pace:
+    if not _claimed(f) or a.calm <= th.AHEAD_CALM:
         return None
     what = (
         f"the loss fell by {t.late_decrease * f.levels.decrease:.2g} in the last half of the run, "
     )
     what += f"which {counted(e.steps, 'more step')} do not refute"
-    return Finding("healthy", "info", what, "Carry on.", (0.5, 1.0))
+    return Finding("healthy", "info", what, _advice("healthy", e), (0.5, 1.0))
 
 
 def _at_rest(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
@@ -260,12 +289,10 @@ def _at_rest(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
     kept = a.memorised
     if share <= th.REST_LEVEL or math.isnan(share) or not kept > th.AHEAD_MEMORISED:
         what = f"no branch ends clearly below the present rate, and the loss rests at {level:.4g}"
-        advice = "Stop here: neither more steps nor another rate gains anything."
-        return Finding("converged", "info", what, advice, (0.5, 1.0))
+        return Finding("converged", "info", what, _advice("converged", e), (0.5, 1.0))
     what = "no branch ends clearly below the present rate, and of one batch learnt alone "
     what += f"{percent(min(kept, 1.0))} of the loss is left"
-    advice = "This model is too small for its data: try a larger one, or better inputs."
-    return Finding("underfitting", "warning", what, advice, (0.5, 1.0))
+    return Finding("underfitting", "warning", what, _advice("underfitting", e), (0.5, 1.0))
 
 
 def rate_after(verdict: str, f: CurveFeatures, e: Experiment) -> float | None:

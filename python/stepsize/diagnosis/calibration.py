@@ -50,8 +50,8 @@ WEIGHTS = {
 }
 
 # With an experiment: the power of the shares that the curves give, and what the verdict of curves
-# and branches adds to the logarithm of each. Fitted on 296 runs that an experiment was asked for, of
-# 61 tasks of bench/advice; on tasks held out, in eight folds, of what was said with more than 0.8,
+# and branches adds to the logarithm of each. Fitted on 296 runs that an experiment was asked for,
+# of 61 tasks of bench/advice; on tasks held out, in eight folds, of what was said with over 0.8,
 # 92% was right, of 0.6 to 0.8 73%, of less 38%.
 CURVES_COUNT = 0.85
 TOLD = {

@@ -177,10 +177,10 @@ class Diagnosis:
             likelier = self.probabilities[second] > self.probabilities.get(self.verdict, 0.0)
             place = "By the shape of its curves alone likelier" if likelier else "Runner-up"
             parts.append(f"{place}: {VERDICTS[second].phrase} ({share} probable).")
-        share = self.probabilities.get(self.verdict, 1.0)
-        if self.experiment_cost is not None and share < th.SAY_BELOW:
+        said = self.probabilities.get(self.verdict, 1.0)
+        if self.experiment_cost is not None and said < th.SAY_BELOW:
             cost = f"{self.experiment_cost:,} gradients"
-            sure = f"This is {percent(share)} sure"
+            sure = f"This is {percent(said)} sure"
             parts.append(f"{sure}: what_if would tell, at the cost of {cost}.")
         return " ".join(parts)
 
