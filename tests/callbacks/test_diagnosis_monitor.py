@@ -83,3 +83,51 @@ def test_signs_are_sampled_evenly_and_without_a_gradient_nothing_is_said():
 
     assert len(_signs({"a": np.ones(10 * SAMPLE), "b": [None, -np.ones(SAMPLE)]})) <= 2 * SAMPLE
     assert len(_signs([None])) == 0
+
+
+def noisy_run(steps=600, **settings):
+    """Least squares with noisy targets at a constant rate, with an experiment where in doubt."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((200, 3))
+    y = x @ np.array([1.0, -2.0, 3.0]) + 2 * rng.standard_normal(200)
+    params, asked = {"w": np.zeros(3)}, []
+
+    def value_and_grad(p, batch):
+        error = batch[0] @ p["w"] - batch[1]
+        return float(error @ error) / len(error), {"w": 2 * batch[0].T @ error / len(error)}
+
+    def what_if(run):
+        asked.append(run.step)
+        return ss.what_if(value_and_grad, run.params, run.optimizer, (x, y), history=run.history)
+
+    if "what_if_every" in settings:
+        settings["what_if"] = what_if
+    monitor = ss.DiagnosisMonitor(50, warn=(), **settings)
+    opt = ss.SGD(params, lr=0.1, momentum=0.5)
+    history = ss.fit(
+        value_and_grad, params, opt, (x, y), steps=steps, callbacks=[monitor], progress=False
+    )
+    return params["w"].tobytes(), history["loss"].tobytes(), monitor, asked
+
+
+def test_an_experiment_leaves_the_run_as_it_is_bit_for_bit():
+    weights, losses, monitor, asked = noisy_run(what_if_every=100)
+    assert asked and noisy_run()[:2] == (weights, losses)
+    told = dict(monitor.diagnoses)
+    assert all(told[step].experiment_cost is None for step in asked)
+
+
+def test_experiments_keep_the_distance_asked_for():
+    asked = noisy_run(what_if_every=200)[-1]
+    assert all(b - a >= 200 for a, b in itertools.pairwise(asked))
+    asked = noisy_run(what_if_every=None)[-1]
+    assert all(b >= 2 * a for a, b in itertools.pairwise(asked))
+
+
+def test_experiments_are_checked_before_the_run():
+    with pytest.raises(TypeError, match="what_if must be a function"):
+        ss.DiagnosisMonitor(what_if=3)
+    with pytest.raises(ValueError, match="give what_if=lambda run"):
+        ss.DiagnosisMonitor(what_if_every=100)
+    with pytest.raises(ValueError, match="what_if_every"):
+        ss.DiagnosisMonitor(what_if=lambda run: None, what_if_every=0)

@@ -19,8 +19,8 @@ def test_help_teaches_and_every_command_has_one(run):
     code, out, _ = run("--help")
     assert code == 0
     assert "ss.Problem(params, value_and_grad" in out
-    commands = re.findall(r"^    (\w+) {2,}", out, re.MULTILINE)
-    known = {"demo", "find", "train", "predict", "tune", "schedule", "bench", "info"}
+    commands = re.findall(r"^    ([\w-]+) {2,}", out, re.MULTILINE)
+    known = {"demo", "find", "train", "what-if", "predict", "tune", "schedule", "bench", "info"}
     assert known == set(commands)
     for command in commands:
         code, out, _ = run(command, "--help")

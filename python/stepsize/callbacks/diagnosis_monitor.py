@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsize import arrays
-from stepsize.diagnosis import FEWEST_STEPS, VERDICTS, Diagnosis, diagnose, watched, words
+from stepsize.diagnosis import (
+    FEWEST_STEPS,
+    VERDICTS,
+    Diagnosis,
+    Experiment,
+    diagnose,
+    watched,
+    words,
+)
 from stepsize.validation import whole
 
 if TYPE_CHECKING:
@@ -35,6 +43,11 @@ class DiagnosisMonitor:
             does not fit the loss is warned of too.
         stop: verdicts that end the run.
         act: called as ``act(run, diagnosis)`` after each diagnosis.
+        what_if: called as ``what_if(run)`` where the curves leave doubt, to return the branches
+            that settle it, as ``lambda run: ss.what_if(value_and_grad, run.params, run.optimizer,
+            (x, y), history=run.history)``. It works on copies: the run goes on bit for bit.
+        what_if_every: the fewest steps between two of its calls, since each costs gradients; None
+            waits until the run has twice the steps.
 
     Attributes:
         diagnoses: pairs of step and diagnosis.
@@ -56,6 +69,8 @@ class DiagnosisMonitor:
         warn: Sequence[str] = watched("warn"),
         stop: Sequence[str] = watched("stop"),
         act: Callable[[Run, Diagnosis], Any] | None = None,
+        what_if: Callable[[Run], Experiment | None] | None = None,
+        what_if_every: int | None = None,
     ) -> None:
         every = whole("DiagnosisMonitor: every", every, FEWEST_STEPS)
         for label, names in (("warn", warn), ("stop", stop)):
@@ -69,17 +84,29 @@ class DiagnosisMonitor:
                         f"DiagnosisMonitor: {label}: {name!r:.80} is no verdict; they are "
                         f"{', '.join(VERDICTS)}"
                     )
-        if act is not None and not callable(act):
-            raise TypeError(
-                "DiagnosisMonitor: act must be a function (run, diagnosis) or None, got "
-                f"{act!r:.200}"
-            )
+        for label, given, takes in (("act", act, "run, diagnosis"), ("what_if", what_if, "run")):
+            if given is not None and not callable(given):
+                raise TypeError(
+                    f"DiagnosisMonitor: {label} must be a function ({takes}) or None, got "
+                    f"{given!r:.200}"
+                )
+        if what_if_every is not None:
+            whole("DiagnosisMonitor: what_if_every", what_if_every)
+            if what_if is None:
+                raise ValueError(
+                    f"DiagnosisMonitor: what_if_every={what_if_every} says how often, but not what "
+                    "to try: give what_if=lambda run: ss.what_if(value_and_grad, run.params, "
+                    "run.optimizer, batches, history=run.history)"
+                )
         self.every = every
         self.warn = tuple(warn)
         self.stop = tuple(stop)
         self.act = act
+        self.what_if = what_if
+        self.what_if_every = what_if_every
         self.diagnoses: list[tuple[int, Diagnosis]] = []
         self._next = every
+        self._next_experiment = 0
         self._warned: set[str] = set()
         self._signs: NDArray[np.int8] | None = None
         self._flips = float("nan")
@@ -100,7 +127,7 @@ class DiagnosisMonitor:
         if run.step < self._next:
             return
         self._next = run.step + max(self.every, run.step // 10)
-        diagnosis = diagnose(run.history)
+        diagnosis = diagnose(run.history, what_if=self._experiment_of(run))
         self.diagnoses.append((run.step, diagnosis))
         if self.act is not None:
             self.act(run, diagnosis)
@@ -114,6 +141,18 @@ class DiagnosisMonitor:
         if told and name not in self._warned:
             self._warned.add(name)
             warnings.warn(f"step {run.step}: {diagnosis}", UserWarning, stacklevel=2)
+
+    def _experiment_of(self, run: Run) -> Callable[[], Experiment | None] | None:
+        """The experiment on this run, where one may be made again."""
+        ask = self.what_if
+        if ask is None or run.step < self._next_experiment:
+            return None
+
+        def asked() -> Experiment | None:
+            self._next_experiment = run.step + (self.what_if_every or run.step)
+            return ask(run)
+
+        return asked
 
 
 def _signs(grads: Any) -> NDArray[np.int8]:

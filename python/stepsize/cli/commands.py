@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 import stepsize as ss
+from stepsize.cli.branching import what_if
 from stepsize.cli.errors import CommandError
-from stepsize.cli.loading import load_problem, optimizer_class, parse_lr, started_rate
+from stepsize.cli.loading import load_noted, optimizer_class, parse_lr, started_rate
 from stepsize.cli.output import columns, draw, print_json
 from stepsize.cli.predicting import predict as predictions
 from stepsize.cli.predicting import to_extra
@@ -27,7 +28,7 @@ from stepsize.cli.tables import Prepared
 from stepsize.plots.style import number
 from stepsize.schedules import expression
 
-__all__ = ["bench", "demo", "find", "info", "predict", "schedule", "train", "tune"]
+__all__ = ["bench", "demo", "find", "info", "predict", "schedule", "train", "tune", "what_if"]
 
 DIVERGED = 3
 _ROWS = 10_000_000  # in a file of numbers
@@ -60,14 +61,6 @@ def _guide(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load(args: argparse.Namespace) -> tuple[Any, Prepared | None]:
-    names = ("target", "drop", "hidden", "seed", "task", "decimal")
-    problem, prepared = load_problem(args.problem, **{name: getattr(args, name) for name in names})
-    for note in prepared.notes if prepared else ():
-        print(note, file=sys.stderr)
-    return problem, prepared
-
-
 def _range_test(args: argparse.Namespace, problem: Any, rule: Any, **settings: Any) -> Any:
     batches = problem.batches(args.batch_size, args.seed)
     return ss.lr_find(problem.value_and_grad, problem.params, batches, optimizer=rule, **settings)
@@ -86,7 +79,7 @@ def _found_rate(args: argparse.Namespace, problem: Any, rule: Any) -> float:
 def find(args: argparse.Namespace) -> int:
     """A range test on the user's problem."""
     rule = optimizer_class(args.optimizer)
-    problem, prepared = _load(args)
+    problem, prepared = load_noted(args)
     if rule.needs_closure:
         raise CommandError(f"{rule.__name__} searches along each step for itself: just train")
     result = _range_test(
@@ -115,7 +108,7 @@ def train(args: argparse.Namespace) -> int:
     if args.resume and args.checkpoint is None:
         raise CommandError("--resume needs --checkpoint FILE to continue from")
     rule = optimizer_class(args.optimizer)
-    problem, prepared = _load(args)
+    problem, prepared = load_noted(args)
     if args.lr is not None:
         lr = parse_lr(args.lr)
     elif args.resume and os.path.exists(args.checkpoint):
@@ -205,7 +198,7 @@ def _report_training(
 
 def tune(args: argparse.Namespace) -> int:
     """A search over rates, for one rule after the other."""
-    problem, prepared = _load(args)
+    problem, prepared = load_noted(args)
     if problem.validation is None:
         raise CommandError("tune judges by the validation loss: give the problem validation data")
     rules = {name: optimizer_class(name) for name in args.optimizers}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import importlib.util
 import sys
@@ -19,7 +20,7 @@ from stepsize.schedules import Schedule, expression
 from stepsize.training.history import History
 from stepsize.validation import did_you_mean
 
-__all__ = ["load_problem", "optimizer_class", "parse_lr"]
+__all__ = ["load_noted", "load_problem", "optimizer_class", "parse_lr"]
 
 
 def load_problem(place: str, /, **table: Any) -> tuple[Problem, Prepared | None]:
@@ -34,6 +35,15 @@ def load_problem(place: str, /, **table: Any) -> tuple[Problem, Prepared | None]
         if table.get(name) not in (None, [], "auto"):
             raise CommandError(f"--{name} goes with a table: {', '.join(ENDINGS)}")
     return _made_by(place), None
+
+
+def load_noted(args: argparse.Namespace) -> tuple[Problem, Prepared | None]:
+    """The problem that the arguments of a command name; what was done to a table goes to stderr."""
+    names = ("target", "drop", "hidden", "seed", "task", "decimal")
+    problem, prepared = load_problem(args.problem, **{name: getattr(args, name) for name in names})
+    for note in prepared.notes if prepared else ():
+        print(note, file=sys.stderr)
+    return problem, prepared
 
 
 def _made_by(target: str) -> Problem:

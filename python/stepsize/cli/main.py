@@ -68,7 +68,7 @@ def _run(argv: Sequence[str] | None) -> int:
     handler = signal.getsignal(signal.SIGINT)
     if getattr(handler, "__module__", "") == "stepsize":  # of the time before there was work
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    run: Callable[[argparse.Namespace], int] = getattr(commands, args.command)
+    run: Callable[[argparse.Namespace], int] = getattr(commands, args.command.replace("-", "_"))
     try:
         check_paths(args)
         return run(args)
@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_find(commands)
     _add_train(commands)
+    _add_what_if(commands)
     _add_predict(commands)
     _add_tune(commands)
     _add_schedule(commands)
@@ -148,6 +149,15 @@ def _sizes(text: str) -> tuple[int, ...]:
     if min(sizes) < 1:
         raise argparse.ArgumentTypeError(f"layers need at least 1 unit, got {text}")
     return sizes
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be numbers, such as 0.1,1,10, got {text!r}"
+        ) from None
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -253,6 +263,34 @@ def _add_train(commands: _Commands) -> None:
     parser.add_argument("--resume", action="store_true", help="continue from --checkpoint")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a web page of the run")
     parser.add_argument("--save", type=Path, metavar="FILE", help="parameters and state at the end")
+
+
+def _add_what_if(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "what-if",
+        "See how a run would go on at other rates, from its checkpoint.",
+        "example:\n"
+        "  stepsize train model.py:make --epochs 20 --checkpoint run.safetensors\n"
+        "  stepsize what-if model.py:make --checkpoint run.safetensors --plot futures.png\n\n"
+        "Branches go on for a twentieth of the run, on copies: the file is only read. The\n"
+        "diagnosis at the end is of the run and its branches.",
+    )
+    _add_running(parser, optimizer=False)
+    parser.set_defaults(batch_size=None)  # that of the run
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", required=True, help="written by train"
+    )
+    parser.add_argument(
+        "--factors",
+        type=_rates,
+        default=(0.1, 0.3, 1, 10),
+        metavar="F,F",
+        help="of the rate (default: 0.1,0.3,1,10)",
+    )
+    parser.add_argument(
+        "--steps", type=_positive, metavar="N", help="of a branch (default: a twentieth of the run)"
+    )
 
 
 def _add_predict(commands: _Commands) -> None:

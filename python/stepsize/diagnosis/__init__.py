@@ -5,8 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from stepsize.diagnosis.calibration import probabilities
+from stepsize.diagnosis.ahead import (
+    Asked,
+    Experiment,
+    ahead_of,
+    is_experiment,
+    likelier,
+    rate_after,
+    revised,
+)
+from stepsize.diagnosis.calibration import after_experiment, probabilities
 from stepsize.diagnosis.checks import judge
+from stepsize.diagnosis.doubt import cost_of, in_doubt
 from stepsize.diagnosis.features import CurveFeatures
 from stepsize.diagnosis.generalisation import settled
 from stepsize.diagnosis.measurement import measure
@@ -29,6 +39,7 @@ __all__ = [
     "FEWEST_STEPS",
     "VERDICTS",
     "Diagnosis",
+    "Experiment",
     "Finding",
     "Verdict",
     "diagnose",
@@ -37,8 +48,8 @@ __all__ = [
 ]
 
 
-def diagnose(history: Any) -> Diagnosis:
-    """Judge a run by its curves.
+def diagnose(history: Any, *, what_if: Experiment | Asked | None = None) -> Diagnosis:
+    """Judge a run by its curves, and by an experiment on it where there is one.
 
     `history` maps names to arrays of one row per step, NaN where a series has no value; a plain row
     of numbers is taken for the losses. `loss` is needed; `lr, val_loss, grad_norm, update_ratio`
@@ -50,13 +61,20 @@ def diagnose(history: Any) -> Diagnosis:
     something else, beyond noise and curvature, the first finding is a `gradient_mismatch` with the
     numbers, and nothing is said of the rate: `check_gradients` tells which gradient is wrong.
 
-    Raises TypeError for what is no history, ValueError when there is no `loss`, nothing in it, or
-    when series are no numbers or not equally long.
+    `what_if` is what `ss.what_if` returned for the state in which the run ended, or a function
+    without arguments that returns it, called only where the curves leave doubt, since its branches
+    cost gradients. It may return None, where it would rather not. What the curves show beyond doubt
+    no branch changes, unless the loss is not finite at the present rate.
+
+    Raises TypeError for what is no history or no experiment, ValueError when there is no `loss`,
+    nothing in it, or when series are no numbers or not equally long.
 
     >>> diagnosis = diagnose({"loss": [2.0 - 0.001 * k for k in range(100)], "lr": [0.01] * 100})
     >>> diagnosis.verdict, diagnosis.suggested_lr
     ('too_low', 0.03)
     """
+    if what_if is not None and not callable(what_if):
+        _require_experiment(what_if)
     features = measure(history)
     found = judge(features)
     verdict = found[0].kind
@@ -67,10 +85,54 @@ def diagnose(history: Any) -> Diagnosis:
     if features.steps < FEWEST_STEPS and verdict != "diverging":
         short = _too_short(features, found[0])
         return Diagnosis(short[0].kind, short, None, False, shares)
-    rate = next_rate(verdict, features)
+    doubtful = in_doubt(features, verdict, shares)
+    experiment = _asked(what_if, doubtful)
+    if experiment is None:
+        rate = next_rate(verdict, features)
+        if rate is not None and not is_usual(rate):
+            found, rate = [*found, to_find(rate, features)], None
+        cost = cost_of(features.steps) if doubtful else None
+        return Diagnosis(verdict, tuple(found), rate, True, shares, cost)
+    return _tried(features, found, shares, experiment, doubtful)
+
+
+def _require_experiment(found: Any) -> None:
+    if not is_experiment(found):
+        raise TypeError(
+            "diagnose: what_if must be what ss.what_if returned, or a function without arguments "
+            f"that returns it, got {found!r:.80}"
+        )
+
+
+def _asked(what_if: Experiment | Asked | None, doubtful: bool) -> Experiment | None:
+    """The experiment given, or that of the function where the curves leave doubt."""
+    if what_if is None or not callable(what_if):
+        return what_if
+    found = what_if() if doubtful else None
+    if found is not None:
+        _require_experiment(found)
+    return found
+
+
+def _tried(
+    features: CurveFeatures,
+    found: list[Finding],
+    shares: dict[str, float],
+    experiment: Experiment,
+    doubtful: bool,
+) -> Diagnosis:
+    """The diagnosis of curves and branches together."""
+    ahead, before = ahead_of(experiment, features), found
+    found = revised(before, features, ahead, experiment, doubtful=doubtful)
+    if doubtful or ahead.broke:
+        shares = after_experiment(shares, found[0].kind)
+    if doubtful and not ahead.broke:
+        found = likelier(found, before, shares, experiment)
+    verdict = found[0].kind
+    rate = rate_after(verdict, features, experiment)
     if rate is not None and not is_usual(rate):
         found, rate = [*found, to_find(rate, features)], None
-    return Diagnosis(verdict, tuple(found), rate, probabilities=shares)
+    return Diagnosis(verdict, tuple(found), rate, True, shares)
 
 
 def _as_validated(features: CurveFeatures, verdict: str) -> CurveFeatures:

@@ -14,6 +14,7 @@ import math
 
 import numpy as np
 
+from stepsize.curves import TINY
 from stepsize.diagnosis import thresholds as th
 from stepsize.diagnosis.features import CurveFeatures
 from stepsize.diagnosis.verdicts import VERDICTS
@@ -46,6 +47,20 @@ WEIGHTS = {
     "verdict_converged": (-0.91, -1.01, 0.53, -0.36, 0.44, 1.38, -0.52, 0.45),
     "verdict_overfitting": (-0.30, -0.03, -1.24, -0.27, -0.24, -0.33, 2.59, -0.19),
     "verdict_underfitting": (-0.16, -0.11, -0.53, -0.36, -0.01, 0.54, -0.60, 1.23),
+}
+
+# With an experiment: the power of the shares that the curves give, and what the verdict of curves
+# and branches adds to the logarithm of each. Fitted on 296 runs that an experiment was asked for,
+# of 61 tasks of bench/advice; on tasks held out, in eight folds, of what was said with over 0.8,
+# 92% was right, of 0.6 to 0.8 73%, of less 38%.
+CURVES_COUNT = 0.85
+TOLD = {
+    "too_high": (-0.35, 1.97, -0.92, -0.29, -0.71, -0.25, 1.08, -0.53),
+    "healthy": (-0.33, -0.24, 0.82, -0.96, 0.00, 1.46, -0.33, -0.42),
+    "too_low": (-0.12, 0.16, -0.13, 0.81, -0.08, -0.11, -0.27, -0.25),
+    "plateau": (-0.34, -0.92, 0.23, -0.57, 1.23, 0.11, 0.33, -0.09),
+    "converged": (-0.22, -0.31, 0.37, -0.26, -0.44, 1.22, -0.30, -0.06),
+    "underfitting": (-0.31, -1.44, -0.74, -0.36, -0.33, 1.76, 0.26, 1.15),
 }
 
 
@@ -93,3 +108,13 @@ def probabilities(f: CurveFeatures, verdict: str) -> dict[str, float]:
     known = min(f.steps / th.FEWEST_STEPS, 1.0) if verdict != "diverging" else 1.0
     shares = known * shares / shares.sum() + (1 - known) / len(VERDICTS)
     return dict(zip(VERDICTS, (shares / shares.sum()).tolist(), strict=True))
+
+
+def after_experiment(shares: dict[str, float], verdict: str) -> dict[str, float]:
+    """The probabilities of the curves, and what the verdict with branches adds to them."""
+    row = TOLD.get(verdict)
+    if row is None:
+        return shares
+    log = CURVES_COUNT * np.log(np.maximum(list(shares.values()), TINY)) + np.array(row)
+    scores = np.exp(log - log.max())
+    return dict(zip(VERDICTS, (scores / scores.sum()).tolist(), strict=True))

@@ -5,7 +5,8 @@ Units: "decrease" is a share of how far the training loss fell, "start" a share 
 
 All were fitted on labelled runs of bench/advice: those marked *t* on its tuning split alone, those
 marked *v* with all of its splits but the held-out one in view, those marked *w* on other runs, with
-labels by the counterfactual definitions of the verdicts, and checked on all of its splits.
+labels by the counterfactual definitions of the verdicts, and checked on all of its splits, those
+marked *x* on the branches of runs of all splits but the held-out one and the fifth.
 """
 
 from __future__ import annotations
@@ -100,6 +101,25 @@ REST_LEVEL_BOTH = (0.05, 0.5)  # start, w: converged and underfitting are both t
 REST_PATH = 1  # length, v: a shorter one may not have got there yet
 REST_VALIDATION = 1.5  # of the end of the training loss, t: a higher validation loss is another gap
 GRADIENT_FELL = 0.1  # end / start of the gradient norm, t: worth telling
+
+# Branches of an experiment (`what_if`), of a twentieth of the run each.
+AHEAD_Z = 0.5  # z, x: of a difference between two branches, whose errors are cautious
+AHEAD_RAISED = 1.0  # of what the run gained on average in as many steps, x
+AHEAD_RAISED_LEAD = 0.02  # decrease, x: ten times the rate below the present one
+AHEAD_TOO_HIGH = 0.11  # decrease, x: a lower rate below the present one; less is a plateau
+AHEAD_PLATEAU = 0.02  # decrease, x: less is nothing,
+AHEAD_PLATEAU_LEVEL = 0.17  # of the loss that is left, x: unless it is so much of that
+AHEAD_PLATEAU_GAINED = 0.3  # of the gain of the last half, x: less of it is short-horizon bias
+AHEAD_NOTHING = 0.004  # decrease, x: and no lead whatever the loss that is left
+AHEAD_CALM = 0.0  # decrease, x: a claim is refuted where no calm branch may gain more
+CALM_Z = 2  # z: what a branch may gain within its error; not fitted
+AHEAD_LATE_LEVEL = 0.3  # of the loss that is left, x: a gain of the last half that claims as much
+AHEAD_LATE_Z = 6  # z, x: where it is clear
+AHEAD_LATE_LEAST = 0.005  # decrease, x: and no rounding
+AHEAD_MEMORISED = 0.65  # of the loss of one batch, x: more left is a model too small
+OVERRULED = 0.3  # probability, x: what is so much likelier takes the place of the rule's verdict
+ASK_BELOW = 0.95  # probability of a verdict, x: with less an experiment is worth its cost
+SAY_BELOW = 0.8  # probability: with less that is said in words too; not fitted
 
 RUNNER_UP = 0.2  # probability of another verdict that is worth saying; not fitted
 

@@ -118,6 +118,8 @@ class Diagnosis:
     `probabilities` says how sure it is: a number for each of the first eight, which sum to 1,
     fitted on labelled runs with their features and this verdict. Now and then another is as likely
     as the verdict, which follows from the checks in their order; `runner_up` names it.
+    `experiment_cost` is the number of gradients that `ss.what_if` would take to tell, None where
+    there is little doubt that it could settle, or it has been asked.
 
     >>> Diagnosis("healthy", (), None, probabilities={"healthy": 0.9})
     Diagnosis('healthy', probability=0.9)
@@ -128,6 +130,7 @@ class Diagnosis:
     suggested_lr: float | None
     enough_data: bool = True
     probabilities: dict[str, float] = field(default_factory=dict, compare=False)
+    experiment_cost: int | None = field(default=None, compare=False)
 
     @property
     def mismatch(self) -> Finding | None:
@@ -186,6 +189,11 @@ class Diagnosis:
             likelier = self.probabilities[second] > self.probabilities.get(self.verdict, 0.0)
             place = "By the shape of its curves alone likelier" if likelier else "Runner-up"
             parts.append(f"{place}: {VERDICTS[second].phrase} ({share} probable).")
+        said = self.probabilities.get(self.verdict, 1.0)
+        if self.experiment_cost is not None and said < th.SAY_BELOW:
+            cost = f"{self.experiment_cost:,} gradients"
+            sure = f"This is {percent(said)} sure"
+            parts.append(f"{sure}: what_if would tell, at the cost of {cost}.")
         return " ".join(parts)
 
 

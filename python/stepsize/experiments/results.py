@@ -118,6 +118,38 @@ class WhatIf:
             "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers of it as plain dicts, lists and floats, for JSON.
+
+        ``branches`` is a list with a dict for each factor; what diverged gains ``-inf``.
+        """
+        rows = []
+        for branch in self.branches:
+            (gain, gain_error), (lead, lead_error) = (
+                self.gain(branch.factor),
+                self.advantage(branch.factor),
+            )
+            rows.append(
+                {
+                    "factor": branch.factor,
+                    "lr": branch.factor * self.lr,
+                    "gain": gain,
+                    "gain_error": gain_error,
+                    "advantage": lead,
+                    "advantage_error": lead_error,
+                    "ends_at": float(branch.held.mean()),
+                    "failure": branch.failure,
+                }
+            )
+        names = ("lr", "steps", "run_steps", "memorised", "memorised_steps", "gradients", "values")
+        return {
+            "branches": rows,
+            "best": self.best,
+            "before": float(self.before.mean()),
+            "average_gain": self.average_gain,
+            **{name: getattr(self, name) for name in (*names, "apart", "interrupted")},
+        }
+
     def to_pandas(self) -> Any:
         """A `pandas.DataFrame` with a row for each branch."""
         from stepsize.finder.results import frame
