@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import stepsize as ss
-from stepsize.diagnosis import VERDICTS
+from stepsize.diagnosis import VERDICTS, Finding
+from stepsize.diagnosis.ahead import likelier
 from stepsize.diagnosis.doubt import cost_of
 
 T = np.linspace(0, 1, 400)
@@ -202,3 +203,15 @@ def test_a_real_plateau_is_told_by_its_branches_and_left_by_the_fade():
     fade = noisy(1400, schedule=before.then(ss.schedules.linear(0.2, 0, 400), at=1000))[-1]
     factor = noisy(1400, schedule=before.then(ss.schedules.constant(0.04), at=1000))[-1]
     assert fade < factor < noisy(1400, 0.2)[-1]
+
+
+def test_what_is_far_likelier_takes_the_place_of_the_rule():
+    rule, curves = (Finding(kind, "info", kind, "") for kind in ("converged", "healthy"))
+
+    def told(healthy, converged, before=curves):
+        shares = dict.fromkeys(VERDICTS, 0.0) | {"healthy": healthy, "converged": converged}
+        return likelier([rule], [before], shares, Experiment())
+
+    assert told(0.6, 0.2) == [curves] and told(0.45, 0.2) == [rule]
+    (new,) = told(0.6, 0.2, before=rule)
+    assert new.kind == "healthy" and "healthy with 60%" in new.evidence
