@@ -56,7 +56,7 @@ class Result:
 
     @property
     def njev(self) -> int:
-        """Calls of the gradient, which comes with the value: as `nfev`."""
+        """Calls of the gradient, which comes with the value, so as many as `nfev`."""
         return self.nfev
 
     def to_pandas(self) -> Any:
