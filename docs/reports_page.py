@@ -34,8 +34,22 @@ def table(path: Path) -> str:
     return "".join(rows)
 
 
+def count() -> str:
+    """How many were tried, and with which result."""
+    results = [result for path in TESTS for _, _, result in marks(path)]
+    mended = sum("mended" in result for result in results)
+    holds = results.count("holds")
+    return (
+        f"{len(results)} reports were tried. {holds} hold; in {mended} the fault, or one of its "
+        f"kind, was here too and was mended; {len(results) - holds - mended} end in an error that "
+        "names it, or behave as the documentation says, as their rows tell. A dozen more were "
+        "tried before this list was kept: their results are lost, and they are not counted.\n"
+    )
+
+
 def fill(text: str) -> str:
-    """The page with every table between its two markers made anew."""
+    """The page with every table, and the sentence that counts them, made anew."""
+    text = re.sub(r"(<!-- count -->\n).*?(<!-- /count -->)", rf"\g<1>{count()}\2", text, flags=re.S)
     for path in TESTS:
         name = path.stem.removeprefix("test_reports_")
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)

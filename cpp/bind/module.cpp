@@ -37,6 +37,9 @@ const char* compiler() {
 
 } // namespace
 
+// What pybind11 makes is called by the PyInit__core below.
+#define PyInit__core init_in_main_interpreter
+
 PYBIND11_MODULE(_core, m) {
     m.doc() = "Compiled rules and schedules of stepsize.";
     watch_forks();
@@ -57,4 +60,16 @@ PYBIND11_MODULE(_core, m) {
     bind_triad(m);
 }
 
+#undef PyInit__core
+
 } // namespace stepsize
+
+// Before Python 3.12 pybind11 waits for ever for the lock of the main interpreter.
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+    if (PyInterpreterState_Get() == PyInterpreterState_Main())
+        return stepsize::init_in_main_interpreter();
+    PyErr_SetString(PyExc_ImportError, "stepsize can be imported in the main interpreter of a "
+                                       "process only, and this is a subinterpreter; use threads "
+                                       "or processes");
+    return nullptr;
+}

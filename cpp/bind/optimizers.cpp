@@ -196,6 +196,7 @@ void add_settings(py::class_<Engine>& type) {
 
 void bind_optimizers(py::module_& m) {
     m.attr("chunk_size") = chunk_size;
+    m.attr("headroom") = headroom;
     m.attr("tile") = tile;
     m.def("rules", rules,
           "(name, hyperparameter names, number of state arrays) of the compiled rules");

@@ -63,7 +63,7 @@ bool Population::fits(size_t i, PyObject* gradient) {
 void Population::gather(const Host& host, py::handle grads) {
     bool plain = nest_.walk(grads.ptr(), found_.data());
     for (size_t i = 0; plain && i < found_.size(); ++i)
-        plain = fits(i, found_[i]);
+        plain = !is_subclass(found_[i]) && fits(i, found_[i]); // masked arrays etc. go to Python
     if (plain)
         return;
     release();
@@ -101,9 +101,12 @@ void Population::check_finite(const Host& host) const {
         const Dtype dtype = dtypes_[i];
         const size_t size = size_t(params_[i].size()) / rows;
         const char* data = proxy(found_[i])->data;
-        for (size_t row = 0; row < rows; ++row)
-            if (!table().all_finite[int(dtype)](data + row * size * item_size(dtype), size))
-                host.fail("gradient", i, row);
+        const auto all_finite = table().all_finite[int(dtype)];
+        for (size_t row = 0; row < rows; ++row) {
+            const char* part = data + row * size * item_size(dtype);
+            if (!all_finite(part, size, engines_[row]->octaves()))
+                host.fail("gradient", i, row, all_finite(part, size, 1));
+        }
     }
 }
 

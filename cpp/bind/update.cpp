@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <stdexcept>
 
@@ -136,6 +137,8 @@ class Call {
         const auto stop = [=](const char* kind) { throw Misfit{kind, argument, leaf, 0, 0}; };
         if (!is_array(array))
             stop("array");
+        if (is_subclass(array) && PyObject_HasAttrString(array, "mask"))
+            stop("mask");
         if (!has_dtype(array, dtype))
             stop("dtype");
         const ArrayProxy* found = proxy(array);
@@ -187,14 +190,17 @@ class Call {
     }
 };
 
-void check_finite(const Call& call) {
+void check_finite(const Call& call, int octaves) {
+    const auto holds = [=](const Work& part) {
+        return table().all_finite[int(part.dtype)](part.span.g, part.span.size, octaves);
+    };
     std::atomic<bool> finite{true};
     call.run([&](const Work& part) {
-        if (!table().all_finite[int(part.dtype)](part.span.g, part.span.size))
+        if (!holds(part))
             finite.store(false, std::memory_order_relaxed);
     });
     for (const Work& part : call.work)
-        if (!finite && !table().all_finite[int(part.dtype)](part.span.g, part.span.size))
+        if (!finite && !holds(part))
             throw Misfit{"nonfinite", 1, part.leaf, 0, 0};
 }
 
@@ -221,7 +227,7 @@ py::object Update::apply(py::handle params, py::handle grads, const py::tuple& s
     try {
         const Call call(params, grads, state, scalars, scalar_count_, known_);
         if (check_)
-            check_finite(call);
+            check_finite(call, std::isinf(prologue_.limit) ? headroom : 1);
         double* kept =
             scalar_count_ ? reinterpret_cast<double*>(proxy(scalars.ptr())->data) : nullptr;
         double after[max_scalars] = {}, numbers[max_numbers] = {lr};

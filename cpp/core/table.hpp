@@ -44,7 +44,8 @@ struct Table {
     int rule_count;
     // Sum of squares of a block of at most chunk_size elements; 16 lanes, fixed tree.
     double (*sum_of_squares[given_dtype_count])(const void* data, size_t size, double scale);
-    bool (*all_finite[given_dtype_count])(const void* data, size_t size);
+    // Whether all lie so many octaves below infinity; 1 asks for finite numbers alone.
+    bool (*all_finite[given_dtype_count])(const void* data, size_t size, int octaves);
     double (*largest[given_dtype_count])(const void* data, size_t size);
     double (*sum_lanes)(const double* values, size_t size);
     double (*power)(double base, int64_t n);

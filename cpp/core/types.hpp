@@ -81,6 +81,10 @@ struct Sums {
 };
 constexpr double least_sum = 1e-280, most_sum = 1e200; // between them nothing is summed up twice
 
+// Gradients that are checked lie so many octaves below infinity, so that averages, differences and
+// sums of a few stay finite; 1 asks for finite numbers alone.
+constexpr int headroom = 4;
+
 // A leaf of two axes or more as matrices, one after the other, for rules that keep statistics by
 // row and column. A panel is a block of whole rows of one matrix: columns are reduced panel by
 // panel, so the result does not depend on the threads.

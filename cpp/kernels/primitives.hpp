@@ -73,11 +73,17 @@ template <class F> struct Bits;
 template <> struct Bits<float> {
     using type = uint32_t;
     static constexpr type exponent = 0x7f800000u;
+    static constexpr float largest = __FLT_MAX__, squarable = 0x1p62f;
 };
 template <> struct Bits<double> {
     using type = uint64_t;
     static constexpr type exponent = 0x7ff0000000000000u;
+    static constexpr double largest = __DBL_MAX__, squarable = 0x1p480;
 };
+
+// A gradient whose square is finite, and the sum of a few of them too. Where the step is a gradient
+// over the root of its square, a larger one moves by as much.
+template <class F> inline F squarable(F g) { return clamp(g, Bits<F>::squarable); }
 
 // Linear interpolation (lerp) with weight w, exact at both ends: from a up to the middle, a + w (b
 // - a), and from b beyond it, b - (1 - w) (b - a). The choice does not depend on the element, and a

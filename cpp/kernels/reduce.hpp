@@ -61,12 +61,15 @@ template <class N> double half_sum_of_squares(const void* data, size_t size, dou
     return sum.total();
 }
 
-template <class N> bool half_all_finite(const void* data, size_t size) {
+// As all_finite; float16 has all the room of float32, in which it is computed with.
+template <class N> bool half_all_finite(const void* data, size_t size, int octaves) {
     const uint16_t* codes = static_cast<const uint16_t*>(data);
+    const uint32_t last = N::exponent & -N::exponent;
+    const uint32_t least = N::exponent - (N::exponent == 0x7f80 ? last * uint32_t(octaves - 1) : 0);
     uint32_t bad = 0;
 #pragma omp simd reduction(| : bad)
     for (size_t i = 0; i < size; ++i)
-        bad |= uint32_t((codes[i] & N::exponent) == N::exponent);
+        bad |= uint32_t((codes[i] & N::exponent) >= least);
     return bad == 0;
 }
 
@@ -87,17 +90,19 @@ inline double sum_lanes(const double* values, size_t size) {
     return sum.total();
 }
 
-// Adding the last bit to an exponent of all ones, which only NaN and infinity have, carries into
-// the sign.
-template <class F> bool all_finite(const void* data, size_t size) {
+// Whether all numbers lie below the power of two that is so many octaves below NaN: 1 for all that
+// is finite. Adding the last bit to an exponent of all ones, which only NaN and infinity have,
+// carries into the sign.
+template <class F> bool all_finite(const void* data, size_t size, int octaves) {
     using Word = typename Bits<F>::type;
     const char* bytes = static_cast<const char*>(data);
+    const Word carry = (Bits<F>::exponent & -Bits<F>::exponent) * Word(octaves);
     Word bad = 0;
 #pragma omp simd reduction(| : bad)
     for (size_t i = 0; i < size; ++i) {
         Word word;
         __builtin_memcpy(&word, bytes + i * sizeof(F), sizeof(F));
-        bad |= (word & Bits<F>::exponent) + (Bits<F>::exponent & -Bits<F>::exponent);
+        bad |= (word & Bits<F>::exponent) + carry;
     }
     return bad >> (8 * sizeof(Word) - 1) == 0;
 }

@@ -59,14 +59,24 @@ template <class R, int slots> struct Late<R, slots, typename Always<char[R::late
     static constexpr int count = R::late;
 };
 
+// limited: the rule sees gradients as `squarable` leaves them, by the limit that all have. For
+// rules without coupled decay, which is added after it.
+template <class R, class = void> struct Limited {
+    static constexpr bool value = false;
+};
+template <class R> struct Limited<R, typename Always<char[int(R::limited) + 1]>::type> {
+    static constexpr bool value = R::limited;
+};
+
 template <class R, class F, class Numbers>
 void prepare(const double* numbers, int64_t t, double* scalars, const Prologue& p, void* out) {
     static_assert(sizeof(BoundRule<R, F>) <= max_bound_rule, "enlarge max_bound_rule");
     static_assert(sizeof(Numbers) <= max_numbers * sizeof(double), "enlarge max_numbers");
     Numbers h;
     __builtin_memcpy(&h, numbers, sizeof h);
+    const F limit = Limited<R>::value ? squarable(F(p.limit)) : F(p.limit);
     const BoundRule<R, F> bound = {
-        F(p.scale),          F(p.limit),    F(p.decay),
+        F(p.scale),          limit,         F(p.decay),
         F(p.shrink),         F(p.cautious), F(p.follow),
         hash64(uint64_t(t)), t == 1,        R(h, StepContext{t, scalars})};
     __builtin_memcpy(out, &bound, sizeof bound);

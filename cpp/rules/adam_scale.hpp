@@ -57,8 +57,8 @@ template <class F> struct Yogi : AdamCore<F> {
     Yogi(const YogiNumbers& h, StepContext context)
         : AdamCore<F>(h.lr, h.beta1, h.beta2, h.eps, context.t) {}
 
-    void operator()(F& x, F g, F& exp_avg, F& exp_avg_sq) const {
-        const F size = g * g;
+    void operator()(F& x, F given, F& exp_avg, F& exp_avg_sq) const {
+        const F g = squarable(given), size = g * g;
         exp_avg = lerp(exp_avg, g, this->fresh1);
         exp_avg_sq -= this->fresh2 * sign(exp_avg_sq - size) * size;
         this->move(x, exp_avg, exp_avg_sq);

@@ -29,11 +29,12 @@ template <class F> struct RMSpropCore {
         square_avg = alpha * square_avg + rest * g * g;
         return root(square_avg) + eps;
     }
-    // Rounding may leave the variance a little below 0.
+    // Rounding may leave the variance a little below 0; an infinite one has no step.
     F centered(F g, F& square_avg, F& grad_avg) const {
         square_avg = alpha * square_avg + rest * g * g;
         grad_avg = lerp(grad_avg, g, rest);
-        return root(maximum(square_avg - grad_avg * grad_avg, F(0))) + eps;
+        const F variance = maximum(square_avg - grad_avg * grad_avg, F(0));
+        return root(select(square_avg <= Bits<F>::largest, variance, square_avg)) + eps;
     }
     void coast(F& x, F g, F size, F& buffer) const {
         buffer = momentum * buffer + g / size;

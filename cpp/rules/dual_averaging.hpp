@@ -8,6 +8,7 @@ namespace {
 
 // FTRL-Proximal. McMahan et al. 2013, KDD, Algorithm 1.
 template <class F> struct FTRL {
+    static constexpr bool limited = true;
     F inverse, l1, ridge, shrinkage;
     FTRL(const FTRLNumbers& h, StepContext)
         : inverse(F(1 / h.lr)), l1(F(h.l1)), ridge(F(2 * h.l2 + h.beta / h.lr)),
@@ -15,7 +16,8 @@ template <class F> struct FTRL {
 
     void operator()(F& x, F g, F& accumulator, F& linear) const {
         const bool moves = inverse < F(__builtin_inf()); // at a rate of 0 nothing does
-        const F total = accumulator + g * g, before = root(accumulator), after = root(total);
+        const F total = clamp(accumulator + g * g, Bits<F>::largest);
+        const F before = root(accumulator), after = root(total);
         const F sum = linear + ((g + shrinkage * x) - (after - before) * inverse * x);
         const F curvature = after * inverse + ridge;
         const F minimum = (clamp(sum, l1) - sum) / curvature;

@@ -12,7 +12,7 @@ inline double machine_epsilon(double) { return 2.220446049250313e-16; }
 // Adafactor. Shazeer & Stern 2018, arXiv:1804.04235, Algorithm 4; Algorithm 5 for vectors.
 template <class F> struct Adafactor {
     static constexpr int sums = 2;
-    static constexpr bool by_axis = false;
+    static constexpr bool by_axis = false, limited = true;
     enum { row_var, col_var };
     F fresh, tiny, floor, most, shrink, step;
     Adafactor(const AdafactorNumbers& h, StepContext context) {

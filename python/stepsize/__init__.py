@@ -1,11 +1,39 @@
 """stepsize sets, schedules and applies the learning rate for gradients in NumPy arrays."""
 
 import importlib as _importlib
+import sys as _sys
 from collections.abc import Iterator as _Iterator
 from importlib.util import find_spec as _find_spec
 from typing import Any as _Any
 
-from stepsize import runtime as _runtime
+
+def _is_command() -> bool:
+    """Whether this process is the `stepsize` command, or `python -m stepsize`."""
+    first = (_sys.argv[:1] or [""])[0].replace("\\", "/").rpartition("/")[2].lower()
+    if first != "-m":
+        return first in ("stepsize", "stepsize.exe", "stepsize-script.py")
+    words = _sys.orig_argv
+    module = words[words.index("-m") + 1 :][:1] if "-m" in words else []
+    return module == ["stepsize"] or "-mstepsize" in words
+
+
+def _leave_when_interrupted() -> None:
+    """End the process at Ctrl-C by one line; until `main` runs there is nothing to clean up."""
+    import os
+    import signal
+
+    def leave(number: int, frame: object) -> None:
+        os.write(2, b"stepsize: interrupted\n")
+        os._exit(130)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, leave)
+
+
+if _is_command():
+    _leave_when_interrupted()
+
+from stepsize import runtime as _runtime  # noqa: E402  it loads most of what a Ctrl-C may hit
 
 # Where each public name comes from. Its module is imported when the name is first asked for, so
 # that a program waits for what it uses only. `__init__.pyi` says the same to type checkers.

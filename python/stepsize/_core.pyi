@@ -10,6 +10,7 @@ from stepsize.optimizers.host import StepHost
 _Array = np.ndarray[Any, np.dtype[Any]]
 
 chunk_size: int
+headroom: int
 tile: int
 
 class BoundGradients:

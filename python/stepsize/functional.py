@@ -33,6 +33,7 @@ from stepsize import _core
 from stepsize.arrays import Array
 from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers.fields import Flag, Number, Part, Value
+from stepsize.optimizers.gradients import refused
 from stepsize.optimizers.groups import check_values
 from stepsize.optimizers.optimizer import Optimizer, registry
 from stepsize.optimizers.options import Options
@@ -239,8 +240,10 @@ def _refusal(
             expected = "an array, as params is" if single else f"a list of {len(params)} arrays"
         return TypeError(f"{owner}: {names[argument]} is {found}, expected {expected}")
     if kind == "nonfinite":
+        array = given if single else given[leaf]
+        held = refused(bool(np.isfinite(array).all()), array.dtype)
         return NonFiniteGradientError(
-            f"{where} holds NaN or infinity at step {step}; nothing was changed. Lower the rate, "
+            f"{where} holds {held} at step {step}; nothing was changed. Lower the rate, "
             'or choose on_nonfinite="ignore"'
         )
     if kind == "overlap":
@@ -263,6 +266,10 @@ def _array_refusal(kind: str, where: str, array: Any, x: Array, follows: bool) -
         return TypeError(
             f"{where} is a {type(array).__name__}, expected a NumPy array; pass a view of its "
             "memory, such as tensor.numpy()"
+        )
+    if kind == "mask":
+        return TypeError(
+            f"{where} is a masked array, whose mask an update would lose; fill it, .filled(0)"
         )
     if kind == "dtype":
         expected = f"{x.dtype}, that of its parameter" if follows else "float32 or float64"

@@ -103,7 +103,7 @@ def gradient_noise_scale(micro_grads: Iterable[arrays.Nest], batch_size: int) ->
             "gradient_noise_scale: micro_grads must be an iterable of nests of gradients, got "
             f"{type(micro_grads).__name__}"
         )
-    nests = [arrays.Structure(arrays.map_leaves(np.array, nest)) for nest in micro_grads]
+    nests = [arrays.Structure(arrays.map_leaves(_kept, nest)) for nest in micro_grads]
     for nest in nests:
         arrays.check_alike(nests[0], nest, "gradient_noise_scale")
     grads = [nest.leaves for nest in nests]
@@ -126,6 +126,15 @@ def gradient_noise_scale(micro_grads: Iterable[arrays.Nest], batch_size: int) ->
         if n > 2
     ]
     return with_interval(signal, noise, left_out)
+
+
+def _kept(leaf: Any) -> Any:
+    if isinstance(leaf, np.ma.MaskedArray):
+        raise TypeError(
+            "gradient_noise_scale: micro_grads holds a masked array, whose mask would be lost; "
+            "fill it, gradient.filled(0)"
+        )
+    return np.array(leaf)
 
 
 def _dot(a: Any, b: Any) -> float:

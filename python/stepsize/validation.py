@@ -42,7 +42,8 @@ def whole(label: str, value: Any, least: int = 1, most: int | None = None, move:
 
 def real(label: str, value: Any, kinds: str = "a number") -> float:
     """The number, of any library, as a float; TypeError for anything else, text and truth too."""
-    if getattr(value, "ndim", None) == 0:  # an array of one number, of any library
+    masked = type(value).__name__ == "MaskedConstant"  # of which item() makes 0
+    if getattr(value, "ndim", None) == 0 and not masked:  # an array of one number, of any library
         value = value.item()
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         try:
@@ -74,6 +75,25 @@ def as_float(value: Any) -> float:
         if is_text(value):
             raise TypeError(f"text is no number: {value!r:.40}")
     return float(value)
+
+
+def as_loss(value: Any) -> float:
+    """`as_float` of a loss, which True and False are not: a comparison stands where one should.
+
+    Example:
+        >>> as_loss(3), as_loss(0.5)
+        (3.0, 0.5)
+        >>> as_loss(True)
+        Traceback (most recent call last):
+        ...
+        TypeError: a truth value is no loss: True
+    """
+    if isinstance(value, float):
+        return float(value)
+    dtype = getattr(value, "dtype", None)
+    if isinstance(value, bool) or (dtype is not None and str(dtype).endswith("bool")):
+        raise TypeError(f"a truth value is no loss: {value!r:.40}")
+    return as_float(value)
 
 
 def counted(count: int, noun: str) -> str:
@@ -189,6 +209,18 @@ def file_path(label: str, value: Any) -> str:
         ) from None
 
 
+def nearest(name: object, known: Iterable[str], most: int = 1) -> list[str]:
+    """The known names nearest to one, whatever the capitals, the nearest first.
+
+    Example:
+        >>> nearest("momentun", ["lr", "momentum"]), nearest("x", ["lr", "momentum"])
+        (['momentum'], [])
+    """
+    by_lower = {word.lower(): word for word in known}
+    close = difflib.get_close_matches(str(name)[:60].lower(), by_lower, n=most, cutoff=0.5)
+    return [by_lower[word] for word in close]
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """The hint that ends an error about an unknown name: the nearest one, else all of them.
 
@@ -199,8 +231,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
         "did you mean 'Adam'?"
     """
     known = list(known)
-    by_lower = {word.lower(): word for word in known}
-    close = difflib.get_close_matches(str(name)[:60].lower(), by_lower, n=1, cutoff=0.5)
+    close = nearest(name, known)
     if close:
-        return f"did you mean {by_lower[close[0]]!r}?"
+        return f"did you mean {close[0]!r}?"
     return f"there are: {', '.join(known)}" if known else "there are none"

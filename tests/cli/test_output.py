@@ -37,7 +37,7 @@ def test_a_file_that_cannot_be_written_is_said_before_the_work(
     (tmp_path / "folder.png").mkdir()
     for path in (tmp_path / "file" / "x.png", tmp_path / "folder.png"):
         code, out, err = run(command, f"{model}:make", option, path)
-        assert (code, out) == (1, "")
+        assert (code, out) == (2, "")
         assert_one_line(err)
         assert f"{option} {path}" in err
 

@@ -72,26 +72,26 @@ def test_standard_input_by_its_path_is_read_too(model, table):
 def test_nothing_on_standard_input_is_said(run, model, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     code, _, err = run("predict", model, "-")
-    assert code == 1 and "standard input is empty" in err
+    assert code == 2 and "standard input is empty" in err
     monkeypatch.setattr(sys, "stdin", None)
     assert "there is no standard input" in run("predict", model, "-")[2]
 
 
 def test_swapped_arguments_are_named(run, table, model):
     code, out, err = run("predict", table, model)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert_one_line(err)
     assert f"{table} is not a checkpoint of stepsize, but {model} is: they may be swapped" in err
     code, _, err = run("predict", model, model)
-    assert code == 1 and "is a checkpoint of stepsize, not a table" in err
+    assert code == 2 and "is a checkpoint of stepsize, not a table" in err
     code, _, err = run("predict", table, table)
-    assert code == 1 and "is not a checkpoint of stepsize; it begins with 'a,b,y" in err
+    assert code == 2 and "is not a checkpoint of stepsize; it begins with 'a,b,y" in err
 
 
 def test_a_table_of_another_kind_is_refused_with_those_there_are(run, model, tmp_path):
     (tmp_path / "t.xlsx").write_bytes(b"PK\x03\x04")
     code, _, err = run("predict", model, tmp_path / "t.xlsx")
-    assert code == 1 and "t.xlsx is no table; expected .csv, .tsv, .npz, .parquet, or -" in err
+    assert code == 2 and "t.xlsx is no table; expected .csv, .tsv, .npz, .parquet, or -" in err
     assert_one_line(err)
 
 

@@ -105,8 +105,18 @@ def test_loss_alone_is_enough():
 
 def test_too_short_a_history_says_so():
     diagnosis = ss.diagnose({"loss": train(0.2)["loss"][: FEWEST_STEPS - 1]})
-    assert not diagnosis.enough_data
+    assert not diagnosis.enough_data and diagnosis.verdict == "not_enough_data"
     assert "not enough data" in str(diagnosis)
+
+
+@pytest.mark.parametrize("count", range(1, FEWEST_STEPS))
+def test_a_few_losses_are_no_verdict_but_where_they_are_not_finite(count):
+    for losses in (np.ones(count), np.arange(count, 0.0, -1.0), 0.9 ** np.arange(count)):
+        said = ss.diagnose(losses)
+        assert said.verdict == "not_enough_data" and said.runner_up is None
+        assert sum(said.probabilities.values()) == pytest.approx(1.0)
+        lost = ss.diagnose([*losses, np.nan])
+        assert lost.verdict == "diverging" and lost.enough_data
 
 
 def test_it_reads_as_a_paragraph_with_numbers():

@@ -57,7 +57,8 @@ def test_the_less_is_known_the_less_sure_it_is():
 def test_the_repr_is_one_short_line(history):
     said = ss.diagnose(history)
     assert "\n" not in repr(said) and len(repr(said)) < 100
-    assert repr(said).startswith(f"Diagnosis({said.verdict!r}, probability=")
+    told = "probability=" if said.enough_data else "enough_data=False)"
+    assert repr(said).startswith(f"Diagnosis({said.verdict!r}, {told}")
 
 
 def test_the_runner_up_is_the_next_probable_where_there_is_doubt():

@@ -114,6 +114,7 @@ def check(rows):
         assert (said.suggested_lr > np.nanmax(rows["lr"])) == (VERDICTS[said.verdict].way > 0)
     if len(finite) < FEWEST_STEPS and said.verdict != "diverging":
         assert not said.enough_data and said.suggested_lr is None
+        assert said.verdict == said.findings[0].kind == "not_enough_data"
         assert text.startswith("There is not enough data")
         assert "raise the rate" not in text and "ower the rate" not in text
     for finding in said.findings:

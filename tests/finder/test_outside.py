@@ -269,8 +269,10 @@ def test_other_data_is_refused_or_explained():
         ss.lr_find(linear, start(), batches(), batch_size=4)
     with pytest.raises(ValueError, match="batches is empty"):
         ss.lr_find(linear, start(), (X[:0], Y[:0]))
-    with pytest.raises(ValueError, match="unpack") as caught:
+    with pytest.raises(TypeError, match=r"batches is a list of 2 arrays of .* give a tuple"):
         ss.lr_find(linear, start(), [X, Y])
+    with pytest.raises(ValueError, match="unpack") as caught:
+        ss.lr_find(linear, start(), [X, Y[:-1]])
     assert "for one data set give a tuple of arrays (x, y)" in caught.value.__notes__[0]
     with pytest.raises((TypeError, ValueError)) as caught:
         ss.lr_find(lambda p, batch: (float(batch @ p["w"]), {"w": batch}), start(), (Y, Y))

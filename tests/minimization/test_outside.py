@@ -140,7 +140,8 @@ def test_the_rate_that_is_found_is_right_for_the_whole_run(rule, options, goal):
 @pytest.mark.parametrize("rule", RULES)
 def test_at_the_optimum_nothing_is_searched(rule):
     result = ss.minimize(bowl, np.ones(3), rule)
-    assert result.converged and result.nfev == 1 and result.nit == 0 and result.fun == 0
+    # One call there, and two beside it, which tell it from a maximum.
+    assert result.converged and result.nfev == 3 and result.nit == 0 and result.fun == 0
 
 
 @pytest.mark.parametrize(("rule", "steps"), [*((r, 60) for r in RULES), ("FTRL", 500)])

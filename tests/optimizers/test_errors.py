@@ -289,7 +289,8 @@ BAD_ARGUMENTS = [
     (
         lambda: set_on(sgd()(), "momentun", 1),
         AttributeError,
-        f"SGD has no attribute 'momentun'; it has {', '.join(ss.SGD.fields)} and lr_scale to set",
+        f"SGD has no attribute 'momentun'; did you mean momentum?; it has "
+        f"{', '.join(ss.SGD.fields)} and lr_scale to set",
     ),
     (
         lambda: set_on(sgd()(), "momentum", 0.9),

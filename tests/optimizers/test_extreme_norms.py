@@ -123,7 +123,7 @@ def test_norm_of_arrays(numbers, norm):
     assert arrays.norm([]) == 0
 
 
-@pytest.mark.filterwarnings("ignore:Accumulate makes an update of every 3 batches")
+@pytest.mark.filterwarnings("ignore:Accumulate (makes an update of every 3|holds the last)")
 @pytest.mark.parametrize(("numbers", "norm"), EXTREMES[:2])
 @pytest.mark.parametrize("wrap", [ss.SAM, lambda opt: ss.Accumulate(opt, every=3)])
 def test_wrappers_and_histories(wrap, numbers, norm):

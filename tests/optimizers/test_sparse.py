@@ -90,6 +90,8 @@ def test_what_does_not_fit_is_refused_and_changes_nothing():
     for rows, values, error, words in (
         ([3], np.ones((1, 2)), ValueError, "has row 3, but the leaf has rows 0 to 2"),
         ([-1], np.ones((1, 2)), ValueError, "has row -1"),
+        (np.array([2**64 - 1], np.uint64), np.ones((1, 2)), ValueError, f"has row {2**64 - 1}, "),
+        (np.array([2**63], np.uint64), np.ones((1, 2)), ValueError, f"has row {2**63}, "),
         ([0], np.ones((1, 3)), ValueError, "have shape"),
         ([0], np.ones((1, 2), np.float32), TypeError, "dtype float32"),
     ):

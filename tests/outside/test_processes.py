@@ -176,6 +176,35 @@ def test_an_engine_keeps_the_steps_of_others_out():
         engine.__exit__(None, None, None)
 
 
+# Subinterpreters.
+
+IMPORT = """
+import sys, warnings
+warnings.simplefilter("ignore")
+sys.path[:] = {path}
+for module in ("stepsize", "stepsize._core", "stepsize.schedules"):
+    try:
+        __import__(module)
+    except ImportError as error:
+        print(module, error)
+"""
+
+
+def test_the_import_in_a_subinterpreter_is_refused_and_does_not_hang():
+    interpreters = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
+    pytest.importorskip(interpreters)
+    program = f"""
+        import sys, {interpreters} as interpreters
+        inside = {IMPORT!r}.format(path=sys.path)
+        interpreters.run_string(interpreters.create(), inside)
+        import stepsize
+        print(stepsize.schedules.constant(0.5)(3))
+        """
+    *refused, value = run(program).splitlines()
+    assert len(refused) == 3 and value == "0.5"
+    assert all("is a subinterpreter; use threads or processes" in line for line in refused)
+
+
 # Threads.
 
 

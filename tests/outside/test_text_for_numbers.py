@@ -52,7 +52,7 @@ def test_text_is_no_loss(door, text):
     assert len(str(refused.value)) < 300
 
 
-@pytest.mark.parametrize("loss", [1, 1.0, np.float32(1), np.array(1.0), np.array([1.0]), True])
+@pytest.mark.parametrize("loss", [1, 1.0, np.float32(1), np.array(1.0), np.array([1.0])])
 @pytest.mark.parametrize("door", ["fit", "LBFGS", "SAM", "minimize", "lr_find"])
 def test_a_number_of_any_library_is_one(door, loss):
     DOORS[door](loss)

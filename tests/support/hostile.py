@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -254,6 +255,46 @@ def adam(params: Any) -> Any:
     return ss.Adam(params, lr=0.05)
 
 
+def checked(function: Any, params: Any) -> Any:
+    """Which leaves fit, and how well."""
+    check = ss.check_gradients(function, params, (X, Y), directions=2)
+    return params, {path: (leaf.verdict, leaf.ratio) for path, leaf in check.leaves.items()}
+
+
+def branched(wrap: Callable[[Any], Any], **options: Any) -> Callable[..., Any]:
+    def run(function, params):
+        batches = [(X[i : i + 10], Y[i : i + 10]) for i in range(0, 60, 10)]
+        common = {"steps": 10, "held": 2, "factors": (0.3, 1), "progress": False}
+        result = ss.what_if(function, params, wrap(params), batches, **common | options)
+        return params, str(result), [result.gain(factor) for factor in (0.3, 1)]
+
+    return run
+
+
+def resumed(function: Any, params: Any) -> Any:
+    """A run of two epochs in two parts, through a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/run"
+        common = {"batch_size": 20, "progress": False, "checkpoint": path, "resume": True}
+        ss.fit(function, params, adam(params), (X, Y), epochs=1, **common)
+        history = ss.fit(function, params, adam(params), (X, Y), epochs=2, **common)
+    return params, np.asarray(history["loss"])
+
+
+def searched(function: Any, params: Any) -> Any:
+    """A search of which each run trains a copy."""
+
+    def objective(point):
+        copied = {name: leaf.copy() for name, leaf in params.items()}
+        options = {"epochs": 1, "batch_size": 20, "progress": False}
+        history = ss.fit(function, copied, ss.SGD(copied, lr=point["lr"]), (X, Y), **options)
+        return history.last("loss")
+
+    space = {"lr": ss.LogUniform(1e-3, 0.1)}
+    result = ss.tune(objective, space, trials=3, method="random")
+    return params, [trial.value for trial in result.trials]
+
+
 ENTRIES = {
     "step": loop(adam),
     "step, momentum": loop(lambda p: ss.SGD(p, lr=0.05, momentum=0.9)),
@@ -273,6 +314,12 @@ ENTRIES = {
     "fit, Accumulate": fitted(lambda p: ss.Accumulate(adam(p), every=2)),
     "fit, SAM": fitted(lambda p: ss.SAM(adam(p))),
     "fit, LBFGS": fitted(lambda p: ss.LBFGS(p)),
+    "fit, resume": resumed,
+    "check_gradients": checked,
+    "what_if": branched(adam),
+    "what_if, momentum": branched(lambda p: ss.SGD(p, lr=0.05, momentum=0.9), average=False),
+    "what_if, EMA": branched(lambda p: ss.EMA(adam(p), 0.5), memorise=False),
+    "tune": searched,
     "lr_find": found(),
     "lr_find, AdamW": found(optimizer=ss.AdamW),
     "lr_find, momentum": found(optimizer=lambda p: ss.SGD(p, momentum=0.9)),
@@ -286,7 +333,11 @@ ENTRIES = {
 }
 # A loop that the user writes takes the answer apart by itself.
 BY_HAND = ("step", "step, momentum", "Accumulate", "Lookahead")
-SEARCHES = [name for name in ENTRIES if name.startswith(("lr_find", "autolr", "minimize"))]
+SEARCHES = [
+    name
+    for name in ENTRIES
+    if name.startswith(("lr_find", "autolr", "minimize", "check_gradients", "what_if", "tune"))
+]
 
 
 def outcome(entry: str, function: Callable[..., Any], params: Any) -> Any:

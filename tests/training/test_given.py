@@ -84,8 +84,10 @@ def test_an_optimizer_may_be_named(name):
 
 
 def test_a_list_of_arrays_is_explained_where_it_fails():
-    with pytest.raises(ValueError, match="unpack") as caught:
+    with pytest.raises(TypeError, match="train is a list of 2 arrays of 40 rows each"):
         fit(make_params(), train=[X, Y])
+    with pytest.raises(ValueError, match="unpack") as caught:
+        fit(make_params(), train=[X, Y[1:]])
     assert "train is a list of 2 arrays, taken as 2 batches" in caught.value.__notes__[0]
     with pytest.raises(ValueError, match="unpack") as caught:
         fit(make_params(), train=X)
@@ -380,3 +382,33 @@ def test_sigterm_saves_the_checkpoint_and_ends_the_process(tmp_path, path):
     if path:
         assert ss.History.load(path).steps == 4
         assert ss.History.load(path).stopped == "terminated by SIGTERM after step 4"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("groups", None), ("groups", "x"), ("groups", [3]), ("groups", [{"hyperparams": 3}]),
+        ("groups", "gone"), ("options", 3), ("options", [["AdamW"]]), ("options", [[1, {}]]),
+        ("options", [["AdamW", 3]]), ("batch_size", 0), ("batch_size", "x"), ("batch_size", 2.5),
+        ("accumulate", None), ("accumulate", -1), ("accumulate", True), ("drop_last", 1),
+        ("seconds", float("nan")), ("seconds", -1.0), ("seconds", "x"), ("seconds", True),
+        ("resumed", 3), ("resumed", ["x"]), ("resumed", [-1]), ("resumed", [float("nan")]),
+        ("changed", 3), ("changed", [3]), ("changed", [[1, "x"]]), ("changed", [["x", []]]),
+        ("changed", [[1, [2]]]),
+    ],
+)  # fmt: skip
+def test_what_a_checkpoint_tells_of_its_run_is_checked(tmp_path, name, value):
+    from stepsize.serialization import nested
+
+    started(tmp_path / "c")
+    state = nested.load(tmp_path / "c", "run")
+    state["history"]["meta"][name] = value
+    if value == "gone":
+        del state["history"]["meta"][name]
+    nested.dump(tmp_path / "c", "run", state)
+    params = make_params()
+    opt = ss.AdamW(params, lr=0.05)
+    before = repr(opt.state_dict())
+    with pytest.raises(ss.CheckpointError, match=f"meta: {name}"):
+        fit(params, opt, checkpoint=tmp_path / "c", resume=True)
+    assert bits(params) == bits(make_params()) and repr(opt.state_dict()) == before

@@ -125,6 +125,11 @@ py::object Engine::advance(const Host& host, bool stats, NonFinite policy, bool 
                            norm_of(total.param, total.small[1], total.large[1]), nonfinite);
 }
 
+// How far below infinity gradients must lie; what makes them smaller takes any finite number.
+int Engine::octaves() const {
+    return clip_norm > 0 || clip_value > 0 || loss_scale >= 1 << headroom ? 1 : headroom;
+}
+
 // Whether the gradients are to be used; with clipping, it also changes their scale.
 bool Engine::usable(NonFinite policy, double& scale) {
     bool finite = true;
@@ -135,7 +140,7 @@ bool Engine::usable(NonFinite policy, double& scale) {
         if (ratio < 1)
             scale *= ratio;
     } else if (matters) {
-        finite = plan_.all_finite();
+        finite = plan_.all_finite(octaves());
     }
     return finite || !matters;
 }
@@ -143,8 +148,11 @@ bool Engine::usable(NonFinite policy, double& scale) {
 // A skipped step, because of non-finite gradients.
 py::object Engine::leave_out(const Host& host, bool stats, NonFinite policy) {
     const bool mended = shrink_loss_scale();
-    if (policy == NonFinite::raise && !mended)
-        host.fail("gradient", gradients_.first_nonfinite());
+    if (policy == NonFinite::raise && !mended) {
+        const int wrong = gradients_.first_nonfinite(1);
+        const bool finite = wrong < 0;
+        host.fail("gradient", finite ? gradients_.first_nonfinite(octaves()) : wrong, finite);
+    }
     good_steps = 0;
     if (!stats)
         return py::none();

@@ -43,6 +43,7 @@ class Engine {
     void let_go();
     void evaluate(const Host& host, py::handle loss);
     void check(const Host& host) const { leaves_.check(host); }
+    int octaves() const;
     py::object step_row(const Host& host, PyObject* const* stacked, size_t row, bool stats,
                         bool checked);
     size_t waiting() const { return plan_.waiting(); }

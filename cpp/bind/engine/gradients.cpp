@@ -168,11 +168,11 @@ void GradientSource::pin(Pins& pins) const {
             pins.add(gradient.object);
 }
 
-int GradientSource::first_nonfinite() const {
+int GradientSource::first_nonfinite(int octaves) const {
     for (size_t i = 0; i < gradients_.size(); ++i) {
         const Gradient& gradient = gradients_[i];
         if (gradient.data &&
-            !table().all_finite[int(gradient.dtype)](gradient.data, leaves_[i].size))
+            !table().all_finite[int(gradient.dtype)](gradient.data, leaves_[i].size, octaves))
             return int(i);
     }
     return -1;
@@ -184,7 +184,7 @@ size_t GradientSource::count_nonfinite() const {
         const Gradient& gradient = gradients_[i];
         const auto finite = table().all_finite[int(gradient.dtype)];
         for (size_t k = 0; gradient.data && k < leaves_[i].size; ++k)
-            count += !finite(gradient.data + k * item_size(gradient.dtype), 1);
+            count += !finite(gradient.data + k * item_size(gradient.dtype), 1, 1);
     }
     return count;
 }

@@ -44,7 +44,7 @@ class GradientSource {
     bool moved() const { return moved_; }
     void set_moved(bool moved) { moved_ = moved; }
 
-    int first_nonfinite() const;
+    int first_nonfinite(int octaves) const; // or too near infinity; -1 for none
     size_t count_nonfinite() const;
 
   private:

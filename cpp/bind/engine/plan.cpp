@@ -125,7 +125,7 @@ double Plan::gradient_norm(bool& finite) {
         return std::sqrt(total);
     double top = 0;
     for (const Block& block : blocks_) {
-        finite = finite && table().all_finite[int(block.dtype)](block.data, block.size);
+        finite = finite && table().all_finite[int(block.dtype)](block.data, block.size, 1);
         top = std::max(top, table().largest[int(block.dtype)](block.data, block.size));
     }
     if (!finite || top == 0)
@@ -136,11 +136,11 @@ double Plan::gradient_norm(bool& finite) {
     return unit * std::sqrt(total_of_squares(1 / unit));
 }
 
-bool Plan::all_finite() const {
+bool Plan::all_finite(int octaves) const {
     std::atomic<bool> finite{true};
     run_chunks(chunks_.size(), elements_, [&](size_t i) {
         const Span& span = chunks_[i].span;
-        if (!table().all_finite[int(span.g_dtype)](span.g, span.size))
+        if (!table().all_finite[int(span.g_dtype)](span.g, span.size, octaves))
             finite.store(false, std::memory_order_relaxed);
     });
     return finite;

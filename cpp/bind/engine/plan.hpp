@@ -35,7 +35,7 @@ class Plan {
 
     // Global norm of the gradients, and whether they are finite.
     double gradient_norm(bool& finite);
-    bool all_finite() const;
+    bool all_finite(int octaves) const; // so many below infinity
 
     // Runs the rules and returns the sums of squares over all leaves, if they are asked for. If
     // only the update pass is left and may be deferred, it is: the caller runs the `waiting`

@@ -1,6 +1,6 @@
 """Nests (pytrees) of arrays: their types, their leaves and names, their memory."""
 
-from stepsize.arrays.data import data_set, listed
+from stepsize.arrays.data import data_set, listed, refuse_unpacked
 from stepsize.arrays.memory import (
     FLOATS,
     LEAST_SUM,
@@ -14,6 +14,7 @@ from stepsize.arrays.memory import (
     pack,
     sum_of_squares,
 )
+from stepsize.arrays.rows import RowCounter, rows_of
 from stepsize.arrays.tree import (
     Structure,
     assign,
@@ -25,6 +26,7 @@ from stepsize.arrays.tree import (
     unflatten,
 )
 from stepsize.arrays.types import Array, Curve, Nest, ValueAndGrad
+from stepsize.arrays.views import read_only, refuse_writes
 from stepsize.arrays.watching import put_back, refuse_changes, value_and_grad_of
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Array",
     "Curve",
     "Nest",
+    "RowCounter",
     "Structure",
     "ValueAndGrad",
     "assign",
@@ -52,7 +55,11 @@ __all__ = [
     "norm",
     "pack",
     "put_back",
+    "read_only",
     "refuse_changes",
+    "refuse_unpacked",
+    "refuse_writes",
+    "rows_of",
     "sum_of_squares",
     "unflatten",
     "value_and_grad_of",

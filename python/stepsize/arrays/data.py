@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,56 @@ def _numbers(label: str, part: Any) -> Array:
             "arrays; give batches as a list"
         )
     return found
+
+
+def refuse_unpacked(label: str, data: Any) -> None:
+    """Refuse a list that reads as one data set, since it would be taken as a row of batches.
+
+    That is a list of arrays, or lists of numbers beside arrays, of as many rows, whose rows have
+    different shapes, as those of ``[X, y]``. Two rows of numbers, or two arrays of one shape and
+    different dtypes, may be either, and a warning says how they are taken.
+
+    Example:
+        >>> refuse_unpacked("fit: train", [np.zeros((8, 3)), np.zeros(8)])
+        Traceback (most recent call last):
+        ...
+        TypeError: fit: train is a list of 2 arrays of 8 rows each, which is one data set: give a \
+tuple, (x, y); where they are 2 batches indeed, give a function that returns the list
+    """
+    if not isinstance(data, list) or len(data) < 2:
+        return
+    if not any(hasattr(part, "shape") for part in data[:4]):
+        return
+    shapes = [_shape(part) for part in data[:9]]
+    if None in shapes or len({shape[0] for shape in shapes if shape}) != 1:
+        return
+    rows = shapes[0][0]  # type: ignore[index]
+    if len(set(shapes)) > 1 and rows > 1 and len(data) < 9:
+        raise TypeError(
+            f"{label} is a list of {len(data)} arrays of {rows} rows each, which is one data set: "
+            f"give a tuple, (x, y); where they are {len(data)} batches indeed, give "
+            "a function that returns the list"
+        )
+    dtypes = {getattr(part, "dtype", None) for part in data}
+    if len(data) == 2 and rows > 1 and (len(shapes[0]) == 1 or len(dtypes) > 1):  # type: ignore[arg-type]
+        warnings.warn(
+            f"{label} is a list of 2 arrays of the same shape {shapes[0]}, taken as 2 batches; for "
+            "one data set give a tuple, (x, y), and for batches without this warning a function "
+            "that returns the list",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _shape(part: Any) -> tuple[int, ...] | None:
+    """The shape of an array, or of a list of numbers beside one; None for what has no rows."""
+    if not hasattr(part, "shape"):
+        return (len(part),) if _is_row(part) and not isinstance(part[0], list) else None
+    try:
+        shape = tuple(part.shape)
+    except TypeError:
+        return None
+    return shape or None
 
 
 def listed(name: str, data: Any) -> str | None:

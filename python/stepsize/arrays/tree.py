@@ -9,7 +9,7 @@ import numpy as np
 import optree
 
 from stepsize.arrays.types import Array, Nest
-from stepsize.validation import as_float
+from stepsize.validation import as_loss
 
 
 class Structure:
@@ -116,7 +116,7 @@ def loss_and_grads(result: Any, function: str = "value_and_grad") -> tuple[float
     """What a loss function returned, taken apart; TypeError says what it should have been."""
     try:
         loss, grads = result
-        return as_float(loss), grads
+        return as_loss(loss), grads
     except (TypeError, ValueError):
         what = type(result).__name__
         if isinstance(result, tuple):

@@ -11,6 +11,7 @@ import numpy as np
 
 from stepsize import arrays
 from stepsize.noise_scale import NoiseScale, noise_ratio, signal_and_noise, with_interval
+from stepsize.serialization import states
 from stepsize.validation import whole
 
 if TYPE_CHECKING:
@@ -115,6 +116,15 @@ class NoiseScaleMonitor:
         return {"moments": [list(pair) for pair in self._moments]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
+        """Restore what `state_dict` gave; ValueError for anything else changes nothing."""
+        found = states.checked("NoiseScaleMonitor", state, {"moments": states.each(_pair)})
         self._moments.clear()
-        self._moments.extend((signal, noise) for signal, noise in state["moments"])
+        self._moments.extend(found["moments"])
+
+
+def _pair(label: str, value: Any) -> tuple[float, float]:
+    """Signal and noise of one step."""
+    numbers = states.each(states.finite)(label, value)
+    if len(numbers) != 2:
+        raise ValueError(f"{label} must be a pair, signal and noise, got {value!r:.80}")
+    return numbers[0], numbers[1]

@@ -13,8 +13,9 @@ import numpy as np
 from stepsize import arrays
 from stepsize.callbacks.base import count_or_none, monitored
 from stepsize.callbacks.metrics import direction
+from stepsize.serialization import states
 from stepsize.serialization.atomic import replacing
-from stepsize.validation import file_path, real, truth, whole
+from stepsize.validation import file_path, truth
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run
@@ -161,17 +162,32 @@ class Checkpoint:
         return {"kept": names, "best": self._best}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore which checkpoints are kept."""
+        """Restore which checkpoints are kept; ValueError for anything else changes nothing."""
+        checks = {"kept": states.each(_entry), "best": states.optional(states.value)}
+        found = states.checked("Checkpoint", state, checks, {"best": None})
         folder = os.path.dirname(self.path)
         stem, extension = os.path.splitext(os.path.basename(self.path))
-        self._reset()
-        best = state.get("best")
-        self._best = best if best is None else real("its best value", best)
-        for i, (step, finite, *name) in enumerate(state["kept"]):
-            latest = i == len(state["kept"]) - 1
+        kept: list[list[Any]] = []
+        for i, (step, finite, *name) in enumerate(found["kept"]):
+            latest = i == len(found["kept"]) - 1
             file = name[0] if name else None if latest else f"{stem}-{step}{extension}"
             if file is not None and (os.path.basename(file) != file or not file.startswith(stem)):
-                raise ValueError(f"its older checkpoint {file!r} is not one of {stem}-STEP")
-            step, finite = whole("its kept step", step, 0), truth("its finite", finite)
-            self._kept.append([step, finite, file and os.path.join(folder, file)])
-        self._written |= {entry[2] for entry in self._kept if entry[2] is not None}
+                raise ValueError(
+                    f"Checkpoint.load_state_dict: kept[{i}]: its older checkpoint {file!r} is not "
+                    f"one of {stem}-STEP"
+                )
+            kept.append([step, finite, file and os.path.join(folder, file)])
+        self._reset()
+        self._kept.extend(kept)
+        self._best = found["best"]
+        self._written |= {entry[2] for entry in kept if entry[2] is not None}
+
+
+def _entry(label: str, value: Any) -> list[Any]:
+    """One checkpoint: its step, whether all was finite, and the name of its file if it has one."""
+    if not isinstance(value, list | tuple) or not 2 <= len(value) <= 3:
+        raise ValueError(f"{label} must be a step, True or False and a file, got {value!r:.80}")
+    step, finite, *name = value
+    if name and not (name[0] is None or isinstance(name[0], str)):
+        raise ValueError(f"{label}: the name of a file must be text or None, got {name[0]!r:.80}")
+    return [states.count(f"{label}: its step", step), truth(f"{label}: its finite", finite), *name]

@@ -12,6 +12,7 @@ import numpy as np
 from stepsize import arrays
 from stepsize.callbacks.base import count_or_none
 from stepsize.curves import median_and_spread
+from stepsize.serialization import states
 from stepsize.validation import real, truth
 
 if TYPE_CHECKING:
@@ -67,8 +68,9 @@ class StopOnDivergence:
         return {"failures": self._failures}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self._failures = state["failures"]
+        """Restore what `state_dict` gave; ValueError for anything else changes nothing."""
+        found = states.checked("StopOnDivergence", state, {"failures": states.count})
+        self._failures = found["failures"]
 
 
 class RollBackOnSpike:
@@ -183,10 +185,28 @@ class RollBackOnSpike:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self._losses = deque(state["losses"], maxlen=self.window)
-        self.spikes = state["spikes"]
-        self._good, self._fresh = state["good"], state["fresh"]
+        """Restore what `state_dict` gave; ValueError for anything else changes nothing."""
+        found = states.checked("RollBackOnSpike", state, _STATE)
+        self._losses = deque(found["losses"], maxlen=self.window)
+        self.spikes = found["spikes"]
+        self._good, self._fresh = found["good"], found["fresh"]
+
+
+def _kept(label: str, value: Any) -> dict[str, Any]:
+    """A snapshot, of parameters and optimizer."""
+    kept = states.mapping(label, value)
+    if set(kept) != {"params", "optimizer"}:
+        raise ValueError(f"{label} must hold params and optimizer, got {', '.join(map(str, kept))}")
+    params = states.leaves(f"{label}: params", kept["params"])
+    return {"params": params, "optimizer": states.mapping(f"{label}: optimizer", kept["optimizer"])}
+
+
+_STATE = {
+    "losses": states.each(states.finite),
+    "spikes": states.count,
+    "good": states.optional(_kept),
+    "fresh": states.optional(_kept),
+}
 
 
 def _snapshot(run: Run) -> dict[str, Any]:

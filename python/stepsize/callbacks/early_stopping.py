@@ -10,6 +10,7 @@ import numpy as np
 
 from stepsize import arrays
 from stepsize.callbacks.base import MonitorCallback
+from stepsize.serialization import states
 from stepsize.validation import number, truth, whole
 
 if TYPE_CHECKING:
@@ -137,11 +138,22 @@ class EarlyStopping(MonitorCallback):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self.best, self.best_step = state["best"], state["best_step"]
-        self._failures, self._params = state["failures"], state["params"]
-        self._values, self._state = state.get("values", 0), state.get("optimizer")
+        """Restore what `state_dict` gave; ValueError for anything else changes nothing."""
+        found = states.checked("EarlyStopping", state, _STATE, {"values": 0, "optimizer": None})
+        self.best, self.best_step = found["best"], found["best_step"]
+        self._failures, self._params = found["failures"], found["params"]
+        self._values, self._state = found["values"], found["optimizer"]
         self._due = False
+
+
+_STATE = {
+    "best": states.value,
+    "best_step": states.optional(states.count),
+    "failures": states.count,
+    "values": states.count,
+    "params": states.optional(states.leaves),
+    "optimizer": states.optional(states.mapping),
+}
 
 
 def _write(params: Any, values: list[Any]) -> None:

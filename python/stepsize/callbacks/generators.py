@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.rng import check_bit_generator_state
+from stepsize.serialization import states
 
 __all__ = ["KeepGenerators"]
 
@@ -42,13 +43,26 @@ class KeepGenerators:
         return {"generators": [g.bit_generator.state for g in self.generators]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        if len(state["generators"]) != len(self.generators):
+        """Restore what `state_dict` gave; ValueError for anything else changes nothing."""
+        checks = {"generators": states.each(states.mapping)}
+        saved = states.checked("KeepGenerators", state, checks)["generators"]
+        if len(saved) != len(self.generators):
             raise ValueError(
-                f"KeepGenerators: {len(state['generators'])} generators were saved, here are "
+                f"KeepGenerators: {len(saved)} generators were saved, here are "
                 f"{len(self.generators)}: give the same ones in the same order"
             )
-        for saved in state["generators"]:
-            check_bit_generator_state(saved)
-        for generator, saved in zip(self.generators, state["generators"], strict=True):
-            generator.bit_generator.state = saved
+        for i, (generator, one) in enumerate(zip(self.generators, saved, strict=True)):
+            label = f"KeepGenerators.load_state_dict: generators[{i}]"
+            _try(label, type(generator.bit_generator), one)
+        for generator, one in zip(self.generators, saved, strict=True):
+            generator.bit_generator.state = one
+
+
+def _try(label: str, kind: type[Any], state: Mapping[str, Any]) -> None:
+    """Refuse what a bit generator of this kind does not take, by giving it to another one."""
+    try:
+        check_bit_generator_state(state)
+        kind(0).state = state
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        why = f"{error.args[0] if isinstance(error, KeyError) else error}"
+        raise ValueError(f"{label} must be the state of a {kind.__name__}: {why}") from None

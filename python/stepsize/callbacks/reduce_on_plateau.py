@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsize.callbacks.base import MonitorCallback
 from stepsize.schedules import Plateau
+from stepsize.serialization import states
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run
@@ -58,8 +59,13 @@ class ReduceOnPlateau(MonitorCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the plateau."""
-        return dict(self._plateau.state_dict()) if self._plateau is not None else {}
+        if self._loaded is not None or self._plateau is None:
+            return dict(self._loaded or {})
+        return dict(self._plateau.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave, once the run starts."""
-        self._loaded = state or None
+        """Restore what `state_dict` gave, once the run starts; ValueError for anything else."""
+        best = {"best_params": states.optional(states.leaves)}
+        checks = {**Plateau.counters(), **(best if self._options.get("restore_best") else {})}
+        empty = isinstance(state, Mapping) and not state  # of a run that had not started
+        self._loaded = None if empty else states.checked("ReduceOnPlateau", state, checks)

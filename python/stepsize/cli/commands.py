@@ -22,7 +22,7 @@ from stepsize.cli.loading import load_problem, optimizer_class, parse_lr, starte
 from stepsize.cli.output import columns, draw, print_json
 from stepsize.cli.predicting import predict as predictions
 from stepsize.cli.predicting import to_extra
-from stepsize.cli.reporting import final, write_report
+from stepsize.cli.reporting import final, told, write_report
 from stepsize.cli.tables import Prepared
 from stepsize.plots.style import number
 from stepsize.schedules import expression
@@ -86,7 +86,7 @@ def _found_rate(args: argparse.Namespace, problem: Any, rule: Any) -> float:
 def find(args: argparse.Namespace) -> int:
     """A range test on the user's problem."""
     rule = optimizer_class(args.optimizer)
-    problem, _ = _load(args)
+    problem, prepared = _load(args)
     if rule.needs_closure:
         raise CommandError(f"{rule.__name__} searches along each step for itself: just train")
     result = _range_test(
@@ -102,7 +102,7 @@ def find(args: argparse.Namespace) -> int:
         result.to_csv(args.csv)
     if args.json:
         names = ("suggestion", "suggestions", "confidence", "stopped", "lrs", "losses", "smoothed")
-        print_json({name: getattr(result, name) for name in names})
+        print_json({name: getattr(result, name) for name in names} | told(prepared))
     else:
         print(result.plot_text())
         print(result)
@@ -145,11 +145,13 @@ def train(args: argparse.Namespace) -> int:
     if args.save:
         extra = to_extra(prepared) if prepared else None
         ss.save(args.save, problem.params, optimizer, extra=extra)
-    _report_training(args, problem, lr, history, diagnosis)
+    _report_training(args, problem, lr, history, diagnosis, prepared)
     if args.report:
         write_report(args.report, problem, rule.__name__, lr, history, diagnosis)
         print(f"report: {args.report}", file=sys.stderr)
     draw(args.plot, lambda plots: plots.run_curves(history, title=problem.name))
+    if str(history.stopped).startswith("interrupted"):
+        raise KeyboardInterrupt
     return DIVERGED if diagnosis.verdict == "diverging" else 0
 
 
@@ -165,13 +167,18 @@ def _in_words_of_options(diagnosis: Any) -> Any:
 
 def predict(args: argparse.Namespace) -> int:
     """A prediction for each row of a table."""
-    for note in predictions(args.model, args.table, args.out, args.decimal):
+    for note in predictions(args.model, args.table, args.out, args.decimal, args.json):
         print(note, file=sys.stderr)
     return 0
 
 
 def _report_training(
-    args: argparse.Namespace, problem: Any, lr: Any, history: Any, diagnosis: Any
+    args: argparse.Namespace,
+    problem: Any,
+    lr: Any,
+    history: Any,
+    diagnosis: Any,
+    prepared: Prepared | None,
 ) -> None:
     ends = final(history)
     if args.json:
@@ -184,6 +191,7 @@ def _report_training(
                 "verdict": diagnosis.verdict,
                 "suggested_lr": diagnosis.suggested_lr,
                 "diagnosis": str(diagnosis),
+                **told(prepared),
             }
         )
         return
@@ -197,7 +205,7 @@ def _report_training(
 
 def tune(args: argparse.Namespace) -> int:
     """A search over rates, for one rule after the other."""
-    problem, _ = _load(args)
+    problem, prepared = _load(args)
     if problem.validation is None:
         raise CommandError("tune judges by the validation loss: give the problem validation data")
     rules = {name: optimizer_class(name) for name in args.optimizers}
@@ -222,7 +230,7 @@ def tune(args: argparse.Namespace) -> int:
     line = f"optimizer = ss.{rules[best].__name__}(params, lr={results[best].best['lr']:.3g})"
     if args.json:
         values = {n: {"lr": r.best.get("lr"), "loss": r.best_value} for n, r in results.items()}
-        print_json({"best": best, "rules": values, "line": line})
+        print_json({"best": best, "rules": values, "line": line} | told(prepared))
     else:
         rates = {n: f"{r.best['lr']:.3g}" if r.best else "none" for n, r in results.items()}
         rows = [
@@ -272,12 +280,14 @@ class _Objective:
             seed=self.args.seed,
             progress=False,
         )
+        if str(history.stopped).startswith("interrupted"):
+            raise KeyboardInterrupt
         lost = "val_loss" not in history or not math.isfinite(history["loss"][-1])
         return math.inf if lost else float(history.last("val_loss"))
 
 
 def _write_trials(path: Path, results: dict[str, Any]) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["rule", "lr", "loss", "state"])
         for name, result in results.items():
@@ -324,7 +334,7 @@ def schedule(args: argparse.Namespace) -> int:
     if args.csv or args.json:
         values = {text: one.values(steps) for text, one in schedules.items()}
     if args.csv:
-        with args.csv.open("w", newline="") as file:
+        with args.csv.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["step", *values])
             writer.writerows(zip(range(steps), *values.values(), strict=True))

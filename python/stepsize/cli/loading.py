@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from stepsize.cli.errors import CommandError
+from stepsize.cli.errors import CommandError, FileError
 from stepsize.cli.reading import ENDINGS, is_stream
 from stepsize.cli.tables import Prepared, load_table
 from stepsize.optimizers.registration import find_rule
@@ -60,7 +60,13 @@ def _made_by(target: str) -> Problem:
 
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise CommandError(f"no such file: {path}")
+        raise FileError(f"{path} is a folder" if path.is_dir() else f"no such file: {path}")
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror or error}") from None
+    if not text.strip():
+        raise FileError(f"{path} is empty; it needs a function that returns an ss.Problem")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -112,5 +118,10 @@ def parse_lr(text: str) -> Any:
 
 def started_rate(path: Any) -> Any:
     """The rate that the run in a checkpoint was started with."""
-    lr = History.load(path).meta["groups"][0]["hyperparams"]["lr"]
+    try:
+        lr = History.load(path).meta["groups"][0]["hyperparams"]["lr"]
+    except (IndexError, KeyError, TypeError):
+        raise CommandError(
+            f"{path}: it does not say at which rate its run was started; give --lr"
+        ) from None
     return Schedule.from_dict(lr["schedule"]) if isinstance(lr, dict) else float(lr)

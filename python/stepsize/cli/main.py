@@ -24,7 +24,8 @@ model.py holds a function that takes nothing and returns an ss.Problem:
   def make():
       return ss.Problem(params, value_and_grad, train=(x, y), validation=(xv, yv))
 
-exit codes: 0 done, 1 failed, 2 wrong usage, 3 the training diverged, 130 interrupted
+exit codes: 0 done, 1 failed, 2 wrong usage or a file that cannot be read or written,
+            3 the training diverged, 130 interrupted
 """
 _TARGET = (
     "FILE.py:FUNCTION or module:FUNCTION, returning an ss.Problem; or a table: "
@@ -34,6 +35,23 @@ _TARGET = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors are one line on stderr."""
+    try:
+        return _run(argv)
+    except KeyboardInterrupt:
+        print("stepsize: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough: `stepsize schedule ... | head`.
+        sys.stderr.close()
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    import signal
+
+    from stepsize.cli.streams import spell_out
+
+    spell_out()
     parser = _parser()
     try:
         args = parser.parse_args(argv)
@@ -44,26 +62,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     from stepsize.cli import commands
     from stepsize.cli.errors import CommandError
-    from stepsize.cli.output import check_paths, spell_out
+    from stepsize.cli.output import check_paths
+    from stepsize.errors import CheckpointError
 
-    spell_out()
+    handler = signal.getsignal(signal.SIGINT)
+    if getattr(handler, "__module__", "") == "stepsize":  # of the time before there was work
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     run: Callable[[argparse.Namespace], int] = getattr(commands, args.command)
     try:
         check_paths(args)
         return run(args)
-    except KeyboardInterrupt:
-        print("stepsize: interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:
-        # The reader of a pipe has seen enough: `stepsize schedule ... | head`.
-        sys.stderr.close()
-        return 1
+        raise
     except (CommandError, ArithmeticError, ImportError, OSError, TypeError, ValueError) as error:
         if args.traceback:
             raise
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"stepsize {args.command}: error: {message}", file=sys.stderr)
-        return 1
+        return getattr(error, "exit_code", 2 if isinstance(error, CheckpointError | OSError) else 1)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -248,7 +264,8 @@ def _add_predict(commands: _Commands) -> None:
         "  stepsize train iris.csv --target species --save iris.safetensors\n"
         "  stepsize predict iris.safetensors new.csv --out answers.csv\n"
         "  grep 2026 new.csv | stepsize predict iris.safetensors - > answers.csv\n\n"
-        "Columns are found by name; the target may be missing.",
+        "Columns are found by name and read as when the model was trained; the target may be\n"
+        "missing. There is an answer for every row; that of a row without any value is empty.",
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="written by train --save")
     parser.add_argument(
@@ -258,7 +275,12 @@ def _add_predict(commands: _Commands) -> None:
         help=".csv, .tsv, .npz or .parquet, or - for text from standard input",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
-    parser.add_argument("--decimal", choices=(".", ","), help="the decimal sign (default: judged)")
+    parser.add_argument(
+        "--decimal",
+        choices=(".", ","),
+        help="the decimal sign (default: as trained, unless the table proves another)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of CSV")
 
 
 def _add_tune(commands: _Commands) -> None:

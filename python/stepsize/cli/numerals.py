@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["GAPS", "is_gap", "is_numeral", "notation_of", "number_of"]
+__all__ = ["GAPS", "UNITS", "has_leading_zero", "is_gap", "is_numeral", "marks_of", "notation_of"]
+__all__ += ["number_of", "unit_of"]
 
 # How people write that there is no value.
 GAPS = {
@@ -15,23 +16,28 @@ GAPS = {
     *("?", "-", "--", ".", "..", "...", "n.d.", "nd", "\u2013", "\u2014"),
 }
 _SPACES = "\u00a0\u202f\u2009 '’_"  # signs between thousands that are no decimal sign
-_AFFIX = r"(?:[$€£¥]\s?)?"
+_MONEY = "$€£¥"
+UNITS = ("%", *_MONEY)
+_AFFIX = rf"(?:[{_MONEY}]\s?)?"
 _FORMS = {
     sign: re.compile(
         rf"(?P<sign>[+\-\u2212]?){_AFFIX}"
         rf"(?P<whole>[1-9]\d{{0,2}}(?:[{re.escape(other + _SPACES)}]\d{{3}})+|\d+)?"
         rf"(?:{re.escape(sign)}(?P<part>\d*))?(?P<power>[eE][+-]?\d{{1,4}})?"
-        rf"(?:\s?[$€£¥])?(?P<percent>\s?%)?"
+        rf"(?:\s?[{_MONEY}])?(?P<percent>\s?%)?"
     )
     for sign, other in ((".", ","), (",", "."))
 }
+# Most cells: what no notation reads in another way, but for the point where a comma is the sign.
+_PLAIN = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+_ZERO_FIRST = re.compile(r"[+-]?0\d+")
 
 
 def is_gap(value: Any) -> bool:
     """Whether a cell says that there is no value."""
     if isinstance(value, str):
         return value.lower() in GAPS
-    return value is None or value is not value or str(value) in ("<NA>", "NaT")
+    return value is None or str(value) in ("<NA>", "NaT", "nan")
 
 
 def number_of(cell: Any, decimal: str = ".") -> float | None:
@@ -41,6 +47,9 @@ def number_of(cell: Any, decimal: str = ".") -> float | None:
             number = float(cell)
         except (TypeError, ValueError, OverflowError):
             return None
+        return number if math.isfinite(number) else None
+    if _is_plain(cell, decimal):
+        number = float(cell)
         return number if math.isfinite(number) else None
     found = _FORMS[decimal].fullmatch(cell)
     if found is None or not (found["whole"] or found["part"]):
@@ -53,9 +62,44 @@ def number_of(cell: Any, decimal: str = ".") -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _is_plain(cell: str, decimal: str) -> bool:
+    return (decimal == "." or "." not in cell) and _PLAIN.fullmatch(cell) is not None
+
+
 def is_numeral(cell: str) -> bool:
     """Whether a cell is a number in one notation or the other."""
     return number_of(cell, ".") is not None or number_of(cell, ",") is not None
+
+
+def has_leading_zero(cell: Any) -> bool:
+    """Whether a cell is digits with a zero before them, as in ``007``: a code, not an amount."""
+    return isinstance(cell, str) and _ZERO_FIRST.fullmatch(cell) is not None
+
+
+def unit_of(cell: Any) -> str:
+    """The per cent or currency sign of a cell; empty where there is none."""
+    if not isinstance(cell, str):
+        return ""
+    return next((sign for sign in UNITS if sign in cell), "")
+
+
+def marks_of(cell: Any, decimal: str) -> list[str]:
+    """What in a number could be read in more than one way, such as ``,`` in ``1,234`` or ``%``."""
+    if not isinstance(cell, str) or _is_plain(cell, decimal):
+        return []
+    found = _FORMS[decimal].fullmatch(cell)
+    if found is None or number_of(cell, decimal) is None:
+        return []
+    marks = [","] if "," in cell else []
+    if decimal == "," and "." in cell:
+        marks.append(".")
+    if any(sign in (found["whole"] or "") for sign in _SPACES):
+        marks.append("_")
+    if found["power"] and not found["part"]:
+        marks.append("e")
+    if has_leading_zero(cell):
+        marks.append("0")
+    return [*marks, unit_of(cell)] if unit_of(cell) else marks
 
 
 def notation_of(cells: Iterable[Any]) -> dict[str, int]:

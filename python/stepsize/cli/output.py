@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import codecs
 import json
 import math
 import os
@@ -14,22 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.cli.errors import CommandError
+from stepsize.cli.errors import CommandError, FileError
 from stepsize.plots.style import new_axes
 
-__all__ = ["check_paths", "columns", "draw", "plain", "print_json", "spell_out"]
+__all__ = ["check_paths", "columns", "draw", "plain", "print_json"]
 
 _FILES = ("plot", "csv", "report", "save", "checkpoint", "storage", "out")
-_ASCII = {
-    **dict(zip("▁▂▃▄▅▆▇█", "_.-~=+*#", strict=True)),
-    "─": "-",
-    "│": "|",
-    "└": "+",
-    "×": "x",
-    "·": ".",
-    "²": "^2",
-    "’": "'",
-}
 
 
 def plain(value: Any) -> Any:
@@ -80,13 +69,13 @@ def check_paths(args: argparse.Namespace) -> None:
         if path is None or (name == "out" and args.command == "demo"):
             continue
         if path.is_dir():
-            raise CommandError(f"--{name} {path} is a folder; give the name of a file in it")
+            raise FileError(f"--{name} {path} is a folder; give the name of a file in it")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CommandError(f"--{name} {path}: {error.strerror}: {error.filename}") from None
+            raise FileError(f"--{name} {path}: {error.strerror}: {error.filename}") from None
         if not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise CommandError(f"--{name} {path}: no permission to write there")
+            raise FileError(f"--{name} {path}: no permission to write there")
     if given["plot"] or given["report"]:
         axes = new_axes()  # without matplotlib it says what to install
         kinds = axes.figure.canvas.get_supported_filetypes()
@@ -94,25 +83,3 @@ def check_paths(args: argparse.Namespace) -> None:
             raise CommandError(
                 f"--plot {given['plot']}: its ending is the format of the picture: .png, .svg, .pdf"
             )
-
-
-def spell_out() -> None:
-    """Print signs that the terminal cannot show by signs that it can, rather than fail."""
-    codecs.register_error("stepsize", _spelt)
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="stepsize")
-
-
-def _spelt(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    text = error.object[error.start : error.end]
-    return "".join(_ASCII.get(sign) or _dots(sign) for sign in text), error.end
-
-
-def _dots(sign: str) -> str:
-    """A star for the dots that curves are drawn with."""
-    dots = ord(sign) - 0x2800
-    return "?" if not 0 <= dots < 256 else "*" if dots else " "

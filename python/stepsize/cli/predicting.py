@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,16 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsize.cli.errors import CommandError
-from stepsize.cli.numerals import is_gap, notation_of
-from stepsize.cli.preparation import Column, encode, numbers_of
+from stepsize.cli.dates import FORMS
+from stepsize.cli.errors import CommandError, FileError
+from stepsize.cli.matching import fitted
+from stepsize.cli.numerals import UNITS
+from stepsize.cli.preparation import Column, encode
 from stepsize.cli.reading import Table, read_table
 from stepsize.cli.tables import Prepared
 from stepsize.errors import CheckpointError
 from stepsize.problems.networks import mlp_forward
 from stepsize.serialization import container, nested
 from stepsize.training.saving import KIND
-from stepsize.validation import counted
 
 __all__ = ["predict", "to_extra"]
 
@@ -41,29 +44,71 @@ def to_extra(prepared: Prepared) -> dict[str, Any]:
     return {"table": {"columns": columns, "target": dataclasses.asdict(prepared.target)}}
 
 
-def predict(model: Path, table: Path, out: Path | None, decimal: str | None) -> list[str]:
-    """Write a prediction for each row, to a file or to standard output; notes on what was done."""
+def predict(
+    model: Path, table: Path, out: Path | None, decimal: str | None, as_json: bool = False
+) -> list[str]:
+    """Write a prediction for each row, to a file or to standard output; notes on what was done.
+
+    A row without any value gets an empty answer, so that answers and rows have the same numbers.
+    """
     known = _load(model, table)
     names = [column.name for column in known.columns]
-    rows = read_table(table, [*names, known.target.name])
+    rows = read_table(table, [*names, known.target.name], keep_blank=True)
     for name in names:
         if name not in rows.frame.columns:
             there = ", ".join(map(str, rows.frame.columns))
             raise CommandError(f"{rows.path} has no column {name!r}; it has {there}")
-    columns = [_fitted(rows, column, decimal) for column in known.columns]
-    scores = mlp_forward(known.params, encode(columns, rows.frame))[-1]
+    full = _without_blank(rows)
+    columns = fitted(full, known.columns, decimal)
+    scores = mlp_forward(known.params, encode(columns, full.frame))[-1]
     header, lines = _answers(known.target, scores)
-    if out is None:
-        csv.writer(sys.stdout, lineterminator="\n").writerows([header, *lines])
+    for row in rows.blank:
+        lines.insert(row, [""] * len(header))
+    notes = list(dict.fromkeys([*rows.notes, *full.notes]))
+    if as_json:
+        named = [dict(zip(header, line, strict=True)) for line in lines]
+        answers = [{"line": n, **row} for n, row in zip(rows.lines, named, strict=True)]
+        text = json.dumps({"answers": answers, "decisions": notes}, indent=2) + "\n"
     else:
-        with out.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([header, *lines])
-    return rows.notes
+        written = io.StringIO()
+        csv.writer(written, lineterminator="\n" if out is None else "\r\n").writerows(
+            [header, *lines]
+        )
+        text = written.getvalue()
+    _write(text, out)
+    return notes
+
+
+def _without_blank(rows: Table) -> Table:
+    """The rows that hold something; CommandError where there is none."""
+    if not rows.blank:
+        return rows
+    kept = [row for row in range(len(rows.lines)) if row not in set(rows.blank)]
+    if not kept:
+        raise CommandError(f"{rows.path} holds no value below its header")
+    frame = rows.frame.iloc[kept].reset_index(drop=True)
+    return dataclasses.replace(rows, frame=frame, lines=[rows.lines[row] for row in kept], blank=[])
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out is not None:
+        out.write_text(text, encoding="utf-8", newline="")
+        return
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError as error:
+        raise CommandError(
+            f"the answers hold {text[error.start]!a}, which the encoding of the output, "
+            f"{encoding}, has no sign for: write them to a file with --out FILE, or set "
+            "PYTHONIOENCODING=utf-8"
+        ) from None
+    sys.stdout.write(text)
 
 
 def _load(path: Path, table_path: Path) -> Model:
     if path.is_file() and not container.is_ours(path) and container.is_ours(table_path):
-        raise CommandError(
+        raise FileError(
             f"{path} is not a checkpoint of stepsize, but {table_path} is: they may be swapped; "
             "it is stepsize predict MODEL TABLE"
         )
@@ -86,12 +131,15 @@ def _load(path: Path, table_path: Path) -> Model:
 
 
 def _column(saved: Mapping[str, Any]) -> Column:
-    column = Column(**{**saved, "words": tuple(map(str, saved["words"]))})
-    numbers = (column.mean, column.deviation)
+    kept = {"words": tuple(map(str, saved["words"])), "codes": tuple(saved.get("codes", ()))}
+    column = Column(**{**saved, **kept})
+    numbers = (column.mean, column.deviation, column.low, column.high, *column.codes)
     if not isinstance(column.name, str) or column.decimal not in (".", ","):
         raise ValueError(f"column {column.name!r} with decimal sign {column.decimal!r}")
     if not all(isinstance(n, float) and np.isfinite(n) for n in numbers) or column.deviation <= 0:
-        raise ValueError(f"column {column.name} has mean and deviation {numbers}")
+        raise ValueError(f"column {column.name} has mean and deviation {numbers[:2]}")
+    if column.unit not in (None, "", *UNITS) or column.date not in ("", *FORMS):
+        raise ValueError(f"column {column.name} has unit {column.unit!r} and date {column.date!r}")
     return column
 
 
@@ -112,31 +160,6 @@ def _check_sizes(params: Mapping[str, Any], columns: list[Column], target: Colum
         size = w.shape[1]
     if size != (len(target.words) or 1):
         raise ValueError(f"{size} outputs for {len(target.words) or 1} answers")
-
-
-def _fitted(table: Table, column: Column, decimal: str | None) -> Column:
-    """The column with the decimal sign of this table; notes on cells that are new."""
-    cells, notes = table.frame[column.name], table.notes
-    if column.words:
-        new = cells.map(str)[~cells.map(str).isin(column.words)]
-        if len(new):
-            notes.append(
-                f"column {column.name}: {counted(len(new), 'cell')} with words that were not "
-                f"trained on, such as {new.iloc[0]!r:.40} ({table.place(int(new.index[0]))})"
-            )
-        return column
-    signs = [sign for sign in notation_of(cells) if sign in ".,"]
-    sign = decimal or (signs[0] if len(signs) == 1 else column.decimal)
-    fitted = dataclasses.replace(column, decimal=sign)
-    odd = numbers_of(cells, sign).isna()
-    if odd.any():
-        first = int(np.flatnonzero(odd)[0])
-        cell = "a gap" if is_gap(cells.iloc[first]) else repr(str(cells.iloc[first]))[:40]
-        notes.append(
-            f"column {column.name}: {counted(odd.sum(), 'cell')} without a number, the first is "
-            f"{cell} ({table.place(first)}); taken as the mean"
-        )
-    return fitted
 
 
 def _answers(target: Column, scores: NDArray[Any]) -> tuple[list[str], list[list[Any]]]:

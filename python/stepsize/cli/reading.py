@@ -6,8 +6,9 @@ not say in which line a cell stood; all that follows is pandas' work.
 
 from __future__ import annotations
 
-import codecs
 import csv
+import io
+import re
 import sys
 import zipfile
 import zlib
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stepsize.cli.errors import CommandError
+from stepsize.cli.decoding import decoded
+from stepsize.cli.errors import CommandError, FileError
 from stepsize.cli.numerals import is_numeral
 from stepsize.serialization.container import is_ours
 from stepsize.validation import counted
@@ -43,6 +45,7 @@ class Table:
     lines: list[int]  # of each row: its line in a text, else its number from 0
     delimiter: str = ""
     notes: list[str] = field(default_factory=list)
+    blank: list[int] = field(default_factory=list)  # rows that hold nothing, where they are kept
 
     def place(self, row: int) -> str:
         """Where a row stands, for messages."""
@@ -56,33 +59,42 @@ def is_stream(path: Path) -> bool:
     return path.is_file() and str(path).startswith(("/dev/", "/proc/self/fd/"))
 
 
-def read_table(path: Path, known: Sequence[str] = ()) -> Table:
+def read_table(path: Path, known: Sequence[str] = (), keep_blank: bool = False) -> Table:
     """The columns of a file, or of text from a pipe or from standard input, written -.
 
     CommandError names the line or array that cannot be used. A first line that holds one of the
-    `known` names is a header.
+    `known` names is a header. Rows without a value are left out, or, with `keep_blank`, kept.
     """
     stream = is_stream(path)
     if not stream and not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist: no such file"
-        raise CommandError(f"{path} {what}")
+        what = "is a folder, not a file" if path.is_dir() else "is not a file"
+        if not path.exists():
+            what = "does not exist: no such file"
+        raise FileError(f"{path} {what}")
     _pandas()  # without it, the first thing to say
     if str(path) == "-":
-        return _text(Path("standard input"), known, _standard_input())
+        return _text(Path("standard input"), known, _standard_input(), keep_blank)
     ending = path.suffix.lower()
     if stream or ending in (".csv", ".tsv"):
-        return _text(path, known, path.read_bytes())
+        return _text(path, known, _bytes_of(path), keep_blank)
     if ending not in ENDINGS:
         what = "is a checkpoint of stepsize, not a table" if is_ours(path) else "is no table"
-        raise CommandError(
+        raise FileError(
             f"{path} {what}; expected {', '.join(ENDINGS)}, or - for text from standard input"
         )
     return (_npz if ending == ".npz" else _parquet)(path)
 
 
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
 def _standard_input() -> bytes:
     if sys.stdin is None:
-        raise CommandError("there is no standard input to read the table from; give a file")
+        raise FileError("there is no standard input to read the table from; give a file")
     data = getattr(sys.stdin, "buffer", sys.stdin).read()
     return data if isinstance(data, bytes) else str(data).encode()
 
@@ -90,20 +102,21 @@ def _standard_input() -> bytes:
 # -- text --------------------------------------------------------------------------------------
 
 
-def _text(path: Path, known: Sequence[str], data: bytes) -> Table:
+def _text(path: Path, known: Sequence[str], data: bytes, keep_blank: bool) -> Table:
     notes: list[str] = []
-    text = _decoded(path, data, notes)
+    text = decoded(path, data, notes)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text)
-    rows = _rows(path, text, delimiter, notes)
+    rows = _rows(path, text, delimiter, notes, keep_blank)
     if not rows:
-        raise CommandError(f"{path} is empty")
+        raise FileError(f"{path} is empty")
     header, body = _header(rows, known, notes)
     if not body:
         raise CommandError(f"{path} holds no rows below its header")
     header, body = _rectangular(path, header, body, notes)
     names = _names(path, header, known, notes)
+    blank = [row for row, (_, cells) in enumerate(body) if not any(cells)]
     frame = _pandas().DataFrame([cells for _, cells in body], columns=names, dtype=object)
-    return Table(path, frame, [line for line, _ in body], delimiter, notes)
+    return Table(path, frame, [line for line, _ in body], delimiter, notes, blank)
 
 
 def _pandas() -> Any:
@@ -112,24 +125,6 @@ def _pandas() -> Any:
     except ImportError:
         raise CommandError('a table needs pandas: pip install "stepsize[table]"') from None
     return pandas
-
-
-def _decoded(path: Path, data: bytes, notes: list[str]) -> str:
-    """The text of a file: UTF-8, UTF-16 with its mark, else Windows-1252."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        notes.append("read as UTF-16")
-        return data.decode("utf-16", errors="replace")
-    if b"\0" in data:
-        raise CommandError(f"{path} is no text: it holds a zero byte; save it as CSV in UTF-8")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        notes.append(f"not UTF-8 (line {line}): read as Windows-1252, as older programs write")
-    try:
-        return data.decode("cp1252")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
 
 
 def _delimiter(text: str) -> str:
@@ -147,10 +142,11 @@ def _delimiter(text: str) -> str:
     return best
 
 
-def _rows(path: Path, text: str, delimiter: str, notes: list[str]) -> Rows:
-    """The rows that hold something, and the lines they begin in."""
+def _rows(path: Path, text: str, delimiter: str, notes: list[str], keep_blank: bool) -> Rows:
+    """The rows, and the lines they begin in; one that holds nothing is empty, where it is kept."""
     csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True)
+    lines = list(io.StringIO(text, newline=""))  # no other sign than these ends a line
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     rows: Rows = []
     comments: Rows = []
     empty: list[str] = []
@@ -162,11 +158,17 @@ def _rows(path: Path, text: str, delimiter: str, notes: list[str]) -> Rows:
                 comments.append((start, cells))
             elif any(cells):
                 rows.append((start, cells))
-            elif len(cells) > 1:
-                empty.append(str(start))
-            start = reader.line_num + 1
+            elif rows and (cells or keep_blank):
+                rows.append((start, []))
+                empty.append(str(start) if len(cells) > 1 or keep_blank else "")
+            last, start = start, reader.line_num + 1
     except csv.Error as error:
         raise CommandError(f"{path} line {reader.line_num}: {error}") from None
+    if rows and last < reader.line_num:
+        _check_quotes(path, lines[last - 1 :], last, delimiter)
+    while keep_blank and rows and not rows[-1][1] and not lines[rows[-1][0] - 1].strip():
+        rows.pop()  # empty lines at the end are the end
+        empty.pop()
     if comments and rows and len(comments[-1][1]) == len(rows[0][1]) > 1:
         line, names = comments.pop()  # a header that begins with the sign of a comment
         rows.insert(0, (line, [names[0].lstrip("# "), *names[1:]]))
@@ -175,19 +177,36 @@ def _rows(path: Path, text: str, delimiter: str, notes: list[str]) -> Rows:
             f"{counted(len(comments), 'line')} that "
             f"{'begins' if len(comments) == 1 else 'begin'} with # left out"
         )
+    empty = [line for line in empty if line]
     if empty:
-        notes.append(f"no value in line {_listed(empty)}: left out")
-    return rows
+        what = "an empty answer" if keep_blank else "left out"
+        notes.append(f"no value in line {_listed(empty)}: {what}")
+    return rows if keep_blank else [(line, cells) for line, cells in rows if cells]
+
+
+def _check_quotes(path: Path, lines: list[str], start: int, delimiter: str) -> None:
+    """Refuse a last row whose quote is never closed: it would hold the rest of the file."""
+    try:
+        list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise CommandError(
+                f"{path} line {start}: a quote opens here that is never closed; close it, or "
+                "delete it"
+            ) from None
 
 
 def _header(rows: Rows, known: Sequence[str], notes: list[str]) -> tuple[list[str], Rows]:
     """The names of the columns and the rows below; without a header the columns are numbered."""
     first, below = rows[0][1], rows[1:]
-    if set(known) & set(first) or not any(map(is_numeral, first)):
+    if set(known) & set(first):
+        return first, below
+    numbered = bool(known) and all(re.fullmatch(r"column\d+", name) for name in known)
+    if not numbered and not any(map(is_numeral, first)):
         return first, below
     # A row of data among data: its words occur again below it, its numbers stand above numbers.
     sample = below[:200]
-    for i, cell in enumerate(first):
+    for i, cell in enumerate(() if numbered else first):
         column = [cells[i] for _, cells in sample if i < len(cells)]
         numbers = sum(map(is_numeral, column))
         data = 2 * numbers > len(column) if is_numeral(cell) else not cell or cell in column
@@ -203,9 +222,11 @@ def _rectangular(
 ) -> tuple[list[str], Rows]:
     """As many cells in each row as names; a row of another width is named."""
     width = len(header)
-    widths = {len(cells) for _, cells in body}
-    if widths == {width + 1}:
-        if not any(cells[-1] for _, cells in body):
+    body = [(line, cells or [""] * width) for line, cells in body]
+    full = [cells for _, cells in body if any(cells)]
+    if {len(cells) for cells in full} == {width + 1}:
+        body = [(line, cells if any(cells) else [""] * (width + 1)) for line, cells in body]
+        if not any(cells[-1] for cells in full):
             return header, [(line, cells[:-1]) for line, cells in body]
         notes.append("the rows have one cell more than the header: the first one is a row's name")
         return header, [(line, cells[1:]) for line, cells in body]
@@ -225,7 +246,7 @@ def _names(path: Path, header: list[str], known: Sequence[str], notes: list[str]
     """Names that are there and differ."""
     count = Counter(header)
     for name in known:
-        if count[name] > 1:
+        if count[name] > 1 and f"{name}.2" not in known:
             raise CommandError(f"{path} has {count[name]} columns named {name}: rename all but one")
     names: list[str] = []
     for i, name in enumerate(header, 1):
@@ -264,9 +285,9 @@ def _npz(path: Path) -> Table:
         *(zipfile.BadZipFile, zlib.error),
     ) as error:
         why = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CommandError(f"{path} cannot be read as .npz: {why}") from None
+        raise FileError(f"{path} cannot be read as .npz: {why}") from None
     if not columns:
-        raise CommandError(f"{path} holds no array")
+        raise FileError(f"{path} holds no array")
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) != 1:
         raise CommandError(f"the arrays of {path} differ in length: {lengths}")
@@ -296,7 +317,7 @@ def _parquet(path: Path) -> Table:
         raise CommandError('reading parquet needs: pip install "stepsize[table]"') from None
     except Exception as error:  # of whatever kind pyarrow raises: the file is damaged
         why = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CommandError(f"{path} cannot be read as .parquet: {why}") from None
+        raise FileError(f"{path} cannot be read as .parquet: {why}") from None
     frame.columns = [str(name) for name in frame.columns]
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):

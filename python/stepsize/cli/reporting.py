@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stepsize.cli.tables import Prepared
 from stepsize.curves import with_risers
 from stepsize.diagnosis import VERDICTS
 from stepsize.plots.style import number, offscreen
 from stepsize.validation import counted
 
-__all__ = ["final", "write_report"]
+__all__ = ["final", "told", "write_report"]
+
+
+def told(prepared: Prepared | None) -> dict[str, Any]:
+    """What was decided about a table, for JSON; nothing where there was none."""
+    if prepared is None:
+        return {}
+    columns = [dataclasses.asdict(column) for column in prepared.columns]
+    target = dataclasses.asdict(prepared.target)
+    return {"decisions": prepared.notes, "columns": columns, "target": target}
 
 
 def final(history: Any) -> dict[str, float]:

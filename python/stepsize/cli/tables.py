@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsize.cli.dates import looks_like_a_date
 from stepsize.cli.errors import CommandError
-from stepsize.cli.numerals import is_gap
-from stepsize.cli.preparation import Column, column_of, decimals_of, encode, moments, numbers_of
+from stepsize.cli.numerals import has_leading_zero, is_gap
+from stepsize.cli.preparation import Column, encode, moments, numbers_of
 from stepsize.cli.reading import Table, read_table
+from stepsize.cli.schema import (
+    column_of,
+    decimals_of,
+    few,
+    first_of,
+    note_codes,
+    note_notation,
+    spelled,
+    unit_of_column,
+)
 from stepsize.problems import Problem, classifier, regressor
 from stepsize.validation import counted
 
@@ -63,8 +75,10 @@ def load_table(
     found = [column_of(table, name, decimals[name]) for name in others]
     columns = [column for column in found if column is not None]
     if not columns:
-        raise CommandError(f"{path} holds no column to predict {target} from")
+        why = f" ({'; '.join(table.notes)})" if others else ""
+        raise CommandError(f"{path} holds no column to predict {target} from{why}")
     y = _targets(table, answer)
+    _note_leaks(table, columns, answer, y)
     problem = _scaled(table, columns, answer, y, tuple(hidden), seed)
     return Prepared(problem, columns, answer, answer.words, table.notes)
 
@@ -83,30 +97,38 @@ def _check_names(table: Table, target: str | None, drop: Sequence[str]) -> None:
 
 def _answer(table: Table, name: str, task: str, decimal: str) -> Column:
     """What the target is; rows without it are left out of the table."""
-    cells = table.frame[name]
+    cells, column = table.frame[name], Column(name, decimal)
     numbers = numbers_of(cells, decimal)
     gaps = cells.map(is_gap)
     odd = numbers.isna() & ~gaps
     words = cells[odd].map(str).unique()
-    few = len(words) <= 3 and odd.sum() <= max(1, 0.1 * len(cells)) and numbers.nunique() > 3
-    if odd.any() and (few or task == "regression"):
-        first = int(np.flatnonzero(odd)[0])
-        if task == "regression" and not few:
+    strange = few(odd, words, gaps & False) and numbers.nunique() > 3
+    if odd.any() and (strange or task == "regression"):
+        place = table.place(first_of(odd))
+        if task == "regression" and not strange:
             raise CommandError(
-                f"--task regression: {name} holds {str(cells.iloc[first])!r:.40} "
-                f"({table.place(first)}), which is no number"
+                f"--task regression: {name} holds {str(cells.iloc[first_of(odd)])!r:.40} "
+                f"({place}), which is no number"
             )
         table.notes.append(
-            f"{name}: {', '.join(map(repr, words))} ({table.place(first)}) "
+            f"{name}: {', '.join(map(repr, words))} ({place}) "
             f"{'is no number' if len(words) == 1 else 'are no numbers'}"
         )
         gaps |= odd
         odd &= False
-    if gaps.any():
-        table.notes.append(f"{counted(gaps.sum(), 'row')} without {name} left out")
-        table.lines = [line for line, gap in zip(table.lines, gaps, strict=True) if not gap]
-        table.frame = table.frame[~gaps].reset_index(drop=True)
-        numbers = numbers[~gaps]
+    if not odd.any():
+        column.unit = unit_of_column(table, name, numbers)
+        note_notation(table, name, decimal)
+        note_codes(table, column, numbers)
+    numbers = column.numbers(cells) if column.codes else numbers
+    lost = gaps | (numbers.isna() & ~odd)
+    if lost.any():
+        table.notes.append(
+            f"{counted(lost.sum(), 'row')} without {name} left out{spelled(cells[lost])}"
+        )
+        table.lines = [line for line, gap in zip(table.lines, lost, strict=True) if not gap]
+        table.frame = table.frame[~lost].reset_index(drop=True)
+        numbers, odd = numbers[~lost], odd[~lost]
     rows = len(table.frame)
     if rows < LEAST_ROWS:
         raise CommandError(
@@ -114,40 +136,53 @@ def _answer(table: Table, name: str, task: str, decimal: str) -> Column:
         )
     whole = not odd.any() and bool((numbers == numbers.round()).all())
     if task == "regression" or (task == "auto" and not odd.any() and not whole):
-        return Column(name, decimal)
+        return column
+    whole = whole and not table.frame[name].map(has_leading_zero).any()
     if task == "auto" and whole and numbers.nunique() > FEW_NUMBERS:
         table.notes.append(
             f"{name} holds {numbers.nunique()} whole numbers, predicted as a number "
             "(--task classification makes them classes)"
         )
-        return Column(name, decimal)
-    return _classes(table, name, decimal, whole, task)
+        return column
+    return _classes(table, column, whole, task)
 
 
-def _classes(table: Table, name: str, decimal: str, whole: bool, task: str) -> Column:
-    labels = _labels(table.frame[name], decimal)
+def _classes(table: Table, column: Column, whole: bool, task: str) -> Column:
+    labels = _labels(table.frame[column.name], column.decimal)
     kinds = list(dict.fromkeys(labels))
     kinds.sort(key=(lambda kind: (float(kind), kind)) if whole else (lambda kind: (0.0, kind)))
     rows = len(labels)
     if len(kinds) < 2 or (len(kinds) > rows // 2 and task == "auto"):
+        dates = "; it holds dates or times" if looks_like_a_date(kinds[0]) else ""
         raise CommandError(
             f"the target has {counted(len(kinds), 'different value')} in {counted(rows, 'row')}: "
-            "neither classes nor numbers to predict"
+            f"neither classes nor numbers to predict{dates}; choose another with --target"
         )
     table.notes.append(f"{len(kinds)} classes: {_listed(kinds)}")
     if len({kind.casefold() for kind in kinds}) < len(kinds):
         table.notes.append("some classes differ in capitals alone")
     if whole and task == "auto":
         table.notes.append("whole numbers are taken as classes (--task regression predicts them)")
-    return Column(name, decimal, words=tuple(kinds))
+    single = [kind for kind, count in Counter(labels).items() if count == 1]
+    if single:
+        places = ", ".join(f"{k!r:.30} ({table.place(labels.index(k))})" for k in single[:3])
+        table.notes.append(
+            f"{counted(len(single), 'class')} of one row: {places}{', ...' if single[3:] else ''}; "
+            "a class needs several, to train on and to judge by"
+        )
+    column.words = tuple(kinds)
+    return column
 
 
 def _labels(cells: Series, decimal: str) -> list[str]:
     """The names of classes: whole numbers digit by digit, so that no two of them become one."""
     labels = []
+    coded = bool(cells.map(has_leading_zero).any())  # 007 is not the class 7
     for cell, number in zip(cells, numbers_of(cells, decimal), strict=True):
         text = str(cell)
-        if re.fullmatch(r"[+-]?\d+", text):
+        if coded:
+            pass
+        elif re.fullmatch(r"[+-]?\d+", text):
             text = str(int(text)) if len(text) < 1000 else text
         elif number == number and float(number).is_integer():
             text = str(int(number))
@@ -169,6 +204,35 @@ def _targets(table: Table, answer: Column) -> NDArray[Any]:
     table.notes.append(f"the loss is in units of the target's deviation, {answer.deviation:.4g}")
     scaled: NDArray[Any] = (values - answer.mean) / answer.deviation
     return scaled
+
+
+def _note_leaks(table: Table, columns: list[Column], answer: Column, y: NDArray[Any]) -> None:
+    """Say which columns hold the target itself, in other units or by other names."""
+    import pandas
+
+    for column in columns:
+        cells = table.frame[column.name]
+        inputs = column.encode(cells)
+        x = inputs.argmax(axis=1) if column.words else inputs[:, 0]
+        if not answer.words:
+            same = not column.words and _is_line(x, y)
+        else:
+            pairs = len(set(zip(x.tolist(), y.tolist(), strict=True)))
+            kinds = (pandas.Series(x).nunique(), len(answer.words))
+            same = pairs == kinds[0] == kinds[1]
+        if same:
+            table.notes.append(
+                f"column {column.name} tells {answer.name} in every row; if it is not known before "
+                f"the answer, leave it out: --drop {column.name}"
+            )
+
+
+def _is_line(x: NDArray[Any], y: NDArray[Any]) -> bool:
+    """Whether y is a x + b, up to rounding."""
+    spread = float(x.std()) * float(y.std())
+    if not spread > 0 or not np.isfinite(spread):
+        return False
+    return bool(abs(float(np.mean((x - x.mean()) * (y - y.mean())))) > (1 - 1e-9) * spread)
 
 
 def _scaled(

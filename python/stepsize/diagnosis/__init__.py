@@ -44,7 +44,7 @@ def diagnose(history: Any) -> Diagnosis:
     of numbers is taken for the losses. `loss` is needed; `lr, val_loss, grad_norm, update_ratio`
     are used when they are there, as are `step` where not every step has a row, and a `val_` metric
     that is better when higher, such as `val_accuracy`, and what early stopping said at the end.
-    With fewer than 20 losses `enough_data` is False.
+    With fewer than 20 losses the verdict is "not_enough_data", unless they diverge.
 
     A history of `fit` also holds what the gradients predicted for some steps. Where the loss did
     something else, beyond noise and curvature, the first finding is a `gradient_mismatch` with the
@@ -61,11 +61,12 @@ def diagnose(history: Any) -> Diagnosis:
     found = judge(features)
     verdict = found[0].kind
     shares = probabilities(_as_validated(features, verdict), verdict)
+    if features.steps < FEWEST_STEPS and verdict != "diverging":
+        short = _too_short(features, found[0])
+        return Diagnosis(short[0].kind, short, None, False, shares)
     if (mismatch := gradient_mismatch(history)) is not None:
         return Diagnosis(verdict, (mismatch, *without_advice(found)), None, probabilities=shares)
     found = zero_gradients(history, found)
-    if features.steps < FEWEST_STEPS and verdict != "diverging":
-        return Diagnosis(verdict, _too_short(features, found[0]), None, False, shares)
     rate = next_rate(verdict, features)
     if rate is not None and not is_usual(rate):
         found, rate = [*found, to_find(rate, features)], None

@@ -54,6 +54,9 @@ def diverging(f: CurveFeatures) -> Finding | None:
     if path < th.DIVERGING_PATH or (math.isnan(path) and f.trend.flat):
         return None
     where = (levels.best_at, 1.0)
+    # At a rate of 0 the loss is that of other batches: what rises within their noise has not risen.
+    if f.movement.idle >= th.IDLE and levels.decrease_z > -th.REST_Z:
+        return None
     risen = levels.end - levels.start > th.DIVERGING_RISE * levels.decrease
     if risen and (levels.rise > th.DIVERGING_RANGE or levels.late_above_start):
         what = f"the loss ended at {beside(levels.end, levels.start)}"

@@ -249,6 +249,8 @@ def measure(history: Any) -> CurveFeatures:
     columns = {name: given.get(name, missing) for name in SERIES}
     raw, steps, ratios = columns["loss"], columns["step"], columns["update_ratio"]
     broke_at = _broke(raw, columns["grad_norm"], columns["val_loss"])
+    if validations.all_skipped(history, rows):
+        broke_at = 0
     loss = raw[:broke_at][np.isfinite(raw[:broke_at])]
     loss = np.clip(loss, -MOST, MOST) if len(loss) else np.zeros(1)
     per_row = _steps_per_row(steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -104,3 +105,10 @@ def early_stopping(history: Any) -> EarlyStop | None:
     said = str(getattr(history, "stopped", None) or "")
     told = re.fullmatch(r"(val_\S+) has not improved on (\S+) since step (\d+)", said)
     return None if told is None else EarlyStop(told[1], float(told[2]), int(told[3]))
+
+
+def all_skipped(history: Any, rows: int) -> bool:
+    """Whether no step of the run was made, since no gradient was finite and all were skipped."""
+    meta = getattr(history, "meta", None)
+    skipped = meta.get("skipped", 0) if isinstance(meta, Mapping) else 0
+    return isinstance(skipped, int) and skipped >= rows > 0

@@ -112,11 +112,12 @@ class Diagnosis:
     """A verdict on a run, the findings behind it, and a rate to try next if one follows.
 
     `verdict` is one of "diverging", "too_high", "healthy", "too_low", "plateau", "converged",
-    "overfitting", "underfitting". `suggested_lr` is None when the rate is not the trouble.
-    Where `enough_data` is False, the verdict is no more than what the few losses look like.
-    `probabilities` says how sure it is: a number for each of the eight, which sum to 1, fitted on
-    labelled runs with their features and this verdict. Now and then another is as likely as the
-    verdict, which follows from the checks in their order; `runner_up` names it.
+    "overfitting", "underfitting", or "not_enough_data", for which `enough_data` is False; then the
+    second finding is what the few losses look like. `suggested_lr` is None when the rate is not
+    the trouble.
+    `probabilities` says how sure it is: a number for each of the first eight, which sum to 1,
+    fitted on labelled runs with their features and this verdict. Now and then another is as likely
+    as the verdict, which follows from the checks in their order; `runner_up` names it.
 
     >>> Diagnosis("healthy", (), None, probabilities={"healthy": 0.9})
     Diagnosis('healthy', probability=0.9)
@@ -154,11 +155,11 @@ class Diagnosis:
         return f"Diagnosis({', '.join(parts)})"
 
     def __str__(self) -> str:
-        row = VERDICTS[self.verdict]
         if not self.enough_data:
             so_far = [f"So far, {finding.evidence}." for finding in self.findings[1:]]
             lead = "There is not enough data for a verdict."
             return " ".join([lead, *map(str, self.findings[:1]), *so_far])
+        row = VERDICTS[self.verdict]
         if self.mismatch is not None:
             looks = [
                 f"By its curves alone it is {row.phrase}: {f.evidence}." for f in self.findings[1:2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from stepsize.arrays import (
     ValueAndGrad,
     copy,
     flatten,
+    refuse_writes,
+    rows_of,
     unflatten,
     value_and_grad_of,
 )
@@ -22,8 +25,9 @@ from stepsize.errors import NonFiniteGradientError
 from stepsize.experiments.results import Branch
 from stepsize.finder.cached_batches import CachedBatches
 from stepsize.finder.trials import RateStepper
-from stepsize.validation import as_float
+from stepsize.validation import as_loss
 
+OWNER = "what_if"
 MEMORISED_AT = 0.3  # of the run's highest rate: one batch alone is learnt by heart there
 
 
@@ -51,7 +55,7 @@ class Average:
 def number(loss: Any) -> float:
     """What a function of the loss alone returned, as a number."""
     try:
-        return as_float(loss)
+        return as_loss(loss)
     except (TypeError, ValueError):
         raise TypeError(
             f"what_if: loss must return one number, it returned {type(loss).__name__}"
@@ -78,6 +82,7 @@ class Laboratory:
         self._tick = tick
         self.gradients = 0
         self.values = 0
+        self._sized = False
 
     def _called(self, params: Nest, batch: Any) -> tuple[float, Nest]:
         self.gradients += 1
@@ -87,16 +92,35 @@ class Laboratory:
                 self._value_and_grad,
                 copy(params),
                 batch,
-                owner="what_if",
+                owner=OWNER,
                 state=True,
                 kept=flatten(params)[0],
             )
         except (FloatingPointError, OverflowError):
             return math.nan, None
+        except (TypeError, ValueError) as error:
+            refuse_writes(error, self._value_and_grad, params, batch, OWNER, "value_and_grad")
+            raise
 
     def held(self, params: Nest, numbers: Sequence[int]) -> Curve:
         """The loss of each held batch."""
+        self._check_sizes(numbers)
         return np.array([self._value(params, self._batches[k]) for k in numbers])
+
+    def _check_sizes(self, numbers: Sequence[int]) -> None:
+        """Say once that held batches of different sizes count alike in the means over them."""
+        if self._sized:
+            return
+        self._sized = True
+        known = [rows_of(self._batches[k]) for k in numbers]
+        sizes = {rows for rows, seen in known if seen is None}
+        if len(sizes) > 1:
+            warnings.warn(
+                f"{OWNER}: the held batches have from {min(sizes)} to {max(sizes)} rows and count "
+                "alike in the means over them; give batches of one size",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def _value(self, params: Nest, batch: Any) -> float:
         if self._loss is None:
@@ -106,6 +130,9 @@ class Laboratory:
             return number(self._loss(copy(params), batch))
         except (FloatingPointError, OverflowError):
             return math.nan
+        except (TypeError, ValueError) as error:
+            refuse_writes(error, self._loss, params, batch, OWNER, "loss")
+            raise
 
     def branch(
         self, factor: float, steps: int, held: Sequence[int], average: bool

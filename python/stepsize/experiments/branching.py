@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Curve, Nest, ValueAndGrad, flatten
-from stepsize.experiments.branches import Laboratory
+from stepsize.experiments.branches import OWNER, Laboratory
 from stepsize.experiments.results import Branch, WhatIf
 from stepsize.finder.cached_batches import CachedBatches, source_of
 from stepsize.finder.trials import ticker
@@ -20,7 +20,6 @@ from stepsize.optimizers.wrappers.gradients import per_step
 from stepsize.rng import isolate_rng
 from stepsize.validation import whole
 
-OWNER = "what_if"
 SHARE = 20  # a branch is this part of the run
 FEWEST = 10  # steps of a branch
 FEWEST_HELD = 2  # batches: one has no spread
@@ -60,7 +59,8 @@ def what_if(
         params: the parameters of the optimizer; only copies of them are changed.
         optimizer: the optimizer or wrapper of the run, whose state the branches start from.
         batches: an iterable of batches that can be read again, a function that returns one, or a
-            tuple of arrays ``(x, y)``. The first ``steps`` are trained on, the next ``held`` held.
+            tuple of arrays ``(x, y)``. The first ``steps`` are trained on, the next ``held`` held,
+            each counting alike. NumPy arrays in them are read-only views.
         factors: of the rate; 1 is always among them.
         steps: of a branch; None is a twentieth of the run so far, at least 10.
         history: of the run so far, for its length and highest rate and for the picture.
@@ -269,7 +269,7 @@ def _source(batches: Any, batch_size: int | None) -> Any:
             f"{OWNER}: batches is an iterator, which the run itself would miss afterwards; give a "
             "list of batches, a tuple of arrays, or a function that returns an iterator"
         )
-    return source_of(batches, batch_size, OWNER)
+    return source_of(batches, batch_size, OWNER, drop_last=True)
 
 
 def _require_finite(before: Curve) -> None:
@@ -282,5 +282,5 @@ def _require_finite(before: Curve) -> None:
 
 def _apart(source: CachedBatches, steps: int, held: int) -> bool:
     """Whether none of the held batches was trained on."""
-    trained = {id(source[k]) for k in range(steps)}
-    return not any(id(source[k]) in trained for k in range(steps, steps + held))
+    trained = {source.where(k) for k in range(steps)}
+    return not any(source.where(k) in trained for k in range(steps, steps + held))

@@ -8,15 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import data_set, flatten, listed, map_leaves
+from stepsize.arrays import (
+    data_set,
+    flatten,
+    listed,
+    map_leaves,
+    read_only,
+    refuse_unpacked,
+)
 from stepsize.validation import whole
 
 DEFAULT_SIZE = 32  # rows of a batch cut from arrays, as in `fit`
 
 
-def source_of(batches: Any, batch_size: int | None, owner: str = "lr_find") -> Any:
+def source_of(
+    batches: Any, batch_size: int | None, owner: str = "lr_find", drop_last: bool = False
+) -> Any:
     """The batches as given, or those cut from a tuple of arrays, as `fit` takes it."""
     arrays = data_set(f"{owner}: batches", batches)
+    refuse_unpacked(f"{owner}: batches", batches)
     if arrays is None:
         if batch_size is not None:
             raise ValueError(
@@ -42,14 +52,14 @@ def source_of(batches: Any, batch_size: int | None, owner: str = "lr_find") -> A
         )
     if not lengths - {0}:
         raise ValueError(f"{owner}: batches is empty; give arrays with at least one row")
-    return _Cut(arrays, size)
+    return _Cut(arrays, size, drop_last)
 
 
 class _Cut:
     """The rows of arrays in batches, in an order of its own for each epoch."""
 
-    def __init__(self, arrays: tuple[Any, ...], size: int) -> None:
-        self._arrays, self._size = arrays, size
+    def __init__(self, arrays: tuple[Any, ...], size: int, drop_last: bool) -> None:
+        self._arrays, self._size, self._drop_last = arrays, size, drop_last
         self._epoch = itertools.count()
 
     def __call__(self) -> Iterator[tuple[Any, ...]]:
@@ -58,7 +68,8 @@ class _Cut:
             yield tuple(part[:] for part in self._arrays)
             return
         order = np.random.default_rng((0, next(self._epoch))).permutation(rows)
-        for start in range(0, rows, self._size):
+        end = rows - rows % self._size if self._drop_last else rows
+        for start in range(0, end, self._size):
             yield tuple(part[order[start : start + self._size]] for part in self._arrays)
 
 
@@ -87,7 +98,8 @@ class CachedBatches:
     """Batches by number; a short source is opened again at its end, or cycled if it cannot be.
 
     A source that fills the same arrays again and again is copied from, so that each batch stays
-    what it was; one that hands out the same batch again and again is kept once.
+    what it was; one that hands out the same batch again and again is kept once. NumPy arrays are
+    read-only views.
     """
 
     def __init__(
@@ -138,8 +150,14 @@ class CachedBatches:
             return kept
         shared = again or (set(here) & set(places)) or not self._read
         own = map_leaves(np.array, batch) if shared and _plain(leaves) else batch
+        own = read_only(own)  # for several trials see it
         self._last = here, own
         return own
+
+    def where(self, number: int) -> Any:
+        """What two numbers share that stand for the same batch."""
+        batch = self[number]
+        return tuple(map(_place, flatten(batch)[0])) or id(batch)
 
     def forget(self, below: int) -> None:
         """Drop batches that are not asked for again."""

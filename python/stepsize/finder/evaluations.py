@@ -13,6 +13,9 @@ from stepsize.arrays import Array, Nest, Structure, copy, flatten, loss_and_grad
 from stepsize.optimizers import RowGradient
 from stepsize.optimizers.gradients import plain
 
+BESIDE = 1e-3  # how far to look beside a start whose gradient is 0, in units of its size
+ROUNDING = 64  # units in the last place by which a value has to be lower
+
 Function = Callable[[Nest], tuple[float, Nest]]
 
 
@@ -50,7 +53,7 @@ class Evaluations:
     ) -> None:
         self.function = function
         self._component = component  # the largest of leaf i at x with a gradient, if not max|g|
-        self.calls = 0
+        self.calls = self.beside = 0
         self.at: list[Array] = []
         self.structure = Structure(x)
         self.best = Point(copy(x), math.inf, None, math.nan)
@@ -90,6 +93,35 @@ class Evaluations:
         if point.finite and lower:
             self.best = replace(point, x=copy(x))
         return point
+
+    def lower_beside(self, x: Nest) -> str:
+        """What to say of a start with a gradient of 0 where the function is lower beside it."""
+        leaves = flatten(x)[0]
+        random = np.random.default_rng(0)
+        top = max((float(np.abs(leaf).max(initial=0.0)) for leaf in leaves), default=0.0)
+        size = BESIDE * max(1.0, top)
+        ways = [size * random.standard_normal(leaf.shape) for leaf in leaves]
+        eps = max((float(np.finfo(leaf.dtype).eps) for leaf in leaves), default=0.0)
+        least = self.last.fun - ROUNDING * eps * abs(self.last.fun)
+        for sign in (1, -1):
+            moved = [
+                (leaf + sign * way).astype(leaf.dtype)
+                for leaf, way in zip(leaves, ways, strict=True)
+            ]
+            self.calls += 1
+            self.beside += 1
+            try:
+                point = unflatten(self.structure.spec, moved)
+                value = loss_and_grads(self.function(point), "fun_and_grad")[0]
+            except (ArithmeticError, ValueError):  # it is not defined there
+                continue
+            if value < least:
+                return (
+                    f"the gradient at x0 is 0, and yet the function is lower beside it "
+                    f"({value:.9g} against {self.last.fun:.9g}): x0 is a maximum or a saddle, or "
+                    "the gradient is wrong; start elsewhere, or see ss.check_gradients"
+                )
+        return ""
 
     def checked(self, grads: Nest, leaves: list[Array]) -> tuple[Nest, float]:
         """A copy of the gradient, of whole arrays, and its largest component."""

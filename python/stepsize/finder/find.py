@@ -24,10 +24,11 @@ from stepsize.finder.pasting import constructor_call
 from stepsize.finder.racing import Advice, Race, race, refined
 from stepsize.finder.range_test import PERIOD, find_range, loss_change
 from stepsize.finder.results import LRFindResult, ParameterResult
-from stepsize.finder.settings import Options, Settings
+from stepsize.finder.settings import FEWEST_STEPS, Options, Settings
 from stepsize.finder.suggestions import classical
 from stepsize.finder.trials import TrialRunner, ticker
 from stepsize.optimizers import SGD
+from stepsize.optimizers.wrappers.gradients import per_step
 from stepsize.rng import isolate_rng
 
 
@@ -108,6 +109,17 @@ def _of_range(rate: float, settings: Settings) -> str:
             f"; it lies outside of {settings.lr_min:g} to {settings.lr_max:g}, where nothing fell"
         )
     return ""
+
+
+def _check_updates(runner: TrialRunner, steps: int) -> None:
+    """Refuse a budget of gradients that makes too few updates inside `Accumulate`."""
+    every = per_step(runner.build(copy(runner.params)))
+    if steps // every < FEWEST_STEPS:
+        raise ValueError(
+            f"lr_find: inside Accumulate(every={every}) steps={steps} gradients make "
+            f"{steps // every} updates, at least {FEWEST_STEPS} are needed: give "
+            f"steps={FEWEST_STEPS * every}, or the optimizer inside and batches of as many rows"
+        )
 
 
 def _result(passes: list[Advice], settings: Settings, runner: TrialRunner) -> LRFindResult:
@@ -215,7 +227,8 @@ def lr_find(
         value_and_grad: ``(params, batch) -> (loss, grads)``, the loss of any sign and scale.
         params: the starting point; only copies of it are changed.
         batches: an iterable of batches, or a function that returns one; a short one is cycled. A
-            tuple of arrays ``(x, y)`` is one data set, cut into batches along the first axis.
+            tuple of arrays ``(x, y)`` is one data set, cut into batches along the first axis. NumPy
+            arrays in them are read-only views.
         parameter: the hyperparameter to find. "momentum" and "weight_decay" are raced at the rate
             found first, for as many gradients again; "batch_size" is the gradient noise scale half
             way through as many. These return a `ParameterResult`.
@@ -224,7 +237,7 @@ def lr_find(
             rates found are then those of the fastest group.
         lr_min, lr_max: ends of the range test. An end other than the default binds: no rate beyond
             it is tried or suggested. The default ones are moved where the loss does not fall.
-        steps: the budget of gradients, at least 20.
+        steps: the budget of gradients, at least 20; inside `Accumulate`, at least 20 updates.
         spacing: of the rates in the range test, "exponential" or "linear".
         smoothing: decay of the averaged curve (EMA), per hundredth of the range test.
         stop_ratio: the range test ends when so many times the decrease is lost again.
@@ -267,6 +280,7 @@ def lr_find(
     try:
         with isolate_rng(value_and_grad, batches), ignored:
             runner = TrialRunner(value_and_grad, params, CachedBatches(given), optimizer, tick)
+            _check_updates(runner, steps)
             passes = []
             for repeat in range(repeats):
                 runner.grant(steps)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Nest, copy, flatten, unflatten
+from stepsize.arrays import Nest, copy, flatten, rows_of, unflatten
 from stepsize.finder.pasting import pasted
 from stepsize.finder.results import LRFindResult, ParameterResult
 from stepsize.finder.trials import Change, Trial, TrialRunner
@@ -191,12 +191,18 @@ def _raced(runner: TrialRunner, name: str, entries: list[_Entry]) -> ParameterRe
 
 
 def _rows(batch: Any) -> int:
-    for leaf in flatten(batch)[0] if batch is not None else []:
-        if getattr(leaf, "ndim", 0):
-            return len(leaf)
-    raise ValueError(
-        "lr_find: parameter='batch_size' needs batches of arrays, whose rows are samples"
-    )
+    rows, seen = rows_of(batch)
+    arrays = [leaf for leaf in flatten(batch)[0] if getattr(leaf, "ndim", 0)]
+    if not arrays:
+        raise ValueError(
+            "lr_find: parameter='batch_size' needs batches of arrays, whose rows are samples"
+        )
+    if seen is not None:
+        raise ValueError(
+            "lr_find: parameter='batch_size' needs batches whose arrays agree in their first axis, "
+            f"the samples, got {', '.join(str(tuple(leaf.shape)) for leaf in arrays[:5])}"
+        )
+    return rows
 
 
 def _batch_size(runner: TrialRunner, lr: float, call: str, first_batch: int) -> ParameterResult:
@@ -216,10 +222,13 @@ def _batch_size(runner: TrialRunner, lr: float, call: str, first_batch: int) -> 
 
     if trial.failure is not None:
         return told(math.nan, (math.nan, math.nan), "none", trial.failure)
-    numbers = range(first_batch + half, first_batch + half + runner.budget)
-    seen = {id(runner.batches[n]) for n in numbers}
+    every = range(first_batch + half, first_batch + half + runner.budget)
+    # The noise of a smaller batch, the last of an epoch, is not that of the others.
+    numbers = [n for n in every if _rows(runner.batches[n]) == size]
+    seen = {runner.batches.where(n) for n in numbers}
     if len(seen) < FEWEST:
-        few = f"there are only {len(seen)} different batches; {FEWEST} tell noise from signal"
+        found = f"{len(seen)} different batches of {size} rows"
+        few = f"there are only {found}; {FEWEST} tell noise from signal"
         return told(math.nan, (math.nan, math.nan), "none", few)
     scale = gradient_noise_scale(_gradients(runner, trial, numbers), size)
     if not 0 < scale.critical_batch < math.inf:
@@ -235,7 +244,7 @@ def _batch_size(runner: TrialRunner, lr: float, call: str, first_batch: int) -> 
     return told(best, interval, confidence, why)
 
 
-def _gradients(runner: TrialRunner, trial: Trial, numbers: range) -> Any:
+def _gradients(runner: TrialRunner, trial: Trial, numbers: Sequence[int]) -> Any:
     leaves, paths, spec = flatten(runner.params)
     for number in numbers:
         gradient = runner.evaluate(trial.params, number, fresh=False)[1]

@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Nest, ValueAndGrad, copy, flatten, map_leaves, norm, value_and_grad_of
+from stepsize.arrays import (
+    Nest,
+    ValueAndGrad,
+    copy,
+    flatten,
+    map_leaves,
+    norm,
+    refuse_writes,
+    value_and_grad_of,
+)
 from stepsize.errors import NonFiniteGradientError
 from stepsize.finder.cached_batches import CachedBatches, hint
 from stepsize.gradients.slopes import Move
@@ -248,6 +257,7 @@ class TrialRunner:
         except Exception as error:
             if self.spent == 1 and (advice := hint(self.batches.source)):
                 error.add_note(advice)
+            refuse_writes(error, self._value_and_grad, params, data, "lr_find", "value_and_grad")
             raise
         if fresh:
             self._first[batch] = (result[0], changed(np.array, result[1]))

@@ -123,6 +123,9 @@ def _result(calls: Calls, seen: Audit, leaves: dict[str, LeafCheck]) -> Gradient
         notes.append("the loss is noisy, so slopes are means over several calls")
     elif seen.stochastic:
         notes.append("the function draws random numbers, which were held fixed")
+    none = [path for path, leaf in leaves.items() if leaf.verdict == "skipped"]
+    if none:
+        notes.append(f"not checked, since the gradient is None: {', '.join(none)}")
     kinks = [path for path, leaf in leaves.items() if leaf.kink]
     if kinks:
         notes.append(

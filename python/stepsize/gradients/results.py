@@ -46,7 +46,7 @@ class LeafCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing speaks against this leaf, and enough was seen to say so."""
+        """Whether nothing speaks against this leaf, and enough was seen, or None was given."""
         return self.verdict in ("fits", "unused", "skipped")
 
     def __repr__(self) -> str:
@@ -79,7 +79,10 @@ class GradientCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether every gradient fits, and the function leaves its arguments alone."""
+        """Whether every gradient that was given fits, and the function leaves its arguments alone.
+
+        A leaf whose gradient is None is not checked: its verdict is "skipped", and `notes` say so.
+        """
         return self.cause is None and all(leaf.ok for leaf in self.leaves.values())
 
     @property
@@ -119,7 +122,13 @@ class GradientCheck:
 
     def _lead(self) -> str:
         if self.ok:
-            return "the gradients fit the loss"
+            none = sum(leaf.verdict == "skipped" for leaf in self.leaves.values())
+            given = (
+                f" that were given, {len(self.leaves) - none} of {len(self.leaves)},"
+                if none
+                else ""
+            )
+            return f"the gradients{given} fit the loss"
         wrong = self.wrong
         if wrong:
             return f"{len(wrong)} of {len(self.leaves)} gradients do not fit the loss"

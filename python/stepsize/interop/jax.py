@@ -25,7 +25,7 @@ except ImportError as error:
 from stepsize.arrays import Nest, flatten
 from stepsize.optimizers import Optimizer
 from stepsize.optimizers.registration import find_rule
-from stepsize.validation import as_float
+from stepsize.validation import as_loss
 
 
 def to_numpy(nest: Nest) -> Nest:
@@ -165,5 +165,5 @@ class JaxOptimizer:
 
     def step(self, grads: Nest, *, loss: Any = None) -> Nest:
         """Update by gradients, JAX arrays in the nest of the parameters; the new parameters."""
-        self.inner.step(to_numpy(grads), loss=None if loss is None else as_float(loss))
+        self.inner.step(to_numpy(grads), loss=None if loss is None else as_loss(loss))
         return self.params

@@ -198,10 +198,24 @@ class Optax(Optimizer, abstract=True):
     def load_state_dict(self, d: Mapping[str, Any]) -> None:
         """Take over a `state_dict` of the same transformation over the same shapes."""
         mine, spec = jax.tree.flatten(self._inside)
-        saved = list(d.get("optax", {}).values())
-        alike = [_plain(a).shape == b.shape for a, b in zip(mine, saved, strict=False)]
-        if len(saved) != len(mine) or not all(alike):
-            raise ValueError("Optax: the state is that of another transformation or other shapes")
+        if not isinstance(d, Mapping):
+            raise ValueError(f"Optax: a state dict is a dict, got {type(d).__name__}")
+        inside = d.get("optax")
+        names = list(map(str, range(len(mine))))
+        if not isinstance(inside, Mapping) or set(inside) != set(names):
+            found = sorted(map(str, inside)) if isinstance(inside, Mapping) else inside
+            raise ValueError(
+                f"Optax: optax must hold the arrays {', '.join(names) or 'of no state'}, got "
+                f"{found!r:.80}: the state is that of another transformation"
+            )
+        saved = [inside[name] for name in names]
+        for name, old, new in zip(names, map(_plain, mine), saved, strict=True):
+            if not isinstance(new, np.ndarray) or new.shape != old.shape or new.dtype != old.dtype:
+                what = f"{new.dtype} {new.shape}" if isinstance(new, np.ndarray) else f"{new!r:.80}"
+                raise ValueError(
+                    f"Optax: optax: {name} must be an array {old.dtype} {old.shape}, got {what}: "
+                    "the state is that of another transformation or other shapes"
+                )
         super().load_state_dict({key: value for key, value in d.items() if key != "optax"})
         fresh = [_like(old, new) for old, new in zip(mine, saved, strict=True)]
         self._inside = jax.tree.unflatten(spec, fresh)

@@ -26,7 +26,7 @@ from stepsize.finder.find import lr_find
 from stepsize.finder.rehearsed import rehearsed_rate
 from stepsize.minimization.bounds import Bounds
 from stepsize.minimization.calls import Calls, Limits
-from stepsize.minimization.results import Result
+from stepsize.minimization.results import SEARCHED, Result
 from stepsize.optimizers import LBFGS, Optimizer
 from stepsize.optimizers.registration import find_rule
 from stepsize.optimizers.wrappers import Project
@@ -60,6 +60,9 @@ def minimize(
 
     For a function without noise, whose value is the same at every call. For batches of data there
     is `ss.fit`.
+
+    A start whose gradient is exactly 0 has not converged where the function is lower beside it, as
+    two more calls tell: that is a maximum, a saddle, or a gradient that is wrong.
 
     Args:
         fun_and_grad: ``x -> (value, gradient)``, the gradient in the nesting of ``x``. It gets a
@@ -144,14 +147,19 @@ def run(
         start = seen.look(x)
         if not start.finite and refuse:
             raise ValueError(f"minimize: at x0 {start.trouble}; start where it is finite")
+        # Beside a corner of the bounds there may be a lower point outside of them.
+        unmoved = start.finite and start.largest == 0 and inside is None
+        trouble = seen.lower_beside(x) if unmoved else ""
         known = start.largest <= limits.gtol or not start.finite
         rate, doubt = _rate(cls, x, lr, seen, limits, make, known)
         made = make(x, rate)
         steps = _Steps(seen, made, rate, callback, limits, begun, calls, doubt)
-        if start.finite:
-            steps.go(limits.max_iter)
+        if not start.finite:
+            trouble = f"at x0 {start.trouble}; start where it is finite"
+        if trouble:
+            steps.message = trouble
         else:
-            steps.message = f"at x0 {start.trouble}; start where it is finite"
+            steps.go(limits.max_iter)
         return steps.result()
 
 
@@ -189,7 +197,11 @@ def _floats(x0: Nest) -> Nest:
             raise TypeError(f"minimize: x0 has dtype {array.dtype}, expected float32 or float64")
         return array
 
-    return one(x0) if plain else map_leaves(one, x0)
+    found = one(x0) if plain else map_leaves(one, x0)
+    leaves = flatten(found)[0]
+    if leaves and not sum(leaf.size for leaf in leaves):
+        raise ValueError(f"minimize: x0 holds no number, got {x0!r:.80}; give at least one")
+    return found
 
 
 def _rate(
@@ -287,8 +299,8 @@ class _Steps:
             self.converged = True
             which = "gradient" if not hasattr(self.optimizer, "inner") else "projected gradient"
             self.message = f"no component of the {which} exceeds gtol={self.limits.gtol:g}"
-            if not self.steps and seen.calls > 1:
-                self.message += ", at a point seen while looking for the rate"
+            if not self.steps and seen.calls - seen.beside > 1:
+                self.message += f", at a point seen {SEARCHED}"
         elif self.message:
             pass
         elif not last.finite:

@@ -14,6 +14,7 @@ from stepsize.training.history import History
 
 PRINTED = 10  # numbers of an array that are printed whole
 ROWS = 12  # of a table
+SEARCHED = "while looking for the rate"
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,7 +90,7 @@ class Result:
         calls = f"{self.nfev} call{'s' if self.nfev != 1 else ''}{of}"
         if self.nit:
             return f"{self.nit} step{'s' if self.nit != 1 else ''}, {calls}"
-        if self.nfev > 1:
+        if self.nfev > 1 and SEARCHED in self.message:
             return f"{calls}, all in the search for the rate"
         return f"{calls}, no step"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.validation import range_text, whole, within
+from stepsize.validation import as_float, range_text, whole, within
 
 Value = Any  # float | Schedule | Callable[[int], float], or a tuple of two of them, bool or str
 
@@ -42,7 +42,7 @@ class Part:
         try:
             if isinstance(value, str | bytes | bool | np.bool_) or np.ndim(value):
                 raise TypeError
-            number = float(value)
+            number = as_float(value)
         except OverflowError:
             number = math.inf
         except (TypeError, ValueError):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from stepsize import _core
 from stepsize.arrays import Array, Nest, computed, is_narrow
 from stepsize.optimizers import half
 from stepsize.optimizers.internals import Internals
@@ -35,6 +36,15 @@ def gather(parts: Internals, grads: Nest, bind_rows: bool = False) -> list[Any]:
                 leaves.rows[i] = RowSlice(leaf, parts.slots.arrays[i], rows, grad)
             result.append((grad, rows))
     return result
+
+
+def refused(finite: bool, dtype: Any) -> str:
+    """What a gradient that is refused holds, in words."""
+    if not finite:
+        return "NaN or infinity"
+    wide = computed(np.dtype(dtype))
+    least = float(np.finfo(wide).max) / 2 ** (_core.headroom - 1)
+    return f"numbers of {least:.2g} or more, too near the largest {wide.name} to be added up,"
 
 
 def _check_rows(parts: Internals, path: str, leaf: Array) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import warnings
 import weakref
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepsize.arrays import Nest
 from stepsize.optimizers.fields import Choice, Count, Field, Flag, Value
+from stepsize.validation import nearest
 
 if TYPE_CHECKING:
     from stepsize.optimizers.rule import Rule
@@ -106,6 +106,11 @@ def ungroup(nests: Nest) -> Nest:
     return [item["params"] for item in nests] if is_grouped(nests) else nests
 
 
+def hint(name: str, known: Sequence[str]) -> str:
+    """The end of an error about a name that is none of these: the nearest one, if one is near."""
+    return "".join(f"; did you mean {close}?" for close in nearest(name, known))
+
+
 def check_values(
     fields: Mapping[str, Field], owner: str, given: Mapping[str, Any], also: Sequence[str] = ()
 ) -> dict[str, Any]:
@@ -114,10 +119,9 @@ def check_values(
     for name, value in given.items():
         if name not in fields:
             names = [*fields, *also]
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
             raise TypeError(
-                f"{owner}: unknown argument {name!r:.80}{hint} (it takes {', '.join(names)})"
+                f"{owner}: unknown argument {name!r:.80}{hint(name, names)} (it takes "
+                f"{', '.join(names)})"
             )
         checked[name] = fields[name].check(owner, value)
     return checked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self, overload
 
@@ -15,6 +16,7 @@ from stepsize.optimizers.groups import (
     assign_groups,
     check_grouped,
     check_values,
+    hint,
     is_grouped,
     ungroup,
 )
@@ -23,7 +25,7 @@ from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.leaves import Leaves
 from stepsize.optimizers.options import Options
 from stepsize.optimizers.own_host import OptimizerHost
-from stepsize.optimizers.rule import Rule, registered
+from stepsize.optimizers.rule import Rule, is_settable, registered
 from stepsize.optimizers.slots import Slots
 from stepsize.optimizers.stats import StepStats
 from stepsize.serialization import nested
@@ -165,7 +167,8 @@ class Optimizer(Rule, abstract=True):
 
         Raises:
             ValueError, TypeError: For gradients that do not fit, naming the leaf.
-            NonFiniteGradientError: With ``on_nonfinite="raise"``, naming leaf and step.
+            NonFiniteGradientError: With ``on_nonfinite="raise"``, for NaN, infinity and numbers
+                within a factor of 8 of it, naming leaf and step.
         """
         return self._engine.step(self._host, grads, loss, stats)  # type: ignore[no-any-return]
 
@@ -261,27 +264,38 @@ class Optimizer(Rule, abstract=True):
         return {name: self._groups.read(field) for name, field in self.fields.items()}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_") and not hasattr(type(self), name):
+        known = name in self.fields or name.startswith("_") or name in vars(self)
+        if not known and not is_settable(type(self), name):
             raise AttributeError(
-                f"{type(self).__name__} has no attribute {name!r}; it has "
+                f"{type(self).__name__} has no attribute {name!r}"
+                f"{hint(name, [*self.fields, _SCALE.name])}; it has "
                 f"{', '.join(self.fields)} and lr_scale to set"
             )
         object.__setattr__(self, name, value)
+
+    def _of_its_own(self) -> dict[str, Any]:
+        """The attributes that the class of a user has besides."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     # Copies and files.
 
     def clone(self, params: Nest) -> Self:
         """The same optimizer, state included, over other arrays of the same shapes."""
         check_alike(self._leaves.structure, Structure(ungroup(params)), type(self).__name__)
-        copy = type(self).over(params, *self.internals.recipe())
-        copy.__setstate__(self.state_dict())
-        return copy
+        twin = type(self).over(params, *self.internals.recipe())
+        twin.__setstate__((self.state_dict(), copy.deepcopy(self._of_its_own())))
+        return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).over, (self.params, *self.internals.recipe()), self.state_dict()
+        state = self.state_dict(), self._of_its_own()
+        return type(self).over, (self.params, *self.internals.recipe()), state
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: tuple[dict[str, Any], dict[str, Any]] | dict[str, Any]) -> None:
+        own: dict[str, Any] = {}
+        if isinstance(state, tuple):  # a dict in pickles of earlier editions
+            state, own = state
         state_dict.load(self.internals, state)
+        vars(self).update(own)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the parameters, as a plain dict of numbers, strings and copied arrays."""

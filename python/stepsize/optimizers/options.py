@@ -28,7 +28,8 @@ class Options:
         clip_norm: Scale the gradients down so that their global norm is at most this.
         clip_value: Then clamp each value to ``[-clip_value, clip_value]``.
         on_nonfinite: What a NaN or infinite gradient does: "raise" an error, "skip" the step, or
-            "ignore", which does not look.
+            "ignore", which does not look. Without clipping so does a number of an eighth of the
+            largest or more, of which sums and differences would be infinite.
         state_dtype: None keeps the state in the dtype of the parameters, "bfloat16" and "int8" in
             fewer bytes, by stochastic rounding.
         master_weights: Whether parameters of two bytes (float16, bfloat16) also have a float32

@@ -92,13 +92,16 @@ class OptimizerHost:
             whole[...] = leaf
 
 
-def _gradient(optimizer: Hosted, leaf: int) -> NoReturn:
-    scaled = optimizer.internals.options.loss_scale is not None
+def _gradient(optimizer: Hosted, leaf: int, finite: bool = False) -> NoReturn:
+    parts = optimizer.internals
+    scaled = parts.options.loss_scale is not None
+    found = gradients.refused(finite, parts.leaves.arrays[leaf].dtype)
     raise NonFiniteGradientError(
-        f"{type(optimizer).__name__}: the gradient of {optimizer.paths[leaf]} holds NaN or "
-        f"infinity at step {optimizer.step_count}; nothing was changed. Lower the rate (it is "
+        f"{type(optimizer).__name__}: the gradient of {optimizer.paths[leaf]} holds {found} "
+        f"at step {optimizer.step_count}; nothing was changed. Lower the rate (it is "
         f"{optimizer.lr})"
         + (f", or the loss itself (loss_scale is {optimizer.loss_scale:g})" if scaled else "")
+        + (", give clip_norm or clip_value" if finite else "")
         + ', or choose on_nonfinite="skip" to leave such steps out'
     )
 

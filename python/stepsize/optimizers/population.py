@@ -21,7 +21,7 @@ from stepsize.arrays import (
 from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers import gradients, half
 from stepsize.optimizers.fields import Several
-from stepsize.optimizers.groups import is_grouped
+from stepsize.optimizers.groups import hint, is_grouped
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.options import DYNAMIC
 from stepsize.optimizers.registration import find_rule
@@ -162,13 +162,14 @@ class PopulationHost:
             found.append(plain)
         return found
 
-    def fail(self, kind: str, leaf: int, replica: int) -> NoReturn:
+    def fail(self, kind: str, leaf: int, replica: int, finite: bool = False) -> NoReturn:
         """The error of a gradient that is not finite, the one kind there is."""
         population = self._found()
+        held = gradients.refused(finite, population._structure.leaves[leaf].dtype)
         optimizer = population.replica(replica)
         raise NonFiniteGradientError(
-            f"{population._owner()}: the gradient of {population.paths[leaf]} holds NaN or "
-            f"infinity in replica {replica} at step {optimizer.step_count}; nothing was changed. "
+            f"{population._owner()}: the gradient of {population.paths[leaf]} holds {held} "
+            f"in replica {replica} at step {optimizer.step_count}; nothing was changed. "
             f"Lower its rate (it is {optimizer.lr}), or choose "
             'on_nonfinite="skip" to let the others go on'
         )
@@ -268,7 +269,8 @@ class Population:
             return
         if name != "lr_scale" and name not in self._rule.fields:
             raise AttributeError(
-                f"{self._owner()} has no attribute {name!r}; it has "
+                f"{self._owner()} has no attribute {name!r}"
+                f"{hint(name, [*self._rule.fields, 'lr_scale'])}; it has "
                 f"{', '.join(self._rule.fields)} and lr_scale to set"
             )
         values = _spread(self._rule, name, value, len(self))
@@ -291,9 +293,15 @@ class Population:
         """Take over a `state_dict`; ValueError names what does not fit, and nothing has changed."""
         expected = {"format": FORMAT, "rule": self._rule.__name__}
         for key, value in expected.items():
-            if not isinstance(d, Mapping) or d.get(key) != value:
-                found = d.get(key) if isinstance(d, Mapping) else type(d).__name__
-                raise ValueError(f"{self._owner()}: {key} must be {value!r}, got {found!r}")
+            if not isinstance(d, Mapping):
+                kind = type(d).__name__
+                raise ValueError(f"{self._owner()}: a state dict is a dict, got {kind}")
+            found = d.get(key)
+            if found != value or isinstance(found, bool):
+                raise ValueError(f"{self._owner()}: {key} must be {value!r}, got {found!r:.80}")
+        for key in d:
+            if key not in (*expected, "replicas"):
+                raise ValueError(f"{self._owner()}: {key!r:.80} is no part of the state")
         saved = d.get("replicas")
         if not isinstance(saved, list) or len(saved) != len(self):
             found = len(saved) if isinstance(saved, list) else type(saved).__name__

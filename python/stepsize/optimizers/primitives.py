@@ -66,6 +66,11 @@ def clamp(a: Array, limit: float) -> Any:
     return np.where(a > bound, bound, np.where(a < -bound, -bound, a))
 
 
+def squarable(g: Array) -> Any:
+    """A gradient whose square is finite, and the sum of a few of them too; NaN stays NaN."""
+    return clamp(g, 2.0**62 if g.dtype == np.float32 else 2.0**480)
+
+
 def cube_root(a: Array) -> Any:
     """The cube root of numbers >= 0: the inverse root from a guess that divides the exponent."""
     real = a.dtype.type

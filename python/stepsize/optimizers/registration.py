@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Any
 
 from stepsize.optimizers.optimizer import Optimizer, registry
+from stepsize.validation import nearest
 
 
 def snake_case(cls: type[Optimizer]) -> str:
@@ -52,7 +52,7 @@ def find_rule(rule: Any, owner: str, argument: str = "rule") -> type[Optimizer]:
         )
     key = rule.lower().replace("_", "").replace("-", "")
     if key not in classes:
-        near = difflib.get_close_matches(key, classes, n=3, cutoff=0.5) or sorted(classes)
+        near = nearest(key, classes, 3) or sorted(classes)
         names = ", ".join(repr(classes[name].__name__) for name in near)
         raise ValueError(f"{owner}: there is no {argument} {rule!r:.80}; there is {names}")
     return classes[key]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dis
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -110,6 +112,35 @@ class Rule:
     @classmethod
     def check_together(cls, values: Mapping[str, Value]) -> None:
         """Refuse hyperparameters that do not go together."""
+
+
+def is_settable(cls: type[Rule], name: str) -> bool:
+    """Whether an optimizer of the class may be given this attribute.
+
+    It may if the attribute is a hyperparameter or a property with a setter, or if a class from
+    elsewhere declares it or sets it in one of its methods. What the classes here declare says what
+    the rule is, and an instance cannot change it.
+    """
+    found = inspect.getattr_static(cls, name, None)
+    if isinstance(found, property):
+        return found.fset is not None
+    if hasattr(type(found), "__set__"):
+        return True
+    ours = [base for base in cls.__mro__ if base.__module__.partition(".")[0] == "stepsize"]
+    if any(name in vars(base) for base in ours):
+        return False
+    others = [base for base in cls.__mro__ if base not in ours and base is not object]
+    return any(name in _names_of(base) for base in others)
+
+
+def _names_of(cls: type) -> Iterator[str]:
+    """The attributes that a class declares, and those that its methods set."""
+    yield from vars(cls)
+    yield from vars(cls).get("__annotations__", ())
+    for method in filter(inspect.isfunction, vars(cls).values()):
+        for instruction in dis.get_instructions(method):
+            if instruction.opname == "STORE_ATTR":
+                yield instruction.argval
 
 
 def _is_as_declared(cls: type[Rule]) -> bool:

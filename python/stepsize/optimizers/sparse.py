@@ -16,8 +16,9 @@ class RowGradient:
     Put it in the place of the leaf's gradient: ``opt.step({"embedding": ss.RowGradient(rows,
     values), ...})``. `SGD`, `Adagrad`, `Adam` and `AdamW` then read and move these rows and their
     state alone: momentum, averages and weight decay of the others stand still (the lazy form, as
-    torch.optim.SparseAdam's). Norms for clipping and statistics are over the rows. Wrappers and
-    copies see it as a whole array.
+    torch.optim.SparseAdam's). Norms for clipping and statistics are over the rows. `Lookahead`,
+    `EMA` and `SWA` pass the rows on, and ``fit(accumulate=)`` adds them up as rows; the other
+    wrappers see a whole array, and ``bind``, `population` and ``ss.functional`` refuse it.
 
     Args:
         rows: Whole numbers, the rows' indices on axis 0, in any order. Rows that are given several
@@ -70,13 +71,14 @@ class RowGradient:
                 f"{owner}: the gradient of {path} has dtype {self.values.dtype}, expected "
                 f"{leaf.dtype}; convert it with .astype(np.{leaf.dtype})"
             )
-        rows = self.rows.astype(np.int64)
-        if rows.size and not 0 <= rows.min() <= rows.max() < len(leaf):
-            bad = rows[(rows < 0) | (rows >= len(leaf))]
+        given = self.rows
+        if given.size and not 0 <= given.min() <= given.max() < len(leaf):
+            bad = given[(given < 0) | (given >= len(leaf))]
             raise ValueError(
                 f"{owner}: the gradient of {path} has row {bad[0]}, but the leaf has rows 0 to "
                 f"{len(leaf) - 1}"
             )
+        rows = given.astype(np.int64)  # which would turn numbers beyond its range into others
         if leaf.dtype.char in "fd":
             return _core.merge_rows(rows, np.require(self.values, leaf.dtype, ["C", "A"]))
         unique, place = np.unique(rows, return_inverse=True)

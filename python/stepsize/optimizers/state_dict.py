@@ -102,8 +102,9 @@ def load(parts: Internals, d: Mapping[str, Any]) -> None:
             absent = (value is None) != (current[name] is None)
             if absent or (not field.same_kind(current[name], value) and value != current[name]):
                 raise ValueError(
-                    f"{owner}: the saved {name} is {value!r}, here it is {current[name]!r}; make "
-                    f"the optimizer with {name}={value!r}, then load"
+                    f"{owner}: the saved {name} is {value!r:.80}, here it is "
+                    f"{current[name]!r:.80}; make the optimizer with {name}={value!r:.80}, then "
+                    "load"
                 )
             loaded[name] = value
         tables.append(loaded)
@@ -142,13 +143,13 @@ def _check_head(parts: Internals, d: Mapping[str, Any]) -> None:
     counters = ("step_count", "lr_scale", "loss_scale")
     keys = ("format", "rule", *counters, "groups", "steps", "scalars", "state")
     check_names(owner, "a state dict", d, keys)
-    if d["format"] != FORMAT:
+    if d["format"] != FORMAT or isinstance(d["format"], bool):
         raise ValueError(
-            f"{owner}: the state has format {d['format']!r}, this stepsize reads {FORMAT}; "
+            f"{owner}: the state has format {d['format']!r:.80}, this stepsize reads {FORMAT}; "
             "load it with the version that wrote it"
         )
     if d["rule"] != owner:
-        raise ValueError(f"{owner}: the state is one of {d['rule']}; load it into that class")
+        raise ValueError(f"{owner}: the state is one of {d['rule']!s:.80}; load it into that class")
     for name in ("state", "steps", "scalars"):
         check_names(owner, f"the {name}", d[name], parts.leaves.paths)
     groups = d["groups"] if isinstance(d["groups"], list | tuple) else [d["groups"]]
@@ -200,13 +201,14 @@ def _check_counters(parts: Internals, d: Mapping[str, Any]) -> None:
         check_names(owner, f"the scalars of {path}", d["scalars"][path], tuple(parts.rule.scalars))
         for name, value in d["scalars"][path].items():
             if not (isinstance(value, float) or _is_double(value)):
-                raise ValueError(f"{owner}: {name} of {path} must be a number, got {value!r}")
+                raise ValueError(f"{owner}: {name} of {path} must be a number, got {value!r:.80}")
     counters = {"step_count": d["step_count"]}
     counters |= {f"the steps of {path}": d["steps"][path] for path in paths}
     for label, count in counters.items():
         if type(count) is not int or not 0 <= count <= LARGEST_COUNT:
             raise ValueError(
-                f"{owner}: {label} must be a whole number in [0, {LARGEST_COUNT}], got {count!r}"
+                f"{owner}: {label} must be a whole number in [0, {LARGEST_COUNT}], got "
+                f"{count!r:.80}"
             )
     loss_scale = d["loss_scale"]
     if not (
@@ -216,11 +218,12 @@ def _check_counters(parts: Internals, d: Mapping[str, Any]) -> None:
         and 0 <= loss_scale[1] <= LARGEST_COUNT
     ):
         raise ValueError(
-            f"{owner}: loss_scale must be a finite number > 0 and a count >= 0, got {loss_scale!r}"
+            f"{owner}: loss_scale must be a finite number > 0 and a count >= 0, got "
+            f"{loss_scale!r:.80}"
         )
     scale = d["lr_scale"]
     if type(scale) not in (float, int) or not 0 <= scale <= sys.float_info.max:
-        raise ValueError(f"{owner}: lr_scale must be a finite number >= 0, got {scale!r}")
+        raise ValueError(f"{owner}: lr_scale must be a finite number >= 0, got {scale!r:.80}")
 
 
 def _is_double(value: Any) -> bool:

@@ -67,7 +67,10 @@ def _gap(ax: Any, history: Any) -> None:
 
 
 def _resumed(ax: Any, history: Any, told: bool) -> None:
-    for step in getattr(history, "meta", {}).get("resumed", ()):
+    told_of = getattr(history, "meta", {}).get("resumed", ())
+    for step in told_of if isinstance(told_of, list | tuple) else ():
+        if isinstance(step, bool) or not isinstance(step, int | float):
+            continue  # a file's, which anyone may have written
         ax.axvline(step, color=MUTED, linewidth=0.9, linestyle=":")
         if told:
             ax.annotate(

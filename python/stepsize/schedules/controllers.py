@@ -12,7 +12,8 @@ import numpy as np
 from stepsize.arrays import Nest, assign, copy, flatten, unflatten
 from stepsize.schedules.arguments import Number, check_for, fail
 from stepsize.schedules.torch_rates import TorchRates
-from stepsize.validation import real, whole
+from stepsize.serialization import states
+from stepsize.validation import real
 
 COUNT = Number("a whole number >= 0", whole=True, count=True, high=2.0**53)
 SHARE = Number("in (0, 1)", above=True, high=math.nextafter(1.0, 0.0))
@@ -93,21 +94,16 @@ class Controller:
 
     def _checked(self, d: Mapping[str, Any]) -> dict[str, Any]:
         """The values of a state dict, each as the constructor would take it."""
-        where = f"{type(self).__name__}.load_state_dict"
-        if not isinstance(d, Mapping):
-            raise ValueError(f"{where}: a state dict is a dict, got {type(d).__name__}")
-        if set(d) != set(self.state_dict()):
-            raise ValueError(
-                f"{where}: expected {sorted(self.state_dict())}, got {sorted(map(str, d))}"
-            )
-        try:
-            best = real(f"{where}: best", d["best"])
-        except TypeError as error:
-            raise ValueError(str(error)) from None
-        if math.isnan(best):
-            raise ValueError(f"{where}: best must be a number, got nan")
-        counts = {n: whole(f"{where}: {n}", d[n], 0) for n in self._saved if n != "best"}
-        return {"best": best, **counts}
+        return states.checked(type(self).__name__, d, {**self.counters(), **self._checks()})
+
+    @classmethod
+    def counters(cls) -> dict[str, states.Check]:
+        """The checks of the numbers in a state."""
+        return {**dict.fromkeys(cls._saved, states.count), "best": states.value}
+
+    def _checks(self) -> dict[str, states.Check]:
+        """The checks of what else a state holds."""
+        return {}
 
     def _take(self, values: Mapping[str, Any]) -> None:
         for name in self._saved:
@@ -199,19 +195,21 @@ class Plateau(Controller):
 
     def load_state_dict(self, d: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned; ValueError for anything else changes nothing."""
-        values, best = self._checked(d), None
-        if self.restore_best and d["best_params"] is not None:
-            best = self._checked_params(d["best_params"])
+        values = self._checked(d)
         self._take(values)
-        self._best_params = best
+        self._best_params = values.get("best_params")
 
-    def _checked_params(self, saved: Any) -> Nest:
+    def _checks(self) -> dict[str, states.Check]:
+        return {"best_params": self._checked_params} if self.restore_best else {}
+
+    def _checked_params(self, where: str, saved: Any) -> Nest | None:
+        if saved is None:
+            return None
         leaves, paths, spec = flatten(self.opt.params)
-        where = "Plateau.load_state_dict: best_params"
-        if not isinstance(saved, list | tuple) or len(saved) != len(leaves):
+        if len(states.leaves(where, saved)) != len(leaves):
             raise ValueError(f"{where} must be a list of {len(leaves)} arrays, one a parameter")
         for leaf, path, array in zip(leaves, paths, saved, strict=True):
-            if not isinstance(array, np.ndarray) or array.shape != leaf.shape:
+            if array.shape != leaf.shape:
                 raise ValueError(f"{where}: {path} must be an array of shape {leaf.shape}")
         made = [np.asarray(a, leaf.dtype) for a, leaf in zip(saved, leaves, strict=True)]
         return copy(unflatten(spec, made))
@@ -307,12 +305,8 @@ class Greedy(Controller):
     def load_state_dict(self, d: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned; ValueError for anything else changes nothing."""
         values = self._checked(d)
-        where = "Greedy.load_state_dict: recent"
-        if not isinstance(d["recent"], list | tuple) or len(d["recent"]) > self.window:
-            raise ValueError(f"{where} must be a list of at most {self.window} metrics")
-        try:
-            recent = [real(where, metric) for metric in d["recent"]]
-        except TypeError as error:
-            raise ValueError(str(error)) from None
         self._take(values)
-        self.recent = deque(recent, maxlen=self.window)
+        self.recent = deque(values["recent"], maxlen=self.window)
+
+    def _checks(self) -> dict[str, states.Check]:
+        return {"recent": states.each(real, most=self.window)}

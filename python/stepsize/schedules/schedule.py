@@ -323,9 +323,9 @@ class Schedule:
         where = "Schedule.from_dict"
         if not isinstance(d, Mapping) or d.get("format") != FORMAT:
             raise ValueError(f"{where}: not a dict made by Schedule.to_dict: {d!r:.200}")
-        if d.get("version") != VERSION:
+        if d.get("version") != VERSION or isinstance(d["version"], bool):
             raise ValueError(
-                f"{where}: version {d.get('version')!r} is not {VERSION}; "
+                f"{where}: version {d.get('version')!r:.80} is not {VERSION}; "
                 "upgrade stepsize to read it"
             )
         plain = {key: value for key, value in d.items() if key not in ("format", "version")}

@@ -10,7 +10,7 @@ import numpy as np
 from stepsize import arrays
 from stepsize.optimizers import Optimizer, RowGradient
 from stepsize.optimizers.gradients import plain
-from stepsize.training.batches import Count
+from stepsize.training.batches import Count, end_mean
 
 Gradient = Callable[[Any, Any], tuple[float, Any]]
 
@@ -52,6 +52,7 @@ def accumulated(
 
     def mean(at: Any, group: list[Any]) -> tuple[float, Any]:
         rows = [count(batch) for batch in group]
+        end_mean(count)
         alike = len(set(rows)) == 1
         total, sums = 0.0, [None] * len(params.leaves)
         if squares is not None:

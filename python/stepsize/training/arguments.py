@@ -78,10 +78,10 @@ def seed_of(seed: Any, resume: bool) -> int | None:
     return int(seed.integers(2**63))
 
 
-def count_of(count: Any) -> batches.Count:
-    """What counts the rows of a batch, its answers checked."""
+def count_of(count: Any) -> batches.Count | None:
+    """The function that counts the rows of a batch, its answers checked; None where not given."""
     if count is None:
-        return batches.count
+        return None
     function_of("count", count)
 
     def rows(batch: Any) -> float:
@@ -117,7 +117,7 @@ def evaluation_of(
     validation: Any,
     batch_size: int,
     evaluate: Evaluate | None,
-    count: batches.Count,
+    count: batches.Count | None,
     every: int | None,
 ) -> Evaluation | None:
     """What is measured on the validation data; without these there is nothing to measure."""
@@ -138,7 +138,8 @@ def evaluation_of(
     def loss(params: Any, batch: Any) -> dict[str, float]:
         return {"loss": arrays.loss_and_grads(value_and_grad(params, batch))[0]}
 
-    return Evaluation(held_out, evaluate or loss, count, every)
+    rows = batches.count_for(count, "validation")
+    return Evaluation(held_out, evaluate or loss, rows, every, evaluate is not None)
 
 
 def callbacks_of(callbacks: Any, checkpoint: Any) -> tuple[list[Callback], list[Checkpoint]]:

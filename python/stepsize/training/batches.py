@@ -9,11 +9,28 @@ from typing import Any, cast
 
 import numpy as np
 
-from stepsize.arrays import data_set, listed
+from stepsize.arrays import RowCounter, data_set, listed, read_only, refuse_unpacked
 from stepsize.validation import whole
 
 Stream = Iterable[Any] | Callable[[], Iterable[Any]]
 Count = Callable[[Any], float]  # batch -> its rows, the weight of its mean loss
+
+
+def count_for(count: Count | None, name: str) -> Count:
+    """What counts the rows of the batches of a data set: the function given, or a `RowCounter`."""
+    return RowCounter(f"fit: {name}") if count is None else count
+
+
+def begin_mean(count: Count) -> None:
+    """Say that a mean over batches begins, whose rows will be counted."""
+    if isinstance(count, RowCounter):
+        count.begin()
+
+
+def end_mean(count: Count) -> None:
+    """Warn where batches of the mean could not be weighed."""
+    if isinstance(count, RowCounter):
+        count.tell()
 
 
 class ArrayBatches:
@@ -42,12 +59,20 @@ class ArrayBatches:
             shapes = ", ".join(str(tuple(part.shape)) for part in arrays)
             raise ValueError(f"{name}: the arrays must agree in their first axis, got {shapes}")
         if lengths[0] == 0:
-            raise ValueError(f"{name}: the arrays are empty, there is nothing to train on")
+            what = "validate on" if name == "validation" else "train on"
+            raise ValueError(f"{name}: the arrays are empty, there is nothing to {what}")
         self.length = cast(int, lengths[0])
-        self._arrays = arrays
+        self._arrays: tuple[Any, ...] = read_only(
+            arrays
+        )  # batches in the order of the arrays are views of them
         self._seed = seed
         self.drop_last = drop_last
         self.batch_size = batch_size
+
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        """The arrays, read-only."""
+        return self._arrays
 
     @property
     def batch_size(self) -> int:
@@ -108,10 +133,16 @@ class StreamBatches:
     def __init__(self, data: Stream, name: str):
         self._data = data
         self._name = name
+        self._views = name == "validation"  # these batches are read again and again
         self.once = isinstance(data, Iterator)
         self.hint = listed(name, data)
         if self.steps_per_epoch() == 0:
             raise self._empty()
+
+    @property
+    def given(self) -> Stream:
+        """The iterable or callable."""
+        return self._data
 
     def epoch(
         self, number: int, offset: int, skipped: Callable[[], None] | None = None
@@ -128,7 +159,7 @@ class StreamBatches:
             skipped()
         index = offset
         for index, batch in enumerate(stream, offset + 1):
-            yield batch, index
+            yield read_only(batch) if self._views else batch, index
         if index == 0 and (number == 0 or not self.once):
             raise self._empty()
 
@@ -167,6 +198,7 @@ def batches(
     if isinstance(data, ArrayBatches):
         return data
     arrays = data_set(name, data)
+    refuse_unpacked(name, data)
     if arrays is not None:
         return ArrayBatches(arrays, batch_size, seed, name, drop_last)
     if drop_last:
@@ -182,19 +214,3 @@ def batches(
         f"{name}: expected a tuple of arrays, an iterable of batches or a callable that returns "
         f"one, got {type(data).__name__}"
     )
-
-
-def count(batch: Any) -> int:
-    """How many rows a batch has: the first axis of the first array found in it, else 1."""
-    shape = getattr(batch, "shape", None)
-    if shape is not None:
-        if shape and shape[0] == 0:
-            raise ValueError("a batch has no rows: leave empty batches out")
-        return int(shape[0]) if shape else 1
-    if isinstance(batch, dict):
-        batch = tuple(batch.values())
-    if isinstance(batch, tuple) and batch:
-        return count(batch[0])
-    if isinstance(batch, list) and batch:
-        return count(batch[0]) if hasattr(batch[0], "shape") else len(batch)
-    return 1

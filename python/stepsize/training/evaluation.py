@@ -10,7 +10,7 @@ import numpy as np
 
 from stepsize import arrays
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.training.batches import Batches, Count
+from stepsize.training.batches import Batches, Count, begin_mean, end_mean
 from stepsize.training.interrupts import Interrupt
 from stepsize.training.run import Run
 from stepsize.validation import as_float
@@ -30,12 +30,16 @@ class Evaluation:
         evaluate: ``(params, batch) -> {name: value}``.
         count: the rows of a batch.
         every: evaluate after every so many steps; None evaluates after each epoch.
+        given: whether ``evaluate`` is the user's, not the loss of ``value_and_grad``.
     """
 
-    def __init__(self, source: Batches, evaluate: Evaluate, count: Count, every: int | None):
+    def __init__(
+        self, source: Batches, evaluate: Evaluate, count: Count, every: int | None, given: bool
+    ):
         self._source = source
         self._evaluate = evaluate
         self._count = count
+        self._name = "evaluate" if given else "value_and_grad"
         self.every = every
 
     def __call__(self, run: Run, interrupt: Interrupt) -> None:
@@ -43,6 +47,7 @@ class Evaluation:
         sums: dict[str, float] = {}
         rows: dict[str, float] = {}
         watched: Evaluate = self._watched
+        begin_mean(self._count)
         for batch, _ in self._source.epoch(0, 0):
             if interrupt.pending:
                 raise EvaluationInterrupted
@@ -52,6 +57,8 @@ class Evaluation:
             except (TypeError, ValueError) as error:
                 if not rows and self._source.hint:
                     error.add_note(self._source.hint)
+                name, function = self._name, self._evaluate
+                arrays.refuse_writes(error, function, run.params, batch, "fit", name)
                 raise
             watched = self._evaluate
             if not isinstance(measured, Mapping) or not all(isinstance(k, str) for k in measured):
@@ -62,6 +69,7 @@ class Evaluation:
             for name, value in measured.items():
                 sums[name] = sums.get(name, 0.0) + size * _number(name, value)
                 rows[name] = rows.get(name, 0.0) + size
+        end_mean(self._count)
         run.validated = ()
         for name, value in sums.items():
             mean = value / rows[name]

@@ -15,7 +15,7 @@ from stepsize.optimizers.optimizer import Optimizer
 from stepsize.training import arguments
 from stepsize.training import resume as resuming
 from stepsize.training.accumulation import Gradient
-from stepsize.training.batches import Count
+from stepsize.training.batches import Count, count_for
 from stepsize.training.evaluation import Evaluate
 from stepsize.training.history import History
 from stepsize.training.loop import FitLoop, Limits
@@ -74,11 +74,12 @@ def fit(
             as L-BFGS does, gets that of each batch; give it all data in one batch.
         train: a tuple of arrays, cut along the first axis into batches (tuples), or an iterable of
             batches, or a callable that returns one for each epoch. A list of numbers beside an
-            array in the tuple becomes an array.
+            array in the tuple becomes an array. Batches in the arrays' own order are read-only.
         validation: like ``train``; never shuffled. An optimizer that keeps an average of the
             parameters, as schedule-free ones do, is evaluated at the average.
         evaluate: ``(params, batch) -> {name: value}``, recorded as ``val_`` + name, means weighted
-            by batch size. Without it ``val_loss`` is the loss of ``value_and_grad``.
+            by batch size: right for a loss or an accuracy, not for R squared, AUC or F1, which ask
+            for all rows in one batch. Without it ``val_loss`` is the loss of ``value_and_grad``.
         batch_size: rows per batch of the arrays in ``train`` and ``validation``.
         seed: shuffles the arrays in ``train``; the order of an epoch depends on seed and epoch
             only, so that another call repeats it. A NumPy Generator draws a new seed at each call;
@@ -91,13 +92,15 @@ def fit(
             by its rows, for one step.
         validate_every: validate after every so many steps; None validates after each epoch.
         count: ``batch -> rows``, by which means over batches are weighted. None counts the first
-            axis of the first array in a batch.
+            axis of the first array in a batch, else the length of a list or of an object, else 1.
         drop_last: leave out the last batch of an epoch where it is smaller than ``batch_size``.
 
     Warns:
         ScheduleWarning: the run ends before the warm-up or the decay of the rate does.
-        ResumeWarning: a resumed run uses other arguments than it was started with, or cannot,
-            because no step is left.
+        ResumeWarning: a resumed run uses other arguments or data than it was started with, or
+            cannot, because no step is left.
+        UserWarning: batches of a mean have no sure number of rows, or `Accumulate` holds gradients
+            at the end.
 
     Raises:
         ValueError, TypeError: an argument is unusable; nothing has been trained.
@@ -130,7 +133,8 @@ def fit(
     accumulate = whole("accumulate", accumulate)
     run = Run(params, optimizer, source, [*others, *checkpoints], seed, accumulate)
     limits = Limits(epochs or math.inf, steps or math.inf)
-    loop = FitLoop(run, value_and_grad, limits, evaluation, checkpoints, rows)
+    counted = count_for(rows, "train")
+    loop = FitLoop(run, value_and_grad, limits, evaluation, checkpoints, counted)
     run.history.meta = run.describe()
     if resume and os.path.exists(checkpoints[0].path):
         resuming.load(run, checkpoints[0].path, limits.epochs, limits.steps)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stepsize.curves import svg_line
-from stepsize.serialization import nested
+from stepsize.serialization import nested, states
 from stepsize.serialization.atomic import replacing
 from stepsize.validation import counted, is_text
 
@@ -79,8 +79,10 @@ class History(Mapping[str, Column]):
             try:
                 if is_text(values):
                     raise TypeError
+                if isinstance(values, np.ma.MaskedArray):  # NaN is what has no value here
+                    values = np.ma.filled(values.astype(np.float64), np.nan)
                 arrays[name] = np.asarray(values, np.float64)
-            except (TypeError, ValueError):
+            except (OverflowError, TypeError, ValueError):
                 raise ValueError(
                     f"{name} must be an array of numbers, got {values!r:.80}"
                 ) from None
@@ -186,10 +188,15 @@ class History(Mapping[str, Column]):
         return {"series": series, "meta": dict(self.meta), "stopped": self.stopped}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        loaded = History.from_arrays(**state["series"])
+        """Restore what `state_dict` gave; ValueError for anything else changes nothing."""
+        checks = {"series": states.mapping, "meta": states.mapping, "stopped": _reason}
+        found = states.checked("History", state, checks)
+        try:
+            loaded = History.from_arrays(**found["series"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"History.load_state_dict: series: {error}") from None
         self._fill(loaded._rows, loaded._columns)
-        self.meta, self.stopped = dict(state["meta"]), state["stopped"]
+        self.meta, self.stopped = dict(found["meta"]), found["stopped"]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the history to one file, whole or not at all."""
@@ -282,3 +289,10 @@ def _curve(values: Column) -> str:
     values = values[np.linspace(0, values.size - 1, min(values.size, 60)).astype(int)]
     line = svg_line(np.arange(values.size), values, (1, 1, 99, 15))
     return f'<svg width="100" height="16">{line}</svg>'
+
+
+def _reason(label: str, value: Any) -> str | None:
+    """Why a run ended."""
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{label} must be text or None, got {value!r:.80}")
+    return value

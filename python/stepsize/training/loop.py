@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,9 +17,9 @@ from stepsize.callbacks.checkpoint import Checkpoint
 from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.stats import StepStats
+from stepsize.optimizers.wrappers.gradients import pending
 from stepsize.training.accumulation import Gradient, accumulated, grouped
-from stepsize.training.batches import ArrayBatches, Count
-from stepsize.training.batches import count as rows_of
+from stepsize.training.batches import ArrayBatches, Count, begin_mean, end_mean
 from stepsize.training.evaluation import Evaluation, EvaluationInterrupted, evaluation_params
 from stepsize.training.interrupts import Interrupt
 from stepsize.training.progress import Progress
@@ -92,6 +93,7 @@ class FitLoop:
                 run.tick()
                 if run.history.stopped is None:
                     run.history.stopped = self.reason()
+                    warn_of_pending(run.optimizer, saved=bool(self.checkpoints))
                 if first != (run.step, run.epoch) and not self.diverged:
                     for checkpoint in self.checkpoints:
                         checkpoint.save(run)
@@ -116,6 +118,7 @@ class FitLoop:
                 if run.callbacks_due:
                     self.after_step()
                 if not self.over():
+                    begin_mean(self.count)
                     self.make_steps()
                 if self.diverged or not self.epoch_is_complete():
                     return
@@ -135,7 +138,7 @@ class FitLoop:
         before, every, show = run.hooks("on_gradients"), self.every, self.progress.on_step
         self.exhausted = False
         # The offset in arrays counts rows itself.
-        known = isinstance(run.batches, ArrayBatches) and self.count is rows_of
+        known = isinstance(run.batches, ArrayBatches) and isinstance(self.count, arrays.RowCounter)
         stream, count = run.stream(), None if known else self.rows
         size, slopes = run.accumulate, self.slopes
         for batch, offset in stream if size == 1 else grouped(stream, size):
@@ -162,6 +165,8 @@ class FitLoop:
                 return
             if looking:
                 slopes.made()
+            if stats.nonfinite:
+                self.count_skipped()
             rows = offset - run.offset if count is None else count(batch)
             run.loss_sum += rows * loss
             run.row_count += rows
@@ -220,6 +225,7 @@ class FitLoop:
     def end_epoch(self) -> None:
         """What follows an epoch."""
         self.check_params()
+        end_mean(self.count)
         if self.every is None:
             self.evaluate()
         self.run.next_epoch()
@@ -261,9 +267,18 @@ class FitLoop:
         if self.interrupt.pending:
             how = "terminated by SIGTERM" if self.interrupt.terminated else "interrupted"
             return f"{how} after step {self.run.step}"
+        made = counted(self.run.step, "step")
+        if 0 < self.run.step <= self.run.history.meta.get("skipped", 0):
+            return f"finished, but no gradient of {made} was finite, and all updates were skipped"
         if self.run.epoch >= self.limits.epochs:
             return f"finished {counted(self.run.epoch, 'epoch')}"
-        return f"finished {counted(self.run.step, 'step')}"
+        return f"finished {made}"
+
+    def count_skipped(self) -> None:
+        """Count a step whose gradient was not finite, where the optimizer leaves such steps out."""
+        if self.run.optimizer.internals.options.on_nonfinite == "skip":
+            meta = self.run.history.meta
+            meta["skipped"] = meta.get("skipped", 0) + 1
 
     def diverge(self, loss: float, lr: float, offset: int) -> bool:
         """Record a step that cannot be made, and end the run unless a callback recovers from it."""
@@ -314,11 +329,31 @@ def watched(value_and_grad: Gradient) -> Gradient:
 
     def evaluate(params: Any, batch: Any) -> tuple[float, Any]:
         made = next(calls)
-        if made < WATCHED or made % WATCHED_LATER == 0:
-            return arrays.value_and_grad_of(value_and_grad, params, batch, owner="fit", state=True)
-        return value_and_grad(params, batch)
+        try:
+            if made < WATCHED or made % WATCHED_LATER == 0:
+                return arrays.value_and_grad_of(
+                    value_and_grad, params, batch, owner="fit", state=True
+                )
+            return value_and_grad(params, batch)
+        except (TypeError, ValueError) as error:
+            arrays.refuse_writes(error, value_and_grad, params, batch, "fit", "value_and_grad")
+            raise
 
     return evaluate
+
+
+def warn_of_pending(optimizer: Optimizer, saved: bool) -> None:
+    """Warn at the end of a run where `Accumulate` holds gradients that no update was made of."""
+    held = [] if saved else pending(optimizer)
+    if held:
+        calls, every = held[0]
+        warnings.warn(
+            f"Accumulate holds the last {counted(calls, 'gradient')} of this run, of which no "
+            f"update was made, since it waits for {every}: the next step adds to them; "
+            "fit(accumulate=) makes an update of what is left at the end of an epoch",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def rate_of(optimizer: Optimizer) -> Callable[[], float]:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from math import inf
 from typing import Any
 
 import numpy as np
 
 from stepsize import arrays
 from stepsize.rng import check_rng_states
-from stepsize.serialization import nested
+from stepsize.serialization import nested, states
 from stepsize.training.batches import ArrayBatches
+from stepsize.training.fingerprint import difference
 from stepsize.training.history import History
 from stepsize.training.run import Run, stateful
 from stepsize.training.saving import check_params
-from stepsize.validation import counted, truth, whole
+from stepsize.validation import counted, is_text, number, truth, whole
 
 SETTINGS = ("batch_size", "accumulate", "drop_last")  # of fit, which a resumed run may change
 
@@ -50,6 +50,14 @@ def load(run: Run, path: str | os.PathLike[str], epochs: float, steps: float) ->
     if over:
         _nothing_left(run, path, [f"{where}{name}" for where, name, _, _ in changes])
         return
+    other = difference(cursor.get("data"), run.data)
+    if other:
+        warnings.warn(
+            f"the training data are not those of the run in {os.fspath(path)}: {other}; from step "
+            f"{run.step} on it goes on with those given now, and its history is of both",
+            ResumeWarning,
+            stacklevel=3,
+        )
     if any(name == "batch_size" for _, name, _, _ in changes):
         run.batch_size = given["batch_size"]
     meta = run.history.meta
@@ -67,13 +75,55 @@ def load(run: Run, path: str | os.PathLike[str], epochs: float, steps: float) ->
 
 
 def _check_told(meta: Mapping[str, Any]) -> None:
-    """Refuse what a file tells of the run before where a run that goes on cannot add to it."""
-    seconds = meta.get("seconds", 0.0)
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < inf:
-        raise ValueError(f"meta: seconds must be a number >= 0, got {seconds!r:.80}")
-    for name in ("resumed", "changed"):
-        if not isinstance(meta.get(name, []), list | tuple):
-            raise ValueError(f"meta: {name} must be a list, got {meta[name]!r:.80}")
+    """Refuse what a file tells of the run before where a run that goes on cannot use it."""
+    for name, check in _TOLD.items():
+        if name in meta:
+            try:
+                check(f"meta: {name}", meta[name])
+            except TypeError as error:
+                raise ValueError(str(error)) from None
+        elif name == "groups":
+            raise ValueError("meta: groups is missing: it is no history that fit wrote")
+
+
+def _seconds(label: str, value: Any) -> float:
+    return number(label, value, 0.0)
+
+
+def _group(label: str, value: Any) -> Any:
+    if not isinstance(states.mapping(label, value).get("hyperparams"), Mapping):
+        raise ValueError(f"{label} must hold a dict, hyperparams, got {value!r:.80}")
+    return value
+
+
+def _named(label: str, value: Any) -> Any:
+    """The options of one wrapper or rule, by its name."""
+    pair = isinstance(value, list | tuple) and len(value) == 2
+    if not pair or not isinstance(value[0], str) or not isinstance(value[1], Mapping):
+        raise ValueError(f"{label} must be a name and a dict of options, got {value!r:.80}")
+    return value
+
+
+def _change(label: str, value: Any) -> Any:
+    """A step, and what changed there in words."""
+    pair = isinstance(value, list | tuple) and len(value) == 2
+    if not pair or not isinstance(value[1], list | tuple) or not all(map(is_text, value[1])):
+        raise ValueError(f"{label} must be a step and a list of texts, got {value!r:.80}")
+    states.count(f"{label}: its step", value[0])
+    return value
+
+
+_TOLD: dict[str, states.Check] = {
+    "groups": states.each(_group),
+    "options": states.optional(states.each(_named)),
+    "batch_size": states.optional(whole),
+    "accumulate": whole,
+    "drop_last": truth,
+    "seconds": _seconds,
+    "skipped": states.count,
+    "resumed": states.each(states.count),
+    "changed": states.each(_change),
+}
 
 
 def _nothing_left(run: Run, path: str | os.PathLike[str], changed: list[str]) -> None:

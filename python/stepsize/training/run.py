@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import platform
@@ -19,6 +20,7 @@ from stepsize.rng import collect_rng_states, set_rng_states
 from stepsize.runtime import __version__
 from stepsize.serialization import nested
 from stepsize.training.batches import ArrayBatches, Batches
+from stepsize.training.fingerprint import fingerprint
 from stepsize.training.history import History
 from stepsize.training.saving import named
 from stepsize.validation import as_float
@@ -94,6 +96,11 @@ class Run:
                 "train is an iterable of batches, so its batch size cannot be set here"
             )
         self.batches.batch_size = value
+
+    @functools.cached_property
+    def data(self) -> list[list[Any]] | None:
+        """The fingerprint of the training data, taken when it is first asked for."""
+        return fingerprint(self.batches)
 
     def stop(self, reason: str) -> None:
         """End the run after this step; the reason becomes ``history.stopped``."""
@@ -195,6 +202,7 @@ class Run:
                 "offset": self.offset,
                 "seed": self.seed,
                 "length": length,
+                "data": self.data,
                 "batch_size": self.batches.batch_size,
                 "finished": self.finished,
                 "hooks_due": self.callbacks_due,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.tuning.space import Point
-from stepsize.validation import as_float
+from stepsize.validation import as_loss
 
 
 class Stopped(Exception):
@@ -98,7 +98,7 @@ def _step(step: Any) -> int:
 
 def _number(told: Any, words: str) -> float:
     try:
-        return as_float(told)
+        return as_loss(told)
     except (TypeError, ValueError):
         raise TypeError(f"{words} {told!r:.80}") from None
 

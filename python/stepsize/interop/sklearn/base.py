@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from stepsize.arrays import Array, flatten, map_leaves
 from stepsize.interop.sklearn.drop_in import ShuffledRows
 from stepsize.interop.sklearn.network import Network, draw
+from stepsize.interop.sklearn.scaling import scaling_hint, warn_of_scales
 from stepsize.interop.sklearn.training import (
     Once,
     Ranges,
@@ -133,6 +134,12 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         name, labels = type(self).__name__, y
         X, y = self._take(X, y, first, incremental)
         weight = self._mass(X, labels, sample_weight)
+        if weight is not None and (weight < 0).any():
+            row = int(np.argmax(weight < 0))
+            raise ValueError(
+                f"{name}: sample_weight must be >= 0, and the same goes for class_weight, got "
+                f"{weight[row]} in row {row}; leave out the rows that are not to count, or give 0"
+            )
         if weight is not None and not weight.sum() > 0:
             raise ValueError(f"{name}: sample_weight must have a sum above 0, got {weight.sum()}")
         random = check_random_state(self.random_state)
@@ -210,9 +217,17 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         self._keep_result(optimizer, watch.best)
         if str(history.stopped).startswith("diverged"):
             self._optimizer = self._recipe = self._rate = None  # the state led here
-        if not (warn_of_end(self, history, incremental) or incremental):
-            params = {"coefs": self.coefs_, "intercepts": self.intercepts_}
-            warn_of_blindness(self, network.is_blind(params, data))
+        hint = scaling_hint(data[0])
+        if not (warn_of_end(self, history, incremental, hint) or incremental):
+            self._warn_of_result(network, data, hint)
+
+    def _warn_of_result(self, network: Network, data: Data, hint: str) -> None:
+        """Warn of a fit at rest that is no better than a constant, or worse than a linear one."""
+        params = {"coefs": self.coefs_, "intercepts": self.intercepts_}
+        if network.is_blind(params, data):
+            warn_of_blindness(self, hint)
+        elif hint:
+            warn_of_scales(self, network.loss, functools.partial(network.predict, params), data)
 
     def _batch_rows(self, rows: int, whole_data: bool) -> int:
         """The rows of a batch, at most all there are."""

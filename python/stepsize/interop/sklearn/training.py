@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -40,6 +41,7 @@ def maker(owner: Any) -> tuple[Any, dict[str, Any]]:
             raise ValueError(f"{name}: solver_options need a rule by name or class, not a function")
         return solver, {}
     rule = find_rule(solver, name, "solver")
+    _refuse_twice(owner, rule, options)
     if rule is Adam and hasattr(owner, "beta_1"):
         betas = (owner.beta_1, owner.beta_2)
         hat = EpsilonHat(float(owner.epsilon), float(owner.beta_2))
@@ -52,6 +54,29 @@ def maker(owner: Any) -> tuple[Any, dict[str, Any]]:
         ours = {"line_search_fn": "strong_wolfe", "max_iter": 1, "max_eval": 25}
         options = {**ours, "tolerance_grad": owner.tol, "history_size": 10, **options}
     return rule, options
+
+
+TWICE = {
+    (Adam, "betas"): ("beta_1", "beta_2"),
+    (Adam, "eps"): ("epsilon",),
+    (SGD, "momentum"): ("momentum",),
+    (SGD, "nesterov"): ("nesterovs_momentum",),
+}
+
+
+def _refuse_twice(owner: Any, rule: Any, options: dict[str, Any]) -> None:
+    """Refuse an option that is given by name, other than by default, and in solver_options."""
+    name = type(owner).__name__
+    if "lr" in options:
+        raise ValueError(f"{name}: solver_options hold lr={options['lr']!r:.40}; give lr= instead")
+    usual = inspect.signature(type(owner).__init__).parameters
+    for (cls, option), arguments in TWICE.items():
+        for argument in arguments if cls is rule and option in options else ():
+            if argument in usual and getattr(owner, argument) != usual[argument].default:
+                raise ValueError(
+                    f"{name}: {argument}={getattr(owner, argument)!r:.40} is given, and "
+                    f"{option}={options[option]!r:.40} in solver_options; leave one of them out"
+                )
 
 
 def steps_along_gradients(owner: Any) -> bool:
@@ -231,18 +256,18 @@ def _never_fell(owner: Any, history: History) -> bool:
     return owner._optimizer.step_count == history.steps and not history["update_ratio"].any()
 
 
-def warn_of_end(owner: Any, history: History, incremental: bool) -> bool:
+def warn_of_end(owner: Any, history: History, incremental: bool, hint: str) -> bool:
     """Warn of a run that did not converge, or could not; whether that was so."""
     name, stopped = type(owner).__name__, str(history.stopped)
     text = None
     if history.steps and not history["lr"].any() and not isinstance(owner.lr, int | float):
         text = f"the rate was 0 in all {history.steps} steps: its schedule has ended; give another"
     elif not incremental and stopped.startswith("finished"):
-        text = f"not converged after max_iter={owner.max_iter} epochs"
+        text = f"not converged after max_iter={owner.max_iter} epochs{hint}"
     elif stopped.startswith(MAX_FUN):
         text = f"not converged: {stopped}; raise max_fun, or scale the data"
     elif stopped == NO_LOWER and _never_fell(owner, history):
-        text = f"not converged: {stopped} than the start; scale the data"
+        text = f"not converged: {stopped} than the start{hint or '; scale the data'}"
     elif stopped.startswith("diverged"):
         text = f"{stopped}; the weights are those of the best validation score"
     elif stopped.startswith(("interrupted", "terminated")):
@@ -252,15 +277,14 @@ def warn_of_end(owner: Any, history: History, incremental: bool) -> bool:
     return text is not None
 
 
-def warn_of_blindness(owner: Any, blind: bool) -> None:
+def warn_of_blindness(owner: Any, hint: str) -> None:
     """Warn of a network that has come to rest without having learnt anything."""
-    if blind:
-        warnings.warn(
-            f"{type(owner).__name__}: the loss is no lower than that of a constant prediction; "
-            "where there is something to learn, scale the data or give another learning rate",
-            ConvergenceWarning,
-            stacklevel=6,
-        )
+    warnings.warn(
+        f"{type(owner).__name__}: the loss is no lower than that of a constant prediction; "
+        f"where there is something to learn, scale the data or give another learning rate{hint}",
+        ConvergenceWarning,
+        stacklevel=7,
+    )
 
 
 def check_settings(owner: Any, ranges: Ranges) -> None:

@@ -20,7 +20,8 @@ from stepsize.interop.torch import arguments
 from stepsize.interop.torch.places import Place, TensorHost, check_memory, labels
 from stepsize.interop.torch.states import Kept, States
 from stepsize.optimizers.optimizer import Optimizer as Rule
-from stepsize.validation import as_float
+from stepsize.serialization import states
+from stepsize.validation import as_loss
 
 # Of tensors that are views of a conjugate's imaginary part: their memory has the other sign.
 _is_negative = torch.Tensor.is_neg
@@ -106,7 +107,7 @@ class Optimizer(torch.optim.Optimizer):
                 "step(loss=loss)"
             )
         try:
-            return as_float(arguments.plain(loss))
+            return as_loss(arguments.plain(loss))
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(
                 f"{type(self).__name__}: loss must be one number, got {loss!r:.80}"
@@ -265,6 +266,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a state of this class or of torch's; an error leaves everything as it was."""
+        states.mapping(f"{type(self).__name__}.load_state_dict: state_dict", state_dict)
         before = self.param_groups, self.state
         # Torch rounds what it loads to the dtype of the parameters; this hook, the last, prevents.
         hook = self.register_load_state_dict_pre_hook(_keep)
@@ -300,11 +302,19 @@ class Optimizer(torch.optim.Optimizer):
 
 
 def _keep(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
-    entries = state_dict["state"]
+    checks = {"state": states.mapping, "param_groups": states.each(_group)}
+    ours = {key: state_dict[key] for key in checks if key in state_dict}
+    entries = states.checked(type(optimizer).__name__, ours, checks)["state"]
     kept = {
         key: Kept(entry) if isinstance(entry, dict) else entry for key, entry in entries.items()
     }
     return {**state_dict, "state": kept}
+
+
+def _group(label: str, value: Any) -> Any:
+    if not isinstance(states.mapping(label, value).get("params"), list):
+        raise ValueError(f"{label} must hold a list, params, got {value!r:.80}")
+    return value
 
 
 class AveragingOptimizer(Optimizer):

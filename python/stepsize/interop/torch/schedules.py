@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from stepsize.schedules import Schedule, constant
+from stepsize.serialization import states
 
 
 class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
@@ -91,7 +93,8 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
             self.schedules.append(constant(rate) if self._shared is None else self._shared)
             self.factors.append(1.0)
         for i, (rate, before) in enumerate(zip(rates, self._set or [], strict=False)):
-            if rate != before and rate > 0 and before > 0:  # 0 is no factor to go on with
+            # A tensor of float32 rounds what it is set to, and 0 is no factor to go on with.
+            if not math.isclose(rate, before, rel_tol=1e-6) and rate > 0 and before > 0:
                 self.factors[i] *= rate / before
         self._set = rates
 
@@ -103,9 +106,22 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
         return {key: value for key, value in state.items() if key not in ("_set", "_shared")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a `state_dict`; a schedule that is None there stays the one of here."""
+        """Take over a `state_dict`; a schedule that is None there stays the one of here.
+
+        The groups get the rates of the step that the state is of, so it does not matter whether the
+        optimizer's state is loaded before or after.
+        """
         self._notice()
-        saved = state_dict["schedules"]
+        checks: dict[str, states.Check] = dict.fromkeys(self.state_dict(), _same)
+        checks |= {"schedules": states.each(_same), "factors": states.each(states.positive)}
+        checks |= {"last_epoch": states.count, "base_lrs": states.each(states.finite)}
+        given = {"factors": [1.0] * len(self.schedules)}
+        # Versions of torch differ in what else they keep.
+        optional = {key: value for key, value in self.state_dict().items() if key[0] == "_"}
+        if isinstance(state_dict, dict):
+            state_dict = {key: state_dict[key] for key in state_dict if key != "verbose"}
+        found = states.checked("ScheduleLR", state_dict, checks, {**optional, **given})
+        saved = found["schedules"]
         if len(saved) != len(self.schedules):
             raise ValueError(
                 f"ScheduleLR: the state has schedules for {len(saved)} groups, here there are "
@@ -115,11 +131,23 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
             here if each is None else Schedule.from_dict(each, trust=here)
             for here, each in zip(self.schedules, saved, strict=True)
         ]
-        factors = list(state_dict.get("factors", [1.0] * len(saved)))
-        super().load_state_dict({**state_dict, "schedules": loaded, "factors": factors})
+        super().load_state_dict({**found, "schedules": loaded})
         if self._shared is not None:
             self._shared = loaded[0]
-        self._set = None  # the optimizer's rates may be those of before, or come later
+        self._set = None  # nobody has multiplied the rates of before
+        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            if math.isclose(float(group["lr"]), rate, rel_tol=1e-6):
+                continue  # loaded already, to the last bit
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = float(rate)
+        self._set = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self._last_lr = list(self._set)
+
+
+def _same(label: str, value: Any) -> Any:
+    return value
 
 
 def _saved(schedule: Schedule) -> Any:

@@ -9,8 +9,16 @@ import torch
 
 from stepsize.interop.torch.places import Place
 from stepsize.optimizers.optimizer import Optimizer as Rule
+from stepsize.serialization import states
+from stepsize.validation import as_float
 
 Entry = dict[str, Any]
+
+
+def _whole(value: Any) -> Any:
+    """A count of torch's, a tensor or a number with no fraction, as an int; else as it is."""
+    number = value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 class Kept:
@@ -87,7 +95,7 @@ class States:
     def _count(self, i: int, entry: Entry) -> int:
         # torch.optim.SGD and Muon do not count: an array is there, or the next step is the first.
         if "step" in entry:
-            return int(entry["step"])
+            return states.count("step", _whole(entry["step"]))
         views = self._views[i]
         return int(bool(views) and all(entry.get(name) is not None for name in views))
 
@@ -111,7 +119,14 @@ class States:
     def check(self, i: int, entry: Entry) -> None:
         """Refuse a loaded entry of another rule or of another shape."""
         label = f"{self._name}: the loaded state of {self._places[i].label}"
-        if not self._count(i, entry):
+        states.mapping(label, entry)
+        try:
+            count = self._count(i, entry)
+            for name in {*self._rule.scalars, "updates"} & set(entry):
+                states.finite(name, as_float(entry[name]))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{label}: {error}") from None
+        if not count:
             foreign = [name for name in entry if entry[name] is not None and name != "step"]
             if foreign and not set(foreign) <= {*self._views[i], *self._rule.scalars}:
                 self._refuse(label, i, entry)
@@ -119,6 +134,8 @@ class States:
         for name, view in self._views[i].items():
             if entry.get(name) is None:
                 self._refuse(label, i, entry)
+            if not isinstance(entry[name], torch.Tensor):
+                raise ValueError(f"{label}: {name} must be a tensor, got {entry[name]!r:.80}")
             if entry[name].shape != view.shape:
                 raise ValueError(
                     f"{label}: {name} has shape {tuple(entry[name].shape)}, expected "

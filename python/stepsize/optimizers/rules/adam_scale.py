@@ -10,7 +10,7 @@ from typing import Any
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, flag, nonnegative, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import abs_, lerp, maximum, power, root, sign
+from stepsize.optimizers.primitives import abs_, lerp, maximum, power, root, sign, squarable
 from stepsize.optimizers.rules.adam import rectifier
 from stepsize.optimizers.slots import signed, squares
 
@@ -227,6 +227,7 @@ class Yogi(Optimizer):
         return values["initial_accumulator"]
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
+        g = squarable(g)
         size = g * g
         s.exp_avg[...] = lerp(s.exp_avg, g, 1 - h.beta1)
         s.exp_avg_sq -= (1 - h.beta2) * sign(s.exp_avg_sq - size) * size

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, flag, nonnegative, unit
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import lerp, maximum, root
+from stepsize.optimizers.primitives import lerp, maximum, root, select
 from stepsize.optimizers.slots import exact, signed, squares
 
 __all__ = ["Adadelta", "Adagrad", "RMSprop"]
@@ -132,7 +134,8 @@ class RMSprop(Optimizer):
         second = s.square_avg
         if hasattr(s, "grad_avg"):
             s.grad_avg[...] = lerp(s.grad_avg, g, 1 - h.alpha)
-            second = maximum(second - s.grad_avg * s.grad_avg, x.dtype.type(0))
+            variance = maximum(second - s.grad_avg * s.grad_avg, x.dtype.type(0))
+            second = select(second <= np.finfo(x.dtype).max, variance, second)
         size = root(second) + h.eps
         if hasattr(s, "momentum_buffer"):
             s.momentum_buffer[...] = h.momentum * s.momentum_buffer + g / size

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from stepsize.arrays import Array, Nest
 from stepsize.optimizers.fields import Value, flag, nonnegative, positive, unit
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import clamp, cube_root, lerp, root, select
+from stepsize.optimizers.primitives import clamp, cube_root, lerp, root, select, squarable
 from stepsize.optimizers.slots import exact, squares
 
 __all__ = ["FTRL", "MADGRAD"]
@@ -77,8 +79,9 @@ class FTRL(Optimizer):
         inverse = x.dtype.type(1 / h.lr if h.lr else math.inf)
         if inverse == math.inf:
             return
+        g = squarable(g)
         before = root(s.accumulator)
-        s.accumulator += g * g
+        s.accumulator[...] = clamp(s.accumulator + g * g, float(np.finfo(x.dtype).max))
         after = root(s.accumulator)
         s.linear += (g + 2 * h.l2_shrinkage * x) - (after - before) * inverse * x
         curvature = after * inverse + (2 * h.l2 + h.beta / h.lr)

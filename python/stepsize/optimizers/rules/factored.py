@@ -28,6 +28,7 @@ from stepsize.optimizers.primitives import (
     root,
     row_sums,
     select,
+    squarable,
     square,
     wide,
 )
@@ -94,6 +95,7 @@ class Adafactor(Optimizer):
     def measure(
         self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace
     ) -> tuple[Array, ...]:
+        g = squarable(g)
         fresh = real_power(float(h.t), h.beta2_decay)
         if hasattr(s, "variance"):
             s.variance[...] = lerp(s.variance, g * g, fresh)
@@ -110,7 +112,7 @@ class Adafactor(Optimizer):
         s.rate = maximum(h.eps2, size) * share / maximum(1.0, length / h.d)
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
-        update = self._update(g, s, h)
+        update = self._update(squarable(g), s, h)
         x *= 1 - h.lr * h.weight_decay
         x -= s.rate * update
 

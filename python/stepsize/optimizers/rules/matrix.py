@@ -12,7 +12,7 @@ import numpy as np
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, count, nonnegative, positive, unit, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import lerp, power, root
+from stepsize.optimizers.primitives import clamp, lerp, power, root
 from stepsize.optimizers.slots import signed, squares
 
 __all__ = ["SOAP", "Shampoo"]
@@ -24,6 +24,13 @@ def gram_of(g: Array, axis: int) -> Any:
     """The Gram matrix of the slices of ``g`` along an axis."""
     rows = np.moveaxis(g, axis, 0).reshape(g.shape[axis], -1)
     return rows @ rows.T
+
+
+def _squarable(g: Array) -> Any:
+    """``g``, scaled down where sums of its squares would overflow: preconditioning undoes it."""
+    top = float(np.max(np.abs(g), initial=0.0))
+    limit = 2.0 ** (np.finfo(g.dtype).maxexp // 2 - 4) / math.sqrt(max(g.size, 1))
+    return np.ldexp(g, -math.frexp(top / limit)[1]) if limit < top < math.inf else g
 
 
 def turn(g: Any, matrix: Array, axis: int) -> Any:
@@ -107,10 +114,12 @@ class Shampoo(_ByAxis):
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         axes = _axes_of(x, h.max_dim)
-        update: Any = g
+        update: Any = _squarable(g) if axes else g
+        scaled = update
         for axis in axes:
             gram, inverse = getattr(s, f"gram{axis}"), getattr(s, f"root{axis}")
-            gram += gram_of(g, axis)
+            most = float(np.finfo(gram.dtype).max) / len(gram)
+            gram[...] = clamp(gram + gram_of(scaled, axis), most)
             if (h.t - 1) % h.precondition_frequency == 0:
                 inverse[...] = _inverse_root(gram, 2 * len(axes))
             update = turn(update, inverse, axis)
@@ -194,6 +203,7 @@ class SOAP(_ByAxis):
         axes = [k for k in range(min(x.ndim, AXES)) if hasattr(s, f"gram{k}")]
         grams = [getattr(s, f"gram{k}") for k in axes]
         bases = [getattr(s, f"basis{k}") for k in axes]
+        g = _squarable(g) if axes else g
         if h.t == 1:
             for axis, gram, basis in zip(axes, grams, bases, strict=True):
                 gram[...] = (1 - h.beta2) * gram_of(g, axis)

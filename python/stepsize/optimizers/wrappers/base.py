@@ -11,6 +11,7 @@ import numpy as np
 
 from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, computed, unflatten
+from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.internals import Internals
@@ -136,11 +137,14 @@ class Wrapper(_Base):
         owner = type(self).__name__
         if not isinstance(d, Mapping):
             raise ValueError(f"{owner}: a state dict is a dict, got {type(d).__name__}")
-        wrappers = list(d.get("wrappers") or [])
+        given = d.get("wrappers") or []
+        if not isinstance(given, list | tuple):
+            raise ValueError(f"{owner}: wrappers must be a list of states, got {given!r:.80}")
+        wrappers = list(given)
         own: Any = wrappers.pop() if wrappers else {"name": "no wrapper"}
         if not isinstance(own, Mapping) or own.get("name") != owner:
             found = own.get("name") if isinstance(own, Mapping) else own
-            raise ValueError(f"{owner}: the state is one of {found}; load it into that")
+            raise ValueError(f"{owner}: the state is one of {found!s:.80}; load it into that")
         self._check_own(owner, own)
         rest = {key: value for key, value in d.items() if key != "wrappers"}
         with Uninterrupted(), self.internals.engine:
@@ -156,7 +160,7 @@ class Wrapper(_Base):
         for name, now in self._numbers.items():
             if not _alike(own["numbers"][name], now):
                 raise ValueError(
-                    f"{owner}: {name} must be like {now!r}, got {own['numbers'][name]!r}"
+                    f"{owner}: {name} must be like {now!r:.80}, got {own['numbers'][name]!r:.80}"
                 )
         check_names(owner, "the arrays", own["arrays"], tuple(self._arrays))
         for name, arrays in self._arrays.items():
@@ -204,8 +208,24 @@ class GradientWrapper(Wrapper):
 
     def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """The inner optimizer's step with the changed gradients."""
-        changed = self._changed(self._given(grads), self.change)
-        return self.inner.step(changed, loss=loss, stats=stats)
+        given = self._given(grads)
+        changed = self._changed(given, self.change)
+        try:
+            return self.inner.step(changed, loss=loss, stats=stats)
+        except NonFiniteGradientError:
+            self._own_up(given, changed)
+            raise
+
+    def _own_up(self, given: Nest, changed: Nest) -> None:
+        """Raise for a gradient that is finite as it was given and not as it was changed."""
+        flat = gather(self.internals, given), gather(self.internals, changed)
+        for path, before, after in zip(self.paths, *flat, strict=True):
+            if before is not None and np.isfinite(before).all() and not np.isfinite(after).all():
+                raise NonFiniteGradientError(
+                    f"{type(self).__name__}: the gradient of {path} is finite, but what becomes of "
+                    f"it here leaves the range of {after.dtype} at step {self.step_count}; nothing "
+                    "was changed. Scale the loss down, or clip the gradients before"
+                ) from None
 
     def _changed(self, grads: Nest, change: Callable[[Array, Array, int], Any]) -> Nest:
         flat = gather(self.internals, grads)

@@ -27,6 +27,16 @@ def per_step(optimizer: Any) -> int:
     return calls
 
 
+def pending(optimizer: Any) -> list[tuple[int, int]]:
+    """For each `Accumulate` that holds gradients without an update: how many, and of how many."""
+    held = []
+    while isinstance(optimizer, Wrapper):
+        if isinstance(optimizer, Accumulate) and optimizer._numbers["calls"]:
+            held.append((optimizer._numbers["calls"], optimizer.every))
+        optimizer = optimizer.inner
+    return held
+
+
 class Accumulate(Wrapper):
     r"""Gradient accumulation: one step with the mean gradient of a few small batches.
 
@@ -107,7 +117,7 @@ class Centralize(GradientWrapper):
     .. math::
         g \leftarrow g - \text{mean of } g \text{ over all axes but the first}
 
-    Vectors are left as they are.
+    Vectors are left as they are. A `RowGradient` becomes a whole array.
 
     Args:
         optimizer: The optimizer that gets these gradients.
@@ -125,7 +135,11 @@ class Centralize(GradientWrapper):
     def change(self, g: Array, leaf: Array, i: int) -> Any:
         if g.ndim < 2 or not g.size:
             return g
-        return g - g.mean(axis=tuple(range(1, g.ndim)), keepdims=True)
+        axes, count = tuple(range(1, g.ndim)), g[0].size
+        mean = g.mean(axis=axes, keepdims=True)
+        if not np.isfinite(mean).all():  # their sum may leave the range, their mean does not
+            mean = (g / count).sum(axis=axes, keepdims=True)
+        return g - mean
 
 
 class GradientNoise(GradientWrapper):
@@ -134,7 +148,8 @@ class GradientNoise(GradientWrapper):
     .. math::
         g \leftarrow g + \mathcal{N}(0, \eta / (1 + t)^\gamma)
 
-    The noise depends on seed, step and leaf alone, so a resumed run draws the same.
+    The noise depends on seed, step and leaf alone, so a resumed run draws the same. All elements
+    get some: a `RowGradient` becomes a whole array.
 
     Args:
         optimizer: The optimizer that gets these gradients.
@@ -176,7 +191,8 @@ class AdaptiveClip(GradientWrapper):
         g_i \leftarrow g_i \frac{c \max(\|x_i\|, \epsilon)}{\|g_i\|}
             \quad \text{where } \|g_i\| > c \max(\|x_i\|, \epsilon)
 
-    A row is all elements with the same index of the first axis; a vector is one row.
+    A row is all elements with the same index of the first axis; a vector is one row. A
+    `RowGradient` becomes a whole array.
 
     Args:
         optimizer: The optimizer that gets these gradients.

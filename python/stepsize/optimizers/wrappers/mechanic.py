@@ -15,6 +15,8 @@ from stepsize.optimizers.wrappers.base import Wrapper
 
 __all__ = ["Mechanic"]
 
+_MOST = 1e150
+
 
 class Mechanic(Wrapper):
     r"""Learning-rate tuner: learn the scale of any optimizer's updates by online betting.
@@ -129,11 +131,8 @@ class Mechanic(Wrapper):
         size = norm(x)
         pull = (1 if not self.internals.options.maximize else -1) * self.weight_decay
         pull *= scale * grad_norm / (size + self.eps)
-        products = (
-            float(np.vdot(g.astype(float) + pull * leaf, delta))
-            for g, leaf, delta in zip(flat, x, ahead, strict=True)
-        )
-        return (-1 if self.internals.options.maximize else 1) * sum(products)
+        slopes = [g.astype(float) + pull * leaf for g, leaf in zip(flat, x, strict=True)]
+        return (-1 if self.internals.options.maximize else 1) * _product(slopes, ahead)
 
     def _learn(self, h: float) -> float:
         """Update the bets and return the sum of the new scales."""
@@ -145,3 +144,14 @@ class Mechanic(Wrapper):
         s = (self.s_init / len(m) * m + np.maximum(r, 0.0)) / (np.sqrt(v) + self.eps)
         self._numbers.update(s=s.tolist(), m=m.tolist(), v=v.tolist(), r=r.tolist())
         return float(s.sum())
+
+
+def _product(a: list[Array], b: list[Array]) -> float:
+    """The inner product, at most `_MOST` in size, so that its square is finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = sum(float(np.vdot(p, q)) for p, q in zip(a, b, strict=True))
+        if not math.isfinite(total):
+            top, other = (max(float(np.abs(p).max(initial=0)) for p in part) for part in (a, b))
+            terms = (float(np.vdot(p / top, q / other)) for p, q in zip(a, b, strict=True))
+            total = _MOST * sum(terms)
+    return float(np.clip(total, -_MOST, _MOST))

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from stepsize.arrays import Nest, norm, unflatten, value_and_grad_of
+from stepsize.arrays import Array, Nest, norm, unflatten, value_and_grad_of
 from stepsize.optimizers.gradients import gather
+from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.snapshot import Snapshot
 from stepsize.optimizers.transaction import Uninterrupted
 from stepsize.optimizers.wrappers.base import Wrapper
@@ -66,18 +67,21 @@ class SAM(Wrapper):
         loss, grads = self._evaluate(value_and_grad)
         flat = [None if g is None else np.array(g) for g in gather(self.internals, grads)]
         pairs = [(g, leaf) for g, leaf in zip(flat, self._points, strict=True) if g is not None]
-        scaled = [(leaf * g if self.adaptive else g) for g, leaf in pairs]
-        size = norm(scaled)
         spec = self.internals.leaves.structure.spec
-        if not math.isfinite(size):  # there is no way to go; the optimizer refuses it or skips
+        if not all(np.isfinite(g).all() for g, _ in pairs):  # the optimizer refuses it or skips
             self.inner.step(unflatten(spec, flat), loss=loss)
             return loss
+        ways = _scaled([g for g, _ in pairs])
+        if self.adaptive:
+            points = _scaled([leaf for _, leaf in pairs])
+            ways = [way * point for way, point in zip(ways, points, strict=True)]
+        size = norm(ways)
         home = Snapshot(self._points)
         with Uninterrupted():  # or the parameters could stay at the second point
             try:
-                for (_, leaf), g in zip(pairs, scaled, strict=True):
-                    away = self.rho / (size + 1e-12) * (leaf * g if self.adaptive else g)
-                    leaf += away
+                for (_, leaf), way in zip(pairs, ways, strict=True):
+                    away = (self.rho / size if size else 0.0) * way
+                    leaf += (leaf * away if self.adaptive else away).astype(leaf.dtype)
                 _, grads = self._evaluate(value_and_grad)
                 there = [None if g is None else np.array(g) for g in gather(self.internals, grads)]
             finally:
@@ -87,3 +91,10 @@ class SAM(Wrapper):
 
     def _evaluate(self, function: Callable[[Nest], tuple[float, Nest]]) -> tuple[float, Nest]:
         return value_and_grad_of(function, self.params, owner="SAM", state=True)
+
+
+def _scaled(numbers: list[Array]) -> list[Array]:
+    """All of them over one power of two, near the largest: what is divided by a norm of these."""
+    wide = [to_float32(array) for array in numbers]
+    top = max((float(np.abs(array).max(initial=0)) for array in wide), default=0.0)
+    return [np.ldexp(array, -math.frexp(top)[1]) for array in wide]
