@@ -26,7 +26,7 @@ def untouched(monkeypatch):
     def work(*_, **__):
         raise AssertionError("the work has begun")
 
-    monkeypatch.setattr("stepsize.cli.commands.load_problem", work)
+    monkeypatch.setattr("stepsize.cli.loading.load_problem", work)
 
 
 @pytest.mark.parametrize(("command", "option"), CASES)

@@ -50,13 +50,13 @@ def test_json_and_csv_hold_the_numbers(run, model, checkpoint, tmp_path):
 def test_its_errors_name_the_next_move(run, model, checkpoint, tmp_path):
     code, _, err = run("what-if", f"{model}:make")
     assert code == 2 and "--checkpoint" in err
-    for words in (
-        ["--checkpoint", tmp_path / "none.safetensors"],
-        ["--checkpoint", model],
-        ["--checkpoint", checkpoint, "--factors", "0,2"],
+    for expected, words in (
+        (2, ["--checkpoint", tmp_path / "none.safetensors"]),
+        (2, ["--checkpoint", model]),
+        (1, ["--checkpoint", checkpoint, "--factors", "0,2"]),
     ):
         code, out, err = run("what-if", f"{model}:make", *words)
-        assert code == 1 and not out
+        assert code == expected and not out
         assert_one_line(err)
     code, _, err = run("what-if", f"{model}:make", "--checkpoint", checkpoint, "--factors", "a")
     assert code == 2 and "must be numbers" in err
@@ -66,5 +66,5 @@ def test_parameters_without_a_run_are_refused(run, model, tmp_path):
     path = tmp_path / "model.safetensors"
     run("train", f"{model}:make", "--lr", "0.01", "--steps", 5, "--save", path)
     code, _, err = run("what-if", f"{model}:make", "--checkpoint", path)
-    assert code == 1
+    assert code == 2
     assert_one_line(err)

@@ -14,6 +14,7 @@ from stepsize import plots
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 MODULES = (ss, ss.schedules, ss.optimizers, ss.problems, ss.functional, plots)
+MODULES += (ss.gradients, ss.projections)
 
 
 @pytest.fixture(scope="module")

@@ -79,12 +79,12 @@ def diagnose(history: Any, *, what_if: Experiment | Asked | None = None) -> Diag
     found = judge(features)
     verdict = found[0].kind
     shares = probabilities(_as_validated(features, verdict), verdict)
-    if (mismatch := gradient_mismatch(history)) is not None:
-        return Diagnosis(verdict, (mismatch, *without_advice(found)), None, probabilities=shares)
-    found = zero_gradients(history, found)
     if features.steps < FEWEST_STEPS and verdict != "diverging":
         short = _too_short(features, found[0])
         return Diagnosis(short[0].kind, short, None, False, shares)
+    if (mismatch := gradient_mismatch(history)) is not None:
+        return Diagnosis(verdict, (mismatch, *without_advice(found)), None, probabilities=shares)
+    found = zero_gradients(history, found)
     doubtful = in_doubt(features, verdict, shares)
     experiment = _asked(what_if, doubtful)
     if experiment is None:

@@ -147,8 +147,9 @@ def run(
         start = seen.look(x)
         if not start.finite and refuse:
             raise ValueError(f"minimize: at x0 {start.trouble}; start where it is finite")
-        looks = start.finite and start.largest == 0 and inside is None
-        trouble = seen.lower_beside(x) if looks else ""
+        # Beside a corner of the bounds there may be a lower point outside of them.
+        unmoved = start.finite and start.largest == 0 and inside is None
+        trouble = seen.lower_beside(x) if unmoved else ""
         known = start.largest <= limits.gtol or not start.finite
         rate, doubt = _rate(cls, x, lr, seen, limits, make, known)
         made = make(x, rate)

@@ -15,6 +15,7 @@ from stepsize.training.history import History
 SEARCHED = "while looking for the rate"  # in a message
 PRINTED = 10  # numbers of an array that are printed whole
 ROWS = 12  # of a table
+SEARCHED = "while looking for the rate"
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,7 +58,7 @@ class Result:
 
     @property
     def njev(self) -> int:
-        """Calls of the gradient, which comes with the value: as `nfev`."""
+        """Calls of the gradient, which comes with the value, so as many as `nfev`."""
         return self.nfev
 
     def to_pandas(self) -> Any:
