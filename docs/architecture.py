@@ -18,7 +18,7 @@ FLOORS = [
     ["optimizers"],
     ["functional", "noise_scale", "diagnosis", "gradients"],
     ["finder"],
-    ["experiments", "callbacks"],
+    ["experiments", "scaling", "callbacks"],
     ["training"],
     ["tuning", "automatic", "minimization"],
     ["problems", "plots", "benchmarking"],

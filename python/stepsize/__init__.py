@@ -57,6 +57,8 @@ _HOMES = {
     "problems": "Problem",
     "runtime": "__version__ build_info set_num_threads",
     "training.saving": "load save",
+    "scaling.results": "Move Transferred",
+    "scaling.transferring": "transfer",
     "schedules": "Plateau Schedule layerwise_lr",
     "training.fitting": "fit",
     "tuning.results": "TuneResult",

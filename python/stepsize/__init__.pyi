@@ -44,6 +44,9 @@ from stepsize.problems import Problem as Problem
 from stepsize.runtime import __version__ as __version__
 from stepsize.runtime import build_info as build_info
 from stepsize.runtime import set_num_threads as set_num_threads
+from stepsize.scaling.results import Move as Move
+from stepsize.scaling.results import Transferred as Transferred
+from stepsize.scaling.transferring import transfer as transfer
 from stepsize.schedules import Plateau as Plateau
 from stepsize.schedules import Schedule as Schedule
 from stepsize.schedules import layerwise_lr as layerwise_lr
