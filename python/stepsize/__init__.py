@@ -42,6 +42,7 @@ _HOMES = {
     "automatic.pipeline": "autolr",
     "automatic.results": "Action AutoResult",
     "noise_scale": "NoiseScale gradient_noise_scale scale_lr",
+    "curvature.measuring": "Sharpness sharpness",
     "diagnosis": "Diagnosis Finding diagnose",
     "errors": "CheckpointError NonFiniteGradientError",
     "experiments.branching": "what_if",

@@ -12,6 +12,8 @@ from stepsize.automatic.pipeline import autolr as autolr
 from stepsize.automatic.results import Action as Action
 from stepsize.automatic.results import AutoResult as AutoResult
 from stepsize.callbacks import *
+from stepsize.curvature.measuring import Sharpness as Sharpness
+from stepsize.curvature.measuring import sharpness as sharpness
 from stepsize.diagnosis import Diagnosis as Diagnosis
 from stepsize.diagnosis import Finding as Finding
 from stepsize.diagnosis import diagnose as diagnose
