@@ -203,6 +203,28 @@ def test_the_monitor_measures_as_the_function_does():
     assert monitor.calls <= 5 * 20 + 5
 
 
+def test_the_monitor_can_be_used_again_and_resumes_bit_for_bit(tmp_path):
+    def run(monitor, steps=40, **options):
+        params = start()
+        opt = ss.SGD(params, lr=0.05, momentum=0.5)
+        callbacks = [monitor]
+        return ss.fit(
+            network, params, opt, [BATCH] * 8, steps=steps, callbacks=callbacks, **options
+        )
+
+    monitor = ss.SharpnessMonitor(network, every=3)
+    whole = run(monitor)
+    assert run(monitor) == whole
+    assert monitor.calls < 9 * 14
+    path = tmp_path / "run"
+    run(ss.SharpnessMonitor(network, every=3), steps=16, checkpoint=path)
+    again = ss.SharpnessMonitor(network, every=3)
+    assert run(again, checkpoint=path, resume=True) == whole
+    assert again.calls == monitor.calls
+    with pytest.raises(ValueError, match="guess"):
+        again.load_state_dict({"guess": "x", "calls": 1})
+
+
 def test_diagnose_reads_the_series():
     # In two dimensions a bowl that is steep one way: at 2.02 / 10 gradient descent climbs there.
     def bowl(p, batch):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stepsize.arrays import Nest, copy
 from stepsize.curvature.critical import UpdateLine, critical_rate
 from stepsize.curvature.measuring import check_optimizer
 from stepsize.rng import rewinder
+from stepsize.serialization import states
 from stepsize.validation import as_loss, whole
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class SharpnessMonitor:
         every: steps between two measurements.
 
     Attributes:
-        calls: of ``loss`` so far.
+        calls: of ``loss`` in this run.
 
     Source: Kalra et al. 2026, arXiv:2601.16979.
 
@@ -67,6 +68,8 @@ class SharpnessMonitor:
     def on_start(self, run: Run) -> None:
         """Refuse an optimizer whose update is not known before its step."""
         check_optimizer("SharpnessMonitor", run.optimizer)
+        if run.step == 0:
+            self._guess, self.calls = None, 0
 
     def on_gradients(self, run: Run) -> None:
         """Measure if the step to come is due."""
@@ -101,6 +104,16 @@ class SharpnessMonitor:
         """Record what was measured before the step."""
         if self._found == self._found:
             run.history.record("sharpness", self._found)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rate that the next measurement starts from, and the calls so far."""
+        return {"guess": self._guess, "calls": self.calls}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave; ValueError for anything else changes nothing."""
+        checks = {"guess": states.optional(states.finite), "calls": states.count}
+        found = states.checked("SharpnessMonitor", state, checks)
+        self._guess, self.calls = found["guess"], found["calls"]
 
 
 def _value(found: Any) -> float:
