@@ -18,6 +18,7 @@ FLOORS = [
     ["optimizers"],
     ["functional", "noise_scale", "diagnosis", "gradients", "projections"],
     ["finder"],
+    ["scaling", "curvature"],
     ["experiments", "callbacks"],
     ["training"],
     ["tuning", "automatic", "minimization"],

@@ -14,6 +14,8 @@ from stepsize.automatic.pipeline import autolr as autolr
 from stepsize.automatic.results import Action as Action
 from stepsize.automatic.results import AutoResult as AutoResult
 from stepsize.callbacks import *
+from stepsize.curvature.measuring import Sharpness as Sharpness
+from stepsize.curvature.measuring import sharpness as sharpness
 from stepsize.diagnosis import Diagnosis as Diagnosis
 from stepsize.diagnosis import Finding as Finding
 from stepsize.diagnosis import diagnose as diagnose
@@ -46,6 +48,9 @@ from stepsize.problems import Problem as Problem
 from stepsize.runtime import __version__ as __version__
 from stepsize.runtime import build_info as build_info
 from stepsize.runtime import set_num_threads as set_num_threads
+from stepsize.scaling.results import Move as Move
+from stepsize.scaling.results import Transferred as Transferred
+from stepsize.scaling.transferring import transfer as transfer
 from stepsize.schedules import Plateau as Plateau
 from stepsize.schedules import Schedule as Schedule
 from stepsize.schedules import layerwise_lr as layerwise_lr

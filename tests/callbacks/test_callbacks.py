@@ -322,6 +322,7 @@ STATEFUL = {
     "BatchSizeSchedule": lambda: ss.BatchSizeSchedule({0: 4, 2: 8}),
     "Freeze": lambda: ss.Freeze("b", until=3),
     "LRMonitor": ss.LRMonitor,
+    "SharpnessMonitor": lambda: ss.SharpnessMonitor(value_and_grad, every=2),
 }
 
 

@@ -37,6 +37,7 @@ from stepsize.schedules.controllers import Greedy, Plateau
 from stepsize.schedules.importers import from_hf, from_keras, from_optax, from_timm, from_torch
 from stepsize.schedules.layerwise import layerwise_lr
 from stepsize.schedules.momentum import cyclic_momentum, one_cycle_momentum
+from stepsize.schedules.refinement import refined
 from stepsize.schedules.run_length import ScheduleWarning, check_run, epochs
 from stepsize.schedules.schedule import Schedule
 
@@ -71,6 +72,7 @@ __all__ = [
     "piecewise_constant",
     "piecewise_linear",
     "polynomial",
+    "refined",
     "rex",
     "step_decay",
     "table",

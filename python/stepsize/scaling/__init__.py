@@ -1,0 +1,1 @@
+"""Hyperparameters for another batch size, training length and width than they were found with."""
