@@ -100,6 +100,7 @@ PAGES = [
     "quick-start",
     "advice",
     "gradients",
+    "complex",
     "speed-and-bits",
     "embeddings",
     "adding-a-rule",
