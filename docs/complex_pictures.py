@@ -42,7 +42,7 @@ def convention(file: Path) -> None:
         ax.plot(z.real, z.imag, "o", color="black", markersize=3)
     ax.set_aspect("equal")
     dress(ax, title="Steps from three points", xlabel="x, real part", ylabel="y, imaginary part")
-    ax.legend(loc="lower right", frameon=True)
+    ax.legend(loc="upper right", frameon=True)
     file.write_bytes(plots.png(ax, dpi=120))
 
 
@@ -54,8 +54,9 @@ def phase_retrieval(file: Path) -> None:
     exec(code, names)
     found, phase, signal = names["found"], names["phase"], names["signal"]
     left, right = _axes(2, 8.6)
-    left.semilogy(found.history["step"], found.history["loss"], color=COLOURS[0][0])
+    left.plot(found.history["step"], found.history["loss"], color=COLOURS[0][0])
     dress(left, title="Phase retrieval with Adam", xlabel="step", ylabel="loss")
+    left.set_yscale("log")
     for values, style, label in (
         (signal, {"color": MUTED, "linewidth": 4}, "true"),
         (found.x * phase / abs(phase), {"color": COLOURS[0][0]}, "found"),

@@ -14,7 +14,7 @@ from stepsize.arrays.memory import (
     pack,
     sum_of_squares,
 )
-from stepsize.arrays.parts import COMPLEX, view_as_complex, view_as_real
+from stepsize.arrays.parts import COMPLEX, conversion, view_as_complex, view_as_real
 from stepsize.arrays.rows import RowCounter, rows_of
 from stepsize.arrays.tree import (
     Structure,
@@ -46,6 +46,7 @@ __all__ = [
     "check_dtype",
     "check_parameters",
     "computed",
+    "conversion",
     "copy",
     "data_set",
     "explain_difference",

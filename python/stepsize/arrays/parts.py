@@ -38,3 +38,15 @@ def view_as_complex(array: Array, like: Any) -> Array:
     double = array.dtype == np.float64
     whole: Array = array.view(np.complex128 if double else np.complex64)
     return whole[..., 0]
+
+
+def conversion(found: Any, wanted: Any) -> str:
+    """How an array of one dtype becomes one of another, in words; none drops an imaginary part.
+
+    Example:
+        >>> conversion(np.dtype(float), np.dtype(np.float32))
+        'convert it with .astype(np.float32)'
+    """
+    if np.dtype(found).kind == "c" and np.dtype(wanted).kind != "c":
+        return "the parameter is real, so give the real part, gradient.real"
+    return f"convert it with .astype(np.{wanted})"

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from stepsize import _core
-from stepsize.arrays import FLOATS, Array, Nest, computed, is_narrow, view_as_real
+from stepsize.arrays import (
+    FLOATS,
+    Array,
+    Nest,
+    computed,
+    conversion,
+    is_narrow,
+    view_as_real,
+)
 from stepsize.optimizers import half
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.rule import registered
@@ -89,11 +97,9 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
         half.register_bfloat16(value.dtype)
         dtype = value.dtype
     if value.dtype != dtype:
-        fix = f"convert it with .astype(np.{dtype})"
-        if value.dtype.kind == "c" and dtype.kind != "c":
-            fix = "the parameter is real, so give the real part, gradient.real"
         raise TypeError(
-            f"{owner}: the gradient of {path} has dtype {value.dtype}, expected {dtype}; {fix}"
+            f"{owner}: the gradient of {path} has dtype {value.dtype}, expected {dtype}; "
+            f"{conversion(value.dtype, dtype)}"
         )
     if value.shape != leaf.shape:
         raise ValueError(
