@@ -36,15 +36,32 @@ inline size_t item_size(Storage storage, size_t native) {
     return storage == Storage::native ? native : storage == Storage::bfloat16 ? 2 : 1;
 }
 
-// An unpickled array has its own descriptor object, so identity is not enough.
-inline bool has_dtype(PyObject* array, Dtype dtype) {
+// NumPy's type number of a dtype.
+inline int type_of(Dtype dtype) {
     constexpr int half_type = 23; // NPY_HALF, which pybind11 does not name
+    return dtype == Dtype::float32   ? py::detail::npy_api::NPY_FLOAT_
+           : dtype == Dtype::float64 ? py::detail::npy_api::NPY_DOUBLE_
+           : dtype == Dtype::float16 ? half_type
+                                     : bfloat16_type();
+}
+
+// NumPy's type number of complex numbers whose two parts have a dtype, float32 or float64.
+inline int complex_type_of(Dtype dtype) {
+    return dtype == Dtype::float32 ? py::detail::npy_api::NPY_CFLOAT_
+                                   : py::detail::npy_api::NPY_CDOUBLE_;
+}
+
+// An unpickled array has its own descriptor object, so identity is not enough.
+inline bool has_type(PyObject* array, int type) {
     const auto* found = py::detail::array_descriptor_proxy(proxy(array)->descr);
-    const int wanted = dtype == Dtype::float32   ? py::detail::npy_api::NPY_FLOAT_
-                       : dtype == Dtype::float64 ? py::detail::npy_api::NPY_DOUBLE_
-                       : dtype == Dtype::float16 ? half_type
-                                                 : bfloat16_type();
-    return found->type_num == wanted && found->byteorder == '=';
+    return found->type_num == type && found->byteorder == '=';
+}
+
+inline bool has_dtype(PyObject* array, Dtype dtype) { return has_type(array, type_of(dtype)); }
+
+inline bool is_complex(PyObject* array) {
+    return has_type(array, complex_type_of(Dtype::float32)) ||
+           has_type(array, complex_type_of(Dtype::float64));
 }
 
 // A loop: the standard's comparison calls memcmp for the one or two numbers there are.
@@ -57,6 +74,17 @@ inline bool has_shape(const ArrayProxy* array, size_t count, const Py_ssize_t* s
 
 inline bool has_shape(const ArrayProxy* array, const std::vector<Py_ssize_t>& shape) {
     return has_shape(array, shape.size(), shape.data());
+}
+
+// Whether an object is a complex number, of Python's or NumPy's, alone in an array too: as a float
+// it would lose its imaginary part.
+inline bool is_complex_number(py::handle value) {
+    if (PyFloat_CheckExact(value.ptr()))
+        return false;
+    if (PyComplex_Check(value.ptr()))
+        return true;
+    const py::object dtype = py::getattr(value, "dtype", py::none());
+    return py::getattr(dtype, "kind", py::none()).equal(py::str("c"));
 }
 
 // A static inside the function would need a guard, which prevents inlining of is_array.
@@ -77,10 +105,12 @@ inline bool is_subclass(PyObject* object) {
     return Py_TYPE(object) != array_type() && is_array(object);
 }
 
-inline bool is_plain(PyObject* array, Dtype dtype) {
+inline bool is_plain(PyObject* array, int type) {
     const int needed = contiguous_flag | aligned_flag;
-    return has_dtype(array, dtype) && (proxy(array)->flags & needed) == needed;
+    return has_type(array, type) && (proxy(array)->flags & needed) == needed;
 }
+
+inline bool is_plain(PyObject* array, Dtype dtype) { return is_plain(array, type_of(dtype)); }
 
 // The array whose memory this one shows: itself, or what it is a view of.
 inline ArrayProxy* memory_owner(PyObject* array) {

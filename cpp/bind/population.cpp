@@ -12,8 +12,16 @@
 namespace stepsize {
 namespace {
 
+// The dtype of the numbers; of complex ones, that of their parts.
 Dtype dtype_of(const py::array& array) {
-    return has_dtype(array.ptr(), Dtype::float32) ? Dtype::float32 : Dtype::float64;
+    const bool single = has_dtype(array.ptr(), Dtype::float32) ||
+                        has_type(array.ptr(), complex_type_of(Dtype::float32));
+    return single ? Dtype::float32 : Dtype::float64;
+}
+
+int type_seen(const py::array& array) {
+    const Dtype dtype = dtype_of(array);
+    return is_complex(array.ptr()) ? complex_type_of(dtype) : type_of(dtype);
 }
 
 } // namespace
@@ -34,6 +42,7 @@ Population::Population(const py::tuple& nest, const py::list& engines, const py:
         params_.push_back(item.cast<py::array>());
         const py::array& array = params_.back();
         dtypes_.push_back(dtype_of(array));
+        types_.push_back(type_seen(array));
         shapes_.emplace_back(array.shape(), array.shape() + array.ndim());
         if (array.ndim() == 0 || size_t(array.shape(0)) != engines_.size())
             throw std::invalid_argument("stacked parameters need a row for every optimizer");
@@ -47,7 +56,7 @@ bool Population::fits(size_t i, PyObject* gradient) {
     if (gradient == Py_None)
         return true;
     const py::array& x = params_[i];
-    if (!is_array(gradient) || !is_plain(gradient, dtypes_[i]) ||
+    if (!is_array(gradient) || !is_plain(gradient, types_[i]) ||
         !has_shape(proxy(gradient), shapes_[i]))
         return false;
     const char* data = proxy(gradient)->data;
@@ -87,7 +96,7 @@ void Population::release() {
 void Population::check_params() const {
     for (size_t i = 0; i < params_.size(); ++i) {
         PyObject* array = params_[i].ptr();
-        if (!(proxy(array)->flags & writeable_flag) || !has_dtype(array, dtypes_[i]) ||
+        if (!(proxy(array)->flags & writeable_flag) || !has_type(array, types_[i]) ||
             !has_shape(proxy(array), shapes_[i]))
             Host{hosts_[0]}.fail("parameter", i);
     }
@@ -99,7 +108,7 @@ void Population::check_finite(const Host& host) const {
         if (found_[i] == Py_None)
             continue;
         const Dtype dtype = dtypes_[i];
-        const size_t size = size_t(params_[i].size()) / rows;
+        const size_t size = size_t(params_[i].nbytes()) / item_size(dtype) / rows;
         const char* data = proxy(found_[i])->data;
         const auto all_finite = table().all_finite[int(dtype)];
         for (size_t row = 0; row < rows; ++row) {

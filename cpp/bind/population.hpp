@@ -41,8 +41,9 @@ class Population {
     std::vector<py::object> hosts_, engine_objects_;
     std::vector<Engine*> engines_;
     std::vector<py::array> params_;
-    Occupied occupied_; // by them
-    std::vector<Dtype> dtypes_;
+    Occupied occupied_;         // by them
+    std::vector<Dtype> dtypes_; // of the numbers, and NumPy's numbers of the types seen
+    std::vector<int> types_;
     std::vector<std::vector<Py_ssize_t>> shapes_;
     std::vector<PyObject*> found_;      // this step's gradients: owned, or null
     std::vector<const char*> verified_; // address of a gradient that overlaps no parameter

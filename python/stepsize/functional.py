@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from stepsize import _core
-from stepsize.arrays import Array
+from stepsize.arrays import Array, conversion
 from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers.fields import Flag, Number, Part, Value
 from stepsize.optimizers.gradients import refused
@@ -273,10 +273,10 @@ def _array_refusal(kind: str, where: str, array: Any, x: Array, follows: bool) -
         )
     if kind == "dtype":
         expected = f"{x.dtype}, that of its parameter" if follows else "float32 or float64"
-        fix = f".astype(np.{x.dtype})" if follows else ".astype(np.float32)"
-        return TypeError(
-            f"{where} has dtype {array.dtype}, expected {expected}; convert it with {fix}"
-        )
+        fix = conversion(array.dtype, x.dtype if follows else np.dtype(np.float32))
+        if x.dtype.kind == "c":
+            fix = "give real views of complex arrays, z.view(z.real.dtype)"
+        return TypeError(f"{where} has dtype {array.dtype}, expected {expected}; {fix}")
     if kind == "shape":
         return ValueError(
             f"{where} has shape {array.shape}, expected {x.shape}, that of its "

@@ -106,7 +106,7 @@ def gradient_noise_scale(micro_grads: Iterable[arrays.Nest], batch_size: int) ->
     nests = [arrays.Structure(arrays.map_leaves(_kept, nest)) for nest in micro_grads]
     for nest in nests:
         arrays.check_alike(nests[0], nest, "gradient_noise_scale")
-    grads = [nest.leaves for nest in nests]
+    grads = [[arrays.view_as_real(leaf) for leaf in nest.leaves] for nest in nests]
     n = len(grads)
     if n < 2:
         raise ValueError(f"gradient_noise_scale: at least two gradients are needed, got {n}")

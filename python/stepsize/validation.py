@@ -96,6 +96,17 @@ def as_loss(value: Any) -> float:
     return as_float(value)
 
 
+def is_complex_number(value: Any) -> bool:
+    """Whether a value is a complex number, of any library, alone in an array too.
+
+    Example:
+        >>> is_complex_number(1j), is_complex_number(1.0), is_complex_number(None)
+        (True, False, False)
+    """
+    dtype = getattr(value, "dtype", None)
+    return isinstance(value, complex) or (dtype is not None and "complex" in str(dtype))
+
+
 def counted(count: int, noun: str) -> str:
     """A number of things in words.
 

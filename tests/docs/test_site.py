@@ -102,6 +102,7 @@ PAGES = [
     "quick-start",
     "advice",
     "gradients",
+    "complex",
     "speed-and-bits",
     "embeddings",
     "adding-a-rule",

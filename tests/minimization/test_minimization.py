@@ -142,7 +142,7 @@ def test_a_run_that_diverges_keeps_the_best():
         ({"speed": 1}, "speed"),
         ({"maximize": True}, "negate the function"),
         ({"x0": np.array([np.nan])}, "at x0 the value is nan"),
-        ({"x0": np.array([1j])}, "complex128"),
+        ({"x0": np.array([1j], np.clongdouble)}, "complex256"),
     ],
 )
 def test_refusals(arguments, words):

@@ -10,17 +10,18 @@ namespace stepsize {
 void GradientSource::finish() {
     found_.resize(leaves_.size());
     for (const Leaf& leaf : leaves_)
-        gradients_.push_back({nullptr, leaf.dtype, nullptr, Py_None});
+        gradients_.push_back({nullptr, leaf.dtype, leaf.type(), nullptr, Py_None});
 }
 
 // Whether the gradient has another supported dtype than the one before.
 bool GradientSource::turns(size_t i, PyObject* object) {
     const Leaf& leaf = leaves_[i];
-    if (leaf.dtype != Dtype::float32 || leaf.matrix)
+    if (leaf.dtype != Dtype::float32 || leaf.matrix || leaf.complex)
         return false;
     for (const Dtype dtype : {Dtype::float32, Dtype::float16, Dtype::bfloat16})
         if (is_plain(object, dtype)) {
             gradients_[i].dtype = dtype;
+            gradients_[i].type = type_of(dtype);
             gradients_[i].verified = nullptr;
             moved_ = true;
             return true;
@@ -36,14 +37,17 @@ bool GradientSource::take(size_t i, PyObject* object) {
     const char* data = nullptr;
     if (object != Py_None) {
         if (is_array(object)) {
-            if (!(is_plain(object, gradient.dtype) || turns(i, object)) ||
+            if (!(is_plain(object, gradient.type) || turns(i, object)) ||
                 !has_shape(proxy(object), leaf.shape))
                 return false;
             data = proxy(object)->data;
         } else {
-            data = leaves_.reference() ? nullptr : tensor_data(object, leaf.dtype, leaf.shape);
+            // Complex tensors go through Python.
+            const bool direct = !leaves_.reference() && !leaf.complex;
+            data = direct ? tensor_data(object, leaf.dtype, leaf.shape) : nullptr;
             moved_ = moved_ || gradient.dtype != leaf.dtype;
             gradient.dtype = leaf.dtype;
+            gradient.type = leaf.type();
             if (!data)
                 return false;
         }

@@ -12,6 +12,7 @@ namespace stepsize {
 struct Gradient {
     const char* data; // null: no gradient, the leaf is not updated
     Dtype dtype;
+    int type; // NumPy's number of the type in which it comes; of complex leaves a complex one
     const char* verified; // an address known not to overlap parameters
     PyObject* object;     // the array or tensor, or None; held by the source
 };

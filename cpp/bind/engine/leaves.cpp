@@ -110,11 +110,15 @@ Leaf parameters_of(const py::array& x, const py::object& master, const py::tuple
     Dtype given = Dtype::float32;
     for (const Dtype dtype : {Dtype::float64, Dtype::float16, Dtype::bfloat16})
         given = has_dtype(x.ptr(), dtype) ? dtype : given;
-    if (!is_plain(x.ptr(), given) || !x.writeable())
-        throw std::invalid_argument("a parameter must be a writable, contiguous float array");
+    leaf.complex = is_complex(x.ptr());
+    if (leaf.complex)
+        given = x.itemsize() == 16 ? Dtype::float64 : Dtype::float32;
     leaf.dtype = given == Dtype::float64 ? Dtype::float64 : Dtype::float32;
+    if (!is_plain(x.ptr(), leaf.complex ? leaf.type() : type_of(given)) || !x.writeable())
+        throw std::invalid_argument("a parameter must be a writable, contiguous array of floats or "
+                                    "complex numbers");
     leaf.x = proxy(x.ptr())->data;
-    leaf.size = size_t(x.size());
+    leaf.size = size_t(x.size()) * leaf.parts();
     for (py::handle length : shape)
         leaf.shape.push_back(length.cast<Py_ssize_t>());
     if (!is_narrow(given))
@@ -142,7 +146,7 @@ bool follows(const Leaf& leaf, const Leaf& last, const Rule* rule) {
 
 // Anything but a single number, such as an array of one element, is refused by name.
 double loss_value(const Host& host, py::handle loss) {
-    if (PyNumber_Check(loss.ptr())) {
+    if (PyNumber_Check(loss.ptr()) && !is_complex_number(loss)) {
         const double value = PyFloat_AsDouble(loss.ptr());
         if (value != -1 || !PyErr_Occurred())
             return value;
@@ -201,6 +205,8 @@ void Leaves::add(const py::array& x, const py::object& master, const py::tuple& 
     leaf.group = group;
     const Group& owner = groups_.at(size_t(group));
     leaf.matrix = owner.rule && owner.rule->update[0] && leaf.shape.size() > 1;
+    if (leaf.matrix && leaf.complex)
+        throw std::invalid_argument(std::string(owner.rule->name) + ": no complex matrices");
     if (owner.rule && !leaf.matrix && int(slots.size()) != owner.rule->slots)
         throw std::invalid_argument(std::string(owner.rule->name) +
                                     ": wrong number of state arrays");
@@ -260,7 +266,7 @@ void Leaves::check(const Host& host) const {
         const ArrayProxy* array = proxy(leaf.array.ptr());
         if (array->data != leaf.seen() || (array->flags & needed) != needed ||
             !has_shape(array, leaf.shape) ||
-            (array->descr != leaf.descr.ptr() && !has_dtype(leaf.array.ptr(), leaf.dtype_seen())))
+            (array->descr != leaf.descr.ptr() && !has_type(leaf.array.ptr(), leaf.type_seen())))
             host.fail("parameter", index(leaf));
     }
 }
@@ -331,6 +337,8 @@ py::dict Leaves::values(int group) const {
 }
 
 void Leaves::bind_rows(size_t i, const py::array& rows) {
+    if (leaves_[i].complex)
+        throw std::invalid_argument("rows of complex numbers cannot be bound");
     const Rule* rule = group_of(leaves_[i]).rule;
     rows_.reserve(leaves_.size()); // before a leaf has changed
     rows_.emplace_back(leaves_[i], i, rule ? rule->slots : -1, rows);
@@ -361,8 +369,8 @@ void Leaves::set_averages(const py::list& averages) {
     std::vector<py::object> kept;
     for (size_t i = 0; i < leaves_.size(); ++i) {
         const py::array average = averages[i].cast<py::array>();
-        if (!is_plain(average.ptr(), leaves_[i].dtype) || !average.writeable() ||
-            size_t(average.size()) != leaves_[i].size)
+        if (!is_plain(average.ptr(), leaves_[i].type()) || !average.writeable() ||
+            size_t(average.size()) * leaves_[i].parts() != leaves_[i].size)
             throw std::invalid_argument("an average must be a writable array as its leaf");
         kept.push_back(average);
         kept.push_back(keep_in_place(average.ptr()));

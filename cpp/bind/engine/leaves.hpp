@@ -21,7 +21,7 @@ struct Leaf {
     py::object master; // master weights of half-precision parameters, or None
     char* x;           // where they are computed in place, or null
     Half half;
-    size_t size;
+    size_t size; // of a complex leaf: real and imaginary parts, each a number of `dtype`
     std::vector<Py_ssize_t> shape;
     int64_t t = 0; // updates of this leaf
     Dtype dtype;
@@ -29,6 +29,7 @@ struct Leaf {
     bool adjacent; // x and state follow those of the leaf before
     bool coded;    // some operand is quantized
     bool matrix;   // the rule sees it as matrices
+    bool complex;  // the caller sees complex numbers, where two numbers of `dtype` lie
     std::array<Slot, max_slots> slots;
     std::array<double, max_scalars> scalars;
     std::vector<py::object> kept; // its state arrays, and what pins them
@@ -37,6 +38,10 @@ struct Leaf {
 
     const char* seen() const { return half.data ? static_cast<char*>(half.data) : x; }
     Dtype dtype_seen() const { return half.data ? half.dtype : dtype; }
+    // NumPy's number of the type that the caller sees, and of its gradients and averages.
+    int type_seen() const { return complex ? complex_type_of(dtype) : type_of(dtype_seen()); }
+    int type() const { return complex ? complex_type_of(dtype) : type_of(dtype); }
+    size_t parts() const { return complex ? 2 : 1; }
     size_t bytes() const { return size * item_size(dtype_seen()); }
 };
 

@@ -14,6 +14,7 @@ from stepsize.arrays.memory import (
     pack,
     sum_of_squares,
 )
+from stepsize.arrays.parts import COMPLEX, conversion, view_as_complex, view_as_real
 from stepsize.arrays.rows import RowCounter, rows_of
 from stepsize.arrays.tree import (
     Structure,
@@ -30,6 +31,7 @@ from stepsize.arrays.views import read_only, refuse_writes
 from stepsize.arrays.watching import put_back, refuse_changes, value_and_grad_of
 
 __all__ = [
+    "COMPLEX",
     "FLOATS",
     "LEAST_SUM",
     "Array",
@@ -44,6 +46,7 @@ __all__ = [
     "check_dtype",
     "check_parameters",
     "computed",
+    "conversion",
     "copy",
     "data_set",
     "explain_difference",
@@ -63,4 +66,6 @@ __all__ = [
     "sum_of_squares",
     "unflatten",
     "value_and_grad_of",
+    "view_as_complex",
+    "view_as_real",
 ]

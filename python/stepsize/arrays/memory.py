@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stepsize import _core
+from stepsize.arrays.parts import COMPLEX, view_as_real
 from stepsize.arrays.tree import Structure, flatten, unflatten
 from stepsize.arrays.types import Array, Nest
 
@@ -28,7 +29,7 @@ def computed(dtype: Any) -> np.dtype[Any]:
 
 
 def check_dtype(leaf: Any, path: str, owner: str) -> None:
-    """Refuse what is not an array of floats of two, four or eight bytes."""
+    """Refuse what is not an array of floats of two, four or eight bytes, or of complex numbers."""
     if not isinstance(leaf, np.ndarray):
         raise TypeError(
             f"{owner}: parameter {path} is a {type(leaf).__name__}, expected a NumPy array or a "
@@ -39,10 +40,11 @@ def check_dtype(leaf: Any, path: str, owner: str) -> None:
             f"{owner}: parameter {path} is a masked array, whose mask would be lost; give a plain "
             "one, parameter.filled(0), and gradients of 0 where it was masked"
         )
-    if leaf.dtype not in FLOATS and not is_narrow(leaf.dtype):
+    if leaf.dtype not in (*FLOATS, *COMPLEX) and not is_narrow(leaf.dtype):
+        nearest = "complex64" if leaf.dtype.kind == "c" else "float32"
         raise TypeError(
-            f"{owner}: {path} has dtype {leaf.dtype}, expected float32, float64, float16 or "
-            "bfloat16; convert it with .astype(np.float32)"
+            f"{owner}: {path} has dtype {leaf.dtype}, expected float32, float64, complex64, "
+            f"complex128, float16 or bfloat16; convert it with .astype(np.{nearest})"
         )
 
 
@@ -159,7 +161,8 @@ def pack(params: Nest) -> Nest:
     step for many small arrays. The nest that was given is left as it is.
 
     Args:
-        params: A nest of arrays of any shapes, of float32, float64, float16 or bfloat16.
+        params: A nest of arrays of any shapes, of float32, float64, complex64, complex128, float16
+            or bfloat16.
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -186,7 +189,7 @@ def pack(params: Nest) -> Nest:
 
 def norm(leaves: Iterable[Array]) -> float:
     """The Euclidean norm over all of them, also where their squares leave the range of double."""
-    known = list(leaves)
+    known = list(map(view_as_real, leaves))
     total = sum(map(sum_of_squares, known))
     if LEAST_SUM <= total < math.inf or math.isnan(total):
         return math.sqrt(total)
@@ -200,4 +203,5 @@ def norm(leaves: Iterable[Array]) -> float:
 
 def sum_of_squares(array: Array) -> float:
     """The sum of the squares in double precision, the same bits on every machine."""
+    array = view_as_real(array)
     return float(_core.sum_of_squares(np.require(array, computed(array.dtype), ["C", "A"])))

@@ -9,7 +9,7 @@ import numpy as np
 import optree
 
 from stepsize.arrays.types import Array, Nest
-from stepsize.validation import as_loss
+from stepsize.validation import as_loss, is_complex_number
 
 
 class Structure:
@@ -118,9 +118,20 @@ def loss_and_grads(result: Any, function: str = "value_and_grad") -> tuple[float
         loss, grads = result
         return as_loss(loss), grads
     except (TypeError, ValueError):
+        _refuse_complex(result, function)
         what = type(result).__name__
         if isinstance(result, tuple):
             what = f"a tuple ({', '.join(type(part).__name__ for part in result)})"
         raise TypeError(
             f"{function} must return (loss, grads), the loss one number; it returned {what}"
+        ) from None
+
+
+def _refuse_complex(result: Any, function: str) -> None:
+    """Name a loss that is complex, and what makes it real."""
+    loss = result[0] if isinstance(result, tuple) and len(result) == 2 else None
+    if is_complex_number(loss):
+        raise TypeError(
+            f"{function} returned the complex loss {loss!s:.80}, and a loss is one real number; "
+            "give its real part, loss.real, or the squared modulus that was meant"
         ) from None

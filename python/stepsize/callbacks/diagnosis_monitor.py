@@ -157,7 +157,8 @@ class DiagnosisMonitor:
 
 def _signs(grads: Any) -> NDArray[np.int8]:
     """The signs of a sample of some thousand numbers, evenly spaced over all dense leaves."""
-    leaves = [leaf for leaf in arrays.flatten(grads)[0] if isinstance(leaf, np.ndarray)]
+    flat = arrays.flatten(grads)[0]
+    leaves = [arrays.view_as_real(leaf) for leaf in flat if isinstance(leaf, np.ndarray)]
     stride = max(1, sum(leaf.size for leaf in leaves) // SAMPLE)
     parts = [np.sign(leaf.reshape(-1)[::stride]).astype(np.int8) for leaf in leaves]
     return np.concatenate(parts) if parts else np.zeros(0, np.int8)

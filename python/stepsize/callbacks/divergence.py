@@ -224,7 +224,7 @@ def _largest(grads: Any) -> str:
     """The leaf with the largest gradient, or the first that is not finite, in words."""
     leaves, paths, _ = arrays.flatten(grads)
     norms = {
-        path: arrays.norm([np.asarray(leaf, np.float64)])
+        path: arrays.norm([np.asarray(arrays.view_as_real(leaf), np.float64)])
         for leaf, path in zip(leaves, paths, strict=True)
         if leaf is not None
     }

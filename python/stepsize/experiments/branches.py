@@ -20,6 +20,8 @@ from stepsize.arrays import (
     rows_of,
     unflatten,
     value_and_grad_of,
+    view_as_complex,
+    view_as_real,
 )
 from stepsize.errors import NonFiniteGradientError
 from stepsize.experiments.results import Branch
@@ -36,19 +38,22 @@ class Average:
 
     def __init__(self, params: Nest) -> None:
         self._params = params
-        self._sums = [np.array(leaf, np.float64) for leaf in flatten(params)[0]]
+        self._sums = [np.array(view_as_real(leaf), np.float64) for leaf in flatten(params)[0]]
         self._count = 1
 
     def add(self, params: Nest) -> None:
         """Take these parameters into the mean."""
         self._count += 1
         for mean, leaf in zip(self._sums, flatten(params)[0], strict=True):
-            mean += (np.asarray(leaf, np.float64) - mean) / self._count
+            mean += (np.asarray(view_as_real(leaf), np.float64) - mean) / self._count
 
     def value(self) -> Nest:
         """The mean, in the dtypes of the parameters."""
         leaves = flatten(self._params)[0]
-        means = [m.astype(leaf.dtype) for m, leaf in zip(self._sums, leaves, strict=True)]
+        means = [
+            view_as_complex(mean, leaf.dtype).astype(leaf.dtype)
+            for mean, leaf in zip(self._sums, leaves, strict=True)
+        ]
         return unflatten(Structure(self._params).spec, means)
 
 

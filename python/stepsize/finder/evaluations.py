@@ -9,7 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Array, Nest, Structure, copy, flatten, loss_and_grads, unflatten
+from stepsize.arrays import (
+    Array,
+    Nest,
+    Structure,
+    copy,
+    flatten,
+    loss_and_grads,
+    unflatten,
+    view_as_complex,
+    view_as_real,
+)
 from stepsize.optimizers import RowGradient
 from stepsize.optimizers.gradients import plain
 
@@ -100,7 +110,11 @@ class Evaluations:
         random = np.random.default_rng(0)
         top = max((float(np.abs(leaf).max(initial=0.0)) for leaf in leaves), default=0.0)
         size = BESIDE * max(1.0, top)
-        ways = [size * random.standard_normal(leaf.shape) for leaf in leaves]
+        parts = [view_as_real(leaf) for leaf in leaves]
+        ways = [
+            view_as_complex(size * random.standard_normal(part.shape), leaf.dtype)
+            for part, leaf in zip(parts, leaves, strict=True)
+        ]
         eps = max((float(np.finfo(leaf.dtype).eps) for leaf in leaves), default=0.0)
         least = self.last.fun - ROUNDING * eps * abs(self.last.fun)
         for sign in (1, -1):
@@ -142,7 +156,7 @@ class Evaluations:
             given = plain("minimize", path, leaf, given)
             copies.append(None if given is None else np.array(given))
             if given is not None:
-                top = float(np.abs(copies[-1]).max(initial=0.0))
+                top = float(np.abs(view_as_real(copies[-1])).max(initial=0.0))
                 if self._component is not None and math.isfinite(top):
                     top = self._component(i, leaf, copies[-1])
                 largest = math.nan if math.isnan(top + largest) else max(top, largest)

@@ -20,6 +20,7 @@ from stepsize.arrays import (
     norm,
     refuse_writes,
     value_and_grad_of,
+    view_as_real,
 )
 from stepsize.errors import NonFiniteGradientError
 from stepsize.finder.cached_batches import CachedBatches, hint
@@ -84,9 +85,10 @@ class RateStepper:
             self._set(lr)
             stats = self._optimizer.step(grads, loss=loss, stats=True)
             return math.nan if stats is None else stats.update_norm
-        before = [np.array(leaf, np.float64) for leaf in self._leaves]
+        leaves = [view_as_real(leaf) for leaf in self._leaves]
+        before = [np.array(leaf, np.float64) for leaf in leaves]
         self.step(grads, lr, loss)
-        moves = (after - leaf for after, leaf in zip(self._leaves, before, strict=True))
+        moves = (after - leaf for after, leaf in zip(leaves, before, strict=True))
         return norm(moves)
 
 

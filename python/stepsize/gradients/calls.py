@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import (
+    COMPLEX,
     Array,
     Nest,
     Structure,
@@ -19,6 +20,7 @@ from stepsize.arrays import (
     loss_and_grads,
     map_leaves,
     unflatten,
+    view_as_real,
 )
 from stepsize.optimizers import RowGradient
 from stepsize.optimizers.gradients import plain
@@ -62,9 +64,12 @@ class Calls:
                     f"{OWNER}: {path} holds NaN or infinity; check gradients at finite parameters"
                 )
         self.structure, self.paths = structure, structure.paths
-        self.start: list[Array] = [np.array(leaf, order="K") for leaf in structure.leaves]
-        self._leaves = [np.array(leaf, order="K") for leaf in structure.leaves]
-        self._params = unflatten(structure.spec, self._leaves)
+        own = [np.array(leaf, order="K") for leaf in structure.leaves]
+        # What is moved and compared is real: of complex leaves, an axis of their parts more.
+        self._leaves = [view_as_real(leaf) for leaf in own]
+        self.start: list[Array] = [np.array(leaf, order="K") for leaf in self._leaves]
+        self.complex = [leaf.dtype in COMPLEX for leaf in own]
+        self._params = unflatten(structure.spec, own)
         self.batch = map_leaves(_own, batch)
         self._parts = [leaf for leaf in flatten(self.batch)[0] if _comparable(leaf)]
         self._kept = [np.array(leaf, order="K") for leaf in self._parts]
@@ -120,11 +125,11 @@ class Calls:
         if all(one is None for one in given):
             raise TypeError(f"{OWNER}: value_and_grad must return gradients, got None for each")
         found: list[Array | None] = []
-        for path, leaf, value in zip(self.paths, self.start, given, strict=True):
+        for path, leaf, value in zip(self.paths, self.structure.leaves, given, strict=True):
             if isinstance(value, RowGradient):
                 value = value.whole(OWNER, path, leaf)
             value = plain(OWNER, path, leaf, value)
-            found.append(None if value is None else np.array(value))
+            found.append(None if value is None else np.array(view_as_real(value)))
         return found
 
     def _look_for_changes(self, point: Point) -> None:

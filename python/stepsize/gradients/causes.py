@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,25 +108,28 @@ def _by_structure(prober: Prober, i: int, gradient: Array, probes: Sequence[Prob
 
 def _probes(prober: Prober, i: int) -> list[Probe]:
     found = []
+    look = partial(features, pairs=prober.calls.complex[i])
     for base in prober.audit.bases:
         leaf = base.point[i]
         for _ in range(DIRECTIONS):
-            probe = prober.probe(base, i, prober.random(leaf), look=features)
+            probe = prober.probe(base, i, prober.random(leaf), look=look)
             if probe is not None:
                 found.append(probe)
     return found
 
 
-def features(nodes: list[Array], v: Array, points: list[Array]) -> dict[str, Any]:
+def features(
+    nodes: list[Array], v: Array, points: list[Array], pairs: bool = False
+) -> dict[str, Any]:
     """Products of the direction with every change of the gradient, at the three points."""
     found: dict[str, Any] = {
         "decay": np.array([float(np.vdot(x, v)) for x in points]),
         "l1": np.array([float(np.vdot(np.sign(x), v)) for x in points]),
     }
-    changes = [changes_of_order(g) for g in nodes]
+    changes = [changes_of_order(g, pairs) for g in nodes]
     for name in changes[0]:
         found[name] = np.array([float(np.vdot(change[name], v)) for change in changes])
-    for axis, n in enumerate(v.shape):
+    for axis, n in enumerate(v.shape[: v.ndim - pairs]):
         if n > 1:
             found[f"shift/{axis}"] = np.array([_correlated(g, v, axis) for g in nodes])
     return found

@@ -56,19 +56,20 @@ def check_gradients(
     batch and random generators come back as they were.
 
     Causes: ``sign_flipped``, ``factor``, ``transposed``, ``reversed``, ``shifted``, ``permuted``,
-    ``missing_decay``, ``missing_l1``, ``missing_term``, ``one_use``, ``stale``, ``accumulated``,
-    ``zero``, ``zero_in_part``, ``unused``, ``not_finite``, ``not_deterministic``,
-    ``changes_params``, ``changes_batch``, ``unknown``.
+    ``conjugated``, ``missing_decay``, ``missing_l1``, ``missing_term``, ``one_use``, ``stale``,
+    ``accumulated``, ``zero``, ``zero_in_part``, ``unused``, ``not_finite``,
+    ``not_deterministic``, ``changes_params``, ``changes_batch``, ``unknown``.
 
     Args:
         value_and_grad: ``(params, batch) -> (loss, grads)``.
-        params: a nest of finite arrays; only copies are changed.
+        params: a nest of finite arrays, real or complex; only copies are changed.
         batch: what the function gets as its second argument.
         directions: random directions a leaf, besides that of its gradient. Some twenty calls of
             the function, and eight to sixteen a leaf, are the cost; a leaf that is wrong, or near
             kinks, costs fifty to a hundred more, a noisy loss ten times as many in all.
         coordinates: single elements of each leaf to check as well, two calls or four each: the
-            largest of the gradient, then others at random.
+            largest of the gradient, then others at random. Real and imaginary parts of a complex
+            leaf are elements 2k and 2k + 1.
         tolerance: relative mismatch that passes; None is 1e-5 in double, 1e-3 in single and 5e-2
             in half precision.
         seed: of the directions.
@@ -147,7 +148,8 @@ def _leaf(prober: Prober, i: int, directions: int, coordinates: int) -> LeafChec
     """One leaf: its slopes, the verdict, and the cause where it is wrong."""
     calls, bases = prober.calls, prober.audit.bases
     path, leaf = calls.paths[i], calls.start[i]
-    found = LeafCheck(path, leaf.shape, "skipped")
+    shape = leaf.shape[:-1] if calls.complex[i] else leaf.shape
+    found = LeafCheck(path, shape, "skipped")
     gradient = bases[0].answer.grads[i]
     if gradient is None:
         return found

@@ -18,20 +18,27 @@ PAIRS = 3  # of directions, for the symmetry of second derivatives
 FITS = 0.2  # mismatch, as a share of what is measured, below which a part fits
 
 
-def changes_of_order(g: Array) -> dict[str, Array]:
-    """The gradient with its axes exchanged or reversed, as `kind: words`."""
+def changes_of_order(g: Array, pairs: bool = False) -> dict[str, Array]:
+    """The gradient with its axes exchanged or reversed, as `kind: words`.
+
+    With `pairs` its last axis holds real and imaginary parts, which is no axis of the leaf.
+    """
     found: dict[str, Array] = {}
-    for a, b in itertools.combinations(range(g.ndim), 2):
+    axes = range(g.ndim - pairs)
+    if pairs:
+        words = "the complex conjugate fits: gradient.conj(), the direction of steepest ascent"
+        found[f"conjugated: {words}"] = g * np.array([1.0, -1.0])
+    for a, b in itertools.combinations(axes, 2):
         if g.shape[a] == g.shape[b] > 1:
             found[f"transposed: np.swapaxes(gradient, {a}, {b}) fits"] = np.swapaxes(g, a, b)
-    if g.ndim == 2 and g.shape[0] != g.shape[1] and min(g.shape) > 1:
+    if g.ndim == 2 and not pairs and g.shape[0] != g.shape[1] and min(g.shape) > 1:
         words = f"transposed: gradient.reshape{g.shape[::-1]}.T fits"
         found[words] = g.reshape(g.shape[::-1]).T
-    long = [axis for axis in range(g.ndim) if g.shape[axis] > 2]
+    long = [axis for axis in axes if g.shape[axis] > 2]
     for count in (1, 2):
-        for axes in itertools.combinations(long, count):
-            text = axes[0] if count == 1 else axes
-            found[f"reversed: np.flip(gradient, {text}) fits"] = np.flip(g, axes)
+        for some in itertools.combinations(long, count):
+            text = some[0] if count == 1 else some
+            found[f"reversed: np.flip(gradient, {text}) fits"] = np.flip(g, some)
     return found
 
 

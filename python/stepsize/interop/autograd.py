@@ -24,6 +24,8 @@ except ImportError as error:
         'stepsize.interop.autograd needs autograd: pip install "stepsize[autograd]"'
     ) from error
 
+from stepsize.arrays import COMPLEX
+from stepsize.arrays import flatten as leaves_of
 from stepsize.optimizers import SGD, Adam, Optimizer, RMSprop, registry
 from stepsize.optimizers.registration import snake_case
 from stepsize.schedules import Schedule, from_function
@@ -42,19 +44,44 @@ def _run(
     flat, unflatten = flatten(x0)
     plain = isinstance(x0, np.ndarray)  # autograd's flatten takes longer than a step
     # What grad and callback get they may keep, so they get copies of what changes in place.
-    x = np.array(flat, np.float32 if flat.dtype == np.float32 else np.float64)
+    x = np.array(flat, _dtype(flat, x0))
     optimizer = make(x)
     for i in range(num_iters):
         point = x.copy().reshape(x0.shape) if plain else unflatten(x.copy())
         found = grad(point, i)
-        g = np.asarray(np.ravel(found) if plain else flatten(found)[0], x.dtype)
+        g = _ascent(np.ravel(found) if plain else flatten(found)[0], x)
         if callback:
-            callback(unflatten(x.copy()), i, unflatten(g))
+            callback(unflatten(x.copy()), i, unflatten(g.conj() if x.dtype in COMPLEX else g))
         optimizer.step(g)
     if hasattr(optimizer, "averaged"):
         with optimizer.averaged():
             return unflatten(x.copy())
     return unflatten(x)
+
+
+def _dtype(flat: Any, x0: Any) -> Any:
+    """The dtype of the parameters, which are all real or all complex."""
+    if flat.dtype.kind != "c":
+        return np.float32 if flat.dtype == np.float32 else np.float64
+    if any(np.asarray(leaf).dtype.kind != "c" for leaf in leaves_of(x0)[0]):
+        raise TypeError(
+            "x0 mixes real and complex arrays, which autograd joins to complex ones: the real ones "
+            "would not stay real; make all complex, or take ss.minimize with gradients of your own"
+        )
+    return np.complex64 if flat.dtype == np.complex64 else np.complex128
+
+
+def _ascent(found: Any, x: Any) -> Any:
+    """The direction of steepest ascent; autograd's gradient in complex numbers is its conjugate."""
+    g = np.asarray(found)
+    if g.dtype.kind != "c":
+        return np.asarray(g, x.dtype)
+    if x.dtype not in COMPLEX:
+        raise TypeError(
+            f"the gradient is {g.dtype} and x is {x.dtype}; start from a complex x0, or give the "
+            "real part of the gradient"
+        )
+    return np.asarray(g.conj(), x.dtype)
 
 
 def sgd(

@@ -7,6 +7,9 @@ float64 needs ``jax.config.update("jax_enable_x64", True)``; without it JAX woul
 parameters to float32 silently, which is refused. bfloat16 and float16 are formats to compute
 gradients in: `to_numpy` widens them to float32, in which the optimizer keeps its parameters, and
 ``value_and_grad(loss, dtype=jnp.bfloat16)`` narrows them for the loss.
+
+JAX's gradient of a real loss in a complex parameter z = x + iy is dL/dx - i dL/dy. Here it is the
+direction of steepest ascent, dL/dx + i dL/dy, so what comes from JAX is conjugated.
 """
 
 from __future__ import annotations
@@ -45,12 +48,25 @@ def to_numpy(nest: Nest) -> Nest:
     return jax.tree.map(one, nest)
 
 
+def gradient_to_numpy(grads: Nest) -> Nest:
+    """JAX's gradients as `to_numpy` gives arrays, complex ones conjugated: steepest ascent.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> gradient_to_numpy(jnp.array([1 + 2j], jnp.complex64))
+        array([1.-2.j], dtype=complex64)
+    """
+    return jax.tree.map(
+        lambda leaf: leaf.conj() if np.iscomplexobj(leaf) else leaf, to_numpy(grads)
+    )
+
+
 def to_jax(nest: Nest, dtype: Any = None) -> Nest:
     """JAX copies of arrays, in the same nest, in a dtype or as they are.
 
     Raises:
-        ValueError: an array is float64, ``dtype`` is not given, and JAX is set to compute in
-            float32.
+        ValueError: an array is float64 or complex128, ``dtype`` is not given, and JAX is set to
+            compute in float32.
     """
     if dtype is None:
         check_precision(nest)
@@ -58,15 +74,17 @@ def to_jax(nest: Nest, dtype: Any = None) -> Nest:
 
 
 def check_precision(nest: Nest) -> None:
-    """Refuse float64 where JAX would make float32 of it."""
+    """Refuse float64 where JAX would make float32 of it, and complex128 likewise."""
     if jax.dtypes.canonicalize_dtype(np.float64) == np.float64:
         return
     leaves, paths, _ = flatten(nest)
     for leaf, path in zip(leaves, paths, strict=True):
-        if getattr(leaf, "dtype", None) == np.float64:
+        dtype = getattr(leaf, "dtype", None)
+        if dtype in (np.float64, np.complex128):
+            half = "float32" if dtype == np.float64 else "complex64"
             raise ValueError(
-                f"{path} is float64, of which JAX would make float32; "
-                'call jax.config.update("jax_enable_x64", True) first, or give float32'
+                f"{path} is {dtype}, of which JAX would make {half}; "
+                f'call jax.config.update("jax_enable_x64", True) first, or give {half}'
             )
 
 
@@ -91,9 +109,17 @@ def value_and_grad(
         array([3., 3.], dtype=float32)
     """
 
+    def narrowed(leaf: Any) -> Any:
+        if jnp.iscomplexobj(leaf) and not jnp.issubdtype(dtype, jnp.complexfloating):
+            raise TypeError(
+                f"value_and_grad: dtype={np.dtype(dtype)} would drop the imaginary part of a "
+                "complex parameter; leave dtype out"
+            )
+        return leaf.astype(dtype)
+
     def cast(params: Nest, *data: Any) -> Any:
         if dtype is not None:
-            params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+            params = jax.tree.map(narrowed, params)
         found = loss(params, *data)
         if has_aux and not (isinstance(found, tuple) and len(found) == 2):
             raise TypeError(
@@ -127,7 +153,7 @@ class ValueAndGrad:
         if self._has_aux:
             value, aux = value
             self.aux = to_numpy(aux)
-        return float(value), to_numpy(grads)
+        return float(value), gradient_to_numpy(grads)
 
 
 class JaxOptimizer:
@@ -164,6 +190,6 @@ class JaxOptimizer:
         )
 
     def step(self, grads: Nest, *, loss: Any = None) -> Nest:
-        """Update by gradients, JAX arrays in the nest of the parameters; the new parameters."""
-        self.inner.step(to_numpy(grads), loss=None if loss is None else as_loss(loss))
+        """Update by JAX's gradients, in the nest of the parameters; the new parameters."""
+        self.inner.step(gradient_to_numpy(grads), loss=None if loss is None else as_loss(loss))
         return self.params

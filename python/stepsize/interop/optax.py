@@ -122,6 +122,13 @@ class Optax(Optimizer, abstract=True):
         host: Any = None,
     ) -> None:
         check_precision(params)
+        for leaf, path in zip(structure.leaves, structure.paths, strict=True):
+            if np.iscomplexobj(leaf):
+                raise TypeError(
+                    f"from_optax: {path} has dtype {leaf.dtype}, and optax transformations are for "
+                    "real parameters here; choose a rule of stepsize, or give a real view, "
+                    "z.view(z.real.dtype)"
+                )
         super()._setup(params, structure, assignment, tables, options, host or OptaxHost)
         nest = self._nest(self.internals.leaves.contiguous)
         self._inside = self._transformation.init(nest)

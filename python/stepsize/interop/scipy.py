@@ -93,6 +93,11 @@ def method(rule: type[Optimizer] | str) -> Callable[..., OptimizeResult]:
 
 def _gradient(owner: str, given: Any, x: Any) -> Any:
     """What jac returned, in the shape of x."""
+    if np.asarray(given).dtype.kind == "c" and x.dtype.kind != "c":
+        raise ValueError(
+            f"{owner}: jac returned complex numbers, and x has real ones; give its real part, or "
+            "start from a complex x0"
+        )
     try:
         found = None if given is None else np.asarray(given, x.dtype)
     except (TypeError, ValueError):
@@ -126,8 +131,10 @@ def _number(name: str, value: Any) -> float:
     """The value of an objective, which may be an array of one number."""
     array = np.asarray(value)
     if array.size != 1 or array.dtype.kind not in "fiub":
+        fix = "; give its real part, value.real" if array.dtype.kind == "c" else ""
         raise ValueError(
-            f"{name}: fun must return one number, got {type(value).__name__} of shape {array.shape}"
+            f"{name}: fun must return one number, got {type(value).__name__} of shape "
+            f"{array.shape}{fix}"
         )
     return float(array.item())
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import (
+    COMPLEX,
     FLOATS,
     Array,
     Nest,
@@ -193,8 +194,11 @@ def _floats(x0: Nest) -> Nest:
         array = np.array(leaf)
         if array.dtype.kind in "iub":
             return array.astype(np.float64)
-        if array.dtype not in FLOATS:
-            raise TypeError(f"minimize: x0 has dtype {array.dtype}, expected float32 or float64")
+        if array.dtype not in (*FLOATS, *COMPLEX):
+            raise TypeError(
+                f"minimize: x0 has dtype {array.dtype}, expected float32, float64, complex64 or "
+                "complex128"
+            )
         return array
 
     found = one(x0) if plain else map_leaves(one, x0)

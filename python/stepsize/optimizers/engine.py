@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from stepsize.arrays import is_narrow
+from stepsize.arrays import is_narrow, view_as_real
 from stepsize.optimizers.groups import ParameterGroups
 from stepsize.optimizers.leaves import Leaves
 from stepsize.optimizers.rule import COMPILED, Rule
@@ -37,7 +37,7 @@ def fill(engine: Any, rule: Rule, leaves: Leaves, groups: ParameterGroups, slots
     columns = (leaves.contiguous, leaves.masters, groups.assignment, slots.arrays, slots.scales)
     given = {i: leaf for i, leaf, _ in leaves.strided}
     for i, (leaf, master, group, arrays, scales) in enumerate(zip(*columns, strict=True)):
-        pairs = [(slot, scales.get(name)) for name, slot in arrays.items()]
+        pairs = [(view_as_real(slot), scales.get(name)) for name, slot in arrays.items()]
         engine.add_leaf(leaf, master, leaf.shape, group, pairs)
         if i in given:
             engine.keep_base(given[i])

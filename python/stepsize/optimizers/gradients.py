@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from stepsize import _core
-from stepsize.arrays import Array, Nest, computed, is_narrow
+from stepsize.arrays import (
+    FLOATS,
+    Array,
+    Nest,
+    computed,
+    conversion,
+    is_narrow,
+    view_as_real,
+)
 from stepsize.optimizers import half
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.rule import registered
@@ -42,7 +50,7 @@ def refused(finite: bool, dtype: Any) -> str:
     """What a gradient that is refused holds, in words."""
     if not finite:
         return "NaN or infinity"
-    wide = computed(np.dtype(dtype))
+    wide = view_as_real(np.empty(0, computed(np.dtype(dtype)))).dtype
     least = float(np.finfo(wide).max) / 2 ** (_core.headroom - 1)
     return f"numbers of {least:.2g} or more, too near the largest {wide.name} to be added up,"
 
@@ -53,7 +61,7 @@ def _check_rows(parts: Internals, path: str, leaf: Array) -> None:
     if parts.options.state_dtype is not None:
         form = parts.options.state_dtype
         raise ValueError(f"{start} needs state_dtype=None, got {form!r}; give an array")
-    if is_narrow(leaf.dtype):
+    if leaf.dtype not in FLOATS:
         raise TypeError(
             f"{start} needs parameters of float32 or float64, got {leaf.dtype}; give an array"
         )
@@ -91,7 +99,7 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
     if value.dtype != dtype:
         raise TypeError(
             f"{owner}: the gradient of {path} has dtype {value.dtype}, expected {dtype}; "
-            f"convert it with .astype(np.{dtype})"
+            f"{conversion(value.dtype, dtype)}"
         )
     if value.shape != leaf.shape:
         raise ValueError(

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from stepsize import _core
-from stepsize.arrays import Array, Nest, Structure, check_parameters
+from stepsize.arrays import COMPLEX, Array, Nest, Structure, check_parameters
 from stepsize.optimizers import half
 from stepsize.optimizers.groups import is_grouped, ungroup
 from stepsize.optimizers.sparse import RowSlice
 from stepsize.optimizers.transaction import assignment
+
+if TYPE_CHECKING:
+    from stepsize.optimizers.rule import Rule
+
+
+def check_real(rule: Rule, structure: Structure) -> None:
+    """Refuse complex leaves for rules that see a leaf as a matrix."""
+    if not rule.shaped or rule.needs_closure:
+        return
+    for leaf, path in zip(structure.leaves, structure.paths, strict=True):
+        if getattr(leaf, "dtype", None) in COMPLEX:
+            owner = type(rule).__name__
+            raise TypeError(
+                f"{owner}: {path} has dtype {leaf.dtype}, but {owner} is made for real matrices; "
+                "choose a rule that acts on each number, such as AdamW, for complex parameters"
+            )
 
 
 @dataclass

@@ -22,7 +22,7 @@ from stepsize.optimizers.groups import (
 )
 from stepsize.optimizers.host import StepHost
 from stepsize.optimizers.internals import Internals
-from stepsize.optimizers.leaves import Leaves
+from stepsize.optimizers.leaves import Leaves, check_real
 from stepsize.optimizers.options import Options
 from stepsize.optimizers.own_host import OptimizerHost
 from stepsize.optimizers.rule import Rule, is_settable, registered
@@ -110,6 +110,7 @@ class Optimizer(Rule, abstract=True):
     ) -> None:
         for values in tables:
             self.check_together(values)
+        check_real(self, structure)
         several = len(tables) > 1 or is_grouped(params)
         self._engine = _core.Engine(structure.description())
         self._host: StepHost = (host or OptimizerHost)(self)

@@ -14,6 +14,7 @@ from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.leaves import Leaves
 from stepsize.optimizers.stats import StepStats, Sums
 from stepsize.optimizers.transaction import assignment
+from stepsize.validation import is_complex_number
 
 
 class Hosted(Protocol):
@@ -133,7 +134,10 @@ def _number(optimizer: Hosted, name: str, value: object) -> NoReturn:
     owner, step = type(optimizer).__name__, optimizer.step_count
     if name == "loss" and not isinstance(value, float):
         found = "missing" if value is None else f"a {type(value).__name__}, not a number"
-        raise TypeError(f"{owner}: loss is {found}; the rule needs it, step(grads, loss=...)")
+        call = "step(grads, loss=...)"
+        if is_complex_number(value):
+            found, call = f"complex, {value!s:.80}", "as a real number, loss.real"
+        raise TypeError(f"{owner}: loss is {found}; the rule needs it, {call}")
     if name == "loss":
         raise ValueError(
             f"{owner}: loss is {value!r} at step {step}, but the rule needs a finite one; nothing "

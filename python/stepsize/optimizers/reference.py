@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from stepsize import _core
-from stepsize.arrays import Array, is_narrow
+from stepsize.arrays import Array, is_narrow, view_as_real
 from stepsize.optimizers import half, quantization
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.primitives import clamp, not_descending, select
@@ -42,11 +42,13 @@ class _Leaf:
 
     def __init__(self, parts: Internals, i: int, gradient: Array, t: int) -> None:
         self.group = parts.groups.assignment[i]
-        self.leaf = parts.leaves.contiguous[i]
+        self.leaf = view_as_real(parts.leaves.contiguous[i])
         self.x = half.load_master(self.leaf, parts.leaves.masters[i])
-        self.raw = half.to_float32(gradient)
+        self.raw = half.to_float32(view_as_real(gradient))
         self.place, self.t = i, t
-        self.slots, self.scales = dict(parts.slots.arrays[i]), parts.slots.scales[i]
+        arrays = parts.slots.arrays[i]
+        self.slots = {name: view_as_real(slot) for name, slot in arrays.items()}
+        self.scales = parts.slots.scales[i]
         bound = parts.leaves.rows.get(i)
         if bound is not None and bound.grad is gradient:
             self.leaf, self.slots = bound.x, dict(bound.slots)
@@ -54,11 +56,11 @@ class _Leaf:
         if not parts.rule.shaped:
             self.x, self.raw = self.x.reshape(-1), self.raw.reshape(-1)
             self.slots = {name: slot.reshape(-1) for name, slot in self.slots.items()}
-        arrays = {
+        known = {
             name: quantization.dequantize(slot, self.scales.get(name), self.x.dtype)
             for name, slot in self.slots.items()
         }
-        self.s = State(**arrays)
+        self.s = State(**known)
         self.h = parts.groups.evaluate(self.group, t)
         self.kind = parts.rule.decay_kind(parts.groups.tables[self.group])
         self.decay = getattr(self.h, "weight_decay", 0.0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from stepsize import _core
-from stepsize.arrays import Array, computed
+from stepsize.arrays import Array, computed, view_as_complex, view_as_real
 from stepsize.optimizers import quantization
 from stepsize.optimizers.fields import Value
 from stepsize.optimizers.groups import ParameterGroups
@@ -66,10 +66,14 @@ class Slots:
     def allocate(
         cls, rule: Rule, leaves: Leaves, groups: ParameterGroups, state_dtype: str | None
     ) -> Self:
-        """State arrays with their first values, side by side where the parameters lie so."""
+        """State arrays with their first values, side by side where the parameters lie so.
+
+        Those of complex leaves are complex, but for codes, which have an axis of parts.
+        """
         check_quantizable(rule, groups.tables, state_dtype)
         wanted = []
-        for leaf, values in zip(leaves.contiguous, groups.by_leaf(), strict=True):
+        real = map(view_as_real, leaves.contiguous)
+        for leaf, values in zip(real, groups.by_leaf(), strict=True):
             slots = () if rule.shaped else rule.variant(values)[1]
             dtypes = [quantization.dtype_of(slot, leaf, state_dtype) for slot in slots]
             wanted.append((leaf, slots, dtypes))
@@ -93,6 +97,11 @@ class Slots:
                     _fill(state[i][name], scales[i].get(name), first, key)
             if rule.shaped:
                 state[i] = _shaped(rule, leaf, values)
+            seen = leaves.arrays[i].dtype
+            state[i] = {
+                name: view_as_complex(slot, seen) if slot.dtype.kind == "f" else slot
+                for name, slot in state[i].items()
+            }
         return cls(state, scales)
 
     def stored(self, masters: Sequence[Array | None]) -> State:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stepsize import _core
-from stepsize.arrays import Array
+from stepsize.arrays import Array, conversion
 
 
 class RowGradient:
@@ -69,7 +69,7 @@ class RowGradient:
         if self.values.dtype != leaf.dtype:
             raise TypeError(
                 f"{owner}: the gradient of {path} has dtype {self.values.dtype}, expected "
-                f"{leaf.dtype}; convert it with .astype(np.{leaf.dtype})"
+                f"{leaf.dtype}; {conversion(self.values.dtype, leaf.dtype)}"
             )
         given = self.rows
         if given.size and not 0 <= given.min() <= given.max() < len(leaf):

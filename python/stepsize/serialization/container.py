@@ -25,11 +25,11 @@ from typing import Any, BinaryIO, NoReturn, TypeAlias
 
 import numpy as np
 
-from stepsize.arrays import Array
+from stepsize.arrays import COMPLEX, FLOATS, Array, view_as_complex, view_as_real
 from stepsize.errors import CheckpointError
 from stepsize.serialization.atomic import replacing
 
-SCHEMA = 1
+SCHEMA = 2  # the newest that is read; complex arrays need it, and other files stay at 1
 MAX_HEADER = 100_000_000  # as safetensors itself
 _NO_DIGEST = "0" * 64
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -71,8 +71,11 @@ def write(path: Path, tensors: Mapping[str, Array], meta: Mapping[str, Any]) -> 
         ({'w': array([0., 1., 2.])}, {'epoch': 2})
     """
     arrays = {name: _portable(name, array) for name, array in tensors.items()}
+    # The format has no complex128: real and imaginary parts are a last axis of a real array.
+    paired = [name for name, array in arrays.items() if array.dtype in COMPLEX]
+    arrays |= {name: view_as_real(arrays[name]) for name in paired}
     ordered = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
-    header = _header({name: arrays[name] for name in ordered}, meta)
+    header = _header({name: arrays[name] for name in ordered}, meta, paired)
     with replacing(path) as file:
         digest = hashlib.sha256(header)
         file.write(header)
@@ -117,8 +120,8 @@ def _portable(name: str, array: Array) -> Array:
     if array.dtype.name == "bfloat16":
         return array
     array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    if array.dtype not in _CODES:
-        allowed = ", ".join(dtype.name for dtype in _CODES)
+    if array.dtype not in _CODES and array.dtype not in COMPLEX:
+        allowed = ", ".join(dtype.name for dtype in (*_CODES, *COMPLEX))
         raise TypeError(f"{name}: cannot save dtype {array.dtype}; allowed are bfloat16, {allowed}")
     return array
 
@@ -127,10 +130,13 @@ def _raw(array: Array) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
-def _header(arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> bytes:
+def _header(arrays: Mapping[str, Array], meta: Mapping[str, Any], paired: list[str]) -> bytes:
     """Length and JSON header, with zeros where the digest goes."""
     values = json.dumps(dict(meta), allow_nan=False, separators=(",", ":"))
-    metadata = {"sha256": _NO_DIGEST, "format": "stepsize", "schema": str(SCHEMA), "meta": values}
+    schema = "2" if paired else "1"
+    metadata = {"sha256": _NO_DIGEST, "format": "stepsize", "schema": schema, "meta": values}
+    if paired:
+        metadata["complex"] = json.dumps(paired, separators=(",", ":"))
     entries: dict[str, Any] = {"__metadata__": metadata}
     begin = 0
     for name, array in arrays.items():
@@ -206,7 +212,24 @@ def _read(file: BinaryIO, size: int) -> tuple[dict[str, Array], dict[str, Any]]:
     digest.update(data.data)
     if digest.hexdigest().encode() != header[digits]:
         raise _Refused("its SHA-256 does not match, the file is damaged")
-    return {name: _view(data, *place) for name, place in layout.items()}, _values(metadata)
+    arrays = {name: _view(data, *place) for name, place in layout.items()}
+    for name in _paired(metadata):
+        array = arrays.get(name)
+        if array is None or array.dtype not in FLOATS or array.shape[-1:] != (2,):
+            raise _Refused(f"its array {name[:80]!r} cannot be complex")
+        arrays[name] = view_as_complex(array, COMPLEX[0])
+    return arrays, _values(metadata)
+
+
+def _paired(metadata: dict[str, Any]) -> set[str]:
+    """The names of the arrays whose last axis holds real and imaginary part."""
+    try:
+        names = json.loads(metadata.get("complex", "[]"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _Refused(f"its list of complex arrays is not valid JSON ({error})") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _Refused("its list of complex arrays is malformed")
+    return set(names)
 
 
 def _take(file: BinaryIO, count: int) -> bytes:

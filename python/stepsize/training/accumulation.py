@@ -85,7 +85,8 @@ def _times(leaf: Any, factor: float) -> Any:
         return None
     if isinstance(leaf, RowGradient):
         return RowGradient(leaf.rows.copy(), _times(leaf.values, factor))
-    return np.multiply(leaf, leaf.dtype.type(factor))
+    real = arrays.view_as_real(leaf)
+    return arrays.view_as_complex(np.multiply(real, real.dtype.type(factor)), leaf.dtype)
 
 
 def _add(a: Any, b: Any) -> Any:

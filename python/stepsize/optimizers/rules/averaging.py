@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Array
+from stepsize.arrays import Array, view_as_complex, view_as_real
 from stepsize.optimizers.averages import SwapsAverage
 from stepsize.optimizers.elementary import real_power
 from stepsize.optimizers.fields import nonnegative
@@ -31,8 +31,10 @@ class AveragingOptimizer(SwapsAverage, Optimizer, abstract=True):
         for x, slots, group, times in zip(
             points, parts.slots.arrays, parts.groups.assignment, parts.engine.times, strict=True
         ):
-            s, h = SimpleNamespace(**slots), parts.groups.numbers(group)
-            result.append(np.array(self.average(x, s, h) if times else x))
+            real = {name: view_as_real(slot) for name, slot in slots.items()}
+            s, h = SimpleNamespace(**real), parts.groups.numbers(group)
+            found = np.array(self.average(view_as_real(x), s, h) if times else view_as_real(x))
+            result.append(view_as_complex(found, x.dtype))
         return result
 
 

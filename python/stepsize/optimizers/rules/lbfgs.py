@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from stepsize.arrays import Array, Nest, value_and_grad_of
+from stepsize.arrays import Array, Nest, value_and_grad_of, view_as_complex, view_as_real
 from stepsize.optimizers.fields import Choice, Value, count, nonnegative
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.optimizer import Optimizer
@@ -243,13 +243,17 @@ class _Search:
 
 
 def _flat(arrays: Sequence[Array]) -> Any:
-    return np.concatenate([np.asarray(array, np.float64).reshape(-1) for array in arrays])
+    flat = [np.asarray(view_as_real(array), np.float64).reshape(-1) for array in arrays]
+    return np.concatenate(flat)
 
 
 def _split(vector: Array, leaves: Sequence[Array]) -> list[Array]:
-    ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
-    parts = np.split(vector, ends)
-    return [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+    seen = [view_as_real(leaf) for leaf in leaves]
+    parts = np.split(vector, np.cumsum([leaf.size for leaf in seen])[:-1])
+    return [
+        view_as_complex(part.reshape(real.shape), leaf.dtype)
+        for part, real, leaf in zip(parts, seen, leaves, strict=True)
+    ]
 
 
 def _largest(vector: Array) -> float:

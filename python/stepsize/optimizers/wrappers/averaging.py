@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stepsize._core import BOUND
-from stepsize.arrays import Array, Nest
+from stepsize.arrays import Array, Nest, view_as_real
 from stepsize.optimizers.averages import SwapsAverage
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.primitives import lerp
@@ -71,7 +71,7 @@ class AverageWrapper(SwapsAverage, Wrapper):
         averages = self._arrays["average"]
         if share > 0.25:  # the first steps; above 1/2 lerp starts from the other end
             for average, leaf in zip(averages, self._points, strict=True):
-                average[...] = lerp(average, to_float32(leaf), share)
+                _towards(average, leaf, share)
             return
         if self._follower is None or self._follower.params is not averages:  # a clone has its own
             # e - w (e - x) is e + w (x - e).
@@ -79,6 +79,12 @@ class AverageWrapper(SwapsAverage, Wrapper):
             self._set(_follower=follower)
         self._follower.lr = share
         self._follower.step(self._points)
+
+
+def _towards(average: Array, leaf: Array, share: float) -> None:
+    """Move an average towards a leaf, real and imaginary parts each on their own."""
+    real = view_as_real(average)
+    real[...] = lerp(real, to_float32(view_as_real(leaf)), share)
 
 
 class EMA(AverageWrapper):
@@ -239,7 +245,7 @@ class Lookahead(Wrapper):
             self._numbers["ahead"] += self.step_count - before
             if self._numbers["ahead"] >= self.k:
                 for slow, leaf in zip(self._arrays["slow"], self._points, strict=True):
-                    slow[...] = lerp(slow, to_float32(leaf), self.alpha)
+                    _towards(slow, leaf, self.alpha)
                     leaf[...] = slow
                 self._numbers["ahead"] = 0
         return result

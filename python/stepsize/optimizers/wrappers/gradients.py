@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from stepsize._core import BOUND
-from stepsize.arrays import LEAST_SUM, Array, Nest, norm, unflatten
+from stepsize.arrays import (
+    LEAST_SUM,
+    Array,
+    Nest,
+    norm,
+    unflatten,
+    view_as_complex,
+    view_as_real,
+)
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.stats import StepStats
@@ -86,8 +94,10 @@ class Accumulate(Wrapper):
         means = []
         with np.errstate(all="ignore"):
             for mean, g in zip(self._arrays["mean"], flat, strict=True):
-                given = mean.dtype.type(0) if g is None else to_float32(g)
-                means.append(mean + (given - mean) / mean.dtype.type(n + 1))
+                real = view_as_real(mean)
+                given = real.dtype.type(0) if g is None else to_float32(view_as_real(g))
+                new = np.asarray(real + (given - real) / real.dtype.type(n + 1))
+                means.append(view_as_complex(new, mean.dtype))
         with Uninterrupted(), self.internals.engine:
             return self._take_in(means, average, None if loss is None else average, stats)
 
@@ -181,7 +191,9 @@ class GradientNoise(GradientWrapper):
         t = self.step_count
         key = np.array([self.seed, t], np.uint64)
         random = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, i]))
-        return g + math.sqrt(self.eta / (1 + t) ** self.gamma) * random.standard_normal(g.shape)
+        size = math.sqrt(self.eta / (1 + t) ** self.gamma)
+        real = view_as_real(g)
+        return view_as_complex(real + size * random.standard_normal(real.shape), g.dtype)
 
 
 class AdaptiveClip(GradientWrapper):
@@ -222,6 +234,8 @@ class AdaptiveClip(GradientWrapper):
         axes = tuple(range(1, g.ndim)) if g.ndim > 1 else None
 
         def size_of(a: Array) -> Any:
+            if a.dtype.kind == "c":
+                a = np.abs(a)
             with np.errstate(over="ignore", under="ignore"):
                 total = np.square(a, dtype=float).sum(axis=axes, keepdims=True)
                 if ((total >= LEAST_SUM) & (total < math.inf)).all():
@@ -231,4 +245,7 @@ class AdaptiveClip(GradientWrapper):
                 return unit * np.sqrt(np.square(a / unit).sum(axis=axes, keepdims=True))
 
         limit, size = self.clip * np.maximum(size_of(leaf), self.eps), size_of(g)
-        return g * np.where(size > limit, limit / np.maximum(size, 1e-6), 1.0)
+        factor = np.where(size > limit, limit / np.maximum(size, 1e-6), 1.0)
+        real = view_as_real(g)
+        factor = factor if real is g else factor[..., None]
+        return view_as_complex(real * factor, g.dtype)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepsize._core import BOUND
-from stepsize.arrays import Array, Nest, is_narrow, norm
+from stepsize.arrays import Array, Nest, is_narrow, norm, view_as_real
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.transaction import Uninterrupted, assign
 from stepsize.optimizers.wrappers.base import Wrapper
@@ -97,8 +97,9 @@ class Mechanic(Wrapper):
         A leaf without a gradient is not changed and does not influence the scale.
         """
         grads = self._given(grads)
-        gathered = [None if g is None else np.array(g) for g in gather(self.internals, grads)]
-        before = [np.array(leaf) for leaf in self._points]
+        flat = gather(self.internals, grads)
+        gathered = [None if g is None else np.array(view_as_real(g)) for g in flat]
+        before = [np.array(view_as_real(leaf)) for leaf in self._points]
         count = self.step_count
         with Uninterrupted(), self.internals.engine:
             result = self.inner.step(grads, loss=loss, stats=stats)
@@ -108,14 +109,15 @@ class Mechanic(Wrapper):
 
     def _rescale(self, gathered: list[Array | None], before: list[Array]) -> None:
         """Rescale the update of the inner optimizer to the learned scale."""
-        starts = self._arrays["start"]
+        starts = [view_as_real(start) for start in self._arrays["start"]]
+        leaves = [view_as_real(leaf) for leaf in self._points]
         if self._numbers["steps"] == 0:
             assign(starts, before)
         self._numbers["steps"] += 1
         old = sum(self._numbers["s"])
         moved = [
             (leaf, g, start, x, (start.astype(float) - x) / (old + self.eps))
-            for leaf, g, start, x in zip(self._points, gathered, starts, before, strict=True)
+            for leaf, g, start, x in zip(leaves, gathered, starts, before, strict=True)
             if g is not None
         ]
         if not moved:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from stepsize.arrays import Array, Nest, norm, unflatten, value_and_grad_of
+from stepsize.arrays import Array, Nest, norm, unflatten, value_and_grad_of, view_as_real
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.snapshot import Snapshot
@@ -66,7 +66,11 @@ class SAM(Wrapper):
             )
         loss, grads = self._evaluate(value_and_grad)
         flat = [None if g is None else np.array(g) for g in gather(self.internals, grads)]
-        pairs = [(g, leaf) for g, leaf in zip(flat, self._points, strict=True) if g is not None]
+        pairs = [
+            (view_as_real(g), view_as_real(leaf))
+            for g, leaf in zip(flat, self._points, strict=True)
+            if g is not None
+        ]
         spec = self.internals.leaves.structure.spec
         if not all(np.isfinite(g).all() for g, _ in pairs):  # the optimizer refuses it or skips
             self.inner.step(unflatten(spec, flat), loss=loss)

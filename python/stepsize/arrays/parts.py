@@ -1,0 +1,52 @@
+"""Complex arrays as real ones of twice the numbers, as torch's functions of the same names do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stepsize.arrays.types import Array
+
+COMPLEX = (np.dtype(np.complex64), np.dtype(np.complex128))
+
+
+def view_as_real(array: Array) -> Array:
+    """The same memory with a last axis of real and imaginary part; a real array as it is.
+
+    Example:
+        >>> view_as_real(np.array([1 + 2j, 3j]))
+        array([[1., 2.],
+               [0., 3.]])
+    """
+    if array.dtype not in COMPLEX:
+        return array
+    # An axis of length 1 may be cut in two whatever the strides of the others.
+    whole: Array = array[..., None].view(array.real.dtype)
+    return whole
+
+
+def view_as_complex(array: Array, like: Any) -> Array:
+    """The same memory as complex numbers, where a dtype is complex; else as it is.
+
+    Example:
+        >>> view_as_complex(np.array([[1.0, 2.0], [0.0, 3.0]]), np.dtype(complex))
+        array([1.+2.j, 0.+3.j])
+    """
+    if like not in COMPLEX:
+        return array
+    double = array.dtype == np.float64
+    whole: Array = array.view(np.complex128 if double else np.complex64)
+    return whole[..., 0]
+
+
+def conversion(found: Any, wanted: Any) -> str:
+    """How an array of one dtype becomes one of another, in words; none drops an imaginary part.
+
+    Example:
+        >>> conversion(np.dtype(float), np.dtype(np.float32))
+        'convert it with .astype(np.float32)'
+    """
+    if np.dtype(found).kind == "c" and np.dtype(wanted).kind != "c":
+        return "the parameter is real, so give the real part, gradient.real"
+    return f"convert it with .astype(np.{wanted})"
