@@ -55,7 +55,7 @@ const DLPackExchangeAPI* exchange_of(PyTypeObject* type) {
     return found;
 }
 
-bool is_plain(const DLTensor& tensor, Dtype dtype, const std::vector<Py_ssize_t>& shape) {
+bool is_plain_tensor(const DLTensor& tensor, Dtype dtype, const std::vector<Py_ssize_t>& shape) {
     if (tensor.device.device_type != cpu || tensor.dtype.code != floating ||
         tensor.dtype.lanes != 1 || tensor.dtype.bits != 8 * item_size(dtype) ||
         size_t(tensor.ndim) != shape.size())
@@ -88,7 +88,7 @@ char* tensor_data(PyObject* object, Dtype dtype, const std::vector<Py_ssize_t>& 
         return nullptr;
     char* data = static_cast<char*>(tensor.data) + tensor.byte_offset;
     const bool aligned = reinterpret_cast<uintptr_t>(data) % item_size(dtype) == 0;
-    return aligned && is_plain(tensor, dtype, shape) ? data : nullptr;
+    return aligned && is_plain_tensor(tensor, dtype, shape) ? data : nullptr;
 }
 
 py::bytes layout(const py::list& groups) {

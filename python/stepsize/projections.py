@@ -37,6 +37,11 @@ class Projection:
     def __call__(self, x: Array) -> Array:
         """The nearest array of the set, of the same shape and dtype."""
         array = np.asarray(x)
+        if array.dtype.kind == "c":
+            raise ValueError(
+                f"{self} is a set of real arrays, got {array.dtype}; give a function of your own, "
+                "array -> array"
+            )
         return np.asarray(self._nearest(array), array.dtype)
 
     def __repr__(self) -> str:

@@ -240,3 +240,23 @@ def test_a_damaged_text_is_named(run, tmp_path, content):
     assert code == 2
     assert_one_line(err)
     assert "line" in err
+
+
+def test_a_cell_more_than_the_header_is_no_name_of_a_row_where_it_is_a_number(tmp_path):
+    path = tmp_path / "t.csv"
+    for first, named in ((["x", "y"], True), (["1", "2"], True), (["1", "0.3"], False)):
+        path.write_text("a,b,c\n" + "".join(f"{cell},2,0.5,9\n" for cell in first))
+        if named:
+            assert list(read_table(path).frame["c"]) == ["9", "9"]
+        else:
+            with pytest.raises(CommandError, match=r"line 2: every row has one cell more"):
+                read_table(path)
+
+
+def test_a_number_too_large_for_an_answer_is_refused_by_its_line(run, tmp_path):
+    path = table(tmp_path / "t.csv", A, y=B)
+    model = tmp_path / "m.safetensors"
+    assert run("train", path, "--target", "y", "--epochs", 1, "--lr", 0.01, "--save", model)[0] == 0
+    path.write_text("a,b\n1,1\n1e300,1\n")
+    code, out, err = run("predict", model, path)
+    assert code == 1 and not out and "line 3: there is no finite answer" in err

@@ -41,7 +41,10 @@ def folded():
     return {"a": np.lib.stride_tricks.as_strided(ones(6), (3, 3), (8, 8))}
 
 
-ACCEPTED = "float32, float64, float16 or bfloat16; convert it with .astype(np.float32)"
+ACCEPTED = (
+    "float32, float64, complex64, complex128, float16 or bfloat16; convert it with "
+    ".astype(np.float32)"
+)
 BAD_PARAMS = {
     "nothing": (dict, ValueError, "X: params holds no array; give at least one"),
     "None": (lambda: [None], ValueError, "X: params holds no array; give at least one"),

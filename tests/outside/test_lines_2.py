@@ -65,6 +65,7 @@ NEEDS = {
     "Checkpoint": {"path": "a"},
     "JSONLogger": {"path": "a.jsonl"},
     "LogTo": {"logger": callbacks.CSVLogger("a.csv").logger},
+    "SharpnessMonitor": {"loss": lambda params, batch: 0.0},
     "TensorBoard": {"folder": "a"},
 }
 FIRST = {"Freeze": ("w",)}

@@ -11,7 +11,12 @@ from hostile import X, Y, clean, make_params
 from stepsize.optimizers import wrappers
 
 DATA = [(X[i : i + 6], Y[i : i + 6]) for i in range(0, 60, 6)]
-MAKE = {"Accumulate": {"every": 2}, "AdaptiveClip": {"clip": 0.1}, "Lookahead": {"k": 2}}
+MAKE = {
+    "Accumulate": {"every": 2},
+    "AdaptiveClip": {"clip": 0.1},
+    "Lookahead": {"k": 2},
+    "Project": {"projections": ss.projections.box(-1e9, 1e9)},
+}
 OWN = [
     (name, own)
     for name in wrappers.__all__

@@ -84,10 +84,6 @@ def test_disp_prints(capsys):
     [
         ({"jac": None}, "the gradient is needed, got jac=None"),
         ({"jac": "2-point"}, "the gradient is needed"),
-        (
-            {"bounds": [(0, 1)] * 2},
-            "bounds is not supported; leave it out",
-        ),
         ({"constraints": {"type": "eq", "fun": np.sum}}, "constraints is not supported"),
         ({"hess": rosen_hess}, "hess is not supported"),
         ({"options": {"speed": 1}}, "speed"),

@@ -239,3 +239,12 @@ def test_a_polynomial_that_is_all_warm_up_goes_on_with_its_end(warmup):
         "polynomial", lr=1.0, num_warmup_steps=warmup, num_training_steps=5, lr_end=0.1
     )
     assert s(2) == 2 / warmup and s(warmup) == s(1000) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"), [("ConstantLR", 0.05), ("LinearLR", 0.05), ("PolynomialLR", 0.1)]
+)
+def test_no_steps_of_a_torch_scheduler_are_what_it_sets_when_it_is_made(name, rate):
+    factor = {"ConstantLR": {"factor": 0.5}, "LinearLR": {"start_factor": 0.5}}.get(name, {})
+    made = ss.schedules.from_torch(name, lr=0.1, total_iters=0, **factor)
+    assert [made(k) for k in (0, 1, 100)] == [rate] * 3

@@ -60,7 +60,14 @@ def predict(
             raise CommandError(f"{rows.path} has no column {name!r}; it has {there}")
     full = _without_blank(rows)
     columns = fitted(full, known.columns, decimal)
-    scores = mlp_forward(known.params, encode(columns, full.frame))[-1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        scores = mlp_forward(known.params, encode(columns, full.frame))[-1]
+    for line, row in zip(full.lines, np.isfinite(scores.reshape(len(scores), -1)), strict=True):
+        if not row.all():
+            raise CommandError(
+                f"{rows.path}, line {line}: there is no finite answer, since a number is too large "
+                "for the network; correct the row or leave it out"
+            )
     header, lines = _answers(known.target, scores)
     for row in rows.blank:
         lines.insert(row, [""] * len(header))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 import sys
 import zipfile
@@ -217,6 +218,15 @@ def _header(rows: Rows, known: Sequence[str], notes: list[str]) -> tuple[list[st
     return names, rows
 
 
+def _row_names(cells: list[str]) -> bool:
+    """Whether cells name rows, as R writes them: each another text, or whole numbers in a row."""
+    try:
+        numbers = [float(cell) for cell in cells if cell]
+    except ValueError:
+        return len(set(cells)) == len(cells)
+    return all(after - before == 1 for before, after in itertools.pairwise(numbers))
+
+
 def _rectangular(
     path: Path, header: list[str], body: Rows, notes: list[str]
 ) -> tuple[list[str], Rows]:
@@ -228,6 +238,11 @@ def _rectangular(
         body = [(line, cells if any(cells) else [""] * (width + 1)) for line, cells in body]
         if not any(cells[-1] for cells in full):
             return header, [(line, cells[:-1]) for line, cells in body]
+        if not _row_names([cells[0] for cells in full]):
+            raise CommandError(
+                f"{path}, line {body[0][0]}: every row has one cell more than the {width} names of "
+                "the header, and the first cells are no names of rows; give each column a name"
+            )
         notes.append("the rows have one cell more than the header: the first one is a row's name")
         return header, [(line, cells[1:]) for line, cells in body]
     while width > 1 and not header[width - 1] and all(not any(c[width - 1 :]) for _, c in body):

@@ -222,6 +222,11 @@ class _Point:
             raise ValueError(f"{owner}: params holds no array; give at least one")
         for leaf, path in zip(given.leaves, given.paths, strict=True):
             check_dtype(leaf, path, owner)
+            if leaf.dtype.kind == "c":
+                raise TypeError(
+                    f"{owner}: {path} is {leaf.dtype}, and steps are along real numbers; give a "
+                    "function of its real and imaginary parts"
+                )
         self.start = given.leaves
         self._structure = given
         self._grads = [np.zeros(leaf.shape, computed(leaf.dtype)) for leaf in self.start]

@@ -21,6 +21,12 @@ class Bounds:
 
     def __init__(self, given: Any, x: Nest) -> None:
         self._structure = Structure(x)
+        for path, leaf in zip(self._structure.paths, self._structure.leaves, strict=True):
+            if leaf.dtype.kind == "c":
+                raise ValueError(
+                    f"minimize: bounds are of real numbers, and {path} of x0 is {leaf.dtype}; "
+                    "search its real and imaginary parts, as two arrays"
+                )
         low, high = _sides(given, self._structure)
         self.low = [self._side("low", low, i) for i in range(len(self._structure.leaves))]
         self.high = [self._side("high", high, i) for i in range(len(self._structure.leaves))]

@@ -91,7 +91,7 @@ class Project(Wrapper):
                 f"Project: {nearest!r:.80} made an array of shape {inside.shape} of {path}, whose "
                 f"shape is {leaf.shape}"
             )
-        unit = NEAR * float(np.finfo(self._points[i].dtype).eps if leaf.dtype.kind == "f" else 0)
+        unit = NEAR * float(np.finfo(self._points[i].dtype).eps if leaf.dtype.kind in "fc" else 0)
         outside = np.abs(inside - leaf) > unit * max(1.0, float(np.abs(leaf).max(initial=0.0)))
         if outside.any():
             place = tuple(int(k) for k in np.argwhere(outside)[0])

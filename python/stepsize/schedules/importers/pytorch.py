@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
@@ -57,9 +58,16 @@ def arguments_of(name: str, scheduler: Any, group: int) -> dict[str, Any]:
     if name in ("SequentialLR", "ChainedScheduler"):
         children = [from_torch(child, group=group) for child in scheduler._schedulers]
         if name == "SequentialLR":
+            if any(type(child).__name__ == "SequentialLR" for child in scheduler._schedulers):
+                warnings.warn(
+                    "from_torch: torch runs a SequentialLR inside of another at wrong rates "
+                    "(pytorch#196243); the schedule made here has the right ones",
+                    stacklevel=4,
+                )
             return {"schedulers": children, "milestones": scheduler._milestones}
         kinds = [type(child).__name__ for child in scheduler._schedulers]
-        base = scheduler._schedulers[0].base_lrs[group]
+        # A chain whose first part has no base is refused by that part's kind.
+        base = getattr(scheduler._schedulers[0], "base_lrs", {group: 1.0})[group]
         return {"lr": base, "schedulers": children, "kinds": kinds}
     if name == "OneCycleLR":
         return one_cycle_arguments(scheduler, group)
@@ -156,12 +164,16 @@ def multi_step_lr(lr: float, milestones: Sequence[int], gamma: float = 0.1) -> S
 
 
 def constant_lr(lr: float, factor: float = 1 / 3, total_iters: int = 5) -> Schedule:
+    if total_iters == 0:
+        return constant(lr * factor)  # set when torch's is made, and never taken back
     return constant(lr * factor).then(lr, at=total_iters)
 
 
 def linear_lr(
     lr: float, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
 ) -> Schedule:
+    if total_iters == 0:
+        return constant(lr * start_factor)  # as for ConstantLR
     return linear(lr * start_factor, lr * end_factor, total_iters)
 
 
@@ -170,7 +182,7 @@ def exponential_lr(lr: float, gamma: float) -> Schedule:
 
 
 def polynomial_lr(lr: float, total_iters: int = 5, power: float = 1.0) -> Schedule:
-    return polynomial(lr, 0.0, total_iters, power)
+    return polynomial(lr, 0.0, total_iters, power) if total_iters else constant(lr)
 
 
 def cosine_annealing_lr(lr: float, T_max: int, eta_min: float = 0.0) -> Schedule:
