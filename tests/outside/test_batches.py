@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import stepsize as ss
+from fitting import linear as value_and_grad
 from stepsize.serialization import nested
 from stepsize.training.resume import ResumeWarning
 
@@ -16,12 +17,6 @@ Y = X @ [1.0, -2.0, 3.0]
 
 def start():
     return {"w": np.full(3, 0.1)}
-
-
-def value_and_grad(params, batch):
-    x, y = batch
-    error = x @ params["w"] - y
-    return float((error**2).mean()), {"w": 2 * x.T @ error / len(y)}
 
 
 def fit(function=value_and_grad, train=(X, Y), **options):

@@ -10,18 +10,13 @@ import pytest
 
 import stepsize as ss
 from cases import RULES
+from fitting import linear as value_and_grad
 from reports import report
 from stepsize.cli import main
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(64, 3))
 Y = X @ np.array([1.0, -2.0, 0.5]) + 0.3 * rng.normal(size=64)
-
-
-def value_and_grad(params, batch):
-    x, y = batch
-    error = x @ params["w"] - y
-    return float((error**2).mean()), {"w": 2 * x.T @ error / len(y)}
 
 
 def start():

@@ -8,17 +8,12 @@ import numpy as np
 import pytest
 
 import stepsize as ss
+from fitting import linear as value_and_grad
 from reports import report
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(24, 3))
 Y = X @ np.array([1.0, -2.0, 0.5]) + 0.1 * rng.normal(size=24)
-
-
-def value_and_grad(params, batch):
-    x, y = batch
-    error = x @ params["w"] - y
-    return float((error**2).mean()), {"w": 2 * x.T @ error / len(y)}
 
 
 def start():

@@ -19,6 +19,13 @@ def value_and_grad(params, batch):
     return np.mean(error**2), grads
 
 
+def linear(params, batch):
+    """Least squares without an offset."""
+    x, y = batch
+    error = x @ params["w"] - y
+    return float((error**2).mean()), {"w": 2 * x.T @ error / len(y)}
+
+
 def fit(params, optimizer=None, train=(X, Y), **options):
     options = {"epochs": 3, "batch_size": 8, "progress": False} | options
     return ss.fit(value_and_grad, params, optimizer or ss.Adam(params, lr=0.1), train, **options)
