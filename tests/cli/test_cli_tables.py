@@ -159,3 +159,19 @@ def test_train_writes_a_report(run, iris, tmp_path):
     accuracy = re.search(r"val_accuracy +([0-9.]+)", out)[1]
     assert f"<strong>{100 * float(accuracy):.1f} %</strong>" in text
     assert text.count("<svg") == 2
+
+
+def test_the_loss_that_is_printed_is_the_mean_of_the_last_epoch(run, tmp_path):
+    path = tmp_path / "t.csv"
+    rng = np.random.default_rng(0)
+    rows = [f"{a},{2 * a + rng.normal()}" for a in rng.normal(size=41)]
+    path.write_text("\n".join(["a,y", *rows]) + "\n")
+    page = tmp_path / "page.html"
+    words = ["train", path, "--target", "y", "--epochs", 3, "--lr", 0.03, "--batch-size", 8]
+    code, out, _ = run(*words, "--report", page)
+    ends = json.loads(run(*words, "--json")[1])["final"]
+    assert code == 0 and f"{ends['epoch_loss']:.4g}" != f"{ends['loss']:.4g}"
+    shown = dict(line.rsplit(maxsplit=1) for line in out.splitlines() if line.startswith("loss, "))
+    assert set(shown) == {"loss, mean of the last epoch", "loss, last batch"}
+    assert float(shown["loss, mean of the last epoch"]) == pytest.approx(ends["epoch_loss"], 1e-2)
+    assert "training loss, mean of the last epoch" in page.read_text()

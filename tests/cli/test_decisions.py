@@ -192,10 +192,23 @@ def test_decisions_about_the_target_are_told(name, tmp_path):
     assert sum(said in note for note in prepared.notes) == 1, prepared.notes
 
 
+GROUPED = [f'"${1000 + 250 * i:,}"' for i in range(N)]
+PLAIN_GROUPED = [f'"{1000 + 250 * i:,}"' for i in range(N)]
+POINTS = [comma(f"{1000.5 + 250 * i:_.2f}").replace("_", ".").join('""') for i in range(N)]
 CHANGED = {  # trained on, then seen: what is said of it
     "another unit": ([f"{i}%" for i in range(N)], ["5", "6"], "holds 5 (line 2), and was trained"),
     "a unit": ([f"{i}.5" for i in range(N)], ["5%", "6%"], "trained on numbers without a unit"),
     "another currency": ([f"${i}" for i in range(N)], ["5 €"], "trained on numbers in $"),
+    "a point for thousands": (GROUPED, ["$1.000", "$2.500"], "$1.000 (line 2) may hold thousands"),
+    "a comma and two digits": (GROUPED, ["$900", '"$1,00"'], "$1,00 (line 3) may hold thousands"),
+    "a comma and four digits": (GROUPED, ['"$1,0000"'], "$1,0000 (line 2) may hold thousands"),
+    "without a currency": (PLAIN_GROUPED, ["1.000"], "1.000 (line 2) may hold thousands"),
+    "points trained on": (POINTS, ['"1,000"', '"2,500"'], "1,000 (line 2) may hold thousands"),
+    "both for thousands": (
+        [f"${i}" for i in range(N)],
+        ['"$1,000"', "$1.000"],
+        "holds $1.000 (line 3) and $1,000 (line 2)",
+    ),
     "words": ([f"{i}.5" for i in range(N)], ["x", "y"], "'x' (line 2) is not a number"),
     "other dates": ([f"2024-03-{1 + i:02}" for i in range(N)], ["1.3.2024"], "is not a date"),
     "both signs": ([f"{i}.5" for i in range(N)], ["1.5", '"1,5"'], "holds 1.5 (line 2) and 1,5"),
@@ -210,6 +223,44 @@ def test_cells_that_would_mean_something_else_are_refused(name, tmp_path):
     with pytest.raises(CommandError, match="column a") as refused:
         fitted(seen, prepared.columns, None)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("decimal, numbers", [(".", [1.0, 2.5]), (",", [1000.0, 2500.0])])
+def test_the_sign_that_is_given_decides(decimal, numbers, tmp_path):
+    prepared = load(table(tmp_path / "t.csv", GROUPED))
+    new = table(tmp_path / "new.csv", ["$1.000", "$2.500"], b=B[:2], y=Y[:2])
+    seen = read_table(new, ["a"])
+    column = fitted(seen, prepared.columns, decimal)[0]
+    assert column.numbers(seen.frame["a"]).tolist() == numbers
+    assert any(f"$1.000 is read as {numbers[0]:g} (line 2)" in note for note in seen.notes)
+
+
+def test_a_table_in_another_notation_that_proves_it_is_read(tmp_path):
+    prepared = load(table(tmp_path / "t.csv", GROUPED))
+    new = table(tmp_path / "new.csv", ['"$1.234,50"', "$2.500"], b=B[:2], y=Y[:2])
+    seen = read_table(new, ["a"])
+    column = fitted(seen, prepared.columns, None)[0]
+    assert column.numbers(seen.frame["a"]).tolist() == [1234.5, 2500.0]
+
+
+@pytest.mark.parametrize("one", ["1.000", "$1.000"])
+def test_a_point_for_thousands_is_never_read_silently(one, tmp_path):
+    whole = [str(i) for i in range(N)]
+    prepared = load(table(tmp_path / "t.csv", [*[f"1{i}0" for i in range(1, N)], one], b=whole))
+    assert any(f"{one} (line {N + 1}) is read as 1;" in note for note in prepared.notes)
+    with pytest.raises(CommandError, match=r"column a holds .*1\.000 \(line 24\) and \$1,250"):
+        load(table(tmp_path / "t.csv", [*GROUPED[1:-1], "$1.000", "$900"], b=whole))
+
+
+@pytest.mark.parametrize("name", ["a", "y"])
+def test_words_that_differ_in_capitals_are_said_to_be_kept_apart(name, tmp_path):
+    cells = [("Red", "red", "blue")[i % 3] for i in range(N)]
+    columns = {"column": A, "y": Y} | {"column" if name == "a" else "y": cells}
+    prepared = load(table(tmp_path / "t.csv", **columns))
+    said = [note for note in prepared.notes if "'Red' and 'red'" in note]
+    assert len(said) == 1 and "kept apart" in said[0]
+    found = prepared.target if name == "y" else prepared.columns[0]
+    assert found.words == ("Red", "blue", "red")
 
 
 def test_numbers_far_outside_of_the_training_are_told(tmp_path):

@@ -167,7 +167,10 @@ TRAINS = {
     "numbers beyond float32": (lines(numbers("{:.2e}", 1e200), B, CLASS), ["2 classes"]),
     "classes in capitals": (
         lines(A, B, changed(CLASS, _0="YES")),
-        ["3 classes: YES, no, yes", "some classes differ in capitals alone"],
+        [
+            "3 classes: YES, no, yes",
+            "classes that differ in capitals alone are kept apart: 'YES' and 'yes'",
+        ],
     ),
     "a target with a word or two": (
         lines(A, changed(B, _3="error"), changed(numbers("{:.1f}"), _4="broken")),
@@ -257,7 +260,7 @@ def test_the_options_decide_where_the_table_does_not(run, tmp_path):
     words = ["train", path, "--target", "y", "--hidden", 0, "--epochs", 1, "--lr", 0.01, "--json"]
     for decimal, number in ((".", "1100"), (",", "1.1")):
         code, _, err = run(*words, "--decimal", decimal)
-        assert code == 0 and f"column a: 1,100 is read as {number}\n" in err
+        assert code == 0 and f"column a: 1,100 is read as {number} (line 2)\n" in err
     assert "4 classes" in run(*words, "--decimal", ".")[2]
     assert "r2" in run(*words, "--decimal", ".", "--task", "regression")[1]
 

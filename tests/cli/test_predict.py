@@ -135,3 +135,19 @@ def test_there_is_an_answer_for_every_row(run, table, tmp_path):
         assert ("an empty answer" in err) == bool(blank)
     (tmp_path / "gap.csv").write_text(lines[0] + "\n,,,\n")
     assert "holds no value below its header" in run("predict", model, tmp_path / "gap.csv")[2]
+
+
+@pytest.mark.parametrize("gap", ["", "n/a"])
+def test_a_row_of_its_number_alone_gets_no_answer(gap, run, tmp_path):
+    path = tmp_path / "t.csv"
+    rows = [f"{i},{0.37 * (i * 7 % 11)},{'ab'[i % 2]},{i * 7 % 11}.5" for i in range(40)]
+    path.write_text("\n".join(["row,x,kind,number", *rows]) + "\n")
+    model = trained(run, path, "number", "kind")
+    rows[3], rows[5] = f"3,{gap},a,", f",{gap},,"
+    path.write_text("\n".join(["row,x,kind,number", *rows]) + "\n")
+    code, out, err = run("predict", model, path)
+    answers = [row["number"] for row in rows_of(out)]
+    assert code == 0 and [i for i, answer in enumerate(answers) if not answer] == [3, 5]
+    assert "columns that the model uses" in err and "line 5" in err
+    path.write_text("row,x,kind,number\n1,,a,\n2,,b,\n")
+    assert "in the columns that the model uses" in run("predict", model, path)[2]

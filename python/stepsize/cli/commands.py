@@ -23,7 +23,7 @@ from stepsize.cli.loading import load_noted, optimizer_class, parse_lr, started_
 from stepsize.cli.output import columns, draw, print_json
 from stepsize.cli.predicting import predict as predictions
 from stepsize.cli.predicting import to_extra
-from stepsize.cli.reporting import final, told, write_report
+from stepsize.cli.reporting import final, labelled, told, write_report
 from stepsize.cli.tables import Prepared
 from stepsize.plots.style import number
 from stepsize.schedules import expression
@@ -191,7 +191,7 @@ def _report_training(
     from stepsize import plots
 
     print(plots.text_learning_curves(history))
-    print(columns([name, number(value)] for name, value in ends.items()))
+    print(columns(labelled(ends)))
     print()
     print(diagnosis)
 

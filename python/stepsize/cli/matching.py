@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from stepsize.cli.errors import CommandError
-from stepsize.cli.numerals import is_gap, notation_of
+from stepsize.cli.numerals import is_gap, notation_of, number_of
 from stepsize.cli.preparation import Column, words_of
 from stepsize.cli.reading import Table
-from stepsize.cli.schema import first_of, note_notation, unit_of_column
+from stepsize.cli.schema import check_one_notation, first_of, note_notation, unit_of_column
 from stepsize.validation import counted
 
 if TYPE_CHECKING:
@@ -48,12 +48,9 @@ def _is_numeric(column: Column) -> bool:
 def _decimal(table: Table, column: Column, rows: Mapping[str, int], seen: set[str]) -> str:
     """The decimal sign of a column: what it proves itself, else that of the training."""
     cells, name = table.frame[column.name], column.name
-    if "." in rows and "," in rows:
-        point, comma = (f"{cells.iloc[rows[sign]]} ({table.place(rows[sign])})" for sign in ".,")
-        raise CommandError(
-            f"column {name} holds {point} and {comma}: write all its numbers one way, or say "
-            "--decimal . or --decimal ,"
-        )
+    check_one_notation(table, name, rows)
+    if column.grouped:
+        _check_thousands(table, column, rows)
     proved = [sign for sign in rows if sign in ".,"]
     open_signs = [sign for sign in rows if sign not in ".,"]
     if not proved and open_signs and seen - {column.decimal}:
@@ -64,6 +61,23 @@ def _decimal(table: Table, column: Column, rows: Mapping[str, int], seen: set[st
             "--decimal . or --decimal ,"
         )
     return proved[0] if proved else column.decimal
+
+
+def _check_thousands(table: Table, column: Column, rows: Mapping[str, int]) -> None:
+    """Refuse ``1.000`` and ``1,00`` where the model was trained on thousands such as ``1,000``."""
+    own, other = column.decimal, "," if column.decimal == "." else "."
+    cells = table.frame[column.name]
+    row = None if {own, other} & set(rows) else rows.get("?" + own)
+    if other in rows and not any(
+        {".", ","} <= set(str(cell)) and number_of(cell, other) is not None for cell in cells
+    ):
+        row = rows[other]
+    if row is not None:
+        raise CommandError(
+            f"column {column.name}: {cells.iloc[row]} ({table.place(row)}) may hold thousands or a "
+            f"decimal sign: the model was trained on numbers with thousands, and {own!r} as the "
+            "decimal sign; write it like those, or say --decimal . or --decimal ,"
+        )
 
 
 def _note_new_words(table: Table, column: Column) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 __all__ = ["GAPS", "UNITS", "has_leading_zero", "is_gap", "is_numeral", "marks_of", "notation_of"]
-__all__ += ["number_of", "unit_of"]
+__all__ += ["has_thousands", "number_of", "unit_of"]
 
 # How people write that there is no value.
 GAPS = {
@@ -93,6 +93,8 @@ def marks_of(cell: Any, decimal: str) -> list[str]:
     marks = [","] if "," in cell else []
     if decimal == "," and "." in cell:
         marks.append(".")
+    elif "." in cell and number_of(cell, ",") is not None:
+        marks.append(".")  # $1.000
     if any(sign in (found["whole"] or "") for sign in _SPACES):
         marks.append("_")
     if found["power"] and not found["part"]:
@@ -100,6 +102,14 @@ def marks_of(cell: Any, decimal: str) -> list[str]:
     if has_leading_zero(cell):
         marks.append("0")
     return [*marks, unit_of(cell)] if unit_of(cell) else marks
+
+
+def has_thousands(cell: Any, decimal: str) -> bool:
+    """Whether a cell is a number whose thousands are set apart, as in ``$12,500``."""
+    if not isinstance(cell, str) or number_of(cell, decimal) is None:
+        return False
+    found = _FORMS[decimal].fullmatch(cell)
+    return found is not None and not (found["whole"] or "0").isdigit()
 
 
 def notation_of(cells: Iterable[Any]) -> dict[str, int]:

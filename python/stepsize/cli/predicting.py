@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from stepsize.cli.dates import FORMS
 from stepsize.cli.errors import CommandError, FileError
 from stepsize.cli.matching import fitted
-from stepsize.cli.numerals import UNITS
-from stepsize.cli.preparation import Column, encode
+from stepsize.cli.numerals import UNITS, is_gap
+from stepsize.cli.preparation import GAP, Column, encode
 from stepsize.cli.reading import Table, read_table
 from stepsize.cli.tables import Prepared
 from stepsize.errors import CheckpointError
 from stepsize.problems.networks import mlp_forward
 from stepsize.serialization import container, nested
 from stepsize.training.saving import KIND
+from stepsize.validation import counted
 
 __all__ = ["predict", "to_extra"]
 
@@ -49,7 +50,8 @@ def predict(
 ) -> list[str]:
     """Write a prediction for each row, to a file or to standard output; notes on what was done.
 
-    A row without any value gets an empty answer, so that answers and rows have the same numbers.
+    A row without any value that the model uses gets an empty answer, so that answers and rows have
+    the same numbers.
     """
     known = _load(model, table)
     names = [column.name for column in known.columns]
@@ -58,6 +60,7 @@ def predict(
         if name not in rows.frame.columns:
             there = ", ".join(map(str, rows.frame.columns))
             raise CommandError(f"{rows.path} has no column {name!r}; it has {there}")
+    _find_bare(rows, known.columns)
     full = _without_blank(rows)
     columns = fitted(full, known.columns, decimal)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -86,13 +89,31 @@ def predict(
     return notes
 
 
+def _find_bare(rows: Table, columns: list[Column]) -> None:
+    """Add rows that hold nothing that the model uses, such as a number alone, to the blank ones."""
+    if any(GAP in column.words for column in columns):
+        return  # a gap is a word that was trained on
+    gaps = rows.frame[[column.name for column in columns]].map(is_gap).all(axis=1)
+    bare = sorted(set(np.flatnonzero(gaps).tolist()) - set(rows.blank))
+    if bare:
+        places = ", ".join(rows.place(row) for row in bare[:5]) + (", ..." if bare[5:] else "")
+        rows.notes.append(
+            f"no value in the columns that the model uses in {counted(len(bare), 'row')} "
+            f"({places}): an empty answer"
+        )
+        rows.blank = sorted([*rows.blank, *bare])
+
+
 def _without_blank(rows: Table) -> Table:
     """The rows that hold something; CommandError where there is none."""
     if not rows.blank:
         return rows
     kept = [row for row in range(len(rows.lines)) if row not in set(rows.blank)]
     if not kept:
-        raise CommandError(f"{rows.path} holds no value below its header")
+        raise CommandError(
+            f"{rows.path} holds no value below its header"
+            + ("" if not any(rows.frame.map(bool).any()) else " in the columns that the model uses")
+        )
     frame = rows.frame.iloc[kept].reset_index(drop=True)
     return dataclasses.replace(rows, frame=frame, lines=[rows.lines[row] for row in kept], blank=[])
 
@@ -145,6 +166,8 @@ def _column(saved: Mapping[str, Any]) -> Column:
         raise ValueError(f"column {column.name!r} with decimal sign {column.decimal!r}")
     if not all(isinstance(n, float) and np.isfinite(n) for n in numbers) or column.deviation <= 0:
         raise ValueError(f"column {column.name} has mean and deviation {numbers[:2]}")
+    if not isinstance(column.grouped, bool):
+        raise ValueError(f"column {column.name} has grouped {column.grouped!r}")
     if column.unit not in (None, "", *UNITS) or column.date not in ("", *FORMS):
         raise ValueError(f"column {column.name} has unit {column.unit!r} and date {column.date!r}")
     return column

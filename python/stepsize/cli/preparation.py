@@ -37,6 +37,7 @@ class Column:
     date: str = ""  # the form of its dates, one of `dates.FORMS`
     low: float = 0.0  # the smallest and the largest number that was trained on
     high: float = 0.0
+    grouped: bool = False  # some of its numbers have their thousands set apart
 
     def numbers(self, cells: Series) -> Series:
         """The cells as floats; NaN where a cell holds none, or a code for a gap."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from stepsize.diagnosis import VERDICTS
 from stepsize.plots.style import number, offscreen
 from stepsize.validation import counted
 
-__all__ = ["final", "told", "write_report"]
+__all__ = ["final", "labelled", "told", "write_report"]
 
 
 def told(prepared: Prepared | None) -> dict[str, Any]:
@@ -27,14 +28,22 @@ def told(prepared: Prepared | None) -> dict[str, Any]:
 
 
 def final(history: Any) -> dict[str, float]:
-    """The last value of every series that has one."""
+    """The last value of every series that has one, and the mean loss of the last epoch."""
     last = {}
+    if isinstance(history.meta.get("epoch_loss"), float):
+        last["epoch_loss"] = history.meta["epoch_loss"]
     for name in history:
         values = np.asarray(history[name], float)
         seen = values[~np.isnan(values)]
         if len(seen):
             last[name] = float(seen[-1])
     return last
+
+
+def labelled(ends: Mapping[str, float]) -> list[list[str]]:
+    """These values with their names, those of the two training losses in words."""
+    words = {"epoch_loss": "loss, mean of the last epoch", "loss": "loss, last batch"}
+    return [[words.get(name, name), number(value)] for name, value in ends.items()]
 
 
 def write_report(
@@ -53,7 +62,8 @@ def write_report(
         cards.append((f"{100 * ends['val_accuracy']:.1f} %", "accuracy on held-out rows"))
     if "val_r2" in ends:
         cards.append((f"{ends['val_r2']:.3f}", "R squared on held-out rows"))
-    cards.append((number(ends["loss"]), "training loss at the end"))
+    mean = ends.get("epoch_loss", ends["loss"])
+    cards.append((number(mean), "training loss, mean of the last epoch"))
     if "val_loss" in ends:
         cards.append((number(ends["val_loss"]), "held-out loss at the end"))
     page.cards(cards)
@@ -65,7 +75,7 @@ def write_report(
     with offscreen():
         page.figures(_figures(plots, lr, history, diagnosis))
     page.heading("At the end")
-    page.table(["series", "last value"], [[name, number(value)] for name, value in ends.items()])
+    page.table(["series", "last value"], labelled(ends))
     page.write(path)
 
 

@@ -7,7 +7,7 @@ the line and the column.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from stepsize.cli.dates import date_forms, date_of, looks_like_a_date, unit_of_f
 from stepsize.cli.errors import CommandError
 from stepsize.cli.numerals import (
     has_leading_zero,
+    has_thousands,
     is_gap,
     marks_of,
     notation_of,
@@ -29,8 +30,8 @@ from stepsize.validation import counted
 if TYPE_CHECKING:
     from pandas import Series
 
-__all__ = ["codes_of", "column_of", "date_form_of", "decimals_of", "few", "first_of"]
-__all__ += ["note_codes", "note_notation", "spelled", "unit_of_column"]
+__all__ = ["check_one_notation", "codes_of", "column_of", "date_form_of", "decimals_of", "few"]
+__all__ += ["first_of", "note_capitals", "note_codes", "note_notation", "spelled", "unit_of_column"]
 
 MOST_WORDS = 50
 _FEW_ODD = 3  # different cells that are no numbers, in a column of numbers, that count as gaps
@@ -66,14 +67,7 @@ def decimals_of(table: Table, decimal: str | None) -> dict[str, str]:
     seen = {sign for rows in proofs.values() for sign in rows if len(rows) and sign in ".,"}
     found = {}
     for name, rows in proofs.items():
-        if "." in rows and "," in rows:
-            point, comma = (
-                f"{table.frame[name].iloc[rows[sign]]} ({table.place(rows[sign])})" for sign in ".,"
-            )
-            raise CommandError(
-                f"column {name} holds {point} and {comma}: write all its numbers one way, or say "
-                "--decimal . or --decimal ,"
-            )
+        check_one_notation(table, name, rows)
         if "." in rows or "," in rows:
             found[name] = "." if "." in rows else ","
         elif len(seen) == 1:
@@ -87,11 +81,31 @@ def decimals_of(table: Table, decimal: str | None) -> dict[str, str]:
         else:
             # Where a comma is the decimal sign, a semicolon stands between the cells.
             found[name] = "," if "?," in rows and table.delimiter == ";" else "."
+            if "?." in rows:
+                cell, place = table.frame[name].iloc[rows["?."]], table.place(rows["?."])
+                table.notes.append(
+                    f"column {name}: {cell} ({place}) is read as {number_of(cell, '.'):.15g}; "
+                    "if its point sets thousands apart, say --decimal ,"
+                )
     return found
 
 
+def check_one_notation(table: Table, name: str, rows: Mapping[str, int]) -> None:
+    """Refuse numbers of which one would be read wrongly with any decimal sign."""
+    for signs in (".", ","), ("?.", "?,"):
+        if not set(signs) <= set(rows) or (signs[0] != "." and set(rows) & {".", ","}):
+            continue
+        point, comma = (
+            f"{table.frame[name].iloc[rows[sign]]} ({table.place(rows[sign])})" for sign in signs
+        )
+        raise CommandError(
+            f"column {name} holds {point} and {comma}: write all its numbers one way, or say "
+            "--decimal . or --decimal ,"
+        )
+
+
 def note_notation(table: Table, name: str, decimal: str) -> None:
-    """Say in one line how numbers are read that could be read in another way."""
+    """Say in one line which numbers, and where, could be read in another way than they are."""
     rows: dict[str, int] = {}
     for row, cell in enumerate(table.frame[name]):
         for mark in marks_of(cell, decimal):
@@ -99,7 +113,7 @@ def note_notation(table: Table, name: str, decimal: str) -> None:
     said = []
     for row in sorted(set(rows.values())):
         cell = table.frame[name].iloc[row]
-        said.append((cell, f"{number_of(cell, decimal):.15g}"))
+        said.append((cell, f"{number_of(cell, decimal):.15g} ({table.place(row)})"))
     if said:
         rest = "".join(f", {cell} as {number}" for cell, number in said[1:3])
         table.notes.append(f"column {name}: {said[0][0]} is read as {said[0][1]}{rest}")
@@ -220,6 +234,7 @@ def _numbers(
         )
     else:
         column.unit = unit_of_column(table, name, numbers)
+        column.grouped = bool(cells.map(lambda cell: has_thousands(cell, column.decimal)).any())
         note_notation(table, name, column.decimal)
         note_codes(table, column, numbers)
     if odd.any():
@@ -273,10 +288,21 @@ def _words(
         )
     if _is_dates(cells):
         table.notes.append(f"column {name} holds dates or times; --drop {name} leaves it out")
-    alike = {kind.casefold() for kind in kinds}
-    if len(alike) < len(kinds):
-        table.notes.append(f"column {name}: some of its words differ in capitals alone")
+    note_capitals(table, f"column {name}: words", kinds)
     return Column(name, words=tuple(kinds))
+
+
+def note_capitals(table: Table, what: str, kinds: Sequence[str]) -> None:
+    """Say which words differ in capitals alone: they are kept apart."""
+    alike: dict[str, list[str]] = {}
+    for kind in kinds:
+        alike.setdefault(kind.casefold(), []).append(kind)
+    groups = [" and ".join(map(repr, same[:3])) for same in alike.values() if len(same) > 1]
+    if groups:
+        table.notes.append(
+            f"{what} that differ in capitals alone are kept apart: {', '.join(groups[:3])}"
+            f"{', ...' if groups[3:] else ''}; where they mean the same, write them alike"
+        )
 
 
 def _refuse_words(table: Table, name: str, odd: Series, numbers: Series, kinds: int) -> None:

@@ -22,6 +22,7 @@ from stepsize.cli.schema import (
     decimals_of,
     few,
     first_of,
+    note_capitals,
     note_codes,
     note_notation,
     spelled,
@@ -159,8 +160,7 @@ def _classes(table: Table, column: Column, whole: bool, task: str) -> Column:
             f"neither classes nor numbers to predict{dates}; choose another with --target"
         )
     table.notes.append(f"{len(kinds)} classes: {_listed(kinds)}")
-    if len({kind.casefold() for kind in kinds}) < len(kinds):
-        table.notes.append("some classes differ in capitals alone")
+    note_capitals(table, "classes", kinds)
     if whole and task == "auto":
         table.notes.append("whole numbers are taken as classes (--task regression predicts them)")
     single = [kind for kind, count in Counter(labels).items() if count == 1]

@@ -41,7 +41,8 @@ class History(Mapping[str, Column]):
 
     Attributes:
         meta: what was run and where: rule, hyperparameters, schedule, seed, versions, machine,
-            seconds.
+            seconds; ``epoch_loss``, the mean loss over the rows of the last epoch that was
+            completed, or of what was made of the first.
         stopped: why the run ended, in words, or None while it has not.
 
     Example:
@@ -256,6 +257,8 @@ class History(Mapping[str, Column]):
         parts = [counted(self._rows, "step")]
         if self._rows and "loss" in self._columns:
             parts.append(f"loss {self['loss'][0]:.4g} -> {self['loss'][-1]:.4g}")
+            if isinstance(self.meta.get("epoch_loss"), float):  # a step sees one batch
+                parts[-1] += f" ({self.meta['epoch_loss']:.4g} over the last epoch)"
         parts += [f"{name} {self.last(name):.4g}" for name in self if name.startswith("val_")]
         if self.stopped:
             parts.append(f"stopped: {self.stopped}")

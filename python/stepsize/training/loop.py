@@ -91,6 +91,8 @@ class FitLoop:
                 run.call("on_start")
                 self.make_epochs()
                 run.tick()
+                if not run.epoch:
+                    run.note_mean()
                 if run.history.stopped is None:
                     run.history.stopped = self.reason()
                     warn_of_pending(run.optimizer, saved=bool(self.checkpoints))

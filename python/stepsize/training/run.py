@@ -142,9 +142,15 @@ class Run:
         last = self.epoch - 1
         return {k: v for k, v in self.metrics.items() if self._measured.get(k, last) == last}
 
+    def note_mean(self) -> None:
+        """Keep the mean loss over the rows of this epoch so far in ``history.meta``."""
+        if self.row_count:
+            self.history.meta["epoch_loss"] = self.loss_sum / self.row_count
+
     def next_epoch(self) -> None:
         """Move to the start of the next epoch."""
         self.measure("loss", self.loss_sum / self.row_count if self.row_count else math.nan)
+        self.note_mean()
         self.loss_sum = self.row_count = 0.0
         self.epoch += 1
         self.offset = 0
