@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import random
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,10 @@ def test_a_scheduler_resumes_by_its_state():
     assert torch.load(_saved(state), weights_only=True) == state
     second = sgd()
     after = ScheduleLR(second, ss.schedules.constant(9.0))
-    after.load_state_dict(state)
+    with pytest.warns(
+        UserWarning, match=r"the schedule warmup_cosine\(.* place of constant\(9.0\)"
+    ):
+        after.load_state_dict(state)
     second.load_state_dict(first.state_dict())
     assert rates(second, after, 4) == [[COSINE(t)] for t in range(4, 8)]
 
@@ -139,6 +143,8 @@ def test_what_others_cut_multiplies_the_schedule(make, cutter):
 @pytest.mark.parametrize("make", [torch.optim.SGD, interop.SGD])
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.filterwarnings("ignore:ScheduleLR. one schedule for all groups")
+@pytest.mark.filterwarnings("ignore:ScheduleLR. the one schedule for all groups")
+@pytest.mark.filterwarnings("ignore:ScheduleLR. the state has the schedule")
 def test_groups_that_are_added_have_their_rates(make, shared):
     optimizer = make([torch.nn.Parameter(torch.ones(2))], lr=1.0)
     scheduler = ScheduleLR(optimizer, COSINE if shared else [COSINE])
@@ -152,6 +158,40 @@ def test_groups_that_are_added_have_their_rates(make, shared):
     again = ScheduleLR(optimizer, COSINE)
     again.load_state_dict(state)
     assert rates(optimizer, again, 2)[1][0] == COSINE(6)
+
+
+@pytest.mark.filterwarnings("ignore:ScheduleLR. one schedule for all groups")
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_state_of_another_schedule_is_told_with_both_and_wins(listed):
+    def make(schedule, count=1):
+        return ScheduleLR(sgd(count), [schedule] * count if listed else schedule)
+
+    state, other = make(COSINE).state_dict(), ss.schedules.step_decay(0.5, 3, 0.5)
+    after = make(other)
+    with pytest.warns(UserWarning) as told:
+        after.load_state_dict(state)
+    assert len(told) == 1 and repr(COSINE) in str(told[0].message)
+    assert repr(other) in str(told[0].message) and after.schedules == [COSINE]
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(COSINE).load_state_dict(state)
+
+
+@pytest.mark.parametrize("rate, told", [(0.25, True), (None, False)])
+def test_a_rate_of_an_added_group_that_is_replaced_is_told(rate, told):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=1.0)
+    scheduler = ScheduleLR(optimizer, COSINE)
+    added = {"params": [torch.nn.Parameter(torch.ones(3))], **({"lr": rate} if rate else {})}
+    optimizer.add_param_group(added)
+    optimizer.step()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scheduler.step()
+        optimizer.step()
+        scheduler.step()
+    said = [str(w.message) for w in caught if "ScheduleLR" in str(w.message)]
+    assert len(said) == told and all("the rate 0.25 of group 1" in text for text in said)
 
 
 @pytest.mark.parametrize("make", [torch.optim.SGD, interop.SGD])

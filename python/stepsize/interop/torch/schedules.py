@@ -22,8 +22,9 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
 
     Args:
         optimizer: A torch optimizer.
-        schedule: A schedule for all groups, those that are added later too, or a list with one for
-            each; a group that is added to a list keeps its own rate.
+        schedule: A schedule for all groups, those that are added later too (a warning says so where
+            one has a rate of its own), or a list with one for each; a group that is added to a list
+            keeps its own rate.
         last_epoch: The number of updates already made, less 1.
 
     Raises:
@@ -89,7 +90,15 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
     def _notice(self) -> None:
         """Groups that are new, and rates that others have multiplied since they were set here."""
         rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-        for rate in rates[len(self.schedules) :]:
+        usual = float(self.optimizer.defaults.get("lr", math.nan))
+        for i, rate in enumerate(rates[len(self.schedules) :], len(self.schedules)):
+            if self._shared is not None and rate not in (usual, rates[0]):
+                warnings.warn(
+                    f"ScheduleLR: the one schedule for all groups replaces the rate {rate!r} of group "
+                    f"{i}, which was added; make ScheduleLR with a list, [schedule], for groups "
+                    "that are added to keep their rates",
+                    stacklevel=4,
+                )
             self.schedules.append(constant(rate) if self._shared is None else self._shared)
             self.factors.append(1.0)
         for i, (rate, before) in enumerate(zip(rates, self._set or [], strict=False)):
@@ -108,7 +117,8 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a `state_dict`; a schedule that is None there stays the one of here.
 
-        The groups get the rates of the step that the state is of, so it does not matter whether the
+        As in torch what the state holds wins: where its schedule is another one than was given
+        here, a warning names both. The groups get the rates of the step that the state is of, so it does not matter whether the
         optimizer's state is loaded before or after.
         """
         self._notice()
@@ -131,6 +141,17 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
             here if each is None else Schedule.from_dict(each, trust=here)
             for here, each in zip(self.schedules, saved, strict=True)
         ]
+        for i, (here, new) in enumerate(zip(self.schedules, loaded, strict=True)):
+            if new != here:
+                group = f" for group {i}" if len(loaded) > 1 and self._shared is None else ""
+                warnings.warn(
+                    f"ScheduleLR: the state has the schedule {new!r:.200}{group}, and it takes the "
+                    f"place of {here!r:.200}, which was given here; to go on with that one, give "
+                    "last_epoch to ScheduleLR instead of loading a state",
+                    stacklevel=2,
+                )
+                if self._shared is not None:
+                    break
         super().load_state_dict({**found, "schedules": loaded})
         if self._shared is not None:
             self._shared = loaded[0]
