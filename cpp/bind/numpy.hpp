@@ -87,6 +87,16 @@ inline bool is_complex_number(py::handle value) {
     return py::getattr(dtype, "kind", py::none()).equal(py::str("c"));
 }
 
+// Whether an object is a truth value, of any library, alone in an array too.
+inline bool is_truth(py::handle value) {
+    if (PyFloat_Check(value.ptr()))
+        return false;
+    if (PyBool_Check(value.ptr()))
+        return true;
+    const py::object dtype = py::getattr(value, "dtype", py::none());
+    return !dtype.is_none() && py::str(dtype).attr("endswith")("bool").cast<bool>();
+}
+
 // A static inside the function would need a guard, which prevents inlining of is_array.
 inline PyTypeObject* known_array_type = nullptr;
 inline PyTypeObject* array_type() {

@@ -255,3 +255,22 @@ def test_one_row_of_a_class_among_several_is_drawn_as_scikit_learn_draws_it():
     ours, theirs = sk.MLPClassifier(**same), MLPClassifier(**same)
     said(lambda: (ours.fit(X, labels), theirs.fit(X, labels)))
     assert ours.validation_scores_ == theirs.validation_scores_
+
+
+@pytest.mark.parametrize("name", ["X", "y", "sample_weight"])
+@pytest.mark.parametrize("cls", [sk.MLPClassifier, sk.MLPRegressor])
+def test_masked_data_are_refused_by_name(cls, name):
+    given = {"X": np.ones((20, 2)), "y": np.arange(20) % 2, "sample_weight": np.ones(20)}
+    given[name] = np.ma.masked_array(given[name], given[name] > 2)
+    with pytest.raises(TypeError, match=rf"{cls.__name__}: {name} is a masked array, whose mask"):
+        cls(max_iter=1).fit(**given)
+
+
+def test_masked_rows_are_not_predicted():
+    X, y = np.random.default_rng(0).normal(size=(20, 2)), np.arange(20) % 2
+    model = sk.MLPClassifier(max_iter=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, y)
+    with pytest.raises(TypeError, match="MLPClassifier: X is a masked array"):
+        model.predict(np.ma.masked_array(X))

@@ -7,6 +7,7 @@ import pytest
 
 import stepsize as ss
 from stepsize.optimizers.primitives import lerp
+from stepsize.optimizers.wrappers.base import Wrapper
 
 WRAPPERS = {
     "EMA": lambda opt: ss.EMA(opt, 0.9, warmup=True),
@@ -290,3 +291,49 @@ def test_averages_step_on_bound_gradients(wrap):
         bound.step()
         given.step(g)
     assert np.array_equal(x, y) and bound.step_count == 6
+
+
+def test_a_wrapper_of_a_user_keeps_what_its_class_annotates(tmp_path):
+    class Scaled(Wrapper):
+        factor: float
+        seen: int = 0
+
+        def __init__(self, optimizer, factor):
+            super().__init__(optimizer)
+            self.factor = factor
+
+        def step(self, grads, **options):
+            self.seen += 1
+            return self.inner.step(self.factor * grads, **options)
+
+    x = np.array([1.0])
+    opt = Scaled(ss.EMA(ss.SGD(x, lr=1.0)), 0.5)
+    opt.step(np.array([0.5]))
+    opt.factor, opt.lr = 2.0, 0.25
+    opt.step(np.array([0.5]))
+    assert x == [0.5] and opt.seen == 2 and opt.inner.lr == 0.25
+    assert not {"factor", "seen"} & {*vars(opt.inner), *vars(opt.inner.inner)}
+    twin = opt.clone(np.array([0.5]))
+    assert (twin.factor, twin.seen, twin.lr) == (2.0, 2, 0.25)
+    opt.save(tmp_path / "o.safetensors")
+    twin.load(tmp_path / "o.safetensors")
+
+
+def test_a_wrapper_that_annotates_nothing_is_told_how():
+    class Scaled(Wrapper):
+        def __init__(self, optimizer, factor):
+            super().__init__(optimizer)
+            self.factor = factor
+
+    with pytest.raises(AttributeError, match="annotates it, factor:"):
+        Scaled(ss.SGD(np.ones(1)), 0.5)
+
+
+@pytest.mark.parametrize("loss", [True, np.True_, np.array(False)])
+def test_a_truth_value_is_no_loss_of_a_step(loss):
+    x = np.ones(2)
+    doors = [ss.PolyakSGD(x), ss.Accumulate(ss.PolyakSGD(x), every=2), ss.EMA(ss.PolyakSGD(x))]
+    for opt in doors:
+        with pytest.raises(TypeError, match=r"loss is a \w+, not a number"):
+            opt.step(np.ones(2), loss=loss)
+    assert x.tolist() == [1.0, 1.0] and [opt.step_count for opt in doors] == [0, 0, 0]

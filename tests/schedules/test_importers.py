@@ -248,3 +248,26 @@ def test_no_steps_of_a_torch_scheduler_are_what_it_sets_when_it_is_made(name, ra
     factor = {"ConstantLR": {"factor": 0.5}, "LinearLR": {"start_factor": 0.5}}.get(name, {})
     made = ss.schedules.from_torch(name, lr=0.1, total_iters=0, **factor)
     assert [made(k) for k in (0, 1, 100)] == [rate] * 3
+
+
+def test_a_torch_scheduler_that_has_made_steps_is_told():
+    torch = pytest.importorskip("torch")
+    lr_scheduler = torch.optim.lr_scheduler
+
+    def rest(make):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+        scheduler = make(optimizer)
+        for _ in range(3):
+            optimizer.step()
+            scheduler.step()
+        with pytest.warns(UserWarning, match=r"has made 3 steps.*\.shift\(-3\)") as told:
+            schedule = ss.schedules.from_torch(scheduler)
+        assert len(told) == 1 and told[0].filename == __file__
+        assert schedule.shift(-3)(0) == pytest.approx(optimizer.param_groups[0]["lr"])
+
+    rest(lambda o: lr_scheduler.StepLR(o, 2, 0.5))
+    rest(
+        lambda o: lr_scheduler.SequentialLR(
+            o, [lr_scheduler.LinearLR(o), lr_scheduler.ExponentialLR(o, 0.9)], [2]
+        )
+    )

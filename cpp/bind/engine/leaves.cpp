@@ -146,7 +146,7 @@ bool follows(const Leaf& leaf, const Leaf& last, const Rule* rule) {
 
 // Anything but a single number, such as an array of one element, is refused by name.
 double loss_value(const Host& host, py::handle loss) {
-    if (PyNumber_Check(loss.ptr()) && !is_complex_number(loss)) {
+    if (PyNumber_Check(loss.ptr()) && !is_complex_number(loss) && !is_truth(loss)) {
         const double value = PyFloat_AsDouble(loss.ptr());
         if (value != -1 || !PyErr_Occurred())
             return value;

@@ -66,7 +66,10 @@ def refuse_unpacked(label: str, data: Any) -> None:
         TypeError: fit: train is a list of 2 arrays of 8 rows each, which is one data set: give a \
 tuple, (x, y); where they are 2 batches indeed, give a function that returns the list
     """
-    if not isinstance(data, list) or len(data) < 2:
+    if not isinstance(data, list):
+        _warn_of_one_array(label, data)
+        return
+    if len(data) < 2:
         return
     if not any(hasattr(part, "shape") for part in data[:4]):
         return
@@ -88,6 +91,19 @@ tuple, (x, y); where they are 2 batches indeed, give a function that returns the
             "that returns the list",
             UserWarning,
             stacklevel=4,
+        )
+
+
+def _warn_of_one_array(label: str, data: Any) -> None:
+    """Warn where one array of rows is given, each of which would be a batch."""
+    shape = _shape(data) if hasattr(data, "shape") else None
+    if shape is not None and len(shape) < 3 and shape[0] > 1:
+        warnings.warn(
+            f"{label} is one array of shape {shape}, taken as {shape[0]} batches of one row each; "
+            "for batches of its rows give a tuple, (x,), and for batches of one row without this "
+            "warning a function that returns it",
+            UserWarning,
+            stacklevel=5,
         )
 
 

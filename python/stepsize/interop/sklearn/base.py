@@ -39,6 +39,16 @@ from stepsize.training.history import History
 Data = tuple[Any, ...]  # x, y and, where there are any, weights
 
 
+def refuse_masked(estimator: Any, **given: Any) -> None:
+    """Refuse a masked array, whose mask scikit-learn's checks would drop without a word."""
+    for name, value in given.items():
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(
+                f"{type(estimator).__name__}: {name} is a masked array, whose mask would be lost; "
+                f"leave out the rows that are masked, or fill them, {name}.filled(0)"
+            )
+
+
 class Estimator(BaseEstimator):  # type: ignore[misc]
     """A network trained by any rule at any rate, with the methods of scikit-learn."""
 
@@ -99,6 +109,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _mass(self, X: Any, y: Any, sample_weight: Any) -> Array | None:
         """The sample weights, or None if all are equal."""
+        refuse_masked(self, sample_weight=sample_weight)
         return None if sample_weight is None else _check_sample_weight(sample_weight, X)
 
     # Fitting.
@@ -348,6 +359,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     def _fitted(self, X: Any) -> tuple[Network, Any, Any]:
         """The network, its parameters, and the validated rows."""
         check_is_fitted(self)
+        refuse_masked(self, X=X)
         X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
         return self._network(1.0), {"coefs": self.coefs_, "intercepts": self.intercepts_}, X
 

@@ -94,9 +94,9 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
         for i, rate in enumerate(rates[len(self.schedules) :], len(self.schedules)):
             if self._shared is not None and rate not in (usual, rates[0]):
                 warnings.warn(
-                    f"ScheduleLR: the one schedule for all groups replaces the rate {rate!r} of group "
-                    f"{i}, which was added; make ScheduleLR with a list, [schedule], for groups "
-                    "that are added to keep their rates",
+                    f"ScheduleLR: the one schedule for all groups replaces the rate {rate!r} of "
+                    f"group {i}, which was added; make ScheduleLR with a list, [schedule], for "
+                    "groups that are added to keep their rates",
                     stacklevel=4,
                 )
             self.schedules.append(constant(rate) if self._shared is None else self._shared)
@@ -118,8 +118,8 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
         """Take over a `state_dict`; a schedule that is None there stays the one of here.
 
         As in torch what the state holds wins: where its schedule is another one than was given
-        here, a warning names both. The groups get the rates of the step that the state is of, so it does not matter whether the
-        optimizer's state is loaded before or after.
+        here, a warning names both. The groups get the rates of the step that the state is of, so it
+        does not matter whether the optimizer's state is loaded before or after.
         """
         self._notice()
         checks: dict[str, states.Check] = dict.fromkeys(self.state_dict(), _same)

@@ -31,11 +31,30 @@ class Wrapper(_Base):
 
     All other attributes are the inner optimizer's: ``lr``, ``params``, ``step_count`` and so on.
     ``state_dict``, ``save``, ``load`` and ``clone`` include the wrapper's own state. Wrappers may
-    be nested.
+    be nested. A subclass keeps attributes of its own, where its class annotates them; what is set
+    by any other name is the inner optimizer's.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> from stepsize.optimizers.wrappers.base import Wrapper
+        >>> class Scaled(Wrapper):
+        ...     factor: float
+        ...
+        ...     def __init__(self, optimizer, factor):
+        ...         super().__init__(optimizer)
+        ...         self.factor = factor
+        ...
+        ...     def step(self, grads, **options):
+        ...         return self.inner.step(self.factor * grads, **options)
+        >>> x = np.array([1.0])
+        >>> Scaled(ss.SGD(x, lr=1.0), 0.5).step(np.array([0.5]))
+        >>> x
+        array([0.75])
     """
 
     needs_closure: ClassVar[bool] = False
     _made_with: ClassVar[frozenset[str]] = frozenset()  # beside the optimizer
+    _annotated: ClassVar[frozenset[str]] = frozenset()  # by the classes of users
     _bound: Nest = None
 
     def __init__(self, optimizer: Any) -> None:
@@ -69,13 +88,19 @@ class Wrapper(_Base):
         super().__init_subclass__(**keywords)
         # Known with the class: controllers set the rate at every step.
         cls._made_with = frozenset(list(inspect.signature(cls.__init__).parameters)[2:])
+        if not cls.__module__.startswith("stepsize."):
+            cls._annotated |= frozenset(inspect.get_annotations(cls))
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._annotated:
+            self.__dict__[name] = value
+            return
         # The optimizer inside may have one of that name, which is not meant.
         if name in self._made_with:
             raise AttributeError(
                 f"{type(self).__name__}: {name} is given when the wrapper is made; make another "
-                f"one, or set {name} of the optimizer inside by opt.inner.{name} = ..."
+                f"one, or set {name} of the optimizer inside by opt.inner.{name} = ...; a class "
+                f"that keeps {name} itself annotates it, {name}: ..., in its body"
             )
         setattr(self.inner, name, value)
 

@@ -22,6 +22,7 @@ from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.stats import StepStats
 from stepsize.optimizers.transaction import Uninterrupted
 from stepsize.optimizers.wrappers.base import GradientWrapper, Wrapper
+from stepsize.validation import as_loss
 
 __all__ = ["Accumulate", "AdaptiveClip", "Centralize", "GradientNoise"]
 
@@ -89,6 +90,11 @@ class Accumulate(Wrapper):
             for i, g in enumerate(flat):
                 if g is not None and not np.isfinite(to_float32(g)).all():
                     parts.host.fail("gradient", i)
+        if loss is not None:
+            try:
+                loss = as_loss(loss)
+            except (TypeError, ValueError):
+                parts.host.fail("number", "loss", loss)
         average = self._numbers["loss"]
         average += ((0.0 if loss is None else loss) - average) / (n + 1)
         means = []

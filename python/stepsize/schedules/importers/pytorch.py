@@ -31,7 +31,9 @@ def from_torch(scheduler: Any, *, group: int = 0, **arguments: Any) -> Schedule:
     """Convert a torch scheduler, given as an object or as a class name with its arguments and `lr`.
 
     The values are those of parameter group `group` when `scheduler.step()` is called after each
-    update from the start; `last_epoch` is not read. torch need not be installed for names.
+    update from the start, also for a scheduler that has made steps: its `last_epoch` is not taken
+    over, and a warning says how the schedule is moved on for an optimizer that begins at step 0.
+    torch need not be installed for names.
 
     Args:
         scheduler: An instance, or a name such as `"StepLR"`.
@@ -49,6 +51,19 @@ def from_torch(scheduler: Any, *, group: int = 0, **arguments: Any) -> Schedule:
         return build("from_torch", BUILDERS, scheduler, **arguments)
     if arguments:
         raise TypeError(f"from_torch: an instance takes no other arguments, got {arguments}")
+    made = getattr(scheduler, "last_epoch", 0)
+    if isinstance(made, int) and made > 0:
+        warnings.warn(
+            f"from_torch: the scheduler has made {made} steps, and the schedule made here counts "
+            "from its start, as an optimizer does that goes on with step_count; for one that "
+            f"begins at step 0 move it on with .shift(-{made})",
+            stacklevel=2,
+        )
+    return from_instance(scheduler, group)
+
+
+def from_instance(scheduler: Any, group: int) -> Schedule:
+    """The schedule of a scheduler object, from its start."""
     name = type(scheduler).__name__
     return build("from_torch", BUILDERS, name, **arguments_of(name, scheduler, group))
 
@@ -56,7 +71,7 @@ def from_torch(scheduler: Any, *, group: int = 0, **arguments: Any) -> Schedule:
 def arguments_of(name: str, scheduler: Any, group: int) -> dict[str, Any]:
     """The constructor arguments of an instance, as the builders expect them."""
     if name in ("SequentialLR", "ChainedScheduler"):
-        children = [from_torch(child, group=group) for child in scheduler._schedulers]
+        children = [from_instance(child, group) for child in scheduler._schedulers]
         if name == "SequentialLR":
             if any(type(child).__name__ == "SequentialLR" for child in scheduler._schedulers):
                 warnings.warn(
