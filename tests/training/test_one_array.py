@@ -33,6 +33,7 @@ def test_one_array_is_told_to_be_batches_of_one_row(shape):
         ss.lr_find(function, start(), x)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "fit: train: a batch is of type")
         fit(function, (x,))
         fit(function, lambda: x)
         fit(function, np.ones((6, 2, 2)))
