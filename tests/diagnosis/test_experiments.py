@@ -78,6 +78,33 @@ def test_the_mean_of_the_weights_tells_it_too():
     assert said.verdict == "plateau" and "the mean of the weights" in str(said).lower()
 
 
+def test_a_lead_along_the_branch_counts_and_not_the_one_moment_at_its_end():
+    class Lucky(Experiment):
+        def advantage(self, factor):
+            return (0.0, 0.001) if factor < 1 else super().advantage(factor)
+
+    lucky = Lucky(gains=gains(tenth=0.025, third=0.025))
+    assert ss.diagnose(falling(30), what_if=lucky).verdict == "plateau"
+
+
+def test_overfitting_in_doubt_asks_whether_the_rate_did_it_and_nothing_else():
+    turned = falling(8) | {"val_loss": 0.5 + 0.6 * np.maximum(T - 0.5, 0) ** 2 + np.exp(-9 * T)}
+    asked = []
+
+    def experiment(**numbers):
+        asked.append(numbers)
+        return Experiment(**numbers)
+
+    passive = ss.diagnose(turned)
+    assert passive.verdict == "overfitting" and passive.probabilities["overfitting"] < 0.7
+    far = gains(tenth=0.3, third=0.4)
+    assert ss.diagnose(turned, what_if=lambda: experiment(gains=far)).verdict == "too_high"
+    for some in (gains(), gains(tenth=0.05), gains(present=0.01, ten=0.5)):
+        said = ss.diagnose(turned, what_if=lambda some=some: experiment(gains=some))
+        assert said.verdict == "overfitting"
+    assert len(asked) == 4
+
+
 def test_what_lies_far_below_is_a_rate_too_high_and_the_branch_says_how_far_to_lower_it():
     said = tried(falling(30), gains=gains(tenth=0.2, third=0.4))
     assert said.verdict == "too_high" and said.suggested_lr == pytest.approx(0.03)
@@ -212,6 +239,6 @@ def test_what_is_far_likelier_takes_the_place_of_the_rule():
         shares = dict.fromkeys(VERDICTS, 0.0) | {"healthy": healthy, "converged": converged}
         return likelier([rule], [before], shares, Experiment())
 
-    assert told(0.6, 0.2) == [curves] and told(0.45, 0.2) == [rule]
-    (new,) = told(0.6, 0.2, before=rule)
-    assert new.kind == "healthy" and "healthy with 60%" in new.evidence
+    assert told(0.65, 0.2) == [curves] and told(0.55, 0.2) == [rule]
+    (new,) = told(0.65, 0.2, before=rule)
+    assert new.kind == "healthy" and "healthy with 65%" in new.evidence

@@ -135,8 +135,9 @@ def ahead_of(found: Experiment, f: CurveFeatures) -> Ahead:
 def _below(found: Experiment, factor: float) -> tuple[float, float]:
     """How far a branch lies below that at the present rate, and the error of that.
 
-    The mean of two: at its end on the held batches, and along its steps on those trained on. At its
-    end the present rate is one draw of the jitter of its weights; along the way it is many.
+    Along its steps, over the batches that both train on: at its end the present rate is one draw of
+    the jitter of its weights, along the way it is many. Branches too short for that are compared on
+    the held batches.
     """
     ends, error = found.advantage(factor)
     losses = {branch.factor: branch.losses for branch in found.branches}
@@ -144,8 +145,7 @@ def _below(found: Experiment, factor: float) -> tuple[float, float]:
     present, lowered = losses[1.0][first:], losses[factor][first:]
     if not math.isfinite(ends) or len(present) != len(lowered) or len(present) < FEWEST_LOSSES:
         return ends, error
-    along, other = paired(present, lowered)
-    return (ends + along) / 2, math.hypot(error, other) / 2
+    return paired(present, lowered)
 
 
 def _z(value: float, error: float) -> float:
@@ -215,8 +215,8 @@ def _lost(e: Experiment) -> Finding:
 def _told(verdict: str, f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
     """The finding that the branches make of what the curves say, None where they have no say."""
     lowering = _lowering(f, a, e)
-    if verdict == "overfitting" and a.lead < th.AHEAD_TOO_HIGH:
-        return None
+    if verdict == "overfitting":
+        return lowering if a.lead > th.AHEAD_TOO_HIGH else None
     if verdict == "too_high" and f.levels.peak > th.OVERSHOT_PEAK:
         return None  # an overshoot that the weights may have settled from, far from where they were
     raising = _raising(f, a, e)
