@@ -195,7 +195,7 @@ def test_gradients_that_are_not_finite_end_a_sweep():
         loss, grads = f(p, batch)
         return loss, {"x": grads["x"] * (np.nan if loss > 40 else 1.0)}
 
-    assert "a gradient was not finite" in ss.lr_find(fragile, start(), [None]).stopped
+    assert "the gradient of x was not finite" in ss.lr_find(fragile, start(), [None]).stopped
 
 
 def test_hopeless_tasks_are_told_apart():
@@ -206,7 +206,7 @@ def test_hopeless_tasks_are_told_apart():
     assert lost.why == "the loss is not finite at the starting parameters"
     assert not lost.usable and len(lost.losses) == 0
     broken = ss.lr_find(lambda p, b: (1.0, {"x": p["x"] * np.nan}), start(), [None])
-    assert "at the lowest, a gradient was not finite" in str(broken)
+    assert "at the lowest, the gradient of x was not finite" in str(broken)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)

@@ -18,6 +18,7 @@ from stepsize.arrays import (
     flatten,
     map_leaves,
     norm,
+    not_finite,
     refuse_writes,
     value_and_grad_of,
     view_as_real,
@@ -154,7 +155,7 @@ class Trial:
             try:
                 stepper.step(grads, lr, loss, lambda p: self._runner.evaluate(p, batch, False))
             except NonFiniteGradientError:
-                self.failure = f"a gradient was not finite at lr={lr:.2e}"
+                self.failure = f"{not_finite(grads)} was not finite at lr={lr:.2e}"
         if self.failure is not None:
             self.retire()
         return self.failure is None
