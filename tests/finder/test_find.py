@@ -124,7 +124,9 @@ def test_it_never_takes_more_gradients_than_asked(steps, repeats):
         return quadratic()(p, batch)
 
     result = ss.lr_find(counted, start(), [None], steps=steps, repeats=repeats)
-    assert len(count) == result.gradients <= steps * repeats
+    assert len(count) == result.gradients + result.checks
+    assert result.gradients <= steps * repeats
+    assert result.checks <= 6
 
 
 @pytest.mark.parametrize("refine", [True, 150, 400])
@@ -136,7 +138,8 @@ def test_refining_costs_at_most_two_trainings_and_ends_near_the_best_rate(refine
         return quadratic()(p, batch)
 
     result = ss.lr_find(counted, start(), [None], refine=refine)
-    assert len(count) == result.gradients <= 2 * (200 if refine is True else refine)
+    assert len(count) == result.gradients + result.checks
+    assert result.gradients <= 2 * (200 if refine is True else refine)
     # Gradient descent on curvatures 1 and 10 is fastest at 2 / (1 + 10).
     assert result.suggestion == pytest.approx(2 / 11, rel=0.5)
 
