@@ -73,10 +73,10 @@ def _suspect(calls: Calls) -> bool:
         shares = {i: min(1.0, LONGER * reach[i] / common) for i in together}
         for mix in range(MIXES):
             weights = rng.uniform(0.3, 1.0, len(together)) if mix else np.ones(len(together))
-            moves = {
-                i: common * shares[i] * float(w) / sizes[i] ** 2 * grads[i]  # type: ignore[operator]
-                for i, w in zip(together, weights, strict=True)
-            }
+            moves: dict[int, Array] = {}
+            for i, w in zip(together, weights, strict=True):
+                size = common * shares[i] * float(w) / sizes[i] ** 2
+                moves[i] = size * np.asarray(grads[i])
             if _strays(calls, again, moves, noise):
                 return True
         left = [i for i in left if i not in together]
