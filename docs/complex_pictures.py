@@ -14,11 +14,11 @@ from stepsize.plots.style import COLOURS, MUTED, dress
 HERE = Path(__file__).parent
 
 
-def _axes(count: int, width: float) -> Any:
+def _axes(count: int, width: float, height: float = 3.6) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, 3.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure.subplots(1, count)
 
@@ -46,12 +46,18 @@ def convention(file: Path) -> None:
     file.write_bytes(plots.png(ax, dpi=120))
 
 
+def _example(section: str) -> dict[str, Any]:
+    """The names that a section of the page defines."""
+    text = (HERE / "complex.md").read_text()
+    code = text.split(f"## {section}", 1)[1].split("\n## ", 1)[0].split("```python\n")[1:]
+    names: dict[str, Any] = {"np": np, "ss": ss}
+    exec("".join(block.split("```", 1)[0] for block in code), names)
+    return names
+
+
 def phase_retrieval(file: Path) -> None:
     """The loss of the example on the page, and the signal that it finds."""
-    text = (HERE / "complex.md").read_text()
-    code = text.split("## Phase retrieval", 1)[1].split("```python\n", 1)[1].split("```", 1)[0]
-    names: dict[str, Any] = {"np": np, "ss": ss}
-    exec(code, names)
+    names = _example("Phase retrieval")
     found, phase, signal = names["found"], names["phase"], names["signal"]
     left, right = _axes(2, 8.6)
     left.plot(found.history["step"], found.history["loss"], color=COLOURS[0][0])
@@ -68,6 +74,29 @@ def phase_retrieval(file: Path) -> None:
     file.write_bytes(plots.png(left, dpi=120))
 
 
+def holography(file: Path) -> None:
+    """A hologram, the phase that made it, and what is found with each gradient of the page."""
+    names = _example("Holography")
+    find, distance = names["reconstructed"], names["distance"]
+    panels = [("hologram at d = 200", names["holograms"][2])]
+    panels += [("phase of the specimen", np.angle(names["specimen"]))]
+    for title, function in (
+        ("found", "holography"),
+        ("conjugate gradient", "conjugated"),
+        ("real parts alone", "real_parts"),
+    ):
+        z = find(names[function])
+        panels += [(f"{title}, error {distance(z):.0e}", np.angle(z))]
+    axes = _axes(len(panels), 11.0, 2.4)
+    for ax, (title, values) in zip(axes, panels, strict=True):
+        phase = "hologram" not in title
+        ax.imshow(values, cmap="viridis", vmin=-0.2 if phase else None, vmax=2 if phase else None)
+        ax.set_title(title, fontsize=8)
+        ax.set_axis_off()
+    file.write_bytes(plots.png(axes[0], dpi=120))
+
+
 if __name__ == "__main__":
     convention(HERE / "images" / "complex-gradient.png")
     phase_retrieval(HERE / "images" / "phase-retrieval.png")
+    holography(HERE / "images" / "holography.png")

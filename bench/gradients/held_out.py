@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from models import Model, Params, activation, arrays_of, penalty, softmax_loss
+from models import Model, Params, Sizes, activation, arrays_of, penalty, softmax_loss
 
 
 def _convolved(x: Any, kernel: Any) -> Any:
@@ -32,9 +32,11 @@ def _convolved_back(x: Any, kernel: Any, d: Any) -> tuple[Any, Any]:
     return dx[:, 1:-1, 1:-1], dk
 
 
-def convolution(rng: np.random.Generator, dtype: Any, kinked: bool) -> Model:
+def convolution(
+    rng: np.random.Generator, dtype: Any, kinked: bool, sizes: Sizes = (10, 6, 4, 5)
+) -> Model:
     """Two layers with one kernel, a mean over the image, ten classes or fewer."""
-    n, size, c, k = 10, 6, 4, 5
+    n, size, c, k = sizes
     x = rng.standard_normal((n, size, size, 2)).astype(dtype)
     target = rng.integers(0, k, n)
     params = arrays_of(
@@ -64,9 +66,11 @@ def convolution(rng: np.random.Generator, dtype: Any, kinked: bool) -> Model:
     return Model("convolution", core, params, (x, target), "kernel", "kernel", "v", n, k)
 
 
-def recurrent(rng: np.random.Generator, dtype: Any, kinked: bool) -> Model:
+def recurrent(
+    rng: np.random.Generator, dtype: Any, kinked: bool, sizes: Sizes = (14, 6, 4, 7, 3)
+) -> Model:
     """A plain recurrent network over six steps; the part is truncated to the last one."""
-    n, steps, d, h, k = 14, 6, 4, 7, 3
+    n, steps, d, h, k = sizes
     data = arrays_of(rng, dtype, x=(1, (n, steps, d)), y=(1, (n, k)))
     params = arrays_of(
         rng, dtype, u=(0.5, (d, h)), w=(0.45, (h, h)), b=(0.2, (h,)), v=(0.5, (h, k))
@@ -96,9 +100,11 @@ def recurrent(rng: np.random.Generator, dtype: Any, kinked: bool) -> Model:
     return Model("recurrent", core, params, tuple(data.values()), "w", "w", "u", n, k)
 
 
-def gaussian_process(rng: np.random.Generator, dtype: Any, kinked: bool) -> Model:
+def gaussian_process(
+    rng: np.random.Generator, dtype: Any, kinked: bool, sizes: Sizes = (18, 3)
+) -> Model:
     """Marginal likelihood; a projection of the inputs serves the kernel and the mean."""
-    n, d = 18, 3
+    n, d = sizes
     data = arrays_of(rng, dtype, x=(1, (n, d)), y=(1, (n,)))
     params = arrays_of(rng, dtype, q=(0.6, (d, d)), scale=(0.3, ()), noise=(0.2, ()), m=(0.5, (d,)))
 
@@ -129,12 +135,12 @@ def gaussian_process(rng: np.random.Generator, dtype: Any, kinked: bool) -> Mode
     return Model("gaussian process", core, params, tuple(data.values()), "q", "q", "q", n, d)
 
 
-def pde(rng: np.random.Generator, dtype: Any, kinked: bool) -> Model:
+def pde(rng: np.random.Generator, dtype: Any, kinked: bool, sizes: Sizes = (14, 4)) -> Model:
     """-(a u')' + u = f with a = exp(theta), from all of u; the adjoint gives the gradient.
 
     The regulariser is the second use of theta: squares of its jumps, or their absolute values.
     """
-    cells, sources = 14, 4
+    cells, sources = sizes
     h = 1 / cells
     grid = np.arange(1, cells) * h
     shapes = np.array([np.sin((k + 1) * np.pi * grid) for k in range(sources)]).T.astype(dtype)

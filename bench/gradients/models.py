@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 Params = dict[str, Any]
+Sizes = tuple[int, ...]
 Core = Callable[[Params, Any], tuple[Any, Params, Any]]
 
 
@@ -65,9 +66,9 @@ def arrays_of(rng: np.random.Generator, dtype: Any, **shapes: tuple[float, tuple
     }
 
 
-def linear(rng: np.random.Generator, dtype: Any, kinked: bool) -> Model:
+def linear(rng: np.random.Generator, dtype: Any, kinked: bool, sizes: Sizes = (24, 5)) -> Model:
     """Two data sets, one weight matrix."""
-    n, d = 24, 5
+    n, d = sizes
     data = arrays_of(rng, dtype, x=(1, (n, d)), y=(1, (n, d)), x2=(1, (n, d)), y2=(1, (n, d)))
     params = arrays_of(rng, dtype, w=(0.5, (d, d)), b=(0.3, (d,)))
 
@@ -82,9 +83,9 @@ def linear(rng: np.random.Generator, dtype: Any, kinked: bool) -> Model:
     return Model("linear", core, params, tuple(data.values()), "w", "w", "w", n, d, True)
 
 
-def mlp(rng: np.random.Generator, dtype: Any, kinked: bool) -> Model:
+def mlp(rng: np.random.Generator, dtype: Any, kinked: bool, sizes: Sizes = (32, 6, 8, 3)) -> Model:
     """Two hidden layers with the same weights."""
-    n, d, h, k = 32, 6, 8, 3
+    n, d, h, k = sizes
     data = arrays_of(rng, dtype, x=(1, (n, d)), y=(1, (n, k)))
     params = arrays_of(rng, dtype, u=(0.5, (d, h)), b=(0.2, (h,)), w=(0.5, (h, h)), v=(0.4, (h, k)))
 
@@ -105,9 +106,11 @@ def mlp(rng: np.random.Generator, dtype: Any, kinked: bool) -> Model:
     return Model("mlp", core, params, tuple(data.values()), "w", "w", "u", n, k)
 
 
-def embedding(rng: np.random.Generator, dtype: Any, kinked: bool) -> Model:
+def embedding(
+    rng: np.random.Generator, dtype: Any, kinked: bool, sizes: Sizes = (40, 15, 6, 4)
+) -> Model:
     """The mean of embedded words predicts the next one, with the same embedding."""
-    n, words, d, length = 40, 15, 6, 4
+    n, words, d, length = sizes
     tokens = rng.integers(0, words, (n, length))
     target = rng.integers(0, words, n)
     weight = rng.uniform(0.5, 1.5, (n, length, 1)).astype(dtype)
@@ -128,9 +131,11 @@ def embedding(rng: np.random.Generator, dtype: Any, kinked: bool) -> Model:
     return Model("embedding", core, params, (weight, tokens, target), "e", "m", "e", n, words)
 
 
-def factorisation(rng: np.random.Generator, dtype: Any, kinked: bool) -> Model:
+def factorisation(
+    rng: np.random.Generator, dtype: Any, kinked: bool, sizes: Sizes = (12, 9, 3, 5)
+) -> Model:
     """Ratings from factors of rows and columns, and side information from those of rows."""
-    n, m, k, side = 12, 9, 3, 5
+    n, m, k, side = sizes
     data = arrays_of(rng, dtype, x=(1, (n, m)), y=(1, (n, side)), c=(1, (k, side)))
     params = arrays_of(rng, dtype, a=(0.7, (n, k)), s=(0.8, (k, k)), b=(0.7, (m, k)))
 

@@ -34,6 +34,7 @@ KINDS: dict[str, Callable[[Any, str], Any]] = {
 }
 RATES = (-2.0, -1.0, 0.0, 1.0, 2.0)  # decades from the best
 STEPS = 150
+NO_ADVICE = ("healthy", "converged", "overfitting", "not_enough_data")
 
 
 def planted(task: Any, kind: str, leaf: str) -> Callable[[Any, Any], Any]:
@@ -57,24 +58,30 @@ def ask(task: Any, rule: str, leaf: str, centre: float, seen: Counter[Any]) -> N
             function, task.params(0), lambda: task.batches(0), optimizer=make(rule), progress=False
         )
         seen["lr_find", kind, "told" if found.mismatch else "not told"] += 1
+        seen["lr_find", kind, "a rate" if found.usable else "no rate"] += 1
         for decades in RATES if kind == "right" else (-1.0, 0.0):
             params = task.params(0)
             optimizer = make(rule)(params, lr=10.0 ** (centre + decades))
             steps = min(STEPS, task.steps)
             history = ss.fit(function, params, optimizer, task.batches(0), steps=steps)
-            told = ss.diagnose(history).mismatch is not None
+            diagnosis = ss.diagnose(history)
+            told = diagnosis.mismatch is not None
             seen["fit", kind, "told" if told else "not told"] += 1
+            advice = not told and diagnosis.verdict not in NO_ADVICE
+            advice |= diagnosis.suggested_lr is not None
+            seen["fit", kind, "advice" if advice else "no advice"] += 1
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--most", type=int, default=10**6, help="tasks")
-    most = parser.parse_args().most
+    parser.add_argument("--every", type=int, default=1, help="one task in so many")
+    chosen = parser.parse_args()
     truth = json.loads((ADVICE / "truth.json").read_text("utf-8"))
     seen: Counter[Any] = Counter()
     warnings.simplefilter("ignore")
     with np.errstate(all="ignore"):
-        for task in tasks()[:most]:
+        for task in tasks()[: chosen.most : chosen.every]:
             rng = np.random.default_rng(zlib.crc32(task.name.encode()))
             leaves = sorted(task.params(0))
             rule = str(rng.choice(sorted(RULES)))

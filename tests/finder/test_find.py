@@ -124,7 +124,9 @@ def test_it_never_takes_more_gradients_than_asked(steps, repeats):
         return quadratic()(p, batch)
 
     result = ss.lr_find(counted, start(), [None], steps=steps, repeats=repeats)
-    assert len(count) == result.gradients <= steps * repeats
+    assert len(count) == result.gradients + result.checks
+    assert result.gradients <= steps * repeats
+    assert result.checks <= 6
 
 
 @pytest.mark.parametrize("refine", [True, 150, 400])
@@ -136,7 +138,8 @@ def test_refining_costs_at_most_two_trainings_and_ends_near_the_best_rate(refine
         return quadratic()(p, batch)
 
     result = ss.lr_find(counted, start(), [None], refine=refine)
-    assert len(count) == result.gradients <= 2 * (200 if refine is True else refine)
+    assert len(count) == result.gradients + result.checks
+    assert result.gradients <= 2 * (200 if refine is True else refine)
     # Gradient descent on curvatures 1 and 10 is fastest at 2 / (1 + 10).
     assert result.suggestion == pytest.approx(2 / 11, rel=0.5)
 
@@ -195,7 +198,7 @@ def test_gradients_that_are_not_finite_end_a_sweep():
         loss, grads = f(p, batch)
         return loss, {"x": grads["x"] * (np.nan if loss > 40 else 1.0)}
 
-    assert "a gradient was not finite" in ss.lr_find(fragile, start(), [None]).stopped
+    assert "the gradient of x was not finite" in ss.lr_find(fragile, start(), [None]).stopped
 
 
 def test_hopeless_tasks_are_told_apart():
@@ -206,7 +209,7 @@ def test_hopeless_tasks_are_told_apart():
     assert lost.why == "the loss is not finite at the starting parameters"
     assert not lost.usable and len(lost.losses) == 0
     broken = ss.lr_find(lambda p, b: (1.0, {"x": p["x"] * np.nan}), start(), [None])
-    assert "at the lowest, a gradient was not finite" in str(broken)
+    assert "at the lowest, the gradient of x was not finite" in str(broken)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)

@@ -17,7 +17,7 @@ def layer():
     "change, message",
     [
         (lambda p: p.to("meta"), "is on the device meta, expected the CPU; move the model with"),
-        (lambda p: p.to(torch.complex64), "is torch.complex64, expected real numbers; hold its"),
+        (lambda p: p.to(torch.complex64).conj(), "has the conjugate bit: its memory holds"),
         (lambda p: p.to_sparse(), "has the layout torch.sparse_coo, expected a dense tensor; make"),
         (lambda p: p.to(torch.float8_e5m2), "is torch.float8_e5m2, expected one of torch.float32"),
     ],

@@ -24,6 +24,7 @@ from stepsize.arrays.tree import (
     flatten,
     loss_and_grads,
     map_leaves,
+    not_finite,
     unflatten,
 )
 from stepsize.arrays.types import Array, Curve, Nest, ValueAndGrad
@@ -56,6 +57,7 @@ __all__ = [
     "loss_and_grads",
     "map_leaves",
     "norm",
+    "not_finite",
     "pack",
     "put_back",
     "read_only",

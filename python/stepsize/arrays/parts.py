@@ -47,6 +47,12 @@ def conversion(found: Any, wanted: Any) -> str:
         >>> conversion(np.dtype(float), np.dtype(np.float32))
         'convert it with .astype(np.float32)'
     """
-    if np.dtype(found).kind == "c" and np.dtype(wanted).kind != "c":
+    complex_found, complex_wanted = (np.dtype(dtype).kind == "c" for dtype in (found, wanted))
+    if complex_found and not complex_wanted:
         return "the parameter is real, so give the real part, gradient.real"
+    if complex_wanted and not complex_found:
+        return (
+            "the parameter is complex, so give both parts, dL/dx + 1j * dL/dy; where the second is "
+            f"0, convert it with .astype(np.{wanted})"
+        )
     return f"convert it with .astype(np.{wanted})"

@@ -58,11 +58,14 @@ class Evidence:
 def gradient_mismatch(history: Any) -> Finding | None:
     """The finding where a run's loss does not do what its gradients say, else None."""
     rows = slopes_of(history)
-    if rows is None:
-        return None
-    found = judged(rows, history["loss"], history["step"])
+    found = None if rows is None else judged(rows, history["loss"], history["step"])
     if found is None:
-        return None
+        meta = getattr(history, "meta", None)
+        checked = meta.get("checked") if isinstance(meta, dict) else None
+        wrong = checked.get("wrong") if isinstance(checked, dict) else None
+        if not isinstance(wrong, str) or not wrong:
+            return None
+        return Finding(KIND, "critical", f"a check after the last step says of {wrong}", ADVICE)
     return Finding(KIND, "critical", told(found, counted(found.steps, "step")), ADVICE)
 
 

@@ -16,6 +16,7 @@ from stepsize.arrays import (
     ValueAndGrad,
     copy,
     flatten,
+    not_finite,
     refuse_writes,
     rows_of,
     unflatten,
@@ -162,7 +163,7 @@ class Laboratory:
             try:
                 self._step(optimizer, params, batch, loss, grads)
             except NonFiniteGradientError:
-                failure = f"a gradient was not finite after {step} steps"
+                failure = f"{not_finite(grads)} was not finite after {step} steps"
                 break
             if mean is not None:
                 mean.add(params)

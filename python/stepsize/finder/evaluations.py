@@ -16,6 +16,7 @@ from stepsize.arrays import (
     copy,
     flatten,
     loss_and_grads,
+    not_finite,
     unflatten,
     view_as_complex,
     view_as_real,
@@ -45,7 +46,7 @@ class Point:
     @property
     def trouble(self) -> str:
         value = f"the value is {self.fun}"
-        return "the gradient is not finite" if math.isfinite(self.fun) else value
+        return f"{not_finite(self.grad)} is not finite" if math.isfinite(self.fun) else value
 
 
 class Evaluations:

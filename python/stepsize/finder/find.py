@@ -122,7 +122,9 @@ def _check_updates(runner: TrialRunner, steps: int) -> None:
         )
 
 
-def _result(passes: list[Advice], settings: Settings, runner: TrialRunner) -> LRFindResult:
+def _result(
+    passes: list[Advice], settings: Settings, runner: TrialRunner, look: bool
+) -> LRFindResult:
     lrs, losses = _curve(passes)
     level = loss_change(losses) + (losses[:PERIOD].mean() if len(losses) else 0.0)
     smoothed = debiased_ema(level, settings.ema_decay)
@@ -132,7 +134,7 @@ def _result(passes: list[Advice], settings: Settings, runner: TrialRunner) -> LR
         rate = settings.bounded(_geometric_mean(a.rate for a in good))
         peak = settings.bounded(_geometric_mean(a.peak for a in good))
     trust, why = confidence(good)
-    mismatch, usable = _mismatch(runner)
+    mismatch, usable = _mismatch(runner, look)
     if not usable:
         rate, peak, trust, why = math.nan, math.nan, "none", mismatch
     below, above = INTERVALS[trust]
@@ -152,14 +154,18 @@ def _result(passes: list[Advice], settings: Settings, runner: TrialRunner) -> LR
         call=constructor_call(runner.build(copy(runner.params))),
         bounds=settings.bounds,
         mismatch=mismatch,
+        checks=runner.checks,
     )
 
 
-def _mismatch(runner: TrialRunner) -> tuple[str, bool]:
+def _mismatch(runner: TrialRunner, look: bool) -> tuple[str, bool]:
     """What speaks against the gradients in words, and whether a rate for them is of use."""
     found = of_pairs(runner.pairs)
     if found is None:
-        return "", True
+        # The loss may fall although a small part of the gradient is wrong.
+        doubts = runner.doubts() if look else ""
+        words = f"the gradient does not fit the loss: {doubts}; {CALL} says more" if doubts else ""
+        return words, not doubts
     evidence, ratios = found
     words = f"the gradient does not fit the loss: {told(evidence, 'a step on one batch')}; {CALL}"
     shapes = [getattr(leaf, "shape", ()) for leaf in flatten(runner.batches[0])[0]]
@@ -288,7 +294,7 @@ def lr_find(
             if length and math.isfinite(passes[-1].rate):
                 runner.grant(runner.budget + 2 * length - steps)
                 passes = [_refine(runner, passes, settings, steps * repeats)]
-            found = _result(passes, settings, runner)
+            found = _result(passes, settings, runner, look=parameter == "lr")
             if parameter == "lr":
                 return found
             runner.grant(max(2 * length, steps))

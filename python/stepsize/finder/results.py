@@ -35,9 +35,10 @@ class LRFindResult:
     "high", "medium", "low" or "none", and `why` gives the reason; with "none" the suggestion is
     NaN.
     `lrs`, `losses` and `smoothed` are the range test; `probes` the constant-rate races after it,
-    as pairs of rate and losses; `gradients` the number of gradients all of it cost; `bounds` the
-    rates between which it was to stay. `mismatch` says in words what speaks against the gradients,
-    "" where nothing does: `check_gradients` tells which one is wrong.
+    as pairs of rate and losses; `gradients` the number of gradients all of it cost, `checks` that
+    of calls after them which checked the gradients at the start, some six where they are right;
+    `bounds` the rates between which it was to stay. `mismatch` says in words what speaks against
+    the gradients, "" where nothing does: `check_gradients` tells which one is wrong.
     """
 
     suggestion: float
@@ -55,6 +56,7 @@ class LRFindResult:
     call: str = "ss.SGD(params, lr={})"
     bounds: tuple[float, float] = (0.0, math.inf)
     mismatch: str = ""
+    checks: int = 0
 
     @property
     def usable(self) -> bool:

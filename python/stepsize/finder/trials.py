@@ -18,12 +18,14 @@ from stepsize.arrays import (
     flatten,
     map_leaves,
     norm,
+    not_finite,
     refuse_writes,
     value_and_grad_of,
     view_as_real,
 )
 from stepsize.errors import NonFiniteGradientError
 from stepsize.finder.cached_batches import CachedBatches, hint
+from stepsize.gradients.screen import wrong_gradients
 from stepsize.gradients.slopes import Move
 from stepsize.optimizers import Optimizer, RowGradient
 from stepsize.optimizers.registration import maker_of
@@ -154,7 +156,7 @@ class Trial:
             try:
                 stepper.step(grads, lr, loss, lambda p: self._runner.evaluate(p, batch, False))
             except NonFiniteGradientError:
-                self.failure = f"a gradient was not finite at lr={lr:.2e}"
+                self.failure = f"{not_finite(grads)} was not finite at lr={lr:.2e}"
         if self.failure is not None:
             self.retire()
         return self.failure is None
@@ -199,6 +201,8 @@ class TrialRunner:
         self._optimizer = maker_of(optimizer, "lr_find")
         self.budget = 0
         self.spent = 0
+        self._batch: Any = None  # the first, which may not be kept elsewhere
+        self.checks = 0  # calls that checked gradients, beside the budget
         self._tick = tick
         self._first: dict[int, tuple[float, Nest]] = {}
         self.pairs: list[tuple[float, float, float, float]] = []  # of slopes, change and loss
@@ -240,6 +244,8 @@ class TrialRunner:
         if fresh and batch in self._first:
             return self._first[batch]
         data = self.batches[batch]
+        if self.spent == 0:
+            self._batch = data
         self.budget -= 1
         self.spent += 1
         self._tick()
@@ -274,6 +280,12 @@ class TrialRunner:
         again, other = self.evaluate(self.params, batch, fresh=False)
         ours, theirs = flatten(gradient)[0], flatten(other)[0]
         return loss == again and all(map(_same, ours, theirs))
+
+    def doubts(self) -> str:
+        """What speaks against the gradients at the start, by a few calls beside the budget."""
+        words, calls = wrong_gradients(self._value_and_grad, self.params, self._batch)
+        self.checks += calls
+        return words
 
     def trial(
         self, first_batch: int = 0, period: int | None = None, change: Change | None = None

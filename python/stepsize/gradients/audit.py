@@ -36,6 +36,7 @@ class Audit:
     """What the same call again has shown."""
 
     scales: list[float]
+    whole: float  # the size of the elements of all leaves
     bases: list[Base]
     hidden: bool  # the loss is noisy, and no generator that we can find is why
     stochastic: bool  # random numbers are drawn
@@ -58,9 +59,15 @@ def scales_of(point: Point) -> list[float]:
     """The size of each leaf's elements; of all elements where a leaf is nearly zero."""
     squares = [norm(leaf) ** 2 for leaf in point]
     sizes = [max(1, leaf.size) for leaf in point]
-    whole = math.sqrt(sum(squares) / sum(sizes))
-    found = [max(math.sqrt(s / n), 0.1 * whole) or 1.0 for s, n in zip(squares, sizes, strict=True)]
+    least = 0.1 * size_of(point)
+    found = [max(math.sqrt(s / n), least) or 1.0 for s, n in zip(squares, sizes, strict=True)]
     return [scale if math.isfinite(scale) else 1.0 for scale in found]
+
+
+def size_of(point: Point) -> float:
+    """The root mean square of all elements."""
+    count = sum(max(1, leaf.size) for leaf in point)
+    return math.sqrt(sum(norm(leaf) ** 2 for leaf in point) / count)
 
 
 def shifted(point: Point, scales: Sequence[float], t: float, rng: np.random.Generator) -> Point:
@@ -80,6 +87,7 @@ def audit(calls: Calls, rng: np.random.Generator) -> Audit:
         raise ValueError(
             f"{OWNER}: the loss at the parameters is {first.loss}; check where it is finite"
         )
+    calls.broken = first.broken
     again = calls.at(x)
     beside: Point = x
     other = None
@@ -117,12 +125,14 @@ def audit(calls: Calls, rng: np.random.Generator) -> Audit:
         _measure_noise(calls, base, scales, rng)
         if hidden:
             base.noise = float(np.std(losses, ddof=1))
-    return Audit(scales, bases, hidden, stochastic, causes)
+    return Audit(scales, size_of(x), bases, hidden, stochastic, causes)
 
 
 def _same(one: Array | None, other: Array | None) -> bool:
     if one is None or other is None:
         return one is other
+    if np.array_equal(one, other, equal_nan=True):
+        return True
     size = max(norm(one), norm(other))
     return norm(wide(one) - wide(other)) <= SAME * rounding(one.dtype) * size
 

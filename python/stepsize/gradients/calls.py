@@ -38,8 +38,9 @@ class Answer:
     grads: list[Array | None]
 
     @property
-    def finite(self) -> bool:
-        return math.isfinite(self.loss) and all(g is None or finite(g) for g in self.grads)
+    def broken(self) -> set[int]:
+        """The leaves whose gradient is not finite."""
+        return {i for i, g in enumerate(self.grads) if g is not None and not finite(g)}
 
 
 def finite(array: Array) -> bool:
@@ -78,6 +79,7 @@ class Calls:
         self._rewind = rewinder(value_and_grad, batch)
         self._first: Callable[[], None] | None = None  # while another draw is held fixed
         self.frozen = True
+        self.broken: set[int] = set()  # leaves whose gradient is not finite at the parameters
         self.count = 0
         self.changed: set[str] = set()
         self.batch_changed = False
@@ -118,7 +120,7 @@ class Calls:
             answer = self.at(point)
         except (ArithmeticError, ValueError):
             return None
-        return answer if answer.finite else None
+        return answer if math.isfinite(answer.loss) and answer.broken <= self.broken else None
 
     def _own_gradients(self, grads: Nest) -> list[Array | None]:
         given: list[Any] = self.structure.flatten(grads)

@@ -26,7 +26,9 @@ SIGMAS = 4.0  # of rounding noise that an error bar covers
 SIGMAS_FEW = 6.0  # the same for noise estimated from `REPEATS` calls
 REPEATS = 8  # calls at each point where the loss is noisy
 CURVE = 0.36  # of the second difference of slopes; a third of it is exact for a kink
-LARGEST = 0.5  # step, in units of the leaf's scale
+LARGEST = 0.5  # step, in units of the leaf's scale, or of all leaves' where that is larger
+JUMP = 2 / 3  # of a jump between two points, the most that Simpson's rule may be off by there
+CLOSE = 32  # cells in which a step is cut before a mismatch counts: two kinks may lie side by side
 LEVELS = (8.0, 1 / 8, 64.0, 1 / 64)  # other steps at which a mismatch must be there as well
 FLOORS = {8: 1e-5, 4: 1e-3, 2: 5e-2}  # relative mismatch that passes, by bytes of a number
 STARTS = {8: 1e-4, 4: 1e-2, 2: 0.2}  # first step in units of the leaf's scale
@@ -100,8 +102,14 @@ class Prober:
         return FLOORS[leaf.dtype.itemsize] if self._tolerance is None else self._tolerance
 
     def random(self, leaf: Array) -> Array:
-        """A direction whose elements have the size 1."""
-        return self.rng.standard_normal(leaf.shape)
+        """A direction whose elements have the size 1 in the root mean square."""
+        v = self.rng.standard_normal(leaf.shape)
+        # Of few numbers all may be small by chance, and noise would hide the slope.
+        return v * (math.sqrt(v.size) / (norm(v) or 1.0))
+
+    def largest(self, i: int) -> float:
+        """The longest step of a leaf: numbers near 0 may have the range of the others."""
+        return LARGEST * max(1.0, self.audit.whole / self.audit.scales[i])
 
     def along(self, gradient: Array) -> Array | None:
         """The direction of a gradient, of that length; None where it has none."""
@@ -186,7 +194,7 @@ class Prober:
             if max(noise, curve) <= 0.3 * found.floor:
                 break
             wanted = t * float(np.clip((noise / max(curve, 1e-300)) ** (1 / 3), 1 / 30, 30))
-            wanted = min(wanted, LARGEST)
+            wanted = min(wanted, self.largest(i))
             if 0.25 < wanted / t < 4:
                 break
             t = wanted
@@ -209,7 +217,7 @@ class Prober:
                 return found
             better = self._at_other_steps(base, i, v, found)
             if better is None:
-                return found
+                return self.refined(base, i, v, found, CLOSE) or found
             if not better.off:
                 return better
             base.noise = max(base.noise, abs(found.residual) * found.h)
@@ -219,13 +227,14 @@ class Prober:
             None if found is None else replace(found, noise=max(found.noise, abs(found.residual)))
         )
 
-    def refined(self, base: Base, i: int, v: Array, found: Probe) -> Probe | None:
-        """The same step with nine points on the way: kinks between three may cancel by chance."""
+    def refined(self, base: Base, i: int, v: Array, found: Probe, cells: int = 8) -> Probe | None:
+        """The same step with more points on the way: kinks between three may cancel by chance."""
         leaf = base.point[i]
-        slopes, rules = [], []
-        for _ in range(REPEATS if self.audit.hidden else 1):
+        slopes, rules, lines = [], [], []
+        repeats = REPEATS if self.audit.hidden and cells == 8 else 1
+        for _ in range(repeats):
             products, losses = [], []
-            for fraction in np.linspace(-1, 1, 9):
+            for fraction in np.linspace(-1, 1, cells + 1):
                 point = list(base.point)
                 point[i] = (wide(leaf) + fraction * found.h * v).astype(leaf.dtype)
                 answer = self.calls.near(point)
@@ -235,21 +244,24 @@ class Prober:
                 losses.append(answer.loss)
             slopes.append((losses[-1] - losses[0]) / (2 * found.h))
             rules.append([_simpson(products[::step]) for step in (1, 2, 4)])
+            lines.append(products)
         fine, middle, coarse = np.mean(rules, axis=0)
-        noise = found.noise
-        if self.audit.hidden:
+        slope, noise = float(np.mean(slopes)), found.noise
+        if repeats > 1:
             rests = np.array(slopes) - np.array(rules)[:, 0]
             noise = SIGMAS_FEW * float(np.std(rests, ddof=1)) / math.sqrt(REPEATS)
-        error = 2 * abs(fine - middle) + abs(middle - coarse) / 4
-        return replace(
-            found, slope=float(np.mean(slopes)), noise=noise, finer=(float(fine), float(error))
-        )
+        elif self.audit.hidden:
+            slope = found.slope  # the mean of more calls
+        # Rules of fewer points may agree by chance; a jump between two points is not known better.
+        jumps = norm(np.diff(np.mean(lines, axis=0), 2)) * JUMP / cells
+        error = max(2 * abs(fine - middle) + abs(middle - coarse) / 4, jumps)
+        return replace(found, slope=slope, noise=noise, finer=(float(fine), float(error)))
 
     def _at_other_steps(self, base: Base, i: int, v: Array, found: Probe) -> Probe | None:
         """A probe with another step at which most of the mismatch is gone, or None."""
         for factor in LEVELS:
             t = found.t * factor
-            if t > LARGEST:
+            if t > self.largest(i):
                 continue
             other = self.measure(base, i, v, t)
             if other is None or other.noise + other.curve > abs(found.residual) / 3:

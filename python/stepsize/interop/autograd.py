@@ -24,7 +24,7 @@ except ImportError as error:
         'stepsize.interop.autograd needs autograd: pip install "stepsize[autograd]"'
     ) from error
 
-from stepsize.arrays import COMPLEX
+from stepsize.arrays import COMPLEX, conversion
 from stepsize.arrays import flatten as leaves_of
 from stepsize.optimizers import SGD, Adam, Optimizer, RMSprop, registry
 from stepsize.optimizers.registration import snake_case
@@ -75,6 +75,10 @@ def _ascent(found: Any, x: Any) -> Any:
     """The direction of steepest ascent; autograd's gradient in complex numbers is its conjugate."""
     g = np.asarray(found)
     if g.dtype.kind != "c":
+        if x.dtype in COMPLEX:
+            raise TypeError(
+                f"the gradient is {g.dtype} and x is {x.dtype}; {conversion(g.dtype, x.dtype)}"
+            )
         return np.asarray(g, x.dtype)
     if x.dtype not in COMPLEX:
         raise TypeError(

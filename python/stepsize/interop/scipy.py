@@ -98,6 +98,12 @@ def _gradient(owner: str, given: Any, x: Any) -> Any:
             f"{owner}: jac returned complex numbers, and x has real ones; give its real part, or "
             "start from a complex x0"
         )
+    kind = np.asarray(given).dtype.kind
+    if kind in "fiu" and x.dtype.kind == "c":
+        raise ValueError(
+            f"{owner}: jac returned real numbers, and x has complex ones; give both parts, "
+            f"dL/dx + 1j * dL/dy, as {x.dtype}"
+        )
     try:
         found = None if given is None else np.asarray(given, x.dtype)
     except (TypeError, ValueError):

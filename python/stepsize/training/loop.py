@@ -291,7 +291,8 @@ class FitLoop:
             run.step, run.offset = step, offset
             return not self.over()
         why = [] if math.isfinite(loss) else [f"the loss is {loss}"]
-        why += [f"the gradient of {path} is not finite" for path in _culprits(run.grads)]
+        bad = arrays.not_finite(run.grads)
+        why += [f"{bad} is not finite"] if bad != "a gradient" else []
         run.history.stopped = f"diverged at step {step} with lr {lr:.3g}: {', '.join(why)}"
         self.diverged = True
         return False
@@ -388,10 +389,3 @@ def _same(a: Any, b: Any) -> bool:
     (xs, ours, _), (ys, theirs, _) = arrays.flatten(a), arrays.flatten(b)
     pairs = zip(xs, ys, strict=False)
     return ours == theirs and all(np.array_equal(x, y, equal_nan=True) for x, y in pairs)
-
-
-def _culprits(grads: Any) -> list[str]:
-    """The first gradient that is not finite, if there is one."""
-    leaves, paths, _ = arrays.flatten(grads)
-    finite = (bool(np.isfinite(leaf).all()) for leaf in leaves)
-    return [path for path, fine in zip(paths, finite, strict=True) if not fine][:1]

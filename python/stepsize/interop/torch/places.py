@@ -11,7 +11,7 @@ import torch
 from stepsize.arrays import Array, check_apart
 from stepsize.optimizers.own_host import OptimizerHost
 
-FULL = (torch.float32, torch.float64)
+FULL = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -59,7 +59,9 @@ class Place:
         tensor = tensor.view(torch.bfloat16) if coded else tensor
         if self._order is None:
             return tensor
-        return tensor.permute([self._order.index(axis) for axis in range(tensor.ndim)])
+        back = [self._order.index(axis) for axis in range(self.tensor.ndim)]
+        # The codes of a complex leaf have an axis of parts behind its own.
+        return tensor.permute([*back, *range(len(back), tensor.ndim)])
 
     def write(self, array: Array) -> None:
         """Give the parameter the numbers of an array of the leaf's shape."""
@@ -89,15 +91,15 @@ def check(owner: str, label: str, tensor: torch.Tensor) -> None:
     elif tensor.layout != torch.strided:
         problem = f"has the layout {tensor.layout}, expected a dense tensor"
         fix = "make it dense with .to_dense()"
-    elif tensor.is_complex():
-        problem = f"is {tensor.dtype}, expected real numbers"
-        fix = "hold its parts as real numbers, torch.view_as_real(tensor)"
     elif tensor.dtype not in FULL + HALF:
         names = ", ".join(str(dtype) for dtype in FULL + HALF)
         problem, fix = f"is {tensor.dtype}, expected one of {names}", "convert it with .float()"
     elif tensor.is_neg():
         problem = "has the negative bit: its memory holds the negatives of its numbers"
         fix = "make it plain with .resolve_neg()"
+    elif tensor.is_conj():
+        problem = "has the conjugate bit: its memory holds the conjugates of its numbers"
+        fix = "make it plain with .resolve_conj()"
     else:
         return
     raise TypeError(f"{owner}: {label} {problem}; {fix}")
@@ -106,6 +108,11 @@ def check(owner: str, label: str, tensor: torch.Tensor) -> None:
 def check_memory(owner: str, places: Sequence[Place]) -> None:
     """Refuse parameters that share memory, and those that overlap themselves."""
     check_apart([place.memory() for place in places], [place.label for place in places], owner)
+
+
+def plain(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor with its own numbers in memory, not their negatives or conjugates."""
+    return tensor.resolve_conj().resolve_neg()
 
 
 def memory_order(tensor: torch.Tensor) -> tuple[int, ...] | None:
@@ -154,13 +161,13 @@ def _array(owner: str, place: Place, grad: torch.Tensor) -> Array:
             "with .to_dense(), or the layer with sparse=False"
         )
     expected = place.dtype
-    if grad.dtype != expected and grad.dtype not in HALF:
-        raise TypeError(
-            f"{owner}: {name} is {grad.dtype}, expected {expected}; convert it with .to({expected})"
-        )
+    if grad.dtype != expected and (grad.dtype not in HALF or expected.is_complex):
+        lost = grad.is_complex() and not expected.is_complex
+        cure = "give its real part, grad.real" if lost else f"convert it with .to({expected})"
+        raise TypeError(f"{owner}: {name} is {grad.dtype}, expected {expected}; {cure}")
     if grad.shape != place.array.shape:
         raise ValueError(
             f"{owner}: {name} has shape {tuple(grad.shape)}, expected {place.array.shape}"
         )
-    whole: Array = grad.detach().resolve_neg().to(expected).contiguous().numpy()
+    whole: Array = plain(grad.detach()).to(expected).contiguous().numpy()
     return whole

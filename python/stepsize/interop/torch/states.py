@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
+from stepsize.arrays import view_as_complex, view_as_real
 from stepsize.interop.torch.places import Place
 from stepsize.optimizers.optimizer import Optimizer as Rule
 from stepsize.serialization import states
@@ -103,9 +105,16 @@ class States:
         compiled = self._compiled
         parts = compiled.internals
         values = parts.groups.tables[parts.groups.assignment[i]]
-        first = compiled.initial(name, parts.leaves.contiguous[i], values)
+        leaf = view_as_real(parts.leaves.contiguous[i])
+        first = compiled.initial(name, leaf, values)
         view = self._views[i][name]
-        view.copy_(torch.as_tensor(first, dtype=view.dtype))
+        if not np.any(first):
+            view.zero_()
+            return
+        slot = parts.slots.arrays[i][name]
+        whole = np.empty(view_as_real(slot).shape, leaf.dtype)
+        whole[...] = first
+        view.copy_(self._places[i].shown(view_as_complex(whole, slot.dtype)))
 
     def _take_scalars(self, i: int, entry: Entry) -> None:
         scalars = self._rule.scalars

@@ -31,7 +31,7 @@ class NAdam(Optimizer):
     ``exp_avg_sq``) and the number :math:`\Pi` for each leaf.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, added after the bias correction.
@@ -91,7 +91,7 @@ class NAdamW(NAdam):
     State: as `NAdam`.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, added after the bias correction.
@@ -131,7 +131,7 @@ class Adan(Optimizer):
     (``exp_avg``, ``exp_avg_diff``, ``exp_avg_sq``, ``last_grad``).
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1, \beta_2, \beta_3` as in the authors' code: 1 minus the paper's.
         eps: :math:`\epsilon`, added after the bias correction.
@@ -193,7 +193,7 @@ class AdEMAMix(Optimizer):
     over the whole run. State: three arrays (``exp_avg``, ``exp_avg_slow``, ``exp_avg_sq``).
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1, \beta_2, \beta_3`; the third is that of the slow average.
         alpha: :math:`\alpha`, the weight of the slow average.

@@ -29,7 +29,7 @@ class ADOPT(Optimizer):
     (``exp_avg``, ``exp_avg_sq``).
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, the smallest divisor.
@@ -86,7 +86,7 @@ class LaProp(Optimizer):
     State: two arrays (``exp_avg``, ``exp_avg_sq``).
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`; either may be the larger one.
         eps: :math:`\epsilon`, added after the bias correction.

@@ -36,7 +36,7 @@ class Adamax(Optimizer):
     State: two arrays (``exp_avg``, ``exp_inf``).
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, added to the gradient's magnitude.
@@ -87,7 +87,7 @@ class RAdam(Optimizer):
     there.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, added before the bias correction.
@@ -146,7 +146,7 @@ class AdaBelief(Optimizer):
     (``exp_avg``, ``exp_avg_var``).
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, added to the state at every step and to the root.
@@ -195,7 +195,7 @@ class Yogi(Optimizer):
     State: two arrays (``exp_avg``, ``exp_avg_sq``).
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`; the default is large on purpose.

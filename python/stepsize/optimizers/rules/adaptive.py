@@ -30,7 +30,7 @@ class Adagrad(Optimizer):
     long runs. State: one array (``sum``).
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         lr_decay: :math:`\kappa`.
         weight_decay: :math:`\lambda`, added to the gradient.
@@ -86,7 +86,7 @@ class RMSprop(Optimizer):
     (``momentum_buffer``) with momentum.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         alpha: :math:`\alpha`, the decay of the running means.
         eps: :math:`\epsilon`, outside the root.
@@ -159,7 +159,7 @@ class Adadelta(Optimizer):
     (``square_avg``, ``acc_delta``).
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         rho: :math:`\rho`, the decay of both running means.
         eps: :math:`\epsilon`, inside both roots.

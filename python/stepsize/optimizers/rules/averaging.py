@@ -52,7 +52,7 @@ class ASGD(AveragingOptimizer):
     starts. State: one array (``ax``).
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         lambd: :math:`\lambda_d`, both a weight decay and the speed at which the rate decays.
         alpha: :math:`\alpha`, the exponent of the rate's decay.

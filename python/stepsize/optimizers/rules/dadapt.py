@@ -50,7 +50,7 @@ class DAdaptSGD(Optimizer):
     that, and leaves weight decay out of :math:`\|g_0\|`.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: A factor :math:`\eta`: 1, or a schedule relative to 1.
         momentum: :math:`\mu`.
         weight_decay: :math:`\lambda`, added to the gradient.
@@ -130,7 +130,7 @@ class DAdaptAdam(Optimizer):
     the bias; here, as in the authors' package, that is an option.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: A factor :math:`\eta`: 1, or a schedule relative to 1.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`.

@@ -35,7 +35,7 @@ class FTRL(Optimizer):
     ``linear``).
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Rate :math:`\eta`. A step at 0 leaves parameters and state as they are.
         beta: :math:`\beta`; the paper suggests 1.
         l1: :math:`\lambda_1`.
@@ -101,7 +101,7 @@ class MADGRAD(Optimizer):
     than SGD, often none.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         momentum: :math:`\mu`.
         weight_decay: :math:`\lambda`, added to the gradient.

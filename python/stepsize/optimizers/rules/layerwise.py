@@ -35,7 +35,7 @@ class LARS(Optimizer):
     momentum, as in timm; optax puts it into the buffer and divides by :math:`\|g + \lambda x\|`.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         momentum: :math:`\mu`.
         weight_decay: :math:`\lambda`, included in what the trust ratio scales.
@@ -103,7 +103,7 @@ class LAMB(Optimizer):
     ``clip_norm=1.0`` gives its clipping, ``adapt=False`` in a group turns the ratio off.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, added after the bias correction.
@@ -168,7 +168,7 @@ class NovoGrad(Optimizer):
     are 0.9 and 0.25.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`.

@@ -36,7 +36,7 @@ class LBFGS(Optimizer):
     ``lr_effective`` is the last :math:`t`. Groups and gradient clipping are refused.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: First step length :math:`t` that is tried; without a line search, the only one.
         max_iter: The largest number of iterations in one step.
         max_eval: The largest number of calls of the function in one step; None for 5/4 of

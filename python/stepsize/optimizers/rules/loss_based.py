@@ -27,7 +27,7 @@ class PolyakSGD(Optimizer):
     norm of the scaled gradient.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: The largest rate :math:`\eta`.
         scaling: :math:`s`.
         f_min: The smallest value that the loss can take, 0 for most losses.
@@ -118,7 +118,7 @@ class MoMo(Optimizer):
     parameters alone.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: The largest rate :math:`\eta`.
         beta: :math:`\beta`.
         weight_decay: :math:`\lambda`, by a proximal step.
@@ -199,7 +199,7 @@ class MoMoAdam(Optimizer):
     :math:`\tau`. Groups and weight decay act as in `MoMo`.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: The largest rate :math:`\eta`.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`.

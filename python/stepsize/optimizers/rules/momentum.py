@@ -26,7 +26,7 @@ class SGD(Optimizer):
     momentum above 0 and no dampening.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         momentum: :math:`\mu`; commonly 0.9.
         dampening: :math:`d`, the fraction of a new gradient that is left out.

@@ -38,7 +38,7 @@ class DoG(Optimizer):
     power=1.0)``, and use no schedule. optax adds :math:`\epsilon` at each root instead.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: A factor :math:`\eta`; 1 needs no tuning.
         reps_rel: :math:`r_\epsilon`, the first distance relative to the size of the parameters;
             1e-4 for networks with batch normalisation.
@@ -93,7 +93,7 @@ class LDoG(DoG):
     State: as `DoG`, with two numbers per leaf. ``lr_effective`` is a dict by path.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: A factor :math:`\eta`; 1 needs no tuning.
         reps_rel: :math:`r_\epsilon`, the first distance relative to the size of the leaf.
         eps: :math:`\epsilon`.
@@ -129,7 +129,7 @@ class DoWG(Optimizer):
     algorithm in the paper has no :math:`\epsilon` in the denominator.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: A factor :math:`\eta`; 1 needs no tuning.
         eps: :math:`\epsilon`, the square of the first distance.
         weight_decay: :math:`\lambda`, added to the gradient.
@@ -183,7 +183,7 @@ class COCOB(Optimizer):
     :math:`G`, ``reward`` :math:`R`).
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: The fraction of the way to the new point.
         alpha: :math:`\alpha`, which keeps the first bets small.
         eps: The first :math:`L`.

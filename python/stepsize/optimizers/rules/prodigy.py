@@ -36,7 +36,7 @@ class Prodigy(Optimizer):
     bias; here, as in the authors' package, that is an option.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: A factor :math:`\eta`: 1, or a schedule relative to 1.
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`.

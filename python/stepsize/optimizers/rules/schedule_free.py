@@ -71,7 +71,7 @@ class ScheduleFreeSGD(AveragingOptimizer):
     State: one array (``z``) and two numbers for each leaf.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`; larger than for SGD.
         momentum: :math:`\mu`, in (0, 1).
         weight_decay: :math:`\lambda`, added to the gradient at :math:`y`.
@@ -124,7 +124,7 @@ class ScheduleFreeAdamW(_ScheduleFreeAdam):
     Keras weights all steps equally and leaves the decay out of :math:`d`; this class does not.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`; larger than for AdamW.
         betas: :math:`\beta_1`, above 0, and :math:`\beta_2`.
         eps: :math:`\epsilon`, added after the bias correction.
@@ -174,7 +174,7 @@ class ScheduleFreeRAdam(_ScheduleFreeAdam):
     arrays (``z``, ``exp_avg_sq``) and two numbers for each leaf.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`.
         betas: :math:`\beta_1`, above 0, and :math:`\beta_2`.
         eps: :math:`\epsilon`, added after the bias correction.

@@ -34,7 +34,7 @@ class SignSGD(Optimizer):
     decay the rate to 0.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`, the length of every coordinate's move.
         momentum: :math:`\mu`.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
@@ -79,7 +79,7 @@ class Signum(SignSGD):
     State: one array (``momentum_buffer``). `SignSGD` with a momentum of 0.9.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`, the length of every coordinate's move.
         momentum: :math:`\mu`.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
@@ -111,7 +111,7 @@ class Lion(Optimizer):
     10 times smaller than for AdamW, and a weight decay larger by the same factor.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: Learning rate :math:`\eta`, the length of every coordinate's move.
         betas: :math:`\beta_1` of the direction, :math:`\beta_2` of the average that is kept.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
@@ -154,7 +154,7 @@ class Rprop(Optimizer):
     flip a sign. After a change of sign a coordinate does not move for one step.
 
     Args:
-        params: A nest of float32 or float64 arrays, updated in place.
+        params: A nest of arrays, real or complex, updated in place.
         lr: First value of every :math:`\Delta`, 0 for :math:`\Delta_{min}`; later changes of it
             do nothing.
         etas: Factors :math:`\eta_- < 1 < \eta_+`.

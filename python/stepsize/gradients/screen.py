@@ -1,0 +1,119 @@
+"""A few calls that see whether gradients may be wrong, before `check_gradients` is asked.
+
+All leaves move at once, each along its own gradient and by so much that each is to change the loss
+alike: a sign that is flipped in one of them shows in the loss of the whole step, however little of
+the gradient is its own.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from stepsize.arrays import Array, Nest, ValueAndGrad, flatten, is_narrow
+from stepsize.gradients.audit import norm, scales_of, wide
+from stepsize.gradients.calls import Answer, Calls
+from stepsize.gradients.checking import check_gradients
+from stepsize.gradients.probes import CURVE, second
+
+STEPS = (1e-3, 0.03)  # lengths in units of a leaf's scale, tried until the loss shows the change
+LONGER = 10.0  # times longer steps that a leaf with little gradient may make
+ALIKE = 3.0  # times less change than the others' that is still looked at together with them
+STRAY = 0.03  # of what the leaves together are to change: how far beyond curvature is suspect
+UNITS = 64  # of rounding that a loss may differ by
+MIXES = 2  # of the leaves, with other shares of the change
+
+
+def wrong_gradients(value_and_grad: ValueAndGrad, params: Nest, batch: Any) -> tuple[str, int]:
+    """What is wrong with the gradients in words, "" if nothing was seen, and the number of calls.
+
+    Some six calls where the gradients are right; where they look wrong `check_gradients` has the
+    last word, which takes some hundred. Parameters, batch and random generators stay as they are.
+    """
+    leaves = flatten(params)[0]
+    if any(is_narrow(leaf.dtype) for leaf in leaves):
+        return "", 0
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+        try:
+            calls = Calls(value_and_grad, params, batch)
+            try:
+                suspect = _suspect(calls)
+            finally:
+                calls.rewind()
+            if not suspect:
+                return "", calls.count
+            check = check_gradients(value_and_grad, params, batch)
+        except Exception:
+            return "", 0  # the function is not defined there, and what is known stays known
+    said = [f"{path}: {check.leaves[path].words}" for path in check.wrong]
+    return "; ".join(said[:3]), calls.count + check.calls
+
+
+def _suspect(calls: Calls) -> bool:
+    """Whether the loss does not do what the gradients say, on steps of all leaves."""
+    x = calls.start
+    first, again = calls.at(x), calls.at(x)
+    noise = _rounding(first, again)
+    if first.broken or not math.isfinite(first.loss) or abs(first.loss - again.loss) > noise:
+        return False  # what is not finite is told elsewhere, and a noisy loss tells nothing so fast
+    grads = [None if g is None else wide(g) for g in again.grads]
+    scales, rng = scales_of(x), np.random.default_rng(0)
+    sizes = [0.0 if g is None else norm(g) for g in grads]
+    # What a leaf changes the loss by, where each of its numbers moves by its scale.
+    reach = [
+        size * scale * math.sqrt(max(1, leaf.size))
+        for size, scale, leaf in zip(sizes, scales, x, strict=True)
+    ]
+    left = [i for i in range(len(x)) if reach[i] > 0]
+    while left:
+        common = float(np.median([reach[i] for i in left]))
+        together = [i for i in left if reach[i] >= common / (LONGER * ALIKE)]
+        shares = {i: min(1.0, LONGER * reach[i] / common) for i in together}
+        for mix in range(MIXES):
+            weights = rng.uniform(0.3, 1.0, len(together)) if mix else np.ones(len(together))
+            moves: dict[int, Array] = {}
+            for i, w in zip(together, weights, strict=True):
+                size = common * shares[i] * float(w) / sizes[i] ** 2
+                moves[i] = size * np.asarray(grads[i])
+            if _strays(calls, again, moves, noise):
+                return True
+        left = [i for i in left if i not in together]
+    return False
+
+
+def _rounding(one: Answer, other: Answer) -> float:
+    single = all(float(np.float32(answer.loss)) == answer.loss for answer in (one, other))
+    unit = float(np.finfo(np.float32 if single else np.float64).eps)
+    return UNITS * unit * max(abs(one.loss), abs(other.loss))
+
+
+def _strays(calls: Calls, here: Answer, moves: dict[int, Array], noise: float) -> bool:
+    """Whether the loss changes by another amount than the gradients on the way say."""
+    for t in STEPS:
+        ends = [calls.near(_moved(calls, moves, sign * t)) for sign in (-1.0, 1.0)]
+        low, high = ends
+        if low is None or high is None:
+            return False
+        products = []
+        for answer in (low, here, high):
+            given = ((answer.grads[i], move) for i, move in moves.items())
+            parts = [0.0 if g is None else float(np.vdot(wide(g), move)) for g, move in given]
+            products.append(2 * t * np.array(parts))
+        each = np.array(products)
+        whole = float(np.abs(each[1]).sum())
+        if noise > STRAY * whole and t != STEPS[-1]:
+            continue  # too short for the digits of the loss
+        predicted = (each[0] + 4 * each[1] + each[2]).sum() / 6
+        curve = CURVE * abs(float(second(each.sum(axis=1))))
+        rest = abs(high.loss - low.loss - float(predicted))
+        return rest > STRAY * whole + curve + noise
+    return False
+
+
+def _moved(calls: Calls, moves: dict[int, Array], t: float) -> list[Array]:
+    return [
+        (wide(leaf) + t * moves[i]).astype(leaf.dtype) if i in moves else leaf
+        for i, leaf in enumerate(calls.start)
+    ]

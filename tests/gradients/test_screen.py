@@ -1,0 +1,114 @@
+"""The few calls that see a wrong gradient before a rate is advised."""
+
+import numpy as np
+import pytest
+
+import stepsize as ss
+from stepsize.gradients.screen import wrong_gradients
+
+LEAVES = ("w", "b", "v", "c")
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(256, 8))
+Y = np.tanh(X @ RANDOM.normal(size=(8, 3))) @ RANDOM.normal(size=(3, 1))
+
+
+def start(dtype=float):
+    random = np.random.default_rng(1)
+    shapes = {"w": (8, 6), "b": (6,), "v": (6, 1), "c": (1,)}
+    return {name: (0.3 * random.normal(size=s)).astype(dtype) for name, s in shapes.items()}
+
+
+def network(change=None, kinked=False, calls=None):
+    def function(p, batch):
+        if calls is not None:
+            calls.append(1)
+        x, y = (part.astype(p["w"].dtype) for part in batch)
+        z = x @ p["w"] + p["b"]
+        h, slope = (np.maximum(z, 0), z > 0) if kinked else (np.tanh(z), 1 - np.tanh(z) ** 2)
+        error = h @ p["v"] + p["c"] - y
+        e = 2 * error / p["w"].dtype.type(error.size)
+        dz = (e @ p["v"].T) * slope
+        grads = {"w": x.T @ dz, "b": dz.sum(0), "v": h.T @ e, "c": e.sum(0)}
+        if change is not None:
+            leaf, how = change
+            grads[leaf] = how(grads[leaf])
+        return float((error**2).mean()), grads
+
+    return function
+
+
+every_kind = pytest.mark.parametrize("dtype, kinked", [(np.float32, True), (float, False)])
+
+
+@every_kind
+def test_right_gradients_pass_in_some_six_calls(dtype, kinked):
+    params, calls = start(dtype), []
+    assert wrong_gradients(network(kinked=kinked, calls=calls), params, (X, Y))[0] == ""
+    assert len(calls) <= 12
+    assert all(np.array_equal(params[name], leaf) for name, leaf in start(dtype).items())
+
+
+@every_kind
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_one_flipped_leaf_is_seen_however_small_it_is(leaf, dtype, kinked):
+    flipped = network((leaf, np.negative), kinked)
+    words, _ = wrong_gradients(flipped, start(dtype), (X, Y))
+    assert words == f"{leaf}: the sign is flipped"
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_lr_find_has_no_rate_for_a_flipped_leaf(leaf):
+    found = ss.lr_find(network((leaf, np.negative)), start(), (X, Y), progress=False)
+    assert not found.usable
+    assert "the gradient does not fit the loss" in found.mismatch
+
+
+def test_the_budget_of_lr_find_is_that_of_the_search():
+    calls = []
+    found = ss.lr_find(network(calls=calls), start(), (X, Y), steps=60, progress=False)
+    assert found.usable and found.gradients <= 60
+    assert len(calls) == found.gradients + found.checks
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+@pytest.mark.parametrize("lr", [1e-4, 0.3])
+def test_a_run_with_a_flipped_leaf_gets_no_advice_about_its_rate(leaf, lr):
+    params = start()
+    optimizer = ss.SGD(params, lr=lr)
+    history = ss.fit(network((leaf, np.negative)), params, optimizer, (X, Y), steps=60)
+    diagnosis = ss.diagnose(history)
+    if diagnosis.verdict not in ("healthy", "converged"):
+        assert diagnosis.mismatch is not None and diagnosis.suggested_lr is None
+
+
+def test_a_right_run_keeps_its_advice_and_a_good_one_costs_nothing_more():
+    for lr, verdict, more in ((1e-4, "too_low", True), (0.03, "healthy", False)):
+        params, calls = start(), []
+        history = ss.fit(network(calls=calls), params, ss.SGD(params, lr=lr), (X, Y), steps=200)
+        diagnosis = ss.diagnose(history)
+        assert (diagnosis.verdict, diagnosis.mismatch) == (verdict, None)
+        assert (len(calls) > 200) is more
+        assert ("checked" in history.meta) is more
+
+
+@pytest.mark.parametrize("checked", [None, 3, {}, {"wrong": 3}, {"wrong": ""}, {"calls": 1}])
+def test_meta_of_another_kind_is_no_mismatch(checked):
+    params = start()
+    history = ss.fit(network(), params, ss.SGD(params, lr=1e-4), (X, Y), steps=60)
+    history.meta["checked"] = checked
+    assert ss.diagnose(history).mismatch is None
+
+
+def test_a_function_that_fails_there_or_has_noise_of_its_own_says_nothing():
+    def fails(p, batch):
+        raise RuntimeError
+
+    assert wrong_gradients(fails, start(), (X, Y)) == ("", 0)
+    count = []
+
+    def noisy(p, batch):
+        count.append(1)
+        loss, grads = network(("w", np.negative))(p, batch)
+        return loss + 0.1 * len(count), grads
+
+    assert wrong_gradients(noisy, start(), (X, Y)) == ("", 2)
