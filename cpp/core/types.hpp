@@ -32,10 +32,10 @@ constexpr size_t chunk_size = 16384;
 
 // What the loop does to gradient and parameter before the rule sees them:
 // g = clamp(g * scale, -limit, limit) + decay * x, then x = x * shrink. And after it: cautious, a
-// move along g is undone; a fused EMA update moves an average towards the parameter, with the
-// weight `follow`.
+// move along g is undone; the proximal step of l1, a soft threshold; a fused EMA update moves an
+// average towards the parameter, with the weight `follow`.
 struct Prologue {
-    double scale, limit, decay, shrink, cautious, follow;
+    double scale, limit, decay, shrink, cautious, follow, threshold;
 };
 
 // The storage format of a slot. native: the type the rule computes in. The last two have one byte
@@ -57,6 +57,13 @@ struct Slot {
 // Elements that share a scale, and the step of the loop.
 constexpr size_t tile = 256;
 
+// Bounds of parameters, of the type they are computed in: two numbers for all elements, or two for
+// each. Null where nothing follows the update; with l1 alone they are infinite.
+struct Bounds {
+    const void *low, *high;
+    bool each;
+};
+
 // A contiguous range of one leaf: its parameters, gradients and state.
 struct Span {
     void* x; // null: the parameters are in `half` alone
@@ -64,6 +71,7 @@ struct Span {
     Dtype g_dtype;
     Half half;
     void* average; // the EMA of the parameters in x, or null
+    Bounds bounds;
     size_t size;
     Slot slots[max_slots];
     bool ahead;     // prefetch ahead of the loop

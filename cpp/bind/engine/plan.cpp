@@ -58,6 +58,7 @@ Chunk Plan::open_at(size_t i, size_t bound) const {
     open.span.g_dtype = gradient.dtype;
     open.span.half = leaf.half;
     open.span.average = averages_ ? leaf.average : nullptr;
+    open.span.bounds = leaf.bounds;
     open.span.size = leaf.size;
     std::copy(leaf.slots.begin(), leaf.slots.end(), open.span.slots);
     open.span.coded = leaf.coded || gradient.dtype != leaf.dtype;
@@ -159,7 +160,8 @@ void Plan::bind(const StepTerms& terms) {
                                    group.decay == Group::Decay::coupled ? decay : 0,
                                    group.decay == Group::Decay::decoupled ? 1 - lr * decay : 1,
                                    group.value(group.cautious),
-                                   terms.share};
+                                   terms.share,
+                                   lr * leaf.l1};
         group.rule->prepare[int(leaf.dtype)](numbers, leaf.t + 1, leaves_.scalars_of(leaf),
                                              prologue, entry.fields);
     }

@@ -24,7 +24,14 @@ OPTIONS = {
     "clip_value": None,
     "on_nonfinite": "ignore",
     "state_dtype": None,
+    "bounds": None,
+    "l1": 0.0,
 }
+
+
+def options_of(rule: type[Rule]) -> dict[str, Any]:
+    """The options of a rule's class with their defaults; the rule's own arguments go first."""
+    return {name: default for name, default in OPTIONS.items() if name not in rule.fields}
 
 
 def torch_class(rule: type[Rule]) -> Any:
@@ -45,7 +52,7 @@ def signature(rule: type[Rule]) -> inspect.Signature:
             kinds("lr", kinds.POSITIONAL_OR_KEYWORD, default=fields["lr"]),
         ]
     known = {each.name for each in listed}
-    ours = {**fields, "maximize": False, **OPTIONS}
+    ours = {**fields, "maximize": False, **options_of(rule)}
     listed += [
         kinds(name, kinds.KEYWORD_ONLY, default=default)
         for name, default in ours.items()
