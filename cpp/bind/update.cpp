@@ -210,7 +210,7 @@ Update::Update(const std::string& kernel, const std::vector<double>& numbers, do
                double decoupled, double cautious, double limit, double sign, bool check,
                size_t scalar_count, const std::vector<double>& bounds, double l1)
     : rule_(int(find_rule(kernel) - table().rules)), numbers_(numbers),
-      prologue_{sign, limit, coupled, decoupled, cautious, 0, 0}, check_(check),
+      prologue_{sign, limit, coupled, decoupled, cautious, 0}, check_(check),
       scalar_count_(scalar_count), bounded_(!bounds.empty()), l1_(l1) {
     const std::string names = table().rules[rule_].numbers;
     if (numbers.size() != size_t(std::count(names.begin(), names.end(), ',')) ||
@@ -240,7 +240,6 @@ py::object Update::apply(py::handle params, py::handle grads, const py::tuple& s
         Prologue prologue = prologue_;
         prologue.scale *= factor;
         prologue.shrink = 1 - lr * prologue_.shrink;
-        prologue.threshold = lr * l1_;
         alignas(64) unsigned char bound[dtype_count][max_bound_rule];
         for (int dtype = 0; dtype < dtype_count; ++dtype) {
             if (!call.uses[dtype])
@@ -250,10 +249,12 @@ py::object Update::apply(py::handle params, py::handle grads, const py::tuple& s
         }
         if (!call.work.empty())
             std::copy(after, after + scalar_count_, kept);
-        const Bounds bounds[dtype_count] = {{&single_[0], &single_[1], false},
-                                            {&double_[0], &double_[1], false}};
+        const double threshold = lr * l1_;
+        const Bounds bounds[dtype_count] = {{&single_[0], &single_[1], &threshold, false},
+                                            {&double_[0], &double_[1], &threshold, false}};
         call.run([&](const Work& part) {
             Span span = part.span;
+            span.followed = bounded_;
             if (bounded_)
                 span.bounds = bounds[int(part.dtype)];
             rule.run[int(part.dtype)](bound[int(part.dtype)], span, nullptr);

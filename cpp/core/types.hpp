@@ -32,10 +32,10 @@ constexpr size_t chunk_size = 16384;
 
 // What the loop does to gradient and parameter before the rule sees them:
 // g = clamp(g * scale, -limit, limit) + decay * x, then x = x * shrink. And after it: cautious, a
-// move along g is undone; the proximal step of l1, a soft threshold; a fused EMA update moves an
-// average towards the parameter, with the weight `follow`.
+// move along g is undone; a fused EMA update moves an average towards the parameter, with the
+// weight `follow`.
 struct Prologue {
-    double scale, limit, decay, shrink, cautious, follow, threshold;
+    double scale, limit, decay, shrink, cautious, follow;
 };
 
 // The storage format of a slot. native: the type the rule computes in. The last two have one byte
@@ -57,10 +57,11 @@ struct Slot {
 // Elements that share a scale, and the step of the loop.
 constexpr size_t tile = 256;
 
-// Bounds of parameters, of the type they are computed in: two numbers for all elements, or two for
-// each. Null where nothing follows the update; with l1 alone they are infinite.
+// Constraints of parameters: two numbers for all elements, or two for each, of the type they are
+// computed in. Null where there are none; with an L1 penalty alone they are infinite.
 struct Bounds {
     const void *low, *high;
+    const double* threshold; // of the penalty, in this step
     bool each;
 };
 
@@ -72,6 +73,7 @@ struct Span {
     Half half;
     void* average; // the EMA of the parameters in x, or null
     Bounds bounds;
+    bool followed; // by one of these two, each tile
     size_t size;
     Slot slots[max_slots];
     bool ahead;     // prefetch ahead of the loop

@@ -60,37 +60,6 @@ void hold_back(const BoundRule<R, F>& p, F* x, const F* before, const F* g, size
     }
 }
 
-// What follows the update: the proximal step of l1, a soft threshold, and the bounds. NaN stays
-// NaN. Passes over a tile that is in the first-level cache, not a part of every rule's own loop,
-// which would double their code.
-template <class F> __attribute__((noinline)) void constrain(F threshold, const Bounds& bounds,
-                                                            size_t from, size_t count, F* x) {
-    if (!bounds.low)
-        return;
-    if (threshold > 0) {
-#pragma omp simd
-        for (size_t i = 0; i < count; ++i)
-            x[i] = x[i] - clamp(x[i], threshold);
-    }
-    const F *lows = static_cast<const F*>(bounds.low), *highs = static_cast<const F*>(bounds.high);
-    if (bounds.each) {
-        lows += from;
-        highs += from;
-#pragma omp simd
-        for (size_t i = 0; i < count; ++i)
-            x[i] = within(x[i], lows[i], highs[i]);
-        return;
-    }
-    const F low = *lows, high = *highs;
-#pragma omp simd
-    for (size_t i = 0; i < count; ++i)
-        x[i] = within(x[i], low, high);
-}
-
-template <class F> void constrain_span(double threshold, const Span& span) {
-    constrain(F(threshold), span.bounds, 0, span.size, static_cast<F*>(span.x));
-}
-
 // Squares that the plain sum so far cannot hold, once more to scale: one after the other, so that
 // they do not depend on where a tile begins. `value` gives an element, times what it is given.
 template <class Value>
@@ -110,17 +79,17 @@ void add_extremes(const Lanes& plain, double& small, double& large, size_t count
     }
 }
 
-// The sums of squares of gradients, parameters and updates, on their way. It constrains what it
-// takes, so that the update is the one to the point inside the bounds.
+// The sums of squares of gradients, parameters and updates, on their way.
 struct Tally {
     const Bounds& bounds;
-    double threshold;
     size_t taken = 0;
     Lanes grad = {}, param = {}, update = {};
 
+    // It constrains the parameters first: the update is the one to the point inside.
     template <class F> __attribute__((noinline)) void add(const F* g, const F* before, F* x,
                                                           size_t count, size_t lane, Sums* sums) {
-        constrain(F(threshold), bounds, taken, count, x);
+        if (bounds.low)
+            constrain(bounds, taken, count, x);
         taken += count;
         add_plain(g, before, x, count, lane);
         if (sizeof(F) < sizeof(double) || !sums)
@@ -212,14 +181,16 @@ template <class R, class F> inline void keep_start(const F* x, F* const* slots, 
         __builtin_memcpy(slots[Start<R>::slot < 0 ? 0 : Start<R>::slot], x, count * sizeof(F));
 }
 
-// What follows the update of a tile, while it is in cache: constraints, and the fused EMA update,
-// which no parameters have that are computed elsewhere than in `span.x`.
-template <class F> __attribute__((noinline)) void follow_up(F threshold, F share, const Span& span,
-                                                            size_t from, size_t count, F* moved) {
-    constrain(threshold, span.bounds, from, count, moved);
+// What follows the update of a tile, while it is in cache: constraints, unless they are met, and
+// the fused EMA update. Half precision, which has no fused one, is constrained before it is
+// rounded.
+template <class F> __attribute__((noinline)) void follow_up(F share, const Span& span, size_t from,
+                                                            size_t count, bool free) {
+    F* x = static_cast<F*>(span.x) + from;
+    if (free && span.bounds.low && !span.half.data)
+        constrain(span.bounds, from, count, x);
     if (!span.average)
         return;
-    const F* x = static_cast<const F*>(span.x) + from;
     F* average = static_cast<F*>(span.average) + from;
 #pragma omp simd
     for (size_t i = 0; i < count; ++i)
@@ -232,11 +203,9 @@ void run(const void* bound, const Span& span, Sums* sums) {
     const BoundRule<R, F> p = *static_cast<const BoundRule<R, F>*>(bound);
     const typename Counted<size_t(slot_count)>::type indices;
     TileOperands<F, slot_count> at(span, p.rounding_key);
-    Tally tally{span.bounds, double(p.threshold)};
+    Tally tally{span.bounds};
     const bool careful = sums || p.cautious > 0;
     const size_t width = careful ? 0 : at.quantized_width();
-    const bool more = span.bounds.low || span.average;
-    const F threshold = careful ? F(0) : p.threshold; // which the tally has applied, bounds too
     // Up to the first cache line of the parameters, so that the tiles after it store whole lines.
     const size_t offset = reinterpret_cast<size_t>(span.x) % 64;
     const bool apart = span.coded || offset == 0 || (!sums && span.size < tile);
@@ -246,8 +215,7 @@ void run(const void* bound, const Span& span, Sums* sums) {
         const size_t most = from == 0 && head > 0 ? head : tile;
         const size_t count = left < most ? left : most;
         next = from + count;
-        const bool fused = count == tile && stretch_quantized(p, at, from, width, indices);
-        if (!fused) {
+        if (count < tile || !stretch_quantized(p, at, from, width, indices)) {
             at.open(from, count);
             if (p.first && !HasSums<R>::value)
                 keep_start<R>(at.x, at.slots, count);
@@ -262,12 +230,10 @@ void run(const void* bound, const Span& span, Sums* sums) {
             } else {
                 stretch_any(p, at.x, at.g, at.slots, count, indices);
             }
+            at.close(from, count, true, !careful);
         }
-        if (more)
-            follow_up(threshold, p.follow, span, from, count,
-                      fused ? static_cast<F*>(span.x) + from : at.x);
-        if (!fused)
-            at.close(from, count, true);
+        if (span.followed)
+            follow_up(p.follow, span, from, count, !careful);
     }
     if (!sums)
         return;
@@ -322,7 +288,7 @@ void measure(const void* bound, const Span& span, double* sums) {
             measure_lanes(p, at.x, at.g, at.slots, i, lanes, total, indices);
         }
         measure_lanes(p, at.x, at.g, at.slots, i, count - i, total, indices);
-        at.close(from, count, false);
+        at.close(from, count, false, false);
     }
     for (int k = 0; k < R::sums; ++k)
         sums[k] = total[k].total();

@@ -17,7 +17,7 @@ struct StepContext {
 // Switches, here and in rules, are numbers of the loop's type, 0 or 1: a bool would prevent
 // vectorization.
 template <class R, class F> struct BoundRule {
-    F scale, limit, decay, shrink, cautious, follow, threshold;
+    F scale, limit, decay, shrink, cautious, follow;
     uint64_t rounding_key;
     bool first;
     R rule;
@@ -75,11 +75,10 @@ void prepare(const double* numbers, int64_t t, double* scalars, const Prologue& 
     Numbers h;
     __builtin_memcpy(&h, numbers, sizeof h);
     const F limit = Limited<R>::value ? squarable(F(p.limit)) : F(p.limit);
-    const BoundRule<R, F> bound = {F(p.scale),     limit,
-                                   F(p.decay),     F(p.shrink),
-                                   F(p.cautious),  F(p.follow),
-                                   F(p.threshold), hash64(uint64_t(t)),
-                                   t == 1,         R(h, StepContext{t, scalars})};
+    const BoundRule<R, F> bound = {
+        F(p.scale),          limit,         F(p.decay),
+        F(p.shrink),         F(p.cautious), F(p.follow),
+        hash64(uint64_t(t)), t == 1,        R(h, StepContext{t, scalars})};
     __builtin_memcpy(out, &bound, sizeof bound);
 }
 

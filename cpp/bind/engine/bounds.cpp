@@ -23,8 +23,9 @@ void Leaves::constrain(const py::array& low, const py::array& high, double l1) {
         leaf.kept.push_back(keep_in_place(side.ptr()));
         leaf.kept.push_back(side);
     }
-    leaf.bounds = {proxy(low.ptr())->data, proxy(high.ptr())->data, each};
-    leaf.l1 = l1;
+    Group& group = group_of(leaf);
+    group.l1 = l1; // the same for all its leaves
+    leaf.bounds = {proxy(low.ptr())->data, proxy(high.ptr())->data, &group.threshold, each};
 }
 
 } // namespace stepsize

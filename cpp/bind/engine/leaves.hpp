@@ -36,7 +36,6 @@ struct Leaf {
     char* average = nullptr;      // the EMA of the parameters, or null
     std::vector<void*> vectors;   // state of a leaf seen as matrices
     Bounds bounds = {};
-    double l1 = 0;
 
     const char* seen() const { return half.data ? static_cast<char*>(half.data) : x; }
     Dtype dtype_seen() const { return half.data ? half.dtype : dtype; }
@@ -60,6 +59,7 @@ struct Group {
     bool steady = false;        // settled, and the only one that may change is a constant rate
     std::vector<int> rule_numbers;
     int lr, weight_decay, cautious, loss;
+    double l1, threshold; // weight of the penalty, and its soft threshold in this step
 
     // The values that the rule takes, in its order.
     void numbers(double* out) const {

@@ -150,7 +150,7 @@ void MatrixPlan::update(size_t elements, const std::vector<Chunk>& chunks,
     run_chunks(chunks.size(), elements, [&](size_t i) {
         const Chunk& chunk = chunks[i];
         if (chunk.matrix && chunk.span.bounds.low)
-            table().constrain[int(chunk.dtype)](0, chunk.span);
+            table().constrain[int(chunk.dtype)](chunk.span);
     });
     for (size_t i = 0; i < before.size(); ++i) {
         if (!chunks[i].matrix)

@@ -172,6 +172,7 @@ class Optimizer(torch.optim.Optimizer):
         structure.paths = paths
         constraints, own = (assignment, tables), self._constraints()
         options = resolve(self.rule, name, options, structure, own, constraints, starts=starts)
+        options = arguments.held_in(options, [tensor.dtype for tensor in tensors])
         self._held = own if any(own) else None
         compiled: Any = self.rule.over(
             arrays, paths, (assignment, tables), options, partial(TensorHost, name, places)
