@@ -224,7 +224,7 @@ def test_the_penalty_is_a_soft_threshold_by_the_rate():
     opt = ss.SGD(x, lr=ss.schedules.linear(1.0, 0.5, 10), l1=0.5)
     opt.lr_scale = 0.5
     opt.step(np.zeros(4))
-    assert np.array_equal(x, [2.75, 0.15, 0.0, -1.75])
+    np.testing.assert_allclose(x, [2.75, 0.15, 0.0, -1.75], rtol=1e-15)
 
 
 def test_sgd_with_the_penalty_finds_the_lasso():

@@ -119,7 +119,7 @@ def check_values(
     checked = {}
     for name, value in given.items():
         if name not in fields:
-            names = [*fields, *also]
+            names = list(dict.fromkeys((*fields, *also)))
             raise TypeError(
                 f"{owner}: unknown argument {name!r:.80}{hint(name, names)} (it takes "
                 f"{', '.join(names)})"
