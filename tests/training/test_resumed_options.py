@@ -94,10 +94,9 @@ def test_an_option_is_used_and_said(name, tmp_path):
         with pytest.raises(ss.CheckpointError, match=REFUSED[name]):
             run(path, make, 4)
         return
-    if name == "bounds":
-        before, now = map(str, (before, now))  # as they print
-    _, history = resumed(path, make, f"{name}={now!r} instead of {before!r}")
-    assert history.meta["options"][-1][1][name] == now
+    old, new = (str(v) if name == "bounds" else v for v in (before, now))  # as they print
+    _, history = resumed(path, make, f"{name}={new!r} instead of {old!r}")
+    assert history.meta["options"][-1][1][name] == new
 
 
 @pytest.mark.parametrize(("name", "argument"), CELLS)
