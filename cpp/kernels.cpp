@@ -62,6 +62,7 @@ const Table STEPSIZE_JOIN(table_, STEPSIZE_TARGET_NAME) = {
     {all_finite<float>, all_finite<double>, half_all_finite<Float16>, half_all_finite<Bfloat16>},
     {largest<float>, largest<double>, half_largest<Float16>, half_largest<Bfloat16>},
     sum_lanes,
+    {constrain_span<float>, constrain_span<double>},
     power,
     evaluate_schedule,
 };

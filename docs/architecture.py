@@ -34,7 +34,7 @@ OPTIMIZERS = [
     ["elementary", "fields", "quantization", "stats", "transaction"],
     ["half", "options", "primitives", "sparse"],
     ["groups", "rule"],
-    ["leaves"],
+    ["constraints", "leaves"],
     ["host", "slots"],
     ["internals"],
     ["averages", "engine", "gradients", "reference", "snapshot", "state_dict"],

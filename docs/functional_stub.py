@@ -64,6 +64,8 @@ def _type(parameter: inspect.Parameter, field: Any) -> str:
         return "int"
     if name == "on_nonfinite":
         return 'Literal["raise", "ignore"]'
+    if name == "bounds":
+        return "tuple[float | None, float | None] | None"
     if isinstance(field, Choice):
         return f"Literal[{', '.join(map(repr, field.words))}]"
     if parameter.kind is not parameter.KEYWORD_ONLY:

@@ -42,6 +42,8 @@ OPTIONS = {
     "state_dtype": 'Literal["bfloat16", "int8"] | None',
     "master_weights": "bool",
     "loss_scale": 'float | Literal["dynamic"] | None',
+    "bounds": "Any",
+    "l1": "float",
 }
 
 
@@ -68,7 +70,8 @@ def arguments(cls: type[Optimizer]) -> list[str]:
     listed = ["self", "params: Nest", f"lr: {annotation(lr)} | None = {lr.default!r}", "*"]
     listed += [f"{f.name}: {annotation(f)} = {_shown(f.default)}" for f in others]
     defaults = Options.defaults()
-    listed += [f"{name}: {kind} = {_shown(defaults[name])}" for name, kind in OPTIONS.items()]
+    options = {name: kind for name, kind in OPTIONS.items() if name not in cls.fields}
+    listed += [f"{name}: {kind} = {_shown(defaults[name])}" for name, kind in options.items()]
     return [*listed, "groups: Sequence[GroupSpec] = ()"]
 
 

@@ -31,6 +31,10 @@ inline void advance(Span& span, size_t at, size_t width, int slots) {
         span.x = static_cast<char*>(span.x) + at * width;
     if (span.average)
         span.average = static_cast<char*>(span.average) + at * width;
+    if (span.bounds.each) {
+        span.bounds.low = static_cast<const char*>(span.bounds.low) + at * width;
+        span.bounds.high = static_cast<const char*>(span.bounds.high) + at * width;
+    }
     if (span.half.data)
         span.half.data = static_cast<char*>(span.half.data) + at * item_size(span.half.dtype);
     span.g = static_cast<const char*>(span.g) + at * item_size(span.g_dtype);

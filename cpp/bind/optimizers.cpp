@@ -128,6 +128,12 @@ void add_construction(py::class_<Engine>& type) {
         .def(
             "keep_base", [](Engine& engine, const py::array& x) { engine.leaves().keep_base(x); },
             py::arg("x"))
+        .def(
+            "constrain",
+            [](Engine& engine, const py::array& low, const py::array& high, double l1) {
+                engine.leaves().constrain(low, high, l1);
+            },
+            py::arg("low"), py::arg("high"), py::arg("l1"))
         .def("finish", &Engine::finish);
 }
 

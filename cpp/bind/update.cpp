@@ -208,14 +208,19 @@ void check_finite(const Call& call, int octaves) {
 
 Update::Update(const std::string& kernel, const std::vector<double>& numbers, double coupled,
                double decoupled, double cautious, double limit, double sign, bool check,
-               size_t scalar_count)
+               size_t scalar_count, const std::vector<double>& bounds, double l1)
     : rule_(int(find_rule(kernel) - table().rules)), numbers_(numbers),
       prologue_{sign, limit, coupled, decoupled, cautious, 0}, check_(check),
-      scalar_count_(scalar_count) {
+      scalar_count_(scalar_count), bounded_(!bounds.empty()), l1_(l1) {
     const std::string names = table().rules[rule_].numbers;
     if (numbers.size() != size_t(std::count(names.begin(), names.end(), ',')) ||
-        scalar_count > max_scalars || table().rules[rule_].sums > 0)
+        scalar_count > max_scalars || table().rules[rule_].sums > 0 ||
+        (bounded_ && bounds.size() != 4))
         throw std::invalid_argument(kernel + " cannot be made of these numbers");
+    for (size_t k = 0; bounded_ && k < 2; ++k) {
+        single_[k] = float(bounds[k]);
+        double_[k] = bounds[2 + k];
+    }
 }
 
 py::object Update::apply(py::handle params, py::handle grads, const py::tuple& state, int64_t t,
@@ -244,8 +249,15 @@ py::object Update::apply(py::handle params, py::handle grads, const py::tuple& s
         }
         if (!call.work.empty())
             std::copy(after, after + scalar_count_, kept);
+        const double threshold = lr * l1_;
+        const Bounds bounds[dtype_count] = {{&single_[0], &single_[1], &threshold, false},
+                                            {&double_[0], &double_[1], &threshold, false}};
         call.run([&](const Work& part) {
-            rule.run[int(part.dtype)](bound[int(part.dtype)], part.span, nullptr);
+            Span span = part.span;
+            span.followed = bounded_;
+            if (bounded_)
+                span.bounds = bounds[int(part.dtype)];
+            rule.run[int(part.dtype)](bound[int(part.dtype)], span, nullptr);
         });
     } catch (const Misfit& misfit) {
         return py::make_tuple(misfit.kind, misfit.argument, misfit.leaf, misfit.other_argument,
@@ -293,10 +305,10 @@ void bind_update(py::module_& m) {
     type.attr("apply") = py::reinterpret_steal<py::object>(
         PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &method));
     type.def(py::init<const std::string&, const std::vector<double>&, double, double, double,
-                      double, double, bool, size_t>(),
+                      double, double, bool, size_t, const std::vector<double>&, double>(),
              py::arg("kernel"), py::arg("numbers"), py::arg("coupled"), py::arg("decoupled"),
              py::arg("cautious"), py::arg("limit"), py::arg("sign"), py::arg("check"),
-             py::arg("scalars"));
+             py::arg("scalars"), py::arg("bounds"), py::arg("l1"));
 }
 
 } // namespace stepsize

@@ -57,6 +57,14 @@ struct Slot {
 // Elements that share a scale, and the step of the loop.
 constexpr size_t tile = 256;
 
+// Constraints of parameters: two numbers for all elements, or two for each, of the type they are
+// computed in. Null where there are none; with an L1 penalty alone they are infinite.
+struct Bounds {
+    const void *low, *high;
+    const double* threshold; // of the penalty, in this step
+    bool each;
+};
+
 // A contiguous range of one leaf: its parameters, gradients and state.
 struct Span {
     void* x; // null: the parameters are in `half` alone
@@ -64,6 +72,8 @@ struct Span {
     Dtype g_dtype;
     Half half;
     void* average; // the EMA of the parameters in x, or null
+    Bounds bounds;
+    bool followed; // by one of these two, each tile
     size_t size;
     Slot slots[max_slots];
     bool ahead;     // prefetch ahead of the loop

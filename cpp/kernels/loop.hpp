@@ -81,10 +81,16 @@ void add_extremes(const Lanes& plain, double& small, double& large, size_t count
 
 // The sums of squares of gradients, parameters and updates, on their way.
 struct Tally {
-    Lanes grad, param, update;
+    const Bounds& bounds;
+    size_t taken = 0;
+    Lanes grad = {}, param = {}, update = {};
 
-    template <class F> __attribute__((noinline)) void add(const F* g, const F* before, const F* x,
+    // It constrains the parameters first: the update is the one to the point inside.
+    template <class F> __attribute__((noinline)) void add(const F* g, const F* before, F* x,
                                                           size_t count, size_t lane, Sums* sums) {
+        if (bounds.low)
+            constrain(bounds, taken, count, x);
+        taken += count;
         add_plain(g, before, x, count, lane);
         if (sizeof(F) < sizeof(double) || !sums)
             return;
@@ -175,9 +181,16 @@ template <class R, class F> inline void keep_start(const F* x, F* const* slots, 
         __builtin_memcpy(slots[Start<R>::slot < 0 ? 0 : Start<R>::slot], x, count * sizeof(F));
 }
 
-// The fused EMA update, while the parameters are in cache.
-template <class F> void update_average(F share, const Span& span, size_t from, size_t count) {
-    const F* x = static_cast<const F*>(span.x) + from;
+// What follows the update of a tile, while it is in cache: constraints, unless they are met, and
+// the fused EMA update. Half precision, which has no fused one, is constrained before it is
+// rounded.
+template <class F> __attribute__((noinline)) void follow_up(F share, const Span& span, size_t from,
+                                                            size_t count, bool free) {
+    F* x = static_cast<F*>(span.x) + from;
+    if (free && span.bounds.low && !span.half.data)
+        constrain(span.bounds, from, count, x);
+    if (!span.average)
+        return;
     F* average = static_cast<F*>(span.average) + from;
 #pragma omp simd
     for (size_t i = 0; i < count; ++i)
@@ -190,7 +203,7 @@ void run(const void* bound, const Span& span, Sums* sums) {
     const BoundRule<R, F> p = *static_cast<const BoundRule<R, F>*>(bound);
     const typename Counted<size_t(slot_count)>::type indices;
     TileOperands<F, slot_count> at(span, p.rounding_key);
-    Tally tally;
+    Tally tally{span.bounds};
     const bool careful = sums || p.cautious > 0;
     const size_t width = careful ? 0 : at.quantized_width();
     // Up to the first cache line of the parameters, so that the tiles after it store whole lines.
@@ -217,10 +230,10 @@ void run(const void* bound, const Span& span, Sums* sums) {
             } else {
                 stretch_any(p, at.x, at.g, at.slots, count, indices);
             }
-            at.close(from, count, true);
+            at.close(from, count, true, !careful);
         }
-        if (span.average)
-            update_average(p.follow, span, from, count);
+        if (span.followed)
+            follow_up(p.follow, span, from, count, !careful);
     }
     if (!sums)
         return;
@@ -275,7 +288,7 @@ void measure(const void* bound, const Span& span, double* sums) {
             measure_lanes(p, at.x, at.g, at.slots, i, lanes, total, indices);
         }
         measure_lanes(p, at.x, at.g, at.slots, i, count - i, total, indices);
-        at.close(from, count, false);
+        at.close(from, count, false, false);
     }
     for (int k = 0; k < R::sums; ++k)
         sums[k] = total[k].total();

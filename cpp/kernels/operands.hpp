@@ -1,6 +1,7 @@
 // The operands of a tile: in place in memory, or dequantized in a buffer.
 #pragma once
 
+#include "kernels/bounds.hpp"
 #include "kernels/quantization.hpp"
 #include "kernels/reduce.hpp"
 
@@ -47,11 +48,15 @@ template <class F, int slot_count> struct TileOperands {
         for (int k = 0; k < slot_count; ++k)
             slots[k] = open_tile(span.slots[k], from, count, buffers[k]);
     }
-    void close(size_t from, size_t count, bool moved) {
+    // `free`: moved parameters that are to be rounded have not been constrained yet.
+    void close(size_t from, size_t count, bool moved, bool free) {
         if (!span.coded)
             return;
-        if (span.half.data && moved)
+        if (span.half.data && moved) {
+            if (free && span.bounds.low)
+                constrain(span.bounds, from, count, x);
             store_half(span.half, x, from, count);
+        }
         for (int k = 0; k < slot_count; ++k)
             close_tile(span.slots[k], from, count, buffers[k], key(k, from));
     }

@@ -33,6 +33,12 @@ template <class F> inline F clamp(F a, F limit) {
     return -limit > below ? -limit : below;
 }
 
+// The same between two bounds.
+template <class F> inline F within(F a, F low, F high) {
+    const F above = low > a ? low : a;
+    return high < above ? high : above;
+}
+
 #if defined(_MSC_VER)
 inline float root(float a) { return ::sqrtf(a); }
 inline double root(double a) { return ::sqrt(a); }

@@ -30,8 +30,9 @@ from typing import Any
 import numpy as np
 
 from stepsize import _core
-from stepsize.arrays import Array, conversion
+from stepsize.arrays import Array, conversion, refuse_complex
 from stepsize.errors import NonFiniteGradientError
+from stepsize.optimizers.constraints import for_numbers
 from stepsize.optimizers.fields import Flag, Number, Part, Value
 from stepsize.optimizers.gradients import refused
 from stepsize.optimizers.groups import check_values
@@ -43,7 +44,7 @@ from stepsize.validation import whole
 
 Function = Callable[..., None]
 
-_OPTIONS = ("maximize", "clip_value", "on_nonfinite")
+_OPTIONS = ("maximize", "clip_value", "on_nonfinite", "bounds", "l1")
 _FACTOR = Part("grad_factor", "grad_factor")
 
 
@@ -117,6 +118,7 @@ class _Form:
         self.fields = {
             name: field for name, field in cls.fields.items() if not getattr(field, "fixed", False)
         }
+        self.options = tuple(name for name in _OPTIONS if name not in cls.fields)
         self.defaults = defaults
         self.update = functools.lru_cache(maxsize=256, typed=True)(self.make_update)
 
@@ -129,7 +131,7 @@ class _Form:
             listed.append(kinds(name, kinds.POSITIONAL_OR_KEYWORD, default=default))
         listed.append(kinds("step", kinds.KEYWORD_ONLY))
         keywords = {name: field.default for name, field in self.fields.items()}
-        keywords |= {name: Options.defaults()[name] for name in _OPTIONS}
+        keywords |= {name: Options.defaults()[name] for name in self.options}
         keywords["grad_factor"] = 1.0
         for name, default in keywords.items():
             listed.append(kinds(name, kinds.KEYWORD_ONLY, default=default))
@@ -138,15 +140,15 @@ class _Form:
     def make_update(self, given: tuple[bool, ...], **keywords: Any) -> Any:
         """The compiled update for these hyperparameters and these state arrays."""
         options, rest = Options.take(
-            self.name, {k: v for k, v in keywords.items() if k in _OPTIONS}
+            self.name, {k: v for k, v in keywords.items() if k in self.options}
         )
         if options.on_nonfinite == "skip":
             raise ValueError(
                 f"{self.name}: on_nonfinite must be 'raise' or 'ignore', got 'skip'; count the "
                 "steps that raise NonFiniteGradientError as none"
             )
-        rest = {k: v for k, v in keywords.items() if k not in _OPTIONS}
-        also = (*self.state, "step", *_OPTIONS, "grad_factor")
+        rest = {k: v for k, v in keywords.items() if k not in self.options}
+        also = (*self.state, "step", *self.options, "grad_factor")
         values = {**self.defaults, **check_values(self.fields, self.name, rest, also)}
         self._refuse_functions(values)
         try:
@@ -171,6 +173,8 @@ class _Form:
             -1.0 if options.maximize else 1.0,
             options.on_nonfinite == "raise",
             len(self.cls.scalars),
+            for_numbers(self.cls, self.name, options, values),
+            float(options.l1),
         )
 
     def checked_rate(self, lr: Any) -> float:
@@ -258,6 +262,9 @@ def _refusal(
             f"{', '.join(form.cls.scalars)}), got {given!r}; functional.state makes its first value"
         )
     x = params if single else params[leaf]
+    if kind == "dtype":
+        cure = "give real views of complex arrays, z.view(z.real.dtype)"
+        refuse_complex(owner, place(0, leaf), x.dtype, cure)
     return _array_refusal(kind, where, given if single else given[leaf], x, argument > 0)
 
 
@@ -274,8 +281,6 @@ def _array_refusal(kind: str, where: str, array: Any, x: Array, follows: bool) -
     if kind == "dtype":
         expected = f"{x.dtype}, that of its parameter" if follows else "float32 or float64"
         fix = conversion(array.dtype, x.dtype if follows else np.dtype(np.float32))
-        if x.dtype.kind == "c":
-            fix = "give real views of complex arrays, z.view(z.real.dtype)"
         return TypeError(f"{where} has dtype {array.dtype}, expected {expected}; {fix}")
     if kind == "shape":
         return ValueError(
@@ -314,6 +319,7 @@ def _documentation(form: _Form) -> str:
         State, in the form of ``params`` and updated in place: {"; ".join(listed)}.
         step: The number of this update, from 1.
         maximize, clip_value, on_nonfinite: As in the class, without "skip".
+        bounds, l1: As in the class; bounds are numbers or None.
         grad_factor: Multiplies the gradients first, as clipping by a norm over all parts does.
 
     Raises:

@@ -58,6 +58,8 @@ def adabelief_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def adadelta_(
@@ -74,6 +76,8 @@ def adadelta_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def adagrad_(
@@ -90,6 +94,8 @@ def adagrad_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def adam_(
@@ -110,6 +116,8 @@ def adam_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def adamax_(
@@ -127,6 +135,8 @@ def adamax_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def adamw_(
@@ -147,6 +157,8 @@ def adamw_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def adan_(
@@ -166,6 +178,8 @@ def adan_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def ademamix_(
@@ -186,6 +200,8 @@ def ademamix_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def adopt_(
@@ -204,6 +220,8 @@ def adopt_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def asgd_(
@@ -220,6 +238,8 @@ def asgd_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def cocob_(
@@ -239,6 +259,8 @@ def cocob_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def ftrl_(
@@ -256,6 +278,7 @@ def ftrl_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
     grad_factor: float = 1.0,
 ) -> None: ...
 def laprop_(
@@ -273,6 +296,8 @@ def laprop_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def lion_(
@@ -288,6 +313,8 @@ def lion_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def madgrad_(
@@ -306,6 +333,8 @@ def madgrad_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def nadam_(
@@ -326,6 +355,8 @@ def nadam_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def nadamw_(
@@ -346,6 +377,8 @@ def nadamw_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def radam_(
@@ -364,6 +397,8 @@ def radam_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def rmsprop_(
@@ -384,6 +419,8 @@ def rmsprop_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def rprop_(
@@ -399,6 +436,8 @@ def rprop_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def schedule_free_adamw_(
@@ -419,6 +458,8 @@ def schedule_free_adamw_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def schedule_free_radam_(
@@ -439,6 +480,8 @@ def schedule_free_radam_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def schedule_free_sgd_(
@@ -457,6 +500,8 @@ def schedule_free_sgd_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def sgd_(
@@ -474,6 +519,8 @@ def sgd_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def sign_sgd_(
@@ -488,6 +535,8 @@ def sign_sgd_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def signum_(
@@ -502,6 +551,8 @@ def signum_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...
 def yogi_(
@@ -519,5 +570,7 @@ def yogi_(
     maximize: bool = False,
     clip_value: float | None = None,
     on_nonfinite: Literal["raise", "ignore"] = "raise",
+    bounds: tuple[float | None, float | None] | None = None,
+    l1: float = 0.0,
     grad_factor: float = 1.0,
 ) -> None: ...

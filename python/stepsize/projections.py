@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Array
+from stepsize.arrays import Array, refuse_complex
 from stepsize.validation import choice, number
 
 __all__ = [
@@ -37,11 +37,8 @@ class Projection:
     def __call__(self, x: Array) -> Array:
         """The nearest array of the set, of the same shape and dtype."""
         array = np.asarray(x)
-        if array.dtype.kind == "c":
-            raise ValueError(
-                f"{self} is a set of real arrays, got {array.dtype}; give a function of your own, "
-                "array -> array"
-            )
+        cure = "the set is one of real arrays; give a function of your own, array -> array"
+        refuse_complex(str(self), "the array", array.dtype, cure)
         return np.asarray(self._nearest(array), array.dtype)
 
     def __repr__(self) -> str:

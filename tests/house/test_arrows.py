@@ -101,7 +101,7 @@ INCLUDES = {
 KERNELS = [
     {"elementary"},
     {"primitives"},
-    {"half"},
+    {"half", "bounds"},
     {"reduce", "quantization"},
     {"rule", "operands"},
     {"quantized_loop", "curves"},

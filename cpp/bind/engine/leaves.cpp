@@ -137,10 +137,10 @@ Leaf parameters_of(const py::array& x, const py::object& master, const py::tuple
 
 bool follows(const Leaf& leaf, const Leaf& last, const Rule* rule) {
     bool adjacent = leaf.group == last.group && leaf.dtype == last.dtype && !leaf.matrix &&
-                    !last.matrix && !leaf.coded && !last.coded && leaf.x == last.x + last.bytes();
+                    !last.matrix && !leaf.coded && !last.coded && leaf.x == last.x + last.bytes() &&
+                    alike(leaf.bounds, last.bounds, leaf.dtype);
     for (size_t k = 0; rule && k < size_t(rule->slots); ++k)
-        adjacent =
-            adjacent && leaf.slots[k].data == static_cast<char*>(last.slots[k].data) + last.bytes();
+        adjacent &= leaf.slots[k].data == static_cast<char*>(last.slots[k].data) + last.bytes();
     return adjacent;
 }
 

@@ -35,6 +35,7 @@ struct Leaf {
     std::vector<py::object> kept; // its state arrays, and what pins them
     char* average = nullptr;      // the EMA of the parameters, or null
     std::vector<void*> vectors;   // state of a leaf seen as matrices
+    Bounds bounds = {};
 
     const char* seen() const { return half.data ? static_cast<char*>(half.data) : x; }
     Dtype dtype_seen() const { return half.data ? half.dtype : dtype; }
@@ -58,6 +59,7 @@ struct Group {
     bool steady = false;        // settled, and the only one that may change is a constant rate
     std::vector<int> rule_numbers;
     int lr, weight_decay, cautious, loss;
+    double l1, threshold; // weight of the penalty, and its soft threshold in this step
 
     // The values that the rule takes, in its order.
     void numbers(double* out) const {
@@ -69,6 +71,9 @@ struct Group {
 
 const Rule* find_rule(const std::string& name); // throws where there is none
 
+// Whether both have no bounds, or the same two numbers.
+bool alike(const Bounds& a, const Bounds& b, Dtype dtype);
+
 class Leaves {
   public:
     void add_group(const py::object& kernel, const std::string& decay,
@@ -77,7 +82,10 @@ class Leaves {
     void add(const py::array& x, const py::object& master, const py::tuple& shape, int group,
              const py::list& slots);
     void keep_base(const py::array& x); // pins the original, of which the last leaf is a copy
-    void finish();                      // after the last one
+    // Constrains the last leaf: bounds of the type it is computed in, two numbers or two arrays as
+    // the leaf.
+    void constrain(const py::array& low, const py::array& high, double l1);
+    void finish(); // after the last one
 
     // Adds the state arrays and master weights of all leaves.
     void add_state(Occupied& occupied) const;

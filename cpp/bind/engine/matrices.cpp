@@ -147,6 +147,11 @@ void MatrixPlan::update(size_t elements, const std::vector<Chunk>& chunks,
     });
     for (const MatrixLeaf& leaf : matrices_)
         leaf.rule->merge_axes[int(leaf.dtype)](leaf.view);
+    run_chunks(chunks.size(), elements, [&](size_t i) {
+        const Chunk& chunk = chunks[i];
+        if (chunk.matrix && chunk.span.bounds.low)
+            table().constrain[int(chunk.dtype)](chunk.span);
+    });
     for (size_t i = 0; i < before.size(); ++i) {
         if (!chunks[i].matrix)
             continue;

@@ -58,6 +58,8 @@ Chunk Plan::open_at(size_t i, size_t bound) const {
     open.span.g_dtype = gradient.dtype;
     open.span.half = leaf.half;
     open.span.average = averages_ ? leaf.average : nullptr;
+    open.span.bounds = leaf.bounds;
+    open.span.followed = leaf.bounds.low || open.span.average;
     open.span.size = leaf.size;
     std::copy(leaf.slots.begin(), leaf.slots.end(), open.span.slots);
     open.span.coded = leaf.coded || gradient.dtype != leaf.dtype;
@@ -150,7 +152,7 @@ bool Plan::all_finite(int octaves) const {
 void Plan::bind(const StepTerms& terms) {
     for (BoundFields& entry : bound_) {
         Leaf& leaf = leaves_[entry.leaf];
-        const Group& group = leaves_.group_of(leaf);
+        Group& group = leaves_.group_of(leaf);
         double numbers[max_numbers];
         group.numbers(numbers);
         const double decay = group.value(group.weight_decay), lr = group.value(group.lr);
@@ -160,6 +162,7 @@ void Plan::bind(const StepTerms& terms) {
                                    group.decay == Group::Decay::decoupled ? 1 - lr * decay : 1,
                                    group.value(group.cautious),
                                    terms.share};
+        group.threshold = lr * group.l1;
         group.rule->prepare[int(leaf.dtype)](numbers, leaf.t + 1, leaves_.scalars_of(leaf),
                                              prologue, entry.fields);
     }

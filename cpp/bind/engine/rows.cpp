@@ -112,7 +112,7 @@ py::tuple merge_rows(const py::array& rows, const py::array& values) {
 
 RowSlice::RowSlice(Leaf& leaf, size_t index, int slots, const py::array& rows)
     : index_(index), whole_x_(leaf.x), whole_size_(leaf.size), whole_length_(leaf.shape.at(0)),
-      whole_slots_(leaf.slots) {
+      whole_slots_(leaf.slots), whole_bounds_(leaf.bounds) {
     const int64_t* numbers = numbers_of(rows);
     rows_.assign(numbers, numbers + rows.size());
     for (const int64_t row : rows_)
@@ -122,12 +122,12 @@ RowSlice::RowSlice(Leaf& leaf, size_t index, int slots, const py::array& rows)
     row_bytes_ = row_size_ * item_size(leaf.dtype);
     size_ = rows_.size() * row_size_;
     char* at = nullptr;
-    arrays_.reserve(size_t(slots + 1)); // before the leaf changes
+    const size_t most = size_t(slots + 1) + (leaf.bounds.each ? 2 : 0);
+    arrays_.reserve(most); // before the leaf changes
     // A cache line more each, so that equal places of the arrays do not compete for one set.
     const size_t bytes = (rows_.size() * row_bytes_ + 127) / 64 * 64;
     if (slots >= 0) {
-        memory_.reset(
-            static_cast<char*>(::operator new[](size_t(slots + 1) * bytes, std::align_val_t(64))));
+        memory_.reset(static_cast<char*>(::operator new[](most * bytes, std::align_val_t(64))));
         at = memory_.get();
         arrays_.push_back({leaf.x, at});
     }
@@ -136,6 +136,14 @@ RowSlice::RowSlice(Leaf& leaf, size_t index, int slots, const py::array& rows)
         at += bytes;
         arrays_.push_back({static_cast<char*>(leaf.slots[size_t(k)].data), at});
         leaf.slots[size_t(k)].data = at;
+    }
+    written_ = arrays_.size();
+    if (slots >= 0 && leaf.bounds.each) {
+        for (const void** side : {&leaf.bounds.low, &leaf.bounds.high}) {
+            at += bytes;
+            arrays_.push_back({const_cast<char*>(static_cast<const char*>(*side)), at});
+            *side = at;
+        }
     }
     leaf.size = size_;
     leaf.shape[0] = Py_ssize_t(rows_.size());
@@ -146,24 +154,27 @@ void RowSlice::give_back(Leaf& leaf) const {
     leaf.size = whole_size_;
     leaf.shape[0] = whole_length_;
     leaf.slots = whole_slots_;
+    leaf.bounds = whole_bounds_;
 }
 
-template <class Copy> void RowSlice::each(const Copy& copy) const {
+template <class Copy> void RowSlice::each(size_t count, const Copy& copy) const {
     const size_t step = rows_at_once(row_size_);
     run_chunks(arrays_.empty() ? 0 : (rows_.size() + step - 1) / step, size_, [&](size_t piece) {
         const size_t end = std::min(rows_.size(), (piece + 1) * step);
-        for (const Array& array : arrays_)
+        for (size_t k = 0; k < count; ++k)
             for (size_t i = piece * step; i < end; ++i)
-                copy(array.whole + size_t(rows_[i]) * row_bytes_, array.rows + i * row_bytes_);
+                copy(arrays_[k].whole + size_t(rows_[i]) * row_bytes_,
+                     arrays_[k].rows + i * row_bytes_);
     });
 }
 
 void RowSlice::read() const {
-    each([this](const char* whole, char* row) { std::memcpy(row, whole, row_bytes_); });
+    each(arrays_.size(),
+         [this](const char* whole, char* row) { std::memcpy(row, whole, row_bytes_); });
 }
 
 void RowSlice::write() const {
-    each([this](char* whole, const char* row) { std::memcpy(whole, row, row_bytes_); });
+    each(written_, [this](char* whole, const char* row) { std::memcpy(whole, row, row_bytes_); });
 }
 
 } // namespace stepsize

@@ -37,18 +37,20 @@ class RowSlice {
         char *whole, *rows;
     };
 
-    template <class Copy> void each(const Copy& copy) const;
+    template <class Copy> void each(size_t count, const Copy& copy) const;
 
     size_t index_, size_;
     size_t row_size_, row_bytes_;
     std::vector<int64_t> rows_;
-    std::vector<Array> arrays_;
+    std::vector<Array> arrays_; // parameters and state, and bounds, which are only read
+    size_t written_ = 0;
     std::unique_ptr<char[], Freed> memory_;
     // The leaf as it was.
     char* whole_x_;
     size_t whole_size_;
     Py_ssize_t whole_length_;
     std::array<Slot, max_slots> whole_slots_;
+    Bounds whole_bounds_;
 };
 
 } // namespace stepsize

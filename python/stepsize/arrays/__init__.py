@@ -14,7 +14,13 @@ from stepsize.arrays.memory import (
     pack,
     sum_of_squares,
 )
-from stepsize.arrays.parts import COMPLEX, conversion, view_as_complex, view_as_real
+from stepsize.arrays.parts import (
+    COMPLEX,
+    conversion,
+    refuse_complex,
+    view_as_complex,
+    view_as_real,
+)
 from stepsize.arrays.rows import RowCounter, rows_of
 from stepsize.arrays.tree import (
     Structure,
@@ -62,6 +68,7 @@ __all__ = [
     "put_back",
     "read_only",
     "refuse_changes",
+    "refuse_complex",
     "refuse_unpacked",
     "refuse_writes",
     "rows_of",

@@ -40,6 +40,19 @@ def view_as_complex(array: Array, like: Any) -> Array:
     return whole[..., 0]
 
 
+def refuse_complex(owner: str, path: str, dtype: Any, cure: str) -> None:
+    """Raise TypeError for a complex array where real ones are needed; `cure` says why and what now.
+
+    Example:
+        >>> refuse_complex("simplex", "w", np.dtype(complex), "shares are real; give the moduli")
+        Traceback (most recent call last):
+        ...
+        TypeError: simplex: w is complex128; shares are real; give the moduli
+    """
+    if np.dtype(dtype).kind == "c":
+        raise TypeError(f"{owner}: {path} is {dtype}; {cure}")
+
+
 def conversion(found: Any, wanted: Any) -> str:
     """How an array of one dtype becomes one of another, in words; none drops an imaginary part.
 

@@ -16,6 +16,7 @@ from stepsize.arrays import (
     ValueAndGrad,
     copy,
     flatten,
+    refuse_complex,
     value_and_grad_of,
 )
 from stepsize.curvature.critical import UpdateLine, critical_rate
@@ -208,11 +209,8 @@ def _by_lanczos(probe: Probe, products: int, tolerance: float, seed: int) -> Sha
     number("sharpness: tolerance", tolerance, 0.0)
     structure = Structure(probe.params)
     for path, leaf in zip(structure.paths, structure.leaves, strict=True):
-        if leaf.dtype.kind == "c":
-            raise TypeError(
-                f"sharpness: {path} is {leaf.dtype}; Lanczos is for real parameters, give an "
-                "optimizer to measure along its update"
-            )
+        cure = "Lanczos is for real parameters; give an optimizer to measure along its update"
+        refuse_complex("sharpness", path, leaf.dtype, cure)
     start = np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in structure.leaves])
     coarsest = max(float(_eps(leaf)) for leaf in structure.leaves)
     step = coarsest ** (1 / 3) * (1 + float(np.linalg.norm(start)))

@@ -28,6 +28,7 @@ from stepsize.arrays import (
     computed,
     is_narrow,
     refuse_changes,
+    refuse_complex,
     unflatten,
 )
 from stepsize.validation import as_float, number, whole
@@ -222,11 +223,8 @@ class _Point:
             raise ValueError(f"{owner}: params holds no array; give at least one")
         for leaf, path in zip(given.leaves, given.paths, strict=True):
             check_dtype(leaf, path, owner)
-            if leaf.dtype.kind == "c":
-                raise TypeError(
-                    f"{owner}: {path} is {leaf.dtype}, and steps are along real numbers; give a "
-                    "function of its real and imaginary parts"
-                )
+            cure = "steps are along real numbers; give a function of its real and imaginary parts"
+            refuse_complex(owner, path, leaf.dtype, cure)
         self.start = given.leaves
         self._structure = given
         self._grads = [np.zeros(leaf.shape, computed(leaf.dtype)) for leaf in self.start]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Array, Nest, Structure
-from stepsize.projections import Projection, box
+from stepsize.arrays import Array, Nest, Structure, refuse_complex, unflatten
 
 FORMS = (
     "bounds must be a tuple (low, high), each a number, an array, a nest like x0 or None, a list "
@@ -22,11 +20,8 @@ class Bounds:
     def __init__(self, given: Any, x: Nest) -> None:
         self._structure = Structure(x)
         for path, leaf in zip(self._structure.paths, self._structure.leaves, strict=True):
-            if leaf.dtype.kind == "c":
-                raise ValueError(
-                    f"minimize: bounds are of real numbers, and {path} of x0 is {leaf.dtype}; "
-                    "search its real and imaginary parts, as two arrays"
-                )
+            cure = "bounds are of real numbers; search its real and imaginary parts, as two arrays"
+            refuse_complex("minimize", f"{path} of x0", leaf.dtype, cure)
         low, high = _sides(given, self._structure)
         self.low = [self._side("low", low, i) for i in range(len(self._structure.leaves))]
         self.high = [self._side("high", high, i) for i in range(len(self._structure.leaves))]
@@ -64,10 +59,10 @@ class Bounds:
         """The names of the leaves."""
         return self._structure.paths
 
-    def projections(self) -> dict[str, Projection]:
-        """A box for each leaf, for `ss.Project`."""
-        places = zip(self.paths, self.low, self.high, strict=True)
-        return {glob.escape(path): box(low, high) for path, low, high in places}
+    def sides(self) -> tuple[Nest, Nest]:
+        """The lower and the upper bounds as nests, as optimizers take them."""
+        spec = self._structure.spec
+        return unflatten(spec, self.low), unflatten(spec, self.high)
 
     def largest(self, i: int, x: Array, g: Array) -> float:
         """The largest component of the projected gradient of a leaf, P(x - g) - x."""

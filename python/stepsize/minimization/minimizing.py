@@ -30,7 +30,6 @@ from stepsize.minimization.calls import Calls, Limits
 from stepsize.minimization.results import SEARCHED, Result
 from stepsize.optimizers import LBFGS, Optimizer
 from stepsize.optimizers.registration import find_rule
-from stepsize.optimizers.wrappers import Project
 from stepsize.schedules import Schedule, constant, flat_cosine
 from stepsize.training.history import History
 
@@ -90,8 +89,8 @@ def minimize(
         max_time: seconds after which no further step is made, those of the search for the rate
             included, which is not cut short but leaves out its rehearsals.
         bounds: a tuple ``(low, high)``, each a number, an array, a nest like ``x0`` or None; a list
-            of pairs, one for each number of ``x0``; or SciPy's ``Bounds``. Steps are projected,
-            and ``gtol`` and ``grad_norm`` speak of the projected gradient, P(x - g) - x.
+            of pairs, one for each number of ``x0``; or SciPy's ``Bounds``. Steps end inside, and
+            ``gtol`` and ``grad_norm`` speak of the projected gradient, P(x - g) - x.
         options: further keywords of the rule, such as ``weight_decay`` or ``clip_norm``.
 
     Returns:
@@ -135,6 +134,11 @@ def run(
     cls = find_rule(rule, "minimize")
     if options.get("maximize"):
         raise ValueError("minimize: maximize=True goes with an optimizer; negate the function here")
+    if options.get("l1") and "l1" not in cls.fields:
+        raise ValueError(
+            f"minimize: l1={options['l1']!r:.80} would not count in the gradient that says when it "
+            f"has converged; step ss.{cls.__name__}(x, l1=...) yourself"
+        )
     x = _floats(x0)
     if cls is LBFGS:
         # One iteration at a time, so that each has its row in the history; the end is ours.
@@ -175,8 +179,8 @@ def maker(
         )
 
     def make(params: Nest, lr: Any = None) -> Any:
-        made = cls(params, lr, **options)
-        return made if bounds is None else Project(made, bounds.projections())
+        sides = None if bounds is None else bounds.sides()
+        return cls(params, lr, bounds=sides, **options)
 
     return make
 
@@ -301,7 +305,8 @@ class _Steps:
         self.bests.append(seen.best.fun)
         if seen.best.largest <= self.limits.gtol:
             self.converged = True
-            which = "gradient" if not hasattr(self.optimizer, "inner") else "projected gradient"
+            bounded = self.optimizer.internals.options.bounds is not None
+            which = "projected gradient" if bounded else "gradient"
             self.message = f"no component of the {which} exceeds gtol={self.limits.gtol:g}"
             if not self.steps and seen.calls - seen.beside > 1:
                 self.message += f", at a point seen {SEARCHED}"
@@ -369,7 +374,7 @@ class _Steps:
             nfev=self.seen.calls + self.calls.extra,
             converged=self.converged,
             message=message,
-            rule=type(getattr(self.optimizer, "inner", self.optimizer)).__name__,
+            rule=type(self.optimizer).__name__,
             lr=default,
             history=self.history,
         )

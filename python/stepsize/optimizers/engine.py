@@ -8,12 +8,20 @@ from typing import Any
 from stepsize.arrays import is_narrow, view_as_real
 from stepsize.optimizers.groups import ParameterGroups
 from stepsize.optimizers.leaves import Leaves
+from stepsize.optimizers.options import Options
 from stepsize.optimizers.rule import COMPILED, Rule
 from stepsize.optimizers.slots import Slots
 
 
-def fill(engine: Any, rule: Rule, leaves: Leaves, groups: ParameterGroups, slots: Slots) -> None:
-    """Hand groups and leaves to the compiled step."""
+def fill(
+    engine: Any,
+    rule: Rule,
+    leaves: Leaves,
+    groups: ParameterGroups,
+    slots: Slots,
+    options: Options,
+) -> None:
+    """Hand groups and leaves, with their constraints, to the compiled step."""
     # Matrix rules have half precision in the reference loop alone.
     matrices = rule.shaped and any(is_narrow(leaf.dtype) for leaf in leaves.arrays)
     for k, values in enumerate(groups.tables):
@@ -41,5 +49,8 @@ def fill(engine: Any, rule: Rule, leaves: Leaves, groups: ParameterGroups, slots
         engine.add_leaf(leaf, master, leaf.shape, group, pairs)
         if i in given:
             engine.keep_base(given[i])
+        one = options.constraint(i)
+        if one is not None:
+            engine.constrain(*one)
     engine.finish()
     engine.strided = bool(leaves.strided)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepsize.arrays import Nest
 from stepsize.optimizers.fields import Choice, Count, Field, Flag, Value
+from stepsize.optimizers.options import CONSTRAINTS
 from stepsize.validation import nearest
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def group(pattern: str, **overrides: Any) -> GroupSpec:
     Args:
         pattern: A shell-style pattern of leaf paths; ``*`` also matches ``/``, so ``"*/b"`` or
             ``"*b"`` finds every bias. The first group that matches a leaf takes it.
-        **overrides: Hyperparameters of the optimizer, numbers or schedules.
+        **overrides: Hyperparameters of the optimizer, numbers or schedules; ``bounds`` and ``l1``.
 
     Raises:
         ValueError: By the optimizer, if the pattern matches no leaf, none that is free, or one
@@ -118,7 +119,7 @@ def check_values(
     checked = {}
     for name, value in given.items():
         if name not in fields:
-            names = [*fields, *also]
+            names = list(dict.fromkeys((*fields, *also)))
             raise TypeError(
                 f"{owner}: unknown argument {name!r:.80}{hint(name, names)} (it takes "
                 f"{', '.join(names)})"
@@ -141,7 +142,7 @@ def assign_groups(
             raise ValueError(f"{owner}: give groups either in params or by groups=, not both")
         tables = []
         for i, item in enumerate(params):
-            overrides = {name: value for name, value in item.items() if name != "params"}
+            overrides = _of_rule(fields, {k: v for k, v in item.items() if k != "params"})
             tables.append({**values, **check_values(fields, f"{owner}: group {i}", overrides)})
         return [int(path.split("/")[0]) for path in paths], tables
 
@@ -163,11 +164,16 @@ def assign_groups(
                 f"{', '.join(paths[:8])}{', ...' if len(paths) > 8 else ''}"
             )
         label = f"{owner}: group {spec.pattern!r}"
-        tables.append({**values, **check_values(fields, label, spec.overrides)})
+        tables.append({**values, **check_values(fields, label, _of_rule(fields, spec.overrides))})
         _check_overlap(owner, specs[:number], [(paths[i], assignment[i]) for i in matched])
         for i in matched:
             assignment[i] = assignment[i] or number
     return assignment, tables
+
+
+def _of_rule(fields: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's values without the bounds and the penalty, which are no fields of the rule."""
+    return {k: v for k, v in given.items() if k in fields or k not in CONSTRAINTS}
 
 
 def _check_overlap(

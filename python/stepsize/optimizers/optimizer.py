@@ -10,6 +10,7 @@ from stepsize import _core
 from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, Structure, check_alike
 from stepsize.optimizers import engine, gradients, state_dict
+from stepsize.optimizers.constraints import overrides_of, resolve
 from stepsize.optimizers.fields import Part, Value
 from stepsize.optimizers.groups import (
     ParameterGroups,
@@ -64,7 +65,7 @@ class Optimizer(Rule, abstract=True):
                 f"such as {name}={others[0]!r:.80}"
             )
         specs = keywords.pop("groups", None) or ()
-        options, rest = Options.take(owner, keywords)
+        options, rest = Options.take(owner, keywords, self.fields)
         defaults = {name: field.default for name, field in self.fields.items()}
         rest = rest if lr is None else {"lr": lr, **rest}
         given = check_values(self.fields, owner, rest, Options.names())
@@ -73,6 +74,8 @@ class Optimizer(Rule, abstract=True):
         assignment, tables = assign_groups(
             self.fields, owner, {**defaults, **given}, structure.paths, params, specs
         )
+        own, groups = overrides_of(params, specs), (assignment, tables)
+        options = resolve(type(self), owner, options, structure, own, groups)
         self._setup(params, structure, assignment, tables, options)
 
     @classmethod
@@ -118,7 +121,7 @@ class Optimizer(Rule, abstract=True):
         self._leaves = Leaves.of(type(self).__name__, params, structure, options.master_weights)
         self._groups = ParameterGroups(type(self), assignment, tables, several, self._engine)
         self._slots = Slots.allocate(self, self._leaves, self._groups, options.state_dtype)
-        engine.fill(self._engine, self, self._leaves, self._groups, self._slots)
+        engine.fill(self._engine, self, self._leaves, self._groups, self._slots, options)
         options.apply(self._engine)
         self._host.attach(self._leaves)
 

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from stepsize.optimizers.fields import Field
 from stepsize.optimizers.quantization import FORMS
 
+CONSTRAINTS = ("bounds", "l1")  # of which groups may have their own
 _CHOICES = ("raise", "skip", "ignore")
 DYNAMIC = "dynamic"
 FIRST_SCALE = 65536.0
@@ -36,6 +37,10 @@ class Options:
             each, in the state, so that updates smaller than their last place add up.
         loss_scale: What the gradients have been multiplied with, and "dynamic" for a number that
             the optimizer finds: multiply the loss with ``opt.loss_scale``.
+        bounds: A pair (low, high), each a number, an array that fits the leaves, None for no bound,
+            or a nest of those like the parameters: each step ends inside, in the same pass.
+        l1: The weight of an L1 penalty, as the last part of the update before the bounds: a soft
+            threshold by lr * l1, for rules where that is its proximal step.
     """
 
     maximize: bool = False
@@ -45,6 +50,8 @@ class Options:
     state_dtype: str | None = None
     master_weights: bool = True
     loss_scale: float | str | None = None
+    bounds: Any = None
+    l1: float = 0.0
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -55,9 +62,11 @@ class Options:
         return (*cls.defaults(), "groups")
 
     @classmethod
-    def take(cls, owner: str, keywords: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
-        """The options among the keywords, and the other keywords."""
-        names = cls.defaults()
+    def take(
+        cls, owner: str, keywords: Mapping[str, Any], fields: Container[str] = ()
+    ) -> tuple[Self, dict[str, Any]]:
+        """The options among the keywords, and the other keywords; a rule's own fields go first."""
+        names = [name for name in cls.defaults() if name not in fields]
         options = cls(**{name: value for name, value in keywords.items() if name in names})
         rest = {name: value for name, value in keywords.items() if name not in names}
         return options._checked(owner), rest
@@ -93,6 +102,10 @@ class Options:
             limits[name] = float(value)
         return dataclasses.replace(self, **limits)
 
+    def constraint(self, leaf: int) -> Any:
+        """What holds for a leaf of an optimizer that is made, or None."""
+        return None if self.bounds is None else self.bounds.by_leaf[leaf]
+
     def apply(self, engine: Any) -> None:
         engine.maximize = self.maximize
         engine.clip_norm = self.clip_norm or 0.0
@@ -110,6 +123,7 @@ def signature(fields: Mapping[str, Field]) -> inspect.Signature:
         kind = kinds.POSITIONAL_OR_KEYWORD if name == "lr" else kinds.KEYWORD_ONLY
         listed.append(kinds(name, kind, default=field.default))
     for name, default in Options.defaults().items():
-        listed.append(kinds(name, kinds.KEYWORD_ONLY, default=default))
+        if name not in fields:
+            listed.append(kinds(name, kinds.KEYWORD_ONLY, default=default))
     listed.append(kinds("groups", kinds.KEYWORD_ONLY, default=()))
     return inspect.Signature(listed)

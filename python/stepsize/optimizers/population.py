@@ -61,7 +61,8 @@ def population(
         rule: A rule's name or class.
         params: A nest of arrays of shape ``(K, ...)``, updated in place; see `replicate`.
         lr: One rate (or schedule) for all, or a sequence of K.
-        **hyperparameters: Those of the rule, each one for all or a sequence of K.
+        **hyperparameters: Those of the rule, each one for all or a sequence of K; ``bounds`` are
+            one tuple for all, or a list of K.
 
     Raises:
         ValueError, TypeError: For arrays or hyperparameters that do not fit, by name.
@@ -126,6 +127,9 @@ def _spread(cls: type[Optimizer], name: str, value: Any, count: int) -> list[Any
     listed = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
     if listed and isinstance(cls.fields.get(name), Several):
         listed = all(isinstance(item, list | tuple | np.ndarray) for item in value)
+    if name == "bounds":  # a tuple is one pair
+        pairs = [item is None or isinstance(item, tuple) for item in value or ()] if listed else []
+        listed = isinstance(value, list) and all(pairs)
     if not listed or name in ("groups", "on_nonfinite"):
         return [value] * count
     if len(value) != count:

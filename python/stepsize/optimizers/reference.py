@@ -12,6 +12,7 @@ import numpy as np
 from stepsize import _core
 from stepsize.arrays import Array, is_narrow, view_as_real
 from stepsize.optimizers import half, quantization
+from stepsize.optimizers.constraints import constrain
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.primitives import clamp, not_descending, select
 from stepsize.optimizers.stats import Sums, extremes
@@ -49,10 +50,12 @@ class _Leaf:
         arrays = parts.slots.arrays[i]
         self.slots = {name: view_as_real(slot) for name, slot in arrays.items()}
         self.scales = parts.slots.scales[i]
+        self.constraint = parts.options.constraint(i)
         bound = parts.leaves.rows.get(i)
         if bound is not None and bound.grad is gradient:
             self.leaf, self.slots = bound.x, dict(bound.slots)
             self.x = bound.x
+            self.constraint = self.constraint and self.constraint.of_rows(bound.rows)
         if not parts.rule.shaped:
             self.x, self.raw = self.x.reshape(-1), self.raw.reshape(-1)
             self.slots = {name: slot.reshape(-1) for name, slot in self.slots.items()}
@@ -135,6 +138,8 @@ def _move(parts: Internals, leaves: dict[int, _Leaf], scale: float, stats: bool)
         _apply(parts, leaf, seen)
         if getattr(leaf.h, "cautious", False):
             leaf.x[...] = select(not_descending(start, leaf.x, seen), start, leaf.x)
+        if leaf.constraint is not None:
+            constrain(leaf.x, leaf.constraint, leaf.h.lr)
         leaf.store()
         if parts.rule.scope is None:
             _keep_scalars(parts, i, leaf.s, names)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from stepsize import _core
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import Field, Value
-from stepsize.optimizers.options import Options, signature
+from stepsize.optimizers.options import CONSTRAINTS, Options, signature
 
 # Names of the compiled rules, with their hyperparameters.
 COMPILED: dict[str, tuple[str, ...]] = {
@@ -51,6 +51,8 @@ class Rule:
     steady_lr: ClassVar[bool] = False  # a changing `lr` scales the whole solution, not the steps
     needs_loss: ClassVar[bool] = False
     needs_closure: ClassVar[bool] = False  # step takes value_and_grad instead of gradients
+    # Whether a soft threshold by lr * l1 is the step of an L1 penalty; None: if decay is decoupled.
+    proximal: ClassVar[bool | None] = None
     later: ClassVar[tuple[str, ...]] = ()  # fields that older files lack
     decay: ClassVar[str] = "coupled"  # what weight_decay does: coupled, decoupled, or none of both
     accelerated: ClassVar[bool] = False
@@ -179,7 +181,8 @@ def check_declaration(cls: type[Rule]) -> None:
             "stands once in slots and scalars together"
         )
     taken = next((name for name in vars(cls).keys() & cls.fields.keys() if hasattr(Rule, name)), "")
-    taken = taken or next((name for name in cls.fields if name in Options.names()), "")
+    options = set(Options.names()) - set(CONSTRAINTS)  # a field of that name is the rule's own
+    taken = taken or next((name for name in cls.fields if name in options), "")
     if taken:
         raise ValueError(f"{owner}: {taken} is taken by every optimizer; name the field otherwise")
     if cls.scope not in (None, "leaf", "all") or cls.decay not in ("coupled", "decoupled", "none"):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
+from stepsize.arrays import Array
+from stepsize.optimizers.constraints import Constraints
 from stepsize.optimizers.groups import check_values
 from stepsize.optimizers.optimizer import Optimizer as Rule
 from stepsize.optimizers.options import Options
@@ -24,7 +28,14 @@ OPTIONS = {
     "clip_value": None,
     "on_nonfinite": "ignore",
     "state_dtype": None,
+    "bounds": None,
+    "l1": 0.0,
 }
+
+
+def options_of(rule: type[Rule]) -> dict[str, Any]:
+    """The options of a rule's class with their defaults; the rule's own arguments go first."""
+    return {name: default for name, default in OPTIONS.items() if name not in rule.fields}
 
 
 def torch_class(rule: type[Rule]) -> Any:
@@ -45,7 +56,7 @@ def signature(rule: type[Rule]) -> inspect.Signature:
             kinds("lr", kinds.POSITIONAL_OR_KEYWORD, default=fields["lr"]),
         ]
     known = {each.name for each in listed}
-    ours = {**fields, "maximize": False, **OPTIONS}
+    ours = {**fields, "maximize": False, **options_of(rule)}
     listed += [
         kinds(name, kinds.KEYWORD_ONLY, default=default)
         for name, default in ours.items()
@@ -123,3 +134,27 @@ def options(owner: str, chosen: Mapping[str, Any], groups: Any) -> Options:
             f"{chosen['state_dtype']!r}"
         )
     return Options.take(owner, {**chosen, "maximize": maximize.pop()})[0]
+
+
+def held_in(options: Options, dtypes: Sequence[torch.dtype]) -> Options:
+    """The options with bounds that tensors of these dtypes can hold, each on its inner side."""
+    if options.bounds is None:
+        return options
+    found = [
+        one
+        if one is None or dtype.itemsize > 2
+        else one._replace(low=_inward(one.low, dtype, 1), high=_inward(one.high, dtype, -1))
+        for one, dtype in zip(options.bounds.by_leaf, dtypes, strict=True)
+    ]
+    return dataclasses.replace(options, bounds=Constraints(found))
+
+
+def _inward(side: Array, dtype: torch.dtype, towards: int) -> Array:
+    """The nearest numbers of two bytes not below a bound, or not above it."""
+    given = torch.from_numpy(np.atleast_1d(side))
+    near = given.to(dtype)
+    outer = (given - near.to(given.dtype)) * towards > 0
+    codes = near.view(torch.int16)  # neighbours differ by 1, upwards from 0 on either side
+    step = torch.where(codes >= 0, towards, -towards).to(torch.int16)
+    moved = torch.where(outer, codes + step, codes).view(dtype)
+    return moved.to(given.dtype).numpy().reshape(side.shape)

@@ -15,11 +15,13 @@ from torch.autograd.graph import increment_version
 from torch.nn.parameter import is_lazy
 
 from stepsize import _core
-from stepsize.arrays import Array
+from stepsize.arrays import Array, Structure
 from stepsize.interop.torch import arguments
 from stepsize.interop.torch.places import Place, TensorHost, check_memory, labels
 from stepsize.interop.torch.states import Kept, States
+from stepsize.optimizers.constraints import resolve
 from stepsize.optimizers.optimizer import Optimizer as Rule
+from stepsize.optimizers.options import CONSTRAINTS
 from stepsize.serialization import states
 from stepsize.validation import as_loss
 
@@ -41,18 +43,19 @@ class Optimizer(torch.optim.Optimizer):
     param_groups: list[dict[str, Any]]
 
     _compiled: Any = None
+    _held: Any = None  # the constraints that groups had when it was made, if some had any
     _seen_state = True  # whether somebody may have changed the state since the last step
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         name = type(self).__name__
         defaults = arguments.bind(name, self.__signature__, args, keywords)
         params = defaults.pop("params")
-        self._chosen = {option: defaults.pop(option) for option in arguments.OPTIONS}
+        self._chosen = {name: defaults.pop(name) for name in arguments.options_of(self.rule)}
         params = params if isinstance(params, dict | torch.Tensor) else list(params)
         groups = [(group, dict(group)) for group in params if isinstance(group, dict)]
         try:
             super().__init__(params, defaults)
-            self._compile()
+            self._compile(starts=True)
         except BaseException:
             # Torch fills the caller's dicts: what was wrong once would be taken for given later.
             for group, before in groups:
@@ -120,7 +123,8 @@ class Optimizer(torch.optim.Optimizer):
         if self._compiled is None:
             self._refuse_lazy()
         layout = _core.layout([group["params"] for group in groups])
-        if self._compiled is None or layout != self._layout:
+        held = self._held is not None and not _same(self._held, self._constraints())
+        if self._compiled is None or layout != self._layout or held:
             self._compile()
         for k, group in enumerate(groups):
             try:
@@ -146,8 +150,8 @@ class Optimizer(torch.optim.Optimizer):
         name = type(self).__name__
         return name if len(self.param_groups) == 1 else f"{name}: group {k}"
 
-    def _compile(self, loaded: bool = False) -> None:
-        """Make the compiled optimizer from groups and state."""
+    def _compile(self, loaded: bool = False, starts: bool = False) -> None:
+        """Make the compiled optimizer from groups and state; at the start, parameters in bounds."""
         self._show_state()
         name, groups = type(self).__name__, self.param_groups
         tables = [arguments.table(self.rule, self._owner(k), g) for k, g in enumerate(groups)]
@@ -164,6 +168,12 @@ class Optimizer(torch.optim.Optimizer):
         assignment = [k for k, group in enumerate(groups) for _ in group["params"]]
         paths = tuple(place.label for place in places)
         arrays = [place.array for place in places]
+        structure = Structure(arrays)
+        structure.paths = paths
+        constraints, own = (assignment, tables), self._constraints()
+        options = resolve(self.rule, name, options, structure, own, constraints, starts=starts)
+        options = arguments.held_in(options, [tensor.dtype for tensor in tensors])
+        self._held = own if any(own) else None
         compiled: Any = self.rule.over(
             arrays, paths, (assignment, tables), options, partial(TensorHost, name, places)
         )
@@ -177,6 +187,11 @@ class Optimizer(torch.optim.Optimizer):
         self._seen = [self._plain(group) for group in groups]
         self._states = States(compiled, places)
         self._take_state(loaded)
+
+    def _constraints(self) -> list[dict[str, Any]]:
+        """The bounds and penalties that groups have of their own."""
+        names = [name for name in CONSTRAINTS if name not in self.rule.fields]
+        return [{name: g[name] for name in names if name in g} for g in self.param_groups]
 
     def _plain(self, group: dict[str, Any]) -> tuple[Any, ...]:
         return tuple(arguments.plain(value) for value in self._read(group))
@@ -272,6 +287,10 @@ class Optimizer(torch.optim.Optimizer):
         hook = self.register_load_state_dict_pre_hook(_keep)
         try:
             super().load_state_dict(state_dict)
+            for now, old in zip(self.param_groups, before[0], strict=True):
+                for key in CONSTRAINTS:  # a state without them does not take them away
+                    if key in old:
+                        now.setdefault(key, old[key])
             self._compile(loaded=True)
         except Exception:
             self.param_groups, self.state = before
@@ -299,6 +318,12 @@ class Optimizer(torch.optim.Optimizer):
             key: entry.values if isinstance(entry, Kept) else entry
             for key, entry in entries.items()
         }
+
+
+def _same(held: list[dict[str, Any]], now: list[dict[str, Any]]) -> bool:
+    """Whether these are the same objects."""
+    pairs = zip(held, now, strict=True)
+    return all(a.keys() == b.keys() and all(a[k] is b[k] for k in a) for a, b in pairs)
 
 
 def _keep(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:

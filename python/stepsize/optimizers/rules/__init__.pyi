@@ -35,6 +35,8 @@ class AdaBelief(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -58,6 +60,8 @@ class Adadelta(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -83,6 +87,8 @@ class Adafactor(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -110,6 +116,8 @@ class Adagrad(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -139,6 +147,8 @@ class Adam(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -164,6 +174,8 @@ class Adamax(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -193,6 +205,8 @@ class AdamW(Adam):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -218,6 +232,8 @@ class Adan(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -247,6 +263,8 @@ class AdEMAMix(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -274,6 +292,8 @@ class ADOPT(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -299,6 +319,8 @@ class ASGD(AveragingOptimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -322,6 +344,8 @@ class COCOB(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -353,6 +377,8 @@ class DAdaptAdam(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -378,6 +404,8 @@ class DAdaptSGD(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -401,6 +429,8 @@ class DoG(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -422,6 +452,8 @@ class DoWG(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -449,6 +481,7 @@ class FTRL(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -480,6 +513,8 @@ class Kron(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -505,6 +540,8 @@ class LAMB(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -530,6 +567,8 @@ class LaProp(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -559,6 +598,8 @@ class LARS(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -588,6 +629,8 @@ class LBFGS(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
     def step(  # type: ignore[override]
@@ -614,6 +657,8 @@ class LDoG(DoG):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -637,6 +682,8 @@ class Lion(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -662,6 +709,8 @@ class MADGRAD(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -689,6 +738,8 @@ class MoMo(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -716,6 +767,8 @@ class MoMoAdam(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -755,6 +808,8 @@ class Muon(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -784,6 +839,8 @@ class NAdam(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -813,6 +870,8 @@ class NAdamW(NAdam):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -836,6 +895,8 @@ class NovoGrad(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -863,6 +924,8 @@ class PolyakSGD(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -898,6 +961,8 @@ class Prodigy(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -925,6 +990,8 @@ class RAdam(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -954,6 +1021,8 @@ class RMSprop(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -975,6 +1044,8 @@ class Rprop(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -1004,6 +1075,8 @@ class ScheduleFreeAdamW(AveragingOptimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -1033,6 +1106,8 @@ class ScheduleFreeRAdam(AveragingOptimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -1060,6 +1135,8 @@ class ScheduleFreeSGD(AveragingOptimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -1087,6 +1164,8 @@ class SGD(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -1114,6 +1193,8 @@ class Shampoo(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -1135,6 +1216,8 @@ class SignSGD(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -1156,6 +1239,8 @@ class Signum(SignSGD):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -1181,6 +1266,8 @@ class SM3(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -1208,6 +1295,8 @@ class SOAP(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...
 
@@ -1235,5 +1324,7 @@ class Yogi(Optimizer):
         state_dtype: Literal["bfloat16", "int8"] | None = None,
         master_weights: bool = True,
         loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
         groups: Sequence[GroupSpec] = (),
     ) -> None: ...

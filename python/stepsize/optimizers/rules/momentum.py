@@ -55,6 +55,7 @@ class SGD(Optimizer):
     by_row = True
     nesterov = flag()
     decoupled = flag()
+    proximal = True
 
     @classmethod
     def variant(cls, values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:

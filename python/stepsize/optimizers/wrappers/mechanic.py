@@ -65,6 +65,11 @@ class Mechanic(Wrapper):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(optimizer)
+        if self.internals.options.bounds is not None:
+            raise ValueError(
+                f"Mechanic: bounds and l1 of {type(optimizer).__name__} would not hold, since its "
+                "updates are scaled afterwards; leave them out, and put ss.Project around Mechanic"
+            )
         for path, leaf in zip(self.paths, self._points, strict=True):
             if is_narrow(leaf.dtype):
                 raise TypeError(

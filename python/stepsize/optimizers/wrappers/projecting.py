@@ -84,7 +84,7 @@ class Project(Wrapper):
         path, leaf = self.paths[i], to_float32(self._points[i])
         try:
             inside = np.asarray(nearest(leaf.copy()))
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"Project: {nearest!r:.80} does not fit {path}: {error}") from error
         if inside.shape != leaf.shape:
             raise ValueError(
