@@ -33,7 +33,8 @@ from stepsize.rng import isolate_rng
 
 
 def _geometric_mean(values: Iterable[float]) -> float:
-    return float(np.exp(np.mean(np.log(list(values)))))
+    several = list(values)
+    return several[0] if len(several) == 1 else float(np.exp(np.mean(np.log(several))))
 
 
 def _advise(runner: TrialRunner, settings: Settings, first_batch: int) -> Advice:
@@ -48,11 +49,13 @@ def _advise(runner: TrialRunner, settings: Settings, first_batch: int) -> Advice
     if not math.isfinite(raced.weighted_rate) or tested.decrease <= 0:
         return Advice(tested, raced, math.nan, math.nan)
     shift, lift = horizon_correction(runner, raced.best.rate, first_batch)
-    # Without noise a rate above those that were raced may be unstable, and none was seen to help.
-    most = max(t.rate for t in raced.trials if t.score() < tested.losses[0]) if exact else math.inf
-    rate, peak = (
-        settings.bounded(min(raced.weighted_rate * 10**decades, most)) for decades in (shift, lift)
-    )
+    if exact:
+        # Without noise the winner has won, and of the rates above some may be unstable.
+        most = max(t.rate for t in raced.trials if t.score() < tested.losses[0])
+        rate = raced.best.rate
+        peak = max(rate, settings.bounded(min(rate * 10**lift, most)))
+        return Advice(tested, raced, rate, peak)
+    rate, peak = (settings.bounded(raced.weighted_rate * 10**decades) for decades in (shift, lift))
     return Advice(tested, raced, rate, peak)
 
 
