@@ -13,7 +13,7 @@ from stepsize.arrays import Curve, Nest, ValueAndGrad, copy, flatten
 from stepsize.curves import debiased_ema
 from stepsize.diagnosis.mismatch import CALL, factor_of, of_pairs, told
 from stepsize.finder.cached_batches import CachedBatches, source_of
-from stepsize.finder.confidence import INTERVALS, confidence
+from stepsize.finder.confidence import INTERVALS, REFINED_INTERVALS, confidence
 from stepsize.finder.horizon import (
     REFINED_PEAK_LIFT,
     horizon_correction,
@@ -138,12 +138,15 @@ def _result(passes: list[Advice], settings: Settings, runner: TrialRunner) -> LR
     mismatch, usable = _mismatch(runner)
     if not usable:
         rate, peak, trust, why = math.nan, math.nan, "none", mismatch
-    below, above = INTERVALS[trust]
+    below, above = (REFINED_INTERVALS if settings.horizon else INTERVALS)[trust]
     return LRFindResult(
         suggestion=rate,
         suggestions={**classical(lrs, smoothed), "race": rate},
         peak=peak,
-        interval=(settings.bounded(rate * below), settings.bounded(rate * above)),
+        interval=(
+            settings.bounded(rate * 10**below),
+            max(settings.bounded(rate * 10**above), peak),
+        ),
         confidence=trust,
         why=(why or _why_not(passes[0])) + (_of_range(rate, settings) if usable else ""),
         stopped=passes[0].range_test.stopped,
