@@ -15,8 +15,10 @@ from stepsize.diagnosis.mismatch import CALL, factor_of, of_pairs, told
 from stepsize.finder.cached_batches import CachedBatches, source_of
 from stepsize.finder.confidence import INTERVALS, REFINED_INTERVALS, confidence
 from stepsize.finder.horizon import (
+    LENGTH,
     REFINED_PEAK_LIFT,
     horizon_correction,
+    longer,
     moves_without_rate,
 )
 from stepsize.finder.hyperparameters import PARAMETERS, find_parameter
@@ -135,6 +137,11 @@ def _result(passes: list[Advice], settings: Settings, runner: TrialRunner) -> LR
         rate = settings.bounded(_geometric_mean(a.rate for a in good))
         peak = settings.bounded(_geometric_mean(a.peak for a in good))
     trust, why = confidence(good)
+    if good and settings.for_steps is not None:
+        length = settings.horizon or LENGTH
+        decades, rule = longer(runner, rate, 0, length, settings.for_steps)
+        rate, peak = (settings.bounded(r * 10**decades) for r in (rate, peak))
+        why = f"{why}; {rule}"
     mismatch, usable = _mismatch(runner)
     if not usable:
         rate, peak, trust, why = math.nan, math.nan, "none", mismatch
@@ -177,6 +184,18 @@ def _mismatch(runner: TrialRunner) -> tuple[str, bool]:
     return f"{words} says where a factor of {times} is missing", True
 
 
+def _passes(runner: TrialRunner, settings: Settings) -> list[Advice]:
+    """The passes over the batches, or what became of them in longer races."""
+    passes, steps, length = [], settings.steps, settings.horizon
+    for repeat in range(settings.repeats):
+        runner.grant(steps)
+        passes.append(_advise(runner, settings, repeat * steps))
+    if length and math.isfinite(passes[-1].rate):
+        runner.grant(runner.budget + 2 * length - steps)
+        passes = [_refine(runner, passes, settings, steps * settings.repeats)]
+    return passes
+
+
 @overload
 def lr_find(
     value_and_grad: ValueAndGrad,
@@ -215,6 +234,7 @@ def lr_find(
     repeats: int = 1,
     refine: bool | int = False,
     batch_size: int | None = None,
+    for_steps: int | None = None,
     progress: bool | None = None,
 ) -> LRFindResult | ParameterResult:
     """Suggest a learning rate from at most `steps` gradients per repeat, all taken on copies.
@@ -251,6 +271,9 @@ def lr_find(
         refine: steps of the training to come. Longer races around the first answer then raise the
             cost to that of two such trainings; True stands for ``2 * steps``.
         batch_size: rows of a batch where ``batches`` is a tuple of arrays, 32 when left out.
+        for_steps: the length of the training to come, for rules whose steps ignore the size of the
+            gradient, as Adam's. The rate is then moved from 400 steps, or those of ``refine``, by
+            ``steps**-0.32``, as in `transfer`; the printed text says so.
         progress: whether to show a bar; None shows one in terminals.
 
     Raises:
@@ -269,7 +292,16 @@ def lr_find(
         True
     """
     settings = Settings(
-        lr_min, lr_max, steps, spacing, smoothing, stop_ratio, repeats, refine, batch_size
+        lr_min,
+        lr_max,
+        steps,
+        spacing,
+        smoothing,
+        stop_ratio,
+        repeats,
+        refine,
+        batch_size,
+        for_steps,
     )
     if parameter not in ("lr", *PARAMETERS):
         allowed = ", ".join(("lr", *PARAMETERS))
@@ -287,13 +319,7 @@ def lr_find(
         with isolate_rng(value_and_grad, batches), ignored:
             runner = TrialRunner(value_and_grad, params, CachedBatches(given), optimizer, tick)
             _check_updates(runner, steps)
-            passes = []
-            for repeat in range(repeats):
-                runner.grant(steps)
-                passes.append(_advise(runner, settings, repeat * steps))
-            if length and math.isfinite(passes[-1].rate):
-                runner.grant(runner.budget + 2 * length - steps)
-                passes = [_refine(runner, passes, settings, steps * repeats)]
+            passes = _passes(runner, settings)
             found = _result(passes, settings, runner)
             if parameter == "lr":
                 return found
