@@ -23,10 +23,10 @@ BATCHES, DECAYS, SQUARES = ("batch", "batch_size"), ("weight_decay",), ("beta2",
 RATE_LENGTH, DECAY_LENGTH, BATCH_LENGTH, SQUARE_LENGTH = 0.7, 1.5, 0.8, 0.8  # decades alike
 RANGE_LENGTH = 0.4  # of the range of any other number
 OTHER = 1.0  # distance between two options without an order, in lengths
-NOISE = 0.02  # variance of a run, in that of the surface
-WALL, HIGHEST = 0.5, 3.0  # prior mean per squared decade from the first rate, and at most
+NOISE = 0.05  # variance of a run, in that of the surface
+WALL, HIGHEST = 0.15, 3.0  # prior mean per squared decade from the first rate, and at most
 CANDIDATES = 600
-NEAR = 0.5  # decades of rates, and shares of ranges, around the best point
+NEAR = 0.8  # decades of rates, and shares of ranges, around the best point
 LEAST = 1e-12
 
 
