@@ -125,7 +125,8 @@ def scores(values: Sequence[float]) -> Curve:
     given = np.where(np.isfinite(given), given, ended.max())
     above = given - ended.min()
     unit = float(np.quantile(above, 0.5))
-    return np.log1p(above / unit) if unit > 0 else np.sign(above)
+    small: Curve = np.log1p(above / unit) if unit > 0 else np.sign(above)
+    return small
 
 
 def middle(space: Space) -> Point:
