@@ -435,3 +435,28 @@ def test_noise_of_the_function_itself_neither_ends_a_sweep_nor_hides_the_rate(sh
         found = ss.lr_find(noisy, start(), [None])
         assert len(found.lrs) >= len(plain.lrs) - 2
         assert 0.02 < found.suggestion < 0.2
+
+
+@pytest.mark.parametrize("steps", [400, 4000, 40, 10**6])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "lion", lambda p: ss.SGD(p, momentum=0.9)])
+def test_for_steps_moves_the_rate_of_rules_that_ignore_the_size_of_a_gradient(optimizer, steps):
+    plain = ss.lr_find(quadratic(), start(), [None], optimizer=optimizer)
+    moved = ss.lr_find(quadratic(), start(), [None], optimizer=optimizer, for_steps=steps)
+    factor = min((steps / 400) ** -0.32, 10**0.1) if isinstance(optimizer, str) else 1.0
+    factor = 1.0 if optimizer == "sgd" else factor
+    assert moved.suggestion == pytest.approx(factor * plain.suggestion)
+    assert moved.interval[0] <= moved.suggestion <= moved.peak <= moved.interval[1]
+    assert f"for {steps} steps" in str(moved) and moved.gradients == plain.gradients
+    bounded = ss.lr_find(
+        quadratic(), start(), [None], optimizer=optimizer, for_steps=steps, lr_max=1e-3
+    )
+    assert bounded.suggestion <= 1e-3 or not bounded.usable
+
+
+def test_the_exponent_of_length_is_that_of_transfer():
+    from stepsize.finder.horizon import LENGTH_EXPONENT
+    from stepsize.scaling.transferring import HORIZON
+
+    assert -HORIZON == LENGTH_EXPONENT
+    with pytest.raises(ValueError, match="for_steps"):
+        ss.lr_find(quadratic(), start(), [None], for_steps=0)

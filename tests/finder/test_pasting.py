@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -156,8 +158,41 @@ def test_the_numbers_of_a_print_agree():
             raced = [row for row in text.splitlines() if row.startswith("of the constant rates")]
             if won != rate and abs(np.log(found.probes[0][0] / found.suggestion)) > 0.06:
                 word = "lower" if found.suggestion < found.probes[0][0] else "higher"
-                assert won in raced[0] and f"the suggestion is {word}" in raced[0]
+                assert f"the suggestion is {word}" in raced[0]
+                low, high = found.interval
+                assert (won in raced[0]) == (low <= found.probes[0][0] <= high)
+            _agree(found, text)
             assert "won" not in found.why or "e-" not in found.why
+
+
+def _agree(found, text):
+    """Whether each rate that is printed is in the one interval, but for those of the range test."""
+    low, high = found.interval
+    assert low <= found.suggestion <= found.peak <= high
+    rows = [row for row in text.splitlines() if not row.startswith("range test")]
+    for rate in re.findall(r"\d\.\de[+-]\d\d", "\n".join(rows)):
+        assert low * 0.95 <= float(rate) <= high * 1.05, text
+
+
+@pytest.mark.parametrize("ends", [{}, {"lr_max": 0.01}, {"lr_min": 0.5}, {"refine": 200}])
+def test_a_print_has_one_number_one_confidence_and_one_interval(ends):
+    rng = np.random.default_rng(1)
+
+    def noisy(p, batch):
+        loss, grads = quadratic(p, batch)
+        return loss, {k: g + 0.3 * rng.standard_normal(2) for k, g in grads.items()}
+
+    for function in (quadratic, noisy):
+        for optimizer in ("sgd", "adam", "adagrad", lambda p: ss.SGD(p, momentum=0.9)):
+            start = {"x": np.array([3.0, -2.0])}
+            found = ss.lr_find(function, start, [None], optimizer=optimizer, **ends)
+            if not found.usable:
+                continue
+            text = str(found)
+            _agree(found, text)
+            assert text.count("confidence") == 1
+            decades = np.log10(found.interval[1] / found.interval[0])
+            assert decades < 1.31 or found.confidence == "low"
 
 
 def test_a_frozen_group_stays_frozen_and_a_scale_is_left_out():

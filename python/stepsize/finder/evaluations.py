@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +27,7 @@ from stepsize.optimizers.gradients import plain
 
 BESIDE = 1e-3  # how far to look beside a start whose gradient is 0, in units of its size
 ROUNDING = 64  # units in the last place by which a value has to be lower
+REMEMBERED = 2**26  # bytes of points and gradients, at most
 
 Function = Callable[[Nest], tuple[float, Nest]]
 
@@ -69,6 +71,19 @@ class Evaluations:
         self.structure = Structure(x)
         self.best = Point(copy(x), math.inf, None, math.nan)
         self.start = self.start_largest = math.nan
+        self._known: dict[bytes, Point] = {}  # by the bytes of a point
+        self._remembers = False
+        self._held = 0
+        self.aside: Point | None = None  # a best point of the search, where the run finds it again
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Remember what is called in here, so that a run over the same points costs nothing."""
+        self._remembers = True
+        try:
+            yield
+        finally:
+            self._remembers = False
 
     def look(self, x: Nest) -> Point:
         """Value and gradient; a point asked about twice in a row is evaluated once."""
@@ -89,6 +104,9 @@ class Evaluations:
 
     def call(self, x: Nest) -> Point:
         """Call the function; the best point is kept, wherever it was asked for."""
+        key = b"".join(leaf.tobytes() for leaf in flatten(x)[0]) if self._watches else b""
+        if key in self._known:
+            return replace(self._known[key], x=x)
         self.calls += 1
         try:
             value, grads = loss_and_grads(self.function(copy(x)), "fun_and_grad")
@@ -98,12 +116,28 @@ class Evaluations:
             return Point(x, math.nan, None, math.nan)
         grads, largest = self.checked(grads, flatten(x)[0])
         point = Point(x, value, grads, largest)
+        if self._remembers and self._held < REMEMBERED:
+            self._known[key] = replace(point, x=None)
+            self._held += 2 * len(key)
         if self.calls == 1:
             self.start, self.start_largest = value, largest
         lower = value < self.best.fun or (value == self.best.fun and largest < self.best.largest)
         if point.finite and lower:
             self.best = replace(point, x=copy(x))
         return point
+
+    def set_aside(self, before: Point) -> None:
+        """Go back to an earlier best point, until `take_back`."""
+        self.aside, self.best = self.best, before
+
+    def take_back(self) -> None:
+        """Have the point that was set aside as the best again, where it is."""
+        if self.aside is not None and self.aside.fun < self.best.fun:
+            self.best = self.aside
+
+    @property
+    def _watches(self) -> bool:
+        return self._remembers or bool(self._known)
 
     def lower_beside(self, x: Nest) -> str:
         """What to say of a start with a gradient of 0 where the function is lower beside it."""

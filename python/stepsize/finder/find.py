@@ -13,10 +13,12 @@ from stepsize.arrays import Curve, Nest, ValueAndGrad, copy, flatten
 from stepsize.curves import debiased_ema
 from stepsize.diagnosis.mismatch import CALL, factor_of, of_pairs, told
 from stepsize.finder.cached_batches import CachedBatches, source_of
-from stepsize.finder.confidence import INTERVALS, confidence
+from stepsize.finder.confidence import INTERVALS, REFINED_INTERVALS, confidence
 from stepsize.finder.horizon import (
+    LENGTH,
     REFINED_PEAK_LIFT,
     horizon_correction,
+    longer,
     moves_without_rate,
 )
 from stepsize.finder.hyperparameters import PARAMETERS, find_parameter
@@ -33,7 +35,8 @@ from stepsize.rng import isolate_rng
 
 
 def _geometric_mean(values: Iterable[float]) -> float:
-    return float(np.exp(np.mean(np.log(list(values)))))
+    several = list(values)
+    return several[0] if len(several) == 1 else float(np.exp(np.mean(np.log(several))))
 
 
 def _advise(runner: TrialRunner, settings: Settings, first_batch: int) -> Advice:
@@ -48,11 +51,13 @@ def _advise(runner: TrialRunner, settings: Settings, first_batch: int) -> Advice
     if not math.isfinite(raced.weighted_rate) or tested.decrease <= 0:
         return Advice(tested, raced, math.nan, math.nan)
     shift, lift = horizon_correction(runner, raced.best.rate, first_batch)
-    # Without noise a rate above those that were raced may be unstable, and none was seen to help.
-    most = max(t.rate for t in raced.trials if t.score() < tested.losses[0]) if exact else math.inf
-    rate, peak = (
-        settings.bounded(min(raced.weighted_rate * 10**decades, most)) for decades in (shift, lift)
-    )
+    if exact:
+        # Without noise the winner has won, and of the rates above some may be unstable.
+        most = max(t.rate for t in raced.trials if t.score() < tested.losses[0])
+        rate = raced.best.rate
+        peak = max(rate, settings.bounded(min(rate * 10**lift, most)))
+        return Advice(tested, raced, rate, peak)
+    rate, peak = (settings.bounded(raced.weighted_rate * 10**decades) for decades in (shift, lift))
     return Advice(tested, raced, rate, peak)
 
 
@@ -134,15 +139,23 @@ def _result(
         rate = settings.bounded(_geometric_mean(a.rate for a in good))
         peak = settings.bounded(_geometric_mean(a.peak for a in good))
     trust, why = confidence(good)
+    if good and settings.for_steps is not None:
+        length = settings.horizon or LENGTH
+        decades, rule = longer(runner, rate, 0, length, settings.for_steps)
+        rate, peak = (settings.bounded(r * 10**decades) for r in (rate, peak))
+        why = f"{why}; {rule}"
     mismatch, usable = _mismatch(runner, look)
     if not usable:
         rate, peak, trust, why = math.nan, math.nan, "none", mismatch
-    below, above = INTERVALS[trust]
+    below, above = (REFINED_INTERVALS if settings.horizon else INTERVALS)[trust]
     return LRFindResult(
         suggestion=rate,
         suggestions={**classical(lrs, smoothed), "race": rate},
         peak=peak,
-        interval=(settings.bounded(rate * below), settings.bounded(rate * above)),
+        interval=(
+            settings.bounded(rate * 10**below),
+            max(settings.bounded(rate * 10**above), peak),
+        ),
         confidence=trust,
         why=(why or _why_not(passes[0])) + (_of_range(rate, settings) if usable else ""),
         stopped=passes[0].range_test.stopped,
@@ -175,6 +188,18 @@ def _mismatch(runner: TrialRunner, look: bool) -> tuple[str, bool]:
         return f"{words} says which one is wrong, and how", False
     times = f"{factor:g}" if factor >= 1 else f"1/{1 / factor:g}"
     return f"{words} says where a factor of {times} is missing", True
+
+
+def _passes(runner: TrialRunner, settings: Settings) -> list[Advice]:
+    """The passes over the batches, or what became of them in longer races."""
+    passes, steps, length = [], settings.steps, settings.horizon
+    for repeat in range(settings.repeats):
+        runner.grant(steps)
+        passes.append(_advise(runner, settings, repeat * steps))
+    if length and math.isfinite(passes[-1].rate):
+        runner.grant(runner.budget + 2 * length - steps)
+        passes = [_refine(runner, passes, settings, steps * settings.repeats)]
+    return passes
 
 
 @overload
@@ -215,6 +240,7 @@ def lr_find(
     repeats: int = 1,
     refine: bool | int = False,
     batch_size: int | None = None,
+    for_steps: int | None = None,
     progress: bool | None = None,
 ) -> LRFindResult | ParameterResult:
     """Suggest a learning rate from at most `steps` gradients per repeat, all taken on copies.
@@ -251,6 +277,9 @@ def lr_find(
         refine: steps of the training to come. Longer races around the first answer then raise the
             cost to that of two such trainings; True stands for ``2 * steps``.
         batch_size: rows of a batch where ``batches`` is a tuple of arrays, 32 when left out.
+        for_steps: the length of the training to come, for rules whose steps ignore the size of the
+            gradient, as Adam's. The rate is then moved from 400 steps, or those of ``refine``, by
+            ``steps**-0.32``, as in `transfer`; the printed text says so.
         progress: whether to show a bar; None shows one in terminals.
 
     Raises:
@@ -269,7 +298,16 @@ def lr_find(
         True
     """
     settings = Settings(
-        lr_min, lr_max, steps, spacing, smoothing, stop_ratio, repeats, refine, batch_size
+        lr_min,
+        lr_max,
+        steps,
+        spacing,
+        smoothing,
+        stop_ratio,
+        repeats,
+        refine,
+        batch_size,
+        for_steps,
     )
     if parameter not in ("lr", *PARAMETERS):
         allowed = ", ".join(("lr", *PARAMETERS))
@@ -287,13 +325,7 @@ def lr_find(
         with isolate_rng(value_and_grad, batches), ignored:
             runner = TrialRunner(value_and_grad, params, CachedBatches(given), optimizer, tick)
             _check_updates(runner, steps)
-            passes = []
-            for repeat in range(repeats):
-                runner.grant(steps)
-                passes.append(_advise(runner, settings, repeat * steps))
-            if length and math.isfinite(passes[-1].rate):
-                runner.grant(runner.budget + 2 * length - steps)
-                passes = [_refine(runner, passes, settings, steps * repeats)]
+            passes = _passes(runner, settings)
             found = _result(passes, settings, runner, look=parameter == "lr")
             if parameter == "lr":
                 return found

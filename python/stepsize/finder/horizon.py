@@ -39,6 +39,11 @@ LARGEST_DECAY_LIFT = 0.3  # (*) more for steps that shrink by themselves (Adagra
 REFINED_PEAK_LIFT = 0.25  # (*) above a rate that was raced over the whole training
 HALVING_SHIFT = -0.05  # (*) decades per halving of the race's share of the training, refined races
 
+# Decades per decade of length, for steps that ignore the size of the gradient:
+LENGTH_EXPONENT = -0.32  # Bjorck et al. 2025, arXiv:2409.19913
+BASE = 10.0
+LENGTH = 400  # steps of the trainings that the constants above are right for, at the median
+
 # The measurement:
 REPEATS = 40  # steps of each response; momentum of 0.9 has settled after 22
 SETTLED = 32  # steps whose mean is compared with the last one
@@ -75,6 +80,25 @@ def moves_without_rate(runner: TrialRunner, first_batch: int) -> str:
     return (
         f"a step of {rule} changes the parameters by {moved / max(size, TINY):.0%} of their norm "
         "however small the rate is, so the starting point is erased; start from zeros or give lr"
+    )
+
+
+def longer(
+    runner: TrialRunner, lr: float, first_batch: int, length: int, steps: int
+) -> tuple[float, str]:
+    """Decades from the rate of a training of one length to that of another, and the rule."""
+    loss, g = runner.at_start(first_batch)
+    lr /= SMALL_RATE
+    steady = _step_lengths(runner, lr, loss, [g])
+    faint = _step_lengths(runner, lr, loss, [_times(FAINT, g)])
+    if not faint[0] > math.sqrt(FAINT) * steady[0]:
+        return 0.0, (
+            f"for {steps} steps as for {length}, as steps that grow with the gradient want the same"
+        )
+    decades = min(LENGTH_EXPONENT * math.log10(steps / length), LARGEST_RISE)
+    return decades, (
+        f"for {steps} steps x{BASE**decades:.3g} of that for {length}, steps**{LENGTH_EXPONENT} "
+        "(Bjorck et al. 2025)"
     )
 
 

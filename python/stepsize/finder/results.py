@@ -11,7 +11,6 @@ from typing import Any
 
 from stepsize.arrays import Curve
 from stepsize.finder.pasting import line
-from stepsize.finder.suggestions import RULE_NAMES
 from stepsize.validation import counted
 
 SAME = 0.05  # logarithm of a ratio of rates that are printed alike
@@ -31,9 +30,10 @@ class LRFindResult:
     """What `lr_find` measured and advises; print it to read it.
 
     `suggestion` is for a constant rate or the start of a decay, `peak` for the top of a one-cycle
-    or warm-up schedule. `interval` holds the best constant rate nine times in ten. `confidence` is
-    "high", "medium", "low" or "none", and `why` gives the reason; with "none" the suggestion is
-    NaN.
+    or warm-up schedule. `interval` holds, nine times in ten, a constant rate whose training ends
+    within a hundredth of its decrease of the best. `confidence` is "high", "medium", "low" or
+    "none", and `why` gives the reason; with "none" the suggestion is NaN. `suggestions` are those
+    of other rules, which may lie outside of the interval and are not printed.
     `lrs`, `losses` and `smoothed` are the range test; `probes` the constant-rate races after it,
     as pairs of rate and losses; `gradients` the number of gradients all of it cost, `checks` that
     of calls after them which checked the gradients at the start, some six where they are right;
@@ -98,9 +98,13 @@ class LRFindResult:
         if not self.probes or abs(math.log(self.probes[0][0] / self.suggestion)) < SAME:
             return []
         won, losses = self.probes[0]
-        other = "lower" if self.suggestion < won else "higher"
+        other, lowest = (
+            ("lower", "a higher one") if self.suggestion < won else ("higher", "a lower one")
+        )
+        if self.interval[0] <= won <= self.interval[1]:
+            lowest = f"{won:.1e}"
         return [
-            f"of the constant rates compared over {counted(len(losses), 'step')}, {won:.1e} came "
+            f"of the constant rates compared over {counted(len(losses), 'step')}, {lowest} came "
             f"lowest; the suggestion is {other}, for a whole training"
         ]
 
@@ -108,9 +112,6 @@ class LRFindResult:
         if not self.usable:
             return f"no usable rate, because {self.why}\nrange test: {self.stopped}"
         low, high = self.interval
-        others = ", ".join(
-            f"{RULE_NAMES.get(k, k)} {v:.1e}" for k, v in self.suggestions.items() if k != "race"
-        )
         return "\n".join(
             [
                 f"learning rate {self.suggestion:.1e}, likely between {low:.1e} and {high:.1e} "
@@ -119,7 +120,6 @@ class LRFindResult:
                 *self._raced(),
                 f"for the top of a one-cycle or warm-up schedule: {self.peak:.1e}",
                 f"range test over {len(self.lrs)} rates: {self.stopped}",
-                f"read off the range test by other rules: {others}",
                 f"{counted(self.gradients, 'gradient')} on copies; parameters and optimizer are "
                 "untouched",
                 line(self.call, self.suggestion),

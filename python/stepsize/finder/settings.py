@@ -26,6 +26,7 @@ class Options(TypedDict, total=False):
     repeats: int
     refine: bool | int
     batch_size: int | None
+    for_steps: int | None
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Settings:
     repeats: int = 1
     refine: bool | int = False
     batch_size: int | None = None
+    for_steps: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("lr_min", "lr_max", "smoothing", "stop_ratio"):
@@ -61,6 +63,8 @@ class Settings:
             raise ValueError(f"lr_find: stop_ratio must be positive, got {self.stop_ratio}")
         if not isinstance(self.refine, bool | np.bool_):
             whole("lr_find: refine", self.refine, 0)
+        if self.for_steps is not None:
+            whole("lr_find: for_steps", self.for_steps)
         if self.horizon and self.horizon < self.steps:
             raise ValueError(
                 f"lr_find: refine must be at least steps={self.steps}, got {self.refine}"

@@ -21,21 +21,16 @@ from stepsize.arrays import (
     map_leaves,
     norm,
 )
-from stepsize.diagnosis.mismatch import CALL
 from stepsize.finder.evaluations import Evaluations
-from stepsize.finder.find import lr_find
-from stepsize.finder.rehearsed import rehearsed_rate
 from stepsize.minimization.bounds import Bounds
 from stepsize.minimization.calls import Calls, Limits
+from stepsize.minimization.rates import rate_of
 from stepsize.minimization.results import SEARCHED, Result
 from stepsize.optimizers import LBFGS, Optimizer
 from stepsize.optimizers.registration import find_rule
-from stepsize.schedules import Schedule, constant, flat_cosine
 from stepsize.training.history import History
 
 UNBOUNDED = 1e3  # times the start: a fall so large, at a gradient that stays, has no end in sight
-LONG = 400  # steps from which on rehearsals pay
-CHECK = "ss.check_gradients(lambda x, batch: fun_and_grad(x), x0)"
 
 
 def minimize(
@@ -72,10 +67,11 @@ def minimize(
         rule: the name of a rule, such as "adamw" or "lbfgs", or an optimizer class.
         lr: a number, a schedule of steps, None for the default of the rule, or "auto": what
             `ss.lr_find` suggests, for half of ``max_iter``, and then half a cosine wave down to 0.
-            From 400 steps on, up to eight rehearsals of an eighth of them, at rates half a decade
-            apart, correct it; they cost at most as many calls as the steps. Learning-rate-free
-            rules keep their default, and FTRL, which a falling rate would take back towards 0,
-            keeps the rate found.
+            From 400 steps on, rehearsals correct it: rates half a decade apart and between run an
+            eighth of the steps, the two best go on to a half, and the rate stays constant where
+            that ended lower. They cost at most twice as many calls as the steps, and the run makes
+            none again that they made. Learning-rate-free rules keep their default, and FTRL, which
+            a falling rate would take back towards 0, keeps the rate found.
         max_iter: the most steps.
         gtol: converged where no component of the gradient at the best point is larger.
         ftol: converged where the last value is the best one within this share of it, and the best
@@ -156,7 +152,7 @@ def run(
         unmoved = start.finite and start.largest == 0 and inside is None
         trouble = seen.lower_beside(x) if unmoved else ""
         known = start.largest <= limits.gtol or not start.finite
-        rate, doubt = _rate(cls, x, lr, seen, limits, make, known)
+        rate, doubt = rate_of(cls, x, lr, seen, limits, make, known)
         made = make(x, rate)
         steps = _Steps(seen, made, rate, callback, limits, begun, calls, doubt)
         if not start.finite:
@@ -212,47 +208,6 @@ def _floats(x0: Nest) -> Nest:
     return found
 
 
-def _rate(
-    cls: type[Optimizer],
-    x: Nest,
-    lr: Any,
-    seen: Evaluations,
-    limits: Limits,
-    make: Callable[..., Any],
-    known: bool,
-) -> tuple[Any, str]:
-    """The rate that was given, or the schedule of the one found; `known` needs no search.
-
-    The second answer is what the search saw speak against the gradient.
-    """
-    if not isinstance(lr, str):
-        return lr, ""
-    if lr != "auto":
-        raise ValueError(
-            f"minimize: lr must be a number, a schedule, None or 'auto', got {lr!r:.80}"
-        )
-    if cls.adapts_lr or known:
-        return None, ""
-
-    plan = _constant if cls.steady_lr else _schedule
-    found = lr_find(seen.called, x, [None], optimizer=make, progress=False)
-    rate = found.suggestion if found.usable else None
-    doubt = found.mismatch.replace(CALL, CHECK)
-    if limits.max_iter >= LONG and limits.max_time is None and (found.usable or not doubt):
-        start = found.probes[0][0] if found.usable else float(make(copy(x)).lr)
-        rate = rehearsed_rate(seen.called, x, make, plan, start, limits.max_iter)
-    scheduled = rate if rate is None or cls.steady_lr else plan(rate, limits.max_iter)
-    return scheduled, doubt
-
-
-def _schedule(rate: float, steps: int) -> Schedule:
-    return flat_cosine(rate, steps, flat=0.5)
-
-
-def _constant(rate: float, steps: int) -> Schedule:
-    return constant(rate)
-
-
 @dataclass
 class _Steps:
     """Steps until something ends them."""
@@ -289,6 +244,11 @@ class _Steps:
             self.history.append(self.steps, 0, point.fun, lr, size)
             if self.callback is not None and self.callback(self.result()):
                 self.message = "the callback ended it"
+        if seen.aside is not None:
+            seen.take_back()
+            if not self.converged and seen.best.largest <= self.limits.gtol:
+                self.converged = True
+                self.message = f"{self._small()}, at a point seen {SEARCHED}"
         if hasattr(optimizer, "averaged") and seen.last.finite and not self.converged:
             with optimizer.averaged() as params:
                 seen.look(params)
@@ -305,9 +265,7 @@ class _Steps:
         self.bests.append(seen.best.fun)
         if seen.best.largest <= self.limits.gtol:
             self.converged = True
-            bounded = self.optimizer.internals.options.bounds is not None
-            which = "projected gradient" if bounded else "gradient"
-            self.message = f"no component of the {which} exceeds gtol={self.limits.gtol:g}"
+            self.message = self._small()
             if not self.steps and seen.calls - seen.beside > 1:
                 self.message += f", at a point seen {SEARCHED}"
         elif self.message:
@@ -333,6 +291,11 @@ class _Steps:
                 "the start; bound it, or look for a sign that is wrong"
             )
         return bool(self.message)
+
+    def _small(self) -> str:
+        bounded = self.optimizer.internals.options.bounds is not None
+        which = "projected gradient" if bounded else "gradient"
+        return f"no component of the {which} exceeds gtol={self.limits.gtol:g}"
 
     def late(self) -> bool:
         """Whether the time is over."""

@@ -88,7 +88,7 @@ def transfer(
         TypeError, ValueError: naming the argument that does not fit.
 
     Sources: batch, Goyal et al. 2017, arXiv:1706.02677; McCandlish et al. 2018, arXiv:1812.06162,
-    equation 2.10; Malladi et al. 2022, arXiv:2205.10287 (square root, :math:`\epsilon`); Marek et
+    section 2.2; Malladi et al. 2022, arXiv:2205.10287 (square root, :math:`\epsilon`); Marek et
     al. 2025, arXiv:2507.07101 (half-life). Length, Bjorck et al. 2025, arXiv:2409.19913; Wang and
     Aitchison 2024, arXiv:2405.13698 (decay). Width, Yang et al. 2022, arXiv:2203.03466, table 3.
 

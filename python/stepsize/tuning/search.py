@@ -77,8 +77,10 @@ def tune(
     steps in every direction and ends with its last point, which may be before `trials` runs,
     "halving" keeps the best third of random runs at each rung (Li et al. 2020, arXiv:1810.05934),
     "lr" brackets the first LogUniform of the space, its rate, and narrows the bracket by parabolas
-    in the logarithm; it starts at `prior`, a rate or what `lr_find` returned. Only "tpe" needs
-    Optuna, the extra "tune".
+    in the logarithm; it starts at `prior`, a rate or what `lr_find` returned. With other names in
+    the space it takes the point of the largest expected improvement (Jones et al. 1998) under a
+    Gaussian process; "batch" or "batch_size", "weight_decay" and "beta2" then move together with
+    the rate, as in `transfer`. Only "tpe" needs Optuna, the extra "tune".
 
     `executor` runs trials elsewhere: any concurrent.futures.Executor. `storage` is the path of a
     file that keeps the runs; a search called again with it resumes. The same `seed`

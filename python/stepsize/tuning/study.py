@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from stepsize.finder.results import LRFindResult
+from stepsize.tuning.joint import middle, next_point
 from stepsize.tuning.samplers import TPE, draw, grid, next_rate
 from stepsize.tuning.space import LogUniform, Point, Space
 from stepsize.tuning.storage import append, read
 from stepsize.tuning.trials import TrialRecord
 from stepsize.validation import file_path, real
 
+FIRST = 5  # rates from end to end before other values, where no rate is known
 RESEED = 7919  # a prime, so that a resumed search draws from other seeds than its first part
 
 
@@ -80,14 +82,21 @@ class Study:
         return {self._rate: min(max(self._start, span.low), span.high)}
 
     def _closer(self, number: int, point: Point) -> Point:
-        """The next rate; every second run keeps the rest of the best point so far."""
-        done = [r for r in self.records if r.state == "done"]
-        if number % 2 and done:
-            point = dict(min(done, key=lambda r: r.value).point)
+        """The next rate, and the other values with it once there are rates to start from."""
         # Runs under way count as lost, so that others look elsewhere.
-        tried = [(r.point[self._rate], r.value) for r in self.records]
-        tried += [(p[self._rate], math.inf) for p in self._running.values()]
+        known = [(r.point, r.value) for r in self.records]
+        known += [(p, math.inf) for p in self._running.values()]
         span: Any = self._space[self._rate]
+        if len(self._space) > 1:
+            ended = [(value, at[self._rate]) for at, value in known if math.isfinite(value)]
+            if self._start is None and (len(known) < FIRST or not ended):
+                point = middle(self._space)
+            else:
+                start = min(ended)[1] if self._start is None else self._start
+                start = min(max(start, span.low), span.high)
+                rng = np.random.default_rng((self._seed, number))
+                return next_point(self._space, self._rate, known, start, rng)
+        tried = [(at[self._rate], value) for at, value in known]
         return {**point, self._rate: next_rate(span.low, span.high, tried, self._start)}
 
     def tell(self, number: int, record: TrialRecord) -> None:
