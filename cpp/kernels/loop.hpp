@@ -9,6 +9,8 @@
 namespace stepsize {
 namespace {
 
+// `count` is a multiple of `lanes`, so that no loop has a tail, in which each element would cost as
+// much as a vector and which would be as long as the loop.
 template <class R, class F, size_t... K>
 inline void stretch(const BoundRule<R, F>& p, F* x, const F* g, F* const* slots, size_t from,
                     size_t count, Indices<K...>) {
@@ -17,6 +19,7 @@ inline void stretch(const BoundRule<R, F>& p, F* x, const F* g, F* const* slots,
     (void)slots;
     x += from;
     g += from;
+    count &= ~(lanes - 1);
     const BoundRule<R, F> here = p; // a copy the compiler may keep in registers
 #pragma omp simd
     for (size_t i = 0; i < count; ++i) {
@@ -27,23 +30,47 @@ inline void stretch(const BoundRule<R, F>& p, F* x, const F* g, F* const* slots,
     }
 }
 
-// A range of any length without a scalar loop, in which each element would cost as much as a
-// vector: the last `lanes` elements are computed first, in copies, and stored last. Where they
-// overlap the whole vectors, both have the same values.
-template <class R, class F, size_t... K> void stretch_any(const BoundRule<R, F>& p, F* x,
-                                                          const F* g, F* const* slots, size_t count,
-                                                          Indices<K...> indices) {
+// The same out of line: what is rare is compiled once for a rule.
+template <class R, class F, class Indices>
+__attribute__((noinline)) void stretch_whole(const BoundRule<R, F>& p, F* x, const F* g,
+                                             F* const* slots, size_t count, Indices indices) {
+    stretch(p, x, g, slots, 0, count, indices);
+}
+
+// Fewer elements than a vector has lanes, in copies that are filled up with zeros.
+template <class R, class F, size_t... K> void stretch_short(const BoundRule<R, F>& p, F* x,
+                                                            const F* g, F* const* slots,
+                                                            size_t count, Indices<K...> indices) {
+    alignas(64) F copies[sizeof...(K) + 2][lanes] = {};
+    F* const ends[] = {copies[K + 2]..., nullptr};
+    (void)slots;
+    const size_t bytes = count * sizeof(F);
+    __builtin_memcpy(copies[0], x, bytes);
+    __builtin_memcpy(copies[1], g, bytes);
+    (__builtin_memcpy(ends[K], slots[K], bytes), ...);
+    stretch_whole(p, copies[0], copies[1], ends, lanes, indices);
+    __builtin_memcpy(x, copies[0], bytes);
+    (__builtin_memcpy(slots[K], ends[K], bytes), ...);
+}
+
+// A range of any length: the last `lanes` elements are computed first, in copies, and stored last.
+// Where they overlap the whole vectors, both have the same values.
+template <class R, class F, size_t... K>
+__attribute__((noinline)) void stretch_any(const BoundRule<R, F>& p, F* x, const F* g,
+                                           F* const* slots, size_t count, Indices<K...> indices) {
     const size_t left = count % lanes;
-    if (left == 0 || count < lanes)
-        return stretch(p, x, g, slots, 0, count, indices);
+    if (left == 0)
+        return stretch_whole(p, x, g, slots, count, indices);
+    if (count < lanes)
+        return stretch_short(p, x, g, slots, count, indices);
     const size_t last = count - lanes;
     alignas(64) F copies[sizeof...(K) + 1][lanes];
     F* const ends[] = {copies[K + 1]..., nullptr};
     const size_t bytes = sizeof copies[0];
     __builtin_memcpy(copies[0], x + last, bytes);
     (__builtin_memcpy(ends[K], slots[K] + last, bytes), ...);
-    stretch(p, copies[0], g + last, ends, 0, lanes, indices);
-    stretch(p, x, g, slots, 0, count - left, indices);
+    stretch_whole(p, copies[0], g + last, ends, lanes, indices);
+    stretch_whole(p, x, g, slots, count - left, indices);
     __builtin_memcpy(x + last, copies[0], bytes);
     (__builtin_memcpy(slots[K] + last, ends[K], bytes), ...);
 }
@@ -169,7 +196,7 @@ void careful_stretch(const BoundRule<R, F>& p, F* x, const F* g, F* const* slots
     alignas(64) F before[tile];
     for (size_t i = 0; i < count; ++i)
         before[i] = x[i];
-    stretch(p, x, g, slots, 0, count, indices);
+    stretch_any(p, x, g, slots, count, indices);
     const F* given = g == x ? before : g;
     if (p.cautious > 0)
         hold_back(p, x, before, given, count);
@@ -227,6 +254,8 @@ void run(const void* bound, const Span& span, Sums* sums) {
                     at.fetch(i, 0, Late<R, slot_count>::count);
                     stretch(p, at.x, at.g, at.slots, i, lanes, indices);
                 }
+            } else if (count % lanes == 0) {
+                stretch(p, at.x, at.g, at.slots, 0, count, indices);
             } else {
                 stretch_any(p, at.x, at.g, at.slots, count, indices);
             }
