@@ -10,7 +10,7 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -84,7 +84,7 @@ class Constraints:
 def _side_text(side: Array) -> str:
     if side.ndim == 0:
         return f"{float(side):g}"
-    return f"<array of shape {side.shape}, {zlib.crc32(np.ascontiguousarray(side)):08x}>"
+    return f"<array of shape {side.shape}, {zlib.crc32(side.tobytes()):08x}>"
 
 
 def constrain(x: Array, one: Constraint, lr: float) -> None:
@@ -237,11 +237,13 @@ class _Sides:
             )
         if starts:
             self._check_start(low, high)
-        if all(side.size and (side == side.flat[0]).all() for side in inner):  # equal numbers
-            inner = inner[0].flat[0], inner[1].flat[0]
-        else:
-            inner = tuple(np.broadcast_to(side, self.leaf.shape) for side in inner)
-        return Constraint(*(np.array(side, order="C") for side in inner), l1)
+        alike = all(side.size and (side == side.flat[0]).all() for side in inner)
+        shape = () if alike else self.leaf.shape
+        least, most = (
+            np.array(side.flat[0] if alike else np.broadcast_to(side, shape), order="C")
+            for side in inner
+        )
+        return Constraint(least, most, l1)
 
     def _of_leaf(self, k: int) -> Any:
         """What was given for a side of this leaf."""
@@ -249,7 +251,7 @@ class _Sides:
         several = len(self.structure.leaves) > 1
         if isinstance(side, dict) or (isinstance(side, list | tuple) and several):
             try:
-                return list(self.structure.spec.flatten_up_to(side))[self.i]
+                return list(self.structure.spec.flatten_up_to(cast(Any, side)))[self.i]
             except ValueError:
                 raise ValueError(
                     f"{self.owner}: {('low', 'high')[k]} of bounds must have the nesting of "

@@ -143,9 +143,9 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
         ]
         for i, (here, new) in enumerate(zip(self.schedules, loaded, strict=True)):
             if new != here:
-                group = f" for group {i}" if len(loaded) > 1 and self._shared is None else ""
+                whose = f" for group {i}" if len(loaded) > 1 and self._shared is None else ""
                 warnings.warn(
-                    f"ScheduleLR: the state has the schedule {new!r:.200}{group}, and it takes the "
+                    f"ScheduleLR: the state has the schedule {new!r:.200}{whose}, and it takes the "
                     f"place of {here!r:.200}, which was given here; to go on with that one, give "
                     "last_epoch to ScheduleLR instead of loading a state",
                     stacklevel=2,
