@@ -12,6 +12,10 @@ X = RANDOM.normal(size=(256, 8))
 Y = np.tanh(X @ RANDOM.normal(size=(8, 3))) @ RANDOM.normal(size=(3, 1))
 
 
+def seen(value_and_grad, params, batch, groups=()):
+    return wrong_gradients(value_and_grad, params, batch, ss.SGD(params, lr=0.1, groups=groups))
+
+
 def start(dtype=float):
     random = np.random.default_rng(1)
     shapes = {"w": (8, 6), "b": (6,), "v": (6, 1), "c": (1,)}
@@ -43,7 +47,7 @@ every_kind = pytest.mark.parametrize("dtype, kinked", [(np.float32, True), (floa
 @every_kind
 def test_right_gradients_pass_in_some_six_calls(dtype, kinked):
     params, calls = start(dtype), []
-    assert wrong_gradients(network(kinked=kinked, calls=calls), params, (X, Y))[0] == ""
+    assert seen(network(kinked=kinked, calls=calls), params, (X, Y))[0] == ""
     assert len(calls) <= 12
     assert all(np.array_equal(params[name], leaf) for name, leaf in start(dtype).items())
 
@@ -52,7 +56,7 @@ def test_right_gradients_pass_in_some_six_calls(dtype, kinked):
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_one_flipped_leaf_is_seen_however_small_it_is(leaf, dtype, kinked):
     flipped = network((leaf, np.negative), kinked)
-    words, _ = wrong_gradients(flipped, start(dtype), (X, Y))
+    words, _ = seen(flipped, start(dtype), (X, Y))
     assert words == f"{leaf}: the sign is flipped"
 
 
@@ -103,7 +107,7 @@ def test_a_function_that_fails_there_or_has_noise_of_its_own_says_nothing():
     def fails(p, batch):
         raise RuntimeError
 
-    assert wrong_gradients(fails, start(), (X, Y)) == ("", 0)
+    assert seen(fails, start(), (X, Y)) == ("", 0)
     count = []
 
     def noisy(p, batch):
@@ -111,4 +115,20 @@ def test_a_function_that_fails_there_or_has_noise_of_its_own_says_nothing():
         loss, grads = network(("w", np.negative))(p, batch)
         return loss + 0.1 * len(count), grads
 
-    assert wrong_gradients(noisy, start(), (X, Y)) == ("", 2)
+    assert seen(noisy, start(), (X, Y)) == ("", 2)
+
+
+def test_leaves_at_a_rate_of_0_stay_where_they_are():
+    params = {"x": np.array([3.0, -2.0]), "table": np.array([1.0, 2.0])}
+    tables = []
+
+    def function(p, _):
+        tables.append(p["table"].copy())
+        value = float((p["x"] ** 2).sum() / 2 + (p["table"] ** 2).sum())
+        return value, {"x": p["x"], "table": np.ones(2)}  # of a leaf that nobody trains
+
+    assert seen(function, params, None)[0].startswith("table")
+    tables.clear()
+    frozen = [ss.group("table", lr=0.0)]
+    assert seen(function, params, None, frozen)[0] == ""
+    assert all(np.array_equal(table, params["table"]) for table in tables)

@@ -63,7 +63,7 @@ def test_auto_is_what_the_finder_says_and_then_less():
     found = ss.lr_find(lambda x, _: bowl(x), start, [None], optimizer=ss.Lion, progress=False)
     result = ss.minimize(bowl, start, "lion", max_iter=50)
     assert result.lr == ss.schedules.flat_cosine(found.suggestion, 50, flat=0.5)
-    assert result.nfev == found.gradients + 51
+    assert result.nfev == found.gradients + found.checks + 51
     assert ss.minimize(bowl, start, "prodigy", max_iter=5).lr == 1.0
     assert ss.minimize(bowl, start, "lion", None, max_iter=5).lr == 1e-4
 

@@ -202,7 +202,7 @@ def test_scipys_minimize_takes_complex_points():
             np.testing.assert_allclose(found.x, GOAL, atol=1e-4)
     with pytest.raises(TypeError, match="Muon: params has dtype complex128"):
         minimize(function, np.zeros(3, complex), jac=True, method=for_scipy.muon)
-    with pytest.raises(ValueError, match="bounds are of real numbers"):
+    with pytest.raises(TypeError, match="bounds are of real numbers"):
         minimize(
             function, np.zeros(3, complex), jac=True, method=for_scipy.adam, bounds=[(0, 1)] * 3
         )

@@ -204,6 +204,7 @@ def test_a_missing_or_foreign_key_is_named(owner):
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+@pytest.mark.filterwarnings("ignore:ScheduleLR. the state has the schedule")
 def test_a_wrong_value_anywhere_is_refused_or_held_as_given(owner, wrong):
     state = owner.state_dict()
     fresh = copy.deepcopy(state)

@@ -89,7 +89,8 @@ def test_a_list_of_arrays_is_explained_where_it_fails():
     with pytest.raises(ValueError, match="unpack") as caught:
         fit(make_params(), train=[X, Y[1:]])
     assert "train is a list of 2 arrays, taken as 2 batches" in caught.value.__notes__[0]
-    with pytest.raises(ValueError, match="unpack") as caught:
+    warned = pytest.warns(UserWarning, match="train is one array")
+    with warned, pytest.raises(ValueError, match="unpack") as caught:
         fit(make_params(), train=X)
     assert "train is one array, taken as 40 batches" in caught.value.__notes__[0]
 

@@ -17,6 +17,7 @@ from stepsize.gradients.audit import norm, scales_of, wide
 from stepsize.gradients.calls import Answer, Calls
 from stepsize.gradients.checking import check_gradients
 from stepsize.gradients.probes import CURVE, second
+from stepsize.schedules import Schedule
 
 STEPS = (1e-3, 0.03)  # lengths in units of a leaf's scale, tried until the loss shows the change
 LONGER = 10.0  # times longer steps that a leaf with little gradient may make
@@ -26,8 +27,12 @@ UNITS = 64  # of rounding that a loss may differ by
 MIXES = 2  # of the leaves, with other shares of the change
 
 
-def wrong_gradients(value_and_grad: ValueAndGrad, params: Nest, batch: Any) -> tuple[str, int]:
+def wrong_gradients(
+    value_and_grad: ValueAndGrad, params: Nest, batch: Any, optimizer: Any
+) -> tuple[str, int]:
     """What is wrong with the gradients in words, "" if nothing was seen, and the number of calls.
+
+    Leaves that the optimizer holds at a rate of 0 stay, and what their gradients are is not asked.
 
     Some six calls where the gradients are right; where they look wrong `check_gradients` has the
     last word, which takes some hundred. Parameters, batch and random generators stay as they are.
@@ -35,23 +40,28 @@ def wrong_gradients(value_and_grad: ValueAndGrad, params: Nest, batch: Any) -> t
     leaves = flatten(params)[0]
     if any(is_narrow(leaf.dtype) for leaf in leaves):
         return "", 0
+    trained = [True] * len(leaves)
+    if hasattr(optimizer, "internals"):  # another package's has none
+        groups = optimizer.internals.groups.by_leaf()
+        trained = [isinstance(lr := group.get("lr"), Schedule) or lr != 0 for group in groups]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         try:
             calls = Calls(value_and_grad, params, batch)
             try:
-                suspect = _suspect(calls)
+                suspect = _suspect(calls, trained)
             finally:
                 calls.rewind()
             if not suspect:
                 return "", calls.count
             check = check_gradients(value_and_grad, params, batch)
+            asked = [path for path, used in zip(check.leaves, trained, strict=True) if used]
         except Exception:
             return "", 0  # the function is not defined there, and what is known stays known
-    said = [f"{path}: {check.leaves[path].words}" for path in check.wrong]
+    said = [f"{path}: {check.leaves[path].words}" for path in check.wrong if path in asked]
     return "; ".join(said[:3]), calls.count + check.calls
 
 
-def _suspect(calls: Calls) -> bool:
+def _suspect(calls: Calls, trained: list[bool]) -> bool:
     """Whether the loss does not do what the gradients say, on steps of all leaves."""
     x = calls.start
     first, again = calls.at(x), calls.at(x)
@@ -66,7 +76,7 @@ def _suspect(calls: Calls) -> bool:
         size * scale * math.sqrt(max(1, leaf.size))
         for size, scale, leaf in zip(sizes, scales, x, strict=True)
     ]
-    left = [i for i in range(len(x)) if reach[i] > 0]
+    left = [i for i in range(len(x)) if reach[i] > 0 and trained[i]]
     while left:
         common = float(np.median([reach[i] for i in left]))
         together = [i for i in left if reach[i] >= common / (LONGER * ALIKE)]

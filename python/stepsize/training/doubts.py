@@ -29,6 +29,6 @@ def look_for_wrong_gradients(run: Run, value_and_grad: ValueAndGrad) -> None:
     if found.mismatch is not None or (found.verdict in NO_ADVICE and found.suggested_lr is None):
         return
     batch = run.batch[0] if run.accumulate > 1 else run.batch
-    wrong, calls = wrong_gradients(value_and_grad, run.params, batch)
+    wrong, calls = wrong_gradients(value_and_grad, run.params, batch, run.optimizer)
     if calls:
         history.meta["checked"] = {"wrong": wrong, "calls": calls}

@@ -43,7 +43,7 @@ class Optimizer(torch.optim.Optimizer):
     param_groups: list[dict[str, Any]]
 
     _compiled: Any = None
-    _held: Any = None  # the constraints that groups had when it was made, if some had any
+    _bounded_by: Any = None  # the constraints that groups had when it was made, if some had any
     _seen_state = True  # whether somebody may have changed the state since the last step
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
@@ -123,7 +123,8 @@ class Optimizer(torch.optim.Optimizer):
         if self._compiled is None:
             self._refuse_lazy()
         layout = _core.layout([group["params"] for group in groups])
-        held = self._held is not None and not _same(self._held, self._constraints())
+        given = self._bounded_by
+        held = given is not None and not _same(given, self._constraints())
         if self._compiled is None or layout != self._layout or held:
             self._compile()
         for k, group in enumerate(groups):
@@ -173,7 +174,7 @@ class Optimizer(torch.optim.Optimizer):
         constraints, own = (assignment, tables), self._constraints()
         options = resolve(self.rule, name, options, structure, own, constraints, starts=starts)
         options = arguments.held_in(options, [tensor.dtype for tensor in tensors])
-        self._held = own if any(own) else None
+        self._bounded_by = own if any(own) else None
         compiled: Any = self.rule.over(
             arrays, paths, (assignment, tables), options, partial(TensorHost, name, places)
         )

@@ -54,7 +54,7 @@ class Wrapper(_Base):
 
     needs_closure: ClassVar[bool] = False
     _made_with: ClassVar[frozenset[str]] = frozenset()  # beside the optimizer
-    _annotated: ClassVar[frozenset[str]] = frozenset()  # by the classes of users
+    _annotated: ClassVar[frozenset[str]] = frozenset()  # in the body of a class
     _bound: Nest = None
 
     def __init__(self, optimizer: Any) -> None:
@@ -88,8 +88,7 @@ class Wrapper(_Base):
         super().__init_subclass__(**keywords)
         # Known with the class: controllers set the rate at every step.
         cls._made_with = frozenset(list(inspect.signature(cls.__init__).parameters)[2:])
-        if not cls.__module__.startswith("stepsize."):
-            cls._annotated |= frozenset(inspect.get_annotations(cls))
+        cls._annotated |= frozenset(inspect.get_annotations(cls))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self._annotated:
