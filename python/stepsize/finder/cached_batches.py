@@ -12,7 +12,7 @@ from stepsize.arrays import (
     data_set,
     flatten,
     listed,
-    map_leaves,
+    owned,
     read_only,
     refuse_unpacked,
 )
@@ -89,7 +89,8 @@ def _place(leaf: Any) -> Any:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray):
+    if hasattr(one, "__array__") and type(one) is type(other):
+        one, other = np.asarray(one), np.asarray(other)
         return np.array_equal(one, other, equal_nan=one.dtype.kind in "fc")
     return one is other
 
@@ -97,9 +98,9 @@ def _equal(one: Any, other: Any) -> bool:
 class CachedBatches:
     """Batches by number; a short source is opened again at its end, or cycled if it cannot be.
 
-    A source that fills the same arrays again and again is copied from, so that each batch stays
-    what it was; one that hands out the same batch again and again is kept once. NumPy arrays are
-    read-only views.
+    What is handed out one by one is copied, since a loader may fill the same arrays again, in turn
+    or not; a list or tuple holds all of its batches at once and is not. Batches that come again
+    with the same numbers in the same arrays are kept once. NumPy arrays are read-only views.
     """
 
     def __init__(
@@ -107,15 +108,17 @@ class CachedBatches:
     ) -> None:
         self.source = source
         self._owner = owner
+        self._apart = False  # whether no batch is written over by the next one
         self._more = self._open()
         self._again = callable(source) or self._more is not source
         self._kept: dict[int, Any] = {}
         self._read = 0
         self._size: int | None = None
-        self._last: tuple[list[Any], Any] = [], None  # places of the leaves, and what was kept
+        self._seen: dict[tuple[Any, ...], Any] = {}  # what was kept of a batch in these places
 
     def _open(self) -> Iterator[Any]:
         made = self.source() if callable(self.source) else self.source
+        self._apart = isinstance(self.source, _Cut) or isinstance(made, list | tuple)
         try:
             return iter(made)
         except TypeError:
@@ -142,16 +145,16 @@ class CachedBatches:
 
     def _own(self, batch: Any) -> Any:
         """The batch, or a copy where its arrays may be filled again."""
+        if self._apart:
+            return read_only(batch)  # for several trials see it
         leaves = flatten(batch)[0]
-        places, kept = self._last
-        here = [_place(leaf) for leaf in leaves]
-        again = here == places and self._read > 0
-        if again and type(batch) is type(kept) and all(map(_equal, leaves, flatten(kept)[0])):
-            return kept
-        shared = again or (set(here) & set(places)) or not self._read
-        own = map_leaves(np.array, batch) if shared and _plain(leaves) else batch
-        own = read_only(own)  # for several trials see it
-        self._last = here, own
+        places = tuple(map(_place, leaves))
+        kept = self._seen.get(places)
+        if places in self._seen and type(batch) is type(kept):
+            known = flatten(kept)[0]
+            if len(known) == len(leaves) and all(map(_equal, leaves, known)):
+                return kept
+        self._seen[places] = own = read_only(owned(batch))
         return own
 
     def where(self, number: int) -> Any:
@@ -164,7 +167,5 @@ class CachedBatches:
         if self._again:
             for number in [n for n in self._kept if n < below]:
                 del self._kept[number]
-
-
-def _plain(leaves: list[Any]) -> bool:
-    return bool(leaves) and all(type(leaf) is np.ndarray for leaf in leaves)
+            alive = set(map(id, self._kept.values()))
+            self._seen = {at: own for at, own in self._seen.items() if id(own) in alive}
