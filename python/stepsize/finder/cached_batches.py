@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -88,6 +89,16 @@ def _place(leaf: Any) -> Any:
     return leaf.__array_interface__["data"][0] if isinstance(leaf, np.ndarray) else id(leaf)
 
 
+def _owner(leaf: Any) -> Callable[[], Any]:
+    """What gives the owner of a leaf's memory, None once that may be another's."""
+    while isinstance(leaf, np.ndarray) and isinstance(leaf.base, np.ndarray):
+        leaf = leaf.base
+    try:
+        return weakref.ref(leaf)
+    except TypeError:
+        return lambda: (leaf,)
+
+
 def _equal(one: Any, other: Any) -> bool:
     if hasattr(one, "__array__") and type(one) is type(other):
         one, other = np.asarray(one), np.asarray(other)
@@ -114,7 +125,8 @@ class CachedBatches:
         self._kept: dict[int, Any] = {}
         self._read = 0
         self._size: int | None = None
-        self._seen: dict[tuple[Any, ...], Any] = {}  # what was kept of a batch in these places
+        # By the places of leaves: what owns that memory, and the batch that was kept.
+        self._seen: dict[tuple[Any, ...], tuple[tuple[Callable[[], Any], ...], Any]] = {}
 
     def _open(self) -> Iterator[Any]:
         made = self.source() if callable(self.source) else self.source
@@ -149,12 +161,14 @@ class CachedBatches:
             return read_only(batch)  # for several trials see it
         leaves = flatten(batch)[0]
         places = tuple(map(_place, leaves))
-        kept = self._seen.get(places)
-        if places in self._seen and type(batch) is type(kept):
+        owners, kept = self._seen.get(places, ((), None))
+        alive = places in self._seen and all(owner() is not None for owner in owners)
+        if alive and type(batch) is type(kept):
             known = flatten(kept)[0]
             if len(known) == len(leaves) and all(map(_equal, leaves, known)):
                 return kept
-        self._seen[places] = own = read_only(owned(batch))
+        own = read_only(owned(batch))
+        self._seen[places] = tuple(map(_owner, leaves)), own
         return own
 
     def where(self, number: int) -> Any:
@@ -168,4 +182,4 @@ class CachedBatches:
             for number in [n for n in self._kept if n < below]:
                 del self._kept[number]
             alive = set(map(id, self._kept.values()))
-            self._seen = {at: own for at, own in self._seen.items() if id(own) in alive}
+            self._seen = {at: seen for at, seen in self._seen.items() if id(seen[1]) in alive}
