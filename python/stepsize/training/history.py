@@ -125,9 +125,7 @@ class History(Mapping[str, Column]):
             self._cache.clear()
 
     def record(self, name: str, value: float) -> None:
-        """Write a value into the last row; before the first step there is none to write into."""
-        if not self._rows:
-            return
+        """Write a value into the last row."""
         column = self._columns.setdefault(name, array("d"))
         missing = self._rows - len(column)
         if missing > 0:
