@@ -1,5 +1,7 @@
 """Parameters and optimizer in one file: all of it comes back, or nothing changes."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -118,3 +120,29 @@ def test_contents_that_are_no_parameters(tmp_path, params):
     for strict in (True, False):
         with pytest.raises(ss.CheckpointError):
             ss.load(tmp_path / "m", {"w": np.zeros(2)}, strict=strict)
+
+
+def test_a_file_written_beside_steps_of_another_thread_is_whole(tmp_path):
+    params = {"w": np.zeros(1_000_000)}
+    opt = ss.SGD(params, lr=1.0)
+    grads = {"w": np.full(1_000_000, -1.0)}
+    done = threading.Event()
+
+    def steps():
+        while not done.is_set():
+            opt.step(grads)
+
+    thread = threading.Thread(target=steps)
+    thread.start()
+    try:
+        for _ in range(5):
+            ss.save(tmp_path / "m", params, opt)
+            ss.save(tmp_path / "alone", params)
+            fresh = {"w": np.empty(1_000_000)}
+            other = ss.SGD(fresh, lr=1.0)
+            ss.load(tmp_path / "m", fresh, other)
+            assert (fresh["w"] == other.step_count).all()
+            ss.load(tmp_path / "alone", fresh)
+    finally:
+        done.set()
+        thread.join()

@@ -14,6 +14,7 @@ from stepsize.arrays.memory import (
     pack,
     sum_of_squares,
 )
+from stepsize.arrays.owned import owned
 from stepsize.arrays.parts import (
     COMPLEX,
     conversion,
@@ -64,6 +65,7 @@ __all__ = [
     "map_leaves",
     "norm",
     "not_finite",
+    "owned",
     "pack",
     "put_back",
     "read_only",

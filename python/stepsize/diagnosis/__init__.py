@@ -19,6 +19,7 @@ from stepsize.diagnosis.checks import judge
 from stepsize.diagnosis.doubt import cost_of, in_doubt
 from stepsize.diagnosis.features import CurveFeatures
 from stepsize.diagnosis.generalisation import settled
+from stepsize.diagnosis.holes import with_holes
 from stepsize.diagnosis.measurement import measure
 from stepsize.diagnosis.mismatch import gradient_mismatch, without_advice, zero_gradients
 from stepsize.diagnosis.thresholds import FEWEST_LOSSES, FEWEST_STEPS, IDLE
@@ -75,6 +76,11 @@ def diagnose(history: Any, *, what_if: Experiment | Asked | None = None) -> Diag
     """
     if what_if is not None and not callable(what_if):
         _require_experiment(what_if)
+    return with_holes(history, _diagnosed(history, what_if))
+
+
+def _diagnosed(history: Any, what_if: Experiment | Asked | None) -> Diagnosis:
+    """The diagnosis by the losses that are finite."""
     features = measure(history)
     found = judge(features)
     verdict = found[0].kind

@@ -25,6 +25,7 @@ from stepsize.diagnosis.features import (
     ValidationFeatures,
 )
 from stepsize.diagnosis.reading import SERIES, read
+from stepsize.diagnosis.units import in_unit, unit_of
 from stepsize.diagnosis.validations import MOST, ROUNDING
 
 BLOCKS = 20  # levels of a run: means over so many blocks
@@ -247,6 +248,9 @@ def measure(history: Any) -> CurveFeatures:
     rows = len(given["loss"])
     missing = np.full(rows, np.nan)
     columns = {name: given.get(name, missing) for name in SERIES}
+    unit = unit_of(columns["loss"])
+    for name in ("loss", "val_loss") if unit != 1 else ():
+        columns[name] = columns[name] / unit
     raw, steps, ratios = columns["loss"], columns["step"], columns["update_ratio"]
     broke_at = _broke(raw, columns["grad_norm"], columns["val_loss"])
     if validations.all_skipped(history, rows):
@@ -266,7 +270,7 @@ def measure(history: Any) -> CurveFeatures:
     low, high = (float(q) for q in np.quantile(loss[3 * len(loss) // 4 :], (0.1, 0.9)))
     swing = (high - low) / levels.decrease
     row = math.nan if broke_at is None else steps[broke_at]
-    return CurveFeatures(
+    measured = CurveFeatures(
         rows=rows,
         steps=len(loss),
         broke_at=broke_at,
@@ -282,3 +286,4 @@ def measure(history: Any) -> CurveFeatures:
         averaged_validation=validation if averaged else None,
         stop=stop,
     )
+    return measured if unit == 1 else in_unit(measured, unit)

@@ -38,6 +38,11 @@ def read(history: Any) -> dict[str, Curve]:
     found = {str(name): _numbers(str(name), history[name]) for name in names}
     if not len(found.get("loss", ())):
         there = ", ".join(sorted(map(str, history))) or "nothing"
+        if "loss" in found:
+            raise ValueError(
+                "diagnose: history has no step in it, its series 'loss' is empty; the run was "
+                "stopped before its first step, or its rows were left out"
+            )
         raise ValueError(f"diagnose: history needs a non-empty series 'loss', it has {there}")
     rows = len(found["loss"])
     for name, values in found.items():

@@ -16,8 +16,9 @@ def apart(a: float, b: float) -> tuple[str, str]:
     >>> apart(1000.25, 1000.5)
     ('1000.25', '1000.5')
     """
-    nearest = max(abs(a), abs(b)) / max(abs(a - b), 1e-300)
-    digits = 3 + min(9, max(0, math.floor(math.log10(max(nearest, 1.0)))))
+    top = max(abs(a), abs(b)) or 1.0
+    gap = abs(a / top - b / top)  # of any scale
+    digits = 3 + min(9, max(0, math.floor(math.log10(1 / min(max(gap, 1e-12), 1.0)))))
     return f"{a:.{digits}g}", f"{b:.{digits}g}"
 
 

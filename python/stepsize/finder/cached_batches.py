@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from stepsize.arrays import (
     data_set,
     flatten,
     listed,
-    map_leaves,
+    owned,
     read_only,
     refuse_unpacked,
 )
@@ -88,18 +89,37 @@ def _place(leaf: Any) -> Any:
     return leaf.__array_interface__["data"][0] if isinstance(leaf, np.ndarray) else id(leaf)
 
 
+def _owner(leaf: Any) -> Callable[[], Any]:
+    """What gives the owner of a leaf's memory, None once that may be another's."""
+    while isinstance(leaf, np.ndarray) and isinstance(leaf.base, np.ndarray):
+        leaf = leaf.base
+    try:
+        return weakref.ref(leaf)
+    except TypeError:
+        return lambda: (leaf,)
+
+
 def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray):
+    if hasattr(one, "__array__") and type(one) is type(other):
+        one, other = np.asarray(one), np.asarray(other)
         return np.array_equal(one, other, equal_nan=one.dtype.kind in "fc")
     return one is other
+
+
+def _alike(batch: Any, leaves: list[Any], kept: Any) -> bool:
+    known = flatten(kept)[0] if type(batch) is type(kept) else []
+    return (
+        type(batch) is type(kept) and len(known) == len(leaves) and all(map(_equal, leaves, known))
+    )
 
 
 class CachedBatches:
     """Batches by number; a short source is opened again at its end, or cycled if it cannot be.
 
-    A source that fills the same arrays again and again is copied from, so that each batch stays
-    what it was; one that hands out the same batch again and again is kept once. NumPy arrays are
-    read-only views.
+    What is handed out one by one is copied, since a loader may fill the same arrays again, in turn
+    or not; a list or tuple holds all of its batches at once and is not. Batches that come again
+    with the same numbers in the same arrays are kept once, and so is one that a source makes anew
+    after another with the same numbers. NumPy arrays are read-only views.
     """
 
     def __init__(
@@ -107,15 +127,19 @@ class CachedBatches:
     ) -> None:
         self.source = source
         self._owner = owner
+        self._apart = False  # whether no batch is written over by the next one
         self._more = self._open()
         self._again = callable(source) or self._more is not source
         self._kept: dict[int, Any] = {}
         self._read = 0
         self._size: int | None = None
-        self._last: tuple[list[Any], Any] = [], None  # places of the leaves, and what was kept
+        # By the places of leaves: what owns that memory, and the batch that was kept.
+        self._newest: Any = None  # the batch that was kept last
+        self._seen: dict[tuple[Any, ...], tuple[tuple[Callable[[], Any], ...], Any]] = {}
 
     def _open(self) -> Iterator[Any]:
         made = self.source() if callable(self.source) else self.source
+        self._apart = isinstance(self.source, _Cut) or isinstance(made, list | tuple)
         try:
             return iter(made)
         except TypeError:
@@ -142,19 +166,19 @@ class CachedBatches:
 
     def _own(self, batch: Any) -> Any:
         """The batch, or a copy where its arrays may be filled again."""
+        if self._apart:
+            return read_only(batch)  # for several trials see it
         leaves = flatten(batch)[0]
-        places, kept = self._last
-        here = [_place(leaf) for leaf in leaves]
-        again = here == places and self._read > 0
-        # Whether arrays that are made anew lie where the last ones did is the allocator's choice.
-        made = callable(self.source) and _plain(leaves)
-        held = flatten(kept)[0] if (again or made) and type(batch) is type(kept) else []
-        if self._read and len(held) == len(leaves) and all(map(_equal, leaves, held)):
+        places = tuple(map(_place, leaves))
+        owners, kept = self._seen.get(places, ((), None))
+        alive = places in self._seen and all(owner() is not None for owner in owners)
+        if alive and _alike(batch, leaves, kept):
             return kept
-        shared = again or (set(here) & set(places)) or not self._read
-        own = map_leaves(np.array, batch) if shared and _plain(leaves) else batch
-        own = read_only(own)  # for several trials see it
-        self._last = here, own
+        # A source that is opened again may make the same arrays anew.
+        if callable(self.source) and leaves and _alike(batch, leaves, self._newest):
+            return self._newest
+        own = self._newest = read_only(owned(batch))
+        self._seen[places] = tuple(map(_owner, leaves)), own
         return own
 
     def where(self, number: int) -> Any:
@@ -167,7 +191,5 @@ class CachedBatches:
         if self._again:
             for number in [n for n in self._kept if n < below]:
                 del self._kept[number]
-
-
-def _plain(leaves: list[Any]) -> bool:
-    return bool(leaves) and all(type(leaf) is np.ndarray for leaf in leaves)
+            alive = set(map(id, self._kept.values()))
+            self._seen = {at: seen for at, seen in self._seen.items() if id(seen[1]) in alive}

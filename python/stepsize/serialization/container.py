@@ -60,7 +60,7 @@ def write(path: Path, tensors: Mapping[str, Array], meta: Mapping[str, Any]) -> 
     Args:
         path: where the file goes; a symbolic link is followed.
         tensors: names and arrays of any shape and memory layout. Nothing but a non-contiguous array
-            is copied.
+            is copied as a whole.
         meta: values that JSON can hold.
 
     Example:
@@ -81,8 +81,10 @@ def write(path: Path, tensors: Mapping[str, Array], meta: Mapping[str, Any]) -> 
         file.write(header)
         for name in ordered:
             data = _raw(np.asarray(arrays[name], order="C"))
-            digest.update(data)
-            file.write(data)
+            for start in range(0, len(data), _PART):
+                part = bytes(data[start : start + _PART])  # one copy: other threads may write to it
+                digest.update(part)
+                file.write(part)
         file.seek(8 + len(_START))
         file.write(digest.hexdigest().encode())
 
@@ -112,6 +114,7 @@ def read(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
 # Writing
 
 
+_PART = 1 << 24  # bytes that are copied, hashed and written at a time
 _START = b'{"__metadata__":{"sha256":"'
 
 

@@ -15,11 +15,17 @@ from stepsize.training.batches import Count, end_mean
 Gradient = Callable[[Any, Any], tuple[float, Any]]
 
 
-def grouped(stream: Iterator[tuple[Any, int]], size: int) -> Iterator[tuple[Any, int]]:
-    """Lists of ``size`` batches, each with the offset after its last one."""
+def grouped(
+    stream: Iterator[tuple[Any, int]], size: int, apart: bool = False
+) -> Iterator[tuple[Any, int]]:
+    """Lists of ``size`` batches, each with the offset after its last one.
+
+    Unless batches are known to be ``apart`` in memory they are copied: a loader that fills the same
+    arrays again would make all of a list the last one.
+    """
     group: list[Any] = []
     for batch, offset in stream:
-        group.append(batch)
+        group.append(batch if apart else arrays.owned(batch))
         if len(group) == size:
             yield group, offset
             group = []

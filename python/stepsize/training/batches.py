@@ -40,6 +40,7 @@ class ArrayBatches:
     """
 
     hint: str | None = None  # what to say where the first batch fails
+    apart = True  # no batch is written over by the next one
 
     def __init__(
         self,
@@ -135,6 +136,7 @@ class StreamBatches:
         self._name = name
         self._views = name == "validation"  # these batches are read again and again
         self.once = isinstance(data, Iterator)
+        self.apart = isinstance(data, list | tuple)  # which hold all of their batches at once
         self.hint = listed(name, data)
         if self.steps_per_epoch() == 0:
             raise self._empty()

@@ -76,7 +76,8 @@ class Evaluation:
             name = name if name.startswith("val_") else f"val_{name}"
             run.measure(name, mean)
             run.validated += (name,)
-            run.history.record(name, mean)
+            if run.history.steps:  # a run that was stopped at its start has no row
+                run.history.record(name, mean)
 
     def _watched(self, params: Any, batch: Any) -> dict[str, float]:
         """What ``evaluate`` measures; ValueError where it changes the parameters."""

@@ -142,8 +142,8 @@ class FitLoop:
         # The offset in arrays counts rows itself.
         known = isinstance(run.batches, ArrayBatches) and isinstance(self.count, arrays.RowCounter)
         stream, count = run.stream(), None if known else self.rows
-        size, slopes = run.accumulate, self.slopes
-        for batch, offset in stream if size == 1 else grouped(stream, size):
+        size, slopes, apart = run.accumulate, self.slopes, run.batches.apart
+        for batch, offset in stream if size == 1 else grouped(stream, size, apart):
             run.batch = batch
             try:
                 loss, run.grads = arrays.loss_and_grads(gradient(params, batch))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
-from stepsize.arrays import Nest, check_dtype, flatten
+from stepsize.arrays import Nest, check_dtype, copy, flatten
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.serialization import nested
 from stepsize.validation import truth
@@ -33,6 +34,8 @@ def save(
 ) -> None:
     """Write parameters and optimizer to one file, whole or not at all.
 
+    Steps of the optimizer in other threads wait while both are copied.
+
     Args:
         path: the file.
         params: a nest of arrays.
@@ -56,7 +59,8 @@ def save(
         check_dtype(leaf, name, "save")
     contents: dict[str, Any] = {"params": named(params)}
     if optimizer is not None:
-        contents["optimizer"] = optimizer.state_dict()
+        with _held(optimizer):  # both after the same step, whatever other threads do
+            contents = {"params": named(copy(params)), "optimizer": optimizer.state_dict()}
     if extra is not None:
         contents["extra"] = extra
     nested.dump(path, KIND, contents)
@@ -123,6 +127,12 @@ def load(
         return None
     missing = tuple(path for path in paths if path not in saved)
     return Loaded(tuple(names), missing, tuple(name for name in saved if name not in paths))
+
+
+def _held(optimizer: Any) -> AbstractContextManager[Any]:
+    """A block in which no other thread makes a step."""
+    parts = getattr(optimizer, "internals", None)
+    return nullcontext() if parts is None else parts.engine  # type: ignore[no-any-return]
 
 
 def _check_path(owner: str, path: Any) -> None:

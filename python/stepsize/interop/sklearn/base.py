@@ -17,6 +17,7 @@ from stepsize.arrays import Array, flatten, map_leaves
 from stepsize.interop.sklearn.drop_in import ShuffledRows
 from stepsize.interop.sklearn.network import Network, draw
 from stepsize.interop.sklearn.scaling import scaling_hint, warn_of_scales
+from stepsize.interop.sklearn.streams import Stream
 from stepsize.interop.sklearn.training import (
     Once,
     Ranges,
@@ -70,6 +71,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     _saved: Any  # the state of the optimizer, after unpickling
     _recipe: Any
     _rate: Any
+    _stream: Stream | None  # the first rows of partial_fit, while a rate is sought in them
+    _unfound: bool  # whether lr="auto" has found no rate
     _auto_decays: ClassVar[bool] = False  # whether lr="auto" falls where the loss rests
 
     ranges: ClassVar[Ranges] = {
@@ -179,7 +182,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         self.validation_scores_: Any = [] if self.early_stopping else None
         self.best_validation_score_: Any = -np.inf if self.early_stopping else None
         self._failures = 0
-        self._optimizer = self._saved = self._recipe = self._rate = None
+        self._optimizer = self._saved = self._recipe = self._rate = self._stream = None
+        self._unfound = False
 
     def _outputs(self, y: Array) -> int:
         return int(y.shape[1])
@@ -206,7 +210,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         source: Any = data if calls is None else [data]
         if calls is None and self.shuffle:
             source = ShuffledRows(data, size, random)
-        watch = Watch(self, rows, early, calls)
+        watch = Watch(self, rows, early, calls, incremental)
         with warnings.catch_warnings():
             if incremental:  # one epoch of many along a schedule
                 warnings.simplefilter("ignore", ScheduleWarning)
@@ -275,19 +279,63 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             optimizer.load_state_dict(state["optimizer"])
         elif not goes_on:
             optimizer = make_one(map_leaves(np.array, params))
-        if not (goes_on and rate == self._rate):
-            given = rate
-            if isinstance(rate, str):
-                seed = int(random.randint(2**31 - 1)) if self.shuffle else 0
-                self.lr_find_ = find_rate(network, params, data, size, make_one, seed)
-                given = self.lr_find_.suggestion if self.lr_find_.usable else None
-            if goes_on or given is not None:
-                optimizer.lr = given
+        known = goes_on and rate == self._rate
+        if isinstance(rate, str) and (self._stream is not None or not known):
+            seed = int(random.randint(2**31 - 1)) if self.shuffle and not known else 0
+            self._search(network, optimizer, data, size, make_one, seed, incremental)
+        elif not known:
+            self._stream, self._unfound = None, False
+            if goes_on or rate is not None:
+                optimizer.lr = rate
         elif goes_on and not incremental:
             restart(optimizer, rate)
         self._saved = None
         self._optimizer, self._recipe, self._rate = optimizer, recipe, rate
         return optimizer
+
+    def _search(
+        self,
+        network: Network,
+        optimizer: Any,
+        data: Data,
+        size: int,
+        make: Any,
+        seed: int,
+        incremental: bool,
+    ) -> None:
+        """Find the rate on these rows; where a stream begins with few, on more as they come."""
+        stream = None
+        if incremental:
+            stream = Stream() if self._stream is None else self._stream
+            data = stream.take(data)
+        self._stream = None if stream is None or stream.is_over else stream
+        if stream is not None and not stream.is_due:
+            return
+        params = optimizer.params
+        if stream is not None and network(params, data)[0] == 0:
+            self._unfound = not stream.found
+            self._tell_unfound(stream)
+            return
+        found = self.lr_find_ = find_rate(network, params, data, size, make, seed)
+        self._unfound = not found.usable and not (stream is not None and stream.found)
+        if found.usable:
+            optimizer.lr = found.suggestion
+        if stream is None:
+            return
+        stream.found |= found.usable
+        self._stream = None if stream.is_over else stream
+        self._tell_unfound(stream)
+
+    def _tell_unfound(self, stream: Stream) -> None:
+        """Warn once where so many rows of a stream gave no rate."""
+        if self._unfound and stream.to_be_told():
+            warnings.warn(
+                f"{type(self).__name__}: lr='auto' finds no rate in the first {stream.rows} rows, "
+                "which the model fits already; the rule's default is used until later rows give "
+                "one; give rows in random order, or a number for lr",
+                UserWarning,
+                stacklevel=8,
+            )
 
     def _keep_result(self, optimizer: Any, best: Any) -> None:
         """Keep the best parameters, or the average if the optimizer keeps one."""

@@ -25,6 +25,7 @@ from stepsize.training.run import Run
 Ranges = dict[str, tuple[Callable[[Any], Any], str]]
 
 MAX_FUN = "the function was called max_fun="
+NOTHING_LEFT = "the loss is 0, and so is its gradient"
 NO_LOWER = "the line search finds no lower point"
 FLAT = 1e7 * float(np.finfo(np.float64).eps)  # a relative fall of the loss, as in SciPy's L-BFGS-B
 FEWEST_STEPS = 30  # without improvement, before a rate that was found is lowered
@@ -157,8 +158,11 @@ class Once:
 class Watch:
     """Stops as scikit-learn does, and changes the rate as ``learning_rate`` says."""
 
-    def __init__(self, owner: Any, rows: int, early: bool, calls: Once | None) -> None:
+    def __init__(
+        self, owner: Any, rows: int, early: bool, calls: Once | None, incremental: bool = False
+    ) -> None:
         self.owner, self.rows, self.early, self.calls = owner, rows, early, calls
+        self.incremental = incremental
         self.best: Any = None
         self.restarted_at = math.inf  # the loss where L-BFGS was last sent along the gradient
 
@@ -177,6 +181,9 @@ class Watch:
         if self.calls is not None:
             self._closure(run, self.calls)
             return
+        if not self.incremental and owner.loss_ == 0 and not run.history["grad_norm"][-1]:
+            run.stop(NOTHING_LEFT)
+            return
         what, better = self._compare(run)
         owner._failures = 0 if better else owner._failures + 1
         if owner.learning_rate == "invscaling":
@@ -193,10 +200,13 @@ class Watch:
         )
 
     def _may_fall(self, run: Run) -> bool:
-        """Whether the rate is to be lowered before the run is given up."""
+        """Whether the rate is to be lowered before the run is given up.
+
+        One that was found is kept in a stream, which may drift and does not end.
+        """
         if self.owner.learning_rate == "adaptive":
             return run.history.last("lr") > SMALLEST_RATE
-        return self._decays() and run.optimizer.lr_scale > SMALLEST_SHARE
+        return self._decays() and not self.incremental and run.optimizer.lr_scale > SMALLEST_SHARE
 
     def _patience(self, run: Run) -> float:
         """Epochs without improvement; where these are of few steps, more for a rate that falls."""
@@ -204,7 +214,8 @@ class Watch:
         return max(patience, FEWEST_STEPS * run.epoch / run.step) if self._decays() else patience
 
     def _decays(self) -> bool:
-        return bool(self.owner._auto_decays and isinstance(self.owner.lr, str))
+        owner = self.owner
+        return bool(owner._auto_decays and isinstance(owner.lr, str) and not owner._unfound)
 
     def _compare(self, run: Run) -> tuple[str, bool]:
         owner = self.owner
