@@ -1,4 +1,4 @@
-"""Diagnosis: losses of any scale, infinite ones inside of a run, and runs stopped at their start."""
+"""Diagnosis: losses of any scale, infinite ones in a run, runs stopped at their start."""
 
 import numpy as np
 import pytest

@@ -40,8 +40,8 @@ def read(history: Any) -> dict[str, Curve]:
         there = ", ".join(sorted(map(str, history))) or "nothing"
         if "loss" in found:
             raise ValueError(
-                "diagnose: history has no step in it, its series 'loss' is empty; the run was "
-                "stopped before its first step, or its rows were left out"
+                "diagnose: history needs a non-empty series 'loss', and there is no step in it; a "
+                "run that was stopped at its start has none"
             )
         raise ValueError(f"diagnose: history needs a non-empty series 'loss', it has {there}")
     rows = len(found["loss"])

@@ -31,6 +31,7 @@ from stepsize.finder.trials import RateStepper
 from stepsize.validation import as_loss
 
 OWNER = "what_if"
+SEEN = 1e-6  # of the loss: a change that its digits would show
 MEMORISED_AT = 0.3  # of the run's highest rate: one batch alone is learnt by heart there
 
 
@@ -68,6 +69,23 @@ def number(loss: Any) -> float:
         ) from None
 
 
+Slopes = list[tuple[Any, Any]]  # leaves before a step, and their gradients
+
+
+def _copies(params: Nest, grads: Nest) -> Slopes:
+    places = zip(flatten(params)[0], Structure(params).flatten(grads), strict=True)
+    return [(np.array(leaf), np.array(g)) for leaf, g in places if isinstance(g, np.ndarray)]
+
+
+def _predicted(params: Nest, before: Slopes) -> float:
+    """By how much the gradient says that a step changed the loss; 0 where leaves have none."""
+    leaves = flatten(params)[0]
+    if len(leaves) != len(before):
+        return 0.0
+    moves = [leaf - old for leaf, (old, _) in zip(leaves, before, strict=True)]
+    return abs(sum(float(np.vdot(g, d).real) for (_, g), d in zip(before, moves, strict=True)))
+
+
 class Laboratory:
     """What all branches share: the function, the present state, batches, and the count of calls."""
 
@@ -88,6 +106,7 @@ class Laboratory:
         self._tick = tick
         self.gradients = 0
         self.values = 0
+        self.moved = False  # whether a step was long enough to change the loss, by its gradient
         self._sized = False
 
     def _called(self, params: Nest, batch: Any) -> tuple[float, Nest]:
@@ -160,11 +179,15 @@ class Laboratory:
                 failure = f"the loss became {loss} after {step} steps"
                 break
             losses.append(loss)
+            if step == 0:
+                slopes = _copies(params, grads)
             try:
                 self._step(optimizer, params, batch, loss, grads)
             except NonFiniteGradientError:
                 failure = f"{not_finite(grads)} was not finite after {step} steps"
                 break
+            if step == 0:
+                self.moved |= _predicted(params, slopes) > SEEN * abs(loss)
             if mean is not None:
                 mean.add(params)
         after = np.full(len(held), math.inf) if failure else self.held(params, held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,6 +116,7 @@ def what_if(
                 if not found.branches:
                     raise
                 found.interrupted = True
+            _warn_of_blindness(laboratory, found)
             apart = _apart(source, length, held)
     finally:
         if bar is not None:
@@ -277,6 +279,20 @@ def _require_finite(before: Curve) -> None:
         raise ValueError(
             f"{OWNER}: the loss is {before[~np.isfinite(before)][0]} at the present parameters; "
             "the run has diverged, and no rate brings it back: return to an earlier state"
+        )
+
+
+def _warn_of_blindness(laboratory: Laboratory, found: _Found) -> None:
+    """Warn of a function that steps do not reach, whose gains are 0 with an error of 0."""
+    losses = [branch.held for branch in found.branches]
+    unmoved = all(np.array_equal(after, found.before) for after in losses)
+    if losses and unmoved and laboratory.moved:
+        warnings.warn(
+            f"{OWNER}: steps were made on copies of the parameters, and no held loss has changed "
+            "by a bit, so that the gains of 0 tell nothing: value_and_grad, and loss=, must "
+            "compute the loss from the params given to them, not from arrays of their own",
+            UserWarning,
+            stacklevel=3,
         )
 
 

@@ -135,6 +135,11 @@ def run(
             f"minimize: l1={options['l1']!r:.80} would not count in the gradient that says when it "
             f"has converged; step ss.{cls.__name__}(x, l1=...) yourself"
         )
+    if not flatten(x0)[0]:
+        raise TypeError(
+            f"minimize: x0 must be numbers, an array or a nest of arrays, got {x0!r:.80}; give the "
+            "point to start from"
+        )
     x = _floats(x0)
     if cls is LBFGS:
         # One iteration at a time, so that each has its row in the history; the end is ours.

@@ -109,7 +109,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             self._multilabel = type_of_target(y) == "multilabel-indicator"
             if len(self.classes_) < 2 and not self._multilabel and not self._one_class:
                 raise ValueError(
-                    f"{type(self).__name__}: y holds one class, {self.classes_[0]!r}; "
+                    f"{type(self).__name__}: y holds one class, {self.classes_.tolist()[0]!r}; "
                     "at least two are needed"
                 )
             several = not self._multilabel and len(self.classes_) > 2
