@@ -116,7 +116,6 @@ def what_if(
                 if not found.branches:
                     raise
                 found.interrupted = True
-            _warn_of_blindness(laboratory, found)
             apart = _apart(source, length, held)
     finally:
         if bar is not None:
@@ -174,6 +173,7 @@ def _measure(laboratory: Laboratory, plan: _Plan, found: _Found) -> None:
         branch, mean = laboratory.branch(factor, plan.steps, plan.held, average)
         found.branches.append(branch)
         found.averaged = mean if average else found.averaged
+    _warn_of_blindness(laboratory, found)
     if plan.study:
         found.memorised = laboratory.memorise(plan.study, plan.highest)
 
@@ -292,7 +292,7 @@ def _warn_of_blindness(laboratory: Laboratory, found: _Found) -> None:
             "by a bit, so that the gains of 0 tell nothing: value_and_grad, and loss=, must "
             "compute the loss from the params given to them, not from arrays of their own",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -132,7 +132,7 @@ def load(
 def _held(optimizer: Any) -> AbstractContextManager[Any]:
     """A block in which no other thread makes a step."""
     parts = getattr(optimizer, "internals", None)
-    return nullcontext() if parts is None else parts.engine  # type: ignore[no-any-return]
+    return nullcontext() if parts is None else parts.engine
 
 
 def _check_path(owner: str, path: Any) -> None:

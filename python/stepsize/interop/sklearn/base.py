@@ -304,38 +304,21 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         incremental: bool,
     ) -> None:
         """Find the rate on these rows; where a stream begins with few, on more as they come."""
-        stream = None
-        if incremental:
-            stream = Stream() if self._stream is None else self._stream
+        stream = (self._stream or Stream()) if incremental else None
+        if stream is not None:
             data = stream.take(data)
-        self._stream = None if stream is None or stream.is_over else stream
+        self._stream, params = stream, optimizer.params
         if stream is not None and not stream.is_due:
             return
-        params = optimizer.params
         if stream is not None and network(params, data)[0] == 0:
             self._unfound = not stream.found
-            self._tell_unfound(stream)
-            return
+            return stream.tell(type(self).__name__)
         found = self.lr_find_ = find_rate(network, params, data, size, make, seed)
         self._unfound = not found.usable and not (stream is not None and stream.found)
         if found.usable:
             optimizer.lr = found.suggestion
-        if stream is None:
-            return
-        stream.found |= found.usable
-        self._stream = None if stream.is_over else stream
-        self._tell_unfound(stream)
-
-    def _tell_unfound(self, stream: Stream) -> None:
-        """Warn once where so many rows of a stream gave no rate."""
-        if self._unfound and stream.to_be_told():
-            warnings.warn(
-                f"{type(self).__name__}: lr='auto' finds no rate in the first {stream.rows} rows, "
-                "which the model fits already; the rule's default is used until later rows give "
-                "one; give rows in random order, or a number for lr",
-                UserWarning,
-                stacklevel=8,
-            )
+        if stream is not None:
+            self._stream = stream.after(found.usable, type(self).__name__)
 
     def _keep_result(self, optimizer: Any, best: Any) -> None:
         """Keep the best parameters, or the average if the optimizer keeps one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,11 +53,24 @@ class Stream:
         """Whether a rate was found in enough rows."""
         return self.found and self.searched >= ENOUGH
 
-    def to_be_told(self) -> bool:
-        """Whether so many rows without a rate are worth a word, once."""
-        tell = not self.told and self.rows >= KEPT
-        self.told |= tell
-        return tell
+    def after(self, usable: bool, name: str) -> Stream | None:
+        """Take in what a search found; None where none is to follow."""
+        self.found |= usable
+        self.tell(name)
+        return None if self.is_over else self
+
+    def tell(self, name: str) -> None:
+        """Warn once where so many rows gave no rate."""
+        if self.found or self.told or self.rows < KEPT:
+            return
+        self.told = True
+        warnings.warn(
+            f"{name}: lr='auto' finds no rate in the first {self.rows} rows, "
+            "which the model fits already; the rule's default is used until later rows give "
+            "one; give rows in random order, or a number for lr",
+            UserWarning,
+            stacklevel=8,
+        )
 
 
 def _weighted(data: tuple[Any, ...]) -> tuple[Any, ...]:
