@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import stepsize as ss
-from stepsize.interop import autograd as for_autograd
 from stepsize.interop import scipy as for_scipy
 
 GOAL = np.array([1 + 2j, -1j, 0.5])
@@ -174,18 +173,16 @@ def test_the_leaves_beside_one_that_is_not_finite_are_checked():
     assert not check.stochastic
 
 
-# The doors of other packages, which know one array.
+# The doors of SciPy, which know one array.
 
 
 @pytest.mark.parametrize("grad", [lambda z: 2 * z.real, lambda z: [1, 2, 3], lambda z: z.imag])
-def test_methods_of_scipy_and_autograd_refuse_a_real_gradient_of_complex_numbers(grad):
+def test_methods_of_scipy_refuse_a_real_gradient_of_complex_numbers(grad):
     from scipy.optimize import minimize
 
     z = GOAL.copy()
     with pytest.raises(ValueError, match="jac returned real numbers, and x has complex ones"):
         minimize(lambda z: 1.0, z, jac=grad, method=for_scipy.adam)
-    with pytest.raises(TypeError, match=r"x is complex128; the parameter is complex, so give both"):
-        for_autograd.adam(lambda z, i: np.asarray(grad(z)), z)
     assert (z == GOAL).all()
 
 

@@ -117,3 +117,12 @@ def test_an_average_is_the_answer():
     end = ours.schedule_free_sgd(lambda x, i: 2 * x, np.ones(3), num_iters=10, step_size=0.1)
     with opt.averaged():
         assert np.array_equal(end, x)
+
+
+@pytest.mark.parametrize("real", [lambda z: 2 * z.real, lambda z: [1, 2, 3], lambda z: z.imag])
+def test_real_gradients_of_complex_numbers_are_refused(real):
+    start = np.array([1 + 2j, -1j, 0.5])
+    z = start.copy()
+    with pytest.raises(TypeError, match=r"x is complex128; the parameter is complex, so give both"):
+        ours.adam(lambda z, i: np.asarray(real(z)), z)
+    assert (z == start).all()

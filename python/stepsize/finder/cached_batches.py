@@ -106,20 +106,12 @@ def _equal(one: Any, other: Any) -> bool:
     return one is other
 
 
-def _alike(batch: Any, leaves: list[Any], kept: Any) -> bool:
-    known = flatten(kept)[0] if type(batch) is type(kept) else []
-    return (
-        type(batch) is type(kept) and len(known) == len(leaves) and all(map(_equal, leaves, known))
-    )
-
-
 class CachedBatches:
     """Batches by number; a short source is opened again at its end, or cycled if it cannot be.
 
     What is handed out one by one is copied, since a loader may fill the same arrays again, in turn
     or not; a list or tuple holds all of its batches at once and is not. Batches that come again
-    with the same numbers in the same arrays are kept once, and so is one that a source makes anew
-    after another with the same numbers. NumPy arrays are read-only views.
+    with the same numbers in the same arrays are kept once. NumPy arrays are read-only views.
     """
 
     def __init__(
@@ -134,7 +126,6 @@ class CachedBatches:
         self._read = 0
         self._size: int | None = None
         # By the places of leaves: what owns that memory, and the batch that was kept.
-        self._newest: Any = None  # the batch that was kept last
         self._seen: dict[tuple[Any, ...], tuple[tuple[Callable[[], Any], ...], Any]] = {}
 
     def _open(self) -> Iterator[Any]:
@@ -172,12 +163,11 @@ class CachedBatches:
         places = tuple(map(_place, leaves))
         owners, kept = self._seen.get(places, ((), None))
         alive = places in self._seen and all(owner() is not None for owner in owners)
-        if alive and _alike(batch, leaves, kept):
-            return kept
-        # A source that is opened again may make the same arrays anew.
-        if callable(self.source) and leaves and _alike(batch, leaves, self._newest):
-            return self._newest
-        own = self._newest = read_only(owned(batch))
+        if alive and type(batch) is type(kept):
+            known = flatten(kept)[0]
+            if len(known) == len(leaves) and all(map(_equal, leaves, known)):
+                return kept
+        own = read_only(owned(batch))
         self._seen[places] = tuple(map(_owner, leaves)), own
         return own
 

@@ -135,11 +135,6 @@ def run(
             f"minimize: l1={options['l1']!r:.80} would not count in the gradient that says when it "
             f"has converged; step ss.{cls.__name__}(x, l1=...) yourself"
         )
-    if not flatten(x0)[0]:
-        raise TypeError(
-            f"minimize: x0 must be numbers, an array or a nest of arrays, got {x0!r:.80}; give the "
-            "point to start from"
-        )
     x = _floats(x0)
     if cls is LBFGS:
         # One iteration at a time, so that each has its row in the history; the end is ours.
@@ -208,7 +203,7 @@ def _floats(x0: Nest) -> Nest:
 
     found = one(x0) if plain else map_leaves(one, x0)
     leaves = flatten(found)[0]
-    if leaves and not sum(leaf.size for leaf in leaves):
+    if not sum(leaf.size for leaf in leaves):
         raise ValueError(f"minimize: x0 holds no number, got {x0!r:.80}; give at least one")
     return found
 
