@@ -147,11 +147,14 @@ void MatrixPlan::update(size_t elements, const std::vector<Chunk>& chunks,
     });
     for (const MatrixLeaf& leaf : matrices_)
         leaf.rule->merge_axes[int(leaf.dtype)](leaf.view);
-    run_chunks(chunks.size(), elements, [&](size_t i) {
-        const Chunk& chunk = chunks[i];
-        if (chunk.matrix && chunk.span.bounds.low)
-            table().constrain[int(chunk.dtype)](chunk.span);
-    });
+    const auto constrained = [](const Chunk& chunk) {
+        return chunk.matrix && chunk.span.bounds.low;
+    };
+    if (std::any_of(chunks.begin(), chunks.end(), constrained)) // else no pass for nothing
+        run_chunks(chunks.size(), elements, [&](size_t i) {
+            if (constrained(chunks[i]))
+                table().constrain[int(chunks[i].dtype)](chunks[i].span);
+        });
     for (size_t i = 0; i < before.size(); ++i) {
         if (!chunks[i].matrix)
             continue;

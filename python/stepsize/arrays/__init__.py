@@ -32,6 +32,7 @@ from stepsize.arrays.tree import (
     loss_and_grads,
     map_leaves,
     not_finite,
+    path_not_finite,
     unflatten,
 )
 from stepsize.arrays.types import Array, Curve, Nest, ValueAndGrad
@@ -67,6 +68,7 @@ __all__ = [
     "not_finite",
     "owned",
     "pack",
+    "path_not_finite",
     "put_back",
     "read_only",
     "refuse_changes",

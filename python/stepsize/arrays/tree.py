@@ -112,6 +112,16 @@ def assign(target: Nest, source: Nest) -> None:
         np.copyto(leaf, value, casting="no")
 
 
+def path_not_finite(grads: Nest) -> str | None:
+    """The path of the first gradient that is not finite, None where all are."""
+    leaves, paths, _ = flatten(grads)
+    for leaf, path in zip(leaves, paths, strict=True):
+        numbers = getattr(leaf, "values", leaf)  # of rows
+        if numbers is not None and not np.isfinite(np.asarray(numbers)).all():
+            return path
+    return None
+
+
 def not_finite(grads: Nest) -> str:
     """The first gradient that is not finite in words: "the gradient of w", or "a gradient".
 
@@ -119,12 +129,8 @@ def not_finite(grads: Nest) -> str:
         >>> not_finite({"b": np.zeros(2), "w": np.array([1j * np.nan])})
         'the gradient of w'
     """
-    leaves, paths, _ = flatten(grads)
-    for leaf, path in zip(leaves, paths, strict=True):
-        numbers = getattr(leaf, "values", leaf)  # of rows
-        if numbers is not None and not np.isfinite(np.asarray(numbers)).all():
-            return f"the gradient of {path}"
-    return "a gradient"
+    path = path_not_finite(grads)
+    return "a gradient" if path is None else f"the gradient of {path}"
 
 
 def loss_and_grads(result: Any, function: str = "value_and_grad") -> tuple[float, Nest]:

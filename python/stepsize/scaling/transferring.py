@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stepsize.finder.horizon import LENGTH_EXPONENT
 from stepsize.finder.results import ParameterResult
 from stepsize.noise_scale import NoiseScale
 from stepsize.optimizers import Optimizer, group
@@ -16,7 +17,7 @@ from stepsize.scaling.width import SOURCE, Leaf, leaves_of
 from stepsize.schedules import Schedule
 from stepsize.validation import number
 
-HORIZON = 0.32  # Bjorck et al. 2025: the best peak rate of AdamW falls as examples**-0.32
+HORIZON = -LENGTH_EXPONENT  # as lr_find(for_steps=): the best peak rate falls with the examples
 
 
 def transfer(

@@ -291,8 +291,8 @@ class FitLoop:
             run.step, run.offset = step, offset
             return not self.over()
         why = [] if math.isfinite(loss) else [f"the loss is {loss}"]
-        bad = arrays.not_finite(run.grads)
-        why += [f"{bad} is not finite"] if bad != "a gradient" else []
+        path = arrays.path_not_finite(run.grads)
+        why += [] if path is None else [f"the gradient of {path} is not finite"]
         run.history.stopped = f"diverged at step {step} with lr {lr:.3g}: {', '.join(why)}"
         self.diverged = True
         return False

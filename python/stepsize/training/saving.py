@@ -57,10 +57,12 @@ def save(
     leaves, paths, _ = flatten(params)
     for leaf, name in zip(leaves, paths, strict=True):
         check_dtype(leaf, name, "save")
-    contents: dict[str, Any] = {"params": named(params)}
-    if optimizer is not None:
+    contents: dict[str, Any] = {}
+    if optimizer is None:
+        contents["params"] = named(params)
+    else:
         with _held(optimizer):  # both after the same step, whatever other threads do
-            contents = {"params": named(copy(params)), "optimizer": optimizer.state_dict()}
+            contents |= {"params": named(copy(params)), "optimizer": optimizer.state_dict()}
     if extra is not None:
         contents["extra"] = extra
     nested.dump(path, KIND, contents)
