@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import stepsize as ss
@@ -63,6 +63,7 @@ def test_ints_of_every_dtype_are_steps(s):
 
 @many
 @given(schedules)
+@example(ss.schedules.rex(0.0, 0.9062237932625974, end=1.0).by_epoch(3, smooth=True))
 def test_the_last_value_holds_to_the_end(s):
     if s.length < 2.0**53:
         later = s.length + np.array([0.0, 0.5, 1.0, 10.0, 1e6])

@@ -104,7 +104,11 @@ def by_epoch(schedule: Tree, steps_per_epoch: Length, smooth: bool = False) -> S
     """A schedule over epochs as one over steps."""
     node = Node("pace", (steps_per_epoch, float(not smooth)), (schedule._node,))
     whole = schedule.length if smooth or math.isinf(schedule.length) else math.ceil(schedule.length)
-    return combined(node, whole * steps_per_epoch)
+    length = whole * steps_per_epoch
+    # Rounded down, the last step would be read as one before the end.
+    while math.isfinite(length) and length / steps_per_epoch < whole:
+        length = math.nextafter(length, math.inf)
+    return combined(node, length)
 
 
 @recipe
