@@ -157,4 +157,5 @@ def _inward(side: Array, dtype: torch.dtype, towards: int) -> Array:
     codes = near.view(torch.int16)  # neighbours differ by 1, upwards from 0 on either side
     step = torch.where(codes >= 0, towards, -towards).to(torch.int16)
     moved = torch.where(outer, codes + step, codes).view(dtype)
-    return moved.to(given.dtype).numpy().reshape(side.shape)
+    inside: Array = moved.to(given.dtype).numpy().reshape(side.shape)
+    return inside
