@@ -53,6 +53,13 @@ template <class R, class F, size_t... K> void stretch_short(const BoundRule<R, F
     (__builtin_memcpy(slots[K], ends[K], bytes), ...);
 }
 
+// As a loop: the compiler would copy so many bytes in parts of 16, for any instruction set.
+template <class F> inline void copy_lanes(F* to, const F* from) {
+#pragma omp simd
+    for (size_t i = 0; i < lanes; ++i)
+        to[i] = from[i];
+}
+
 // A range of any length: the last `lanes` elements are computed first, in copies, and stored last.
 // Where they overlap the whole vectors, both have the same values.
 template <class R, class F, size_t... K>
@@ -66,13 +73,12 @@ __attribute__((noinline)) void stretch_any(const BoundRule<R, F>& p, F* x, const
     const size_t last = count - lanes;
     alignas(64) F copies[sizeof...(K) + 1][lanes];
     F* const ends[] = {copies[K + 1]..., nullptr};
-    const size_t bytes = sizeof copies[0];
-    __builtin_memcpy(copies[0], x + last, bytes);
-    (__builtin_memcpy(ends[K], slots[K] + last, bytes), ...);
+    copy_lanes(copies[0], x + last);
+    (copy_lanes(ends[K], slots[K] + last), ...);
     stretch_whole(p, copies[0], g + last, ends, lanes, indices);
     stretch_whole(p, x, g, slots, count - left, indices);
-    __builtin_memcpy(x + last, copies[0], bytes);
-    (__builtin_memcpy(slots[K] + last, ends[K], bytes), ...);
+    copy_lanes(x + last, copies[0]);
+    (copy_lanes(slots[K] + last, ends[K]), ...);
 }
 
 // Cautious updates (Liang et al. 2024, arXiv:2411.16085): a move along the gradient is undone.
@@ -106,11 +112,18 @@ void add_extremes(const Lanes& plain, double& small, double& large, size_t count
     }
 }
 
-// The sums of squares of gradients, parameters and updates, on their way.
+// The sums of squares of gradients, parameters and updates, on their way. Where they are not
+// `needed` they stay unset: zeros would take as long as the update of a dozen elements.
 struct Tally {
     const Bounds& bounds;
     size_t taken = 0;
-    Lanes grad = {}, param = {}, update = {};
+    Lanes grad, param, update;
+
+    __attribute__((noinline)) Tally(const Bounds& bounds_, bool needed)
+        : bounds(bounds_), grad(Lanes::unset), param(Lanes::unset), update(Lanes::unset) {
+        if (needed)
+            grad = param = update = Lanes();
+    }
 
     // It constrains the parameters first: the update is the one to the point inside.
     template <class F> __attribute__((noinline)) void add(const F* g, const F* before, F* x,
@@ -230,8 +243,9 @@ void run(const void* bound, const Span& span, Sums* sums) {
     const BoundRule<R, F> p = *static_cast<const BoundRule<R, F>*>(bound);
     const typename Counted<size_t(slot_count)>::type indices;
     TileOperands<F, slot_count> at(span, p.rounding_key);
-    Tally tally{span.bounds};
-    const bool careful = sums || p.cautious > 0;
+    // Without a branch, for which the compiler would make two copies of all that follows.
+    const bool careful = bool(sums) | (p.cautious > 0);
+    Tally tally(span.bounds, careful);
     const size_t width = careful ? 0 : at.quantized_width();
     // Up to the first cache line of the parameters, so that the tiles after it store whole lines.
     const size_t offset = reinterpret_cast<size_t>(span.x) % 64;

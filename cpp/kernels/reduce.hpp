@@ -10,7 +10,11 @@ namespace {
 constexpr size_t lanes = 16;
 
 struct Lanes {
-    double sum[lanes] = {};
+    enum Unset { unset };
+    double sum[lanes];
+
+    Lanes() : sum{} {}
+    explicit Lanes(Unset) {}
 
     // A multiple of `lanes` elements, except in the last call, or fewer from lane `first` on.
     template <class Term> void add(size_t count, size_t first, Term term) {
