@@ -35,30 +35,15 @@ template <class F, int slot_count> struct TileOperands {
     void open(size_t from, size_t count) {
         x = static_cast<F*>(span.x) + from;
         g = static_cast<const F*>(span.g) + from;
-        if (!span.coded) {
-            for (int k = 0; k < slot_count; ++k)
-                slots[k] = static_cast<F*>(span.slots[k].data) + from;
-            return;
-        }
-        if (span.g_dtype == Dtype::float16 || span.g_dtype == Dtype::bfloat16)
-            g = load_master<F>({const_cast<void*>(span.g), span.g_dtype}, nullptr, from, count,
-                               buffers[slot_count + 1]);
-        if (span.half.data)
-            x = load_master(span.half, static_cast<F*>(span.x), from, count, buffers[slot_count]);
+        if (span.coded)
+            return open_coded(from, count);
         for (int k = 0; k < slot_count; ++k)
-            slots[k] = open_tile(span.slots[k], from, count, buffers[k]);
+            slots[k] = static_cast<F*>(span.slots[k].data) + from;
     }
     // `free`: moved parameters that are to be rounded have not been constrained yet.
     void close(size_t from, size_t count, bool moved, bool free) {
-        if (!span.coded)
-            return;
-        if (span.half.data && moved) {
-            if (free && span.bounds.low)
-                constrain(span.bounds, from, count, x);
-            store_half(span.half, x, from, count);
-        }
-        for (int k = 0; k < slot_count; ++k)
-            close_tile(span.slots[k], from, count, buffers[k], key(k, from));
+        if (span.coded)
+            close_coded(from, count, moved, free);
     }
     // What the random bits of a tile start from.
     uint32_t key(int slot, size_t from) const {
@@ -71,6 +56,25 @@ template <class F, int slot_count> struct TileOperands {
         for (int k = 0; k < slot_count; ++k)
             alike = alike && width_of(span.slots[k].storage) == width;
         return alike ? width : 0;
+    }
+    // Out of line, so that not every rule holds every conversion.
+    __attribute__((noinline)) void open_coded(size_t from, size_t count) {
+        if (span.g_dtype == Dtype::float16 || span.g_dtype == Dtype::bfloat16)
+            g = load_master<F>({const_cast<void*>(span.g), span.g_dtype}, nullptr, from, count,
+                               buffers[slot_count + 1]);
+        if (span.half.data)
+            x = load_master(span.half, static_cast<F*>(span.x), from, count, buffers[slot_count]);
+        for (int k = 0; k < slot_count; ++k)
+            slots[k] = open_tile(span.slots[k], from, count, buffers[k]);
+    }
+    __attribute__((noinline)) void close_coded(size_t from, size_t count, bool moved, bool free) {
+        if (span.half.data && moved) {
+            if (free && span.bounds.low)
+                constrain(span.bounds, from, count, x);
+            store_half(span.half, x, from, count);
+        }
+        for (int k = 0; k < slot_count; ++k)
+            close_tile(span.slots[k], from, count, buffers[k], key(k, from));
     }
     void fetch(size_t element, int first, int last) const {
         prefetch(x + element);
