@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from stepsize.arrays import Array, flatten, map_leaves
+from stepsize.arrays import Array, flatten, map_leaves, refuse_masked
 from stepsize.interop.sklearn.drop_in import ShuffledRows
 from stepsize.interop.sklearn.network import Network, draw
 from stepsize.interop.sklearn.scaling import scaling_hint, warn_of_scales
@@ -40,14 +40,11 @@ from stepsize.training.history import History
 Data = tuple[Any, ...]  # x, y and, where there are any, weights
 
 
-def refuse_masked(estimator: Any, **given: Any) -> None:
+def without_masks(estimator: Any, **given: Any) -> None:
     """Refuse a masked array, whose mask scikit-learn's checks would drop without a word."""
     for name, value in given.items():
-        if isinstance(value, np.ma.MaskedArray):
-            raise TypeError(
-                f"{type(estimator).__name__}: {name} is a masked array, whose mask would be lost; "
-                f"leave out the rows that are masked, or fill them, {name}.filled(0)"
-            )
+        cure = f"leave out the rows that are masked, or fill them, {name}.filled(0)"
+        refuse_masked(type(estimator).__name__, name, value, cure)
 
 
 class Estimator(BaseEstimator):  # type: ignore[misc]
@@ -112,7 +109,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _mass(self, X: Any, y: Any, sample_weight: Any) -> Array | None:
         """The sample weights, or None if all are equal."""
-        refuse_masked(self, sample_weight=sample_weight)
+        without_masks(self, sample_weight=sample_weight)
         return None if sample_weight is None else _check_sample_weight(sample_weight, X)
 
     # Fitting.
@@ -390,7 +387,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     def _fitted(self, X: Any) -> tuple[Network, Any, Any]:
         """The network, its parameters, and the validated rows."""
         check_is_fitted(self)
-        refuse_masked(self, X=X)
+        without_masks(self, X=X)
         X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
         return self._network(1.0), {"coefs": self.coefs_, "intercepts": self.intercepts_}, X
 
