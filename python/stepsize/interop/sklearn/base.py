@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from stepsize.arrays import Array, flatten, map_leaves, refuse_masked
 from stepsize.interop.sklearn.drop_in import ShuffledRows
 from stepsize.interop.sklearn.network import Network, draw
-from stepsize.interop.sklearn.scaling import scaling_hint, warn_of_scales
+from stepsize.interop.sklearn.scaling import relative, scaling_hint, warn_of_scales
 from stepsize.interop.sklearn.streams import Stream
 from stepsize.interop.sklearn.training import (
     Once,
@@ -142,26 +142,17 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         first: bool,
         incremental: bool,
     ) -> None:
-        name, labels = type(self).__name__, y
+        labels = y
         X, y = self._take(X, y, first, incremental)
         weight = self._mass(X, labels, sample_weight)
-        if weight is not None and (weight < 0).any():
-            row = int(np.argmax(weight < 0))
-            raise ValueError(
-                f"{name}: sample_weight must be >= 0, and the same goes for class_weight, got "
-                f"{weight[row]} in row {row}; leave out the rows that are not to count, or give 0"
-            )
-        if weight is not None and not weight.sum() > 0:
-            raise ValueError(f"{name}: sample_weight must have a sum above 0, got {weight.sum()}")
+        weight, mass = (None, 1.0) if weight is None else relative(weight, self)
         random = check_random_state(self.random_state)
         if first:
             self._start(X, y, weight, random)
         dtype = self.coefs_[0].dtype
         data: Data = (X.astype(dtype, copy=False), y if y.dtype.kind == "i" else y.astype(dtype))
-        mass = 1.0
         if weight is not None:
-            mass = float(weight.mean())
-            data = (*data, np.asarray(weight / mass, dtype))
+            data = (*data, np.asarray(weight, dtype))
         self._run(data, self._network(mass), recipe, random, incremental)
 
     def _start(self, X: Any, y: Array, weight: Array | None, random: Any) -> None:
