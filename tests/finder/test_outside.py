@@ -169,7 +169,8 @@ def test_a_bound_that_decided_is_named(rule, settings, grouped):
     assert "lr_m" not in free.why
     for factor in (0.001, 0.01, 0.1):
         assert f"lr_max={factor * free.suggestion:g}" in find(lr_max=factor * free.suggestion).why
-    assert "lr_min=" in find(lr_min=20 * free.suggestion).why
+    if "refine" not in settings:  # a longer race may have its best rate above
+        assert "lr_min=" in find(lr_min=20 * free.suggestion).why
     wide = find(lr_min=1e-5 * free.suggestion, lr_max=1e4 * free.suggestion)
     assert "lr_m" not in wide.why
 

@@ -279,7 +279,8 @@ def test_masked_rows_are_not_predicted():
 ESTIMATORS = [sk.LinearClassifier, sk.LinearRegressor, sk.MLPClassifier, sk.MLPRegressor]
 
 
-@pytest.mark.parametrize("size", [1e300, 1e307, 1.7e308])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("size", [2.0**1000, 2.0**1021, 2.0**1023])
 @pytest.mark.parametrize("cls", ESTIMATORS)
 def test_weights_of_any_size_that_are_equal_are_no_weights(cls, size):
     rng = np.random.default_rng(0)
@@ -290,17 +291,14 @@ def test_weights_of_any_size_that_are_equal_are_no_weights(cls, size):
         cls(random_state=0, max_iter=5, alpha=0.0).fit(x, y, weight).coefs_[0]
         for weight in (np.ones(60), np.full(60, size))
     ]
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+    np.testing.assert_array_equal(*found)
 
 
-@pytest.mark.parametrize(
-    "weight, words", [(5e-324, "too small to divide alpha"), (0.0, "sum abov")]
-)
 @pytest.mark.parametrize("cls", ESTIMATORS)
-def test_weights_that_leave_no_number_are_refused_by_name(cls, weight, words):
+def test_weights_that_leave_no_number_are_refused_by_name(cls):
     x, y = np.eye(8), np.arange(8) % 2
-    with pytest.raises(ValueError, match=f"{cls.__name__}: sample_weight .*{words}"):
-        cls().fit(x, y, np.full(8, weight))
+    with pytest.raises(ValueError, match=f"{cls.__name__}: sample_weight .*too small to divide"):
+        cls().fit(x, y, np.full(8, 5e-324))
     if issubclass(cls, sk.LinearClassifier | sk.MLPClassifier):
         with pytest.raises(ValueError, match=r"its product with class_weight, got inf in row 0"):
             cls(class_weight={0: 1e10, 1: 1.0}).fit(x, y, np.full(8, 1e305))

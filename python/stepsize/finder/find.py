@@ -70,9 +70,9 @@ def _refine(
     if not math.isfinite(raced.weighted_rate):
         return passes[0]
     rate, lift = raced.weighted_rate, 10**REFINED_PEAK_LIFT
-    return replace(
-        passes[0], race=raced, rate=settings.bounded(rate), peak=settings.bounded(rate * lift)
-    )
+    rate, peak = settings.bounded(rate), settings.bounded(rate * lift)
+    before = tuple(a.race.best.rate for a in passes if math.isfinite(a.rate))
+    return replace(passes[0], race=raced, rate=rate, peak=peak, before=before)
 
 
 def _curve(passes: list[Advice]) -> tuple[Curve, Curve]:
@@ -105,12 +105,12 @@ def _of_range(rate: float, settings: Settings, passes: list[Advice]) -> str:
     given += [f"lr_max={most:g}"] if most < math.inf else []
     if not math.isfinite(rate):
         return f"; {' and '.join(given)} bound the rates that were tried" if given else ""
-    best = [a.race.best.rate for a in passes]
-    for end, name, word in ((most, "lr_max", "higher"), (least, "lr_min", "lower")):
+    sides = ((most, "lr_max", "higher", max), (least, "lr_min", "lower", min))
+    for end, name, word, outer in sides:
         if rate == end:
             return f"; it is {name}={end:g}, and {word} rates may be better"
-        if 2 * best.count(end) >= len(best):
-            return f"; the best rate tried is {name}={end:g}, and {word} ones may be better"
+        if 2 * sum(a.decided_by(end, outer) for a in passes) >= len(passes):
+            return f"; {name}={end:g} bound the races, and {word} rates may be better"
     if not settings.lr_min <= rate <= settings.lr_max:
         return (
             f"; it lies outside of {settings.lr_min:g} to {settings.lr_max:g}, where nothing fell"

@@ -128,7 +128,8 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         if self.class_weight is None:
             return weight
         by_class = compute_sample_weight(self.class_weight, np.asarray(y))
-        return np.asarray(by_class if weight is None else weight * by_class)
+        with np.errstate(over="ignore"):  # infinite products are refused
+            return np.asarray(by_class if weight is None else weight * by_class)
 
     def _strata(self, y: Array) -> Array | None:
         if self._multilabel:
