@@ -30,6 +30,7 @@ from stepsize.finder.settings import FEWEST_STEPS, Options, Settings
 from stepsize.finder.suggestions import classical
 from stepsize.finder.trials import TrialRunner, ticker
 from stepsize.optimizers import SGD
+from stepsize.optimizers.transaction import alone
 from stepsize.optimizers.wrappers.gradients import per_step
 from stepsize.rng import isolate_rng
 
@@ -325,7 +326,7 @@ def lr_find(
     tick, bar = ticker(progress, steps * repeats)
     ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
     try:
-        with isolate_rng(value_and_grad, batches), ignored:
+        with alone("lr_find", optimizer), isolate_rng(value_and_grad, batches), ignored:
             runner = TrialRunner(value_and_grad, params, CachedBatches(given), optimizer, tick)
             _check_updates(runner, steps)
             passes = _passes(runner, settings)

@@ -1,13 +1,15 @@
-"""All or nothing under Ctrl-C: writes that no signal handler can come between."""
+"""All or nothing: writes that no signal handler and no other run can come between."""
 
 from __future__ import annotations
 
 import importlib
 import operator
+import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import repeat
 from types import FrameType
@@ -34,6 +36,50 @@ def assignment(targets: Sequence[Array], values: Sequence[Array], indices: Any =
         for column, item in zip(columns, row, strict=True):
             column[k] = item
     return partial(np.frompyfunc(operator.setitem, 3, 1), *columns)
+
+
+_using: dict[int, tuple[int, str]] = {}  # by engine: the thread that works with it, and in what
+_looking = threading.Lock()
+
+
+def _forget() -> None:
+    """In the child of a fork, where other threads are gone."""
+    global _looking
+    _looking = threading.Lock()
+    _using.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+@contextmanager
+def alone(owner: str, optimizer: Any) -> Iterator[None]:
+    """A block in which no other thread trains with an optimizer, or measures on copies of it.
+
+    Each step is whole, but between two of them the parameters would be those of another run.
+
+    Raises:
+        RuntimeError: another thread is inside such a block.
+    """
+    engine = getattr(getattr(optimizer, "internals", None), "engine", None)
+    me = threading.get_ident()
+    with _looking:
+        thread, other = _using.get(id(engine), (me, ""))
+        if thread != me:
+            raise RuntimeError(
+                f"{owner}: {other} in another thread is at work with this optimizer, and would "
+                "move the parameters between two looks at them; wait for it, or give an optimizer "
+                "over parameters of its own, optimizer.clone(copies)"
+            )
+        first = engine is not None and not other
+        if first:
+            _using[id(engine)] = (me, owner)
+    try:
+        yield
+    finally:
+        if first:
+            _using.pop(id(engine), None)
 
 
 # Signals from whose handlers people raise: Ctrl-C, time limits, the ends of jobs.
