@@ -129,11 +129,8 @@ def gradient_noise_scale(micro_grads: Iterable[arrays.Nest], batch_size: int) ->
 
 
 def _kept(leaf: Any) -> Any:
-    if isinstance(leaf, np.ma.MaskedArray):
-        raise TypeError(
-            "gradient_noise_scale: micro_grads holds a masked array, whose mask would be lost; "
-            "fill it, gradient.filled(0)"
-        )
+    cure = "fill it, gradient.filled(0)"
+    arrays.refuse_masked("gradient_noise_scale", "an array of micro_grads", leaf, cure)
     return np.array(leaf)
 
 

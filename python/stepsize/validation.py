@@ -90,10 +90,20 @@ def as_loss(value: Any) -> float:
     """
     if isinstance(value, float):
         return float(value)
-    dtype = getattr(value, "dtype", None)
-    if isinstance(value, bool) or (dtype is not None and str(dtype).endswith("bool")):
+    if is_truth(value):
         raise TypeError(f"a truth value is no loss: {value!r:.40}")
     return as_float(value)
+
+
+def is_truth(value: Any) -> bool:
+    """Whether a value is True or False, of any library, alone in an array too.
+
+    Example:
+        >>> is_truth(True), is_truth(1.0), is_truth(None)
+        (True, False, False)
+    """
+    dtype = getattr(value, "dtype", None)
+    return isinstance(value, bool) or (dtype is not None and str(dtype).endswith("bool"))
 
 
 def is_complex_number(value: Any) -> bool:

@@ -209,7 +209,10 @@ def test_hopeless_tasks_are_told_apart():
     assert lost.why == "the loss is not finite at the starting parameters"
     assert not lost.usable and len(lost.losses) == 0
     broken = ss.lr_find(lambda p, b: (1.0, {"x": p["x"] * np.nan}), start(), [None])
-    assert "at the lowest, the gradient of x was not finite" in str(broken)
+    assert "at the lowest, the gradient of x was not finite at the starting parameters" in str(
+        broken
+    )
+    assert lost.stopped == "stopped because the loss was nan at the starting parameters"
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)

@@ -154,6 +154,27 @@ def test_given_ends_bind_or_it_is_said(ends, task, rule, refine):
         assert "rates may be better" in str(result)
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("settings", [{}, {"repeats": 3}, {"refine": 120}, {"for_steps": 2000}])
+@pytest.mark.parametrize("rule", [ss.SGD, ss.Adam])
+def test_a_bound_that_decided_is_named(rule, settings, grouped):
+    def find(**ends):
+        return ss.lr_find(linear, start(), batches(), optimizer=factory, **settings, **ends)
+
+    def factory(params):
+        groups = [ss.group("b", lr=1.0)] if grouped and "b" in params else ()
+        return rule(params, lr=0.1, groups=groups)
+
+    free = find()
+    assert "lr_m" not in free.why
+    for factor in (0.001, 0.01, 0.1):
+        assert f"lr_max={factor * free.suggestion:g}" in find(lr_max=factor * free.suggestion).why
+    if "refine" not in settings:  # a longer race may have its best rate above
+        assert "lr_min=" in find(lr_min=20 * free.suggestion).why
+    wide = find(lr_min=1e-5 * free.suggestion, lr_max=1e4 * free.suggestion)
+    assert "lr_m" not in wide.why
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1e9])
 def test_a_rate_outside_of_the_default_ends_is_said_to_be(scale):
     def scaled(params, batch):

@@ -274,3 +274,31 @@ def test_masked_rows_are_not_predicted():
         model.fit(X, y)
     with pytest.raises(TypeError, match="MLPClassifier: X is a masked array"):
         model.predict(np.ma.masked_array(X))
+
+
+ESTIMATORS = [sk.LinearClassifier, sk.LinearRegressor, sk.MLPClassifier, sk.MLPRegressor]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("size", [2.0**1000, 2.0**1021, 2.0**1023])
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_weights_of_any_size_that_are_equal_are_no_weights(cls, size):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3))
+    y = x @ [1.0, -2.0, 0.5]
+    y = (y > 0).astype(int) if issubclass(cls, sk.LinearClassifier | sk.MLPClassifier) else y
+    found = [
+        cls(random_state=0, max_iter=5, alpha=0.0).fit(x, y, weight).coefs_[0]
+        for weight in (np.ones(60), np.full(60, size))
+    ]
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_weights_that_leave_no_number_are_refused_by_name(cls):
+    x, y = np.eye(8), np.arange(8) % 2
+    with pytest.raises(ValueError, match=f"{cls.__name__}: sample_weight .*too small to divide"):
+        cls().fit(x, y, np.full(8, 5e-324))
+    if issubclass(cls, sk.LinearClassifier | sk.MLPClassifier):
+        with pytest.raises(ValueError, match=r"its product with class_weight, got inf in row 0"):
+            cls(class_weight={0: 1e10, 1: 1.0}).fit(x, y, np.full(8, 1e305))

@@ -126,6 +126,59 @@ def test_the_handler_is_called_at_the_end_of_the_outermost_block():
         signal.signal(signal.SIGINT, before)
 
 
+LIMITS = [name for name in ("SIGALRM", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+
+
+@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+def test_a_time_limit_that_raises_waits_for_the_end_of_a_step(wrap, name, monkeypatch):
+    def expired(number, frame):
+        raise TimeoutError
+
+    def stepped(self, *args, **keywords):
+        result = step(self, *args, **keywords)
+        if self is innermost:
+            signal.raise_signal(getattr(signal, name))
+        return result
+
+    params = [random_nest(SHAPES, np.float64) for _ in range(2)]
+    one, two = (wrap(ss.SGD(nest, lr=0.1, momentum=0.9)) for nest in params)
+    grads = random_grads(params[0], 0)
+    step, innermost = ss.SGD.step, two.internals.rule
+    monkeypatch.setattr(ss.SGD, "step", stepped)
+    one.step(grads)
+    before = signal.signal(getattr(signal, name), expired)
+    try:
+        with pytest.raises(TimeoutError):
+            two.step(grads)
+        assert signal.getsignal(getattr(signal, name)) is expired
+    finally:
+        signal.signal(getattr(signal, name), before)
+    assert everything(one) == everything(two)
+
+
+def test_every_handler_is_called_and_is_there_again_when_the_first_one_raises():
+    seen, kept = [], {}
+
+    def handler(number, frame):
+        seen.append(number)
+        raise TimeoutError
+
+    numbers = [signal.SIGINT, *(getattr(signal, name) for name in LIMITS)]
+    try:
+        for number in numbers:
+            kept[number] = signal.signal(number, handler)
+        with pytest.raises(TimeoutError), Uninterrupted():
+            for number in numbers:
+                signal.raise_signal(number)
+            assert not seen
+        assert seen == numbers
+        assert all(signal.getsignal(number) is handler for number in numbers)
+    finally:
+        for number, before in kept.items():
+            signal.signal(number, before)
+
+
 def test_where_a_signal_is_ignored_it_stays_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -8,6 +8,7 @@ from cases import RULES, advance
 from stepsize.optimizers import Optimizer
 from stepsize.optimizers.fields import nonnegative, unit
 from stepsize.optimizers.registration import find_rule
+from stepsize.optimizers.rule import rebinds_parameter, runs_compiled
 from stepsize.optimizers.slots import signed
 
 ACCELERATED = [cls for cls in RULES if cls.accelerated]
@@ -32,6 +33,58 @@ def test_a_subclass_with_a_rule_of_its_own_is_not_compiled(cls):
     for name in ("rule", "variant"):
         own = type(cls.__name__, (cls,), {name: vars(Optimizer).get(name, twice)})
         assert not own.accelerated, name
+
+
+@pytest.mark.parametrize("cls", ACCELERATED)
+def test_a_rule_that_is_replaced_later_runs(cls, monkeypatch):
+    own = type(cls.__name__, (cls,), {})
+    assert own.accelerated
+    monkeypatch.setattr(own, "rule", twice)
+    x = np.ones((2, 3))
+    optimizer = own(x, lr=0.25, **({"weight_decay": 0.0} if "weight_decay" in cls.fields else {}))
+    if not cls.needs_closure and cls.scope is None:
+        optimizer.step(np.ones((2, 3)), loss=1.0)
+        assert (x == 0.5).all()
+    assert not runs_compiled(own) and runs_compiled(cls)
+
+
+def rebinding(self, x, g, s, h):
+    x = x - h.lr * g
+
+
+def rebinding_beside_state(self, x, g, s, h):
+    s.m[...] = 0.5 * s.m + g
+    x = x - h.lr * s.m
+
+
+def view_first(self, x, g, s, h):
+    x = x.reshape(-1)
+    x -= h.lr * g
+
+
+def out_of_place(self, x, g, s, h):
+    y = x
+    x = x - h.lr * g
+    y[...] = x
+
+
+@pytest.mark.parametrize("rule", [rebinding, rebinding_beside_state])
+def test_a_rule_that_gives_x_another_array_is_refused_and_changes_nothing(rule):
+    optimizer = declared(slots=("m",), rule=rule)(np.ones(2))
+    with pytest.raises(TypeError, match=r"Own: rule gives x another array.* in place"):
+        optimizer.step(np.ones(2))
+    assert optimizer.step_count == 0 and not optimizer.state["params"]["m"].any()
+
+
+def test_no_rule_here_gives_x_another_array():
+    assert not [cls for cls in RULES if rebinds_parameter(cls.rule)]
+
+
+@pytest.mark.parametrize("rule", [view_first, out_of_place])
+def test_a_rule_that_moves_x_may_name_other_arrays_x(rule):
+    x = np.ones(2)
+    declared(rule=rule)(x, lr=0.5).step(np.ones(2))
+    assert list(x) == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("cls", [c for c in ACCELERATED if "weight_decay" in c.fields])

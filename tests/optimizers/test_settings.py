@@ -41,7 +41,9 @@ def test_none_is_no_value_but_for_the_rate_in_a_constructor(cls, field: Field):
             cls(params(), groups=[ss.group("head/b", **{field.name: None})])
 
 
-@pytest.mark.parametrize("value", [np.bool_(True), np.array([0.1]), "0.1", 10**400, None, 1j])
+@pytest.mark.parametrize(
+    "value", [np.bool_(True), np.array(True), np.array([0.1]), "0.1", 10**400, None, 1j]
+)
 def test_what_is_no_number_leaves_the_schedule_in_place(value):
     schedule = ss.schedules.linear(0.1, 0.0, 10)
     optimizer = ss.SGD(params(), lr=schedule)
@@ -117,6 +119,18 @@ DOORS = {
     "save": lambda nest: ss.save("never-written", nest),
     "LBFGS": ss.LBFGS,
     "clone": lambda nest: ss.SGD({"w": np.ones((3, 2))}).clone(nest),
+    "replicate": lambda nest: ss.replicate(nest, 2),
+    "bounds, low": lambda nest: ss.SGD({"w": np.ones((3, 2))}, bounds=(nest, 5.0)),
+    "bounds, high": lambda nest: ss.SGD({"w": np.ones((3, 2))}, bounds=(None, nest)),
+    "bounds of minimize": lambda nest: ss.minimize(
+        lambda x: (float(x @ x), 2 * x), np.ones(2), bounds=(nest["w"][0], 5.0)
+    ),
+    "lr_find": lambda nest: ss.lr_find(lambda p, b: (0.0, p), nest, [0]),
+    "autolr": lambda nest: ss.autolr(lambda p, b: (0.0, p), nest, [0], steps=20),
+    "sharpness": lambda nest: ss.sharpness(lambda p, b: (0.0, p), nest),
+    "check_gradients": lambda nest: ss.check_gradients(lambda p: (0.0, p), nest),
+    "central": lambda nest: ss.gradients.central(lambda p, b: 0.0)(nest, None),
+    "noise scale": lambda nest: ss.gradient_noise_scale([nest] * 3, 8),
 }
 
 

@@ -242,6 +242,19 @@ def test_divergence_ends_the_run_and_keeps_the_last_good_step(gradient, reason):
     assert history.steps == 4 and math.isnan(history["grad_norm"][-1])
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_parameters_that_are_bad_at_the_start_are_named(value):
+    params = make_params()
+    params["w"][0] = value
+    optimizer = ss.Adam(params, lr=0.1)
+    with np.errstate(invalid="ignore"):
+        history = ss.fit(value_and_grad, params, optimizer, (X, Y), epochs=1, progress=False)
+    assert "with lr 0.1: w holds NaN or infinity before any step, the loss is" in history.stopped
+    found = ss.lr_find(value_and_grad, params, (X, Y))
+    assert "at the starting parameters: w holds NaN or infinity before any step" in found.why
+    assert found.stopped.endswith("at the starting parameters")
+
+
 def test_an_optimizer_told_to_skip_goes_on():
     params = make_params()
     opt = ss.Adam(params, lr=0.1, on_nonfinite="skip")

@@ -19,6 +19,7 @@ from stepsize.arrays.parts import (
     COMPLEX,
     conversion,
     refuse_complex,
+    refuse_masked,
     view_as_complex,
     view_as_real,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "read_only",
     "refuse_changes",
     "refuse_complex",
+    "refuse_masked",
     "refuse_unpacked",
     "refuse_writes",
     "rows_of",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stepsize import _core
-from stepsize.arrays.parts import COMPLEX, view_as_real
+from stepsize.arrays.parts import COMPLEX, UNMASK, refuse_masked, view_as_real
 from stepsize.arrays.tree import Structure, flatten, unflatten
 from stepsize.arrays.types import Array, Nest
 
@@ -35,11 +35,7 @@ def check_dtype(leaf: Any, path: str, owner: str) -> None:
             f"{owner}: parameter {path} is a {type(leaf).__name__}, expected a NumPy array or a "
             "nest of them; convert it with np.array(..., np.float32)"
         )
-    if isinstance(leaf, np.ma.MaskedArray):
-        raise TypeError(
-            f"{owner}: parameter {path} is a masked array, whose mask would be lost; give a plain "
-            "one, parameter.filled(0), and gradients of 0 where it was masked"
-        )
+    refuse_masked(owner, f"parameter {path}", leaf, UNMASK)
     if leaf.dtype not in (*FLOATS, *COMPLEX) and not is_narrow(leaf.dtype):
         nearest = "complex64" if leaf.dtype.kind == "c" else "float32"
         raise TypeError(

@@ -1,4 +1,7 @@
-"""Complex arrays as real ones of twice the numbers, as torch's functions of the same names do."""
+"""Complex arrays as real ones of twice the numbers, as torch's functions of the same names do.
+
+And the arrays that are refused because one of their parts would be lost.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import numpy as np
 from stepsize.arrays.types import Array
 
 COMPLEX = (np.dtype(np.complex64), np.dtype(np.complex128))
+# The cure of masked parameters.
+UNMASK = "give a plain one, parameter.filled(0), and gradients of 0 where it was masked"
 
 
 def view_as_real(array: Array) -> Array:
@@ -51,6 +56,19 @@ def refuse_complex(owner: str, path: str, dtype: Any, cure: str) -> None:
     """
     if np.dtype(dtype).kind == "c":
         raise TypeError(f"{owner}: {path} is {dtype}; {cure}")
+
+
+def refuse_masked(owner: str, name: str, value: Any, cure: str) -> None:
+    """Raise TypeError for a masked array, of which only the numbers would be read.
+
+    Example:
+        >>> refuse_masked("SGD", "w", np.ma.masked_array([1.0, 2.0], [0, 1]), "give w.filled(0)")
+        Traceback (most recent call last):
+        ...
+        TypeError: SGD: w is a masked array, whose mask would be lost; give w.filled(0)
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{owner}: {name} is a masked array, whose mask would be lost; {cure}")
 
 
 def conversion(found: Any, wanted: Any) -> str:

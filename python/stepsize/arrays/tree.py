@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import optree
 
+from stepsize.arrays.parts import UNMASK, refuse_masked
 from stepsize.arrays.types import Array, Nest
 from stepsize.validation import as_loss, is_complex_number
 
@@ -100,8 +101,16 @@ def map_leaves(function: Callable[..., Any], nest: Nest, *others: Nest) -> Nest:
 
 
 def copy(nest: Nest) -> Nest:
-    """The same nesting with copies of the arrays."""
-    return map_leaves(lambda leaf: np.array(leaf, copy=True, order="K"), nest)
+    """The same nesting with copies of the arrays; masks, which copies would lose, are refused."""
+
+    def copied(leaf: Any) -> Array:
+        if isinstance(leaf, np.ma.MaskedArray):
+            leaves, paths, _ = flatten(nest)
+            path = next(path for one, path in zip(leaves, paths, strict=True) if one is leaf)
+            refuse_masked("params", path, leaf, UNMASK)
+        return np.array(leaf, copy=True, order="K")
+
+    return map_leaves(copied, nest)
 
 
 def assign(target: Nest, source: Nest) -> None:

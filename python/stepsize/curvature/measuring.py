@@ -22,6 +22,7 @@ from stepsize.arrays import (
 from stepsize.curvature.critical import UpdateLine, critical_rate
 from stepsize.curvature.lanczos import largest_eigenvalue
 from stepsize.optimizers import Optimizer
+from stepsize.optimizers.transaction import alone
 from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.rng import rewinder
 from stepsize.validation import as_loss, counted, number, whole
@@ -138,13 +139,14 @@ def sharpness(
     if guess is not None:
         number("sharpness: guess", guess, 0.0, low_open=True)
     try:
-        start, grads = probe.gradient(params)
-        _require_finite(start)
-        line = UpdateLine(params, optimizer, grads, start)
-        begin = guess or line.lr or 1.0
-        if loss is not None:
-            start = probe.value(params)  # of the function that the line is measured with
-        rate, _ = critical_rate(line, probe.value, start, begin)
+        with alone(OWNER, optimizer):
+            start, grads = probe.gradient(params)
+            _require_finite(start)
+            line = UpdateLine(params, optimizer, grads, start)
+            begin = guess or line.lr or 1.0
+            if loss is not None:
+                start = probe.value(params)  # of the function that the line is measured with
+            rate, _ = critical_rate(line, probe.value, start, begin)
     finally:
         probe.rewind()
     value = 2 / rate if rate > 0 else math.inf

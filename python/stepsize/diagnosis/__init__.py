@@ -22,6 +22,7 @@ from stepsize.diagnosis.generalisation import settled
 from stepsize.diagnosis.holes import with_holes
 from stepsize.diagnosis.measurement import measure
 from stepsize.diagnosis.mismatch import gradient_mismatch, without_advice, zero_gradients
+from stepsize.diagnosis.reading import read
 from stepsize.diagnosis.thresholds import FEWEST_LOSSES, FEWEST_STEPS, IDLE
 from stepsize.diagnosis.verdicts import (
     VERDICTS,
@@ -76,12 +77,15 @@ def diagnose(history: Any, *, what_if: Experiment | Asked | None = None) -> Diag
     """
     if what_if is not None and not callable(what_if):
         _require_experiment(what_if)
-    return with_holes(history, _diagnosed(history, what_if))
+    columns = read(history)
+    found = _diagnosed(history, measure(history, columns), what_if)
+    return with_holes(columns, getattr(history, "meta", None), found)
 
 
-def _diagnosed(history: Any, what_if: Experiment | Asked | None) -> Diagnosis:
+def _diagnosed(
+    history: Any, features: CurveFeatures, what_if: Experiment | Asked | None
+) -> Diagnosis:
     """The diagnosis by the losses that are finite."""
-    features = measure(history)
     found = judge(features)
     verdict = found[0].kind
     shares = probabilities(_as_validated(features, verdict), verdict)

@@ -8,24 +8,23 @@ from typing import Any
 
 import numpy as np
 
+from stepsize.arrays import Curve
 from stepsize.diagnosis.calibration import after_experiment
-from stepsize.diagnosis.reading import read
 from stepsize.diagnosis.verdicts import Diagnosis, Finding
 from stepsize.validation import counted
 
 
-def with_holes(history: Any, found: Diagnosis) -> Diagnosis:
+def with_holes(columns: Mapping[str, Curve], meta: Any, found: Diagnosis) -> Diagnosis:
     """The diagnosis with a word on such losses; where one was infinite, no rate is to be raised.
 
-    NaN counts where `fit` wrote the history; in others it is a row without a value.
+    NaN counts where `fit` wrote the history, as ``meta`` tells; in others it is a row without a
+    value.
     """
-    columns = read(history)
     loss = columns["loss"]
     finite = np.flatnonzero(np.isfinite(loss))
     if found.verdict == "diverging" or not len(finite):
         return found
     inside = loss[: finite[-1]]
-    meta = getattr(history, "meta", None)
     trained = isinstance(meta, Mapping) and "rule" in meta
     lost = np.flatnonzero(np.isinf(inside) | (trained & np.isnan(inside)))
     if not len(lost):

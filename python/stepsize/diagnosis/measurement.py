@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -242,9 +243,9 @@ def _trend(
     return trend, jitter
 
 
-def measure(history: Any) -> CurveFeatures:
-    """Every feature of a history with a loss in it."""
-    given = read(history)
+def measure(history: Any, columns_read: Mapping[str, Curve] | None = None) -> CurveFeatures:
+    """Every feature of a history with a loss in it; its series where they have been read."""
+    given = read(history) if columns_read is None else columns_read
     rows = len(given["loss"])
     missing = np.full(rows, np.nan)
     columns = {name: given.get(name, missing) for name in SERIES}

@@ -16,6 +16,7 @@ from stepsize.experiments.results import Branch, WhatIf
 from stepsize.finder.cached_batches import CachedBatches, source_of
 from stepsize.finder.trials import ticker
 from stepsize.optimizers import Optimizer
+from stepsize.optimizers.transaction import alone
 from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.optimizers.wrappers.gradients import per_step
 from stepsize.rng import isolate_rng
@@ -107,7 +108,7 @@ def what_if(
     laboratory = Laboratory(value_and_grad, params, optimizer, source, loss, tick)
     ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
     try:
-        with isolate_rng(value_and_grad, batches, loss), ignored:
+        with alone(OWNER, optimizer), isolate_rng(value_and_grad, batches, loss), ignored:
             found = _Found(laboratory.held(params, plan.held))
             _require_finite(found.before)
             try:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 
-from stepsize.arrays import Curve, Nest, ValueAndGrad, copy, flatten
+from stepsize.arrays import Curve, Nest, ValueAndGrad, copy, flatten, path_not_finite
 from stepsize.curves import debiased_ema
 from stepsize.diagnosis.mismatch import CALL, factor_of, of_pairs, told
 from stepsize.finder.cached_batches import CachedBatches, source_of
@@ -30,6 +30,7 @@ from stepsize.finder.settings import FEWEST_STEPS, Options, Settings
 from stepsize.finder.suggestions import classical
 from stepsize.finder.trials import TrialRunner, ticker
 from stepsize.optimizers import SGD
+from stepsize.optimizers.transaction import alone
 from stepsize.optimizers.wrappers.gradients import per_step
 from stepsize.rng import isolate_rng
 
@@ -70,9 +71,9 @@ def _refine(
     if not math.isfinite(raced.weighted_rate):
         return passes[0]
     rate, lift = raced.weighted_rate, 10**REFINED_PEAK_LIFT
-    return replace(
-        passes[0], race=raced, rate=settings.bounded(rate), peak=settings.bounded(rate * lift)
-    )
+    rate, peak = settings.bounded(rate), settings.bounded(rate * lift)
+    before = tuple(a.race.best.rate for a in passes if math.isfinite(a.rate))
+    return replace(passes[0], race=raced, rate=rate, peak=peak, before=before)
 
 
 def _curve(passes: list[Advice]) -> tuple[Curve, Curve]:
@@ -84,31 +85,33 @@ def _curve(passes: list[Advice]) -> tuple[Curve, Curve]:
     return first.lrs[:length], np.mean([t.losses[:length] for t in same], axis=0)
 
 
-def _why_not(tried: Advice) -> str:
+def _why_not(tried: Advice, params: Nest) -> str:
     """Why there is no usable rate."""
     if tried.reason:
         return tried.reason
     if not len(tried.range_test.losses):
-        return "the loss is not finite at the starting parameters"
+        path = path_not_finite(params)
+        odd = "" if path is None else f": {path} holds NaN or infinity before any step"
+        return f"the loss is not finite at the starting parameters{odd}"
     failures = [t.failure for t in tried.race.trials if t.failure is not None]
     if failures and len(failures) == len(tried.race.trials):
         return f"the loss diverged at every rate tried; at the lowest, {failures[-1]}"
     return "no rate tried made the loss fall"
 
 
-def _of_range(rate: float, settings: Settings) -> str:
+def _of_range(rate: float, settings: Settings, passes: list[Advice]) -> str:
     """What the ends of the range have to do with a rate, or with there being none."""
     least, most = settings.bounds
     given = [f"lr_min={least:g}"] if least else []
     given += [f"lr_max={most:g}"] if most < math.inf else []
     if not math.isfinite(rate):
         return f"; {' and '.join(given)} bound the rates that were tried" if given else ""
-    if rate in (least, most):
-        lower = rate == least
-        return (
-            f"; it is {given[0] if lower else given[-1]}, and {'lower' if lower else 'higher'} "
-            "rates may be better"
-        )
+    sides = ((most, "lr_max", "higher", max), (least, "lr_min", "lower", min))
+    for end, name, word, outer in sides:
+        if rate == end:
+            return f"; it is {name}={end:g}, and {word} rates may be better"
+        if 2 * sum(a.decided_by(end, outer) for a in passes) >= len(passes):
+            return f"; {name}={end:g} bound the races, and {word} rates may be better"
     if not settings.lr_min <= rate <= settings.lr_max:
         return (
             f"; it lies outside of {settings.lr_min:g} to {settings.lr_max:g}, where nothing fell"
@@ -157,7 +160,8 @@ def _result(
             max(settings.bounded(rate * 10**above), peak),
         ),
         confidence=trust,
-        why=(why or _why_not(passes[0])) + (_of_range(rate, settings) if usable else ""),
+        why=(why or _why_not(passes[0], runner.params))
+        + (_of_range(rate, settings, good) if usable else ""),
         stopped=passes[0].range_test.stopped,
         lrs=lrs,
         losses=losses,
@@ -322,7 +326,7 @@ def lr_find(
     tick, bar = ticker(progress, steps * repeats)
     ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
     try:
-        with isolate_rng(value_and_grad, batches), ignored:
+        with alone("lr_find", optimizer), isolate_rng(value_and_grad, batches), ignored:
             runner = TrialRunner(value_and_grad, params, CachedBatches(given), optimizer, tick)
             _check_updates(runner, steps)
             passes = _passes(runner, settings)

@@ -9,7 +9,7 @@ Source: Jamieson & Talwalkar 2016, arXiv:1502.07943.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,13 @@ class Advice:
     rate: float
     peak: float
     reason: str = ""  # why there is no rate
+    before: tuple[float, ...] = ()  # the best rates of the races that a longer one has replaced
+
+    def decided_by(self, end: float, outermost: Callable[[Iterable[float]], float]) -> bool:
+        """Whether the best rate is this end of the range, or lies there where longer races went."""
+        best = self.race.best.rate
+        rates = (t.rate for t in self.race.trials)
+        return best == end or (end in self.before and best == outermost(rates))
 
 
 def _leads(ahead: Trial, behind: Trial, share: int) -> Curve:

@@ -124,6 +124,8 @@ def find_range(runner: TrialRunner, settings: Settings, first_batch: int) -> Ran
     low, high = settings.lr_min, settings.lr_max
     least, most = settings.bounds
     found = tested(low, high)
+    if not len(found.losses):  # no rate had been tried when the loss was lost
+        return found
     while runner.budget > settings.steps // 2 and low > LOWEST:
         late = found.half_decrease_step >= len(found.losses) - 3
         if low > least and found.diverged and len(found.losses) <= PERIOD + 3:

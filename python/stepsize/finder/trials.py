@@ -144,8 +144,10 @@ class Trial:
             return False
         self.lrs.append(lr)
         loss, grads = self._runner.evaluate(self._params, batch, fresh=done == 0)
+        # The first loss and gradient are those of the start, whatever the rate.
+        where = f"at lr={lr:.2e}" if done else "at the starting parameters"
         if not math.isfinite(loss):
-            self.failure = f"the loss became {loss} at lr={lr:.2e}"
+            self.failure = f"the loss {'became' if done else 'was'} {loss} {where}"
         else:
             self.losses.append(loss)
             if loss > self.ceiling:
@@ -156,7 +158,7 @@ class Trial:
             try:
                 stepper.step(grads, lr, loss, lambda p: self._runner.evaluate(p, batch, False))
             except NonFiniteGradientError:
-                self.failure = f"{not_finite(grads)} was not finite at lr={lr:.2e}"
+                self.failure = f"{not_finite(grads)} was not finite {where}"
         if self.failure is not None:
             self.retire()
         return self.failure is None

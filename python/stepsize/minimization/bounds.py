@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Array, Nest, Structure, refuse_complex, unflatten
+from stepsize.arrays import Array, Nest, Structure, refuse_complex, refuse_masked, unflatten
 
 FORMS = (
     "bounds must be a tuple (low, high), each a number, an array, a nest like x0 or None, a list "
@@ -43,6 +43,8 @@ class Bounds:
                 ) from None
         if side is None:
             side = -np.inf if name == "low" else np.inf
+        cure = "give -inf or inf where there is no bound"
+        refuse_masked("minimize", f"{name} of bounds", side, cure)
         try:
             array = np.asarray(side)
             if array.dtype.kind not in "fiu":

@@ -20,6 +20,7 @@ from stepsize.arrays import (
     flatten,
     map_leaves,
     norm,
+    refuse_masked,
 )
 from stepsize.finder.evaluations import Evaluations
 from stepsize.minimization.bounds import Bounds
@@ -186,11 +187,8 @@ def _floats(x0: Nest) -> Nest:
     plain = isinstance(x0, list | tuple) and all(isinstance(v, numbers.Number) for v in x0)
 
     def one(leaf: Any) -> Array:
-        if isinstance(leaf, np.ma.MaskedArray):
-            raise TypeError(
-                "minimize: x0 holds a masked array, whose mask would be lost; give the numbers to "
-                "search, x0.compressed(), and put the others in the function"
-            )
+        cure = "give the numbers to search, x0.compressed(), and put the others in the function"
+        refuse_masked("minimize", "x0", leaf, cure)
         array = np.array(leaf)
         if array.dtype.kind in "iub":
             return array.astype(np.float64)

@@ -22,9 +22,10 @@ from stepsize.arrays import (
     computed,
     is_narrow,
     refuse_complex,
+    refuse_masked,
 )
 from stepsize.optimizers.groups import GroupSpec, is_grouped
-from stepsize.optimizers.half import to_float32
+from stepsize.optimizers.half import inward, to_float32
 from stepsize.optimizers.options import CONSTRAINTS, Options
 from stepsize.optimizers.primitives import clamp, select
 from stepsize.validation import number
@@ -227,8 +228,8 @@ class _Sides:
         low, high = self._array(0, least), self._array(1, most)
         self._check_order(low, high)
         inner: tuple[Any, ...] = (
-            _inward(low, self.leaf.dtype, np.inf),
-            _inward(high, self.leaf.dtype, -np.inf),
+            inward(low, self.leaf.dtype.name, 1),
+            inward(high, self.leaf.dtype.name, -1),
         )
         if np.any(inner[0] > inner[1]):
             raise ValueError(
@@ -264,6 +265,7 @@ class _Sides:
         name = f"{('low', 'high')[k]} of the bounds of {self.path}"
         if side is None:
             return np.array((-np.inf, np.inf)[k])
+        refuse_masked(self.owner, name, side, "give -inf or inf where there is no bound")
         try:
             array = np.asarray(side)
             if array.dtype.kind not in "fiu" and not is_narrow(array.dtype):
@@ -309,14 +311,3 @@ class _Sides:
                 f"outside of the bounds, the first {x[place]:g} at {list(place)}; start inside, "
                 f"np.clip({self.path}, low, high, out={self.path})"
             )
-
-
-def _inward(side: Array, dtype: Any, towards: float) -> Array:
-    """The nearest numbers of a dtype on the inner side, in the type that they are computed in."""
-    with np.errstate(over="ignore"):
-        near = side.astype(dtype)
-    wide = np.asarray(to_float32(near), np.float64)
-    outer = wide < side if towards > 0 else wide > side
-    with np.errstate(over="ignore", under="ignore"):
-        stepped = np.nextafter(near, np.array(towards).astype(dtype))
-    return np.asarray(to_float32(np.where(outer, stepped, near)), computed(dtype))

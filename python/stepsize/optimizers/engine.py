@@ -9,7 +9,7 @@ from stepsize.arrays import is_narrow, view_as_real
 from stepsize.optimizers.groups import ParameterGroups
 from stepsize.optimizers.leaves import Leaves
 from stepsize.optimizers.options import Options
-from stepsize.optimizers.rule import COMPILED, Rule
+from stepsize.optimizers.rule import COMPILED, Rule, runs_compiled
 from stepsize.optimizers.slots import Slots
 
 
@@ -24,6 +24,7 @@ def fill(
     """Hand groups and leaves, with their constraints, to the compiled step."""
     # Matrix rules have half precision in the reference loop alone.
     matrices = rule.shaped and any(is_narrow(leaf.dtype) for leaf in leaves.arrays)
+    compiled = runs_compiled(type(rule))
     for k, values in enumerate(groups.tables):
         numbers = []
         for name, field in rule.fields.items():
@@ -36,7 +37,7 @@ def fill(
             numbers.append(("loss", -math.inf, math.inf, True, True, 0.0))
         kernel = rule.variant(values)[0]
         engine.add_group(
-            kernel if rule.accelerated and kernel in COMPILED and not matrices else None,
+            kernel if compiled and kernel in COMPILED and not matrices else None,
             rule.decay_kind(values),
             list(rule.scalars.values()),
             rule.scope or "",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.validation import as_float, range_text, whole, within
+from stepsize.validation import as_float, is_truth, range_text, whole, within
 
 Value = Any  # float | Schedule | Callable[[int], float], or a tuple of two of them, bool or str
 
@@ -40,7 +40,7 @@ class Part:
         if self.varies and callable(value):
             return value
         try:
-            if isinstance(value, str | bytes | bool | np.bool_) or np.ndim(value):
+            if isinstance(value, str | bytes) or is_truth(value) or np.ndim(value):
                 raise TypeError
             number = as_float(value)
         except OverflowError:

@@ -14,6 +14,7 @@ from stepsize.arrays import (
     computed,
     conversion,
     is_narrow,
+    refuse_masked,
     view_as_real,
 )
 from stepsize.optimizers import half
@@ -74,11 +75,7 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
     """One leaf's gradient as an array the compiled step can read, copied only if it must be."""
     if value is None:
         return None
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(
-            f"{owner}: the gradient of {path} is a masked array, whose mask a step would lose; "
-            "fill it, gradient.filled(0)"
-        )
+    refuse_masked(owner, f"the gradient of {path}", value, "fill it, gradient.filled(0)")
     if isinstance(value, list | tuple):
         raise TypeError(
             f"{owner}: the gradient of {path} is a {type(value).__name__}, expected an array of "

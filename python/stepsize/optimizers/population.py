@@ -17,6 +17,7 @@ from stepsize.arrays import (
     check_parameters,
     is_narrow,
     map_leaves,
+    refuse_masked,
 )
 from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers import gradients, half
@@ -45,6 +46,9 @@ def replicate(params: Nest, count: int) -> Nest:
         (3, 2)
     """
     count = whole("replicate: count", count)
+    structure = Structure(params)
+    for leaf, path in zip(structure.leaves, structure.paths, strict=True):
+        refuse_masked("replicate", path, leaf, "give a plain array, parameter.filled(0)")
     return map_leaves(lambda leaf: np.stack([leaf] * count), params)
 
 

@@ -15,6 +15,7 @@ from stepsize.optimizers import half, quantization
 from stepsize.optimizers.constraints import constrain
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.primitives import clamp, not_descending, select
+from stepsize.optimizers.rule import rebinds_parameter
 from stepsize.optimizers.stats import Sums, extremes
 from stepsize.optimizers.transaction import assign
 
@@ -136,6 +137,11 @@ def _move(parts: Internals, leaves: dict[int, _Leaf], scale: float, stats: bool)
         start = leaf.x.copy()
         names = _lend_scalars(parts, i, leaf.s)
         _apply(parts, leaf, seen)
+        if rebinds_parameter(type(parts.rule).rule) and np.array_equal(leaf.x, start):
+            raise TypeError(
+                f"{parts.owner}: rule gives x another array, as x = x - ... does, and the "
+                "parameters stay as they are; change x in place: x -= ..., or x[...] = ..."
+            )
         if getattr(leaf.h, "cautious", False):
             leaf.x[...] = select(not_descending(start, leaf.x, seen), start, leaf.x)
         if leaf.constraint is not None:

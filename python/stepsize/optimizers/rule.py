@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -57,6 +58,7 @@ class Rule:
     decay: ClassVar[str] = "coupled"  # what weight_decay does: coupled, decoupled, or none of both
     accelerated: ClassVar[bool] = False
     kernel: ClassVar[str] = ""  # the compiled rule of the class, or of the one it is made from
+    _made_of: ClassVar[tuple[Any, ...]] = ()
 
     def __init_subclass__(cls, *, abstract: bool = False) -> None:
         super().__init_subclass__()
@@ -69,6 +71,7 @@ class Rule:
         check_declaration(cls)
         defaults = {name: field.default for name, field in cls.fields.items()}
         cls.accelerated = _is_as_declared(cls) and cls.variant(defaults)[0] in COMPILED
+        cls._made_of = _contents(cls)
         cls.__signature__ = signature(cls.fields)  # type: ignore[attr-defined]
         if cls.__module__.startswith(_HOME):
             _registry.append(cls)
@@ -114,6 +117,30 @@ class Rule:
     @classmethod
     def check_together(cls, values: Mapping[str, Value]) -> None:
         """Refuse hyperparameters that do not go together."""
+
+
+def _contents(cls: type[Rule]) -> tuple[Any, ...]:
+    return tuple(getattr(cls, name) for name in (*_COMPUTES, *_DECLARES))
+
+
+def runs_compiled(cls: type[Rule]) -> bool:
+    """Whether the compiled rule stands for a class, which it does not if a method was replaced."""
+    return cls.accelerated and cls._made_of == _contents(cls)
+
+
+@cache
+def rebinds_parameter(rule: Any) -> bool:
+    """Whether a method `rule` gives its x another array, as ``x = x - ...`` does."""
+    code = getattr(rule, "__code__", None)
+    if code is None or code.co_argcount < 2:
+        return False
+    x, before = code.co_varnames[1], ""
+    for instruction in dis.get_instructions(code):
+        stored = instruction.opname == "STORE_FAST" and instruction.argval == x
+        if stored and before and not before.endswith("="):
+            return True
+        before = instruction.argrepr if instruction.opname == "BINARY_OP" else ""
+    return False
 
 
 def is_settable(cls: type[Rule], name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,9 +15,7 @@ from stepsize.optimizers.fields import Value
 from stepsize.optimizers.groups import ParameterGroups
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.leaves import Leaves
-
-if TYPE_CHECKING:
-    from stepsize.optimizers.rule import Rule
+from stepsize.optimizers.rule import Rule, runs_compiled
 
 _LINE = 64  # bytes of a cache line
 _STAGGER = 17 * _LINE  # keeps the streams of one leaf out of each other's cache sets
@@ -186,7 +184,7 @@ def check_quantizable(rule: Rule, tables: Sequence[Mapping[str, Any]], form: str
         return
     kinds = {quantization.kind_of(slot) for values in tables for slot in rule.variant(values)[1]}
     passes = rule.scope is not None or rule.shaped
-    if passes or not rule.accelerated or kinds == {"exact"}:
+    if passes or not runs_compiled(type(rule)) or kinds == {"exact"}:
         raise ValueError(
             f"{type(rule).__name__}: state_dtype must be None for this rule, whose state has to be "
             f"exact, got {form!r:.80}; leave it out, or choose a rule such as AdamW"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stepsize import _core
-from stepsize.arrays import Array, conversion
+from stepsize.arrays import Array, conversion, refuse_masked
 
 
 class RowGradient:
@@ -38,11 +38,8 @@ class RowGradient:
 
     def __init__(self, rows: Any, values: Any) -> None:
         for name, given in (("rows", rows), ("values", values)):
-            if isinstance(given, np.ma.MaskedArray):
-                raise TypeError(
-                    f"RowGradient: {name} is a masked array, whose mask would be lost; leave out "
-                    "the rows that are masked, or give 0, values.filled(0)"
-                )
+            cure = "leave out the rows that are masked, or give 0, values.filled(0)"
+            refuse_masked("RowGradient", name, given, cure)
         self.rows = np.asarray(rows)
         self.values = np.asarray(values)
         if self.rows.ndim != 1 or (self.rows.size and self.rows.dtype.kind not in "iu"):

@@ -1,12 +1,15 @@
-"""All or nothing under Ctrl-C: writes that no signal handler can come between."""
+"""All or nothing: writes that no signal handler and no other run can come between."""
 
 from __future__ import annotations
 
+import importlib
 import operator
+import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import repeat
 from types import FrameType
@@ -35,32 +38,109 @@ def assignment(targets: Sequence[Array], values: Sequence[Array], indices: Any =
     return partial(np.frompyfunc(operator.setitem, 3, 1), *columns)
 
 
-class Uninterrupted:
-    """A ``with`` block in which Ctrl-C waits: its handler is called at the end of the block.
+_using: dict[int, tuple[int, str]] = {}  # by engine: the thread that works with it, and in what
+_looking = threading.Lock()
 
-    Inside another block, outside of the main thread and where the handler was not set from Python
-    it does nothing.
+
+def _forget() -> None:
+    """In the child of a fork, where other threads are gone."""
+    global _looking
+    _looking = threading.Lock()
+    _using.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+@contextmanager
+def alone(owner: str, optimizer: Any) -> Iterator[None]:
+    """A block in which no other thread trains with an optimizer, or measures on copies of it.
+
+    Each step is whole, but between two of them the parameters would be those of another run.
+
+    Raises:
+        RuntimeError: another thread is inside such a block.
+    """
+    engine = getattr(getattr(optimizer, "internals", None), "engine", None)
+    me = threading.get_ident()
+    with _looking:
+        thread, other = _using.get(id(engine), (me, ""))
+        if thread != me:
+            raise RuntimeError(
+                f"{owner}: {other} in another thread is at work with this optimizer, and would "
+                "move the parameters between two looks at them; wait for it, or give an optimizer "
+                "over parameters of its own, optimizer.clone(copies)"
+            )
+        first = engine is not None and not other
+        if first:
+            _using[id(engine)] = (me, owner)
+    try:
+        yield
+    finally:
+        if first:
+            _using.pop(id(engine), None)
+
+
+# Signals from whose handlers people raise: Ctrl-C, time limits, the ends of jobs.
+_NAMES = ("SIGINT", "SIGALRM", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+SIGNALS = tuple(int(getattr(signal, name)) for name in _NAMES if hasattr(signal, name))
+# What `signal` calls: it makes enums of the answers, which takes longer than a small step.
+_signal: Any = importlib.import_module("_signal")
+
+
+class Uninterrupted:
+    """A ``with`` block in which Ctrl-C and time limits wait: their handlers are called at its end.
+
+    Inside another block, outside of the main thread and for handlers that were not set from Python
+    it does nothing. Where a function of the user runs inside, only Ctrl-C should wait, or no time
+    limit would end it.
     """
 
-    def __init__(self) -> None:
-        self._previous: Any = None
-        self._pending: tuple[int, FrameType | None] | None = None
+    def __init__(self, signals: Sequence[int] = SIGNALS) -> None:
+        self._signals = signals
+        self._previous: list[tuple[int, Any]] = []
+        self._pending: list[tuple[Any, int, FrameType | None]] = []
 
     def __enter__(self) -> Uninterrupted:
         if threading.current_thread() is threading.main_thread():
-            previous = signal.getsignal(signal.SIGINT)
-            waiting = isinstance(getattr(previous, "__self__", None), Uninterrupted)
-            if callable(previous) and not waiting:
-                self._previous = previous
-                signal.signal(signal.SIGINT, self._wait)
+            try:
+                for number in self._signals:
+                    previous = _signal.getsignal(number)
+                    waiting = isinstance(getattr(previous, "__self__", None), Uninterrupted)
+                    if callable(previous) and not waiting:
+                        self._previous.append((number, previous))
+                        _signal.signal(number, self._wait)
+            except BaseException:  # of the handler of a signal that does not wait yet
+                self._restore()
+                raise
         return self
 
     def _wait(self, number: int, frame: FrameType | None) -> None:
-        self._pending = (number, frame)
+        self._pending.append((dict(self._previous)[number], number, frame))
+
+    def _restore(self) -> None:
+        """Set the handlers that were; a signal in between may call one of them."""
+        while self._previous:
+            number, previous = self._previous[-1]
+            try:
+                _signal.signal(number, previous)
+            except BaseException:
+                _signal.signal(number, previous)
+                self._previous.pop()
+                self._restore()
+                raise
+            self._previous.pop()
 
     def __exit__(self, *error: object) -> None:
-        if self._previous is not None:
-            previous, self._previous = self._previous, None
-            signal.signal(signal.SIGINT, previous)
-            if self._pending is not None:
-                previous(*self._pending)
+        self._restore()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Call the handlers in the order of their signals, each also where one before it raises."""
+        if self._pending:
+            handler, number, frame = self._pending.pop(0)
+            try:
+                handler(number, frame)
+            finally:
+                self._tell()

@@ -12,6 +12,7 @@ import numpy as np
 from stepsize.callbacks.base import Callback
 from stepsize.callbacks.checkpoint import Checkpoint
 from stepsize.optimizers.optimizer import Optimizer
+from stepsize.optimizers.transaction import alone
 from stepsize.training import arguments
 from stepsize.training import resume as resuming
 from stepsize.training.accumulation import Gradient
@@ -137,9 +138,10 @@ def fit(
     counted = count_for(rows, "train")
     loop = FitLoop(run, value_and_grad, limits, evaluation, checkpoints, counted)
     run.history.meta = run.describe()
-    if resume and os.path.exists(checkpoints[0].path):
-        resuming.load(run, checkpoints[0].path, limits.epochs, limits.steps)
-    arguments.check_length(optimizer, loop.total(), run.step, loop.updates_per_epoch())
-    loop.execute(progress)
-    look_for_wrong_gradients(run, value_and_grad)
+    with alone("fit", optimizer):
+        if resume and os.path.exists(checkpoints[0].path):
+            resuming.load(run, checkpoints[0].path, limits.epochs, limits.steps)
+        arguments.check_length(optimizer, loop.total(), run.step, loop.updates_per_epoch())
+        loop.execute(progress)
+        look_for_wrong_gradients(run, value_and_grad)
     return run.history

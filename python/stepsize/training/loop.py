@@ -290,7 +290,10 @@ class FitLoop:
         if any(recovered):
             run.step, run.offset = step, offset
             return not self.over()
-        why = [] if math.isfinite(loss) else [f"the loss is {loss}"]
+        held = arrays.path_not_finite(run.params)
+        first = " before any step" if not run.optimizer.step_count else ""
+        why = [] if held is None else [f"{held} holds NaN or infinity{first}"]
+        why += [] if math.isfinite(loss) else [f"the loss is {loss}"]
         path = arrays.path_not_finite(run.grads)
         why += [] if path is None else [f"the gradient of {path} is not finite"]
         run.history.stopped = f"diverged at step {step} with lr {lr:.3g}: {', '.join(why)}"

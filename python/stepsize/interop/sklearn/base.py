@@ -13,10 +13,10 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from stepsize.arrays import Array, flatten, map_leaves
+from stepsize.arrays import Array, flatten, map_leaves, refuse_masked
 from stepsize.interop.sklearn.drop_in import ShuffledRows
 from stepsize.interop.sklearn.network import Network, draw
-from stepsize.interop.sklearn.scaling import scaling_hint, warn_of_scales
+from stepsize.interop.sklearn.scaling import relative, scaling_hint, warn_of_scales
 from stepsize.interop.sklearn.streams import Stream
 from stepsize.interop.sklearn.training import (
     Once,
@@ -40,14 +40,11 @@ from stepsize.training.history import History
 Data = tuple[Any, ...]  # x, y and, where there are any, weights
 
 
-def refuse_masked(estimator: Any, **given: Any) -> None:
+def without_masks(estimator: Any, **given: Any) -> None:
     """Refuse a masked array, whose mask scikit-learn's checks would drop without a word."""
     for name, value in given.items():
-        if isinstance(value, np.ma.MaskedArray):
-            raise TypeError(
-                f"{type(estimator).__name__}: {name} is a masked array, whose mask would be lost; "
-                f"leave out the rows that are masked, or fill them, {name}.filled(0)"
-            )
+        cure = f"leave out the rows that are masked, or fill them, {name}.filled(0)"
+        refuse_masked(type(estimator).__name__, name, value, cure)
 
 
 class Estimator(BaseEstimator):  # type: ignore[misc]
@@ -112,7 +109,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _mass(self, X: Any, y: Any, sample_weight: Any) -> Array | None:
         """The sample weights, or None if all are equal."""
-        refuse_masked(self, sample_weight=sample_weight)
+        without_masks(self, sample_weight=sample_weight)
         return None if sample_weight is None else _check_sample_weight(sample_weight, X)
 
     # Fitting.
@@ -145,26 +142,17 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         first: bool,
         incremental: bool,
     ) -> None:
-        name, labels = type(self).__name__, y
+        labels = y
         X, y = self._take(X, y, first, incremental)
         weight = self._mass(X, labels, sample_weight)
-        if weight is not None and (weight < 0).any():
-            row = int(np.argmax(weight < 0))
-            raise ValueError(
-                f"{name}: sample_weight must be >= 0, and the same goes for class_weight, got "
-                f"{weight[row]} in row {row}; leave out the rows that are not to count, or give 0"
-            )
-        if weight is not None and not weight.sum() > 0:
-            raise ValueError(f"{name}: sample_weight must have a sum above 0, got {weight.sum()}")
+        weight, mass = (None, 1.0) if weight is None else relative(weight, self)
         random = check_random_state(self.random_state)
         if first:
             self._start(X, y, weight, random)
         dtype = self.coefs_[0].dtype
         data: Data = (X.astype(dtype, copy=False), y if y.dtype.kind == "i" else y.astype(dtype))
-        mass = 1.0
         if weight is not None:
-            mass = float(weight.mean())
-            data = (*data, np.asarray(weight / mass, dtype))
+            data = (*data, np.asarray(weight, dtype))
         self._run(data, self._network(mass), recipe, random, incremental)
 
     def _start(self, X: Any, y: Array, weight: Array | None, random: Any) -> None:
@@ -390,7 +378,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     def _fitted(self, X: Any) -> tuple[Network, Any, Any]:
         """The network, its parameters, and the validated rows."""
         check_is_fitted(self)
-        refuse_masked(self, X=X)
+        without_masks(self, X=X)
         X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
         return self._network(1.0), {"coefs": self.coefs_, "intercepts": self.intercepts_}, X
 

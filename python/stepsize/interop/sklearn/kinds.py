@@ -18,7 +18,7 @@ from sklearn.utils.multiclass import (
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from stepsize.arrays import Array
-from stepsize.interop.sklearn.base import Estimator, refuse_masked
+from stepsize.interop.sklearn.base import Estimator, without_masks
 from stepsize.interop.sklearn.training import steps_along_gradients
 
 
@@ -82,7 +82,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             return np.asarray(np.log(self.predict_proba(X)))
 
     def _take(self, X: Any, y: Any, first: bool, incremental: bool) -> tuple[Any, Array]:
-        refuse_masked(self, X=X, y=y)
+        without_masks(self, X=X, y=y)
         X, y = validate_data(
             self,
             X,
@@ -128,7 +128,8 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         if self.class_weight is None:
             return weight
         by_class = compute_sample_weight(self.class_weight, np.asarray(y))
-        return np.asarray(by_class if weight is None else weight * by_class)
+        with np.errstate(over="ignore"):  # infinite products are refused
+            return np.asarray(by_class if weight is None else weight * by_class)
 
     def _strata(self, y: Array) -> Array | None:
         if self._multilabel:
@@ -173,7 +174,7 @@ class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]
         return values[:, 0] if values.shape[1] == 1 else values
 
     def _take(self, X: Any, y: Any, first: bool, incremental: bool) -> tuple[Any, Array]:
-        refuse_masked(self, X=X, y=y)
+        without_masks(self, X=X, y=y)
         X, y = validate_data(
             self,
             X,

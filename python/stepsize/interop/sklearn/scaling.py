@@ -1,7 +1,8 @@
-"""Columns of unlike scales, and whether they kept a fit from converging."""
+"""Weights of rows, columns of unlike scales, and whether these kept a fit from converging."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -13,7 +14,7 @@ from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from stepsize.arrays import Array
 
-__all__ = ["scaling_hint", "warn_of_scales"]
+__all__ = ["relative", "scaling_hint", "warn_of_scales"]
 
 ROWS = 2_000  # on which a fit is compared with that of a linear model on scaled columns
 WEIGHTS = 2_000  # columns times outputs; more are not compared: that would take long
@@ -45,6 +46,36 @@ def _unlike(x: Any) -> str:
     if mean[far] > UNLIKE * deviation[far]:
         return f"a column of deviation {deviation[far]:.2g} lies around {mean[far]:.2g}"
     return ""
+
+
+def relative(weight: Array, estimator: Any) -> tuple[Array, float]:
+    """The weights of rows over their mean, and the mean; no sum of large weights overflows.
+
+    Raises:
+        ValueError: a weight is negative or not finite, all are 0, or the penalty over their mean
+            is no number.
+    """
+    name = type(estimator).__name__
+    wrong = ~((weight >= 0) & np.isfinite(weight))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"{name}: sample_weight must be finite and >= 0, and the same goes for its product "
+            f"with class_weight, got {weight[row]} in row {row}; leave out the rows that are not "
+            "to count, or give 0"
+        )
+    exponent = math.frexp(float(weight.max(initial=0.0)))[1]
+    small = np.ldexp(np.asarray(weight, np.float64), -exponent)
+    if not small.sum() > 0:
+        raise ValueError(f"{name}: sample_weight must have a sum above 0, got {weight.sum()}")
+    mean = float(small.mean())
+    mass = math.ldexp(mean, exponent)
+    if not (mass > 0 and math.isfinite(float(estimator.alpha) / mass)):
+        raise ValueError(
+            f"{name}: sample_weight has the mean {mass:g}, too small to divide alpha="
+            f"{estimator.alpha:g} by it; multiply the weights by a number"
+        )
+    return small / mean, mass
 
 
 def scaling_hint(x: Any) -> str:

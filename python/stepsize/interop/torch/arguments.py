@@ -7,12 +7,12 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from stepsize.arrays import Array
 from stepsize.optimizers.constraints import Constraints
 from stepsize.optimizers.groups import check_values
+from stepsize.optimizers.half import inward
 from stepsize.optimizers.optimizer import Optimizer as Rule
 from stepsize.optimizers.options import Options
 
@@ -150,12 +150,4 @@ def held_in(options: Options, dtypes: Sequence[torch.dtype]) -> Options:
 
 
 def _inward(side: Array, dtype: torch.dtype, towards: int) -> Array:
-    """The nearest numbers of two bytes not below a bound, or not above it."""
-    given = torch.from_numpy(np.atleast_1d(side))
-    near = given.to(dtype)
-    outer = (given - near.to(given.dtype)) * towards > 0
-    codes = near.view(torch.int16)  # neighbours differ by 1, upwards from 0 on either side
-    step = torch.where(codes >= 0, towards, -towards).to(torch.int16)
-    moved = torch.where(outer, codes + step, codes).view(dtype)
-    inside: Array = moved.to(given.dtype).numpy().reshape(side.shape)
-    return inside
+    return inward(side, str(dtype).removeprefix("torch."), towards).astype(side.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -81,7 +82,7 @@ class SAM(Wrapper):
             ways = [way * point for way, point in zip(ways, points, strict=True)]
         size = norm(ways)
         home = Snapshot(self._points)
-        with Uninterrupted():  # or the parameters could stay at the second point
+        with Uninterrupted([signal.SIGINT]):  # or the parameters could stay at the second point
             try:
                 for (_, leaf), way in zip(pairs, ways, strict=True):
                     away = (self.rho / size if size else 0.0) * way
