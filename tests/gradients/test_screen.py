@@ -85,6 +85,63 @@ def test_a_run_with_a_flipped_leaf_gets_no_advice_about_its_rate(leaf, lr):
         assert diagnosis.mismatch is not None and diagnosis.suggested_lr is None
 
 
+def exploding(change=None):
+    """A bowl and a sum of squares to the fourth, which explodes where it is climbed."""
+
+    def function(p, batch):
+        x, q = p["x"], p["q"]
+        grads = {"x": 4 * x**3, "q": 2 * q}
+        if change is not None:
+            grads["x"] = change(grads["x"])
+        return float((x**4).sum() + (q**2).sum()), grads
+
+    return function
+
+
+RULES = {
+    "sgd": lambda p, lr: ss.SGD(p, lr=lr),
+    "sam": lambda p, lr: ss.SAM(ss.SGD(p, lr=lr)),
+    "lbfgs": lambda p, lr: ss.LBFGS(p, lr=lr, max_iter=1),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("lr", [0.01, 0.03, 10.0, 1e9])
+def test_a_run_that_explodes_is_looked_at_where_it_began(rule, lr):
+    """In 2 steps or in 40; and what is advised of the rate with right gradients stays."""
+    for change in (np.negative, None):
+        p = {"x": np.array([0.9, -0.7]), "q": np.array([0.5])}
+        optimizer = RULES[rule](p, lr)
+        with np.errstate(all="ignore"):
+            history = ss.fit(exploding(change), p, optimizer, [None] * 300, epochs=1)
+        found = ss.diagnose(history)
+        if change is None:
+            assert found.mismatch is None
+            assert lr < 10 or rule == "lbfgs" or "lower" in str(found)
+        elif found.verdict not in ("healthy", "converged"):
+            assert found.mismatch is not None and found.suggested_lr is None, str(found)
+            assert "lower" not in str(found)
+            if history.meta.get("checked"):
+                words = "check before the first step says of x: the sign is flipped"
+                assert words in str(found)
+                assert history.meta["checked"]["at"] == "start"
+
+
+def test_a_run_that_ends_where_gradients_vanish_is_looked_at_where_it_began():
+    """The sigmoid is saturated at the end, and what went wrong no longer shows."""
+
+    def function(p, batch):
+        x = p["x"]
+        value = 1 / (1 + np.exp(-x))
+        return float(value.sum()), {"x": -value * (1 - value)}
+
+    p = {"x": np.linspace(-1, 1, 5)}
+    history = ss.fit(function, p, ss.Adam(p, lr=20.0), [None] * 60, epochs=1)
+    history.meta.pop("slopes")
+    assert ss.diagnose(history).mismatch is not None
+    assert history.meta["checked"]["at"] == "start"
+
+
 def test_a_right_run_keeps_its_advice_and_a_good_one_costs_nothing_more():
     for lr, verdict, more in ((1e-4, "too_low", True), (0.03, "healthy", False)):
         params, calls = start(), []
