@@ -60,6 +60,30 @@ def test_one_flipped_leaf_is_seen_however_small_it_is(leaf, dtype, kinked):
     assert words == f"{leaf}: the sign is flipped"
 
 
+@every_kind
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_a_gradient_that_is_left_at_0_is_seen(leaf, dtype, kinked):
+    without = network((leaf, np.zeros_like), kinked)
+    words, _ = seen(without, start(dtype), (X, Y))
+    assert words.startswith(f"{leaf}: "), words
+    found = ss.lr_find(without, start(dtype), (X, Y), progress=False)
+    assert not found.usable and "the gradient does not fit the loss" in found.mismatch
+
+
+@pytest.mark.parametrize("zero", LEAVES)
+def test_a_gradient_that_is_0_where_it_has_to_be_costs_four_calls_at_most(zero):
+    """Nothing but the last layer moves from its zeros, and what the loss ignores not at all."""
+    params, calls = start() | {"unused": np.ones(3)}, []
+    params[zero][...] = 0
+
+    def function(p, batch):
+        loss, grads = network(calls=calls)({name: p[name] for name in LEAVES}, batch)
+        return loss, grads | {"unused": np.zeros(3)}
+
+    assert seen(function, params, (X, Y))[0] == ""
+    assert len(calls) <= 16
+
+
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_lr_find_has_no_rate_for_a_flipped_leaf(leaf):
     found = ss.lr_find(network((leaf, np.negative)), start(), (X, Y), progress=False)
@@ -189,3 +213,13 @@ def test_leaves_at_a_rate_of_0_stay_where_they_are():
     frozen = [ss.group("table", lr=0.0)]
     assert seen(function, params, None, frozen)[0] == ""
     assert all(np.array_equal(table, params["table"]) for table in tables)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, float])
+def test_a_slope_without_digits_is_no_missing_gradient(dtype):
+    """Behind a saturated tanh the gradient is 0, and the loss goes in jumps."""
+    params = start(dtype)
+    for name in "wb":
+        params[name] *= dtype(1e5)
+    assert not network()(params, (X, Y))[1]["w"].any()
+    assert seen(network(), params, (X, Y))[0] == ""

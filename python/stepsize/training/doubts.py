@@ -32,11 +32,11 @@ def look_for_wrong_gradients(run: Run, value_and_grad: ValueAndGrad, start: Nest
     if found.mismatch is not None or (found.verdict in NO_ADVICE and found.suggested_lr is None):
         return
     batch = run.batch[0] if run.accumulate > 1 else run.batch
-    count = 0
-    for at, params in (("end", run.params), ("start", start)):
-        wrong, calls = wrong_gradients(value_and_grad, params, batch, run.optimizer)
-        count += calls
-        if wrong:
-            break
-    if count:
-        history.meta["checked"] = {"wrong": wrong, "calls": count, "at": at}
+    at = "end"
+    wrong, calls = wrong_gradients(value_and_grad, run.params, batch, run.optimizer, trained=True)
+    if not wrong:
+        at = "start"
+        wrong, more = wrong_gradients(value_and_grad, start, batch, run.optimizer)
+        calls += more
+    if calls:
+        history.meta["checked"] = {"wrong": wrong, "calls": calls, "at": at}
