@@ -58,7 +58,8 @@ def best_rate(truth: Any, task: str, rule: str) -> float:
 def detectable(task: Any, kind: str, leaf: str) -> bool:
     batch = next(iter(task.batches(0)))
     try:
-        return not ss.check_gradients(planted(task, kind, leaf), task.params(0), batch).ok
+        check = ss.check_gradients(planted(task, kind, leaf), task.params(0), batch)
+        return bool(check.wrong)
     except ValueError:  # the loss is not finite there
         return False
 
