@@ -151,6 +151,26 @@ def test_a_run_that_explodes_is_looked_at_where_it_began(rule, lr):
                 assert history.meta["checked"]["at"] == "start"
 
 
+def test_a_leaf_whose_gradient_fits_at_the_start_is_not_blamed_at_the_end():
+    """There the loss may have more digits than its gradient, which is 0 by rounding."""
+
+    def function(p, batch):  # a logistic loss, of which one part is computed with more care
+        z = p["w"] * np.float32(3)
+        slope = (np.float32(1) / (1 + np.exp(-z)) - 1) * np.float32(3)
+        return float(np.log1p(np.exp(-z)).sum()), {"w": slope}
+
+    p = {"w": np.zeros(4, np.float32)}
+    optimizer = ss.SGD(p, lr=lambda k: 3.0 if k < 60 else 0.0)
+    history = ss.fit(function, p, optimizer, [None] * 90, epochs=1)
+    far = {"w": np.full(4, 8.0, np.float32)}
+    assert ss.check_gradients(function, far, None).wrong  # so much for digits
+    assert seen(function, far, None)[0]
+    for end in (p, far):
+        words, _ = wrong_gradients(function, end, None, optimizer, start={"w": np.zeros(4)})
+        assert words == ""
+    assert ss.diagnose(history).mismatch is None
+
+
 def test_a_run_that_ends_where_gradients_vanish_is_looked_at_where_it_began():
     """The sigmoid is saturated at the end, and what went wrong no longer shows."""
 

@@ -28,13 +28,14 @@ MIXES = 2  # of the leaves, with other shares of the change
 
 
 def wrong_gradients(
-    value_and_grad: ValueAndGrad, params: Nest, batch: Any, optimizer: Any, *, trained: bool = False
+    value_and_grad: ValueAndGrad, params: Nest, batch: Any, optimizer: Any, *, start: Nest = None
 ) -> tuple[str, int]:
     """What is wrong with the gradients in words, "" if nothing was seen, and the number of calls.
 
     Leaves that the optimizer holds at a rate of 0 stay, and what their gradients are is not asked.
-    Where training has led to, it may have saturated what gradients go through: a gradient of 0 is
-    no sign that it is missing there, and passes if the parameters are `trained`.
+    Where training has led to, from `start` if that is given, what gradients go through may be
+    saturated, and loss and gradient have few digits: 0 is no sign that a gradient is missing there,
+    and leaves pass whose gradients fit at the start.
 
     Some six calls where the gradients are right; where they look wrong `check_gradients` has the
     last word, which takes some hundred. Parameters, batch and random generators stay as they are.
@@ -50,23 +51,29 @@ def wrong_gradients(
         try:
             calls = Calls(value_and_grad, params, batch)
             try:
-                suspect, silent = _suspect(calls, moving, idle=not trained)
+                suspect, silent = _suspect(calls, moving, idle=start is None)
             finally:
                 calls.rewind()
             if not suspect:
                 return "", calls.count
             check = check_gradients(value_and_grad, params, batch)
+            count, fits = calls.count + check.calls, set()
+            if check.wrong and start is not None:
+                before = check_gradients(value_and_grad, start, batch)
+                count += before.calls
+                fits = {path for path, leaf in before.leaves.items() if leaf.verdict == "fits"}
         except Exception:
             return "", 0  # the function is not defined there, and what is known stays known
     said = [
         f"{path}: {leaf.words}"
         for i, (path, leaf) in enumerate(check.leaves.items())
         if path in check.wrong
+        and path not in fits
         and moving[i]
         # Behind a tanh so saturated that its slope has no digits left, the loss goes in jumps.
         and (i not in silent or leaf.cause == "zero")
     ]
-    return "; ".join(said[:3]), calls.count + check.calls
+    return "; ".join(said[:3]), count
 
 
 def _suspect(calls: Calls, moving: list[bool], idle: bool) -> tuple[bool, set[int]]:

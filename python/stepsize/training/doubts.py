@@ -2,8 +2,8 @@
 
 Noise of the batches hides a wrong gradient in a run's own curve, where a few calls on one batch
 show it. They are made after the last step, and only where `diagnose` would speak of the rate: at
-the parameters there, and where these tell nothing at those of the first step. A run that a wrong
-gradient has led to infinity, or to where other gradients vanish, has no better place to ask at.
+the parameters of the first step, since a wrong gradient may have led to infinity, and a right one
+to where it has no digits left. Where the former show nothing, those of the last step are asked.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def look_for_wrong_gradients(run: Run, value_and_grad: ValueAndGrad, start: Nest
     if found.mismatch is not None or (found.verdict in NO_ADVICE and found.suggested_lr is None):
         return
     batch = run.batch[0] if run.accumulate > 1 else run.batch
-    at = "end"
-    wrong, calls = wrong_gradients(value_and_grad, run.params, batch, run.optimizer, trained=True)
+    at = "start"
+    wrong, calls = wrong_gradients(value_and_grad, start, batch, run.optimizer)
     if not wrong:
-        at = "start"
-        wrong, more = wrong_gradients(value_and_grad, start, batch, run.optimizer)
+        at = "end"
+        wrong, more = wrong_gradients(value_and_grad, run.params, batch, run.optimizer, start=start)
         calls += more
     if calls:
         history.meta["checked"] = {"wrong": wrong, "calls": calls, "at": at}
