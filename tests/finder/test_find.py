@@ -202,9 +202,12 @@ def test_gradients_that_are_not_finite_end_a_sweep():
 
 
 def test_hopeless_tasks_are_told_apart():
-    rising = ss.lr_find(lambda p, b: (float(-p["x"] @ p["x"]), {"x": p["x"] * 0}), start(), [None])
-    assert rising.confidence == "none" and not rising.usable
-    assert str(rising).startswith("no usable rate, because no rate tried made the loss fall")
+    flat = ss.lr_find(lambda p, b: (1.0, {"x": p["x"] * 0}), start(), [None])
+    assert flat.confidence == "none" and not flat.usable
+    assert str(flat).startswith("no usable rate, because no rate tried made the loss fall")
+    still = ss.lr_find(lambda p, b: (float(-p["x"] @ p["x"]), {"x": p["x"] * 0}), start(), [None])
+    assert still.confidence == "none" and not still.usable
+    assert "x: the gradient is 0 where the loss has a slope" in str(still)
     lost = ss.lr_find(lambda p, b: (np.nan, {"x": p["x"]}), start(), [None])
     assert lost.why == "the loss is not finite at the starting parameters"
     assert not lost.usable and len(lost.losses) == 0

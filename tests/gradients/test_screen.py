@@ -60,6 +60,30 @@ def test_one_flipped_leaf_is_seen_however_small_it_is(leaf, dtype, kinked):
     assert words == f"{leaf}: the sign is flipped"
 
 
+@every_kind
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_a_gradient_that_is_left_at_0_is_seen(leaf, dtype, kinked):
+    without = network((leaf, np.zeros_like), kinked)
+    words, _ = seen(without, start(dtype), (X, Y))
+    assert words.startswith(f"{leaf}: "), words
+    found = ss.lr_find(without, start(dtype), (X, Y), progress=False)
+    assert not found.usable and "the gradient does not fit the loss" in found.mismatch
+
+
+@pytest.mark.parametrize("zero", LEAVES)
+def test_a_gradient_that_is_0_where_it_has_to_be_costs_four_calls_at_most(zero):
+    """Nothing but the last layer moves from its zeros, and what the loss ignores not at all."""
+    params, calls = start() | {"unused": np.ones(3)}, []
+    params[zero][...] = 0
+
+    def function(p, batch):
+        loss, grads = network(calls=calls)({name: p[name] for name in LEAVES}, batch)
+        return loss, grads | {"unused": np.zeros(3)}
+
+    assert seen(function, params, (X, Y))[0] == ""
+    assert len(calls) <= 16
+
+
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_lr_find_has_no_rate_for_a_flipped_leaf(leaf):
     found = ss.lr_find(network((leaf, np.negative)), start(), (X, Y), progress=False)
@@ -83,6 +107,83 @@ def test_a_run_with_a_flipped_leaf_gets_no_advice_about_its_rate(leaf, lr):
     diagnosis = ss.diagnose(history)
     if diagnosis.verdict not in ("healthy", "converged"):
         assert diagnosis.mismatch is not None and diagnosis.suggested_lr is None
+
+
+def exploding(change=None):
+    """A bowl and a sum of squares to the fourth, which explodes where it is climbed."""
+
+    def function(p, batch):
+        x, q = p["x"], p["q"]
+        grads = {"x": 4 * x**3, "q": 2 * q}
+        if change is not None:
+            grads["x"] = change(grads["x"])
+        return float((x**4).sum() + (q**2).sum()), grads
+
+    return function
+
+
+RULES = {
+    "sgd": lambda p, lr: ss.SGD(p, lr=lr),
+    "sam": lambda p, lr: ss.SAM(ss.SGD(p, lr=lr)),
+    "lbfgs": lambda p, lr: ss.LBFGS(p, lr=lr, max_iter=1),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("lr", [0.01, 0.03, 10.0, 1e9])
+def test_a_run_that_explodes_is_looked_at_where_it_began(rule, lr):
+    """In 2 steps or in 40; and what is advised of the rate with right gradients stays."""
+    for change in (np.negative, None):
+        p = {"x": np.array([0.9, -0.7]), "q": np.array([0.5])}
+        optimizer = RULES[rule](p, lr)
+        with np.errstate(all="ignore"):
+            history = ss.fit(exploding(change), p, optimizer, [None] * 300, epochs=1)
+        found = ss.diagnose(history)
+        if change is None:
+            assert found.mismatch is None
+            assert lr < 10 or rule == "lbfgs" or "lower" in str(found)
+        elif found.verdict not in ("healthy", "converged"):
+            assert found.mismatch is not None and found.suggested_lr is None, str(found)
+            assert "lower" not in str(found)
+            if history.meta.get("checked"):
+                words = "check before the first step says of x: the sign is flipped"
+                assert words in str(found)
+                assert history.meta["checked"]["at"] == "start"
+
+
+def test_a_leaf_whose_gradient_fits_at_the_start_is_not_blamed_at_the_end():
+    """There the loss may have more digits than its gradient, which is 0 by rounding."""
+
+    def function(p, batch):  # a logistic loss, of which one part is computed with more care
+        z = p["w"] * np.float32(3)
+        slope = (np.float32(1) / (1 + np.exp(-z)) - 1) * np.float32(3)
+        return float(np.log1p(np.exp(-z)).sum()), {"w": slope}
+
+    p = {"w": np.zeros(4, np.float32)}
+    optimizer = ss.SGD(p, lr=lambda k: 3.0 if k < 60 else 0.0)
+    history = ss.fit(function, p, optimizer, [None] * 90, epochs=1)
+    far = {"w": np.full(4, 8.0, np.float32)}
+    assert ss.check_gradients(function, far, None).wrong  # so much for digits
+    assert seen(function, far, None)[0]
+    for end in (p, far):
+        words, _ = wrong_gradients(function, end, None, optimizer, start={"w": np.zeros(4)})
+        assert words == ""
+    assert ss.diagnose(history).mismatch is None
+
+
+def test_a_run_that_ends_where_gradients_vanish_is_looked_at_where_it_began():
+    """The sigmoid is saturated at the end, and what went wrong no longer shows."""
+
+    def function(p, batch):
+        x = p["x"]
+        value = 1 / (1 + np.exp(-x))
+        return float(value.sum()), {"x": -value * (1 - value)}
+
+    p = {"x": np.linspace(-1, 1, 5)}
+    history = ss.fit(function, p, ss.Adam(p, lr=20.0), [None] * 60, epochs=1)
+    history.meta.pop("slopes")
+    assert ss.diagnose(history).mismatch is not None
+    assert history.meta["checked"]["at"] == "start"
 
 
 def test_a_right_run_keeps_its_advice_and_a_good_one_costs_nothing_more():
@@ -132,3 +233,13 @@ def test_leaves_at_a_rate_of_0_stay_where_they_are():
     frozen = [ss.group("table", lr=0.0)]
     assert seen(function, params, None, frozen)[0] == ""
     assert all(np.array_equal(table, params["table"]) for table in tables)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, float])
+def test_a_slope_without_digits_is_no_missing_gradient(dtype):
+    """Behind a saturated tanh the gradient is 0, and the loss goes in jumps."""
+    params = start(dtype)
+    for name in "wb":
+        params[name] *= dtype(1e5)
+    assert not network()(params, (X, Y))[1]["w"].any()
+    assert seen(network(), params, (X, Y))[0] == ""

@@ -102,3 +102,69 @@ def test_what_raises_changes_nothing():
         optimizer.step(x)
     with pytest.raises(ValueError, match="clip_norm does not go with a line search"):
         ss.LBFGS(x, clip_norm=1.0).step(rosenbrock)
+
+
+SEARCHES = pytest.mark.parametrize("search", [None, "strong_wolfe"])
+NOWHERE = [np.nan, np.inf, -np.inf]
+
+
+def spoilt(after, loss=None, grad=1.0):
+    """A bowl whose loss, or gradient, is another one from some call on."""
+    calls = []
+
+    def function(x):
+        calls.append(1)
+        late = len(calls) > after
+        value = float(x @ x) if loss is None or not late else loss
+        return value, 2 * x * (grad if late else 1.0)
+
+    return function
+
+
+@pytest.mark.parametrize("loss", NOWHERE)
+@pytest.mark.parametrize("maximize", [False, True])
+def test_a_line_search_that_finds_no_finite_loss_says_so_and_changes_nothing(loss, maximize):
+    x = np.array([1.0, -2.0])
+    optimizer = ss.LBFGS(x, maximize=maximize, **WOLFE)
+    before = optimizer.state_dict()
+    with pytest.raises(ValueError, match=f"loss is {loss} at step 0.*Start where it is$"):
+        optimizer.step(lambda x: (loss, 2 * x))
+    assert x.tolist() == [1.0, -2.0] and optimizer.step_count == 0
+    np.testing.assert_equal(optimizer.state_dict(), before)
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_a_line_search_comes_back_from_a_loss_that_is_not_finite(loss):
+    x = np.array([40.0])
+    optimizer = ss.LBFGS(x, **WOLFE)
+    returned = optimizer.step(lambda x: (loss if x[0] > 39.5 else float(x @ x), 2 * x))
+    np.testing.assert_equal(returned, loss)
+    assert abs(x[0]) < 1e-6
+
+
+@pytest.mark.parametrize("loss", NOWHERE)
+def test_without_a_line_search_nothing_but_gradients_is_used(loss):
+    ends = []
+    for value in (None, loss):
+        x = np.array([1.0, -2.0])
+        ss.LBFGS(x, max_iter=2).step(spoilt(0, value))
+        ends.append(x.tolist())
+    assert ends[0] == ends[1]
+
+
+@SEARCHES
+@pytest.mark.parametrize("after", range(6))
+@pytest.mark.parametrize("grad", [np.nan, np.inf])
+def test_no_gradient_that_is_not_finite_gets_into_the_parameters(search, after, grad):
+    x = np.array([3.0, -4.0])
+    optimizer = ss.LBFGS(x, lr=0.1, line_search_fn=search)
+    before = optimizer.state_dict()
+    try:
+        optimizer.step(spoilt(after, grad=grad))
+    except ss.NonFiniteGradientError as error:
+        assert search is None or after == 0
+        assert "nothing was changed" in str(error) and "skip" not in str(error)
+        assert x.tolist() == [3.0, -4.0]
+        np.testing.assert_equal(optimizer.state_dict(), before)
+    assert np.isfinite(x).all()
+    assert float(x @ x) <= 25.0

@@ -2,12 +2,20 @@
 
 import copy
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
 
 import stepsize as ss
 from stepsize.interop.torch import FTRL, SGD, AdamW
+
+TYPES = {
+    torch.float32: np.float32,
+    torch.float64: np.float64,
+    torch.float16: np.float16,
+    torch.bfloat16: ml_dtypes.bfloat16,
+}
 
 
 def tensor(*values, dtype=torch.float32):
@@ -33,6 +41,49 @@ def test_steps_end_inside_as_those_of_arrays(dtype):
         held = p.detach().double().numpy()
         assert (held >= -0.3).all() and (held <= [0.4, 0.5]).all()
     np.testing.assert_allclose(held, x, atol=4e-3)
+
+
+def between(dtype):
+    """Numbers of the dtype, halves and hairs beside them, and what it cannot hold at all."""
+    info = ml_dtypes.finfo(dtype)
+    largest, least = float(info.max), float(info.smallest_subnormal)
+    random = np.random.default_rng(0)
+    scales = 10 ** random.uniform(np.log10(least) - 2, np.log10(largest) + 0.1, 800)
+    held = np.array([1.0, float(info.smallest_normal), 3 * least, largest, 0.7, 1 / 3])
+    held = held.astype(dtype).astype(float)
+    steps = np.array([0.0, 0.25, 0.5, 0.75, 1e-9]) * float(info.eps)
+    beside = (held[:, None] * (1 + np.concatenate([steps, -steps]))).ravel()
+    found = np.concatenate([scales, beside, least * np.array([1e-3, 0.5, 1.0, 1.5]), [0.0]])
+    found = found[np.isfinite(found)]
+    return np.concatenate([found, -found])
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_bound_is_rounded_to_the_inner_side_as_that_of_an_array(dtype, side):
+    numbers = TYPES[dtype]
+    limits = between(numbers)
+    top = float(ml_dtypes.finfo(numbers).max)
+    if side == 0:
+        limits = limits[limits <= top]  # of those above it no number lies inside
+        bounds, inner, outer = (limits, None), np.inf, -top
+    else:
+        limits = limits[limits >= -top]
+        bounds, inner, outer = (None, limits), -np.inf, top
+    array = np.full(limits.size, inner).astype(numbers)
+    p = torch.nn.Parameter(torch.full((limits.size,), inner, dtype=dtype))
+    one, other = ss.SGD(array, lr=1.0, bounds=bounds), SGD([p], lr=1.0, bounds=bounds)
+    array[:] = outer  # and the step brings it back inside
+    with torch.no_grad():
+        p.fill_(outer)
+    one.step(np.zeros_like(array))
+    step(other, 0.0)
+    held = p.detach().double().numpy()
+    assert np.array_equal(held, array.astype(float))
+    assert (held >= limits if side == 0 else held <= limits).all()
+    nearer = np.nextafter(array, np.array(-inner, numbers)).astype(float)
+    assert (nearer < limits if side == 0 else nearer > limits).all()
 
 
 def test_groups_have_their_own_and_changes_are_followed():

@@ -62,10 +62,12 @@ def gradient_mismatch(history: Any) -> Finding | None:
     if found is None:
         meta = getattr(history, "meta", None)
         checked = meta.get("checked") if isinstance(meta, dict) else None
-        wrong = checked.get("wrong") if isinstance(checked, dict) else None
+        checked = checked if isinstance(checked, dict) else {}
+        wrong = checked.get("wrong")
         if not isinstance(wrong, str) or not wrong:
             return None
-        return Finding(KIND, "critical", f"a check after the last step says of {wrong}", ADVICE)
+        where = "before the first" if checked.get("at") == "start" else "after the last"
+        return Finding(KIND, "critical", f"a check {where} step says of {wrong}", ADVICE)
     return Finding(KIND, "critical", told(found, counted(found.steps, "step")), ADVICE)
 
 

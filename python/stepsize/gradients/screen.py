@@ -2,7 +2,7 @@
 
 All leaves move at once, each along its own gradient and by so much that each is to change the loss
 alike: a sign that is flipped in one of them shows in the loss of the whole step, however little of
-the gradient is its own.
+the gradient is its own. Leaves whose gradient is 0 move at random, and the loss has to stay.
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ MIXES = 2  # of the leaves, with other shares of the change
 
 
 def wrong_gradients(
-    value_and_grad: ValueAndGrad, params: Nest, batch: Any, optimizer: Any
+    value_and_grad: ValueAndGrad, params: Nest, batch: Any, optimizer: Any, *, start: Nest = None
 ) -> tuple[str, int]:
     """What is wrong with the gradients in words, "" if nothing was seen, and the number of calls.
 
     Leaves that the optimizer holds at a rate of 0 stay, and what their gradients are is not asked.
+    Where training has led to, from `start` if that is given, what gradients go through may be
+    saturated, and loss and gradient have few digits: 0 is no sign that a gradient is missing there,
+    and leaves pass whose gradients fit at the start.
 
     Some six calls where the gradients are right; where they look wrong `check_gradients` has the
     last word, which takes some hundred. Parameters, batch and random generators stay as they are.
@@ -40,43 +43,57 @@ def wrong_gradients(
     leaves = flatten(params)[0]
     if any(is_narrow(leaf.dtype) for leaf in leaves):
         return "", 0
-    trained = [True] * len(leaves)
+    moving = [True] * len(leaves)
     if hasattr(optimizer, "internals"):  # another package's has none
         groups = optimizer.internals.groups.by_leaf()
-        trained = [isinstance(lr := group.get("lr"), Schedule) or lr != 0 for group in groups]
+        moving = [isinstance(lr := group.get("lr"), Schedule) or lr != 0 for group in groups]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         try:
             calls = Calls(value_and_grad, params, batch)
             try:
-                suspect = _suspect(calls, trained)
+                suspect, silent = _suspect(calls, moving, idle=start is None)
             finally:
                 calls.rewind()
             if not suspect:
                 return "", calls.count
             check = check_gradients(value_and_grad, params, batch)
-            asked = [path for path, used in zip(check.leaves, trained, strict=True) if used]
+            count, fits = calls.count + check.calls, set()
+            if check.wrong and start is not None:
+                before = check_gradients(value_and_grad, start, batch)
+                count += before.calls
+                fits = {path for path, leaf in before.leaves.items() if leaf.verdict == "fits"}
         except Exception:
             return "", 0  # the function is not defined there, and what is known stays known
-    said = [f"{path}: {check.leaves[path].words}" for path in check.wrong if path in asked]
-    return "; ".join(said[:3]), calls.count + check.calls
+    said = [
+        f"{path}: {leaf.words}"
+        for i, (path, leaf) in enumerate(check.leaves.items())
+        if path in check.wrong
+        and path not in fits
+        and moving[i]
+        # Behind a tanh so saturated that its slope has no digits left, the loss goes in jumps.
+        and (i not in silent or leaf.cause == "zero")
+    ]
+    return "; ".join(said[:3]), count
 
 
-def _suspect(calls: Calls, trained: list[bool]) -> bool:
-    """Whether the loss does not do what the gradients say, on steps of all leaves."""
+def _suspect(calls: Calls, moving: list[bool], idle: bool) -> tuple[bool, set[int]]:
+    """Whether the loss does not do what the gradients say, and the leaves where they are 0."""
     x = calls.start
     first, again = calls.at(x), calls.at(x)
     noise = _rounding(first, again)
     if first.broken or not math.isfinite(first.loss) or abs(first.loss - again.loss) > noise:
-        return False  # what is not finite is told elsewhere, and a noisy loss tells nothing so fast
+        # What is not finite is told elsewhere, and a noisy loss tells nothing so fast.
+        return False, set()
     grads = [None if g is None else wide(g) for g in again.grads]
     scales, rng = scales_of(x), np.random.default_rng(0)
     sizes = [0.0 if g is None else norm(g) for g in grads]
+    silent = {i for i, g in enumerate(grads) if g is not None and not sizes[i]}
     # What a leaf changes the loss by, where each of its numbers moves by its scale.
     reach = [
         size * scale * math.sqrt(max(1, leaf.size))
         for size, scale, leaf in zip(sizes, scales, x, strict=True)
     ]
-    left = [i for i in range(len(x)) if reach[i] > 0 and trained[i]]
+    left = [i for i in range(len(x)) if reach[i] > 0 and moving[i]]
     while left:
         common = float(np.median([reach[i] for i in left]))
         together = [i for i in left if reach[i] >= common / (LONGER * ALIKE)]
@@ -88,9 +105,14 @@ def _suspect(calls: Calls, trained: list[bool]) -> bool:
                 size = common * shares[i] * float(w) / sizes[i] ** 2
                 moves[i] = size * np.asarray(grads[i])
             if _strays(calls, again, moves, noise):
-                return True
+                return True, silent
         left = [i for i in left if i not in together]
-    return False
+    still = {
+        i: scales[i] * rng.standard_normal(x[i].shape)
+        for i in sorted(silent)
+        if idle and x[i].size and moving[i]
+    }
+    return bool(still) and _strays(calls, again, still, noise), silent
 
 
 def _rounding(one: Answer, other: Answer) -> float:
@@ -112,7 +134,7 @@ def _strays(calls: Calls, here: Answer, moves: dict[int, Array], noise: float) -
             parts = [0.0 if g is None else float(np.vdot(wide(g), move)) for g, move in given]
             products.append(2 * t * np.array(parts))
         each = np.array(products)
-        whole = float(np.abs(each[1]).sum())
+        whole = max(float(np.abs(each[1]).sum()), abs(high.loss - low.loss))
         if noise > STRAY * whole and t != STEPS[-1]:
             continue  # too short for the digits of the loss
         predicted = (each[0] + 4 * each[1] + each[2]).sum() / 6

@@ -96,6 +96,9 @@ class OptimizerHost:
 def _gradient(optimizer: Hosted, leaf: int, finite: bool = False) -> NoReturn:
     parts = optimizer.internals
     scaled = parts.options.loss_scale is not None
+    # A rule that takes the function itself has no step to leave out.
+    others = ', or choose on_nonfinite="skip" to leave such steps out'
+    others = "" if getattr(optimizer, "needs_closure", False) else others
     found = gradients.refused(finite, parts.leaves.arrays[leaf].dtype)
     raise NonFiniteGradientError(
         f"{type(optimizer).__name__}: the gradient of {optimizer.paths[leaf]} holds {found} "
@@ -103,7 +106,7 @@ def _gradient(optimizer: Hosted, leaf: int, finite: bool = False) -> NoReturn:
         f"{optimizer.lr})"
         + (f", or the loss itself (loss_scale is {optimizer.loss_scale:g})" if scaled else "")
         + (", give clip_norm or clip_value" if finite else "")
-        + ', or choose on_nonfinite="skip" to leave such steps out'
+        + others
     )
 
 
@@ -139,9 +142,11 @@ def _number(optimizer: Hosted, name: str, value: object) -> NoReturn:
             found, call = f"complex, {value!s:.80}", "as a real number, loss.real"
         raise TypeError(f"{owner}: loss is {found}; the rule needs it, {call}")
     if name == "loss":
+        closed = getattr(optimizer, "needs_closure", False)
+        advice = "Start where it is" if closed else "Lower the rate, or leave such steps out"
         raise ValueError(
             f"{owner}: loss is {value!r} at step {step}, but the rule needs a finite one; nothing "
-            "was changed. Lower the rate, or leave such steps out"
+            f"was changed. {advice}"
         )
     parts = [part for field in optimizer.fields.values() for part in field.parts()]
     part = next(part for part in parts if part.name == name)

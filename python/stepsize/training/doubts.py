@@ -1,26 +1,29 @@
 """Before a run's history may advise another rate: whether the gradients fit the loss.
 
 Noise of the batches hides a wrong gradient in a run's own curve, where a few calls on one batch
-show it. They are made after the last step, and only where `diagnose` would speak of the rate.
+show it. They are made after the last step, and only where `diagnose` would speak of the rate: at
+the parameters of the first step, since a wrong gradient may have led to infinity, and a right one
+to where it has no digits left. Where the former show nothing, those of the last step are asked.
 """
 
 from __future__ import annotations
 
-from stepsize.arrays import ValueAndGrad
+from stepsize.arrays import Nest, ValueAndGrad
 from stepsize.diagnosis import diagnose
 from stepsize.gradients.screen import wrong_gradients
 from stepsize.training.run import Run
 
-FEWEST_STEPS = 20  # below it there is no verdict
 NO_ADVICE = ("healthy", "converged", "overfitting", "not_enough_data")
 
 
-def look_for_wrong_gradients(run: Run, value_and_grad: ValueAndGrad) -> None:
-    """Write into ``history.meta["checked"]`` what a check at the end of the run has shown."""
+def look_for_wrong_gradients(run: Run, value_and_grad: ValueAndGrad, start: Nest) -> None:
+    """Write into ``history.meta["checked"]`` what a check after the run has shown.
+
+    `start` is a copy of the parameters that the run began with.
+    """
     history = run.history
     history.meta.pop("checked", None)
-    closed = getattr(run.optimizer, "needs_closure", False)
-    if closed or run.batch is None or len(history["loss"]) < FEWEST_STEPS:
+    if run.grads is None:  # no step was made, of a batch that may be None itself
         return
     try:
         found = diagnose(history)
@@ -29,6 +32,11 @@ def look_for_wrong_gradients(run: Run, value_and_grad: ValueAndGrad) -> None:
     if found.mismatch is not None or (found.verdict in NO_ADVICE and found.suggested_lr is None):
         return
     batch = run.batch[0] if run.accumulate > 1 else run.batch
-    wrong, calls = wrong_gradients(value_and_grad, run.params, batch, run.optimizer)
+    at = "start"
+    wrong, calls = wrong_gradients(value_and_grad, start, batch, run.optimizer)
+    if not wrong:
+        at = "end"
+        wrong, more = wrong_gradients(value_and_grad, run.params, batch, run.optimizer, start=start)
+        calls += more
     if calls:
-        history.meta["checked"] = {"wrong": wrong, "calls": calls}
+        history.meta["checked"] = {"wrong": wrong, "calls": calls, "at": at}

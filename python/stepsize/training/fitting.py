@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from stepsize import arrays
 from stepsize.callbacks.base import Callback
 from stepsize.callbacks.checkpoint import Checkpoint
 from stepsize.optimizers.optimizer import Optimizer
@@ -142,6 +143,7 @@ def fit(
         if resume and os.path.exists(checkpoints[0].path):
             resuming.load(run, checkpoints[0].path, limits.epochs, limits.steps)
         arguments.check_length(optimizer, loop.total(), run.step, loop.updates_per_epoch())
+        start = arrays.copy(params)
         loop.execute(progress)
-        look_for_wrong_gradients(run, value_and_grad)
+        look_for_wrong_gradients(run, value_and_grad, start)
     return run.history

@@ -13,7 +13,7 @@ from stepsize.arrays import Array, Nest, value_and_grad_of, view_as_complex, vie
 from stepsize.optimizers.fields import Choice, Value, count, nonnegative
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.rules.line_search import Trial, strong_wolfe
+from stepsize.optimizers.rules.line_search import Trial, is_finite, strong_wolfe
 from stepsize.optimizers.slots import signed
 from stepsize.optimizers.transaction import Uninterrupted, assign
 
@@ -112,8 +112,11 @@ class LBFGS(Optimizer):
             The loss before the step.
 
         Raises:
-            NonFiniteGradientError: If the first gradient is not finite. In this case, and if the
-                function raises, nothing is changed.
+            NonFiniteGradientError: If a gradient is not finite at a point the step goes on from:
+                the first, or any without a line search, which stays clear of such points. A loss
+                that is not finite is no matter there, since nothing but gradients is used.
+            ValueError: If a line search finds the loss finite nowhere.
+            In these cases, and if the function raises, nothing is changed.
         """
         if not callable(value_and_grad):
             raise TypeError(
@@ -138,6 +141,7 @@ class _Search:
     def __init__(self, owner: LBFGS, function: Callable[[Nest], tuple[float, Nest]]) -> None:
         self.owner, self.function, self.parts = owner, function, owner.internals
         self.leaves: Sequence[Array] = self.parts.leaves.arrays
+        self.sign = -1.0 if self.parts.options.maximize else 1.0
         self.h = SimpleNamespace(**owner.hyperparams)
         self.s = self.parts.scalars(0)
         self.x = self.home = _flat(self.leaves)
@@ -161,15 +165,12 @@ class _Search:
             np.zeros_like(leaf) if g is None else g
             for leaf, g in zip(self.leaves, flat, strict=True)
         ]
-        sign = -1.0 if self.parts.options.maximize else 1.0
-        return sign * float(loss), sign * _flat(given)
+        return self.sign * float(loss), self.sign * _flat(given)
 
     def run(self) -> float:
         h, s = self.h, self.s
         loss, grad = first, _ = self.evaluate(self.x)
-        for i, part in enumerate(_split(grad, self.leaves)):
-            if not np.all(np.isfinite(part)):
-                self.parts.host.fail("gradient", i)
+        self.require_finite(grad)
         calls, most = 1, h.max_eval or h.max_iter * 5 // 4
         for iteration in range(1, h.max_iter + 1):
             if _largest(grad) <= h.tolerance_grad:
@@ -178,7 +179,7 @@ class _Search:
             self.turn(grad)
             slope = float(grad @ self.direction)
             s.t = min(1.0, 1.0 / float(np.abs(grad).sum())) * h.lr if s.iterations == 1 else h.lr
-            if slope > -h.tolerance_change:
+            if not -math.inf < slope <= -h.tolerance_change:
                 break
             before = loss
             if h.line_search_fn is not None:
@@ -187,19 +188,26 @@ class _Search:
                 found, used = strong_wolfe(
                     self.along, start, s.t, reach, h.tolerance_change, most - calls
                 )
+                if not is_finite(found):
+                    self.parts.host.fail("number", "loss", self.sign * found.loss)
                 s.t, loss, grad = found.t, found.loss, found.grad
                 self.x = self.x + s.t * self.direction
             else:
                 self.x, used = self.x + s.t * self.direction, 0
                 if iteration < h.max_iter:
                     (loss, grad), used = self.evaluate(self.x), 1
+                    self.require_finite(grad)
             calls += used
             if calls >= most or _largest(s.t * self.direction) <= h.tolerance_change:
                 break
             if abs(loss - before) < h.tolerance_change:
                 break
-        sign = -1.0 if self.parts.options.maximize else 1.0
-        return sign * first
+        return self.sign * first
+
+    def require_finite(self, grad: Array) -> None:
+        for i, part in enumerate(_split(grad, self.leaves)):
+            if not np.all(np.isfinite(part)):
+                self.parts.host.fail("gradient", i)
 
     def along(self, t: float) -> Trial:
         loss, grad = self.evaluate(self.x + t * self.direction)

@@ -32,7 +32,7 @@ def strong_wolfe(
     """A trial that satisfies the conditions, else the best one, and the number of evaluations.
 
     Nocedal & Wright 2006, Algorithms 3.5 and 3.6, with torch's bounds on the interpolation. A loss
-    that is not finite counts as too high.
+    or slope that is not finite counts as too high.
 
     Args:
         evaluate: Returns the trial at a step length.
@@ -62,11 +62,16 @@ def strong_wolfe(
 
 def _too_high(trial: Trial, start: Trial) -> bool:
     limit = start.loss + ENOUGH_DECREASE * trial.t * start.slope
-    return not math.isfinite(trial.loss) or trial.loss > limit
+    return not is_finite(trial) or trial.loss > limit
+
+
+def is_finite(trial: Trial) -> bool:
+    """Whether a trial is a place to stay at."""
+    return math.isfinite(trial.loss) and math.isfinite(trial.slope)
 
 
 def _loss(trial: Trial) -> float:
-    return trial.loss if math.isfinite(trial.loss) else math.inf
+    return trial.loss if is_finite(trial) else math.inf
 
 
 def _zoom(

@@ -29,7 +29,8 @@ class SAM(Wrapper):
 
     ``step`` takes the function, not its gradients: ``opt.step(value_and_grad)`` calls
     ``value_and_grad(params) -> (loss, grads)`` twice and returns the loss at :math:`x`. The norm is
-    over all leaves together.
+    over all leaves together. A loss that is not finite stops a step where the optimizer needs it or
+    a gradient is not finite, as a loss given to that optimizer: look at what is returned.
 
     Args:
         optimizer: The optimizer whose steps are taken.
