@@ -21,6 +21,7 @@ import argparse
 import json
 import math
 import os
+import re
 import sys
 import warnings
 import zlib
@@ -42,6 +43,8 @@ from stepsize.diagnosis.verdicts import VERDICTS
 GRID = np.arange(-3.5, 1.1, 0.5)  # exponents around which the best rate of a task is looked for
 AROUND = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0)  # factors of it, with the plight planted
 USUAL = {"sgd": 0.0, "momentum": -0.5, "adam": -1.0, "rmsprop": -1.0}  # shift of the grid
+NONE = "no plight"  # to compare with: what the advice is worth there
+OF_THE_RATE = re.compile(r"(lower|raise|higher) (the )?rate|rate (decay|fade)")
 ENDS = 4  # looks at the loss in the last twentieth of a run
 GAIN, HARM, REGRET, NOTHING = 0.005, 0.02, 0.2, 0.01
 
@@ -91,17 +94,13 @@ def way_of(d: ss.Diagnosis) -> int:
     """Whether what is printed says to lower (-1) or to raise (1) the rate, 0 where neither."""
     if d.mismatch is not None or not d.enough_data:
         return 0
-    ways = [VERDICTS[d.verdict].way] if d.verdict in VERDICTS else []
-    # A verdict whose first finding advises something else says nothing of the rate.
-    if d.suggested_lr is None and "chedule first" in d.findings[0].advice:
+    told, *others = d.findings
+    if d.suggested_lr is not None or OF_THE_RATE.search(told.advice):
+        return VERDICTS[d.verdict].way
+    if VERDICTS[d.verdict].way:
         return 0
-    if d.suggested_lr is None and not VERDICTS[d.verdict].rate_factor:
-        for other in d.findings[1:]:
-            row = VERDICTS.get(other.kind)
-            raised_at_last = d.verdict == "overfitting" and row is not None and row.way > 0
-            ways.append(row.way if row is not None and other.advice and not raised_at_last else 0)
-    elif not d.findings[0].advice:
-        return 0
+    ways = [VERDICTS[other.kind].way for other in others if f"{other.evidence}. {other.advice}"
+            in str(d) and other.kind in VERDICTS and OF_THE_RATE.search(other.advice)]  # fmt: skip
     return next((way for way in ways if way), 0)
 
 
@@ -153,7 +152,7 @@ def tried(job: tuple[str, str]) -> dict[str, Any] | None:
     name, plight = job
     warnings.simplefilter("ignore")
     subject, lr = of(name), best_rate(name)
-    planted = plant(subject, plight, lr)
+    planted = plant(subject, "" if plight == NONE else plight, lr)
     if planted is None:
         return None
     with np.errstate(all="ignore"):
@@ -229,17 +228,19 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     """By plight, how often a rate was advised and how often that was wrong."""
     ways = ("curves", "branches", "finder")
     out = [f"{'advised, wrong, of':24s}" + "".join(f"{way:>18s}" for way in ways)]
-    for plight in [*PLIGHTS, "all"]:
-        some = [row for row in rows if plight in (row["plight"], "all")]
+    for plight in [*PLIGHTS, NONE, "all"]:
+        some = [row for row in rows if plight == row["plight"]]
+        some = [row for row in rows if row["plight"] != NONE] if plight == "all" else some
         cells = ""
         for way in ways if some else ():
             said = [row[way] for row in some]
             bad = sum(word in ("wrong", "harmful") for word in said)
             cells += f"{len(said) - said.count('none'):6d} {bad:4d} {len(said):4d}   "
         out += [f"{plight:24s}{cells}"] if some else []
-    for way in ways:
-        bad = np.mean([row[way] in ("wrong", "harmful") for row in rows])
-        worse = np.mean([row[way] == "harmful" for row in rows])
+    planted = [row for row in rows if row["plight"] != NONE]
+    for way in ways if planted else ():
+        bad = np.mean([row[way] in ("wrong", "harmful") for row in planted])
+        worse = np.mean([row[way] == "harmful" for row in planted])
         out.append(f"{way}: never wrong in {1 - bad:.3f}, harmful in {worse:.3f}")
     return out
 
@@ -253,7 +254,7 @@ def main() -> None:
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # for the processes
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--only", nargs="+", default=list(PLIGHTS), choices=PLIGHTS)
+    parser.add_argument("--only", nargs="+", choices=[*PLIGHTS, NONE], default=[*PLIGHTS, NONE])
     parser.add_argument("--split", choices=("seen", "held_out"))
     parser.add_argument("--json", type=Path, help="keep what was said")
     chosen = parser.parse_args()

@@ -93,6 +93,8 @@ def unmoved(f: CurveFeatures) -> Finding | None:
     )
     settled = rests and levels.decrease_z > th.SETTLED_Z and levels.remaining <= th.SETTLED_LEVEL
     advice = "The steps are too short to get anywhere: raise the rate."
+    if f.movement.no_gradient:
+        return None  # no rate moves weights that have no gradient
     if math.isnan(path) and trend.flat:
         what = f"the loss has not moved from {levels.start:.3g} beyond its noise"
         return Finding("too_low", "warning", what, advice)

@@ -122,6 +122,7 @@ ASK_BELOW = 0.95  # probability of a verdict, x: with less an experiment is wort
 ASK_OVERFITTING_BELOW = 0.7  # the same, x: a validation loss that a rate too high has turned
 SAY_BELOW = 0.8  # probability: with less that is said in words too; not fitted
 
+LOWER_ABOVE = 0.5  # probability of the verdicts that ask for a lower rate; not fitted
 RUNNER_UP = 0.2  # probability of another verdict that is worth saying; not fitted
 
 # The next rate: a long way only where the signs are strong. Factors of the rate, all t.

@@ -16,7 +16,7 @@ from stepsize.training import arguments
 from stepsize.training import resume as resuming
 from stepsize.training.accumulation import Gradient
 from stepsize.training.batches import Count, count_for
-from stepsize.training.doubts import look_for_wrong_gradients
+from stepsize.training.doubts import look_for_unsound_data, look_for_wrong_gradients
 from stepsize.training.evaluation import Evaluate
 from stepsize.training.history import History
 from stepsize.training.loop import FitLoop, Limits
@@ -141,5 +141,7 @@ def fit(
         resuming.load(run, checkpoints[0].path, limits.epochs, limits.steps)
     arguments.check_length(optimizer, loop.total(), run.step, loop.updates_per_epoch())
     loop.execute(progress)
+    if loop.diverged:
+        look_for_unsound_data(run, value_and_grad)
     look_for_wrong_gradients(run, value_and_grad)
     return run.history
