@@ -8,11 +8,13 @@ for a rate. What is said of the rate is then tried, with the plight left in: the
 at the rate that was advised, and goes on at it for as many steps again. Advice is
 
     wrong      where neither ends below what the present rate would reach, by half a per cent of
-               how far the loss can fall (a run that diverged, below its start);
+               how far the loss can fall or a tenth of the loss (a run that diverged, below its
+               start);
     harmful    where both end above it by 2 %;
 
 and a rate of `lr_find` is wrong where its run has a regret over 0.2 against the best of a grid of
-rates with the plight in it, or where no rate of the grid lowers the loss by 1 % at all.
+rates with the plight in it, or where no rate of the grid lowers the loss by 1 % at all. One that it
+calls "low" is counted apart.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ USUAL = {"sgd": 0.0, "momentum": -0.5, "adam": -1.0, "rmsprop": -1.0}  # shift o
 NONE = "no plight"  # to compare with: what the advice is worth there
 OF_THE_RATE = re.compile(r"(lower|raise|higher) (the )?rate|rate (decay|fade)")
 ENDS = 4  # looks at the loss in the last twentieth of a run
-GAIN, HARM, REGRET, NOTHING = 0.005, 0.02, 0.2, 0.01
+GAIN, LEFT, HARM, REGRET, NOTHING = 0.005, 0.1, 0.02, 0.2, 0.01
 
 
 def trained(planted: Planted, state: tuple[Any, Any], steps: int, seed: int) -> float:
@@ -130,7 +132,7 @@ def judged(d: ss.Diagnosis, planted: Planted, run: Any, ended: float, start: flo
         ends += [min(on, start) - other for other in futures(planted, run, rate, way < 0)]
         level = min(level, on)
     width = max(start - min(level, again), 1e-12 * abs(start), 1e-300)
-    if max(ends) > GAIN * width:
+    if max(ends) > min(GAIN * width, LEFT * level if level > 0 else math.inf):
         return "helps"
     harms = again > level + HARM * width and max(ends) < -HARM * width
     return "harmful" if harms and not lost else "wrong"
@@ -142,9 +144,9 @@ def of_the_finder(found: Any, planted: Planted, start: float, lr: float) -> str:
         return "none"
     level = min(anew(planted, found.suggestion), start)
     best = min(level, *(anew(planted, lr * factor) for factor in AROUND))
-    if start - best < NOTHING * abs(start):
-        return "wrong"
-    return "wrong" if level - best > REGRET * (start - best) else "helps"
+    low = "low, " if found.confidence == "low" else ""
+    nothing = start - best < NOTHING * abs(start)
+    return low + ("wrong" if nothing or level - best > REGRET * (start - best) else "helps")
 
 
 def tried(job: tuple[str, str]) -> dict[str, Any] | None:
@@ -235,14 +237,16 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         for way in ways if some else ():
             said = [row[way] for row in some]
             bad = sum(word in ("wrong", "harmful") for word in said)
-            cells += f"{len(said) - said.count('none'):6d} {bad:4d} {len(said):4d}   "
+            given = sum(word in ("helps", "wrong", "harmful") for word in said)
+            cells += f"{given:6d} {bad:4d} {len(said):4d}   "
         out += [f"{plight:24s}{cells}"] if some else []
     planted = [row for row in rows if row["plight"] != NONE]
     for way in ways if planted else ():
         bad = np.mean([row[way] in ("wrong", "harmful") for row in planted])
         worse = np.mean([row[way] == "harmful" for row in planted])
         out.append(f"{way}: never wrong in {1 - bad:.3f}, harmful in {worse:.3f}")
-    return out
+    low = [row["finder"] for row in planted if row["finder"].startswith("low")]
+    return [*out, f"finder, called low: {len(low)}, of them wrong {low.count('low, wrong')}"]
 
 
 def order_of(job: tuple[str, str]) -> int:

@@ -95,7 +95,8 @@ class Movement:
     was 0 from the start. `sign_flip_rate` is the share of gradient signs that change from step to
     step, `lr_times_sharpness` above 2 is beyond the edge of stability, both late in the run.
     `lr` is the highest rate, `idle` the share of the run at a rate of 0 (or a millionth of the
-    highest), `idle_from` where the last such part began.
+    highest), `idle_from` where the last such part began. `moving` is the norm of the weights that
+    have a gradient, as a share of that of all.
     """
 
     relative_path: float
@@ -108,6 +109,7 @@ class Movement:
     idle: float
     idle_from: float
     no_gradient: bool = False
+    moving: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,7 @@ def _movement(columns: dict[str, Curve], per_row: float, moving: float) -> Movem
         lr=float(lrs[np.isfinite(lrs)].max()) if np.isfinite(lrs).any() else math.nan,
         idle=idle,
         idle_from=idle_from,
+        moving=moving,
         no_gradient=bool(np.fmax.reduce(norms, initial=-1.0) == 0),
     )
 

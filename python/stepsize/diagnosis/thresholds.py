@@ -25,6 +25,7 @@ LONG_FIRST_STEP = 0.1  # length, t: first steps to name as the likely cause
 
 # A rate of 0, against a decay that ends there.
 IDLE = 0.5  # run; half of the steps did nothing
+MOVING = 0.5  # length; weights with a gradient, as a share of all: below it most have none
 
 # At rest, against still falling.
 REST_Z = 2  # z, t: a smaller decrease in the last half may be chance
