@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stepsize.automatic.branching import Look, lowered
 from stepsize.automatic.results import Action
 from stepsize.curves import difference_noise
+from stepsize.experiments.results import WhatIf
 from stepsize.optimizers.snapshot import Snapshot
 from stepsize.schedules import Schedule
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from stepsize.training.run import Run
 
 SHRINK, RAISE = 0.3, 3.0  # factors on the rate after a loss spike, and for updates too short
+SHRINKS, RAISES = (0.1, 0.3), (3.0, 10.0)  # those that the first correction tries by branches
 LIMIT = 5  # corrections, after which the run may end
 CHECKS = 50  # looks at a run
 FEWEST_LOSSES = 5  # losses in the median of a look
@@ -33,24 +36,35 @@ ERRORS = 4  # standard errors of a median that are noise
 class Guard:
     """A callback that corrects a run: one correction for each trouble.
 
+    The first correction tries two factors by branches, at a twentieth of the run's gradients or 31
+    of them, and takes the one that ends lower; all others, and where `look` is None, are fixed.
+
     * The loss is not finite, or rose above its start: back to the best state so far, at 0.3 of the
-      rate; the run ends at the sixth time.
+      rate (or 0.1, by branches); the run ends at the sixth time.
     * A quarter of the run is over and its updates are so short that all of them together will not
-      change the weights by a third: three times the rate, once.
+      change the weights by a third: three times the rate (or ten, or none where the branches do
+      not end lower), once.
     * For a quarter of the run, and before its last third, the loss has stayed above its best by a
-      tenth of its decrease and by more than its noise: back to the best state, at 0.3 of the rate,
+      tenth of its decrease and by more than its noise: back to the best state at the same factors,
       once.
 
     Args:
         total: steps of the run.
         schedule: its schedule, which keeps its end when the run goes back.
         start: what the loss is before the first step, where one batch is too few to say.
+        look: what tries factors by branches, see `looking`.
     """
 
     def __init__(
-        self, total: int, schedule: Schedule | None = None, start: float = -math.inf
+        self,
+        total: int,
+        schedule: Schedule | None = None,
+        start: float = -math.inf,
+        look: Look | None = None,
     ) -> None:
         self.actions: list[Action] = []
+        self.gradients = 0  # that branches cost
+        self._look = look
         self._total = total
         self._schedule = schedule
         self._every = max(FEWEST_LOSSES, total // CHECKS)
@@ -100,7 +114,7 @@ class Guard:
             steep = last > GRADIENT_LEFT * first
             if path < LEAST_PATH and steep and not self.actions:
                 self._done.add("raised")
-                self._scale(run, RAISE, f"its updates will change the weights by only {path:.0%}")
+                self._raise(run, f"its updates will change the weights by only {path:.0%}")
         waited = run.step - self._best_at
         margin = ROOM * (self._start - self._best) + self._noise(run)
         above = level - self._best > margin
@@ -110,7 +124,18 @@ class Guard:
                 self._back(run, f"the loss stayed above its best, of step {self._best_at}")
             self._done.add("drop")
 
-    def _scale(self, run: Run, factor: float, why: str) -> None:
+    def _tried(self, run: Run, factors: tuple[float, ...]) -> WhatIf | None:
+        """What branches at these factors show, for the first correction."""
+        look, self._look = self._look, None
+        found = None if look is None else look(run, factors)
+        self.gradients += 0 if found is None else found.gradients
+        return found
+
+    def _raise(self, run: Run, why: str) -> None:
+        found = self._tried(run, RAISES)
+        factor = RAISE if found is None else found.best
+        if factor == 1:
+            return
         run.optimizer.lr_scale *= factor
         self.actions.append(Action(run.step, f"rate times {factor:g}", why))
 
@@ -128,10 +153,13 @@ class Guard:
         step = run.optimizer.step_count
         if self._schedule is not None:
             run.optimizer.lr = self._schedule.shift(step - run.step)
-        run.optimizer.lr_scale = scale * SHRINK
+        run.optimizer.lr_scale = scale
+        found = self._tried(run, SHRINKS)
+        factor = SHRINK if found is None else lowered(found, SHRINKS)
+        run.optimizer.lr_scale = scale * factor
         self._good = Snapshot(run.params, run.optimizer)
         self._fresh = None
         self._recent.clear()
-        what = f"back to step {step}, rate times {SHRINK:g}"
+        what = f"back to step {step}, rate times {factor:g}"
         self.actions.append(Action(run.step, what, why))
         return True

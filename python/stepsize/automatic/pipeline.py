@@ -7,6 +7,7 @@ from contextlib import closing, nullcontext
 from typing import Any
 
 from stepsize.arrays import copy
+from stepsize.automatic.branching import looking
 from stepsize.automatic.guard import Guard
 from stepsize.automatic.rehearsal import length_of, rehearse
 from stepsize.automatic.results import AutoResult
@@ -53,7 +54,8 @@ def autolr(
     length is known.
 
     This costs gradients besides the budget: a hundred, and up to ``rehearsals`` times half of the
-    budget, at most 1000 steps each (usually three or four of them).
+    budget, at most 1000 steps each (usually three or four of them). The first correction, where
+    there is one, looks at branches, for a twentieth of the budget or 31 gradients.
 
     Args:
         value_and_grad, params, train, batch_size, validation, evaluate, callbacks, seed, progress:
@@ -106,7 +108,8 @@ def autolr(
     schedule = plan(peak, total)
     made = build(params)
     made.lr = schedule
-    guard = Guard(total, schedule, float(found.losses[:3].mean()))
+    look = looking(value_and_grad, source, total)
+    guard = Guard(total, schedule, float(found.losses[:3].mean()), look)
     history = fit(
         value_and_grad,
         params,
@@ -121,7 +124,8 @@ def autolr(
         progress=progress,
     )
     actions = tuple(guard.actions)
-    return AutoResult(history, made, schedule, found, actions, diagnose(history), rehearsed)
+    said = diagnose(history)
+    return AutoResult(history, made, schedule, found, actions, said, rehearsed, guard.gradients)
 
 
 def _refuse_steady(optimizer: Any) -> None:
