@@ -45,6 +45,7 @@ from stepsize.diagnosis.verdicts import VERDICTS
 GRID = np.arange(-3.5, 1.1, 0.5)  # exponents around which the best rate of a task is looked for
 AROUND = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0)  # factors of it, with the plight planted
 USUAL = {"sgd": 0.0, "momentum": -0.5, "adam": -1.0, "rmsprop": -1.0}  # shift of the grid
+WAYS = ("curves", "branches", "finder")
 NONE = "no plight"  # to compare with: what the advice is worth there
 OF_THE_RATE = re.compile(r"(lower|raise|higher) (the )?rate|rate (decay|fade)")
 ENDS = 4  # looks at the loss in the last twentieth of a run
@@ -228,7 +229,7 @@ def finder(planted: Planted, arguments: dict[str, int]) -> Any:
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """By plight, how often a rate was advised and how often that was wrong."""
-    ways = ("curves", "branches", "finder")
+    ways = WAYS
     out = [f"{'advised, wrong, of':24s}" + "".join(f"{way:>18s}" for way in ways)]
     for plight in [*PLIGHTS, NONE, "all"]:
         some = [row for row in rows if plight == row["plight"]]
@@ -276,6 +277,9 @@ def main() -> None:
         if some := [row for row in rows if row["held_out"] is held]:
             sys.stdout.write("\n".join([f"\n{split}", *table(some)]) + "\n")
     if chosen.json:
+        for row in rows:
+            if not any("wrong" in row[way] or row[way] == "harmful" for way in WAYS):
+                row |= {"said": [], "found": ""}  # what was wrong is kept in words
         chosen.json.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
 
 
