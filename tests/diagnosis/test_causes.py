@@ -236,3 +236,22 @@ def test_no_rate_is_advised_to_a_run_that_overfits():
     assert diagnosis.verdict == "overfitting"
     assert "too_high" in [finding.kind for finding in diagnosis.findings]
     assert "lower the rate" not in str(diagnosis)
+
+
+def test_branches_that_one_batch_ends_alike_say_nothing_of_the_rate():
+    history = trained(linear, (X, Y), lr=1e-3)
+    params = start()
+    optimizer = ss.SGD(params, lr=1e-3)
+    batches = [(X[k : k + 16], Y[k : k + 16]) for k in range(0, 320, 16)] * 2
+    batches[4] = (holed(row=70)[64:80], Y[64:80])
+    found = ss.what_if(linear, params, optimizer, batches, history=history, steps=10)
+    assert all(branch.diverged for branch in found.branches)
+    alone, both = ss.diagnose(history), ss.diagnose(history, what_if=found)
+    assert (both.verdict, both.suggested_lr) == (alone.verdict, alone.suggested_lr)
+    assert "not finite" not in str(both)
+
+
+def test_a_held_batch_that_is_not_finite_is_named_by_its_row():
+    params, x = start(), holed(row=slice(None, None, 20))
+    with pytest.raises(ValueError, match="for a held batch that holds nan in row"):
+        ss.what_if(linear, params, ss.SGD(params, lr=0.1), (x, Y), steps=10, batch_size=16)

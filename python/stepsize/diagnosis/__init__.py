@@ -10,6 +10,7 @@ from stepsize.diagnosis.ahead import (
     Experiment,
     ahead_of,
     is_experiment,
+    is_void,
     likelier,
     rate_after,
     revised,
@@ -97,11 +98,11 @@ def _diagnosed(history: Any, what_if: Experiment | Asked | None) -> Diagnosis:
     found = zero_gradients(history, found)
     doubtful = in_doubt(features, verdict, shares)
     experiment = _asked(what_if, doubtful)
-    if experiment is None:
+    if experiment is None or is_void(experiment):
         found, rate = lowered_in_doubt(found, shares, next_rate(verdict, features))
         if rate is not None and not is_usual(rate):
             found, rate = [*found, to_find(rate, features)], None
-        cost = cost_of(features.steps) if doubtful else None
+        cost = cost_of(features.steps) if doubtful and experiment is None else None
         return Diagnosis(verdict, tuple(found), rate, True, shares, cost)
     return _tried(features, found, shares, experiment, doubtful)
 
