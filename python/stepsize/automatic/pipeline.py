@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from typing import Any
 
-from stepsize.arrays import copy
+from stepsize.arrays import Nest, ValueAndGrad, copy
 from stepsize.automatic.branching import looking
 from stepsize.automatic.guard import Guard
 from stepsize.automatic.rehearsal import length_of, rehearse
 from stepsize.automatic.results import AutoResult
 from stepsize.diagnosis import diagnose
 from stepsize.finder.find import lr_find
+from stepsize.finder.results import LRFindResult
 from stepsize.finder.trials import ticker
 from stepsize.optimizers import AdamW
 from stepsize.optimizers.registration import maker_of
@@ -86,20 +87,7 @@ def autolr(
     rehearsals = whole("autolr: rehearsals", rehearsals, 0)
     total = _budget(steps, epochs, source.steps_per_epoch())
     _refuse_steady(build(copy(params)))
-    try:
-        found = lr_find(
-            value_and_grad,
-            params,
-            lambda: (batch for batch, _ in source.epoch(0, 0)),
-            optimizer=build,
-            progress=progress,
-        )
-    except Exception as error:
-        if hint := getattr(source, "hint", None):
-            error.add_note(hint)
-        raise
-    if not found.usable:
-        raise ValueError(f"autolr: no usable rate, because {found.why}")
+    found = _found(value_and_grad, params, source, build, progress)
     tick, bar = ticker(progress, rehearsals * length_of(total), "rehearsals")
     with nullcontext() if bar is None else closing(bar):
         peak, rehearsed = rehearse(
@@ -123,9 +111,33 @@ def autolr(
         seed=seed,
         progress=progress,
     )
-    actions = tuple(guard.actions)
-    said = diagnose(history)
+    actions, said = tuple(guard.actions), diagnose(history)
     return AutoResult(history, made, schedule, found, actions, said, rehearsed, guard.gradients)
+
+
+def _found(
+    value_and_grad: ValueAndGrad,
+    params: Nest,
+    source: ArrayBatches | StreamBatches,
+    build: Any,
+    progress: bool | None,
+) -> LRFindResult:
+    """What `lr_find` says of the first epoch; ValueError where that is no rate."""
+    try:
+        found = lr_find(
+            value_and_grad,
+            params,
+            lambda: (batch for batch, _ in source.epoch(0, 0)),
+            optimizer=build,
+            progress=progress,
+        )
+    except Exception as error:
+        if hint := getattr(source, "hint", None):
+            error.add_note(hint)
+        raise
+    if not found.usable:
+        raise ValueError(f"autolr: no usable rate, because {found.why}")
+    return found
 
 
 def _refuse_steady(optimizer: Any) -> None:
