@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stepsize.automatic.branching import Look, lowered
+from stepsize.automatic.branching import Look
 from stepsize.automatic.results import Action
 from stepsize.curves import difference_noise
-from stepsize.experiments.results import WhatIf
 from stepsize.optimizers.snapshot import Snapshot
 from stepsize.schedules import Schedule
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from stepsize.training.run import Run
 
 SHRINK, RAISE = 0.3, 3.0  # factors on the rate after a loss spike, and for updates too short
-SHRINKS, RAISES = (0.1, 0.3), (3.0, 10.0)  # those that the first correction tries by branches
+RAISES = (3.0, 10.0)  # those that branches try in place of `RAISE`
 LIMIT = 5  # corrections, after which the run may end
 CHECKS = 50  # looks at a run
 FEWEST_LOSSES = 5  # losses in the median of a look
@@ -36,16 +35,13 @@ ERRORS = 4  # standard errors of a median that are noise
 class Guard:
     """A callback that corrects a run: one correction for each trouble.
 
-    The first correction tries two factors by branches, at a twentieth of the run's gradients or 31
-    of them, and takes the one that ends lower; all others, and where `look` is None, are fixed.
-
     * The loss is not finite, or rose above its start: back to the best state so far, at 0.3 of the
-      rate (or 0.1, by branches); the run ends at the sixth time.
+      rate; the run ends at the sixth time.
     * A quarter of the run is over and its updates are so short that all of them together will not
-      change the weights by a third: three times the rate (or ten, or none where the branches do
-      not end lower), once.
+      change the weights by a third: three or ten times the rate, whichever ends lower in branches
+      of the run, or no more where neither does (three where no branches can be made), once.
     * For a quarter of the run, and before its last third, the loss has stayed above its best by a
-      tenth of its decrease and by more than its noise: back to the best state at the same factors,
+      tenth of its decrease and by more than its noise: back to the best state, at 0.3 of the rate,
       once.
 
     Args:
@@ -113,7 +109,6 @@ class Guard:
             first, last = float(np.median(norms[:NORMS])), float(np.median(norms[-NORMS:]))
             steep = last > GRADIENT_LEFT * first
             if path < LEAST_PATH and steep and not self.actions:
-                self._done.add("raised")
                 self._raise(run, f"its updates will change the weights by only {path:.0%}")
         waited = run.step - self._best_at
         margin = ROOM * (self._start - self._best) + self._noise(run)
@@ -124,18 +119,14 @@ class Guard:
                 self._back(run, f"the loss stayed above its best, of step {self._best_at}")
             self._done.add("drop")
 
-    def _tried(self, run: Run, factors: tuple[float, ...]) -> WhatIf | None:
-        """What branches at these factors show, for the first correction."""
-        look, self._look = self._look, None
-        found = None if look is None else look(run, factors)
-        self.gradients += 0 if found is None else found.gradients
-        return found
-
     def _raise(self, run: Run, why: str) -> None:
-        found = self._tried(run, RAISES)
-        factor = RAISE if found is None else found.best
+        found = None if self._look is None else self._look(run, RAISES)
+        factor = RAISE
+        if found is not None:
+            factor, self.gradients = found.best, found.gradients
         if factor == 1:
             return
+        self._done.add("raised")
         run.optimizer.lr_scale *= factor
         self.actions.append(Action(run.step, f"rate times {factor:g}", why))
 
@@ -153,13 +144,10 @@ class Guard:
         step = run.optimizer.step_count
         if self._schedule is not None:
             run.optimizer.lr = self._schedule.shift(step - run.step)
-        run.optimizer.lr_scale = scale
-        found = self._tried(run, SHRINKS)
-        factor = SHRINK if found is None else lowered(found, SHRINKS)
-        run.optimizer.lr_scale = scale * factor
+        run.optimizer.lr_scale = scale * SHRINK
         self._good = Snapshot(run.params, run.optimizer)
         self._fresh = None
         self._recent.clear()
-        what = f"back to step {step}, rate times {factor:g}"
+        what = f"back to step {step}, rate times {SHRINK:g}"
         self.actions.append(Action(run.step, what, why))
         return True

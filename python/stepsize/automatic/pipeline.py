@@ -55,8 +55,8 @@ def autolr(
     length is known.
 
     This costs gradients besides the budget: a hundred, and up to ``rehearsals`` times half of the
-    budget, at most 1000 steps each (usually three or four of them). The first correction, where
-    there is one, looks at branches, for a twentieth of the budget or 31 gradients.
+    budget, at most 1000 steps each (usually three or four of them). A correction that raises the
+    rate looks at branches first, for a twentieth of the budget or 31 gradients.
 
     Args:
         value_and_grad, params, train, batch_size, validation, evaluate, callbacks, seed, progress:

@@ -31,7 +31,7 @@ class AutoResult:
 
     `found` is what `lr_find` returned, `rehearsals` are the shorter trainings that corrected its
     peak, as pairs of peak and losses, `schedule` follows from both, `actions` are the corrections
-    made while training, `branch_gradients` what the branches behind the first of them cost.
+    made while training, `branch_gradients` what the branches behind them cost.
     """
 
     history: History
@@ -69,7 +69,7 @@ class AutoResult:
             f"schedule: {self.schedule!r}",
             *map(str, self.actions or ["no correction was needed"]),
             *(
-                [f"branches of it cost {self.branch_gradients} gradients"]
+                [f"branches behind it cost {self.branch_gradients} gradients"]
                 * bool(self.branch_gradients)
             ),
             f"the loss went from {losses[0]:.4g} to {end:.4g} in {len(losses)} steps",
