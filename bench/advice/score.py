@@ -197,16 +197,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--refine", action="store_true")
+    parser.add_argument("--splits", nargs="+", default=SPLITS, choices=SPLITS)
     chosen = parser.parse_args()
     truth = {(r["task"], r["rule"]): r for r in json.loads(STORE.read_text())}
+    truth = {cell: r for cell, r in truth.items() if r["split"] in chosen.splits}
     jobs = [(*cell, seed, chosen.refine) for cell in truth for seed in range(SEEDS)]
     with ProcessPoolExecutor(chosen.processes, get_context("spawn")) as pool:
         rows = [row for some in pool.map(advise, jobs, chunksize=4) for row in some]
     for row in rows:
         cell = truth[row["task"], row["rule"]]
         row |= {"regret": regret(row, cell), "grid": mean_regrets(cell)}
-    scores = {split: report([r for r in rows if r["split"] == split], split) for split in SPLITS}
-    Path(__file__).with_name("scores.json").write_text(json.dumps(scores, indent=1) + "\n")
+    store = Path(__file__).with_name("scores.json")
+    scores = json.loads(store.read_text()) if store.exists() else {}
+    for split in chosen.splits:
+        scores[split] = report([r for r in rows if r["split"] == split], split)
+    store.write_text(json.dumps(scores, indent=1) + "\n")
 
 
 if __name__ == "__main__":

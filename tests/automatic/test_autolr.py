@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import types
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import stepsize as ss
+from stepsize.automatic.branching import looking
 from stepsize.automatic.guard import Guard
 from stepsize.automatic.rehearsal import LONGEST, STRIDE, climb, length_of
+from stepsize.training.batches import batches as batches_of
 
 STEPS = 300
 
@@ -333,3 +336,69 @@ def test_a_rule_that_needs_a_constant_rate_is_refused_before_anything_is_called(
     with pytest.raises(ValueError, match=r"would lose what it learnt; .* train at it with fit"):
         ss.autolr(never, params, (np.ones((8, 2)), np.ones(8)), steps=50, optimizer=wrapped)
     assert not params["w"].any()
+
+
+def look(function=value_and_grad):
+    return looking(function, batches_of(data(), 32, 0), STEPS)
+
+
+def with_branches(lr, params, function=value_and_grad):
+    guard = Guard(STEPS, look=look(function))
+    optimizer = ss.SGD(params, lr=lr)
+    ss.fit(function, params, optimizer, data(), steps=STEPS, callbacks=[guard], progress=False)
+    return guard, optimizer
+
+
+def test_branches_say_how_far_a_rate_is_raised():
+    ends = []
+    for tried in (look(), None):
+        params, guard = {"w": np.full(6, 100.0)}, Guard(STEPS, look=tried)
+        optimizer = ss.SGD(params, lr=1e-6)
+        ss.fit(value_and_grad, params, optimizer, data(), steps=STEPS, callbacks=[guard])
+        ends.append(value_and_grad(params, data())[0])
+        assert [a.what for a in guard.actions] == [f"rate times {10 if tried else 3}"]
+    assert ends[0] < ends[1]
+
+
+def test_branches_leave_a_rate_that_no_higher_one_is_better_than():
+    def flat(params, batch):
+        return 1.0, {"w": np.full(6, 1e-9)}
+
+    guard, optimizer = with_branches(1e-6, {"w": np.full(6, 100.0)}, flat)
+    assert not guard.actions
+    assert optimizer.lr_scale == 1
+    assert guard.gradients > 0
+
+
+def test_branches_cost_little_and_none_are_made_to_lower_a_rate():
+    guard, _ = with_branches(1e-6, {"w": np.full(6, 100.0)})
+    assert 0 < guard.gradients <= max(31, STEPS // 20)
+    guard, optimizer = with_branches(1.0, start())
+    assert guard.actions and guard.gradients == 0
+    assert optimizer.lr_scale == pytest.approx(0.3 ** len(guard.actions))
+
+
+def test_where_no_branches_can_be_made_the_factors_are_fixed():
+    assert look()(types.SimpleNamespace(params=start(), optimizer=None, epoch=0), (3.0,)) is None
+    guard = Guard(STEPS, look=lambda run, factors: None)
+    params = {"w": np.full(6, 100.0)}
+    ss.fit(value_and_grad, params, ss.SGD(params, lr=1e-6), data(), steps=STEPS, callbacks=[guard])
+    assert [a.what for a in guard.actions] == ["rate times 3"]
+
+
+def test_branches_leave_batches_and_parameters_of_the_run_as_they_are():
+    seen = []
+
+    def watched(params, batch):
+        seen.append(float(np.sum(batch[0])))
+        return value_and_grad(params, batch)
+
+    params = start()
+    optimizer = ss.Adam(params, lr=1e-3)
+    kept = params["w"].copy()
+    run = types.SimpleNamespace(params=params, optimizer=optimizer, epoch=0)
+    found = look(watched)(run, (0.1, 0.3))
+    assert len(seen) == found.gradients
+    assert {b.factor for b in found.branches} == {0.1, 0.3, 1.0}
+    np.testing.assert_array_equal(params["w"], kept)
+    assert optimizer.step_count == 0 and optimizer.lr_scale == 1

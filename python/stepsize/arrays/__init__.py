@@ -35,6 +35,7 @@ from stepsize.arrays.tree import (
     not_finite,
     path_not_finite,
     unflatten,
+    where_not_finite,
 )
 from stepsize.arrays.types import Array, Curve, Nest, ValueAndGrad
 from stepsize.arrays.views import read_only, refuse_writes
@@ -83,4 +84,5 @@ __all__ = [
     "value_and_grad_of",
     "view_as_complex",
     "view_as_real",
+    "where_not_finite",
 ]

@@ -142,6 +142,26 @@ def not_finite(grads: Nest) -> str:
     return "a gradient" if path is None else f"the gradient of {path}"
 
 
+def where_not_finite(batch: Nest) -> str:
+    """The first part of a batch that holds NaN or infinity in words, "" where none does.
+
+    Example:
+        >>> where_not_finite((np.array([[1.0], [np.nan]]), np.array([0, 1])))
+        'holds nan in row 1 of its part 0'
+    """
+    leaves, paths, _ = flatten(batch)
+    for leaf, path in zip(leaves, paths, strict=True):
+        if not isinstance(leaf, np.ndarray | float) or np.asarray(leaf).dtype.kind not in "fc":
+            continue
+        values = np.asarray(leaf)
+        if np.isfinite(values).all():
+            continue
+        at = np.argwhere(~np.isfinite(values))[0]
+        row = f"row {at[0]} of its part {path}" if len(at) else f"its part {path}"
+        return f"holds {values[tuple(at)]} in {row}"
+    return ""
+
+
 def loss_and_grads(result: Any, function: str = "value_and_grad") -> tuple[float, Nest]:
     """What a loss function returned, taken apart; TypeError says what it should have been."""
     try:

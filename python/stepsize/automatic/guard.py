@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stepsize.automatic.branching import Look
 from stepsize.automatic.results import Action
 from stepsize.curves import difference_noise
 from stepsize.optimizers.snapshot import Snapshot
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from stepsize.training.run import Run
 
 SHRINK, RAISE = 0.3, 3.0  # factors on the rate after a loss spike, and for updates too short
+RAISES = (3.0, 10.0)  # those that branches try in place of `RAISE`
 LIMIT = 5  # corrections, after which the run may end
 CHECKS = 50  # looks at a run
 FEWEST_LOSSES = 5  # losses in the median of a look
@@ -36,7 +38,8 @@ class Guard:
     * The loss is not finite, or rose above its start: back to the best state so far, at 0.3 of the
       rate; the run ends at the sixth time.
     * A quarter of the run is over and its updates are so short that all of them together will not
-      change the weights by a third: three times the rate, once.
+      change the weights by a third: three or ten times the rate, whichever ends lower in branches
+      of the run, or no more where neither does (three where no branches can be made), once.
     * For a quarter of the run, and before its last third, the loss has stayed above its best by a
       tenth of its decrease and by more than its noise: back to the best state, at 0.3 of the rate,
       once.
@@ -45,12 +48,19 @@ class Guard:
         total: steps of the run.
         schedule: its schedule, which keeps its end when the run goes back.
         start: what the loss is before the first step, where one batch is too few to say.
+        look: what tries factors by branches, see `looking`.
     """
 
     def __init__(
-        self, total: int, schedule: Schedule | None = None, start: float = -math.inf
+        self,
+        total: int,
+        schedule: Schedule | None = None,
+        start: float = -math.inf,
+        look: Look | None = None,
     ) -> None:
         self.actions: list[Action] = []
+        self.gradients = 0  # that branches cost
+        self._look = look
         self._total = total
         self._schedule = schedule
         self._every = max(FEWEST_LOSSES, total // CHECKS)
@@ -99,8 +109,7 @@ class Guard:
             first, last = float(np.median(norms[:NORMS])), float(np.median(norms[-NORMS:]))
             steep = last > GRADIENT_LEFT * first
             if path < LEAST_PATH and steep and not self.actions:
-                self._done.add("raised")
-                self._scale(run, RAISE, f"its updates will change the weights by only {path:.0%}")
+                self._raise(run, f"its updates will change the weights by only {path:.0%}")
         waited = run.step - self._best_at
         margin = ROOM * (self._start - self._best) + self._noise(run)
         above = level - self._best > margin
@@ -110,7 +119,14 @@ class Guard:
                 self._back(run, f"the loss stayed above its best, of step {self._best_at}")
             self._done.add("drop")
 
-    def _scale(self, run: Run, factor: float, why: str) -> None:
+    def _raise(self, run: Run, why: str) -> None:
+        found = None if self._look is None else self._look(run, RAISES)
+        factor = RAISE
+        if found is not None:
+            factor, self.gradients = found.best, found.gradients
+        if factor == 1:
+            return
+        self._done.add("raised")
         run.optimizer.lr_scale *= factor
         self.actions.append(Action(run.step, f"rate times {factor:g}", why))
 

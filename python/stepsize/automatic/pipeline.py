@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from typing import Any
 
-from stepsize.arrays import copy
+from stepsize.arrays import Nest, ValueAndGrad, copy
+from stepsize.automatic.branching import looking
 from stepsize.automatic.guard import Guard
 from stepsize.automatic.rehearsal import length_of, rehearse
 from stepsize.automatic.results import AutoResult
 from stepsize.diagnosis import diagnose
 from stepsize.finder.find import lr_find
+from stepsize.finder.results import LRFindResult
 from stepsize.finder.trials import ticker
 from stepsize.optimizers import AdamW
 from stepsize.optimizers.registration import maker_of
@@ -53,7 +55,8 @@ def autolr(
     length is known.
 
     This costs gradients besides the budget: a hundred, and up to ``rehearsals`` times half of the
-    budget, at most 1000 steps each (usually three or four of them).
+    budget, at most 1000 steps each (usually three or four of them). A correction that raises the
+    rate looks at branches first, for a twentieth of the budget or 31 gradients.
 
     Args:
         value_and_grad, params, train, batch_size, validation, evaluate, callbacks, seed, progress:
@@ -84,6 +87,42 @@ def autolr(
     rehearsals = whole("autolr: rehearsals", rehearsals, 0)
     total = _budget(steps, epochs, source.steps_per_epoch())
     _refuse_steady(build(copy(params)))
+    found = _found(value_and_grad, params, source, build, progress)
+    tick, bar = ticker(progress, rehearsals * length_of(total), "rehearsals")
+    with nullcontext() if bar is None else closing(bar):
+        peak, rehearsed = rehearse(
+            value_and_grad, params, source, build, plan, found.peak, total, rehearsals, tick
+        )
+    schedule = plan(peak, total)
+    made = build(params)
+    made.lr = schedule
+    look = looking(value_and_grad, source, total)
+    guard = Guard(total, schedule, float(found.losses[:3].mean()), look)
+    history = fit(
+        value_and_grad,
+        params,
+        made,
+        train,
+        steps=total,
+        batch_size=batch_size,
+        validation=validation,
+        evaluate=evaluate,
+        callbacks=(*callbacks, guard),
+        seed=seed,
+        progress=progress,
+    )
+    actions, said = tuple(guard.actions), diagnose(history)
+    return AutoResult(history, made, schedule, found, actions, said, rehearsed, guard.gradients)
+
+
+def _found(
+    value_and_grad: ValueAndGrad,
+    params: Nest,
+    source: ArrayBatches | StreamBatches,
+    build: Any,
+    progress: bool | None,
+) -> LRFindResult:
+    """What `lr_find` says of the first epoch; ValueError where that is no rate."""
     try:
         found = lr_find(
             value_and_grad,
@@ -98,30 +137,7 @@ def autolr(
         raise
     if not found.usable:
         raise ValueError(f"autolr: no usable rate, because {found.why}")
-    tick, bar = ticker(progress, rehearsals * length_of(total), "rehearsals")
-    with nullcontext() if bar is None else closing(bar):
-        peak, rehearsed = rehearse(
-            value_and_grad, params, source, build, plan, found.peak, total, rehearsals, tick
-        )
-    schedule = plan(peak, total)
-    made = build(params)
-    made.lr = schedule
-    guard = Guard(total, schedule, float(found.losses[:3].mean()))
-    history = fit(
-        value_and_grad,
-        params,
-        made,
-        train,
-        steps=total,
-        batch_size=batch_size,
-        validation=validation,
-        evaluate=evaluate,
-        callbacks=(*callbacks, guard),
-        seed=seed,
-        progress=progress,
-    )
-    actions = tuple(guard.actions)
-    return AutoResult(history, made, schedule, found, actions, diagnose(history), rehearsed)
+    return found
 
 
 def _refuse_steady(optimizer: Any) -> None:

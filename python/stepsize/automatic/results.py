@@ -31,7 +31,7 @@ class AutoResult:
 
     `found` is what `lr_find` returned, `rehearsals` are the shorter trainings that corrected its
     peak, as pairs of peak and losses, `schedule` follows from both, `actions` are the corrections
-    made while training.
+    made while training, `branch_gradients` what the branches behind them cost.
     """
 
     history: History
@@ -41,6 +41,7 @@ class AutoResult:
     actions: tuple[Action, ...]
     diagnosis: Diagnosis
     rehearsals: Rehearsals = ()
+    branch_gradients: int = 0
 
     def to_pandas(self) -> Any:
         """The history of the run as a `pandas.DataFrame`, one row per step."""
@@ -67,6 +68,10 @@ class AutoResult:
             *self._rehearsed(),
             f"schedule: {self.schedule!r}",
             *map(str, self.actions or ["no correction was needed"]),
+            *(
+                [f"branches behind it cost {self.branch_gradients} gradients"]
+                * bool(self.branch_gradients)
+            ),
             f"the loss went from {losses[0]:.4g} to {end:.4g} in {len(losses)} steps",
             str(self.diagnosis),
         ]

@@ -10,11 +10,13 @@ from stepsize.diagnosis.ahead import (
     Experiment,
     ahead_of,
     is_experiment,
+    is_void,
     likelier,
     rate_after,
     revised,
 )
 from stepsize.diagnosis.calibration import after_experiment, probabilities
+from stepsize.diagnosis.causes import not_the_rate
 from stepsize.diagnosis.checks import judge
 from stepsize.diagnosis.doubt import cost_of, in_doubt
 from stepsize.diagnosis.features import CurveFeatures
@@ -30,6 +32,7 @@ from stepsize.diagnosis.verdicts import (
     Finding,
     Verdict,
     is_usual,
+    lowered_in_doubt,
     next_rate,
     to_find,
     watched,
@@ -92,16 +95,18 @@ def _diagnosed(
     if features.steps < FEWEST_STEPS and verdict != "diverging":
         short = _too_short(features, found[0])
         return Diagnosis(short[0].kind, short, None, False, shares)
+    if verdict == "diverging" and (cause := not_the_rate(history, features)) is not None:
+        return Diagnosis(verdict, (cause, *found[1:]), None, probabilities=shares)
     if (mismatch := gradient_mismatch(history)) is not None:
         return Diagnosis(verdict, (mismatch, *without_advice(found)), None, probabilities=shares)
     found = zero_gradients(history, found)
     doubtful = in_doubt(features, verdict, shares)
     experiment = _asked(what_if, doubtful)
-    if experiment is None:
-        rate = next_rate(verdict, features)
+    if experiment is None or is_void(experiment):
+        found, rate = lowered_in_doubt(found, shares, next_rate(verdict, features))
         if rate is not None and not is_usual(rate):
             found, rate = [*found, to_find(rate, features)], None
-        cost = cost_of(features.steps) if doubtful else None
+        cost = cost_of(features.steps) if doubtful and experiment is None else None
         return Diagnosis(verdict, tuple(found), rate, True, shares, cost)
     return _tried(features, found, shares, experiment, doubtful)
 

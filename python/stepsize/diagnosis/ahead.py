@@ -100,6 +100,12 @@ def is_experiment(found: Any) -> bool:
     return all(hasattr(found, name) for name in (*names, "gain", "advantage"))
 
 
+def is_void(found: Experiment) -> bool:
+    """Whether all branches were lost at the same step: the batch there did that, and no rate."""
+    lost = [len(branch.losses) for branch in found.branches if branch.diverged]
+    return len(lost) == len(found.branches) > 1 and len(set(lost)) == 1
+
+
 def ahead_of(found: Experiment, f: CurveFeatures) -> Ahead:
     """The numbers of an experiment, in decreases of the run."""
     unit = f.levels.decrease

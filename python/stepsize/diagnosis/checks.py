@@ -54,8 +54,10 @@ def diverging(f: CurveFeatures) -> Finding | None:
     if path < th.DIVERGING_PATH or (math.isnan(path) and f.trend.flat):
         return None
     where = (levels.best_at, 1.0)
-    # At a rate of 0 the loss is that of other batches: what rises within their noise has not risen.
-    if f.movement.idle >= th.IDLE and levels.decrease_z > -th.REST_Z:
+    # At a rate of 0, or without a gradient for most weights, the loss is that of other batches:
+    # what rises within their noise has not risen.
+    rests = movement.idle >= th.IDLE or movement.moving < th.MOVING
+    if rests and levels.decrease_z > -th.REST_Z:
         return None
     risen = levels.end - levels.start > th.DIVERGING_RISE * levels.decrease
     if risen and (levels.rise > th.DIVERGING_RANGE or levels.late_above_start):
@@ -93,6 +95,8 @@ def unmoved(f: CurveFeatures) -> Finding | None:
     )
     settled = rests and levels.decrease_z > th.SETTLED_Z and levels.remaining <= th.SETTLED_LEVEL
     advice = "The steps are too short to get anywhere: raise the rate."
+    if f.movement.no_gradient:
+        return None  # no rate moves weights that have no gradient
     if math.isnan(path) and trend.flat:
         what = f"the loss has not moved from {levels.start:.3g} beyond its noise"
         return Finding("too_low", "warning", what, advice)

@@ -90,11 +90,13 @@ class Movement:
 
     `relative_path` is the length of the way of the weights and `first_update_ratio` that of the
     first steps, both in norms of the weights (NaN where weights began at zero and the unit says
-    nothing). `gradient_ratio` is the gradient norm at the end over that at the start,
-    `gradient_vanished` whether it fell to nothing. `sign_flip_rate` is the share of gradient signs
-    that change from step to step, `lr_times_sharpness` above 2 is beyond the edge of stability,
-    both late in the run. `lr` is the highest rate, `idle` the share of the run at a rate of 0 (or a
-    millionth of the highest), `idle_from` where the last such part began.
+    nothing), of those alone that have a gradient. `gradient_ratio` is the gradient norm at the end
+    over that at the start, `gradient_vanished` whether it fell to nothing, `no_gradient` whether it
+    was 0 from the start. `sign_flip_rate` is the share of gradient signs that change from step to
+    step, `lr_times_sharpness` above 2 is beyond the edge of stability, both late in the run.
+    `lr` is the highest rate, `idle` the share of the run at a rate of 0 (or a millionth of the
+    highest), `idle_from` where the last such part began. `moving` is the norm of the weights that
+    have a gradient, as a share of that of all.
     """
 
     relative_path: float
@@ -106,6 +108,8 @@ class Movement:
     lr: float
     idle: float
     idle_from: float
+    no_gradient: bool = False
+    moving: float = 1.0
 
 
 @dataclass(frozen=True)

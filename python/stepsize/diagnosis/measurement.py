@@ -133,7 +133,7 @@ def _gradients(grads: Curve) -> tuple[float, float, bool]:
     """Norm at the end over that at the start, jitter of its logarithm, and whether it vanished."""
     seen = grads[np.isfinite(grads)]
     end = seen[-max(1, len(seen) // 10) :]
-    vanished = len(seen) > 0 and float(end.max()) <= VANISHED * float(seen.max())
+    vanished = len(seen) > 0 and float(end.max()) <= VANISHED * float(seen.max()) > 0
     known = seen[seen > 0]
     if len(known) < FEWEST_NORMS:
         return math.nan, math.nan, vanished
@@ -200,9 +200,19 @@ def _idle(lrs: Curve) -> tuple[float, float]:
     return float(idle.mean()), start
 
 
-def _movement(columns: dict[str, Curve], per_row: float) -> Movement:
-    lrs, ratios = columns["lr"], columns["update_ratio"]
-    gradient_ratio, _, vanished = _gradients(columns["grad_norm"])
+def _moving(history: Any) -> float:
+    """The norm of the weights that have a gradient as a share of that of all, by what `fit` saw.
+
+    Weights without one have no part in how far the others moved; 1 where none is known of.
+    """
+    meta = getattr(history, "meta", None)
+    share = meta.get("moving") if isinstance(meta, Mapping) else None
+    return float(share) if isinstance(share, float) and 0 < share <= 1 else 1.0
+
+
+def _movement(columns: dict[str, Curve], per_row: float, moving: float) -> Movement:
+    lrs, ratios, norms = columns["lr"], columns["update_ratio"] / moving, columns["grad_norm"]
+    gradient_ratio, _, vanished = _gradients(norms)
     idle, idle_from = _idle(lrs)
     return Movement(
         relative_path=_relative_path(ratios, len(lrs), per_row),
@@ -214,6 +224,8 @@ def _movement(columns: dict[str, Curve], per_row: float) -> Movement:
         lr=float(lrs[np.isfinite(lrs)].max()) if np.isfinite(lrs).any() else math.nan,
         idle=idle,
         idle_from=idle_from,
+        moving=moving,
+        no_gradient=bool(np.fmax.reduce(norms, initial=-1.0) == 0),
     )
 
 
@@ -258,9 +270,9 @@ def measure(history: Any, columns_read: Mapping[str, Curve] | None = None) -> Cu
         broke_at = 0
     loss = raw[:broke_at][np.isfinite(raw[:broke_at])]
     loss = np.clip(loss, -MOST, MOST) if len(loss) else np.zeros(1)
-    per_row = _steps_per_row(steps)
+    per_row, moving = _steps_per_row(steps), _moving(history)
     blocks, noise = block_means(loss, BLOCKS), mad_noise(loss[len(loss) // 2 :])
-    levels = _levels(loss, blocks, *_start(loss, ratios * per_row), noise)
+    levels = _levels(loss, blocks, *_start(loss, ratios / moving * per_row), noise)
     validation = validations.features("val_loss", columns["val_loss"], blocks, levels.decrease)
     averaged = validations.lagging_average(history, validation)
     heard = None if averaged else validation
@@ -279,7 +291,7 @@ def measure(history: Any, columns_read: Mapping[str, Curve] | None = None) -> Cu
         levels=levels,
         trend=trend,
         noise=Noise(swing, jitter, _gradients(columns["grad_norm"])[1]),
-        movement=_movement(columns, per_row),
+        movement=_movement(columns, per_row, moving),
         validation=heard,
         metric=validations.metric(given, blocks, levels.decrease, stop.metric if stop else None),
         few=validations.few(columns["val_loss"], blocks),

@@ -25,6 +25,7 @@ LONG_FIRST_STEP = 0.1  # length, t: first steps to name as the likely cause
 
 # A rate of 0, against a decay that ends there.
 IDLE = 0.5  # run; half of the steps did nothing
+MOVING = 0.5  # length; weights with a gradient, as a share of all: below it most have none
 
 # At rest, against still falling.
 REST_Z = 2  # z, t: a smaller decrease in the last half may be chance
@@ -122,6 +123,7 @@ ASK_BELOW = 0.95  # probability of a verdict, x: with less an experiment is wort
 ASK_OVERFITTING_BELOW = 0.7  # the same, x: a validation loss that a rate too high has turned
 SAY_BELOW = 0.8  # probability: with less that is said in words too; not fitted
 
+LOWER_ABOVE = 0.5  # probability of the verdicts that ask for a lower rate; not fitted
 RUNNER_UP = 0.2  # probability of another verdict that is worth saying; not fitted
 
 # The next rate: a long way only where the signs are strong. Factors of the rate, all t.

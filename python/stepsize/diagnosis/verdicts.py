@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from stepsize.diagnosis import thresholds as th
@@ -84,6 +84,10 @@ VERDICTS: dict[str, Verdict] = dict(
 )
 
 
+# Verdicts by signs that other trouble may give too: only where they are likely the rate is lowered.
+LOWERED_BY_SIGNS = ("too_high", "plateau")
+
+
 def watched(action: str) -> tuple[str, ...]:
     """The verdicts at which a monitor is to "stop" or to "warn"."""
     return tuple(name for name, row in VERDICTS.items() if row.watch == action)
@@ -139,6 +143,12 @@ class Diagnosis:
         return first if first is not None and first.kind == "gradient_mismatch" else None
 
     @property
+    def _weak(self) -> bool:
+        """Whether the curves, without an experiment, leave a lower rate in doubt."""
+        asked = self.experiment_cost is not None and self.suggested_lr is None
+        return asked and _is_weak(self.verdict, self.probabilities)
+
+    @property
     def runner_up(self) -> str | None:
         """The most probable other verdict, None where there is little doubt or too little data."""
         if not self.enough_data:
@@ -168,7 +178,8 @@ class Diagnosis:
                 f"By its curves alone it is {row.phrase}: {f.evidence}." for f in self.findings[1:2]
             ]
             return " ".join(["The gradient does not fit the loss.", str(self.mismatch), *looks])
-        parts, way = [row.lead, *map(str, self.findings[:1])], int(row.way)
+        lead = row.lead.replace(" is ", " may be ") if self._weak else row.lead
+        parts, way = [lead, *map(str, self.findings[:1])], int(row.way)
         for other in self.findings[1:]:
             kind = VERDICTS.get(other.kind)
             if kind is None:
@@ -178,9 +189,9 @@ class Diagnosis:
                 parts.append(f"Against it speaks a sign of {words(other.kind)}: {other.evidence}.")
             else:
                 way = way or kind.way
-                # And none to learn faster what is learnt too well.
-                faster = self.verdict == "overfitting" and kind.way > 0
-                advice = f"{other.evidence}. {'' if faster else other.advice}".rstrip()
+                # And none where more is learnt than there is: no rate learns less of it.
+                rate = self.verdict == "overfitting" and kind.way
+                advice = f"{other.evidence}. {'' if rate else other.advice}".rstrip()
                 parts.append(f"Another signal points to {words(other.kind)}: {advice}")
         if self.suggested_lr is not None:
             parts.append(f"Try lr={self.suggested_lr:.1e} next.")
@@ -207,6 +218,27 @@ def to_find(rate: float, f: CurveFeatures) -> Finding:
 def is_usual(rate: float) -> bool:
     """Whether a rate lies where one would look for one."""
     return th.USUAL_RATES[0] < rate < th.USUAL_RATES[1]
+
+
+def _is_weak(verdict: str, shares: dict[str, float]) -> bool:
+    """Whether lowering the rate, which a verdict asks for, is as likely no help."""
+    if verdict not in LOWERED_BY_SIGNS or verdict not in shares:
+        return False
+    return sum(share for name, share in shares.items() if VERDICTS[name].way < 0) < th.LOWER_ABOVE
+
+
+def lowered_in_doubt(
+    found: list[Finding], shares: dict[str, float], rate: float | None
+) -> tuple[list[Finding], float | None]:
+    """The findings and the next rate, without advice to lower it where that is as likely no help.
+
+    A rate raised in vain costs little, and one lowered in vain the rest of the run.
+    """
+    first = found[0]
+    if not _is_weak(first.kind, shares):
+        return found, rate
+    advice = "The signs are weak: let what_if try other rates on copies first."
+    return [replace(first, advice=advice), *found[1:]], None
 
 
 def next_rate(verdict: str, f: CurveFeatures) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Curve, Nest, ValueAndGrad, flatten
+from stepsize.arrays import Curve, Nest, ValueAndGrad, flatten, where_not_finite
 from stepsize.experiments.branches import OWNER, Laboratory
 from stepsize.experiments.results import Branch, WhatIf
 from stepsize.finder.cached_batches import CachedBatches, source_of
@@ -110,7 +110,7 @@ def what_if(
     try:
         with alone(OWNER, optimizer), isolate_rng(value_and_grad, batches, loss), ignored:
             found = _Found(laboratory.held(params, plan.held))
-            _require_finite(found.before)
+            _require_finite(found.before, [source[number] for number in plan.held])
             try:
                 _measure(laboratory, plan, found)
             except KeyboardInterrupt:
@@ -275,8 +275,14 @@ def _source(batches: Any, batch_size: int | None) -> Any:
     return source_of(batches, batch_size, OWNER, drop_last=True)
 
 
-def _require_finite(before: Curve) -> None:
+def _require_finite(before: Curve, held: Sequence[Any]) -> None:
     if not np.isfinite(before).all():
+        first = int(np.argmin(np.isfinite(before)))
+        if words := where_not_finite(held[first]):
+            raise ValueError(
+                f"{OWNER}: the loss is {before[first]} for a held batch that {words}: mend the "
+                "data, or leave such rows out"
+            )
         raise ValueError(
             f"{OWNER}: the loss is {before[~np.isfinite(before)][0]} at the present parameters; "
             "the run has diverged, and no rate brings it back: return to an earlier state"

@@ -9,7 +9,15 @@ from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 
-from stepsize.arrays import Curve, Nest, ValueAndGrad, copy, flatten, path_not_finite
+from stepsize.arrays import (
+    Curve,
+    Nest,
+    ValueAndGrad,
+    copy,
+    flatten,
+    path_not_finite,
+    where_not_finite,
+)
 from stepsize.curves import debiased_ema
 from stepsize.diagnosis.mismatch import CALL, factor_of, of_pairs, told
 from stepsize.finder.cached_batches import CachedBatches, source_of
@@ -85,13 +93,14 @@ def _curve(passes: list[Advice]) -> tuple[Curve, Curve]:
     return first.lrs[:length], np.mean([t.losses[:length] for t in same], axis=0)
 
 
-def _why_not(tried: Advice, params: Nest) -> str:
-    """Why there is no usable rate."""
+def _why_not(tried: Advice, params: Nest, first: Any) -> str:
+    """Why there is no usable rate; `first` is the first batch."""
     if tried.reason:
         return tried.reason
     if not len(tried.range_test.losses):
-        path = path_not_finite(params)
+        path, words = path_not_finite(params), where_not_finite(first)
         odd = "" if path is None else f": {path} holds NaN or infinity before any step"
+        odd = f"; the batch {words}" if words and not odd else odd
         return f"the loss is not finite at the starting parameters{odd}"
     failures = [t.failure for t in tried.race.trials if t.failure is not None]
     if failures and len(failures) == len(tried.race.trials):
@@ -148,8 +157,13 @@ def _result(
         rate, peak = (settings.bounded(r * 10**decades) for r in (rate, peak))
         why = f"{why}; {rule}"
     mismatch, usable = _mismatch(runner, look)
+    unsound = runner.unsound() if len(passes[0].range_test.losses) else ""
+    if unsound and good:
+        mismatch, usable = "", False
     if not usable:
-        rate, peak, trust, why = math.nan, math.nan, "none", mismatch
+        rate, peak, trust, why = math.nan, math.nan, "none", unsound or mismatch
+    elif unsound:
+        why = f"{_why_not(passes[0], runner.batches[0])}; {unsound}"
     below, above = (REFINED_INTERVALS if settings.horizon else INTERVALS)[trust]
     return LRFindResult(
         suggestion=rate,
@@ -160,7 +174,7 @@ def _result(
             max(settings.bounded(rate * 10**above), peak),
         ),
         confidence=trust,
-        why=(why or _why_not(passes[0], runner.params))
+        why=(why or _why_not(passes[0], runner.params, runner.batches[0]))
         + (_of_range(rate, settings, good) if usable else ""),
         stopped=passes[0].range_test.stopped,
         lrs=lrs,

@@ -16,12 +16,15 @@ from stepsize.arrays import (
     ValueAndGrad,
     copy,
     flatten,
+    loss_and_grads,
     map_leaves,
     norm,
     not_finite,
+    path_not_finite,
     refuse_writes,
     value_and_grad_of,
     view_as_real,
+    where_not_finite,
 )
 from stepsize.errors import NonFiniteGradientError
 from stepsize.finder.cached_batches import CachedBatches, hint
@@ -30,6 +33,8 @@ from stepsize.gradients.slopes import Move
 from stepsize.optimizers import Optimizer, RowGradient
 from stepsize.optimizers.registration import maker_of
 from stepsize.optimizers.wrappers.base import Wrapper
+
+SUSPECTS = 3  # batches asked whether they are at fault, where trials were lost
 
 Change = Callable[[Any, Nest], Any]
 
@@ -148,6 +153,7 @@ class Trial:
         where = f"at lr={lr:.2e}" if done else "at the starting parameters"
         if not math.isfinite(loss):
             self.failure = f"the loss {'became' if done else 'was'} {loss} {where}"
+            self._runner.suspect(batch, lr)
         else:
             self.losses.append(loss)
             if loss > self.ceiling:
@@ -159,6 +165,7 @@ class Trial:
                 stepper.step(grads, lr, loss, lambda p: self._runner.evaluate(p, batch, False))
             except NonFiniteGradientError:
                 self.failure = f"{not_finite(grads)} was not finite {where}"
+                self._runner.suspect(batch, lr)
         if self.failure is not None:
             self.retire()
         return self.failure is None
@@ -208,6 +215,7 @@ class TrialRunner:
         self._tick = tick
         self._first: dict[int, tuple[float, Nest]] = {}
         self.pairs: list[tuple[float, float, float, float]] = []  # of slopes, change and loss
+        self._suspects: dict[int, tuple[float, Any]] = {}  # lowest rate at which a batch was lost
 
     def stepper(self, params: Nest, change: Change | None = None) -> RateStepper:
         """A new optimizer over the copies, or what `change` makes of it."""
@@ -285,6 +293,38 @@ class TrialRunner:
         return _same(np.asarray(loss), np.asarray(again), abs(loss)) and all(
             _same(one, two, size) for one, two in zip(ours, theirs, strict=True)
         )
+
+    def suspect(self, batch: int, lr: float) -> None:
+        """A trial ended at this batch, since loss or gradient was not finite."""
+        known = self._suspects.get(batch, (math.inf, None))
+        self._suspects[batch] = min(known, (lr, self.batches[batch]), key=lambda pair: pair[0])
+
+    def unsound(self) -> str:
+        """What is wrong with a batch that is not finite at the starting parameters either, or "".
+
+        The batches at which the lowest rates were lost are asked, beside the budget. Nothing is
+        said for an optimizer that is told to leave such steps out.
+        """
+        options = getattr(
+            getattr(self.build(copy(self.params)), "internals", None), "options", None
+        )
+        if getattr(options, "on_nonfinite", "raise") != "raise":
+            return ""
+        lowest = sorted(self._suspects.items(), key=lambda pair: pair[1][0])[:SUSPECTS]
+        for number, (_, data) in lowest:
+            self.checks += 1
+            try:
+                loss, grads = loss_and_grads(self._value_and_grad(copy(self.params), data))
+            except (FloatingPointError, OverflowError):
+                loss, grads = math.nan, None
+            what = f"the loss is {loss}" if not math.isfinite(loss) else ""
+            if not what and path_not_finite(grads) is not None:
+                what = f"{not_finite(grads)} is not finite"
+            if what:
+                words = where_not_finite(data)
+                held = f"; it {words}" if words else ""
+                return f"{what} at the starting parameters too for batch {number}{held}"
+        return ""
 
     def doubts(self) -> str:
         """What speaks against the gradients at the start, by a few calls beside the budget."""

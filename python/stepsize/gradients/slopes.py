@@ -10,11 +10,13 @@ end is of another batch than the one the step was made of, so that its noise doe
 
 from __future__ import annotations
 
+import math
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Array, Nest, Structure, is_narrow
+from stepsize.arrays import Array, Nest, Structure, is_narrow, sum_of_squares
 from stepsize.optimizers import RowGradient
 from stepsize.optimizers.half import to_float32
 
@@ -48,6 +50,14 @@ class Move:
         """The product of gradient and step; a leaf without a gradient adds nothing."""
         given = self._structure.spec.flatten_up_to(grads)
         return float(sum(map(_product, given, self._moves)))
+
+    def moving(self, still: Container[str]) -> float:
+        """The norm of the leaves that are not still, as a share of that of all."""
+        pairs = zip(self._structure.paths, self._structure.leaves, strict=True)
+        squares = {path: sum_of_squares(leaf) for path, leaf in pairs}
+        every = sum(squares.values())
+        part = sum(square for path, square in squares.items() if path not in still)
+        return math.sqrt(part / every) if 0 < every < math.inf else 0.0
 
     def still(self, grads: Nest) -> set[str]:
         """The leaves whose gradient is 0 in every element."""

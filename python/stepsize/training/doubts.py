@@ -1,4 +1,4 @@
-"""Before a run's history may advise another rate: whether the gradients fit the loss.
+"""Before a run's history may advise another rate: whether gradients and data are sound.
 
 Noise of the batches hides a wrong gradient in a run's own curve, where a few calls on one batch
 show it. They are made after the last step, and only where `diagnose` would speak of the rate: at
@@ -8,8 +8,14 @@ to where it has no digits left. Where the former show nothing, those of the last
 
 from __future__ import annotations
 
-from stepsize.arrays import Nest, ValueAndGrad
+import math
+from typing import Any
+
+import numpy as np
+
+from stepsize.arrays import Nest, ValueAndGrad, map_leaves, where_not_finite
 from stepsize.diagnosis import diagnose
+from stepsize.gradients.calls import Calls
 from stepsize.gradients.screen import wrong_gradients
 from stepsize.training.run import Run
 
@@ -40,3 +46,34 @@ def look_for_wrong_gradients(run: Run, value_and_grad: ValueAndGrad, start: Nest
         calls += more
     if calls:
         history.meta["checked"] = {"wrong": wrong, "calls": calls, "at": at}
+
+
+def look_for_unsound_data(run: Run, value_and_grad: ValueAndGrad) -> None:
+    """Write into ``history.meta["unsound"]`` what in its last batch made a run stop, in words.
+
+    That is asked of the function: with 0 in place of what is not finite in the batch the loss is a
+    number, at the same parameters. A function that leaves such rows out itself is not blamed on
+    them, since at parameters that have diverged nothing is finite.
+    """
+    run.history.meta.pop("unsound", None)
+    try:
+        words = where_not_finite(run.batch)
+        if not words:
+            return
+        with np.errstate(all="ignore"):
+            calls = Calls(value_and_grad, run.params, map_leaves(_zeroed, run.batch))
+            try:
+                answer = calls.at(calls.start)
+            finally:
+                calls.rewind()
+    except Exception:  # the function has no value there, and what is known stays known
+        return
+    if math.isfinite(answer.loss) and not answer.broken:
+        run.history.meta["unsound"] = words
+        run.history.stopped = f"{run.history.stopped}; its batch {words}"
+
+
+def _zeroed(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fc":
+        return np.where(np.isfinite(leaf), leaf, 0).astype(leaf.dtype)
+    return 0.0 if isinstance(leaf, float) and not math.isfinite(leaf) else leaf

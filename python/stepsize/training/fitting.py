@@ -18,7 +18,7 @@ from stepsize.training import arguments
 from stepsize.training import resume as resuming
 from stepsize.training.accumulation import Gradient
 from stepsize.training.batches import Count, count_for
-from stepsize.training.doubts import look_for_wrong_gradients
+from stepsize.training.doubts import look_for_unsound_data, look_for_wrong_gradients
 from stepsize.training.evaluation import Evaluate
 from stepsize.training.history import History
 from stepsize.training.loop import FitLoop, Limits
@@ -145,5 +145,7 @@ def fit(
         arguments.check_length(optimizer, loop.total(), run.step, loop.updates_per_epoch())
         start = arrays.copy(params)
         loop.execute(progress)
+        if loop.diverged:
+            look_for_unsound_data(run, value_and_grad)
         look_for_wrong_gradients(run, value_and_grad, start)
     return run.history

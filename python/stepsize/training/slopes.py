@@ -85,4 +85,5 @@ class StepSlopes:
         known = meta.get("still")
         if known != []:
             found = self._move.still(self._grads)
-            meta["still"] = sorted(found if known is None else found & set(known))
+            names = meta["still"] = sorted(found if known is None else found & set(known))
+            meta["moving"] = self._move.moving(names) if names else 1.0
