@@ -164,6 +164,14 @@ def test_width_in_the_layout_of_torch():
     assert list(moved.init) == ["out"]
 
 
+@pytest.mark.parametrize(("rule", "factor"), [(ss.SGD, 4 / 2), (ss.AdamW, 1 / 2)])
+def test_width_of_a_layer_whose_sides_grow_apart(rule, factor):
+    """As MuSGD of the authors' package, by fan-out over fan-in, and MuAdam, by fan-in."""
+    models = {"mid": np.ones((8, 8))}, {"mid": np.ones((16, 32))}
+    (spec,) = ss.transfer({"lr": 0.1}, width=models, rule=rule).settings["groups"]
+    assert spec.overrides["lr"] == pytest.approx(0.1 * factor)
+
+
 def test_a_leaf_whose_name_is_a_glob():
     models = [{"a[0]*": np.ones((n, n)), "a0": np.ones(3)} for n in (4, 8)]
     moved = ss.transfer({"lr": 1.0}, width=tuple(models), rule=ss.AdamW)

@@ -59,9 +59,10 @@ def transfer(
     leaf              input       vector      hidden      output
     ================  ==========  ==========  ==========  ===========
     :math:`p = 1/2`   1           1           n / n'      n / n'
-    :math:`p = 1`     n' / n      n' / n      1           n / n'
+    :math:`p = 1`     n' / n      n' / n      m' n / m n' n / n'
     ================  ==========  ==========  ==========  ===========
 
+    with :math:`m, m'` for the outputs of a hidden leaf where they grow otherwise than its inputs.
     It holds where initial values have a standard deviation of 1 / sqrt(fan_in), and the output
     layer's one of 1 / fan_in: ``Transferred.init`` has the factor by which that differs.
 
@@ -90,8 +91,12 @@ def transfer(
 
     Sources: batch, Goyal et al. 2017, arXiv:1706.02677; McCandlish et al. 2018, arXiv:1812.06162,
     section 2.2; Malladi et al. 2022, arXiv:2205.10287 (square root, :math:`\epsilon`); Marek et
-    al. 2025, arXiv:2507.07101 (half-life). Length, Bjorck et al. 2025, arXiv:2409.19913; Wang and
-    Aitchison 2024, arXiv:2405.13698 (decay). Width, Yang et al. 2022, arXiv:2203.03466, table 3.
+    al. 2025, arXiv:2507.07101 (half-life). Malladi et al. move both averages, :math:`1 - \beta` in
+    proportion to the batch: for :math:`\beta_2` that is the half-life to first order, while
+    :math:`\beta_1` is kept here, as Marek et al. keep it. Length, Bjorck et al. 2025,
+    arXiv:2409.19913; Wang and Aitchison 2024, arXiv:2405.13698 (decay). Width, Yang et al. 2022,
+    arXiv:2203.03466, table 3, which initialises the output layer smaller where the authors'
+    package multiplies its output (table 8); hidden leaves that are not square as in that package.
 
     Example:
         >>> import stepsize as ss
