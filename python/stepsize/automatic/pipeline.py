@@ -8,6 +8,7 @@ from typing import Any
 
 from stepsize.arrays import copy
 from stepsize.automatic.guard import Guard
+from stepsize.automatic.plans import plan_of
 from stepsize.automatic.rehearsal import length_of, rehearse
 from stepsize.automatic.results import AutoResult
 from stepsize.diagnosis import diagnose
@@ -15,17 +16,12 @@ from stepsize.finder.find import lr_find
 from stepsize.finder.trials import ticker
 from stepsize.optimizers import AdamW
 from stepsize.optimizers.registration import maker_of
-from stepsize.schedules import Schedule, warmup_cosine
+from stepsize.schedules import Schedule
 from stepsize.training.arguments import callbacks_of
 from stepsize.training.batches import ArrayBatches, StreamBatches
 from stepsize.training.batches import batches as batches_of
 from stepsize.training.fitting import fit
 from stepsize.validation import whole
-
-
-def plan(peak: float, steps: int) -> Schedule:
-    """Warm up over a twentieth of the run to the peak, then down to 0 along a cosine."""
-    return warmup_cosine(peak, min(steps - 1, max(1, steps // 20)), steps)
 
 
 def autolr(
@@ -41,6 +37,7 @@ def autolr(
     evaluate: Callable[[Any, Any], dict[str, float]] | None = None,
     callbacks: Sequence[Any] = (),
     rehearsals: int = 4,
+    schedule: str | Schedule = "cosine",
     seed: int = 0,
     progress: bool | None = None,
 ) -> AutoResult:
@@ -78,7 +75,7 @@ def autolr(
         >>> bool(abs(params["w"][0] - 3) < 0.1)
         True
     """
-    build = _checked(value_and_grad, optimizer, validation, evaluate)
+    build, plan = _checked(value_and_grad, optimizer, validation, evaluate), plan_of(schedule)
     callbacks_of(callbacks, None)
     source = _readable_again(batches_of(train, batch_size, seed))
     rehearsals = whole("autolr: rehearsals", rehearsals, 0)
@@ -103,10 +100,9 @@ def autolr(
         peak, rehearsed = rehearse(
             value_and_grad, params, source, build, plan, found.peak, total, rehearsals, tick
         )
-    schedule = plan(peak, total)
     made = build(params)
-    made.lr = schedule
-    guard = Guard(total, schedule, float(found.losses[:3].mean()))
+    made.lr = planned = plan(peak, total)
+    guard = Guard(total, planned, float(found.losses[:3].mean()))
     history = fit(
         value_and_grad,
         params,
@@ -121,7 +117,7 @@ def autolr(
         progress=progress,
     )
     actions = tuple(guard.actions)
-    return AutoResult(history, made, schedule, found, actions, diagnose(history), rehearsed)
+    return AutoResult(history, made, planned, found, actions, diagnose(history), rehearsed)
 
 
 def _refuse_steady(optimizer: Any) -> None:
