@@ -52,7 +52,10 @@ def final_loss(task: Task, rule: str, lr: Any) -> float:
             loss, grads = task.value_and_grad(params, batch)
             if not math.isfinite(loss) or not all(np.isfinite(g).all() for g in grads.values()):
                 return math.nan
-            optimizer.step(grads)
+            try:
+                optimizer.step(grads)
+            except ss.NonFiniteGradientError:  # numbers too large to be added up
+                return math.nan
         return task.loss(params)
 
 
