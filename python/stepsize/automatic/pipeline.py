@@ -8,7 +8,7 @@ from typing import Any
 
 from stepsize.arrays import copy
 from stepsize.automatic.guard import Guard
-from stepsize.automatic.plans import plan_of
+from stepsize.automatic.plans import first_peak, plan_of
 from stepsize.automatic.rehearsal import length_of, rehearse
 from stepsize.automatic.results import AutoResult
 from stepsize.diagnosis import diagnose
@@ -75,11 +75,12 @@ def autolr(
         >>> bool(abs(params["w"][0] - 3) < 0.1)
         True
     """
-    build, plan = _checked(value_and_grad, optimizer, validation, evaluate), plan_of(schedule)
+    build = _checked(value_and_grad, optimizer, validation, evaluate)
     callbacks_of(callbacks, None)
     source = _readable_again(batches_of(train, batch_size, seed))
     rehearsals = whole("autolr: rehearsals", rehearsals, 0)
     total = _budget(steps, epochs, source.steps_per_epoch())
+    plan = plan_of(schedule, total)
     _refuse_steady(build(copy(params)))
     try:
         found = lr_find(
@@ -97,8 +98,9 @@ def autolr(
         raise ValueError(f"autolr: no usable rate, because {found.why}")
     tick, bar = ticker(progress, rehearsals * length_of(total), "rehearsals")
     with nullcontext() if bar is None else closing(bar):
+        peak = first_peak(plan, found.peak, total)
         peak, rehearsed = rehearse(
-            value_and_grad, params, source, build, plan, found.peak, total, rehearsals, tick
+            value_and_grad, params, source, build, plan, peak, total, rehearsals, tick
         )
     made = build(params)
     made.lr = planned = plan(peak, total)
