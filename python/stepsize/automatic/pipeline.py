@@ -37,14 +37,14 @@ def autolr(
     evaluate: Callable[[Any, Any], dict[str, float]] | None = None,
     callbacks: Sequence[Any] = (),
     rehearsals: int = 4,
-    schedule: str | Schedule = "cosine",
+    schedule: str | Schedule = "linear",
     seed: int = 0,
     progress: bool | None = None,
 ) -> AutoResult:
     """Train with nothing but a budget given: find the rate, schedule it, watch it, correct it.
 
     A hundred gradients find the rate (`lr_find`). The schedule warms up over a twentieth of the run
-    and falls to 0 along a cosine; rehearsals run all of it in half the steps, on copies and at
+    and falls to 0 along a line; rehearsals run all of it in half the steps, on copies and at
     peaks half a decade apart, to find how high its peak should be. A guard watches the run and
     corrects it; each correction is in `actions`. The budget is `steps`, or `epochs` of data whose
     length is known.
@@ -58,10 +58,16 @@ def autolr(
         steps, epochs: the budget, whichever ends first.
         optimizer: a class, its name, or a function ``params -> optimizer``.
         rehearsals: how many there may be; 0 trusts `lr_find` alone.
+        schedule: what follows the warm-up: "linear" or "cosine", down to 0, or "cooldown", which
+            stays at the peak for more than half of the run. Or a schedule, whose shape is stretched
+            over the run at the peak found: ``ss.schedules.refined(history)`` of a first training.
 
     Raises:
-        ValueError: no budget or a budget below 2 steps, or no rate makes the loss fall, or a rule
-            that needs a constant rate (FTRL).
+        TypeError, ValueError: an argument does not fit, by name; no budget or one below 2 steps; no
+            rate makes the loss fall; a rule that needs a constant rate (FTRL).
+
+    Source: linear decay, Defazio et al. 2023, arXiv:2310.07831; "cooldown", Hägele et al. 2024,
+    arXiv:2405.18392. How they compare is in bench/advice.
 
     Example:
         >>> import numpy as np, stepsize as ss
