@@ -8,7 +8,7 @@ from typing import Any
 
 from stepsize.arrays import copy
 from stepsize.automatic.guard import Guard
-from stepsize.automatic.plans import first_peak, plan_of
+from stepsize.automatic.plans import plan_of
 from stepsize.automatic.rehearsal import length_of, rehearse
 from stepsize.automatic.results import AutoResult
 from stepsize.diagnosis import diagnose
@@ -104,13 +104,12 @@ def autolr(
         raise ValueError(f"autolr: no usable rate, because {found.why}")
     tick, bar = ticker(progress, rehearsals * length_of(total), "rehearsals")
     with nullcontext() if bar is None else closing(bar):
-        peak = first_peak(plan, found.peak, total)
-        peak, rehearsed = rehearse(
-            value_and_grad, params, source, build, plan, peak, total, rehearsals, tick
+        peak, tried = rehearse(
+            value_and_grad, params, source, build, plan, found.peak, total, rehearsals, tick
         )
     made = build(params)
-    made.lr = planned = plan(peak, total)
-    guard = Guard(total, planned, float(found.losses[:3].mean()))
+    made.lr = rate = plan(peak, total)
+    guard = Guard(total, rate, float(found.losses[:3].mean()))
     history = fit(
         value_and_grad,
         params,
@@ -124,8 +123,7 @@ def autolr(
         seed=seed,
         progress=progress,
     )
-    actions = tuple(guard.actions)
-    return AutoResult(history, made, planned, found, actions, diagnose(history), rehearsed)
+    return AutoResult(history, made, rate, found, tuple(guard.actions), diagnose(history), tried)
 
 
 def _refuse_steady(optimizer: Any) -> None:
