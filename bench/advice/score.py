@@ -57,7 +57,10 @@ def range_test(task: Task, rule: str, seed: int) -> tuple[Curve, Curve]:
             if average[-1] > 4 * average.min() and len(losses) > 1:
                 break
             optimizer.lr = float(lr)
-            optimizer.step(grads)
+            try:
+                optimizer.step(grads)
+            except ss.NonFiniteGradientError:  # numbers too large to be added up
+                break
     return lrs[: len(losses)], np.array(losses)
 
 

@@ -28,6 +28,7 @@ TARGETS = {  # (batch, steps, width) in multiples of the base
     "batch x4": (4.0, 0.25, 1),
     "batch x16": (16.0, 0.0625, 1),
     "length x3": (1.0, 3.0, 1),
+    "length x10": (1.0, 10.0, 1),
     "width x2": (1.0, 1.0, 2),
     "width x4": (1.0, 1.0, 4),
 }

@@ -18,6 +18,8 @@ import numpy as np
 from families import make
 from tasks import RULES, Task, tasks
 
+import stepsize as ss
+
 PER_DECADE = 4
 SEEDS = 3
 STORE = Path(__file__).with_name("truth.json")
@@ -36,7 +38,10 @@ def final_loss(task: Task, rule: str, rate: float, seed: int) -> float:
                 ceiling = loss + 1e6 * (abs(loss) + 1)
             if not loss < ceiling or not all(np.isfinite(g).all() for g in grads.values()):
                 return math.nan
-            optimizer.step(grads)
+            try:
+                optimizer.step(grads)
+            except ss.NonFiniteGradientError:  # numbers too large to be added up
+                return math.nan
         return task.loss(params)
 
 

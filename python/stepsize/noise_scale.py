@@ -29,7 +29,7 @@ def scale_lr(lr: Rate, batch_from: float, batch_to: float, rule: str = "linear")
         rule: ``"linear"`` or ``"sqrt"``.
 
     Sources: Goyal et al. 2017, arXiv:1706.02677, section 2.1 (linear); Malladi et al. 2022,
-    arXiv:2205.10287 (square root, for adaptive methods).
+    arXiv:2205.10287 (square root, for adaptive methods; `transfer` moves the others with it).
 
     Example:
         >>> scale_lr(0.1, 256, 1024), scale_lr(1e-3, 256, 1024, rule="sqrt")

@@ -316,6 +316,7 @@ def test_one_failing_end_does_not_keep_the_others_from_ending():
 STATEFUL = {
     "EarlyStopping": lambda: ss.EarlyStopping("loss", patience=1),
     "ReduceOnPlateau": lambda: ss.ReduceOnPlateau("loss", patience=0, factor=0.5),
+    "ReduceOnStationarity": ss.ReduceOnStationarity,
     "StopOnDivergence": lambda: ss.StopOnDivergence(factor=3, patience=4),
     "RollBackOnSpike": lambda: ss.RollBackOnSpike(threshold=2, window=4, every=3),
     "NoiseScaleMonitor": lambda: ss.NoiseScaleMonitor(every=1),

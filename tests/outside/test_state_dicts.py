@@ -92,6 +92,7 @@ OWNERS = {
     "EarlyStopping": lambda: trained(ss.EarlyStopping(), opt=lambda p: ss.EMA(ss.Adam(p), 0.5)),
     "EarlyStopping, unused": ss.EarlyStopping,
     "ReduceOnPlateau": lambda: trained(ss.ReduceOnPlateau(restore_best=True)),
+    "ReduceOnStationarity": lambda: trained(ss.ReduceOnStationarity()),
     "StopOnDivergence": lambda: trained(ss.StopOnDivergence()),
     "RollBackOnSpike": lambda: trained(ss.RollBackOnSpike(every=4)),
     "NoiseScaleMonitor": lambda: trained(ss.NoiseScaleMonitor(), accumulate=2),

@@ -84,13 +84,21 @@ def test_half_life_in_examples_is_kept():
 
 @pytest.mark.parametrize("rule", [ss.SGD, ss.AdamW, ss.Lion], ids=lambda c: c.__name__)
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_timescale_of_decay_in_epochs_is_kept(rule, change):
+def test_timescale_of_decay_in_epochs_is_kept_but_for_what_length_does_to_the_rate(rule, change):
     settings = {"lr": 0.01, "weight_decay": 0.1}
     moved = ss.transfer(settings, rule=rule, **change).settings
+    same_rate = ss.transfer(settings, rule=rule, **change, horizon=0.0).settings
     batch, data = change.get("batch", (1, 1)), change.get("data", (1, 1))
     before = batch[0] / (settings["lr"] * settings["weight_decay"] * data[0])
-    after = batch[1] / (moved["lr"] * moved["weight_decay"] * data[1])
+    after = batch[1] / (same_rate["lr"] * same_rate["weight_decay"] * data[1])
     assert after == pytest.approx(before)
+    assert moved["weight_decay"] == same_rate["weight_decay"]
+
+
+def test_a_longer_training_keeps_the_decay():
+    moved = ss.transfer({"lr": 1e-3, "weight_decay": 0.1}, steps=(100, 1000), rule=ss.AdamW)
+    assert moved["weight_decay"].after == 0.1 and moved["weight_decay"].why == "kept"
+    assert moved["lr"].after < 1e-3
 
 
 def test_the_decay_that_adam_rescales_is_kept():
@@ -162,6 +170,14 @@ def test_width_in_the_layout_of_torch():
     moved = ss.transfer({}, width=(torch_mlp(8), torch_mlp(16)), rule=ss.AdamW, fan_in=1)
     assert {spec.pattern for spec in moved.settings["groups"]} == {"conv", "out"}
     assert list(moved.init) == ["out"]
+
+
+@pytest.mark.parametrize(("rule", "factor"), [(ss.SGD, 4 / 2), (ss.AdamW, 1 / 2)])
+def test_width_of_a_layer_whose_sides_grow_apart(rule, factor):
+    """As MuSGD of the authors' package, by fan-out over fan-in, and MuAdam, by fan-in."""
+    models = {"mid": np.ones((8, 8))}, {"mid": np.ones((16, 32))}
+    (spec,) = ss.transfer({"lr": 0.1}, width=models, rule=rule).settings["groups"]
+    assert spec.overrides["lr"] == pytest.approx(0.1 * factor)
 
 
 def test_a_leaf_whose_name_is_a_glob():

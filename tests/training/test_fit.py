@@ -21,13 +21,16 @@ def test_fit_is_the_loop_one_would_write():
     params, expected = make_params(), make_params()
     history = fit(params)
     opt = ss.Adam(expected, lr=0.1)
-    losses, rates, norms = [], [], []
+    losses, rates, norms, sizes = [], [], [], []
     for epoch in range(3):
         order = shuffled(40, 0, epoch)
         for i in range(0, 40, 8):
             chosen = order[i : i + 8]
             loss, grads = value_and_grad(expected, (X[chosen], Y[chosen]))
             rates.append(opt.lr)
+            sizes.append(
+                np.sqrt(sum(np.sum(leaf.astype(np.float64) ** 2) for leaf in expected.values()))
+            )
             norms.append(opt.step(grads, stats=True).grad_norm)
             losses.append(loss)
     assert bits(params) == bits(expected)
@@ -36,6 +39,7 @@ def test_fit_is_the_loop_one_would_write():
     np.testing.assert_array_equal(history["grad_norm"], norms)
     np.testing.assert_array_equal(history["step"], np.arange(1, 16))
     np.testing.assert_array_equal(history["epoch"], np.repeat([0, 1, 2], 5))
+    np.testing.assert_allclose(history["param_norm"], sizes, rtol=1e-12)
     assert np.isfinite(history["update_ratio"][1:]).all()
     assert history.stopped == "finished 3 epochs"
 
@@ -371,8 +375,8 @@ def test_a_long_run_needs_memory_for_its_history_alone():
         )
     finally:
         tracemalloc.stop()
-    # Six columns of 30,000 numbers, each up to an eighth longer than it needs to be.
-    assert seen[-1] - seen[0] < 6 * 8 * 30_000 * 9 / 8 + 2**12
+    # Seven columns of 30,000 numbers, each up to an eighth longer than it needs to be.
+    assert seen[-1] - seen[0] < 7 * 8 * 30_000 * 9 / 8 + 2**12
 
 
 def test_progress_without_a_terminal_is_lines(capsys):

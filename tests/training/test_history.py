@@ -103,6 +103,17 @@ def test_save_and_load(history, tmp_path):
     assert loaded["epoch"][-1] == 1 and math.isnan(loaded["val_loss"][-1])
 
 
+def test_a_history_of_before_goes_on_with_the_series_that_it_lacks(history):
+    state = history.state_dict()
+    del state["series"]["param_norm"]
+    older = History()
+    older.load_state_dict(state)
+    assert "param_norm" not in older and older["loss"].tobytes() == history["loss"].tobytes()
+    older.append(6, 1, 0.5, 0.1, 2.0, 0.01, 3.0)
+    np.testing.assert_array_equal(older["param_norm"], [math.nan] * 5 + [3.0])
+    assert older.steps == 6 and older["val_loss"].shape == older["loss"].shape == (6,)
+
+
 def test_load_refuses_other_files(tmp_path):
     (tmp_path / "h").write_bytes(b"step,loss\n1,2\n")
     with pytest.raises(CheckpointError, match=r"h: "):

@@ -9,6 +9,7 @@ from typing import Any
 from stepsize.arrays import Nest, ValueAndGrad, copy
 from stepsize.automatic.branching import looking
 from stepsize.automatic.guard import Guard
+from stepsize.automatic.plans import plan_of
 from stepsize.automatic.rehearsal import length_of, rehearse
 from stepsize.automatic.results import AutoResult
 from stepsize.diagnosis import diagnose
@@ -17,17 +18,12 @@ from stepsize.finder.results import LRFindResult
 from stepsize.finder.trials import ticker
 from stepsize.optimizers import AdamW
 from stepsize.optimizers.registration import maker_of
-from stepsize.schedules import Schedule, warmup_cosine
+from stepsize.schedules import Schedule
 from stepsize.training.arguments import callbacks_of
 from stepsize.training.batches import ArrayBatches, StreamBatches
 from stepsize.training.batches import batches as batches_of
 from stepsize.training.fitting import fit
 from stepsize.validation import whole
-
-
-def plan(peak: float, steps: int) -> Schedule:
-    """Warm up over a twentieth of the run to the peak, then down to 0 along a cosine."""
-    return warmup_cosine(peak, min(steps - 1, max(1, steps // 20)), steps)
 
 
 def autolr(
@@ -43,13 +39,14 @@ def autolr(
     evaluate: Callable[[Any, Any], dict[str, float]] | None = None,
     callbacks: Sequence[Any] = (),
     rehearsals: int = 4,
+    schedule: str | Schedule = "linear",
     seed: int = 0,
     progress: bool | None = None,
 ) -> AutoResult:
     """Train with nothing but a budget given: find the rate, schedule it, watch it, correct it.
 
     A hundred gradients find the rate (`lr_find`). The schedule warms up over a twentieth of the run
-    and falls to 0 along a cosine; rehearsals run all of it in half the steps, on copies and at
+    and falls to 0 along a line; rehearsals run all of it in half the steps, on copies and at
     peaks half a decade apart, to find how high its peak should be. A guard watches the run and
     corrects it; each correction is in `actions`. The budget is `steps`, or `epochs` of data whose
     length is known.
@@ -64,10 +61,16 @@ def autolr(
         steps, epochs: the budget, whichever ends first.
         optimizer: a class, its name, or a function ``params -> optimizer``.
         rehearsals: how many there may be; 0 trusts `lr_find` alone.
+        schedule: what follows the warm-up: "linear" or "cosine", down to 0, or "cooldown", which
+            stays at the peak for more than half of the run. Or a schedule, whose shape is stretched
+            over the run at the peak found: ``ss.schedules.refined(history)`` of a first training.
 
     Raises:
-        ValueError: no budget or a budget below 2 steps, or no rate makes the loss fall, or a rule
-            that needs a constant rate (FTRL).
+        TypeError, ValueError: an argument does not fit, by name; no budget or one below 2 steps; no
+            rate makes the loss fall; a rule that needs a constant rate (FTRL).
+
+    Source: linear decay, Defazio et al. 2023, arXiv:2310.07831; "cooldown", Hägele et al. 2024,
+    arXiv:2405.18392. How they compare is in bench/advice.
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -86,6 +89,7 @@ def autolr(
     source = _readable_again(batches_of(train, batch_size, seed))
     rehearsals = whole("autolr: rehearsals", rehearsals, 0)
     total = _budget(steps, epochs, source.steps_per_epoch())
+    plan = plan_of(schedule, total)
     _refuse_steady(build(copy(params)))
     found = _found(value_and_grad, params, source, build, progress)
     tick, bar = ticker(progress, rehearsals * length_of(total), "rehearsals")
@@ -93,11 +97,10 @@ def autolr(
         peak, rehearsed = rehearse(
             value_and_grad, params, source, build, plan, found.peak, total, rehearsals, tick
         )
-    schedule = plan(peak, total)
     made = build(params)
-    made.lr = schedule
+    made.lr = rate = plan(peak, total)
     look = looking(value_and_grad, source, total)
-    guard = Guard(total, schedule, float(found.losses[:3].mean()), look)
+    guard = Guard(total, rate, float(found.losses[:3].mean()), look)
     history = fit(
         value_and_grad,
         params,
@@ -112,7 +115,7 @@ def autolr(
         progress=progress,
     )
     actions, said = tuple(guard.actions), diagnose(history)
-    return AutoResult(history, made, schedule, found, actions, said, rehearsed, guard.gradients)
+    return AutoResult(history, made, rate, found, actions, said, rehearsed, guard.gradients)
 
 
 def _found(

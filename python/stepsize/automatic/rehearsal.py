@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Curve, Nest, ValueAndGrad
+from stepsize.automatic.plans import first_peak
 from stepsize.finder.cached_batches import CachedBatches
 from stepsize.finder.trials import Trial, TrialRunner
 from stepsize.rng import isolate_rng
@@ -77,7 +78,11 @@ def rehearse(
     most: int,
     tick: Callable[[], object],
 ) -> tuple[float, Rehearsals]:
-    """The peak with which half of the training under the same plan ends lowest, from copies."""
+    """The peak with which half of the training under the same plan ends lowest, from copies.
+
+    `peak` is that for a cosine, as `lr_find` gives it.
+    """
+    peak = first_peak(plan, peak, total)
 
     def stream() -> Iterator[Any]:
         return (batch for epoch in itertools.count() for batch, _ in source.epoch(epoch, 0))

@@ -12,6 +12,7 @@ from stepsize.callbacks.generators import *
 from stepsize.callbacks.loggers import *
 from stepsize.callbacks.lr_monitor import *
 from stepsize.callbacks.reduce_on_plateau import *
+from stepsize.callbacks.reduce_on_stationarity import *
 from stepsize.callbacks.sharpness_monitor import *
 
 if not TYPE_CHECKING:  # checkers know no computed list; they read the star imports themselves

@@ -112,8 +112,9 @@ def sharpness(
     Raises:
         TypeError, ValueError: naming the argument that does not fit.
 
-    Sources: Kalra et al. 2026, arXiv:2601.16979 (critical rate); Cohen et al. 2021,
-    arXiv:2103.00065 (stability: the rate times the sharpness is at most 2).
+    Sources: Kalra et al. 2026, arXiv:2601.16979 (critical rate; they bisect to a sixteenth, here a
+    parabola follows two bisections); Cohen et al. 2021, arXiv:2103.00065 (stability: the rate times
+    the sharpness is at most 2).
 
     Example:
         >>> import numpy as np, stepsize as ss

@@ -19,8 +19,8 @@ from stepsize.optimizers import RowGradient
 
 PARAMETERS = ("momentum", "weight_decay", "batch_size")
 MOMENTA = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98)
-# Time constants of the decay (1 / (lr * decay) steps) in one training; about one is best: Wang &
-# Aitchison 2024, arXiv:2405.13698.
+# Time constants of the decay (1 / (lr * decay) steps) in one training. Wang & Aitchison 2024,
+# arXiv:2405.13698: the best time constant is between an epoch and the whole training.
 SHRINKS = (0.01, 0.1, 0.3, 1.0, 3.0)
 FEWEST = 6  # gradients to estimate a variance from
 

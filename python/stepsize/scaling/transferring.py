@@ -43,15 +43,17 @@ def transfer(
             \left(\frac{B' T'}{B T}\right)^{-\alpha} \\
         \beta_2' &= \beta_2^{B' / B}, \qquad
         \epsilon' = \epsilon \left(\frac{1 + B_c / B'}{1 + B_c / B}\right)^{1/2} \\
-        \lambda' &= \lambda \, \frac{\eta}{\eta'} \, \frac{B' N}{B N'}
+        \lambda' &= \lambda \, \frac{B' N}{B N'}
+            \left(\frac{1 + B_c / B'}{1 + B_c / B}\right)^p
 
     :math:`p = 1` for rules whose steps scale with the gradient (SGD), 1/2 for those that ignore
     its size (Adam), which is tried out on one small step. Without ``critical_batch`` the first
     factor is :math:`(B'/B)^p`, as in `scale_lr`. :math:`\alpha` is 0.32 where :math:`p = 1/2`, else
     0. Averages of squares keep their half-life in examples; decay keeps its timescale
-    :math:`1 / (\eta \lambda)` in epochs, where it has one: that of Adam, which it rescales with the
-    gradient, is kept. Schedules keep their shape over the new number of updates. Momentum and
-    :math:`\beta_1` are kept.
+    :math:`1 / (\eta \lambda)` in epochs over batch and data, where it has one: that of Adam, which
+    it rescales with the gradient, is kept. A longer training keeps the decay, so that its timescale
+    grows as :math:`(B' T' / B T)^\alpha`. Schedules keep their shape over the new number of
+    updates. Momentum and :math:`\beta_1` are kept.
 
     By width, on the rate of a leaf, with its decay moved by the inverse:
 
@@ -59,9 +61,10 @@ def transfer(
     leaf              input       vector      hidden      output
     ================  ==========  ==========  ==========  ===========
     :math:`p = 1/2`   1           1           n / n'      n / n'
-    :math:`p = 1`     n' / n      n' / n      1           n / n'
+    :math:`p = 1`     n' / n      n' / n      m' n / m n' n / n'
     ================  ==========  ==========  ==========  ===========
 
+    with :math:`m, m'` for the outputs of a hidden leaf where they grow otherwise than its inputs.
     It holds where initial values have a standard deviation of 1 / sqrt(fan_in), and the output
     layer's one of 1 / fan_in: ``Transferred.init`` has the factor by which that differs.
 
@@ -89,9 +92,15 @@ def transfer(
         TypeError, ValueError: naming the argument that does not fit.
 
     Sources: batch, Goyal et al. 2017, arXiv:1706.02677; McCandlish et al. 2018, arXiv:1812.06162,
-    section 2.2; Malladi et al. 2022, arXiv:2205.10287 (square root, :math:`\epsilon`); Marek et
-    al. 2025, arXiv:2507.07101 (half-life). Length, Bjorck et al. 2025, arXiv:2409.19913; Wang and
-    Aitchison 2024, arXiv:2405.13698 (decay). Width, Yang et al. 2022, arXiv:2203.03466, table 3.
+    section 2.2; Malladi et al. 2022, arXiv:2205.10287 (square root, :math:`\epsilon`); Marek et al.
+    2025, arXiv:2507.07101 (half-life). Malladi et al. move both averages, :math:`1 - \beta` in
+    proportion to the batch: for :math:`\beta_2` that is the half-life to first order, while
+    :math:`\beta_1` is kept here, as Marek et al. keep it. Length, Bjorck et al. 2025,
+    arXiv:2409.19913. Decay, Wang and Aitchison 2024, arXiv:2405.13698; over length Bergsma et al.
+    2025, arXiv:2505.13738, where the best timescale grows too, in less than proportion. Width, Yang
+    et al. 2022, arXiv:2203.03466, table 3, which initialises the output layer smaller where the
+    authors' package multiplies its output (table 8); hidden leaves that are not square as in that
+    package.
 
     Example:
         >>> import stepsize as ss
@@ -208,7 +217,7 @@ class _Mover:
     change: Change
     alpha: float
     moves: list[Move] = field(default_factory=list)
-    factor: float = 1.0
+    by_batch: float = 1.0  # on the rate
 
     def _move(self, name: str, after: Any, why: str) -> None:
         self.moves.append(Move(name, self.settings[name], after, why))
@@ -236,9 +245,10 @@ class _Mover:
             return
         by_batch = change.signal**law.power
         by_length = change.examples**-self.alpha
-        self.factor = by_batch * by_length
-        if not 0 < self.factor < math.inf:
-            raise ValueError(f"transfer: the rate would change by a factor of {self.factor:g}")
+        factor = by_batch * by_length
+        if not 0 < factor < math.inf:
+            raise ValueError(f"transfer: the rate would change by a factor of {factor:g}")
+        self.by_batch = by_batch
         words = []
         if change.batch != 1:
             known = "linear (Goyal et al. 2017)" if law.power == 1 else "root (Malladi et al. 2022)"
@@ -248,7 +258,7 @@ class _Mover:
             words.append(
                 f"x{by_length:.4g}: {change.examples:.4g} times as many examples, {source}"
             )
-        moved = stretched(value * self.factor if self.factor != 1 else value, change.updates)
+        moved = stretched(value * factor if factor != 1 else value, change.updates)
         self._move("lr", moved, "; ".join(words) or "kept")
 
     def averages(self) -> None:
@@ -271,7 +281,7 @@ class _Mover:
             self._move("eps", moved, why if ratio != 1 else "kept")
 
     def decay(self) -> None:
-        """Weight decay, by its timescale in epochs."""
+        """Weight decay, by its timescale in epochs; over length the timescale follows the rate."""
         if "weight_decay" not in self.settings:
             return
         value = self._number("weight_decay")
@@ -279,7 +289,7 @@ class _Mover:
             why = f"kept: how fast {self.law.name} decays does not follow from rate and decay"
             self._move("weight_decay", stretched(value, self.change.updates), why)
             return
-        factor = self.change.batch / (self.factor * self.change.data)
+        factor = self.change.batch / (self.by_batch * self.change.data)
         moved = stretched(value * factor if factor != 1 else value, self.change.updates)
         why = "1 / (lr * weight_decay) in epochs kept (Wang and Aitchison 2024)"
         self._move("weight_decay", moved, why if factor != 1 else "kept")

@@ -18,17 +18,24 @@ SOURCE = "muP, Yang et al. 2022, table 3"
 
 @dataclass(frozen=True)
 class Leaf:
-    """How a leaf, or the leaves of a glob, grows: its kind and by which factor."""
+    """How a leaf, or the leaves of a glob, grows: its kind and by which factors.
+
+    `ratio` is that of its inputs, or of what grows where those do not; `outputs` that of the
+    outputs of a hidden leaf.
+    """
 
     pattern: str
     kind: str
     ratio: float
+    outputs: float
 
     def rate_factor(self, power: float) -> float:
         """On the rate, for rules whose steps scale with the gradient (power 1) or ignore it."""
         wide, narrow = self.ratio, 1 / self.ratio
         if power == 1:
-            factors = {"input": wide, "vector": wide, "hidden": 1.0, "output": narrow}
+            # Table 3 is for layers of one width; the authors' MuSGD divides fan-out by fan-in.
+            hidden = self.outputs / self.ratio
+            factors = {"input": wide, "vector": wide, "hidden": hidden, "output": narrow}
         else:
             factors = {"input": 1.0, "vector": 1.0, "hidden": narrow, "output": narrow}
         return factors[self.kind]
@@ -66,7 +73,7 @@ def _by_name(before: Any, after: Any, kinds: Mapping[str, str] | None) -> list[L
             f"{kinds!r:.80}; or give the parameters of both models, width=(params_from, params_to)"
         )
     return [
-        Leaf(pattern, choice(f"transfer: kinds[{pattern!r}]", kind, KINDS), high / low)
+        Leaf(pattern, choice(f"transfer: kinds[{pattern!r}]", kind, KINDS), high / low, high / low)
         for pattern, kind in kinds.items()
     ]
 
@@ -98,8 +105,8 @@ def _leaf(path: str, one: tuple[int, ...], other: tuple[int, ...], axis: int) ->
         return None
     name = "".join(f"[{c}]" if c in "*?[" else c for c in path)  # a path as a glob of itself
     if len(one) == 1:
-        return Leaf(name, "vector", ratios[0])
+        return Leaf(name, "vector", ratios[0], ratios[0])
     others = math.prod(ratio for k, ratio in enumerate(ratios) if k != axis)
     if ratios[axis] == 1:
-        return Leaf(name, "input", others)
-    return Leaf(name, "output" if others == 1 else "hidden", ratios[axis])
+        return Leaf(name, "input", others, others)
+    return Leaf(name, "output" if others == 1 else "hidden", ratios[axis], others)

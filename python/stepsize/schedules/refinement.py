@@ -48,8 +48,9 @@ def refined(
     Raises:
         TypeError, KeyError, ValueError: naming what is missing or does not fit.
 
-    Source: Defazio et al. 2023, arXiv:2310.07831, algorithm 1; for Adam it takes 1-norms, which
-    `fit` does not record, and their Euclidean kin stand in for them.
+    Source: Defazio et al. 2023, arXiv:2310.07831, algorithm 1, and the authors' code: the weights
+    and the median filter, held before the first norm and mirrored after the last. For Adam their
+    weights are inverse 1-norms, which `fit` does not record; Euclidean ones stand in for them.
 
     Example:
         >>> s = refined({"grad_norm": [1.0] * 1000, "lr": [0.1] * 1000})

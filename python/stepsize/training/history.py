@@ -19,7 +19,7 @@ from stepsize.serialization import nested, states
 from stepsize.serialization.atomic import replacing
 from stepsize.validation import counted, is_text
 
-_STEP = ("step", "epoch", "loss", "lr", "grad_norm", "update_ratio")
+_STEP = ("step", "epoch", "loss", "lr", "grad_norm", "update_ratio", "param_norm")
 _COUNTS = ("step", "epoch", "batch_size")
 _NAN = array("d", [math.nan])
 
@@ -31,10 +31,10 @@ class History(Mapping[str, Column]):
 
     It is a mapping of names to float64 arrays of equal length. Row *i* belongs to the *i*-th step
     of the run. `fit` fills ``step`` (1 for the first), ``epoch`` (0 for the first), ``loss`` and
-    ``lr`` (both as used by that step), ``grad_norm`` (after accumulation, before clipping) and
-    ``update_ratio`` (norm of the update over norm of the parameters) in every row. What is measured
-    less often, such as ``val_loss``, stands in the row of the step after which it was measured and
-    is NaN elsewhere.
+    ``lr`` (both as used by that step), ``grad_norm`` (after accumulation, before clipping),
+    ``update_ratio`` (norm of the update over norm of the parameters) and ``param_norm`` (of the
+    parameters before the step) in every row. What is measured less often, such as ``val_loss``,
+    stands in the row of the step after which it was measured and is NaN elsewhere.
 
     The arrays returned are read-only. Rows are appended in amortised constant time and take 8
     bytes per number, whatever the length of the run.
@@ -110,19 +110,31 @@ class History(Mapping[str, Column]):
         lr: float,
         grad_norm: float = math.nan,
         update_ratio: float = math.nan,
+        param_norm: float = math.nan,
     ) -> None:
         """Add one row."""
         # Unrolled because this runs once per step: a loop over the columns costs twice as much.
-        to_step, to_epoch, to_loss, to_lr, to_norm, to_ratio = self._appends
+        try:
+            to_step, to_epoch, to_loss, to_lr, to_norm, to_ratio, to_size = self._appends
+        except ValueError:  # a checkpoint of before, which lacks a series
+            self._complete()
+            self.append(step, epoch, loss, lr, grad_norm, update_ratio, param_norm)
+            return
         to_step(step)
         to_epoch(epoch)
         to_loss(loss)
         to_lr(lr)
         to_norm(grad_norm)
         to_ratio(update_ratio)
+        to_size(param_norm)
         self._rows += 1
         if self._cache:
             self._cache.clear()
+
+    def _complete(self) -> None:
+        """Give every series that each step fills, NaN where it was not recorded."""
+        missing = {name: _NAN * self._rows for name in _STEP if name not in self._columns}
+        self._fill(self._rows, {**self._columns, **missing})
 
     def record(self, name: str, value: float) -> None:
         """Write a value into the last row."""

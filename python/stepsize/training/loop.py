@@ -176,7 +176,7 @@ class FitLoop:
             run.offset = offset
             if made % REBINDING == 0 or made < 3:
                 self.check_params()
-            append(made, run.epoch, loss, lr, stats.grad_norm, stats.update_ratio)
+            append(made, run.epoch, loss, lr, stats.grad_norm, stats.update_ratio, stats.param_norm)
             if every is not None and run.step % every == 0:
                 self.after_step()
             else:
