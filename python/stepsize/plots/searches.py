@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.plots.style import MUTED, colour, dress, number, own_axes
-from stepsize.tuning.space import LogUniform
+from stepsize.tuning.space import Listed, LogUniform
 
 __all__ = ["parameter", "tuning"]
 
@@ -60,7 +60,7 @@ def tuning(result: Any, ax: Any = None, *, title: str = "", name: str | None = N
 def _logarithmic(result: Any, name: str, at: list[float]) -> bool:
     """Whether the range was searched in the logarithm, or, where that is not told, looks so."""
     space = getattr(result, "space", None) or {}
-    if name in space:
+    if name in space and not isinstance(space[name], Listed):
         return isinstance(space[name], LogUniform)
     return name == "lr" or max(at) / min(at) > 20
 

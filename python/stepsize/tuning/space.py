@@ -147,6 +147,15 @@ class Choice:
         return list(self.options)
 
 
+class Listed(Choice):
+    """The values of a sweep: of numbers, places along an axis."""
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether all of them are numbers."""
+        return all(isinstance(v, int | float) and not isinstance(v, bool) for v in self.options)
+
+
 Space = Mapping[str, Uniform | LogUniform | Choice]
 Given = Mapping[str, Uniform | LogUniform | Choice | range]  # as users may say it
 
@@ -183,9 +192,15 @@ def _span(name: str, values: Any) -> Uniform | LogUniform | Choice:
 def coded(point: Point, space: Space) -> dict[str, Any]:
     """A point in numbers: a choice by its index."""
     return {
-        name: values.options.index(point[name]) if isinstance(values, Choice) else point[name]
+        name: place(values, point[name]) if isinstance(values, Choice) else point[name]
         for name, values in space.items()
     }
+
+
+def place(values: Choice, option: Any) -> int:
+    """The index of an option: True is not 1, and an array is not compared with others."""
+    found = [k for k, own in enumerate(values.options) if own is option]
+    return found[0] if found else values.options.index(option)
 
 
 def decoded(plain: Mapping[str, Any], space: Space) -> Point:
