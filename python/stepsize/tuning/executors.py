@@ -124,7 +124,7 @@ class Workers:
         if not kill:
             self._executor.shutdown()
             return
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False)
         for process in processes:
             process.terminate()
 
