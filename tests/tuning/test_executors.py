@@ -186,9 +186,7 @@ def test_where_all_fail_the_best_says_why():
 def test_what_cannot_be_sent_is_refused_before_a_process_starts(wrong, monkeypatch):
     monkeypatch.setattr(Workers, "start", lambda *given: pytest.fail("it started"))
     for run in (partial(ss.sweep, wrong, GRID), partial(ss.tune, wrong, SPACE, trials=2)):
-        with pytest.raises(
-            TypeError, match=r"to another process .* at the top of a"
-        ):
+        with pytest.raises(TypeError, match=r"to another process .* at the top of a"):
             run(executor=2)
     with pytest.raises(TypeError, match="cannot be sent to another process"):
         ss.sweep(value, {"lr": [0.1], "rule": [lambda: 1]}, 2)

@@ -79,11 +79,12 @@ class Workers:
             raise self._refusal(sent[0], error) from error
 
     def _refusal(self, objective: Any, error: BaseException) -> TypeError:
-        broke = isinstance(error, BrokenExecutor)
+        broke = isinstance(error, BrokenExecutor | RuntimeError)
+        told = " ".join(str(error).split())
         guard = ' and start the search under if __name__ == "__main__":' if broke else ""
         return TypeError(
             f"{self._label}: objective {objective!r:.80} cannot be sent to another process "
-            f"({type(error).__name__}: {error!s:.80}); define it with def at the top of a module "
+            f"({type(error).__name__}: {told:.80}); define it with def at the top of a module "
             f"that the workers can import{guard}, take an executor that sends functions by value "
             "(loky, Dask), or take a ThreadPoolExecutor"
         )

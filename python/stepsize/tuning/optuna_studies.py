@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from stepsize.tuning.pruning import Never, Pruning, Quantiles
-from stepsize.tuning.space import Choice, LogUniform, Space, place
-from stepsize.tuning.storage import JsonLines, Nowhere, Store, placed, shown
+from stepsize.tuning.space import Choice, LogUniform, Places, Space, shown
+from stepsize.tuning.storage import JsonLines, Nowhere, Store, placed
 from stepsize.tuning.trials import Judge, Outcome, TrialRecord
 
 NAME = "stepsize"  # of the study in a storage, and of what a trial keeps for us
@@ -76,6 +76,7 @@ class OptunaStore:
                 f"tune: direction={direction!r}, but {self._where} was made to "
                 f"{study.direction.name.lower()}; give that direction or another study"
             )
+        self._places = Places(space)
         self._spans = {name: distribution(v, options=True) for name, v in space.items()}
 
     def read(self) -> list[TrialRecord]:
@@ -97,7 +98,7 @@ class OptunaStore:
             if isinstance(values, Choice) and name in plain and _are_plain(values):
                 options[name] = shown(plain[name])
                 plain[name] = -1
-        point = placed(plain, options, self._space, self._where)
+        point = placed(plain, options, self._space, self._places, self._where)
         kept = trial.user_attrs.get(NAME, {})
         known = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed"}[trial.state.name]
         state = kept.get("state", known)
@@ -114,12 +115,9 @@ class OptunaStore:
         )
 
     def append(self, record: TrialRecord) -> None:
-        params = {
-            n: record.point[n]
-            if not isinstance(v, Choice) or _are_plain(v)
-            else place(v, record.point[n])
-            for n, v in self._space.items()
-        }
+        point, coded = record.point, self._places.coded(record.point)
+        as_it_is = {n: not isinstance(v, Choice) or _are_plain(v) for n, v in self._space.items()}
+        params = {n: point[n] if plain else coded[n] for n, plain in as_it_is.items()}
         kept = ("state", "seconds", "number", "reason", "verdict")
         self._study.add_trial(
             _frozen(
@@ -220,4 +218,5 @@ class OptunaJudge:
     def attributes(self) -> dict[str, Any]:
         if self.trial is None:
             return {}
-        return dict(self.trial.system_attrs)
+        # What a pruner noted of a trial, only the frozen trial tells.
+        return dict(self._study.get_trials(deepcopy=False)[self.trial.number].system_attrs)

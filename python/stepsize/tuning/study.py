@@ -14,8 +14,8 @@ import numpy as np
 from stepsize.finder.results import LRFindResult
 from stepsize.tuning.joint import middle, next_point
 from stepsize.tuning.samplers import TPE, draw, grid, next_rate
-from stepsize.tuning.space import Choice, LogUniform, Point, Space
-from stepsize.tuning.storage import Store, shown
+from stepsize.tuning.space import Choice, LogUniform, Point, Space, shown
+from stepsize.tuning.storage import Store
 from stepsize.tuning.trials import TrialRecord
 from stepsize.validation import real
 

@@ -13,8 +13,7 @@ from stepsize.tuning.gathering import Plan, gather
 from stepsize.tuning.optuna_studies import store_of
 from stepsize.tuning.pruning import Never
 from stepsize.tuning.results import TuneResult
-from stepsize.tuning.space import Choice, Listed, Point
-from stepsize.tuning.storage import shown
+from stepsize.tuning.space import Choice, Listed, Point, shown
 from stepsize.tuning.study import Study
 from stepsize.validation import choice
 
