@@ -64,16 +64,15 @@ class _Notes:
         self._warned = False
 
     def order(self) -> Order:
-        number, point = self._study.ask()
-        return Order(number, point, self._pruning.judge(number))
+        return self._study.order(self._pruning)
 
     def take(self, outcome: Outcome, keep: bool = True) -> None:
         if outcome.error is not None:
             raise outcome.error
         record = outcome.record
         self._pruning.tell(outcome)
-        self._study.tell(record, keep)
-        self._progress.tell(record)
+        for over in self._study.tell(record, keep):
+            self._progress.tell(over)
         if record.state in ("failed", "killed") and not self._warned:
             self._warned = True
             warnings.warn(
@@ -108,7 +107,7 @@ def gather(plan: Plan, study: Study, pruning: Pruning) -> str:
     finally:
         progress.close()
     if interrupt.pending:
-        if not study.records:
+        if not study.first(1):
             raise KeyboardInterrupt
         why = "interrupted"
     if not why:

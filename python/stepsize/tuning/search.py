@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from stepsize.finder.results import LRFindResult
 from stepsize.tuning.gathering import Plan, gather
+from stepsize.tuning.halving import Halving, rungs
 from stepsize.tuning.optuna_studies import pruning_of, store_of
+from stepsize.tuning.pruning import Never
 from stepsize.tuning.results import TuneResult
 from stepsize.tuning.space import Given, LogUniform, Space, checked
 from stepsize.tuning.study import Study
-from stepsize.validation import choice, whole
+from stepsize.validation import choice, file_path, whole
 
 
 def _check(space: Space, trials: int, method: str, seed: int) -> None:
@@ -37,6 +41,8 @@ def tune(
     seed: int = 0,
     direction: str = "minimize",
     pruner: Any = "auto",
+    budget: tuple[int, int] | None = None,
+    checkpoints: str | Path | None = None,
     on_error: str = "record",
     retries: int = 2,
     threads: int | None = None,
@@ -70,6 +76,12 @@ def tune(
     or its URL; a search called again with it resumes. The same `seed` gives the same runs, one
     after another without an executor; the points of "random" and "grid" with any.
 
+    With a `budget`, the least and the most steps or epochs of a run, "halving" trains all runs to
+    the least, the best third on to three times that, and so on to the most: an objective of two
+    arguments trains until `trial.budget` and continues from `trial.checkpoint`, a path in the
+    folder `checkpoints` (by default a temporary one of this machine), as ``fit(..., resume=True,
+    steps=trial.budget, checkpoint=trial.checkpoint)`` does. Who goes on depends on no executor.
+
     `pruner` is "auto", for the method's own, "off" or a pruner of Optuna. `progress` shows the best
     so far, see `fit`. Ctrl-C ends the search with what came back until then, a second one raises.
 
@@ -85,7 +97,42 @@ def tune(
     sign = -1 if direction == "maximize" else 1
     plan = Plan("tune", objective, trials, sign, executor, on_error, retries, threads, progress)
     plan.check(space)
-    study = Study(space, trials, method, prior, store_of(storage, space, direction), seed, sign)
-    pruning = pruning_of(pruner, study.records, method, direction)
-    stopped = gather(plan, study, pruning)
+    store = store_of(storage, space, direction)
+    given = (space, trials, method, prior, store, seed, sign)
+    with _folder(plan, method, pruner, budget, checkpoints) as folder:
+        if budget is None:
+            study = Study(*given)
+            pruning = pruning_of(pruner, study.records, method, direction)
+        else:
+            study = Halving(*given, budgets=rungs(budget), folder=folder, trials=trials)
+            pruning = Never()
+        stopped = gather(plan, study, pruning)
     return TuneResult(study.first(trials), direction, dict(space), stopped)
+
+
+@contextlib.contextmanager
+def _folder(plan: Plan, method: str, pruner: Any, budget: Any, checkpoints: Any) -> Iterator[Path]:
+    """The folder of the checkpoints, after a look at what goes with a budget."""
+    if budget is None:
+        if checkpoints is not None:
+            raise ValueError("tune: checkpoints are for runs with a budget=(least, most)")
+        yield Path()
+        return
+    rungs(budget)
+    if method != "halving" or pruner != "auto":
+        raise ValueError(
+            f'tune: budget goes with method="halving" and no pruner, got method={method!r}, '
+            f"pruner={pruner!r:.80}"
+        )
+    if not plan.task.takes_trial:
+        raise TypeError(
+            "tune: with a budget the objective takes two arguments, objective(point, trial), and "
+            "trains until trial.budget"
+        )
+    if checkpoints is not None:
+        folder = Path(file_path("tune: checkpoints", checkpoints))
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="stepsize-") as made:
+        yield Path(made)

@@ -13,10 +13,11 @@ import numpy as np
 
 from stepsize.finder.results import LRFindResult
 from stepsize.tuning.joint import middle, next_point
+from stepsize.tuning.pruning import Pruning
 from stepsize.tuning.samplers import TPE, draw, grid, next_rate
 from stepsize.tuning.space import Choice, LogUniform, Point, Space, shown
 from stepsize.tuning.storage import Store
-from stepsize.tuning.trials import TrialRecord
+from stepsize.tuning.trials import Order, TrialRecord
 from stepsize.validation import real
 
 FIRST = 5  # rates from end to end before other values, where no rate is known
@@ -82,6 +83,11 @@ class Study:
         """Whether one more run belongs to so many; a grid ends with its last point."""
         return len(self.records) < trials and bool(self._grid or not self._only_grid)
 
+    def order(self, pruning: Pruning) -> Order:
+        """The next run, as it is sent to a worker."""
+        number, point = self.ask()
+        return Order(number, point, pruning.judge(number))
+
     def ask(self) -> tuple[int, Point]:
         """The number and the point of the next run."""
         number = next(self._numbers)
@@ -120,8 +126,8 @@ class Study:
         tried = [(at[self._rate], value) for at, value in known]
         return {**point, self._rate: next_rate(span.low, span.high, tried, self._start)}
 
-    def tell(self, record: TrialRecord, keep: bool = True) -> None:
-        """Take the record of a run, and keep it in the store."""
+    def tell(self, record: TrialRecord, keep: bool = True) -> list[TrialRecord]:
+        """Take the record of a run, and keep it in the store; the records of what is over."""
         point = self._running.pop(record.number)
         if record.point is not point:  # of a worker, whose options are copies
             record = replace(record, point=point)
@@ -130,6 +136,7 @@ class Study:
         if keep:
             self._store.append(record.times(self._sign))
         self.records.append(record)
+        return [record]
 
     def first(self, trials: int) -> tuple[TrialRecord, ...]:
         """So many records, in the order of their numbers, with the values of the objective."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import os
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -148,6 +150,7 @@ class Order:
     budget: int | None = None
     most: int | None = None
     checkpoint: str | None = None
+    before: str | None = None  # the checkpoint that it begins with
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,7 @@ class Task:
         began, state, value, error = time.perf_counter(), "done", math.inf, None
         own = {name: _copied(held) for name, held in order.point.items()}  # it may change them
         try:
+            _bring(order.before, order.checkpoint)
             told = self.objective(own, trial) if self.takes_trial else self.objective(own)
             value = self.sign * self._value(told, trial)
         except Stopped:
@@ -202,6 +206,14 @@ class Task:
                 trial.verdict = _verdict(told[1])
                 told = told[0]
         return _number(told, "tune: objective must return one number, it returned")
+
+
+def _bring(before: str | None, checkpoint: str | None) -> None:
+    """Put a copy of one checkpoint where a run looks for its own, unless it has one."""
+    if before and checkpoint and os.path.exists(before) and not os.path.exists(checkpoint):
+        half = f"{checkpoint}.{os.getpid()}"
+        shutil.copyfile(before, half)
+        os.replace(half, checkpoint)
 
 
 def _verdict(history: Any) -> str:
