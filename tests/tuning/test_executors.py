@@ -13,6 +13,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import stepsize as ss
@@ -173,9 +174,12 @@ def test_an_exception_that_cannot_be_sent_is_told_in_words():
 
 
 def test_where_all_fail_the_best_says_why():
+    line = test_where_all_fail_the_best_says_why.__code__.co_firstlineno + 4
+    reason = f"ZeroDivisionError: division by zero (test_executors.py:{line})"
     with pytest.warns(RuntimeWarning, match="run 0 failed"):
         result = ss.sweep(lambda p: 1 / 0, {"lr": [0.1, 0.2]})
     assert result.best == {} and not math.isfinite(result.best_value)
+    assert str(result).endswith("every run was lost; mend what ended the first: " + reason)
     with pytest.raises(KeyError, match="every run was lost, so there is no best lr: 2 failed, the"):
         result.best["lr"]
     with pytest.raises(KeyError, match="ZeroDivisionError"):
@@ -282,8 +286,6 @@ def test_a_training_that_ctrl_c_cut_short_is_no_result():
                 os.kill(os.getpid(), signal.SIGINT)
             return 1.0, {"w": params["w"]}
 
-        import numpy as np
-
         params = {"w": np.ones(2)}
         run = ss.fit(value_and_grad, params, ss.SGD(params), [None], steps=5, progress=False)
         return float(run["loss"][-1])
@@ -292,6 +294,23 @@ def test_a_training_that_ctrl_c_cut_short_is_no_result():
     assert [t.point["lr"] for t in result.trials] == [0.1]
     with pytest.raises(KeyboardInterrupt):
         ss.sweep(training, {"lr": [0.2, 0.3]})
+
+
+def test_the_second_ctrl_c_raises_in_a_training_too():
+    def value_and_grad(params, batch):
+        if params["w"][0] < 1:  # not in the first step
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return 1.0, {"w": params["w"]}
+
+    def training(point):
+        params = {"w": np.ones(2)}
+        opt = ss.SGD(params, lr=point["lr"])
+        ss.fit(value_and_grad, params, opt, [None], steps=5, progress=False)
+        return 1.0
+
+    with pytest.raises(KeyboardInterrupt):
+        ss.sweep(training, {"lr": [0.0, 0.2, 0.3]})
 
 
 def test_the_second_ctrl_c_raises():

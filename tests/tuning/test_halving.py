@@ -171,3 +171,24 @@ def test_wrong_budgets_are_named(wrong, words):
     given = {"objective": signed, "space": SPACE, **GO, **wrong}
     with pytest.raises((TypeError, ValueError), match=words):
         ss.tune(**given)
+
+
+def test_the_plot_tells_the_diagnosis_of_each_run():
+    def trained(point):
+        losses = 2.0 * np.exp(-point["lr"] * np.arange(300)) + 0.1
+        history = ss.History.from_arrays(
+            step=np.arange(300), loss=losses, lr=np.full(300, point["lr"])
+        )
+        return losses[-1], history
+
+    told = ss.sweep(trained, {"lr": [1e-4, 1e-3, 1e-2, 0.1, 1.0]})
+    verdicts = {t.verdict for t in told.trials}
+    assert len(verdicts) > 1
+    ax = told.plot()
+    legend = {text.get_text() for text in ax.get_legend().get_texts()}
+    assert legend == {verdict.replace("_", " ") for verdict in verdicts}
+    assert ax.get_xscale() == "log" and ax.get_xlabel() == "learning rate"
+    assert list(told.to_pandas()["verdict"]) == [t.verdict for t in told.trials]
+    plain = ss.sweep(lambda p: p["width"], {"width": [16, 32, 1024]}).plot()
+    assert plain.get_legend() is None and plain.get_xlabel() == "width"
+    assert plain.get_xscale() == "log"

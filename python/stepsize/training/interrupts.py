@@ -56,15 +56,15 @@ class Interrupt:
             self.terminated = self.pending = True
             return
         if self.pending:
-            self.twice = True
+            self._note(twice=True)
             self._restore()
             raise KeyboardInterrupt
         self._note()
         if self.at_once:
             raise KeyboardInterrupt
 
-    def _note(self) -> None:
-        self.pending = True
+    def _note(self, twice: bool = False) -> None:
+        self.pending, self.twice = True, self.twice or twice
         outer = getattr(self._previous.get(signal.SIGINT), "__self__", None)
         if isinstance(outer, Interrupt):
-            outer._note()
+            outer._note(twice)

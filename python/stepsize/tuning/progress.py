@@ -15,11 +15,12 @@ class SearchProgress:
     """Shows how many runs came back and the best value, at most ten times a second.
 
     True shows a bar in a terminal or notebook and lines elsewhere, False nothing. None is like
-    True, but a search of less than ten seconds without a terminal stays silent.
+    True, but a search of less than ten seconds without a terminal stays silent. With `sign` -1
+    higher values are better; those told are times the sign.
     """
 
-    def __init__(self, show: bool | None, total: int, direction: str) -> None:
-        self._total, self._sign = total, -1 if direction == "maximize" else 1
+    def __init__(self, show: bool | None, total: int, sign: int) -> None:
+        self._total, self._sign = total, sign
         self._count, self._best, self._lost = 0, math.inf, 0
         self._bar: Any = None
         self._always, now = show is True, time.perf_counter()

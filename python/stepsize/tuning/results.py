@@ -68,6 +68,11 @@ class TuneResult:
         reason = next((t.reason for t in self.trials if t.reason), "")
         return f"{self._counts()}{f', the first: {reason}' if reason else ''}; see the table"
 
+    def _move(self) -> str:
+        """What to do where every run was lost."""
+        told = next((t.reason for t in self.trials if t.state in LOST), "")
+        return f"mend what ended the first: {told}" if told else "search other ranges"
+
     def _counts(self) -> str:
         counts = Counter(t.state for t in self.trials)
         return ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
@@ -159,7 +164,7 @@ class TuneResult:
         if not best:
             return (
                 f"{self.table()}\n{counted(len(self.trials), 'run')}: {told}\n"
-                "no best point: every run was lost; search other ranges"
+                f"no best point: every run was lost; {self._move()}"
             )
         low, high = self.interval
         span = f" (as good from {_short(low)} to {_short(high)})" if low < high else ""
