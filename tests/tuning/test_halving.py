@@ -189,6 +189,8 @@ def test_the_plot_tells_the_diagnosis_of_each_run():
     assert legend == {verdict.replace("_", " ") for verdict in verdicts}
     assert ax.get_xscale() == "log" and ax.get_xlabel() == "learning rate"
     assert list(told.to_pandas()["verdict"]) == [t.verdict for t in told.trials]
+    empty = ss.sweep(lambda p: (p["lr"], ss.History()), {"lr": [0.1]})
+    assert empty.trials[0].state == "done" and empty.trials[0].verdict == ""
     plain = ss.sweep(lambda p: p["width"], {"width": [16, 32, 1024]}).plot()
     assert plain.get_legend() is None and plain.get_xlabel() == "width"
     assert plain.get_xscale() == "log"

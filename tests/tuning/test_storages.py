@@ -12,7 +12,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 import stepsize as ss
-from stepsize.tuning.pruning import place
+from stepsize.tuning.pruning import Quantiles, place
+from stepsize.tuning.trials import Outcome, TrialRecord
 
 SPACE = {
     "lr": ss.LogUniform(1e-4, 1.0),
@@ -214,3 +215,28 @@ def test_the_place_of_a_quantile_is_that_of_numpy():
         for count in range(1, 400):
             values = np.arange(count)
             assert place(count, share) == np.quantile(values, share, method="higher")
+
+
+@pytest.mark.parametrize("asha", [False, True])
+def test_limits_that_grow_run_by_run_are_those_of_all_runs(asha, random):
+    growing, records = Quantiles([], asha), []
+    for number in range(40):
+        values = random.normal(size=random.integers(0, 10))
+        values[random.random(len(values)) < 0.1] = math.nan
+        reports = tuple((int(step), float(v)) for step, v in enumerate(values))
+        records.append(TrialRecord({}, 1.0, "done", reports, 0.0, number))
+        growing.tell(Outcome(records[-1]))
+        judge = growing.judge(number + 1)
+        for step in range(10):
+            seen = [dict(r.reports).get(step) for r in records]
+            seen = [math.inf if math.isnan(v) else v for v in seen if v is not None]
+            if asha and step not in (0, 2, 8):
+                seen = []
+            limit = math.inf
+            if len(seen) >= (3 if asha else 4):
+                limit = np.quantile(seen, 1 / 3 if asha else 1 / 2, method="higher")
+            if math.isfinite(limit):
+                assert not judge.stops(step, limit)
+                assert judge.stops(step, np.nextafter(limit, math.inf))
+            else:
+                assert not judge.stops(step, 1e300)

@@ -219,6 +219,8 @@ def _bring(before: str | None, checkpoint: str | None) -> None:
 def _verdict(history: Any) -> str:
     from stepsize.diagnosis import diagnose
 
+    if not len(history.get("loss", ())):  # stopped at its start
+        return ""
     return str(diagnose(history).verdict)
 
 
