@@ -87,6 +87,7 @@ class Inline(Executor):
 EXECUTORS = {
     "two processes": lambda: 2,
     "threads": lambda: partial(ThreadPoolExecutor, 3),
+    "a class": lambda: ThreadPoolExecutor,
     "inline": lambda: Inline(),
     "a pool": lambda: partial(ProcessPoolExecutor, 2, get_context("spawn")),
     "loky": lambda: loky,

@@ -117,6 +117,14 @@ def test_an_interrupted_search_goes_on_without_a_gradient_made_twice(tmp_path):
     assert len(list(Path(folder).iterdir())) == 13
 
 
+def test_the_first_run_is_at_the_prior():
+    told = ss.tune(signed, SPACE, prior=0.02, **GO)
+    plain = ss.tune(signed, SPACE, **GO)
+    assert told.trials[0].point == {**plain.trials[0].point, "lr": 0.02}
+    assert [t.point for t in told.trials[1:]] == [t.point for t in plain.trials[1:]]
+    assert told.best["lr"] == 0.02
+
+
 def test_what_is_lost_is_over_at_once():
     def lossy(point, trial):
         if point["lr"] > 0.1:

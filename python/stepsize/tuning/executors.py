@@ -35,7 +35,9 @@ class Workers:
         self._label, self._executor, self.generation = label, executor, 0
         self._asked, self._width = -ASK_AGAIN, 1
         self.threads = threads
-        if _is_count(executor):
+        if isinstance(executor, type):
+            self._make = executor
+        elif _is_count(executor):
             count = whole(f"{label}: executor", executor, move=HOW)
             self.threads = max(1, processors() // count) if threads is None else threads
             self._make = partial(_pool, count, self.threads)

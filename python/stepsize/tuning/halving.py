@@ -43,7 +43,8 @@ class Halving(Study):
     """All runs train to the first budget, the best third of them on to the second, and so on.
 
     Successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943), rung by rung: a rung ends with
-    its last run, so that who goes on depends on no order of arrival. A run is told once it is over.
+    its last run, so that who goes on depends on no order of arrival. The first run is at the prior
+    rate, if there is one. A run is told once it is over.
     Each rung of a run has a file of its own for what the next rung continues.
     """
 
@@ -146,7 +147,7 @@ class Halving(Study):
     def _point(self, number: int) -> Point:
         if number not in self._points:
             rng = np.random.default_rng((self._seed, number))
-            self._points[number] = draw(self.space, rng)
+            self._points[number] = {**draw(self.space, rng), **self._first(number)}
         return self._points[number]
 
     def _file(self, number: int, rung: int) -> str:

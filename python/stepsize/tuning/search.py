@@ -80,7 +80,8 @@ def tune(
     the least, the best third on to three times that, and so on to the most: an objective of two
     arguments trains until `trial.budget` and continues from `trial.checkpoint`, a path in the
     folder `checkpoints` (by default a temporary one of this machine), as ``fit(..., resume=True,
-    steps=trial.budget, checkpoint=trial.checkpoint)`` does. Who goes on depends on no executor.
+    steps=trial.budget, checkpoint=trial.checkpoint)`` does. Who goes on depends on no executor. The
+    first run is at `prior`, if it is given.
 
     `pruner` is "auto", for the method's own, "off" or a pruner of Optuna. `progress` shows the best
     so far, see `fit`. Ctrl-C ends the search with what came back until then, a second one raises.
