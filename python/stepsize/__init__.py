@@ -65,6 +65,7 @@ _HOMES = {
     "tuning.results": "TuneResult",
     "tuning.search": "tune",
     "tuning.space": "Choice LogUniform Uniform",
+    "tuning.sweeping": "sweep",
 }
 _MODULES = ("functional", "gradients", "optimizers", "problems", "projections", "schedules")
 _EXTRAS = ("arrays", "interop", "plots")  # public as well, but `import *` leaves them out

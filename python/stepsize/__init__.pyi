@@ -63,3 +63,4 @@ from stepsize.tuning.search import tune as tune
 from stepsize.tuning.space import Choice as Choice
 from stepsize.tuning.space import LogUniform as LogUniform
 from stepsize.tuning.space import Uniform as Uniform
+from stepsize.tuning.sweeping import sweep as sweep

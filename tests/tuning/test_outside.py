@@ -203,7 +203,10 @@ def test_the_repr_is_one_line_and_the_table_a_frame():
     result = ss.tune(curve, {**LR, "rule": ss.Choice("sgd", "adam")}, trials=6, method="random")
     assert "\n" not in repr(result) and len(repr(result)) < 120
     frame = result.to_pandas()
-    assert list(frame.columns) == ["lr", "rule", "value", "state", "seconds"] and len(frame) == 6
+    assert list(frame.columns) == [
+        *("lr", "rule", "value", "state", "seconds", "reason", "verdict")
+    ]
+    assert len(frame) == 6
 
 
 @pytest.mark.parametrize(
@@ -258,5 +261,11 @@ def test_whole_ends_and_steps_are_checked():
 @pytest.mark.parametrize("given", [("x", 1.0), (1, "x"), (None, 1.0)])
 def test_reports_that_are_no_numbers_are_named(given):
     with pytest.raises(TypeError, match=r"Trial.report: (step|value) must be"):
-        ss.tune(lambda point, trial: trial.report(*given), LR, trials=1, method="random")
+        ss.tune(
+            lambda point, trial: trial.report(*given),
+            LR,
+            trials=1,
+            method="random",
+            on_error="raise",
+        )
     assert np.isfinite(hill({"lr": 0.1}))

@@ -101,12 +101,12 @@ def test_a_run_that_is_not_finite_has_diverged():
     assert ss.tune(raising, SPACE, trials=1).trials[0].state == "diverged"
 
 
-def test_other_exceptions_end_the_search():
+def test_other_exceptions_end_the_search_where_they_should():
     def broken(point):
         raise KeyError("typo")
 
     with pytest.raises(KeyError, match="typo"):
-        ss.tune(broken, SPACE, trials=3)
+        ss.tune(broken, SPACE, trials=3, on_error="raise")
 
 
 def never(point):
@@ -116,7 +116,7 @@ def never(point):
 @pytest.mark.parametrize("told", [None, "low", [1.0, 2.0]])
 def test_an_objective_that_returns_no_number_is_told_what_to_return(told):
     with pytest.raises(TypeError, match="objective must return one number, it returned"):
-        ss.tune(lambda point: told, SPACE, trials=1, method="random")
+        ss.tune(lambda point: told, SPACE, trials=1, method="random", on_error="raise")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -203,7 +203,15 @@ def test_the_rate_search_closes_in(best, cliff):
         ({"space": [1]}, TypeError, r"space must be a dict of names, .* got \[1\]"),
         ({"trials": 0}, ValueError, "trials must be a whole number >= 1, got 0"),
         ({"seed": -1}, ValueError, "seed must be a whole number >= 0, got -1"),
-        ({"executor": 3}, TypeError, "executor must be a concurrent.futures.Executor or None"),
+        ({"executor": "x"}, TypeError, "executor='x' cannot run anything; an executor is None"),
+        ({"executor": 0}, ValueError, "executor must be a whole number >= 1, got 0; an executor"),
+        ({"executor": True}, ValueError, "executor must be a whole number >= 1, got True"),
+        ({"executor": [2]}, ValueError, r"executor must be a whole number >= 1, got \[2\]"),
+        ({"on_error": "skip"}, ValueError, "on_error must be one of 'record', 'raise'"),
+        ({"retries": -1}, ValueError, "retries must be a whole number >= 0, got -1"),
+        ({"threads": 0}, ValueError, "threads must be a whole number >= 1, got 0"),
+        ({"pruner": "median"}, TypeError, "pruner must be 'auto', 'off' or a pruner of Optuna"),
+        ({"progress": "x"}, TypeError, "progress must be True or False"),
         ({"method": "anneal"}, ValueError, "got 'anneal'"),
         ({"method": "lr", "space": {"x": ss.Uniform(0, 1)}}, ValueError, "needs a LogUniform"),
         ({"method": "grid", "trials": 1, "space": {"a": ss.Choice(1, 2)}}, ValueError, "2 choices"),

@@ -213,7 +213,10 @@ def tune(args: argparse.Namespace) -> int:
             prior=found if args.method in ("lr", "tpe") else None,
             storage=args.storage and args.storage.with_suffix(f".{name}{args.storage.suffix}"),
             seed=args.seed,
+            on_error="raise",
         )
+        if results[name].stopped:
+            raise KeyboardInterrupt
     best = min(results, key=lambda name: results[name].best_value)
     if not math.isfinite(results[best].best_value):
         print("stepsize tune: every trial diverged", file=sys.stderr)

@@ -110,7 +110,18 @@ def tuning(seed: int, quick: bool) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     for method in METHODS:
-        result = ss.tune(objective, space, trials=5 if quick else TRIALS, method=method, seed=seed)
+        trials = 5 if quick else TRIALS
+        result = ss.tune(
+            objective,
+            space,
+            trials=trials,
+            method=method,
+            seed=seed,
+            on_error="raise",
+            progress=False,
+        )
+        if result.stopped:
+            raise KeyboardInterrupt
         found[method] = [trial.value for trial in result.trials]
     return found
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.plots.style import MUTED, colour, dress, number, own_axes
-from stepsize.tuning.space import LogUniform
+from stepsize.plots.style import COLOURS, MUTED, colour, dress, number, own_axes
+from stepsize.tuning.space import Listed, LogUniform
 
 __all__ = ["parameter", "tuning"]
 
@@ -17,18 +17,20 @@ def tuning(result: Any, ax: Any = None, *, title: str = "", name: str | None = N
     """Draw the value of every run of a search over one hyperparameter; returns matplotlib axes.
 
     `name` chooses it; by default the first number of the space, else runs in their order. Rings are
-    runs that were stopped, at their last report; ticks on top are runs that diverged. Where only
-    one number was searched, a line joins the runs and the band is its interval.
+    runs that were stopped, at their last report; ticks on top are runs that diverged, failed or
+    were killed. Where runs gave their histories, the colour is the verdict of `diagnose`. Where
+    only one number was searched, a line joins the runs and the band is its interval.
     """
     ax = own_axes() if ax is None else ax
     trials = list(result.trials)
     numbers = [k for k in trials[0].point if result.is_number(k)]
     name = name or (numbers[0] if numbers else None)
     at = [float(t.point[name]) if name else float(k) for k, t in enumerate(trials)]
-    paint, _ = colour(0)
+    paints = _paints(trials)
     for x, trial in zip(at, trials, strict=True):
+        paint = paints[trial.verdict]
         last = trial.value if trial.state == "done" else _last(trial.reports)
-        if trial.state == "diverged" or not math.isfinite(last):
+        if trial.state in ("diverged", "failed", "killed") or not math.isfinite(last):
             ax.plot([x], [0.97], "|", color=MUTED, ms=8, transform=ax.get_xaxis_transform())
         elif trial.state == "done":
             ax.plot(x, last, "o", color=paint, ms=5, zorder=3)
@@ -49,6 +51,7 @@ def tuning(result: Any, ax: Any = None, *, title: str = "", name: str | None = N
     )
     if name and not log and all(isinstance(t.point[name], int) for t in trials):
         ax.xaxis.get_major_locator().set_params(integer=True)
+    _explain(ax, paints)
     if math.isfinite(result.best_value):
         best = trials.index(result.ranked[0])
         if name and len(trials[0].point) == 1 and min(at) < max(at):
@@ -57,10 +60,26 @@ def tuning(result: Any, ax: Any = None, *, title: str = "", name: str | None = N
     return ax
 
 
+def _paints(trials: list[Any]) -> dict[str, str]:
+    """A colour for each verdict; the first one where there is none."""
+    found = sorted({trial.verdict for trial in trials} - {""})
+    free = (0, *range(2, len(COLOURS)))  # the second colour marks the best run
+    return {"": colour(0)[0]} | {v: colour(free[k % len(free)])[0] for k, v in enumerate(found)}
+
+
+def _explain(ax: Any, paints: dict[str, str]) -> None:
+    """A legend of the verdicts, if there are any."""
+    told = {verdict: paint for verdict, paint in paints.items() if verdict}
+    for verdict, paint in told.items():
+        ax.plot([], [], "o", color=paint, ms=5, label=verdict.replace("_", " "))
+    if told:
+        ax.legend(frameon=False, fontsize=8.5, title="diagnosis", title_fontsize=8.5)
+
+
 def _logarithmic(result: Any, name: str, at: list[float]) -> bool:
     """Whether the range was searched in the logarithm, or, where that is not told, looks so."""
     space = getattr(result, "space", None) or {}
-    if name in space:
+    if name in space and not isinstance(space[name], Listed):
         return isinstance(space[name], LogUniform)
     return name == "lr" or max(at) / min(at) > 20
 

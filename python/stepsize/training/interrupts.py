@@ -11,8 +11,10 @@ from typing import Any
 class Interrupt:
     """While active, the first Ctrl-C only sets ``pending``; a second one raises at once.
 
-    The previous handler is restored at the end. It is left in place where it ignores the signal or
-    was not set from Python, and outside of the main thread, the only one that may set handlers.
+    While `at_once` is true the first one raises as well. One inside of another, as that of a
+    training in that of a search, sets ``pending`` of both. The previous handler is restored at the
+    end. It is left in place where it ignores the signal or was not set from Python, and outside of
+    the main thread, the only one that may set handlers.
 
     Args:
         terminate: treat SIGTERM alike where the program has no handler of its own; `deliver`, to be
@@ -22,6 +24,8 @@ class Interrupt:
     def __init__(self, terminate: bool = False) -> None:
         self.pending = False
         self.terminated = False
+        self.at_once = False
+        self.twice = False
         self._terminate = terminate
         self._previous: dict[int, Any] = {}
 
@@ -52,6 +56,15 @@ class Interrupt:
             self.terminated = self.pending = True
             return
         if self.pending:
+            self._note(twice=True)
             self._restore()
             raise KeyboardInterrupt
-        self.pending = True
+        self._note()
+        if self.at_once:
+            raise KeyboardInterrupt
+
+    def _note(self, twice: bool = False) -> None:
+        self.pending, self.twice = True, self.twice or twice
+        outer = getattr(self._previous.get(signal.SIGINT), "__self__", None)
+        if isinstance(outer, Interrupt):
+            outer._note(twice)

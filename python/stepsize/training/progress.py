@@ -30,7 +30,7 @@ class Progress:
             self._interval = self._next = float("inf")
         elif sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules):
             self._interval, self._next = REFRESH, self._start
-            self._bar = _bar()(total=total, initial=first, unit="step", dynamic_ncols=True)
+            self._bar = bar()(total=total, initial=first, unit="step", dynamic_ncols=True)
         else:
             self._interval, self._next = LINES, self._start + LINES
 
@@ -69,7 +69,8 @@ class Progress:
         print(f"step {run.step}{of}  {shown}  {rate:.3g} steps/s{left}", file=sys.stderr)
 
 
-def _bar() -> Any:
+def bar() -> Any:
+    """The class of a progress bar without a thread of its own."""
     from tqdm.auto import tqdm
 
     class Bar(tqdm):  # type: ignore[misc, type-arg, unused-ignore]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,27 +12,39 @@ from typing import Any
 import numpy as np
 
 from stepsize.finder.results import frame
-from stepsize.tuning.space import LogUniform, Point, Uniform
+from stepsize.tuning.space import Listed, LogUniform, Point, Uniform
 from stepsize.tuning.trials import TrialRecord
 from stepsize.validation import counted
 
 AS_GOOD = 1 / 20  # share of the way from the best value to the upper quartile
 
 
+STATES = ("done", "stopped", "diverged", "failed", "killed")
+LOST = ("failed", "killed")  # states that a table explains
+
+
 class _NoPoint(dict[str, Any]):
     """The best point where there is none: empty, and it says why."""
 
+    def __init__(self, why: str) -> None:
+        super().__init__()
+        self._why = why
+
     def __missing__(self, name: str) -> Any:
-        raise KeyError(f"every run was lost, so there is no best {name}; see the table")
+        raise KeyError(f"every run was lost, so there is no best {name}: {self._why}")
 
 
 @dataclass(frozen=True, repr=False)
 class TuneResult:
-    """All runs of a search; print it to read it."""
+    """All runs of a search or sweep, in the order of their numbers; print it to read it.
+
+    `stopped` says why it ended early, interrupted or for want of an executor; "" if it did not.
+    """
 
     trials: tuple[TrialRecord, ...]
     direction: str = "minimize"
     space: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    stopped: str = ""
 
     @property
     def ranked(self) -> list[TrialRecord]:
@@ -43,24 +56,42 @@ class TuneResult:
     def best(self) -> Point:
         """The point with the best value; empty where every run was lost."""
         first = self.ranked[0]
-        return dict(first.point) if first.state == "done" else _NoPoint()
+        return dict(first.point) if first.state == "done" else _NoPoint(self._loss())
 
     @property
     def best_value(self) -> float:
         """The best value; infinite where every run was lost."""
         return self.ranked[0].value
 
+    def _loss(self) -> str:
+        """How many runs came to what, and the first reason that one gave."""
+        reason = next((t.reason for t in self.trials if t.reason), "")
+        return f"{self._counts()}{f', the first: {reason}' if reason else ''}; see the table"
+
+    def _move(self) -> str:
+        """What to do where every run was lost."""
+        told = next((t.reason for t in self.trials if t.state in LOST), "")
+        return f"mend what ended the first: {told}" if told else "search other ranges"
+
+    def _counts(self) -> str:
+        counts = Counter(t.state for t in self.trials)
+        return ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+
     def to_pandas(self) -> Any:
         """The runs, in their order, as a `pandas.DataFrame`."""
-        names = ("value", "state", "seconds")
+        names = ("value", "state", "seconds", "reason", "verdict")
         rows = [{**t.point, **{name: getattr(t, name) for name in names}} for t in self.trials]
         return frame({name: [row[name] for row in rows] for name in rows[0]})
 
     def is_number(self, name: str) -> bool:
         """Whether a name of the space is a number along an axis: a float, or whole in a range."""
         values = [t.point[name] for t in self.trials]
-        floats = all(isinstance(v, float) for v in values)
-        return floats or isinstance(self.space.get(name), Uniform | LogUniform)
+        if all(isinstance(v, float) for v in values):
+            return True
+        span = self.space.get(name)
+        return (
+            span.is_numeric if isinstance(span, Listed) else isinstance(span, Uniform | LogUniform)
+        )
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -93,15 +124,27 @@ class TuneResult:
     def table(self) -> str:
         """The runs as text, best first."""
         names = list(self.trials[0].point)
-        rows = [[*names, "value", "state", "seconds"]]
+        columns = {
+            "verdict": [t.verdict for t in self.ranked],
+            "reason": [t.reason if t.state in LOST else "" for t in self.ranked],
+        }
+        words = {name: told for name, told in columns.items() if any(told)}
+        rows = [[*names, "value", "state", "seconds", *words]]
         rows += [
-            [*(_short(t.point[n]) for n in names), _short(t.value), t.state, f"{t.seconds:.2f}"]
-            for t in self.ranked
+            [
+                *(_short(t.point[n]) for n in names),
+                *(_short(t.value), t.state, f"{t.seconds:.2f}"),
+                *(told[k] for told in words.values()),
+            ]
+            for k, t in enumerate(self.ranked)
         ]
         widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-        return "\n".join(
-            "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows
-        )
+        aligned = [*[str.rjust] * (len(names) + 3), *[str.ljust] * len(words)]
+        lines = [
+            "  ".join(place(cell, w) for place, cell, w in zip(aligned, row, widths, strict=True))
+            for row in rows
+        ]
+        return "\n".join(line.rstrip() for line in lines)
 
     def plot(self, ax: Any = None) -> Any:
         """Draw value over rate, or over run where there is no rate; returns matplotlib axes."""
@@ -116,15 +159,12 @@ class TuneResult:
         return f"<TuneResult {counted(len(self.trials), 'run')}, {done} done, {best}>"
 
     def __str__(self) -> str:
-        counts = {
-            s: sum(t.state == s for t in self.trials) for s in ("done", "stopped", "diverged")
-        }
-        told = ", ".join(f"{n} {s}" for s, n in counts.items() if n)
+        told = self._counts() + (f"; {self.stopped}" if self.stopped else "")
         best = ", ".join(f"{k}={_short(v)}" for k, v in self.best.items())
         if not best:
             return (
                 f"{self.table()}\n{counted(len(self.trials), 'run')}: {told}\n"
-                "no best point: every run was lost; search other ranges"
+                f"no best point: every run was lost; {self._move()}"
             )
         low, high = self.interval
         span = f" (as good from {_short(low)} to {_short(high)})" if low < high else ""

@@ -9,15 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.tuning.space import (
-    Choice,
-    LogUniform,
-    Point,
-    Space,
-    Uniform,
-    coded,
-    decoded,
-)
+from stepsize.tuning.optuna_studies import distribution
+from stepsize.tuning.space import Choice, Point, Space, coded, decoded
 from stepsize.tuning.trials import TrialRecord
 
 COARSE, FINE = math.log(10), math.log(10) / 3  # steps of the rate search, without and with a prior
@@ -109,32 +102,25 @@ class TPE:
         self._optuna, self._space = optuna, space
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
         self._study = optuna.create_study(sampler=sampler)
-        self._spans = {name: self._span(values) for name, values in space.items()}
+        self._spans = {name: distribution(values) for name, values in space.items()}
         self._asked: dict[int, Any] = {}
         for record in records:
             self._study.add_trial(self._finished(record))
 
-    def _span(self, values: Uniform | LogUniform | Choice) -> Any:
-        spans = self._optuna.distributions
-        if isinstance(values, Choice):
-            return spans.CategoricalDistribution(tuple(range(len(values.options))))
-        log = isinstance(values, LogUniform)
-        if values.whole:
-            step = 1 if isinstance(values, LogUniform) else values.step
-            return spans.IntDistribution(
-                int(values.low), int(values.nearest(values.high)), log=log, step=step
-            )
-        return spans.FloatDistribution(values.low, values.high, log=log)
-
     def _finished(self, record: TrialRecord) -> Any:
         done = record.state == "done"
-        state = self._optuna.trial.TrialState
         return self._optuna.trial.create_trial(
             params=coded(record.point, self._space),
             distributions=self._spans,
             value=record.value if done else None,
-            state=state.COMPLETE if done else state.PRUNED,
+            state=self._state(record),
         )
+
+    def _state(self, record: TrialRecord) -> Any:
+        states = self._optuna.trial.TrialState
+        if record.state in ("failed", "killed"):
+            return states.FAIL  # which says nothing about the point
+        return states.COMPLETE if record.state == "done" else states.PRUNED
 
     def ask(self, number: int, first: Mapping[str, float]) -> Point:
         if first:
@@ -147,4 +133,4 @@ class TPE:
         if record.state == "done":
             self._study.tell(trial, record.value)
         else:
-            self._study.tell(trial, state=self._optuna.trial.TrialState.PRUNED)
+            self._study.tell(trial, state=self._state(record))

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from multiprocessing.reduction import ForkingPickler
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from stepsize.finder.results import LRFindResult
-from stepsize.tuning.pruning import limits
+from stepsize.tuning.gathering import Plan, gather
+from stepsize.tuning.halving import Halving, rungs
+from stepsize.tuning.optuna_studies import pruning_of, store_of
+from stepsize.tuning.pruning import Never
 from stepsize.tuning.results import TuneResult
 from stepsize.tuning.space import Given, LogUniform, Space, checked
 from stepsize.tuning.study import Study
-from stepsize.tuning.trials import TrialRecord, run
-from stepsize.validation import choice, whole
+from stepsize.validation import choice, file_path, whole
 
 
-def _check(
-    objective: Any, space: Space, trials: int, method: str, seed: int, executor: Executor | None
-) -> None:
-    if not callable(objective):
-        raise TypeError(
-            f"tune: objective must be a function of a point, a dict, got {objective!r:.80}"
-        )
+def _check(space: Space, trials: int, method: str, seed: int) -> None:
     whole("tune: trials", trials)
     whole("tune: seed", seed, 0)
-    if executor is not None and not hasattr(executor, "submit"):
-        raise TypeError(
-            f"tune: executor must be a concurrent.futures.Executor or None, got {executor!r:.80}"
-        )
     choice("tune: method", method, ("tpe", "random", "grid", "halving", "lr"))
     if method == "lr" and not any(
         isinstance(v, LogUniform) and not v.whole for v in space.values()
@@ -38,31 +29,24 @@ def _check(
         raise ValueError("tune: method 'lr' needs a LogUniform in the space; use 'tpe'")
 
 
-def _check_sendable(objective: Any, executor: Executor | None) -> None:
-    """Refuse what cannot be sent to the processes of a pool, such as a lambda."""
-    if not isinstance(executor, ProcessPoolExecutor):
-        return
-    try:
-        ForkingPickler.dumps(objective)
-    except Exception as error:
-        raise TypeError(
-            f"tune: objective {objective!r:.80} cannot be sent to another process ({error!s:.80}); "
-            "define it "
-            "with def at the top of a module, or take a ThreadPoolExecutor"
-        ) from error
-
-
 def tune(
-    objective: Callable[..., float],
+    objective: Callable[..., Any],
     space: Given,
     *,
     trials: int,
     method: str = "tpe",
     prior: LRFindResult | float | None = None,
-    executor: Executor | None = None,
-    storage: str | Path | None = None,
+    executor: Any = None,
+    storage: str | Path | Any | None = None,
     seed: int = 0,
     direction: str = "minimize",
+    pruner: Any = "auto",
+    budget: tuple[int, int] | None = None,
+    checkpoints: str | Path | None = None,
+    on_error: str = "record",
+    retries: int = 2,
+    threads: int | None = None,
+    progress: bool | None = None,
 ) -> TuneResult:
     """Find the point of `space` at which `objective(point)` is lowest, in `trials` runs.
 
@@ -70,8 +54,10 @@ def tune(
     `LogUniform`, `Uniform` (of whole numbers with ``whole=True``), `Choice` or a `range`.
 
     An objective that takes a second argument gets a `Trial`; intermediate values,
-    `trial.report(step, value)`, let bad runs stop early (pruning). A value that is not finite, or a
-    FloatingPointError, is a run that diverged; any other exception ends the search.
+    `trial.report(step, value)`, let bad runs stop early (pruning). It returns a number, or a number
+    and the `History` of the run, whose diagnosis is kept. A value that is not finite, or a
+    FloatingPointError, is a run that diverged; any other exception is a run that failed, which a
+    warning tells the first time, and with ``on_error="raise"`` it ends the search.
 
     Methods: "tpe" models good and bad points (Bergstra et al. 2011), "random", "grid" takes equal
     steps in every direction and ends with its last point, which may be before `trials` runs,
@@ -82,9 +68,23 @@ def tune(
     Gaussian process; "batch" or "batch_size", "weight_decay" and "beta2" then move together with
     the rate, as in `transfer`. Only "tpe" needs Optuna, the extra "tune".
 
-    `executor` runs trials elsewhere: any concurrent.futures.Executor. `storage` is the path of a
-    file that keeps the runs; a search called again with it resumes. The same `seed`
-    gives the same runs, one after another without an executor.
+    `executor` runs trials elsewhere: a number of processes of this machine, any
+    concurrent.futures.Executor, a Dask client, or a function that makes an executor, which is
+    called again where it broke. A run whose worker died is sent again, `retries` times at most. A
+    worker in another process uses so many `threads`, by default its share of this machine's, on
+    another machine one. `storage` is the path of a file that keeps the runs, or a storage of Optuna
+    or its URL; a search called again with it resumes. The same `seed` gives the same runs, one
+    after another without an executor; the points of "random" and "grid" with any.
+
+    With a `budget`, the least and the most steps or epochs of a run, "halving" trains all runs to
+    the least, the best third on to three times that, and so on to the most: an objective of two
+    arguments trains until `trial.budget` and continues from `trial.checkpoint`, a path in the
+    folder `checkpoints` (by default a temporary one of this machine), as ``fit(..., resume=True,
+    steps=trial.budget, checkpoint=trial.checkpoint)`` does. Who goes on depends on no executor. The
+    first run is at `prior`, if it is given.
+
+    `pruner` is "auto", for the method's own, "off" or a pruner of Optuna. `progress` shows the best
+    so far, see `fit`. Ctrl-C ends the search with what came back until then, a second one raises.
 
     >>> import stepsize as ss
     >>> result = ss.tune(lambda p: (p["lr"] - 0.1) ** 2, {"lr": ss.LogUniform(1e-3, 1)},
@@ -93,26 +93,47 @@ def tune(
     True
     """
     space = checked(space)
-    _check(objective, space, trials, method, seed, executor)
-    _check_sendable(objective, executor)
-    sign = -1 if choice("tune: direction", direction, ("minimize", "maximize")) == "maximize" else 1
-    study = Study(space, trials, method, prior, storage, seed, sign)
-    running: dict[Future[TrialRecord], int] = {}
-    width = 1 if executor is None else getattr(executor, "_max_workers", os.cpu_count() or 1)
-    try:
-        while running or study.wants(trials):
-            while len(running) < width and study.wants(trials - len(running)):
-                number, point = study.ask()
-                allowed = limits(study.records, asha=method in ("halving", "lr"))
-                if executor is None:
-                    study.tell(number, run(objective, point, allowed, sign))
-                else:
-                    running[executor.submit(run, objective, point, allowed, sign)] = number
-            if running:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    study.tell(running.pop(future), future.result())
-    finally:
-        for future in running:
-            future.cancel()
-    records = tuple(record.times(sign) for record in study.records[:trials])
-    return TuneResult(records, direction, dict(space))
+    _check(space, trials, method, seed)
+    choice("tune: direction", direction, ("minimize", "maximize"))
+    sign = -1 if direction == "maximize" else 1
+    plan = Plan("tune", objective, trials, sign, executor, on_error, retries, threads, progress)
+    plan.check(space)
+    store = store_of(storage, space, direction)
+    given = (space, trials, method, prior, store, seed, sign)
+    with _folder(plan, method, pruner, budget, checkpoints) as folder:
+        if budget is None:
+            study = Study(*given)
+            pruning = pruning_of(pruner, study.records, method, direction)
+        else:
+            study = Halving(*given, budgets=rungs(budget), folder=folder, trials=trials)
+            pruning = Never()
+        stopped = gather(plan, study, pruning)
+    return TuneResult(study.first(trials), direction, dict(space), stopped)
+
+
+@contextlib.contextmanager
+def _folder(plan: Plan, method: str, pruner: Any, budget: Any, checkpoints: Any) -> Iterator[Path]:
+    """The folder of the checkpoints, after a look at what goes with a budget."""
+    if budget is None:
+        if checkpoints is not None:
+            raise ValueError("tune: checkpoints are for runs with a budget=(least, most)")
+        yield Path()
+        return
+    rungs(budget)
+    if method != "halving" or pruner != "auto":
+        raise ValueError(
+            f'tune: budget goes with method="halving" and no pruner, got method={method!r}, '
+            f"pruner={pruner!r:.80}"
+        )
+    if not plan.task.takes_trial:
+        raise TypeError(
+            "tune: with a budget the objective takes two arguments, objective(point, trial), and "
+            "trains until trial.budget"
+        )
+    if checkpoints is not None:
+        folder = Path(file_path("tune: checkpoints", checkpoints))
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="stepsize-") as made:
+        yield Path(made)

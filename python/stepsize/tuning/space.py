@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,6 +148,15 @@ class Choice:
         return list(self.options)
 
 
+class Listed(Choice):
+    """The values of a sweep: of numbers, places along an axis."""
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether all of them are numbers."""
+        return all(isinstance(v, int | float) and not isinstance(v, bool) for v in self.options)
+
+
 Space = Mapping[str, Uniform | LogUniform | Choice]
 Given = Mapping[str, Uniform | LogUniform | Choice | range]  # as users may say it
 
@@ -183,9 +193,54 @@ def _span(name: str, values: Any) -> Uniform | LogUniform | Choice:
 def coded(point: Point, space: Space) -> dict[str, Any]:
     """A point in numbers: a choice by its index."""
     return {
-        name: values.options.index(point[name]) if isinstance(values, Choice) else point[name]
+        name: place(values, point[name]) if isinstance(values, Choice) else point[name]
         for name, values in space.items()
     }
+
+
+def place(values: Choice, option: Any) -> int:
+    """The index of an option: True is not 1, and an array is not compared with others."""
+    found = [k for k, own in enumerate(values.options) if own is option]
+    return found[0] if found else values.options.index(option)
+
+
+class Places:
+    """Where the options of each choice of a space are, found without a walk along them."""
+
+    def __init__(self, space: Space) -> None:
+        choices = {name: v for name, v in space.items() if isinstance(v, Choice)}
+        # The space keeps its options alive, so that no other object has the identity of one.
+        self._same = {n: _first_places(map(id, v.options)) for n, v in choices.items()}
+        self._shown = {n: _first_places(map(shown, v.options)) for n, v in choices.items()}
+        self._space = space
+
+    def coded(self, point: Point) -> dict[str, Any]:
+        """`coded`, of a space with many options."""
+        plain = dict(point)
+        for name, places in self._same.items():
+            at = places.get(id(point[name]))
+            plain[name] = coded(point, {name: self._space[name]})[name] if at is None else at
+        return {name: plain[name] for name in self._space}
+
+    def options(self, point: Point) -> dict[str, str]:
+        """The options of a point as text."""
+        return {name: shown(point[name]) for name in self._shown}
+
+    def find(self, name: str, text: str) -> int:
+        """The place of an option given as text; -1 where it has none."""
+        return self._shown[name].get(text, -1)
+
+
+def _first_places(keys: Iterable[Any]) -> dict[Any, int]:
+    places: dict[Any, int] = {}
+    for k, key in enumerate(keys):
+        places.setdefault(key, k)
+    return places
+
+
+def shown(option: Any) -> str:
+    """An option as text, alike in every process: without the address of an object."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(option))
 
 
 def decoded(plain: Mapping[str, Any], space: Space) -> Point:

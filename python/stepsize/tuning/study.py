@@ -1,27 +1,35 @@
-"""A study: the points of a search, their records, and the file that keeps them."""
+"""A study: the points of a search, their records, and the storage that keeps them."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from pathlib import Path
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from stepsize.finder.results import LRFindResult
 from stepsize.tuning.joint import middle, next_point
+from stepsize.tuning.pruning import Pruning
 from stepsize.tuning.samplers import TPE, draw, grid, next_rate
-from stepsize.tuning.space import LogUniform, Point, Space
-from stepsize.tuning.storage import append, read
-from stepsize.tuning.trials import TrialRecord
-from stepsize.validation import file_path, real
+from stepsize.tuning.space import Choice, LogUniform, Point, Space, shown
+from stepsize.tuning.storage import Store
+from stepsize.tuning.trials import Order, TrialRecord
+from stepsize.validation import real
 
 FIRST = 5  # rates from end to end before other values, where no rate is known
 RESEED = 7919  # a prime, so that a resumed search draws from other seeds than its first part
 
 
 class Study:
-    """Asked for points and told records (ask-and-tell), which it keeps in a file."""
+    """Asked for points and told records (ask-and-tell), which it keeps in a store.
+
+    Runs are numbered from 0; a number that was asked for and never told, as in a search that was
+    interrupted, is asked for again when the search is resumed. `points` are those of a sweep.
+    """
 
     def __init__(
         self,
@@ -29,47 +37,66 @@ class Study:
         trials: int,
         method: str,
         prior: LRFindResult | float | None,
-        storage: str | Path | None,
+        store: Store,
         seed: int,
         sign: int = 1,
+        points: Sequence[Point] | None = None,
     ) -> None:
         start = prior.suggestion if isinstance(prior, LRFindResult) else prior
         if start is not None:
             start = real("tune: prior", start, "a positive rate or what lr_find returned")
             if not 0 < start < math.inf:
                 raise ValueError(f"tune: prior must be a positive rate, got {start}")
-        self._sign = sign
-        self._space, self._method, self._seed, self._start = space, method, seed, start
-        self._file = None if storage is None else Path(file_path("tune: storage", storage))
-        if self._file is not None:
-            self._file.touch()  # a path that cannot be written fails before anything has run
-        self.records = [record.times(sign) for record in read(self._file, space)]
-        self._next = len(self.records)
+        self._sign, self._store = sign, store
+        self.space, self._method, self._seed, self._start = space, method, seed, start
+        self.records = [record.times(sign) for record in _numbered(store.read())]
+        used = {record.number for record in self.records}
+        self._numbers: Iterator[int] = (n for n in itertools.count() if n not in used)
         self._running: dict[int, Point] = {}
         self._rate = next(
             (n for n, v in space.items() if isinstance(v, LogUniform) and not v.whole), ""
         )
-        known = [r.point for r in self.records]
-        points = grid(space, trials, seed) if method == "grid" else []
-        self._grid = [point for point in points if point not in known]
         self._only_grid = method == "grid"
+        if points is None:
+            points = grid(space, trials, seed) if method == "grid" else []
+        self._grid = deque(self._missing(points))
         # A resumed search must not draw its first points again.
-        again = seed + RESEED * self._next
+        again = seed + RESEED * len(self.records)
         self._model = TPE(space, self.records, again) if method == "tpe" else None
+
+    def _missing(self, points: Sequence[Point]) -> Iterator[Point]:
+        """The points that no record has, each as often as it is asked for."""
+        known = Counter(self._key(record.point) for record in self.records) if points else {}
+        for point in points:
+            key = self._key(point)
+            if known.get(key, 0):
+                known[key] -= 1
+            else:
+                yield point
+
+    def _key(self, point: Point) -> tuple[Any, ...]:
+        return tuple(
+            shown(point[n]) if isinstance(v, Choice) else point[n] for n, v in self.space.items()
+        )
 
     def wants(self, trials: int) -> bool:
         """Whether one more run belongs to so many; a grid ends with its last point."""
         return len(self.records) < trials and bool(self._grid or not self._only_grid)
 
+    def order(self, pruning: Pruning) -> Order:
+        """The next run, as it is sent to a worker."""
+        number, point = self.ask()
+        return Order(number, point, pruning.judge(number))
+
     def ask(self) -> tuple[int, Point]:
         """The number and the point of the next run."""
-        number, self._next = self._next, self._next + 1
+        number = next(self._numbers)
         if self._grid:
-            point = self._grid.pop(0)
+            point = self._grid.popleft()
         elif self._model is not None:
             point = self._model.ask(number, self._first(number))
         else:
-            point = draw(self._space, np.random.default_rng((self._seed, number)))
+            point = draw(self.space, np.random.default_rng((self._seed, number)))
             if self._method == "lr":
                 point = self._closer(number, point)
         self._running[number] = point
@@ -78,7 +105,7 @@ class Study:
     def _first(self, number: int) -> dict[str, float]:
         if number or self._start is None or not self._rate:
             return {}
-        span: Any = self._space[self._rate]
+        span: Any = self.space[self._rate]
         return {self._rate: min(max(self._start, span.low), span.high)}
 
     def _closer(self, number: int, point: Point) -> Point:
@@ -86,24 +113,39 @@ class Study:
         # Runs under way count as lost, so that others look elsewhere.
         known = [(r.point, r.value) for r in self.records]
         known += [(p, math.inf) for p in self._running.values()]
-        span: Any = self._space[self._rate]
-        if len(self._space) > 1:
+        span: Any = self.space[self._rate]
+        if len(self.space) > 1:
             ended = [(value, at[self._rate]) for at, value in known if math.isfinite(value)]
             if self._start is None and (len(known) < FIRST or not ended):
-                point = middle(self._space)
+                point = middle(self.space)
             else:
                 start = min(ended)[1] if self._start is None else self._start
                 start = min(max(start, span.low), span.high)
                 rng = np.random.default_rng((self._seed, number))
-                return next_point(self._space, self._rate, known, start, rng)
+                return next_point(self.space, self._rate, known, start, rng)
         tried = [(at[self._rate], value) for at, value in known]
         return {**point, self._rate: next_rate(span.low, span.high, tried, self._start)}
 
-    def tell(self, number: int, record: TrialRecord) -> None:
-        """Keep the record of a run."""
-        del self._running[number]
+    def tell(self, record: TrialRecord, keep: bool = True) -> list[TrialRecord]:
+        """Take the record of a run, and keep it in the store; the records of what is over."""
+        point = self._running.pop(record.number)
+        if record.point is not point:  # of a worker, whose options are copies
+            record = replace(record, point=point)
         if self._model is not None:
-            self._model.tell(number, record)
-        if self._file is not None:
-            append(self._file, record.times(self._sign), self._space)
+            self._model.tell(record.number, record)
+        if keep:
+            self._store.append(record.times(self._sign))
         self.records.append(record)
+        return [record]
+
+    def first(self, trials: int) -> tuple[TrialRecord, ...]:
+        """So many records, in the order of their numbers, with the values of the objective."""
+        ordered = sorted(self.records, key=lambda record: record.number)
+        return tuple(record.times(self._sign) for record in ordered[:trials])
+
+
+def _numbered(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The records with a number each; those of files that had none are counted."""
+    used = {record.number for record in records}
+    free = (n for n in itertools.count() if n not in used)
+    return [r if r.number >= 0 else replace(r, number=next(free)) for r in records]

@@ -1,0 +1,111 @@
+"""Run a function at every point of a grid, here or on any executor."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stepsize.tuning.gathering import Plan, gather
+from stepsize.tuning.optuna_studies import store_of
+from stepsize.tuning.pruning import Never
+from stepsize.tuning.results import TuneResult
+from stepsize.tuning.space import Choice, Listed, Point, shown
+from stepsize.tuning.study import Study
+from stepsize.validation import choice
+
+Grid = Mapping[str, Iterable[Any]] | Sequence[Mapping[str, Any]]
+
+
+def sweep(
+    fn: Callable[..., Any],
+    grid: Grid,
+    executor: Any = None,
+    *,
+    storage: str | Path | Any | None = None,
+    direction: str = "minimize",
+    on_error: str = "record",
+    retries: int = 2,
+    threads: int | None = None,
+    progress: bool | None = None,
+) -> TuneResult:
+    """Call `fn(point)` at every point of `grid` and gather what came of each.
+
+    A grid holds values by name, ``{"lr": [0.01, 0.1], "batch": [32, 64]}``, whose every combination
+    is a point, the last name changing first; or it is a list of points, which are dicts with the
+    same names. `fn` returns a number, or a number and a `History`; it may take a `Trial` as well,
+    see `tune`, which stops no run because of others here. The records are in the order of the grid
+    whatever the executor, and what depends on the point alone has the same bits everywhere.
+
+    A run that diverged, failed or was killed is a record with its reason; ``on_error="raise"`` ends
+    the sweep where one fails. `executor`, `storage`, `retries`, `threads` and `progress` are those
+    of `tune`: a sweep that was interrupted goes on where it was, and repeats no run.
+
+    >>> import stepsize as ss
+    >>> result = ss.sweep(lambda p: (p["lr"] - 0.1) ** 2, {"lr": [0.01, 0.1, 1.0]})
+    >>> result.best, len(result.trials)
+    ({'lr': 0.1}, 3)
+    """
+    points = _points(grid)
+    space = {name: _listed([point[name] for point in points]) for name in points[0]}
+    sign = (
+        -1 if choice("sweep: direction", direction, ("minimize", "maximize")) == "maximize" else 1
+    )
+    count = len(points)
+    plan = Plan("sweep", fn, count, sign, executor, on_error, retries, threads, progress)
+    plan.check(points)
+    store = store_of(storage, space, direction)
+    study = Study(space, count, "grid", None, store, 0, sign, points)
+    stopped = gather(plan, study, Never())
+    return TuneResult(study.first(count), direction, space, stopped)
+
+
+def _points(grid: Any) -> list[Point]:
+    if isinstance(grid, Mapping):
+        values = {name: _values(name, given) for name, given in grid.items()}
+        points = [dict(zip(values, p, strict=True)) for p in itertools.product(*values.values())]
+        if not values:
+            raise ValueError('sweep: grid is empty; name something, {"lr": [0.01, 0.1]}')
+        return points
+    if not isinstance(grid, Sequence) or isinstance(grid, str):
+        raise TypeError(
+            'sweep: grid must be a dict of values by name, {"lr": [0.01, 0.1]}, or a list of '
+            f"points, got {grid!r:.80}"
+        )
+    points = []
+    for k, point in enumerate(grid):
+        if not isinstance(point, Mapping) or not point:
+            raise TypeError(f"sweep: grid[{k}] must be a point, a dict of names, got {point!r:.80}")
+        if set(point) != set(grid[0]):
+            raise ValueError(
+                f"sweep: grid[{k}] has {', '.join(point)}, but grid[0] has {', '.join(grid[0])}; "
+                "give each point the same names"
+            )
+        points.append({name: _plain(point[name]) for name in grid[0]})
+    if not points:
+        raise ValueError("sweep: grid holds no point")
+    return points
+
+
+def _values(name: str, given: Any) -> list[Any]:
+    given = given.options if isinstance(given, Choice) else given
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise TypeError(
+            f"sweep: grid[{name!r}] must be a list of values, got {given!r:.80}; a range is for "
+            'tune(method="grid")'
+        )
+    values = [_plain(value) for value in given]
+    if not values:
+        raise ValueError(f"sweep: grid[{name!r}] holds no value")
+    return values
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _listed(values: list[Any]) -> Listed:
+    return Listed(list({shown(value): value for value in values}.values()))
