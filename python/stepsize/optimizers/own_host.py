@@ -85,6 +85,12 @@ class OptimizerHost:
     def run_reference(self, grads: Sequence[Array | None], scale: float, stats: bool) -> Sums:
         return reference.run(self.optimizer.internals, grads, scale, stats)
 
+    def combine(self, by_leaf: bool, leaves: bytes, terms: bytes, width: int) -> list[float]:
+        raise NotImplementedError("this optimizer has all leaves: nobody else has a part of a sum")
+
+    def largest(self, value: float) -> float:
+        return value
+
     def read_strided(self) -> None:
         for i, leaf, whole in self.optimizer.internals.leaves.strided:
             alike = leaf.shape == whole.shape and leaf.dtype == whole.dtype
