@@ -128,6 +128,15 @@ class GradientMean:
             means[i] = rows
         return unflatten(self.structure.spec, means)
 
+    def own_parts(self, grads: Nest) -> list[Any]:
+        """The parts that are this rank's own of gradients that are the same on all ranks."""
+        flat = self._gather(grads, dense=True)
+        own = self.layout.parts[self._team.rank]
+        return [
+            None if flat[part.leaf] is None else flat[part.leaf].reshape(-1)[part.start : part.stop]
+            for part in own
+        ]
+
     def _gather(self, grads: Nest, dense: bool) -> list[Any]:
         """The gradients here, leaf by leaf, as plain arrays, rows or None."""
         flat = self.structure.flatten(grads)

@@ -131,18 +131,23 @@ class Exchange:
             finish(*under_way[:2], under_way[2]())
 
     def _of(self, kinds: tuple[Any, ...]) -> list[tuple[Any, Bucket]]:
-        if kinds not in self._buckets:
+        # By name: NumPy takes None for float64 where dtypes are compared.
+        key = tuple(None if kind is None else kind.name for kind in kinds)
+        if key not in self._buckets:
             if len(self._buckets) > 16:
                 self._buckets.clear()
-            self._buckets[kinds] = list(_buckets(self._layout, self._team.size, kinds))
-        return self._buckets[kinds]
+            self._buckets[key] = list(_buckets(self._layout, self._team.size, kinds))
+        return self._buckets[key]
 
 
 def _buckets(layout: Layout, size: int, kinds: Sequence[Any]) -> Iterator[tuple[Any, Bucket]]:
     """The parts by the dtype in which they travel, in pieces of limited size."""
     for dtype in dict.fromkeys(kind for kind in kinds if kind is not None):
         width = max(1, BUCKET // (size * dtype.itemsize))
-        streams = [[part for part in parts if kinds[part.leaf] == dtype] for parts in layout.parts]
+        streams = [
+            [part for part in parts if kinds[part.leaf] is not None and kinds[part.leaf] == dtype]
+            for parts in layout.parts
+        ]
         longest = max(sum(part.size for part in parts) for parts in streams)
         for first in range(0, longest, width):
             yield dtype, [list(_window(parts, first, first + width)) for parts in streams]

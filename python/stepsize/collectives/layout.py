@@ -44,9 +44,7 @@ class Layout:
     """
 
     def __init__(self, leaves: Sequence[Array], size: int, cut: bool = True) -> None:
-        pieces = [
-            piece for i, leaf in enumerate(leaves) for piece in _pieces(i, leaf, cut) if piece.size
-        ]
+        pieces = [piece for i, leaf in enumerate(leaves) for piece in _pieces(i, leaf, cut)]
         weights = [piece.size * leaves[piece.leaf].itemsize for piece in pieces]
         owners = _in_order(weights, size) if cut else _largest_first(weights, size)
         self.parts: list[list[Part]] = [[] for _ in range(size)]
@@ -76,13 +74,13 @@ def block_of(leaf: Array) -> int:
 
 def _pieces(i: int, leaf: Array, cut: bool) -> Iterator[Part]:
     block = block_of(leaf) if cut and leaf.flags.c_contiguous else max(1, leaf.size)
-    for start in range(0, leaf.size, block):
+    for start in range(0, max(1, leaf.size), block):
         yield Part(i, start, min(start + block, leaf.size))
 
 
 def _in_order(weights: Sequence[int], size: int) -> list[int]:
     """Owners of pieces in their order: each gets those whose middle lies in its share."""
-    total, before, owners = sum(weights), 0, []
+    total, before, owners = max(1, sum(weights)), 0, []
     for weight in weights:
         owners.append(min(size - 1, (2 * before + weight) * size // (2 * total)))
         before += weight
