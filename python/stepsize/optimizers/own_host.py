@@ -100,11 +100,16 @@ class OptimizerHost:
 
 
 def _gradient(optimizer: Hosted, leaf: int, finite: bool = False) -> NoReturn:
-    parts = optimizer.internals
-    scaled = parts.options.loss_scale is not None
-    found = gradients.refused(finite, parts.leaves.arrays[leaf].dtype)
+    dtype = optimizer.internals.leaves.arrays[leaf].dtype
+    refuse_gradient(optimizer, optimizer.paths[leaf], dtype, finite)
+
+
+def refuse_gradient(optimizer: Hosted, path: str, dtype: Any, finite: bool) -> NoReturn:
+    """Raise for the gradient of a leaf that holds what no step takes."""
+    scaled = optimizer.internals.options.loss_scale is not None
+    found = gradients.refused(finite, dtype)
     raise NonFiniteGradientError(
-        f"{type(optimizer).__name__}: the gradient of {optimizer.paths[leaf]} holds {found} "
+        f"{type(optimizer).__name__}: the gradient of {path} holds {found} "
         f"at step {optimizer.step_count}; nothing was changed. Lower the rate (it is "
         f"{optimizer.lr})"
         + (f", or the loss itself (loss_scale is {optimizer.loss_scale:g})" if scaled else "")

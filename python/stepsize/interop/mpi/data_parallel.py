@@ -23,9 +23,9 @@ class DataParallel(Wrapper):
         \bar g = \frac{1}{\sum_r n_r} \sum_r n_r g_r
 
     where :math:`g_r` is the gradient of rank :math:`r`, a mean over its :math:`n_r` rows. The sum
-    is a fixed tree over the ranks, ((0 + 1) + (2 + 3)) + ..., so its bits depend on no arrival. Each
-    rank sends and receives :math:`2 (n - 1) / n` of the gradients' bytes a step, as a ring does;
-    half precision travels in two bytes and is added up in float32.
+    is a fixed tree over the ranks, ((0 + 1) + (2 + 3)) + ..., so its bits depend on no arrival.
+    Each rank sends and receives :math:`2 (n - 1) / n` of the gradients' bytes a step, as a ring
+    does; half precision travels in two bytes and is added up in float32.
 
     All other attributes are those of the optimizer inside. Its state is the same on all ranks, and
     so is a file: `save` writes it on rank 0, and it loads without ranks as well. At the start the
@@ -65,6 +65,11 @@ class DataParallel(Wrapper):
     def comm(self) -> Team:
         """The ranks."""
         return self._team
+
+    @property
+    def bytes_sent(self) -> int:
+        """The bytes of gradients that this rank has sent to others so far."""
+        return int(self._mean.exchange.sent)
 
     def step(
         self,

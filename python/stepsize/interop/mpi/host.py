@@ -13,7 +13,7 @@ from stepsize.collectives import Part, Team
 from stepsize.collectives.layout import block_of
 from stepsize.collectives.sums import ordered_total
 from stepsize.optimizers import reference
-from stepsize.optimizers.own_host import OptimizerHost
+from stepsize.optimizers.own_host import OptimizerHost, refuse_gradient
 from stepsize.optimizers.stats import StepStats, Sums
 
 __all__ = ["ShardHost"]
@@ -39,7 +39,7 @@ class ShardHost(OptimizerHost):
         paths: Sequence[str],
     ) -> None:
         super().__init__(optimizer)
-        self._team, self._paths = team, paths
+        self._team, self._leaves, self._paths = team, leaves, paths
         self._leaf = np.array([part.leaf for part in parts], np.int64)
         self._first = np.array(
             [part.start // block_of(leaves[part.leaf]) for part in parts], np.int64
@@ -79,7 +79,7 @@ class ShardHost(OptimizerHost):
         own = None if leaf < 0 else (int(self._leaf[leaf]), finite)
         found = [one for one in self._team.meet("Zero1: not finite", own) if one is not None]
         wrong, finite = min(found, key=lambda one: (one[1], one[0]))
-        super().fail(kind, wrong, finite)
+        refuse_gradient(self.optimizer, self._paths[wrong], self._leaves[wrong].dtype, finite)
 
     def step_stats(
         self, grad_norm: float, update_norm: float, param_norm: float, nonfinite: int

@@ -138,7 +138,7 @@ class _Taken:
         self, k: int, own: Part, there: Part, saved: Any, name: str, values: Array
     ) -> None:
         first, last = max(own.start, there.start), min(own.stop, there.stop)
-        if first >= last:
+        if first >= last and own != there:  # a leaf without elements has a state too
             return
         leaf, here = self._optimizer.whole_leaf(own.leaf), self._names[k]
         _copy(self.params[k], values, own, there, leaf, "")

@@ -143,13 +143,18 @@ class Zero1(Wrapper):
     @property
     def parts(self) -> tuple[Part, ...]:
         """What this rank owns: number of the leaf, first element, and the one after the last."""
-        return tuple(part for part in self._parts if part.size)
+        return tuple(self._layout.parts[self._team.rank])
 
     @property
     def state_bytes(self) -> int:
         """The bytes of the state arrays on this rank, with scales and master weights."""
         stored = self.internals.slots.stored(self.internals.leaves.masters)
         return sum(array.nbytes for slots in stored for array in slots.values())
+
+    @property
+    def bytes_sent(self) -> int:
+        """The bytes of gradients and parameters that this rank has sent to others so far."""
+        return int(self._mean.exchange.sent)
 
     @property
     def lr_group(self) -> int:
