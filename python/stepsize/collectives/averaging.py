@@ -101,7 +101,7 @@ class GradientMean:
                 flat = self._gather(grads, dense)
             except (TypeError, ValueError) as refused:
                 error = refused
-        found = self._announce(flat, rows, loss, error)
+        self.last = found = self._announce(flat, rows, loss, error)
         self._sparse = self._joined_rows(flat, found) if any(found.sparse) else {}
         flat = [
             None if alone else self._whole(i, value)

@@ -43,6 +43,7 @@ class Team:
     def __init__(self, comm: Communicator) -> None:
         self.comm = comm
         self.rank, self.size = int(comm.rank), int(comm.size)
+        self.told: BaseException | None = None  # the last error that all ranks know of
 
     @property
     def leads(self) -> bool:
@@ -58,22 +59,27 @@ class Team:
         failure = "" if error is None else f"{type(error).__name__}: {error}"
         word = _Word(place, failure, isinstance(error, ARITHMETIC), value)
         words = [_Word(*found) for found in self.comm.allgather(tuple(word))]
+        self.told = self._trouble(words) if error is None else error
+        if self.told is not None:
+            raise self.told
+        return [word.value for word in words]
+
+    def _trouble(self, words: Sequence[_Word]) -> Exception | None:
+        """What the words of the others mean for this rank, if they mean that it cannot go on."""
         failed = [rank for rank, word in enumerate(words) if word.failure]
-        if error is not None:
-            raise error
         if failed:
             told = "; ".join(f"rank {r} of {self.size}: {words[r].failure}" for r in failed)
             if all(words[r].arithmetic for r in failed):
-                raise FloatingPointError(told)
-            raise RankError(f"another rank failed, so this one stops too: {told}")
+                return FloatingPointError(told)
+            return RankError(f"another rank failed, so this one stops too: {told}")
         places = [word.place for word in words]
         if len(set(places)) > 1:
             told = ", ".join(f"rank {rank} at {name!r}" for rank, name in enumerate(places))
-            raise RankError(
+            return RankError(
                 f"the ranks are at different places: {told}; let every rank make the same calls in "
                 "the same order, also of callbacks"
             )
-        return [word.value for word in words]
+        return None
 
     @contextlib.contextmanager
     def together(self, place: str) -> Iterator[None]:
@@ -81,7 +87,8 @@ class Team:
         try:
             yield
         except Exception as error:
-            self.meet(place, error=error)
+            if error is not self.told:
+                self.meet(place, error=error)
             raise
         self.meet(place)
 

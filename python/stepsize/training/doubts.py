@@ -9,6 +9,7 @@ from __future__ import annotations
 from stepsize.arrays import ValueAndGrad
 from stepsize.diagnosis import diagnose
 from stepsize.gradients.screen import wrong_gradients
+from stepsize.training.batches import ArrayBatches
 from stepsize.training.run import Run
 
 FEWEST_STEPS = 20  # below it there is no verdict
@@ -20,7 +21,8 @@ def look_for_wrong_gradients(run: Run, value_and_grad: ValueAndGrad) -> None:
     history = run.history
     history.meta.pop("checked", None)
     closed = getattr(run.optimizer, "needs_closure", False)
-    if closed or run.batch is None or len(history["loss"]) < FEWEST_STEPS:
+    ranks = run.team is not None and not isinstance(run.batches, ArrayBatches)
+    if closed or ranks or run.batch is None or len(history["loss"]) < FEWEST_STEPS:
         return
     try:
         found = diagnose(history)

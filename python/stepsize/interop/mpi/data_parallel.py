@@ -7,8 +7,7 @@ from typing import Any, Self
 
 from stepsize._core import BOUND
 from stepsize.arrays import Nest
-from stepsize.collectives import GradientMean, Team, team_of
-from stepsize.interop.mpi.starting import same_start
+from stepsize.collectives import GradientMean, Team, same_start, team_of
 from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.serialization import nested
 from stepsize.validation import number

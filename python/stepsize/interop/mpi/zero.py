@@ -12,10 +12,17 @@ import numpy as np
 
 from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, Structure, copy
-from stepsize.collectives import GradientMean, Layout, Part, RankError, Team, team_of
+from stepsize.collectives import (
+    GradientMean,
+    Layout,
+    Part,
+    RankError,
+    Team,
+    same_parameters,
+    team_of,
+)
 from stepsize.interop.mpi.gathering import gathered, local_part
 from stepsize.interop.mpi.host import ShardHost
-from stepsize.interop.mpi.starting import same_parameters
 from stepsize.optimizers.constraints import Constraint, Constraints
 from stepsize.optimizers.groups import ungroup
 from stepsize.optimizers.options import Options
