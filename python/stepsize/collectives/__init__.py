@@ -4,6 +4,7 @@ from stepsize.collectives.averaging import GradientMean
 from stepsize.collectives.batches import own_rows
 from stepsize.collectives.communicator import Communicator, MPICommunicator
 from stepsize.collectives.exchange import Exchange
+from stepsize.collectives.function import averaged, step_averaged
 from stepsize.collectives.layout import Layout, Part
 from stepsize.collectives.local import LocalComm
 from stepsize.collectives.starting import same_parameters, same_start
@@ -21,10 +22,12 @@ __all__ = [
     "RankError",
     "Share",
     "Team",
+    "averaged",
     "mean_of",
     "own_rows",
     "same_parameters",
     "same_start",
+    "step_averaged",
     "team_of",
     "tree_sum",
 ]

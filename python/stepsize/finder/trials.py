@@ -23,6 +23,7 @@ from stepsize.arrays import (
     value_and_grad_of,
     view_as_real,
 )
+from stepsize.collectives import step_averaged
 from stepsize.errors import NonFiniteGradientError
 from stepsize.finder.cached_batches import CachedBatches, hint
 from stepsize.gradients.screen import wrong_gradients
@@ -77,7 +78,7 @@ class RateStepper:
             known = itertools.chain([(loss, grads)], itertools.repeat(None))
             self._optimizer.step(lambda p: next(known) or (again(p) if again else (loss, grads)))
         elif isinstance(self._optimizer, Optimizer | Wrapper):
-            self._optimizer.step(grads, loss=loss)
+            step_averaged(self._optimizer)(grads, loss=loss)
         else:
             self._optimizer.step(grads)
 
@@ -85,7 +86,7 @@ class RateStepper:
         """Step, and return the Euclidean norm of the update."""
         if isinstance(self._optimizer, Optimizer | Wrapper) and self.calls == 1:
             self._set(lr)
-            stats = self._optimizer.step(grads, loss=loss, stats=True)
+            stats = step_averaged(self._optimizer)(grads, loss=loss, stats=True)
             return math.nan if stats is None else stats.update_norm
         leaves = [view_as_real(leaf) for leaf in self._leaves]
         before = [np.array(leaf, np.float64) for leaf in leaves]

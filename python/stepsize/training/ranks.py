@@ -6,8 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from stepsize import arrays
-from stepsize.collectives import GradientMean, Team, own_rows, same_start
+from stepsize.collectives import GradientMean, Team, averaged, own_rows, same_start
 from stepsize.training.accumulation import Gradient
 from stepsize.training.batches import ArrayBatches, Batches, Count
 from stepsize.training.interrupts import Interrupt
@@ -36,41 +35,33 @@ class Ranks:
     def __init__(self, team: Team, params: Any, batches: Batches, count: Count) -> None:
         self.team = team
         self.interrupt = Agreed()
-        self.rows = 0.0  # of all ranks, at the last gradient
         self._splits = isinstance(batches, ArrayBatches)
         self._count = count
         self._mean = GradientMean(team, params, "fit")
 
     def averaged(self, function: Gradient, several: bool) -> Gradient:
         """The function of a batch, or of several, as the mean over the rows of all ranks."""
+        own = self._several if several else self._one
+        return averaged(function, self._mean, own, "fit")
 
-        def evaluate(params: Any, batch: Any) -> tuple[float, Any]:
-            rows, loss, grads, error = 0.0, None, None, None
-            try:
-                own = [part for part in map(self._own, batch if several else [batch]) if part]
-                rows = float(sum(count for _, count in own))
-                if own:
-                    given = [part for part, _ in own]
-                    result = function(params, given if several else given[0])
-                    loss, grads = arrays.loss_and_grads(result)
-            except Exception as failure:
-                error = failure
-            mean, grads = self._mean(grads, rows, loss, error)
-            self.rows = self._mean.last.share.rows
-            if mean is None:
-                raise ValueError("fit: no rank has a row in this batch")
-            return mean, grads
+    @property
+    def rows(self) -> float:
+        """The rows of all ranks at the last gradient."""
+        return self._mean.last.share.rows
 
-        return evaluate
+    def _several(self, batches: Any) -> tuple[Any, float]:
+        """What this rank evaluates of several batches, and its rows."""
+        own = [self._one(batch) for batch in batches or ()]
+        return [part for part, rows in own if rows], float(sum(rows for _, rows in own))
 
-    def _own(self, batch: Any) -> tuple[Any, float] | None:
-        """What this rank evaluates of a batch, and its rows; None for nothing."""
+    def _one(self, batch: Any) -> tuple[Any, float]:
+        """What this rank evaluates of a batch, and its rows."""
         if batch is None:
-            return None
+            return None, 0.0
         if not self._splits:
             return batch, self._count(batch)
         part, rows = own_rows(batch, self.team.rank, self.team.size)
-        return (part, self._count(part)) if rows else None
+        return part, self._count(part) if rows else 0.0
 
     def stream(self, batches: Iterator[tuple[Any, int]]) -> Iterator[tuple[Any, int]]:
         """The batches until the last rank has no more; None for a rank without one."""

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from stepsize import arrays
+from stepsize.collectives import step_averaged
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.stats import StepStats
 from stepsize.training.accumulation import Gradient
@@ -27,10 +28,7 @@ def rate_of(optimizer: Optimizer) -> Callable[[], float]:
 def stepper_of(run: Run, gradient: Gradient) -> Callable[..., StepStats]:
     """The step of the optimizer; one that takes a function gets that of the current batch."""
     if not getattr(run.optimizer, "needs_closure", False):
-        averaged = getattr(type(run.optimizer), "step_averaged", None)
-        if averaged is not None:  # it would average over ranks once more
-            return functools.partial(averaged, run.optimizer)
-        return cast(Callable[..., StepStats], run.optimizer.step)
+        return step_averaged(run.optimizer)
     closure_step = cast(Callable[[Any], float], run.optimizer.step)
 
     def step(grads: Any, *, loss: float, stats: bool) -> StepStats:
