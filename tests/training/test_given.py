@@ -37,6 +37,7 @@ WRONG = {
     "validate_every": [0, 1.5, "x"],
     "count": [3, "rows"],
     "drop_last": [None, 1, "yes"],
+    "comm": [3, "world", (0, 2)],
 }
 
 

@@ -35,13 +35,14 @@ class Announced(NamedTuple):
 
 
 class GradientMean:
-    """Averages gradients over ranks; the result is in arrays of its own, which it fills each time.
+    """Averages gradients over ranks.
 
     Args:
         team: the ranks.
         params: the nest that gradients are of.
         owner: who averages, in messages.
         layout: which rank adds up what; None cuts all leaves evenly.
+        reuse: whether the result is in the same arrays each time, for one who uses it at once.
 
     Example:
         >>> import numpy as np
@@ -53,8 +54,15 @@ class GradientMean:
         (1.5, array([0.5, 0.5]))
     """
 
-    def __init__(self, team: Team, params: Nest, owner: str, layout: Layout | None = None) -> None:
-        self._team, self._owner = team, owner
+    def __init__(
+        self,
+        team: Team,
+        params: Nest,
+        owner: str,
+        layout: Layout | None = None,
+        reuse: bool = False,
+    ) -> None:
+        self._team, self._owner, self._reuse = team, owner, reuse
         self.structure = Structure(params)
         # Gradients are contiguous whatever the parameters are.
         self._alike = [
@@ -113,6 +121,8 @@ class GradientMean:
     def whole(self, found: Announced, own: Sequence[Any]) -> Nest:
         """The nest of means, from the parts of all ranks."""
         kinds = self._dense_kinds(found)
+        if not self._reuse:
+            self._means = [None] * len(self._alike)
         for i, kind in enumerate(kinds):
             dtype = None if kind is None else np.dtype(computed(kind[0]))
             if dtype is not None and (self._means[i] is None or self._means[i].dtype != dtype):

@@ -75,11 +75,11 @@ class MPICommunicator:
         return _waiting(request, received, part)
 
 
-def _bytes_of(array: Array, counts: Sequence[int] | None = None) -> list[Any]:
+def _bytes_of(array: Array, counts: Sequence[int] | None = None) -> Any:
     """A message of mpi4py."""
     flat = array.reshape(-1).view(np.uint8)
     if counts is None:
-        return [flat]
+        return flat
     sizes = np.array(counts, np.int64) * array.itemsize
     return [flat, (sizes, np.cumsum(sizes) - sizes)]
 

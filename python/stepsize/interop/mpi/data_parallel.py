@@ -58,7 +58,7 @@ class DataParallel(Wrapper):
         super().__init__(optimizer)
         team = team_of("DataParallel", comm)
         same_start("DataParallel", team, self.params, optimizer)
-        self._set(_team=team, _mean=GradientMean(team, self.params, "DataParallel"))
+        self._set(_team=team, _mean=GradientMean(team, self.params, "DataParallel", reuse=True))
 
     @property
     def comm(self) -> Team:
@@ -120,5 +120,5 @@ class DataParallel(Wrapper):
     def clone(self, params: Nest) -> Self:
         """The same over other arrays of the same shapes, on the same ranks."""
         twin = super().clone(params)
-        twin._set(_mean=GradientMean(self._team, params, "DataParallel"))
+        twin._set(_mean=GradientMean(self._team, params, "DataParallel", reuse=True))
         return twin
