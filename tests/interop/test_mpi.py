@@ -1,7 +1,5 @@
 """Ranks without MPI: gradients averaged and state shared on the threads of a LocalComm."""
 
-from itertools import pairwise
-
 import ml_dtypes
 import numpy as np
 import pytest
@@ -9,7 +7,6 @@ import pytest
 import stepsize as ss
 from cases import CHUNK, RULES
 from ranks import (
-    LONG,
     alone,
     check_rule,
     continued,
@@ -19,7 +16,7 @@ from ranks import (
     saved,
     uninterrupted,
 )
-from stepsize.collectives import Layout, RankError, Share, Team, mean_of
+from stepsize.collectives import RankError, Share, mean_of
 from stepsize.interop.mpi import DataParallel, LocalComm, Zero1, load_shards, save_shards
 
 SIZES = (1, 2, 3, 5)
@@ -111,21 +108,6 @@ def test_the_state_is_shared_evenly():
     assert sum(uneven) == 2 * 8 * 64 * CHUNK
 
 
-def test_a_layout_covers_every_element_once():
-    random = np.random.default_rng(0)
-    for _ in range(50):
-        shapes = random.integers(0, 3 * CHUNK, random.integers(1, 6))
-        leaves = [np.zeros(shape, random.choice([np.float32, np.complex128])) for shape in shapes]
-        for cut in (True, False):
-            size = int(random.integers(1, 7))
-            parts = [part for own in Layout(leaves, size, cut).parts for part in own]
-            for i, leaf in enumerate(leaves):
-                ends = sorted((p.start, p.stop) for p in parts if p.leaf == i)
-                assert ends[0][0] == 0
-                assert ends[-1][1] == leaf.size
-                assert all(a[1] == b[0] for a, b in pairwise(ends))
-
-
 def test_more_ranks_than_parts():
     def program(comm):
         x = np.ones(3)
@@ -193,14 +175,6 @@ def test_data_parallel_averages_by_rows_in_a_fixed_order():
             plain.step(mean_of([gradient_of(step, rank) for rank in range(size)], share))
         for found in LocalComm.run(size, data_parallel):
             assert found.tobytes() == x.tobytes()
-
-
-def test_the_tree_and_the_weights():
-    a, b, c = (np.random.default_rng(k).standard_normal(9) for k in range(3))
-    assert mean_of([a, b, c], Share.of([4, 4, 4])).tobytes() == (((a + b) + c) * (1 / 3)).tobytes()
-    weighted = ((a * 1.0 + b * 2.0) + c * 5.0) * (1 / 8)
-    assert mean_of([a, b, c], Share.of([1, 2, 5])).tobytes() == weighted.tobytes()
-    assert mean_of([a, None, c], Share.of([3, 0, 3])).tobytes() == ((a + c) * 0.5).tobytes()
 
 
 @pytest.mark.parametrize("wrap", [DataParallel, None], ids=["DataParallel", "Zero1"])
@@ -295,15 +269,6 @@ def test_what_cannot_be_shared_is_refused_by_name():
     refused(lambda comm: ss.EMA(Zero1("adam", np.zeros(3), comm)), "EMA: Zero1 holds parts")
 
 
-def test_a_rank_that_ends_early_does_not_leave_the_others_waiting():
-    with pytest.raises(RuntimeError, match="rank 0 has ended while rank 1 waits"):
-        LocalComm.run(2, lambda comm: comm.rank and comm.allgather(1))
-    with pytest.raises(ZeroDivisionError):
-        LocalComm.run(3, lambda comm: comm.allgather(1 / comm.rank))
-    with pytest.raises(RankError, match="rank 0 at 'here', rank 1 at 'there'"):
-        LocalComm.run(2, lambda c: Team(c).meet("there" if c.rank else "here"))
-
-
 def test_hyperparameters_and_averages_go_through():
     def program(comm):
         x = np.ones(2 * CHUNK)
@@ -339,4 +304,3 @@ def test_every_rank_sends_what_a_ring_would():
     for size in (1, 2, 3, 4):
         each = 2 * (size - 1) * 12 * CHUNK * 4 // size
         assert LocalComm.run(size, program) == [each] * size
-    assert LONG["a"] > 2 * CHUNK

@@ -10,6 +10,7 @@ import numpy as np
 from stepsize.arrays import Array, Nest, Structure, computed, unflatten
 from stepsize.collectives.exchange import Exchange
 from stepsize.collectives.layout import Layout
+from stepsize.collectives.messages import dtype_of
 from stepsize.collectives.sums import Share, mean_of
 from stepsize.collectives.team import Team
 from stepsize.optimizers import RowGradient
@@ -228,8 +229,4 @@ def _dtype_of(name: str, leaf: Array) -> Any:
     """The dtype of that name, which a gradient of the leaf has on some rank."""
     if leaf.dtype.name == name:
         return leaf.dtype
-    if name == "bfloat16":  # NumPy does not know it by name
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)
+    return dtype_of(name)

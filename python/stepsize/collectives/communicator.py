@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from stepsize.arrays import Array
+from stepsize.collectives.messages import packed, unpacked
 
 EAGER = 200  # looks at a message without a pause, and
+SHORT = 1024  # bytes of a first message, in which most values have room
 PAUSE = 1e-4  # seconds between the looks after them: ranks may share a core
 
 
@@ -56,8 +58,20 @@ class MPICommunicator:
 
     def allgather(self, value: Any) -> list[Any]:
         """As `Communicator.allgather`."""
-        found: list[Any] = self.comm.allgather(value)
-        return found
+        # Not allgather of mpi4py, which spins in C: ranks may share a core, and hear Ctrl-C.
+        text = packed(value)
+        first = np.zeros(SHORT, np.uint8)
+        first[:8] = np.array([len(text)], np.int64).view(np.uint8)
+        first[8 : 8 + len(text)] = text[: SHORT - 8]
+        heads = np.empty((self.size, SHORT), np.uint8)
+        _waiting(self.comm.Iallgather(first, heads), heads, first)()
+        lengths = heads[:, :8].copy().view(np.int64)[:, 0].tolist()
+        if max(lengths) <= SHORT - 8:
+            texts = [head[8 : 8 + n] for head, n in zip(heads, lengths, strict=True)]
+        else:
+            whole = self.collect(text, lengths)()
+            texts = np.split(whole, np.cumsum(lengths)[:-1])
+        return [unpacked(text) for text in texts]
 
     def exchange(self, send: Array, counts: Sequence[int]) -> Callable[[], Array]:
         """As `Communicator.exchange`."""

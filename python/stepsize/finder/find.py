@@ -10,7 +10,6 @@ from typing import Any, Literal, Unpack, overload
 import numpy as np
 
 from stepsize.arrays import Curve, Nest, ValueAndGrad, copy, flatten
-from stepsize.collectives import team_of
 from stepsize.curves import debiased_ema
 from stepsize.diagnosis.mismatch import CALL, factor_of, of_pairs, told
 from stepsize.finder.cached_batches import CachedBatches, source_of
@@ -26,7 +25,7 @@ from stepsize.finder.hyperparameters import PARAMETERS, find_parameter
 from stepsize.finder.pasting import constructor_call
 from stepsize.finder.racing import Advice, Race, race, refined
 from stepsize.finder.range_test import PERIOD, find_range, loss_change
-from stepsize.finder.ranks import same_copies, shared
+from stepsize.finder.ranks import on_ranks
 from stepsize.finder.results import LRFindResult, ParameterResult
 from stepsize.finder.settings import FEWEST_STEPS, Options, Settings
 from stepsize.finder.suggestions import classical
@@ -327,13 +326,8 @@ def lr_find(
             f"{value_and_grad!r:.80}"
         )
     given = source_of(batches, batch_size)
-    function = value_and_grad
-    if comm is not None:
-        team = team_of("lr_find", comm)
-        params = same_copies(team, params, settings)
-        function = shared(team, value_and_grad, params, given)
-        progress = progress if team.leads else False
-    tick, bar = ticker(progress, steps * repeats)
+    function, params, shown = on_ranks(comm, value_and_grad, params, given, settings)
+    tick, bar = ticker(progress if shown else False, steps * repeats)
     ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
     try:
         with isolate_rng(value_and_grad, batches), ignored:

@@ -5,9 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from stepsize.arrays import Nest, ValueAndGrad, copy, rows_of
-from stepsize.collectives import GradientMean, Team, averaged, own_rows, same_parameters
+from stepsize.collectives import (
+    GradientMean,
+    Team,
+    averaged,
+    own_rows,
+    same_parameters,
+    team_of,
+)
 from stepsize.finder.cached_batches import is_cut
 from stepsize.finder.settings import Settings
+
+
+def on_ranks(
+    comm: Any, function: ValueAndGrad, params: Nest, batches: Any, settings: Settings
+) -> tuple[ValueAndGrad, Nest, bool]:
+    """The function and the parameters of all ranks, and whether this one shows the progress."""
+    if comm is None:
+        return function, params, True
+    team = team_of("lr_find", comm)
+    params = same_copies(team, params, settings)
+    return shared(team, function, params, batches), params, team.leads
 
 
 def same_copies(team: Team, params: Nest, settings: Settings) -> Nest:

@@ -52,7 +52,7 @@ class Optimizer(Rule, abstract=True):
     """
 
     lr: Any
-    _places: Sequence[Place] | None = None  # where parts of other leaves lie in them
+    _part_places: Sequence[Place] | None = None  # where parts of other leaves lie in them
 
     # Construction.
 
@@ -109,7 +109,7 @@ class Optimizer(Rule, abstract=True):
         structure = Structure(ungroup(params))
         structure.paths = structure.paths if paths is None else paths
         made = object.__new__(cls)
-        made._places = places
+        made._part_places = places
         made._setup(params, structure, *groups, options, host)
         return made
 
@@ -132,11 +132,11 @@ class Optimizer(Rule, abstract=True):
         self._leaves = Leaves.of(type(self).__name__, params, structure, options.master_weights)
         self._groups = ParameterGroups(type(self), assignment, tables, several, self._engine)
         self._slots = Slots.allocate(
-            self, self._leaves, self._groups, options.state_dtype, self._places
+            self, self._leaves, self._groups, options.state_dtype, self._part_places
         )
         engine.fill(self._engine, self, self._leaves, self._groups, self._slots, options)
         options.apply(self._engine)
-        for i, place in enumerate(self._places or ()):
+        for i, place in enumerate(self._part_places or ()):
             self._engine.set_place(i, place.leaf, place.tile)
         self._host.attach(self._leaves)
 
