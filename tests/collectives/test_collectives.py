@@ -65,14 +65,12 @@ def test_messages_bring_back_every_value():
 def test_an_error_is_known_to_all_and_told_once():
     def program(comm):
         team = Team(comm)
-        with pytest.raises(ZeroDivisionError if comm.rank else RankError), team.together("a"):
-            with team.together("b"):
-                1 // (1 - comm.rank)
+        expected = ZeroDivisionError if comm.rank else RankError
+        with pytest.raises(expected), team.together("a"), team.together("b"):
+            1 // (1 - comm.rank)
         with pytest.raises(FloatingPointError):  # that of arithmetic may be divergence
             team.meet("c", error=FloatingPointError("overflow") if comm.rank else None)
-        with pytest.raises(
-            ValueError, match="size must be the same on all ranks, but is 0 on rank"
-        ):
+        with pytest.raises(ValueError, match="size must be the same on all ranks"):
             team.agree("d", "size", comm.rank)
         return team.from_first("e", lambda: comm.rank)
 

@@ -1,5 +1,11 @@
 """Ranks without MPI: gradients averaged and state shared on the threads of a LocalComm."""
 
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -304,3 +310,20 @@ def test_every_rank_sends_what_a_ring_would():
     for size in (1, 2, 3, 4):
         each = 2 * (size - 1) * 12 * CHUNK * 4 // size
         assert LocalComm.run(size, program) == [each] * size
+
+
+MODULES = [m.name for m in pkgutil.iter_modules(ss.interop.mpi.__path__, "stepsize.interop.mpi.")]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_the_page_runs():
+    page = (Path(__file__).parents[2] / "docs" / "mpi.md").read_text("utf-8")
+    scope = {"__name__": "page"}
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "mpi.md", "exec"), scope)

@@ -14,7 +14,7 @@ __all__ = ["dtype_of", "packed", "unpacked"]
 
 
 def packed(value: Any) -> Array:
-    """A value as bytes. Nothing is run when it is read, unlike a pickle.
+    """A value as bytes, of which nothing is run when they are read.
 
     Example:
         >>> import numpy as np
