@@ -16,7 +16,7 @@ FLOORS = [
     ["runtime", "validation", "arrays", "curves", "rng", "serialization"],
     ["schedules"],
     ["optimizers"],
-    ["functional", "noise_scale", "diagnosis", "gradients", "projections"],
+    ["collectives", "functional", "noise_scale", "diagnosis", "gradients", "projections"],
     ["finder"],
     ["scaling", "curvature"],
     ["experiments", "callbacks"],

@@ -44,7 +44,7 @@ inline void advance(Span& span, size_t at, size_t width, int slots) {
         if (slot.scales)
             slot.scales += at / tile;
     }
-    span.first = uint32_t(at / tile);
+    span.first += uint32_t(at / tile);
 }
 
 // Appends the chunks of a piece of work, which has a span and the dtype it is computed in.

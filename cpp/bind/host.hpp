@@ -4,6 +4,7 @@
 #pragma once
 
 #include <stdexcept>
+#include <vector>
 
 #include "bind/interpreter.hpp"
 #include "bind/numpy.hpp"
@@ -36,6 +37,25 @@ struct Host {
         return {
             sums[0], sums[1], sums[2], {sums[3], sums[4], sums[5]}, {sums[6], sums[7], sums[8]}};
     }
+
+    // For a rank that holds a part of the leaves: sums over the chunks of all ranks, from the leaf
+    // of each chunk here and `width` terms of it. `by_leaf`: a row of totals for each leaf here,
+    // else one row, or none where no rank has a chunk.
+    std::vector<double> combine(bool by_leaf, const std::vector<int64_t>& leaves,
+                                const std::vector<double>& terms, size_t width) const {
+        const py::bytes places(reinterpret_cast<const char*>(leaves.data()),
+                               leaves.size() * sizeof(int64_t));
+        const py::bytes numbers(reinterpret_cast<const char*>(terms.data()),
+                                terms.size() * sizeof(double));
+        const py::list found = call("combine", by_leaf, places, numbers, width);
+        std::vector<double> totals;
+        for (const py::handle total : found)
+            totals.push_back(total.cast<double>());
+        return totals;
+    }
+
+    // The largest of a number on all ranks.
+    double largest(double value) const { return call("largest", value).cast<double>(); }
 
     // Non-contiguous parameters, copied in and out.
     void read_strided() const { call("read_strided"); }

@@ -188,6 +188,9 @@ void add_settings(py::class_<Engine>& type) {
     add_number(type, "good_steps", &Engine::good_steps);
     add_number(type, "step_count", &Engine::step_count);
     type.def_readwrite("strided", &Engine::strided)
+        .def_readwrite("sharded", &Engine::sharded)
+        .def_readwrite("cut", &Engine::cut)
+        .def("set_place", &Engine::set_place, py::arg("leaf"), py::arg("place"), py::arg("first"))
         .def_readwrite("dynamic", &Engine::dynamic)
         .def_property("on_nonfinite", nullptr,
                       [](Engine& engine, const std::string& name) {

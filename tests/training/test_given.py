@@ -37,6 +37,7 @@ WRONG = {
     "validate_every": [0, 1.5, "x"],
     "count": [3, "rows"],
     "drop_last": [None, 1, "yes"],
+    "comm": [3, "world", (0, 2)],
 }
 
 
@@ -190,6 +191,7 @@ RESUMED = {
     "validate_every": ({"validation": (X, Y), "validate_every": 3}, USED),
     "count": ({"count": len}, USED),
     "drop_last": ({"batch_size": 8, "drop_last": True}, SAID),
+    "comm": ({}, USED),  # a run of ranks goes on without them, and the other way round
 }
 HYPERPARAMETERS = {
     "lr": 0.011,

@@ -100,7 +100,7 @@ py::object Engine::advance(const Host& host, bool stats, NonFinite policy, bool 
     if (plan_.elements() >= release_elements)
         pin(pins);
     double scale = (maximize ? -1 : 1) / loss_scale;
-    if (!usable(policy, scale))
+    if (!usable(host, policy, scale))
         return leave_out(host, stats, policy);
 
     if (strided)
@@ -131,16 +131,19 @@ int Engine::octaves() const {
 }
 
 // Whether the gradients are to be used; with clipping, it also changes their scale.
-bool Engine::usable(NonFinite policy, double& scale) {
+bool Engine::usable(const Host& host, NonFinite policy, double& scale) {
+    const Host* const ranks = sharded ? &host : nullptr;
     bool finite = true;
     const bool matters = policy != NonFinite::ignore || dynamic;
     if (clip_norm > 0) {
-        const double norm = plan_.gradient_norm(finite) / loss_scale;
+        const double norm = plan_.gradient_norm(finite, ranks) / loss_scale;
         const double ratio = clip_norm / (norm + 1e-6);
         if (ratio < 1)
             scale *= ratio;
     } else if (matters) {
         finite = plan_.all_finite(octaves());
+        if (ranks)
+            finite = ranks->largest(finite ? 0 : 1) == 0;
     }
     return finite || !matters;
 }
@@ -172,7 +175,8 @@ Sums Engine::move(const Host& host, double scale, bool stats, bool may_wait) {
     if (leaves_.reference())
         return host.run_reference(gradients_.objects(), scale, stats);
     const double limit = clip_value > 0 ? clip_value : std::numeric_limits<double>::infinity();
-    return plan_.move({scale, limit, share_, step_count}, stats, may_wait);
+    const Over over = {sharded ? &host : nullptr, cut ? &host : nullptr};
+    return plan_.move({scale, limit, share_, step_count}, stats, may_wait, over);
 }
 
 void Engine::count() {
@@ -217,6 +221,13 @@ double Engine::number(int group, const std::string& name) {
 py::dict Engine::values(int group) {
     const EngineLock lock(mutex_);
     return leaves_.values(group);
+}
+
+void Engine::set_place(size_t leaf, int64_t place, uint32_t first) {
+    const EngineLock lock(mutex_);
+    leaves_.at(leaf).place = place;
+    leaves_.at(leaf).first = first;
+    plan_.invalidate();
 }
 
 std::vector<int64_t> Engine::times() {

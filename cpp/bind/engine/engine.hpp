@@ -53,12 +53,17 @@ class Engine {
     double clip_norm = 0, clip_value = 0; // 0: off
     bool maximize = false;
     bool strided = false; // some parameters are copied in before and out after a step, by Python
+    bool sharded = false; // other ranks hold the other leaves
+    bool cut = false;     // and parts of these: what is summed up is summed over all ranks
     NonFinite on_nonfinite = NonFinite::raise;
     double lr_scale = 1;
     double loss_scale = 1;
     bool dynamic = false;   // the step adapts the loss scale
     int64_t good_steps = 0; // finite steps since it last changed
     int64_t step_count = 0;
+
+    // Where a leaf that is a part of another one lies in it, for stochastic rounding.
+    void set_place(size_t leaf, int64_t place, uint32_t first);
 
     std::vector<int64_t> times();
     void set_times(const std::vector<int64_t>& times);
@@ -72,7 +77,7 @@ class Engine {
     py::object advance(const Host& host, bool stats, NonFinite policy, bool stacked);
     bool can_average() const;
     void pin(Pins& pins);
-    bool usable(NonFinite policy, double& scale);
+    bool usable(const Host& host, NonFinite policy, double& scale);
     py::object leave_out(const Host& host, bool stats, NonFinite policy);
     Sums move(const Host& host, double scale, bool stats, bool may_wait);
     void count();

@@ -23,7 +23,9 @@ struct Leaf {
     Half half;
     size_t size; // of a complex leaf: real and imaginary parts, each a number of `dtype`
     std::vector<Py_ssize_t> shape;
-    int64_t t = 0; // updates of this leaf
+    int64_t t = 0;      // updates of this leaf
+    int64_t place = -1; // its number among the leaves of all ranks, if not the one here,
+    uint32_t first = 0; // and its first tile there: rounding depends on both
     Dtype dtype;
     int group;
     bool adjacent; // x and state follow those of the leaf before

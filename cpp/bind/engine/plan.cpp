@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <limits>
 
 #include "bind/chunks.hpp"
 #include "core/targets.hpp"
@@ -63,7 +64,8 @@ Chunk Plan::open_at(size_t i, size_t bound) const {
     open.span.size = leaf.size;
     std::copy(leaf.slots.begin(), leaf.slots.end(), open.span.slots);
     open.span.coded = leaf.coded || gradient.dtype != leaf.dtype;
-    open.span.place = uint32_t(i);
+    open.span.place = uint32_t(leaf.place < 0 ? int64_t(i) : leaf.place);
+    open.span.first = leaf.first;
     return open;
 }
 
@@ -93,7 +95,7 @@ void Plan::lay_out(bool by_leaf, bool averages) {
         elements_ += leaf.size;
         for (size_t at = 0; at < leaf.size; at += chunk_size)
             blocks_.push_back({gradient.data + at * item_size(gradient.dtype),
-                               std::min(chunk_size, leaf.size - at), gradient.dtype});
+                               std::min(chunk_size, leaf.size - at), gradient.dtype, i});
         if (!fresh && runs_on(i, open, bound)) {
             open.span.size += leaf.size;
         } else {
@@ -108,11 +110,18 @@ void Plan::lay_out(bool by_leaf, bool averages) {
     valid_ = true;
 }
 
-double Plan::total_of_squares(double scale) {
+double Plan::total_of_squares(double scale, const Host* ranks) {
     run_chunks(blocks_.size(), elements_, [&](size_t i) {
         const Block& block = blocks_[i];
         block_sums_[i] = table().sum_of_squares[int(block.dtype)](block.data, block.size, scale);
     });
+    if (ranks) {
+        std::vector<int64_t> places;
+        for (const Block& block : blocks_)
+            places.push_back(int64_t(block.leaf));
+        const std::vector<double> totals = ranks->combine(false, places, block_sums_, 1);
+        return totals.empty() ? 0 : totals[0];
+    }
     double total = 0;
     for (double sum : block_sums_)
         total += sum;
@@ -120,8 +129,8 @@ double Plan::total_of_squares(double scale) {
 }
 
 // If the squares leave the range of double, the sum is repeated on scaled values.
-double Plan::gradient_norm(bool& finite) {
-    const double total = total_of_squares(1.0);
+double Plan::gradient_norm(bool& finite, const Host* ranks) {
+    const double total = total_of_squares(1.0, ranks);
     finite = true;
     if (std::isfinite(total) && total > 1e-280)
         return std::sqrt(total);
@@ -130,12 +139,16 @@ double Plan::gradient_norm(bool& finite) {
         finite = finite && table().all_finite[int(block.dtype)](block.data, block.size, 1);
         top = std::max(top, table().largest[int(block.dtype)](block.data, block.size));
     }
+    if (ranks) {
+        top = ranks->largest(finite ? top : std::numeric_limits<double>::infinity());
+        finite = std::isfinite(top);
+    }
     if (!finite || top == 0)
         return std::sqrt(total);
     int exponent = 0;
     std::frexp(top, &exponent);
     const double unit = std::ldexp(1.0, std::clamp(exponent, -1020, 1020));
-    return unit * std::sqrt(total_of_squares(1 / unit));
+    return unit * std::sqrt(total_of_squares(1 / unit, ranks));
 }
 
 bool Plan::all_finite(int octaves) const {
@@ -169,8 +182,7 @@ void Plan::bind(const StepTerms& terms) {
 }
 
 // The first pass: sums over each leaf, or over all, in the order of leaves and chunks.
-void Plan::measure(const StepTerms& terms) {
-    using Parts = std::array<double, max_sums + 1>;
+void Plan::measure(const StepTerms& terms, const Host* ranks) {
     bind(terms);
     std::vector<Parts> parts(chunks_.size());
     run_chunks(chunks_.size(), elements_, [&](size_t i) {
@@ -179,6 +191,8 @@ void Plan::measure(const StepTerms& terms) {
             chunk.rule->measure[int(chunk.dtype)](bound_[chunk.bound].fields, chunk.span,
                                                   parts[i].data());
     });
+    if (ranks)
+        return settle_over(*ranks, terms.step, parts);
     const bool shared = leaves_.shared_scalars();
     Parts total = {};
     for (size_t i = 0; i < chunks_.size(); ++i) {
@@ -192,15 +206,58 @@ void Plan::measure(const StepTerms& terms) {
         const bool last = i + 1 == chunks_.size();
         if (!last && (shared || chunks_[i + 1].leaf == chunk.leaf))
             continue;
-        Leaf& leaf = leaves_[chunk.leaf];
-        double numbers[max_numbers];
-        // Scalars of all leaves are settled with the first group's hyperparameters, whichever
-        // leaves have a gradient.
-        (shared ? leaves_.groups()[0] : leaves_.group_of(leaf)).numbers(numbers);
-        chunk.rule->settle(numbers, (shared ? terms.step : leaf.t) + 1, leaves_.scalars_of(leaf),
-                           total.data());
+        settle(leaves_[chunk.leaf], terms.step, total.data());
         total = {};
     }
+}
+
+void Plan::settle(Leaf& leaf, int64_t step, double* sums) {
+    const bool shared = leaves_.shared_scalars();
+    double numbers[max_numbers];
+    // Scalars of all leaves are settled with the first group's hyperparameters, whichever leaves
+    // have a gradient.
+    (shared ? leaves_.groups()[0] : leaves_.group_of(leaf)).numbers(numbers);
+    leaves_.group_of(leaf).rule->settle(numbers, (shared ? step : leaf.t) + 1,
+                                        leaves_.scalars_of(leaf), sums);
+}
+
+// The same where other ranks have the other chunks, in the order of the chunks of all.
+void Plan::settle_over(const Host& ranks, int64_t step, const std::vector<Parts>& parts) {
+    constexpr size_t width = max_sums + 1;
+    std::vector<int64_t> places;
+    std::vector<double> terms;
+    for (size_t i = 0; i < chunks_.size(); ++i) {
+        if (chunks_[i].matrix)
+            continue;
+        Parts part = parts[i];
+        part[size_t(chunks_[i].rule->sums)] = double(chunks_[i].span.size);
+        places.push_back(int64_t(chunks_[i].leaf));
+        terms.insert(terms.end(), part.begin(), part.end());
+    }
+    const bool shared = leaves_.shared_scalars();
+    std::vector<double> totals = ranks.combine(!shared, places, terms, width);
+    if (shared && !totals.empty())
+        settle(leaves_[0], step, totals.data());
+    for (size_t i = 0; !shared && i < places.size(); ++i)
+        if (i == 0 || places[i] != places[i - 1])
+            settle(leaves_[size_t(places[i])], step, totals.data() + size_t(places[i]) * width);
+}
+
+// The sums of squares over all leaves, of which other ranks have the others.
+Sums Plan::total_over(const Host& ranks) const {
+    std::vector<int64_t> places;
+    std::vector<double> terms;
+    for (size_t i = 0; i < sums_.size(); ++i) {
+        const Sums& s = sums_[i];
+        places.push_back(int64_t(chunks_[i].leaf));
+        terms.insert(terms.end(), {s.grad, s.param, s.update});
+        terms.insert(terms.end(), s.small, s.small + 3);
+        terms.insert(terms.end(), s.large, s.large + 3);
+    }
+    const std::vector<double> t = ranks.combine(false, places, terms, 9);
+    if (t.empty())
+        return {};
+    return {t[0], t[1], t[2], {t[3], t[4], t[5]}, {t[6], t[7], t[8]}};
 }
 
 void Plan::run_chunk(size_t i, Sums* sums) const {
@@ -209,9 +266,9 @@ void Plan::run_chunk(size_t i, Sums* sums) const {
         chunk.rule->run[int(chunk.dtype)](bound_[chunk.bound].fields, chunk.span, sums);
 }
 
-Sums Plan::move(const StepTerms& terms, bool stats, bool may_wait) {
+Sums Plan::move(const StepTerms& terms, bool stats, bool may_wait, const Over& over) {
     if (leaves_.two_passes())
-        measure(terms);
+        measure(terms, over.sums);
     if (!matrices_.empty()) {
         bind(terms);
         matrices_.prepare(elements_);
@@ -224,6 +281,8 @@ Sums Plan::move(const StepTerms& terms, bool stats, bool may_wait) {
                    [&](size_t i) { run_chunk(i, stats ? &sums_[i] : nullptr); });
     if (!matrices_.empty())
         matrices_.update(elements_, chunks_, sums_);
+    if (stats && over.norms)
+        return total_over(*over.norms);
     Sums total = {};
     for (const Sums& part : sums_) {
         total.grad += part.grad;

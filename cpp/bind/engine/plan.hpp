@@ -16,6 +16,12 @@ struct StepTerms {
     int64_t step; // updates before this one
 };
 
+// What asks the other ranks for their part of a sum; null: all is here.
+struct Over {
+    const Host* norms; // of statistics
+    const Host* sums;  // that rules take before their update
+};
+
 // The layout stays valid while no parameter and no gradient changes its address.
 class Plan {
   public:
@@ -34,13 +40,13 @@ class Plan {
     size_t elements() const { return elements_; }
 
     // Global norm of the gradients, and whether they are finite.
-    double gradient_norm(bool& finite);
+    double gradient_norm(bool& finite, const Host* ranks);
     bool all_finite(int octaves) const; // so many below infinity
 
     // Runs the rules and returns the sums of squares over all leaves, if they are asked for. If
     // only the update pass is left and may be deferred, it is: the caller runs the `waiting`
     // chunks.
-    Sums move(const StepTerms& terms, bool stats, bool may_wait);
+    Sums move(const StepTerms& terms, bool stats, bool may_wait, const Over& over);
     size_t waiting() const { return waiting_ ? chunks_.size() : 0; }
     void run_chunk(size_t i, Sums* sums) const;
 
@@ -50,7 +56,9 @@ class Plan {
         const char* data;
         size_t size;
         Dtype dtype;
+        size_t leaf;
     };
+    using Parts = std::array<double, max_sums + 1>;
 
     void clear(bool by_leaf, bool averages);
     bool runs_on(size_t i, const Chunk& open, size_t bound) const;
@@ -58,8 +66,11 @@ class Plan {
     void close(const Chunk& open);
     size_t bound_for(const Leaf& leaf);
     void bind(const StepTerms& terms);
-    void measure(const StepTerms& terms);
-    double total_of_squares(double scale);
+    void measure(const StepTerms& terms, const Host* ranks);
+    void settle_over(const Host& ranks, int64_t step, const std::vector<Parts>& parts);
+    void settle(Leaf& leaf, int64_t step, double* sums);
+    Sums total_over(const Host& ranks) const;
+    double total_of_squares(double scale, const Host* ranks);
 
     Leaves& leaves_;
     GradientSource& gradients_;

@@ -70,7 +70,7 @@ class Checkpoint:
     def on_start(self, run: Run) -> None:
         """Forget the checkpoints of an earlier run, and fail early where the folder is missing."""
         folder = os.path.dirname(os.path.abspath(self.path))
-        if not os.path.isdir(folder):
+        if run.writes and not os.path.isdir(folder):
             raise FileNotFoundError(
                 errno.ENOENT, "the folder of the checkpoint is missing, make it first", folder
             )
@@ -122,7 +122,7 @@ class Checkpoint:
         kept = [e for e in older if e in recent or e is last_finite]
         try:
             if before and before[-1] in kept:
-                kept[-1] = [*before[-1][:2], self._set_aside(before[-1][0])]
+                kept[-1] = [*before[-1][:2], self._set_aside(before[-1][0], run.writes)]
             self._kept = [*kept, [run.step, finite, None]]
             run.save(self.path)
         except BaseException:
@@ -130,7 +130,7 @@ class Checkpoint:
             raise
         files = {entry[2] for entry in self._kept}
         for _, _, file in before:
-            if file is not None and file not in files and os.path.isfile(file):
+            if run.writes and file is not None and file not in files and os.path.isfile(file):
                 os.unlink(file)
 
     def aside(self, step: int) -> str:
@@ -142,10 +142,10 @@ class Checkpoint:
             path = f"{stem}-{step}-{number}{extension}"
         return path
 
-    def _set_aside(self, step: int) -> str:
+    def _set_aside(self, step: int, writes: bool = True) -> str:
         """Give the present file a second name, so that a whole file exists at every moment."""
         path = self.aside(step)
-        if os.path.exists(self.path):
+        if writes and os.path.exists(self.path):
             if path in self._written and os.path.isfile(path):
                 os.unlink(path)
             self._written.add(path)

@@ -60,6 +60,8 @@ class LogTo:
         every: log after every so many steps; None logs validations and epochs only.
     """
 
+    first_rank_only = True  # of several processes that run together, the first one logs
+
     def __init__(self, logger: Logger, every: int | None = 1):
         methods = ("start", "step", "validation", "epoch", "end")
         if isinstance(logger, type) or not all(hasattr(logger, name) for name in methods):

@@ -74,6 +74,11 @@ class _Cut:
             yield tuple(part[order[start : start + self._size]] for part in self._arrays)
 
 
+def is_cut(batches: Any) -> bool:
+    """Whether `source_of` has cut them from arrays."""
+    return isinstance(batches, _Cut)
+
+
 def hint(batches: Any) -> str:
     """What may be wrong with batches that the function does not take."""
     if isinstance(batches, _Cut):

@@ -33,6 +33,7 @@ from stepsize.finder.hyperparameters import PARAMETERS, find_parameter
 from stepsize.finder.pasting import constructor_call
 from stepsize.finder.racing import Advice, Race, race, refined
 from stepsize.finder.range_test import PERIOD, find_range, loss_change
+from stepsize.finder.ranks import on_ranks
 from stepsize.finder.results import LRFindResult, ParameterResult
 from stepsize.finder.settings import FEWEST_STEPS, Options, Settings
 from stepsize.finder.suggestions import classical
@@ -229,6 +230,7 @@ def lr_find(
     parameter: Literal["lr"] = "lr",
     optimizer: Any = ...,
     progress: bool | None = None,
+    comm: Any = None,
     **options: Unpack[Options],
 ) -> LRFindResult: ...
 @overload
@@ -240,6 +242,7 @@ def lr_find(
     parameter: Literal["momentum", "weight_decay", "batch_size"],
     optimizer: Any = ...,
     progress: bool | None = None,
+    comm: Any = None,
     **options: Unpack[Options],
 ) -> ParameterResult: ...
 def lr_find(
@@ -260,6 +263,7 @@ def lr_find(
     batch_size: int | None = None,
     for_steps: int | None = None,
     progress: bool | None = None,
+    comm: Any = None,
 ) -> LRFindResult | ParameterResult:
     """Suggest a learning rate from at most `steps` gradients per repeat, all taken on copies.
 
@@ -299,6 +303,9 @@ def lr_find(
             gradient, as Adam's. The rate is then moved from 400 steps, or those of ``refine``, by
             ``steps**-0.32``, as in `transfer`; the printed text says so.
         progress: whether to show a bar; None shows one in terminals.
+        comm: the ranks of several processes, as in `fit`: each evaluates its share of the rows of
+            every batch where ``batches`` is a tuple of arrays, else batches of its own; all get the
+            same result.
 
     Raises:
         ValueError: a setting is out of range, or there is no batch.
@@ -337,11 +344,12 @@ def lr_find(
             f"{value_and_grad!r:.80}"
         )
     given = source_of(batches, batch_size)
-    tick, bar = ticker(progress, steps * repeats)
+    function, params, shown = on_ranks(comm, value_and_grad, params, given, settings)
+    tick, bar = ticker(progress if shown else False, steps * repeats)
     ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
     try:
         with alone("lr_find", optimizer), isolate_rng(value_and_grad, batches), ignored:
-            runner = TrialRunner(value_and_grad, params, CachedBatches(given), optimizer, tick)
+            runner = TrialRunner(function, params, CachedBatches(given), optimizer, tick)
             _check_updates(runner, steps)
             passes = _passes(runner, settings)
             found = _result(passes, settings, runner, look=parameter == "lr")

@@ -26,6 +26,7 @@ from stepsize.arrays import (
     view_as_real,
     where_not_finite,
 )
+from stepsize.collectives import step_averaged
 from stepsize.errors import NonFiniteGradientError
 from stepsize.finder.cached_batches import CachedBatches, hint
 from stepsize.gradients.screen import wrong_gradients
@@ -82,7 +83,7 @@ class RateStepper:
             known = itertools.chain([(loss, grads)], itertools.repeat(None))
             self._optimizer.step(lambda p: next(known) or (again(p) if again else (loss, grads)))
         elif isinstance(self._optimizer, Optimizer | Wrapper):
-            self._optimizer.step(grads, loss=loss)
+            step_averaged(self._optimizer)(grads, loss=loss)
         else:
             self._optimizer.step(grads)
 
@@ -90,7 +91,7 @@ class RateStepper:
         """Step, and return the Euclidean norm of the update."""
         if isinstance(self._optimizer, Optimizer | Wrapper) and self.calls == 1:
             self._set(lr)
-            stats = self._optimizer.step(grads, loss=loss, stats=True)
+            stats = step_averaged(self._optimizer)(grads, loss=loss, stats=True)
             return math.nan if stats is None else stats.update_norm
         leaves = [view_as_real(leaf) for leaf in self._leaves]
         before = [np.array(leaf, np.float64) for leaf in leaves]

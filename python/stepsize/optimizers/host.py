@@ -30,6 +30,17 @@ class StepHost(Protocol):
     def run_reference(self, grads: Sequence[Array | None], scale: float, stats: bool) -> Sums:
         """One step in NumPy; the sums of squares of gradients, parameters and updates."""
 
+    def combine(self, by_leaf: bool, leaves: bytes, terms: bytes, width: int) -> list[float]:
+        """Where ranks share the leaves: sums over the chunks of all of them, in their order.
+
+        From the leaf of each chunk here, as 64-bit numbers, and so many terms of each, as doubles.
+        With ``by_leaf`` the totals of each leaf here, else one row, or none where nobody has a
+        chunk.
+        """
+
+    def largest(self, value: float) -> float:
+        """The largest of a number on all ranks."""
+
     def attach(self, leaves: Leaves) -> None:
         """Take over the leaves, once they are there."""
 

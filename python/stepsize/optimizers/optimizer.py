@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self, overload
 
 from stepsize import _core
@@ -27,7 +27,7 @@ from stepsize.optimizers.leaves import Leaves, check_real
 from stepsize.optimizers.options import Options
 from stepsize.optimizers.own_host import OptimizerHost
 from stepsize.optimizers.rule import Rule, is_settable, registered
-from stepsize.optimizers.slots import Slots
+from stepsize.optimizers.slots import Place, Slots
 from stepsize.optimizers.stats import StepStats
 from stepsize.serialization import nested
 
@@ -52,31 +52,39 @@ class Optimizer(Rule, abstract=True):
     """
 
     lr: Any
+    _part_places: Sequence[Place] | None = None  # where parts of other leaves lie in them
 
     # Construction.
 
     def __init__(self, params: Nest, lr: Value = None, *others: Any, **keywords: Any) -> None:
-        owner = type(self).__name__
+        structure, groups, options = self.settled(params, lr, others, keywords)
+        self._setup(params, structure, *groups, options)
+
+    @classmethod
+    def settled(
+        cls, params: Nest, lr: Value, others: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> tuple[Structure, tuple[list[int], list[dict[str, Any]]], Options]:
+        """What a constructor is given, checked: the nest, groups and options that `over` takes."""
+        owner = cls.__name__
         if others:
-            name = next((name for name in self.fields if name != "lr"), "groups")
+            name = next((name for name in cls.fields if name != "lr"), "groups")
             raise TypeError(
                 f"{owner}: only params and lr go by position, got {others[0]!r:.80} as well; "
                 "name it, "
                 f"such as {name}={others[0]!r:.80}"
             )
         specs = keywords.pop("groups", None) or ()
-        options, rest = Options.take(owner, keywords, self.fields)
-        defaults = {name: field.default for name, field in self.fields.items()}
+        options, rest = Options.take(owner, keywords, cls.fields)
+        defaults = {name: field.default for name, field in cls.fields.items()}
         rest = rest if lr is None else {"lr": lr, **rest}
-        given = check_values(self.fields, owner, rest, Options.names())
-        check_grouped(self.fields, owner, params)
+        given = check_values(cls.fields, owner, rest, Options.names())
+        check_grouped(cls.fields, owner, params)
         structure = Structure(ungroup(params))
-        assignment, tables = assign_groups(
-            self.fields, owner, {**defaults, **given}, structure.paths, params, specs
+        groups = assign_groups(
+            cls.fields, owner, {**defaults, **given}, structure.paths, params, specs
         )
-        own, groups = overrides_of(params, specs), (assignment, tables)
-        options = resolve(type(self), owner, options, structure, own, groups)
-        self._setup(params, structure, assignment, tables, options)
+        own = overrides_of(params, specs)
+        return structure, groups, resolve(cls, owner, options, structure, own, groups)
 
     @classmethod
     def over(
@@ -86,6 +94,7 @@ class Optimizer(Rule, abstract=True):
         groups: tuple[list[int], list[dict[str, Any]]],
         options: Options,
         host: Callable[[Any], StepHost] | None = None,
+        places: Sequence[Place] | None = None,
     ) -> Self:
         """An optimizer of values that are checked already: copies, and the adapters' own.
 
@@ -95,10 +104,12 @@ class Optimizer(Rule, abstract=True):
             groups: The group of each leaf, and the hyperparameters of each group.
             options: The keywords that all optimizers take.
             host: Makes the host of the optimizer's steps, if not an `OptimizerHost`.
+            places: For leaves that are parts of other ones, where each lies.
         """
         structure = Structure(ungroup(params))
         structure.paths = structure.paths if paths is None else paths
         made = object.__new__(cls)
+        made._part_places = places
         made._setup(params, structure, *groups, options, host)
         return made
 
@@ -120,9 +131,13 @@ class Optimizer(Rule, abstract=True):
         self._options = options
         self._leaves = Leaves.of(type(self).__name__, params, structure, options.master_weights)
         self._groups = ParameterGroups(type(self), assignment, tables, several, self._engine)
-        self._slots = Slots.allocate(self, self._leaves, self._groups, options.state_dtype)
+        self._slots = Slots.allocate(
+            self, self._leaves, self._groups, options.state_dtype, self._part_places
+        )
         engine.fill(self._engine, self, self._leaves, self._groups, self._slots, options)
         options.apply(self._engine)
+        for i, place in enumerate(self._part_places or ()):
+            self._engine.set_place(i, place.leaf, place.tile)
         self._host.attach(self._leaves)
 
     @property

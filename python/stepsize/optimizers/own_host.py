@@ -85,6 +85,12 @@ class OptimizerHost:
     def run_reference(self, grads: Sequence[Array | None], scale: float, stats: bool) -> Sums:
         return reference.run(self.optimizer.internals, grads, scale, stats)
 
+    def combine(self, by_leaf: bool, leaves: bytes, terms: bytes, width: int) -> list[float]:
+        raise NotImplementedError("this optimizer has all leaves: nobody else has a part of a sum")
+
+    def largest(self, value: float) -> float:
+        return value
+
     def read_strided(self) -> None:
         for i, leaf, whole in self.optimizer.internals.leaves.strided:
             alike = leaf.shape == whole.shape and leaf.dtype == whole.dtype
@@ -94,14 +100,19 @@ class OptimizerHost:
 
 
 def _gradient(optimizer: Hosted, leaf: int, finite: bool = False) -> NoReturn:
-    parts = optimizer.internals
-    scaled = parts.options.loss_scale is not None
+    dtype = optimizer.internals.leaves.arrays[leaf].dtype
+    refuse_gradient(optimizer, optimizer.paths[leaf], dtype, finite)
+
+
+def refuse_gradient(optimizer: Hosted, path: str, dtype: Any, finite: bool) -> NoReturn:
+    """Raise for the gradient of a leaf that holds what no step takes."""
+    scaled = optimizer.internals.options.loss_scale is not None
     # A rule that takes the function itself has no step to leave out.
     others = ', or choose on_nonfinite="skip" to leave such steps out'
     others = "" if getattr(optimizer, "needs_closure", False) else others
-    found = gradients.refused(finite, parts.leaves.arrays[leaf].dtype)
+    found = gradients.refused(finite, dtype)
     raise NonFiniteGradientError(
-        f"{type(optimizer).__name__}: the gradient of {optimizer.paths[leaf]} holds {found} "
+        f"{type(optimizer).__name__}: the gradient of {path} holds {found} "
         f"at step {optimizer.step_count}; nothing was changed. Lower the rate (it is "
         f"{optimizer.lr})"
         + (f", or the loss itself (loss_scale is {optimizer.loss_scale:g})" if scaled else "")

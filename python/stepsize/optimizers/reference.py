@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -84,10 +84,19 @@ class _Leaf:
         return np.asarray(clamp(self.raw * self.x.dtype.type(scale), limit) + pull)
 
 
-def run(parts: Internals, grads: Sequence[Array | None], scale: float, stats: bool) -> Sums:
+Blocks = list[tuple[int, tuple[float, ...]]]  # the leaf of each block, and its nine sums
+
+
+def run(
+    parts: Internals,
+    grads: Sequence[Array | None],
+    scale: float,
+    stats: bool,
+    blocks: Blocks | None = None,
+) -> Sums:
     """One step for all leaves; the sums of squares of gradients, parameters and updates.
 
-    Where a rule raises, or a signal handler, nothing has changed.
+    Their terms go to ``blocks``. Where a rule raises, or a signal handler, nothing has changed.
     """
     times = parts.engine.times
     leaves = {
@@ -98,7 +107,7 @@ def run(parts: Internals, grads: Sequence[Array | None], scale: float, stats: bo
     before = _Before(parts, leaves)
     try:
         with np.errstate(all="ignore"):
-            return _move(parts, leaves, scale, stats)
+            return _move(parts, leaves, scale, stats, [] if blocks is None else blocks)
     except BaseException:
         before.restore()
         raise
@@ -123,9 +132,10 @@ class _Before:
             self.parts.engine.set_scalars(i, values)
 
 
-def _move(parts: Internals, leaves: dict[int, _Leaf], scale: float, stats: bool) -> Sums:
+def _move(
+    parts: Internals, leaves: dict[int, _Leaf], scale: float, stats: bool, blocks: Blocks
+) -> Sums:
     limit = parts.options.clip_value or math.inf
-    sums = [0.0] * 9
     if parts.rule.scope is not None:
         _measure(parts, leaves, scale, limit)
     for i, leaf in leaves.items():
@@ -150,14 +160,24 @@ def _move(parts: Internals, leaves: dict[int, _Leaf], scale: float, stats: bool)
         if parts.rule.scope is None:
             _keep_scalars(parts, i, leaf.s, names)
         if stats:
-            _add_squares(sums, 0, given)
-            _add_squares(sums, 1, before)
-            _add_squares(sums, 2, leaf.x, before)
+            columns = _squares(given), _squares(before), _squares(leaf.x, before)
+            blocks += [(i, _in_order(*three)) for three in zip(*columns, strict=True)]
+    sums = [0.0] * 9
+    for _, row in blocks:
+        sums = [total + term for total, term in zip(sums, row, strict=True)]
     return cast(Sums, tuple(sums))
 
 
-def _add_squares(sums: list[float], k: int, values: Array, before: Array | None = None) -> None:
-    """Add the squares of the values, or of their difference, block by block."""
+Squares = tuple[float, float, float]
+
+
+def _in_order(grad: Squares, param: Squares, update: Squares) -> tuple[float, ...]:
+    """The nine sums of a block in the order of `Sums`: the plain ones first."""
+    return tuple(one[k] for k in range(3) for one in (grad, param, update))
+
+
+def _squares(values: Array, before: Array | None = None) -> Iterator[Squares]:
+    """The sum of squares of each block, of the values or of their difference, and its extremes."""
     values = values.reshape(-1)
     old = None if before is None else before.reshape(-1)
     for start in range(0, values.size, _core.chunk_size):
@@ -165,10 +185,7 @@ def _add_squares(sums: list[float], k: int, values: Array, before: Array | None 
         less = None if old is None else old[start : start + _core.chunk_size]
         moved = block.astype(float) if less is None else block.astype(float) - less.astype(float)
         plain = float(_core.sum_lanes(np.square(moved)))
-        sums[k] += plain
-        small, large = extremes(plain, block, less)
-        sums[3 + k] += small
-        sums[6 + k] += large
+        yield (plain, *extremes(plain, block, less))
 
 
 def _apply(parts: Internals, leaf: _Leaf, gradient: Array) -> None:

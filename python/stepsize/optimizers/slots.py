@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -53,6 +53,13 @@ def exact(name: str) -> Slot:
     return Slot.of(name, "exact")
 
 
+class Place(NamedTuple):
+    """Where a leaf that is a part of another one lies: stochastic rounding depends on it."""
+
+    leaf: int
+    tile: int  # of its first number, see `quantization.BLOCK_SIZE`
+
+
 @dataclass
 class Slots:
     """The state arrays of every leaf, and the scales of those that are quantized, by name."""
@@ -62,7 +69,12 @@ class Slots:
 
     @classmethod
     def allocate(
-        cls, rule: Rule, leaves: Leaves, groups: ParameterGroups, state_dtype: str | None
+        cls,
+        rule: Rule,
+        leaves: Leaves,
+        groups: ParameterGroups,
+        state_dtype: str | None,
+        places: Sequence[Place] | None = None,
     ) -> Self:
         """State arrays with their first values, side by side where the parameters lie so.
 
@@ -91,7 +103,8 @@ class Slots:
                     scales[i][name] = np.zeros(quantization.blocks(leaf.size), np.float32)
                 first = rule.initial(slot, leaf, values)
                 if np.any(first):
-                    key = quantization.rounding_key(0, i, k)
+                    place = Place(i, 0) if places is None else places[i]
+                    key = quantization.rounding_key(0, place.leaf, k) + place.tile
                     _fill(state[i][name], scales[i].get(name), first, key)
             if rule.shaped:
                 state[i] = _shaped(rule, leaf, values)

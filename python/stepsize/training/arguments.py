@@ -12,6 +12,7 @@ import numpy as np
 from stepsize import arrays
 from stepsize.callbacks.base import HOOKS, Callback
 from stepsize.callbacks.checkpoint import Checkpoint
+from stepsize.collectives import Team, team_of
 from stepsize.optimizers import EMA
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.registration import find_rule
@@ -66,8 +67,28 @@ def ends_of(epochs: Any, steps: Any) -> tuple[int | None, int | None]:
     )
 
 
-def seed_of(seed: Any, resume: bool) -> int | None:
-    """The seed; a generator draws one."""
+def team_of_run(comm: Any, optimizer: Any) -> Team | None:
+    """The ranks of a run: those given, else those of the optimizer; None for one process."""
+    known = getattr(optimizer, "comm", None)
+    if comm is None:
+        return known if isinstance(known, Team) else None
+    team = team_of("fit", comm)
+    if isinstance(known, Team) and (known.rank, known.size) != (team.rank, team.size):
+        raise ValueError(
+            f"fit: comm has rank {team.rank} of {team.size} here, and that of the optimizer rank "
+            f"{known.rank} of {known.size}; leave comm out, or give the same"
+        )
+    return team
+
+
+def seed_of(seed: Any, resume: bool, team: Team | None = None) -> int | None:
+    """The seed; a generator draws one, on rank 0 for all ranks."""
+    own = _seed_of(seed, resume)
+    found: int | None = own if team is None else team.meet("fit: seed", own)[0]
+    return found
+
+
+def _seed_of(seed: Any, resume: bool) -> int | None:
     if not isinstance(seed, np.random.Generator):
         return None if seed is None else whole("seed", seed, 0)
     if resume:

@@ -17,6 +17,7 @@ from stepsize.arrays import Nest, ValueAndGrad, map_leaves, where_not_finite
 from stepsize.diagnosis import diagnose
 from stepsize.gradients.calls import Calls
 from stepsize.gradients.screen import wrong_gradients
+from stepsize.training.batches import ArrayBatches
 from stepsize.training.run import Run
 
 NO_ADVICE = ("healthy", "converged", "overfitting", "not_enough_data")
@@ -29,7 +30,8 @@ def look_for_wrong_gradients(run: Run, value_and_grad: ValueAndGrad, start: Nest
     """
     history = run.history
     history.meta.pop("checked", None)
-    if run.grads is None:  # no step was made, of a batch that may be None itself
+    ranks = run.team is not None and not isinstance(run.batches, ArrayBatches)
+    if run.grads is None or ranks:  # no step was made, of a batch that may be None itself
         return
     try:
         found = diagnose(history)

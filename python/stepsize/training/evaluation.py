@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from stepsize import arrays
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.training.batches import Batches, Count, begin_mean, end_mean
-from stepsize.training.interrupts import Interrupt
+from stepsize.training.batches import ArrayBatches, Batches, Count, begin_mean, end_mean
 from stepsize.training.run import Run
 from stepsize.validation import as_float
 
 Evaluate = Callable[[Any, Any], dict[str, float]]
+Record = tuple[float, dict[str, float]]  # rows of a batch, and what was measured on it
+
+
+class Pending(Protocol):
+    """What says that the run was interrupted."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether it was."""
 
 
 class EvaluationInterrupted(Exception):
@@ -42,20 +50,58 @@ class Evaluation:
         self._name = "evaluate" if given else "value_and_grad"
         self.every = every
 
-    def __call__(self, run: Run, interrupt: Interrupt) -> None:
+    def __call__(self, run: Run, interrupt: Pending) -> None:
         """Evaluate, and write the means into metrics and history."""
         sums: dict[str, float] = {}
         rows: dict[str, float] = {}
+        for size, measured in self._records(run, interrupt):
+            for name, value in measured.items():
+                sums[name] = sums.get(name, 0.0) + size * value
+                rows[name] = rows.get(name, 0.0) + size
+        run.validated = ()
+        for name, value in sums.items():
+            mean = value / rows[name]
+            name = name if name.startswith("val_") else f"val_{name}"
+            run.measure(name, mean)
+            run.validated += (name,)
+            if run.history.steps:  # a run that was stopped at its start has no row
+                run.history.record(name, mean)
+
+    def _records(self, run: Run, interrupt: Pending) -> list[Record]:
+        """Rows and values of all batches in order, of which each rank measures its share."""
+        team = run.team
+        if team is None:
+            return [record for _, record in self._own_records(run, interrupt, 0, 1)]
+        arrays_given = isinstance(self._source, ArrayBatches)
+        error: Exception | None = None
+        own: list[tuple[int, Record]] = []
+        try:
+            share = (team.rank, team.size) if arrays_given else (0, 1)
+            own = self._own_records(run, interrupt, *share)
+        except Exception as failure:
+            error = failure
+        given = [found for ranks in team.meet("fit: validation", own, error) for found in ranks]
+        if arrays_given:
+            given.sort(key=lambda found: found[0])
+        return [record for _, record in given]
+
+    def _own_records(
+        self, run: Run, interrupt: Pending, first: int, every: int
+    ) -> list[tuple[int, Record]]:
+        """Rows and values of every so many batches from the first on, by number."""
+        records: list[tuple[int, Record]] = []
         watched: Evaluate = self._watched
         begin_mean(self._count)
-        for batch, _ in self._source.epoch(0, 0):
+        for number, (batch, _) in enumerate(self._source.epoch(0, 0)):
             if interrupt.pending:
                 raise EvaluationInterrupted
+            if number % every != first:
+                continue
             size = self._count(batch)
             try:
                 measured = watched(run.params, batch)
             except (TypeError, ValueError) as error:
-                if not rows and self._source.hint:
+                if not records and self._source.hint:
                     error.add_note(self._source.hint)
                 name, function = self._name, self._evaluate
                 arrays.refuse_writes(error, function, run.params, batch, "fit", name)
@@ -66,18 +112,10 @@ class Evaluation:
                     "evaluate must return a dict of names and numbers, it returned "
                     f"{measured!r:.80}"
                 )
-            for name, value in measured.items():
-                sums[name] = sums.get(name, 0.0) + size * _number(name, value)
-                rows[name] = rows.get(name, 0.0) + size
+            values = {name: _number(name, value) for name, value in measured.items()}
+            records.append((number, (size, values)))
         end_mean(self._count)
-        run.validated = ()
-        for name, value in sums.items():
-            mean = value / rows[name]
-            name = name if name.startswith("val_") else f"val_{name}"
-            run.measure(name, mean)
-            run.validated += (name,)
-            if run.history.steps:  # a run that was stopped at its start has no row
-                run.history.record(name, mean)
+        return records
 
     def _watched(self, params: Any, batch: Any) -> dict[str, float]:
         """What ``evaluate`` measures; ValueError where it changes the parameters."""

@@ -22,6 +22,7 @@ from stepsize.training.doubts import look_for_unsound_data, look_for_wrong_gradi
 from stepsize.training.evaluation import Evaluate
 from stepsize.training.history import History
 from stepsize.training.loop import FitLoop, Limits
+from stepsize.training.ranks import ranks_of
 from stepsize.training.run import Run
 from stepsize.validation import truth, whole
 
@@ -46,6 +47,7 @@ def fit(
     validate_every: int | None = None,
     count: Count | None = None,
     drop_last: bool = False,
+    comm: Any = None,
 ) -> History:
     """Train parameters in place and return the history of the run.
 
@@ -97,6 +99,11 @@ def fit(
         count: ``batch -> rows``, by which means over batches are weighted. None counts the first
             axis of the first array in a batch, else the length of a list or of an object, else 1.
         drop_last: leave out the last batch of an epoch where it is smaller than ``batch_size``.
+        comm: the ranks of a run on several processes: a communicator of mpi4py, or one of a
+            ``LocalComm``; None stands for that of the optimizer, if it has one. All ranks call
+            `fit` alike. Each takes its share of the rows of every batch where ``train`` is a tuple
+            of arrays; an iterable gives each rank its own batches. Loss and gradients are means
+            over all rows, decisions and history the same on all ranks, and rank 0 writes the files.
 
     Warns:
         ScheduleWarning: the run ends before the warm-up or the decay of the rate does.
@@ -124,8 +131,9 @@ def fit(
     """
     arguments.function_of("value_and_grad", value_and_grad)
     optimizer = arguments.optimizer_of(optimizer, params)
+    team = arguments.team_of_run(comm, optimizer)
     epochs, steps = arguments.ends_of(epochs, steps)
-    seed, rows = arguments.seed_of(seed, resume), arguments.count_of(count)
+    seed, rows = arguments.seed_of(seed, resume, team), arguments.count_of(count)
     source = arguments.source_of(train, batch_size, seed, drop_last, epochs)
     evaluation = arguments.evaluation_of(
         value_and_grad, validation, batch_size, evaluate, rows, validate_every
@@ -134,18 +142,19 @@ def fit(
     if truth("resume", resume) and not checkpoints:
         raise ValueError("resume=True needs checkpoint=..., the file to continue from")
     accumulate = whole("accumulate", accumulate)
-    run = Run(params, optimizer, source, [*others, *checkpoints], seed, accumulate)
+    run = Run(params, optimizer, source, [*others, *checkpoints], seed, accumulate, team)
     limits = Limits(epochs or math.inf, steps or math.inf)
     counted = count_for(rows, "train")
-    loop = FitLoop(run, value_and_grad, limits, evaluation, checkpoints, counted)
+    ranks = None if team is None else ranks_of(team, run, limits, counted)
+    loop = FitLoop(run, value_and_grad, limits, evaluation, checkpoints, counted, ranks)
     run.history.meta = run.describe()
     with alone("fit", optimizer):
-        if resume and os.path.exists(checkpoints[0].path):
+        if resume and run.on_first("fit: resume", lambda: os.path.exists(checkpoints[0].path)):
             resuming.load(run, checkpoints[0].path, limits.epochs, limits.steps)
         arguments.check_length(optimizer, loop.total(), run.step, loop.updates_per_epoch())
         start = arrays.copy(params)
-        loop.execute(progress)
-        if loop.diverged:
+        loop.execute(progress if run.writes else False)
+        if loop.diverged and team is None:
             look_for_unsound_data(run, value_and_grad)
         look_for_wrong_gradients(run, value_and_grad, start)
     return run.history

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -16,15 +16,16 @@ from stepsize import arrays
 from stepsize.callbacks.checkpoint import Checkpoint
 from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.stats import StepStats
 from stepsize.optimizers.wrappers.gradients import pending
 from stepsize.training.accumulation import Gradient, accumulated, grouped
 from stepsize.training.batches import ArrayBatches, Count, begin_mean, end_mean
 from stepsize.training.evaluation import Evaluation, EvaluationInterrupted, evaluation_params
 from stepsize.training.interrupts import Interrupt
 from stepsize.training.progress import Progress
+from stepsize.training.ranks import Ranks
 from stepsize.training.run import Run
 from stepsize.training.slopes import StepSlopes
+from stepsize.training.stepping import rate_of, stepper_of
 from stepsize.validation import counted
 
 REBINDING = 100  # steps between two looks whether the parameters are the same arrays
@@ -50,6 +51,7 @@ class FitLoop:
         evaluation: what is measured on validation data, and when.
         checkpoints: those of the run's callbacks that save it.
         count: the rows of a batch.
+        ranks: the part of several processes in the run, None for one.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class FitLoop:
         evaluation: Evaluation | None,
         checkpoints: Sequence[Checkpoint],
         count: Count,
+        ranks: Ranks | None = None,
     ):
         self.run = run
+        self.ranks = ranks
         self.limits = limits
         self.evaluation = evaluation
         run.validates = evaluation is not None
@@ -73,12 +77,15 @@ class FitLoop:
         self.gradient = watched(value_and_grad)
         if several:
             self.gradient = accumulated(self.gradient, run.optimizer, count, squares)
+        if ranks is not None:
+            self.gradient = ranks.averaged(self.gradient, several)
         self.count = count
         self.leaves = arrays.flatten(run.params)[0]
         self.strict = run.optimizer.internals.options.on_nonfinite == "raise"
         self.diverged = False
         self.exhausted = False
-        self.interrupt = Interrupt(terminate=bool(checkpoints))
+        self.signals = Interrupt(terminate=bool(checkpoints))
+        self.interrupt = self.signals if ranks is None else ranks.interrupt
 
     def execute(self, show: bool | None) -> None:
         """Run to the end, whatever the end is."""
@@ -87,8 +94,9 @@ class FitLoop:
         self.slopes = StepSlopes(run)
         self.progress = Progress(show, self.total(), run.step)
         try:
-            with self.interrupt:
-                run.call("on_start")
+            with self.signals:
+                with self.decided():
+                    run.call("on_start")
                 self.make_epochs()
                 run.tick()
                 if not run.epoch:
@@ -102,6 +110,8 @@ class FitLoop:
                 self.evaluate_at_the_end()
         except BaseException as error:
             run.error = error
+            if self.ranks is not None and isinstance(error, Exception):
+                self.ranks.tell(error)
             if isinstance(error, Exception) and first != (run.step, run.epoch):
                 self.rescue(error)
             raise
@@ -110,7 +120,7 @@ class FitLoop:
             try:
                 run.end()
             finally:
-                self.interrupt.deliver()
+                self.signals.deliver()
 
     def make_epochs(self) -> None:
         """Run epochs until something ends the run."""
@@ -143,7 +153,8 @@ class FitLoop:
         known = isinstance(run.batches, ArrayBatches) and isinstance(self.count, arrays.RowCounter)
         stream, count = run.stream(), None if known else self.rows
         size, slopes, apart = run.accumulate, self.slopes, run.batches.apart
-        for batch, offset in stream if size == 1 else grouped(stream, size, apart):
+        stream = stream if size == 1 else grouped(stream, size, apart)
+        for batch, offset in stream if self.ranks is None else self.ranks.stream(stream):
             run.batch = batch
             try:
                 loss, run.grads = arrays.loss_and_grads(gradient(params, batch))
@@ -177,7 +188,7 @@ class FitLoop:
             if made % REBINDING == 0 or made < 3:
                 self.check_params()
             append(made, run.epoch, loss, lr, stats.grad_norm, stats.update_ratio, stats.param_norm)
-            if every is not None and run.step % every == 0:
+            if self.ranks is not None or (every is not None and run.step % every == 0):
                 self.after_step()
             else:
                 for hook in after:
@@ -192,8 +203,9 @@ class FitLoop:
         run = self.run
         own = getattr(run.optimizer, "needs_closure", False)
         kept = arrays.map_leaves(np.array, run.grads) if own else None
-        for hook in hooks:
-            hook(run)
+        with self.decided():
+            for hook in hooks:
+                hook(run)
         if own and not _same(kept, run.grads):
             rule = type(run.optimizer).__name__
             raise ValueError(
@@ -203,6 +215,8 @@ class FitLoop:
 
     def rows(self, batch: Any) -> float:
         """The rows of what one step was made of."""
+        if self.ranks is not None:
+            return self.ranks.rows
         return self.count(batch) if self.run.accumulate == 1 else sum(map(self.count, batch))
 
     def check_params(self) -> None:
@@ -219,20 +233,26 @@ class FitLoop:
         """What follows a step; if Ctrl-C cuts the evaluation off, a resumed run makes up for it."""
         run = self.run
         run.callbacks_due = True
-        if self.every is not None and run.step % self.every == 0:
-            self.evaluate()
-        run.callbacks_due = False
-        run.call("on_step")
+        with self.decided():
+            if self.every is not None and run.step % self.every == 0:
+                self.evaluate()
+            run.callbacks_due = False
+            run.call("on_step")
+
+    def decided(self) -> AbstractContextManager[None]:
+        """A block of callbacks, after which all ranks go the same way."""
+        return nullcontext() if self.ranks is None else self.ranks.together(self.signals, self.run)
 
     def end_epoch(self) -> None:
         """What follows an epoch."""
         self.check_params()
         end_mean(self.count)
-        if self.every is None:
-            self.evaluate()
-        self.run.next_epoch()
-        self.exhausted = False
-        self.run.call("on_epoch")
+        with self.decided():
+            if self.every is None:
+                self.evaluate()
+            self.run.next_epoch()
+            self.exhausted = False
+            self.run.call("on_epoch")
 
     def evaluate(self) -> None:
         """Evaluate on the validation data, if there are any, and run the callbacks."""
@@ -360,31 +380,6 @@ def warn_of_pending(optimizer: Optimizer, saved: bool) -> None:
             UserWarning,
             stacklevel=4,
         )
-
-
-def rate_of(optimizer: Optimizer) -> Callable[[], float]:
-    """A function that returns the rate of the next step, of the first group with parameters."""
-    # The property ``lr`` makes a tuple of all groups first, which costs as much as a small step.
-    parts = optimizer.internals
-    return functools.partial(parts.engine.number, min(parts.groups.assignment), "lr")
-
-
-def stepper_of(run: Run, gradient: Gradient) -> Callable[..., StepStats]:
-    """The step of the optimizer; one that takes a function gets that of the current batch."""
-    if not getattr(run.optimizer, "needs_closure", False):
-        return cast(Callable[..., StepStats], run.optimizer.step)
-    closure_step = cast(Callable[[Any], float], run.optimizer.step)
-
-    def step(grads: Any, *, loss: float, stats: bool) -> StepStats:
-        leaves = arrays.flatten(run.params)[0]
-        before = [np.array(leaf) for leaf in leaves]
-        closure_step(lambda params: gradient(params, run.batch))
-        moves = [leaf - old for leaf, old in zip(leaves, before, strict=True)]
-        moved, size = arrays.norm(moves), arrays.norm(before)
-        ratio = moved / size if size else math.inf
-        return StepStats(arrays.norm(arrays.flatten(grads)[0]), moved, size, ratio, 0)
-
-    return step
 
 
 def _same(a: Any, b: Any) -> bool:

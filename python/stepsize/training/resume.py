@@ -34,7 +34,7 @@ def load(run: Run, path: str | os.PathLike[str], epochs: float, steps: float) ->
     says so. Where no step is left up to so many epochs and steps nothing can be used: the run stays
     as it is, and the warning says that.
     """
-    state = nested.load(path, "run")
+    state = run.on_first("fit: resume", lambda: nested.load(path, "run"))
     given, current = run.history.meta, run.optimizer.state_dict()
     with nested.contents_of(path):
         state = _completed(state)

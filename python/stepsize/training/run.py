@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from stepsize import _core, arrays
+from stepsize.collectives import Team
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.rng import collect_rng_states, set_rng_states
@@ -46,6 +47,7 @@ class Run:
         validates: whether the run has validation data.
         error: the exception that is ending the run, or None.
         finished: a callback asked for the end.
+        team: the ranks of a run on several processes, or None.
         callbacks_due: a step was made whose validation and callbacks were cut off by Ctrl-C.
     """
 
@@ -57,8 +59,10 @@ class Run:
         callbacks: Sequence[Any],
         seed: int | None,
         accumulate: int = 1,
+        team: Team | None = None,
     ):
         self.params = params
+        self.team = team
         self.optimizer = optimizer
         self.batches = batches
         self.callbacks = tuple(callbacks)
@@ -100,7 +104,17 @@ class Run:
     @functools.cached_property
     def data(self) -> list[list[Any]] | None:
         """The fingerprint of the training data, taken when it is first asked for."""
-        return fingerprint(self.batches)
+        own = self.team is not None and not isinstance(self.batches, ArrayBatches)
+        return None if own else fingerprint(self.batches)  # of a stream each rank has another
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the files of the run: rank 0, or the only one."""
+        return self.team is None or self.team.leads
+
+    def on_first(self, place: str, function: Callable[[], Any]) -> Any:
+        """What a function returns in the process that writes the files, in all."""
+        return function() if self.team is None else self.team.from_first(place, function)
 
     def stop(self, reason: str) -> None:
         """End the run after this step; the reason becomes ``history.stopped``."""
@@ -110,7 +124,11 @@ class Run:
 
     def hooks(self, name: str) -> list[Callable[[Run], Any]]:
         """The methods of this name that callbacks have, in the order they run."""
-        return [getattr(c, name) for c in self.callbacks if hasattr(c, name)]
+        return [
+            getattr(c, name)
+            for c in self.callbacks
+            if hasattr(c, name) and (self.writes or not getattr(c, "first_rank_only", False))
+        ]
 
     def call(self, name: str) -> None:
         """Run a hook of all callbacks."""
@@ -223,7 +241,8 @@ class Run:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the run to one file, whole or not at all."""
-        nested.dump(path, "run", self.state_dict())
+        state = self.state_dict()
+        self.on_first("fit: checkpoint", lambda: nested.dump(path, "run", state))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` gave and `resume.check` found to fit.

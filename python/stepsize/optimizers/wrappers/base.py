@@ -63,6 +63,11 @@ class Wrapper(_Base):
                 f"{type(self).__name__}: optimizer must be an optimizer, got "
                 f"{type(optimizer).__name__}; write {type(self).__name__}(ss.AdamW(params))"
             )
+        if getattr(optimizer, "sharded", False):
+            raise TypeError(
+                f"{type(self).__name__}: {type(optimizer).__name__} holds parts of the leaves, and "
+                "nothing can go around it; give DataParallel the optimizer with its wrappers"
+            )
         if optimizer.needs_closure:
             owner, inner = type(self).__name__, type(optimizer).__name__
             raise TypeError(

@@ -1,0 +1,33 @@
+"""Work shared among ranks: communicators, meetings, sums in a fixed order, parts of leaves."""
+
+from stepsize.collectives.averaging import GradientMean
+from stepsize.collectives.batches import own_rows
+from stepsize.collectives.communicator import Communicator, MPICommunicator
+from stepsize.collectives.exchange import Exchange
+from stepsize.collectives.function import averaged, step_averaged
+from stepsize.collectives.layout import Layout, Part
+from stepsize.collectives.local import LocalComm
+from stepsize.collectives.starting import same_parameters, same_start
+from stepsize.collectives.sums import Share, mean_of, tree_sum
+from stepsize.collectives.team import RankError, Team, team_of
+
+__all__ = [
+    "Communicator",
+    "Exchange",
+    "GradientMean",
+    "Layout",
+    "LocalComm",
+    "MPICommunicator",
+    "Part",
+    "RankError",
+    "Share",
+    "Team",
+    "averaged",
+    "mean_of",
+    "own_rows",
+    "same_parameters",
+    "same_start",
+    "step_averaged",
+    "team_of",
+    "tree_sum",
+]

@@ -1,0 +1,59 @@
+"""The same parameters and state on all ranks before the first step."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+
+from stepsize.arrays import Nest, Structure
+from stepsize.collectives.team import Team
+
+__all__ = ["same_parameters", "same_start"]
+
+
+def same_start(owner: str, team: Team, params: Nest, optimizer: Any) -> None:
+    """Refuse other shapes or another rule; send parameters and state of rank 0 to all.
+
+    An optimizer that knows its ranks has a state of its own on each, and keeps it.
+
+    Raises:
+        ValueError: on every rank, naming what differs.
+    """
+    same_parameters(owner, team, params)
+    team.agree(f"{owner}: optimizer", "the optimizer", type(optimizer).__name__)
+    if getattr(optimizer, "comm", None) is not None:
+        return
+    here = optimizer.state_dict()
+    if len(set(team.meet(f"{owner}: state", _digest(here)))) == 1:
+        return
+    state = team.meet(f"{owner}: state", here if team.leads else None)[0]
+    with team.together(f"{owner}: start"):
+        if not team.leads:
+            optimizer.load_state_dict(state)
+
+
+def same_parameters(owner: str, team: Team, params: Nest) -> None:
+    """Refuse other names, shapes or dtypes; send the parameters of rank 0 to all."""
+    structure = Structure(params)
+    kinds = [
+        (path, tuple(np.shape(leaf)), str(getattr(leaf, "dtype", type(leaf).__name__)))
+        for path, leaf in zip(structure.paths, structure.leaves, strict=True)
+    ]
+    team.agree(f"{owner}: params", "params", kinds)
+    if len(set(team.meet(f"{owner}: params", _digest(structure.leaves)))) == 1:
+        return
+    for leaf in structure.leaves:
+        np.copyto(leaf, team.meet(f"{owner}: params", leaf if team.leads else None)[0])
+
+
+def _digest(nest: Any) -> int:
+    """A checksum of numbers, text and arrays."""
+    if isinstance(nest, dict):
+        return _digest([part for pair in nest.items() for part in pair])
+    if isinstance(nest, list | tuple):
+        return zlib.crc32(repr([_digest(part) for part in nest]).encode())
+    if isinstance(nest, np.ndarray):
+        return zlib.crc32(np.ascontiguousarray(nest).view(np.uint8).tobytes() if nest.size else b"")
+    return zlib.crc32(repr(nest).encode())
