@@ -8,11 +8,10 @@ import time
 from functools import partial
 from pathlib import Path
 
+import distributed
 import pytest
 
 import stepsize as ss
-
-distributed = pytest.importorskip("distributed")
 
 GRID = {"lr": [0.003, 0.01, 0.03, 0.1], "batch": [16, 32], "rule": ["sgd", "adam"]}
 
