@@ -178,13 +178,15 @@ def _numbers(array: Array | None, part: Part, dtype: Any) -> Array:
     if array is None:
         return np.zeros(part.size, wire)
     piece = np.asarray(array).reshape(-1)[part.start : part.stop]
-    return piece.astype(dtype, copy=False).view(wire)
+    found: Array = piece.astype(dtype, copy=False).view(wire)
+    return found
 
 
 def _computed(row: Array, dtype: Any) -> Array:
     """What was received, in the type it is added up in; complex numbers as pairs."""
     if is_narrow(dtype):
-        return row.view(dtype).astype(computed(dtype))
+        found: Array = row.view(dtype).astype(computed(dtype))
+        return found
     return view_as_real(row)
 
 

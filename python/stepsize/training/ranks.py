@@ -113,12 +113,14 @@ def ranks_of(team: Team, run: Run, limits: Any, count: Count) -> Ranks:
                 f"fit: {type(callback).__name__} compares the batches of one process, and with "
                 "comm= each rank has parts of them; leave it out"
             )
-    arrays_given = isinstance(run.batches, ArrayBatches)
+    batches = run.batches
     told = {
         "epochs and steps": (limits.epochs, limits.steps),
-        "batch_size": run.batches.batch_size,
+        "batch_size": batches.batch_size,
         "accumulate": run.accumulate,
-        "the number of samples in train": run.batches.length if arrays_given else None,
+        "the number of samples in train": batches.length
+        if isinstance(batches, ArrayBatches)
+        else None,
         "the list of callbacks": [type(callback).__name__ for callback in run.callbacks],
     }
     for name, value in told.items():

@@ -37,7 +37,9 @@ def gathered(
     shared: Any = next(iter(here["scalars"].values())), here["step_count"]
     for (leaf, start, _), *rest in (one for rank in given for one in rank):
         pieces.setdefault(leaf, []).append((start, rest))
-    steps, scalars, state = {}, {}, {}
+    steps: dict[str, int] = {}
+    scalars: dict[str, Any] = {}
+    state: dict[str, Any] = {}
     for i, (path, leaf) in enumerate(zip(structure.paths, structure.leaves, strict=True)):
         found = [rest for _, rest in sorted(pieces.get(i, ()), key=lambda piece: piece[0])]
         if not found:  # a leaf without elements

@@ -166,7 +166,7 @@ class Zero1(Wrapper):
     @property
     def lr_group(self) -> int:
         """The first group that has parameters, on any rank."""
-        return min(self._assignment)
+        return int(min(self._assignment))
 
     def step(
         self,
