@@ -115,8 +115,8 @@ class LBFGS(Optimizer):
             NonFiniteGradientError: If a gradient is not finite at a point the step goes on from:
                 the first, or any without a line search, which stays clear of such points. A loss
                 that is not finite is no matter there, since nothing but gradients is used.
-            ValueError: If a line search finds the loss finite nowhere.
-            In these cases, and if the function raises, nothing is changed.
+            ValueError: If a line search finds the loss finite nowhere. In these cases, and if the
+                function raises, nothing is changed.
         """
         if not callable(value_and_grad):
             raise TypeError(
