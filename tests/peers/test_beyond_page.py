@@ -106,3 +106,9 @@ def test_ray(tmp_path):
     page_scripts.write_scripts(PAGE, tmp_path)
     told = page_scripts.run("python with_ray.py", tmp_path, 240)
     assert values_of(told) == in_process(tmp_path)
+
+
+def test_the_readme_on_ranks(tmp_path):
+    page_scripts.write_scripts("../README.md", tmp_path)
+    told = page_scripts.run("mpiexec -n 2 python -m mpi4py beyond.py ranks", tmp_path).split()
+    assert len(told) == 2 and told[0] == told[1]

@@ -1,5 +1,7 @@
 """The page about executors: the scripts that need nothing beside the tests' own packages."""
 
+import re
+
 import pytest
 
 import page_scripts
@@ -27,3 +29,15 @@ def test_every_script_and_command_is_run_by_a_test(tmp_path):
     expected += ["dask scheduler --port 8786"]
     expected += ["dask worker tcp://localhost:8786 --nthreads 1 --nworkers 2"]
     assert sorted(commands) == sorted(expected)
+
+
+def test_the_section_of_the_readme_runs(tmp_path):
+    assert page_scripts.write_scripts("../README.md", tmp_path) == ["beyond.py"]
+    told = page_scripts.run("python beyond.py", tmp_path)
+    assert told.splitlines()[-2].startswith("8 runs: ") and "best: lr=" in told
+    section = page_scripts.text_of("../README.md").partition("## Beyond one machine")[2]
+    commands = re.findall(r"```sh\n(.*?)```", section.partition("\n## ")[0], re.DOTALL)[0]
+    assert [line.partition("  #")[0] for line in commands.splitlines()] == [
+        "python beyond.py",
+        "mpiexec -n 2 python -m mpi4py beyond.py ranks",  # which tests/peers runs
+    ]
