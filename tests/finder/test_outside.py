@@ -9,6 +9,7 @@ import pytest
 
 import stepsize as ss
 from cases import RULES
+from stepsize.finder.cached_batches import CachedBatches
 
 rng = np.random.default_rng(0)
 X = rng.standard_normal((128, 4))
@@ -340,3 +341,52 @@ def test_a_gradient_that_is_none_is_no_rate(grads):
         assert "grad" in str(error)
     else:
         assert not result.usable
+
+
+# Batches in the same memory that a function can tell apart.
+
+PLACE = np.zeros((2, 2))
+FLAGS = np.zeros(2, bool)
+RECORD = np.zeros(2, [("a", float), ("b", "i2")])
+
+
+def filled(number):
+    PLACE[...] = number
+    return PLACE
+
+
+def masked(flag):
+    FLAGS[0] = flag
+    return np.ma.masked_array(PLACE[0], FLAGS, shrink=False)
+
+
+def record(number):
+    RECORD["b"] = number
+    return RECORD
+
+
+LOOKS = {
+    "values": lambda: (filled(k) for k in range(2)),
+    "signs of 0": lambda: (filled(k) for k in (0.0, -0.0)),
+    "dtypes": lambda: (filled(0).view(kind) for kind in (float, np.int64)),
+    "shapes": lambda: (filled(0).reshape(shape) for shape in ((2, 2), (4,))),
+    "orders": lambda: iter((filled(0), PLACE.T)),
+    "masks": lambda: (masked(flag) for flag in (False, True)),
+    "fields": lambda: (record(k) for k in range(2)),
+}
+
+
+def seen(batch):
+    leaf = batch[0]
+    order = sorted(range(leaf.ndim), key=lambda k: leaf.strides[k])
+    mask = np.ma.getmaskarray(leaf).tolist() if leaf.dtype.names is None else None
+    return leaf.tobytes(), leaf.dtype, leaf.shape, order, mask
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_batches_in_one_place_are_as_they_came(look):
+    batches = CachedBatches(lambda: ((leaf,) for leaf in LOOKS[look]()))
+    came = [seen((leaf,)) for leaf in LOOKS[look]()]
+    assert came[0] != came[1]
+    for _ in range(2):
+        assert [seen(batches[k]) for k in range(6)] == came * 3

@@ -358,3 +358,15 @@ def test_a_state_from_before_a_hyperparameter_was_there_is_taken():
     del state["groups"][0]["hyperparams"]["decoupled_weight_decay"]
     two.load_state_dict(state)
     assert two.step_count == 1
+
+
+def test_a_state_without_its_wrapper_says_where_it_belongs():
+    plain = ss.Adam(np.ones(2))
+    wrapped = ss.EMA(ss.Adam(np.ones(2)))
+    with pytest.raises(
+        ValueError, match=r"EMA: the state is that of Adam without a wrapper; .*inner"
+    ):
+        wrapped.load_state_dict(plain.state_dict())
+    with pytest.raises(ValueError, match="SWA: the state is that of the wrapper EMA; load it into"):
+        ss.SWA(ss.Adam(np.ones(2))).load_state_dict(wrapped.state_dict())
+    wrapped.inner.load_state_dict(plain.state_dict())

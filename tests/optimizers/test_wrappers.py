@@ -74,7 +74,7 @@ def test_looks_like_the_optimizer_inside(wrap):
 
 def test_refuses_another_state(wrap):
     plain, wrapped = ss.Adam(nest()), wrap(ss.Adam(nest()))
-    with pytest.raises(ValueError, match="the state is one of no wrapper"):
+    with pytest.raises(ValueError, match="the state is that of Adam without a wrapper"):
         wrapped.load_state_dict(plain.state_dict())
     with pytest.raises(ValueError):
         plain.load_state_dict(wrapped.state_dict())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -255,7 +254,7 @@ def _trend(
     return trend, jitter
 
 
-def measure(history: Any, columns_read: Mapping[str, Curve] | None = None) -> CurveFeatures:
+def measure(history: Any, columns_read: dict[str, Curve] | None = None) -> CurveFeatures:
     """Every feature of a history with a loss in it; its series where they have been read."""
     given = read(history) if columns_read is None else columns_read
     rows = len(given["loss"])

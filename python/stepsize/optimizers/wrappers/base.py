@@ -170,10 +170,17 @@ class Wrapper(_Base):
         if not isinstance(given, list | tuple):
             raise ValueError(f"{owner}: wrappers must be a list of states, got {given!r:.80}")
         wrappers = list(given)
-        own: Any = wrappers.pop() if wrappers else {"name": "no wrapper"}
+        if not wrappers:
+            raise ValueError(
+                f"{owner}: the state is that of {d.get('rule', 'an optimizer')!s:.80} without a "
+                "wrapper; load it into the optimizer inside, .inner.load_state_dict(...)"
+            )
+        own: Any = wrappers.pop()
         if not isinstance(own, Mapping) or own.get("name") != owner:
             found = own.get("name") if isinstance(own, Mapping) else own
-            raise ValueError(f"{owner}: the state is one of {found!s:.80}; load it into that")
+            raise ValueError(
+                f"{owner}: the state is that of the wrapper {found!s:.80}; load it into such a one"
+            )
         self._check_own(owner, own)
         rest = {key: value for key, value in d.items() if key != "wrappers"}
         with Uninterrupted(), self.internals.engine:
