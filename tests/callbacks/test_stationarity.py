@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -90,6 +92,23 @@ def test_the_standard_error_is_that_of_values_that_depend_on_each_other():
         means.append(values[100:].mean())
     assert np.mean(errors) == pytest.approx(5 / np.sqrt(2000), rel=0.15)
     assert np.mean(errors) == pytest.approx(np.std(means), rel=0.2)
+
+
+def test_a_long_run_is_not_read_again_and_again(monkeypatch):
+    read = []
+
+    def reads(norms, rates):
+        read.append(norms)
+        return np.ones(1)
+
+    monkeypatch.setitem(ss.ReduceOnStationarity.on_step.__globals__, "_changes", reads)
+    lower, history = ss.ReduceOnStationarity(every=10), ss.History.from_arrays(lr=[0.1])
+    history.record("param_norm", 1.0)
+    steps = 200_000
+    for step in range(1, steps + 1):
+        lower.on_step(SimpleNamespace(step=step, history=history))
+    doublings = np.log2(steps / 1280)
+    assert 64 * doublings < len(read) <= 128 * (1 + doublings)
 
 
 def test_both_halves_must_be_at_rest():

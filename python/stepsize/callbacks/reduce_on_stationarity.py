@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ReduceOnStationarity"]
 
+TESTS = 64  # at least, in as many steps as the run has made, before they become rarer
+
 
 class ReduceOnStationarity:
     r"""Lower the learning rate when noise is all that still moves the parameters.
@@ -42,7 +44,7 @@ class ReduceOnStationarity:
 
     Args:
         factor: what the rate is multiplied by, between 0 and 1.
-        every: steps between two tests.
+        every: steps between two tests; more of them in a run of more than 128 times as many.
         least: steps that a test needs, at least 100; the first comes after twice as many.
         significance: one minus the level of the confidence intervals.
         min_lr: the rate is not lowered below this.
@@ -90,7 +92,7 @@ class ReduceOnStationarity:
 
     def on_step(self, run: Run) -> None:
         """Test if a test is due."""
-        if run.step % self.every or run.step < 2 * self.least:
+        if run.step % self._stride(run.step) or run.step < 2 * self.least:
             return
         rate = run.history.at("lr", -1)
         if rate * self.factor < self.min_lr:
@@ -100,6 +102,10 @@ class ReduceOnStationarity:
         if len(later) >= self.least and is_stationary(later, self._errors):
             run.optimizer.lr_scale *= self.factor
             self.reduced.append(run.step)
+
+    def _stride(self, step: int) -> int:
+        """Steps between tests, each of which reads the history: in proportion to a long run."""
+        return self.every << max(0, (step // (TESTS * self.every)).bit_length() - 1)
 
     def state_dict(self) -> dict[str, Any]:
         """The steps at which the rate was lowered; the rest is in the history."""
