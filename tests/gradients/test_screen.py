@@ -71,7 +71,7 @@ def test_a_gradient_that_is_left_at_0_is_seen(leaf, dtype, kinked):
 
 
 @pytest.mark.parametrize("zero", LEAVES)
-def test_a_gradient_that_is_0_where_it_has_to_be_costs_four_calls_at_most(zero):
+def test_a_gradient_that_is_0_where_it_has_to_be_costs_eight_calls_at_most(zero):
     """Nothing but the last layer moves from its zeros, and what the loss ignores not at all."""
     params, calls = start() | {"unused": np.ones(3)}, []
     params[zero][...] = 0
@@ -81,7 +81,7 @@ def test_a_gradient_that_is_0_where_it_has_to_be_costs_four_calls_at_most(zero):
         return loss, grads | {"unused": np.zeros(3)}
 
     assert seen(function, params, (X, Y))[0] == ""
-    assert len(calls) <= 16
+    assert len(calls) <= 20
 
 
 @pytest.mark.parametrize("leaf", LEAVES)

@@ -107,12 +107,15 @@ def _suspect(calls: Calls, moving: list[bool], idle: bool) -> tuple[bool, set[in
             if _strays(calls, again, moves, noise):
                 return True, silent
         left = [i for i in left if i not in together]
-    still = {
-        i: scales[i] * rng.standard_normal(x[i].shape)
-        for i in sorted(silent)
-        if idle and x[i].size and moving[i]
-    }
-    return bool(still) and _strays(calls, again, still, noise), silent
+    for longer in (1.0, LONGER) if idle else ():
+        still = {
+            i: longer * scales[i] * rng.standard_normal(x[i].shape)
+            for i in sorted(silent)
+            if x[i].size and moving[i]
+        }
+        if still and _strays(calls, again, still, noise):
+            return True, silent
+    return False, silent
 
 
 def _rounding(one: Answer, other: Answer) -> float:
