@@ -57,7 +57,8 @@ def wrong_gradients(
             if not suspect:
                 return "", calls.count
             check = check_gradients(value_and_grad, params, batch)
-            count, fits = calls.count + check.calls, set()
+            count = calls.count + check.calls
+            fits: set[str] = set()
             if check.wrong and start is not None:
                 before = check_gradients(value_and_grad, start, batch)
                 count += before.calls
