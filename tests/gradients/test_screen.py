@@ -5,6 +5,7 @@ import pytest
 
 import stepsize as ss
 from stepsize.gradients.screen import wrong_gradients
+from stepsize.training import doubts
 
 LEAVES = ("w", "b", "v", "c")
 RANDOM = np.random.default_rng(0)
@@ -184,6 +185,17 @@ def test_a_run_that_ends_where_gradients_vanish_is_looked_at_where_it_began():
     history.meta.pop("slopes")
     assert ss.diagnose(history).mismatch is not None
     assert history.meta["checked"]["at"] == "start"
+
+
+def test_a_start_is_kept_up_to_a_size(monkeypatch):
+    assert doubts.kept_start({"a": None, "b": np.zeros(3)})["a"] is None
+    monkeypatch.setattr(doubts, "MOST_KEPT", 8 * 3)
+    assert doubts.kept_start({"b": np.zeros(3)}) is not None
+    assert doubts.kept_start({"b": np.zeros(4)}) is None
+    params = start()
+    optimizer = ss.SGD(params, lr=1e-4)
+    history = ss.fit(network(), params, optimizer, (X, Y), steps=60)  # called too low a rate
+    assert history.meta["checked"]["at"] == "end" and history.meta["checked"]["calls"] < 20
 
 
 def test_a_right_run_keeps_its_advice_and_a_good_one_costs_nothing_more():

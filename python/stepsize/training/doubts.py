@@ -13,20 +13,27 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Nest, ValueAndGrad, map_leaves, where_not_finite
+from stepsize.arrays import Nest, ValueAndGrad, copy, flatten, map_leaves, where_not_finite
 from stepsize.diagnosis import diagnose
 from stepsize.gradients.calls import Calls
 from stepsize.gradients.screen import wrong_gradients
 from stepsize.training.batches import ArrayBatches
 from stepsize.training.run import Run
 
+MOST_KEPT = 2**28  # bytes of parameters whose start is kept through a run
 NO_ADVICE = ("healthy", "converged", "overfitting", "not_enough_data")
+
+
+def kept_start(params: Nest) -> Nest:
+    """A copy of the parameters for the check after the run, None where it would be too large."""
+    size = sum(np.asarray(leaf).nbytes for leaf in flatten(params)[0] if leaf is not None)
+    return copy(params) if size <= MOST_KEPT else None
 
 
 def look_for_wrong_gradients(run: Run, value_and_grad: ValueAndGrad, start: Nest) -> None:
     """Write into ``history.meta["checked"]`` what a check after the run has shown.
 
-    `start` is a copy of the parameters that the run began with.
+    `start` is a copy of the parameters that the run began with, None where none was kept.
     """
     history = run.history
     history.meta.pop("checked", None)
@@ -40,8 +47,9 @@ def look_for_wrong_gradients(run: Run, value_and_grad: ValueAndGrad, start: Nest
     if found.mismatch is not None or (found.verdict in NO_ADVICE and found.suggested_lr is None):
         return
     batch = run.batch[0] if run.accumulate > 1 else run.batch
-    at = "start"
-    wrong, calls = wrong_gradients(value_and_grad, start, batch, run.optimizer)
+    at, wrong, calls = "start", "", 0
+    if start is not None:
+        wrong, calls = wrong_gradients(value_and_grad, start, batch, run.optimizer)
     if not wrong:
         at = "end"
         wrong, more = wrong_gradients(value_and_grad, run.params, batch, run.optimizer, start=start)

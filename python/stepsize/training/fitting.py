@@ -18,7 +18,11 @@ from stepsize.training import arguments
 from stepsize.training import resume as resuming
 from stepsize.training.accumulation import Gradient
 from stepsize.training.batches import Count, count_for
-from stepsize.training.doubts import look_for_unsound_data, look_for_wrong_gradients
+from stepsize.training.doubts import (
+    kept_start,
+    look_for_unsound_data,
+    look_for_wrong_gradients,
+)
 from stepsize.training.evaluation import Evaluate
 from stepsize.training.history import History
 from stepsize.training.loop import FitLoop, Limits
@@ -152,7 +156,7 @@ def fit(
         if resume and run.on_first("fit: resume", lambda: os.path.exists(checkpoints[0].path)):
             resuming.load(run, checkpoints[0].path, limits.epochs, limits.steps)
         arguments.check_length(optimizer, loop.total(), run.step, loop.updates_per_epoch())
-        start = arrays.copy(params)
+        start = kept_start(params)
         loop.execute(progress if run.writes else False)
         if loop.diverged and team is None:
             look_for_unsound_data(run, value_and_grad)
