@@ -164,7 +164,7 @@ def _result(
     if not usable:
         rate, peak, trust, why = math.nan, math.nan, "none", unsound or mismatch
     elif unsound:
-        why = f"{_why_not(passes[0], runner.batches[0])}; {unsound}"
+        why = f"{_why_not(passes[0], runner.params, runner.batches[0])}; {unsound}"
     below, above = (REFINED_INTERVALS if settings.horizon else INTERVALS)[trust]
     return LRFindResult(
         suggestion=rate,
