@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from stepsize import arrays
 from stepsize.callbacks.base import Callback
 from stepsize.callbacks.checkpoint import Checkpoint
 from stepsize.optimizers.optimizer import Optimizer
