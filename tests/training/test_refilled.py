@@ -161,3 +161,52 @@ def test_a_batch_that_comes_again_is_held_once_and_known_as_trained_on():
     opt = ss.SGD(params, lr=0.01)
     result = ss.what_if(function_of("tuple"), params, opt, cycled, steps=6, held=4)
     assert not result.apart
+
+
+@pytest.mark.parametrize("buffers", [1, 2])
+def test_validation_and_branches_inside_a_run_take_batches_as_they_came(buffers):
+    def validated(loader, function):
+        params = np.zeros(4)
+        history = ss.fit(
+            function,
+            params,
+            ss.SGD(params, lr=0.01),
+            (X, Y),
+            validation=loader,
+            evaluate=lambda p, b: {"score": function(p, b)[0]},
+            epochs=1,
+            batch_size=SIZE,
+        )
+        return params.tobytes(), history
+
+    one, other = both("tuple", buffers, validated)
+    assert one == other
+
+    def monitored(loader, function):
+        params, found = np.zeros(4), []
+
+        def look(run):
+            found.append(ss.what_if(function, run.params, run.optimizer, loader, steps=8, held=4))
+            return found[-1]
+
+        monitor = ss.DiagnosisMonitor(every=20, what_if=look, what_if_every=20)
+        optimizer = ss.SGD(params, lr=0.01)
+        ss.fit(function, params, optimizer, loader, epochs=4, callbacks=[monitor])
+        return params.tobytes(), [str(result) for result in found]
+
+    one, other = both("tuple", buffers, monitored)
+    assert one == other and len(one[1]) >= 1
+
+
+def test_the_noise_scale_takes_gradients_as_they_came():
+    _, refilled = loaders("tuple", 1)
+    buffer = np.zeros(4)
+    function = function_of("tuple")
+
+    def gradients(out):
+        for batch in refilled():
+            out[...] = function(np.zeros(4), batch)[1]
+            yield out
+
+    copies = (g.copy() for g in gradients(buffer))
+    assert ss.gradient_noise_scale(gradients(buffer), SIZE) == ss.gradient_noise_scale(copies, SIZE)
