@@ -289,7 +289,9 @@ def test_truth_is_no_loss(loss):
         lambda: ss.check_gradients(function, start()),
         lambda: ss.LBFGS(start()).step(function),
         lambda: ss.SAM(ss.SGD(start(), lr=0.1)).step(function),
-        lambda: ss.tune(lambda point: loss, {"lr": ss.LogUniform(1e-3, 1)}, trials=1),
+        lambda: ss.tune(
+            lambda point: loss, {"lr": ss.LogUniform(1e-3, 1)}, trials=1, on_error="raise"
+        ),
         lambda: what_if(LIST, function=value_and_grad, loss=function),
     ]
     for door in doors:
@@ -301,7 +303,9 @@ def test_negative_weights_are_refused():
     sklearn = pytest.importorskip("stepsize.interop.sklearn")
     weight = np.ones(23)
     weight[4] = -0.5
-    with pytest.raises(ValueError, match=r"sample_weight must be >= 0.* got -0.5 in row 4"):
+    with pytest.raises(
+        ValueError, match=r"sample_weight must be finite and >= 0.* got -0.5 in row 4"
+    ):
         sklearn.MLPRegressor().fit(X, Y, sample_weight=weight)
     with pytest.raises(ValueError, match=r"class_weight, got -1"):
         sklearn.MLPClassifier(class_weight={0: 1, 1: -1}).fit(X, Y > 0)

@@ -57,7 +57,7 @@ def tuned(f, p):
             raise ArithmeticError(history.stopped)
         return history["loss"][-1]
 
-    ss.tune(objective, {"lr": ss.LogUniform(1e-3, 1e-1)}, trials=2)
+    ss.tune(objective, {"lr": ss.LogUniform(1e-3, 1e-1)}, trials=2, on_error="raise")
 
 
 def fitted(make, **options):

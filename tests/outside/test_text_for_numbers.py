@@ -37,8 +37,10 @@ DOORS = {
     "Plateau": lambda loss: ss.Plateau(ss.SGD(start(), lr=0.1)).update(loss),
     "diagnose": lambda loss: ss.diagnose([loss, loss]),
     "History": lambda loss: ss.History.from_arrays(loss=[loss, loss]),
-    "tune": lambda loss: ss.tune(lambda point: loss, SPACE, trials=2),
-    "Trial": lambda loss: ss.tune(lambda point, trial: trial.report(1, loss), SPACE, trials=2),
+    "tune": lambda loss: ss.tune(lambda point: loss, SPACE, trials=2, on_error="raise"),
+    "Trial": lambda loss: ss.tune(
+        lambda point, trial: trial.report(1, loss), SPACE, trials=2, on_error="raise"
+    ),
 }
 
 

@@ -291,7 +291,7 @@ def searched(function: Any, params: Any) -> Any:
         return history.last("loss")
 
     space = {"lr": ss.LogUniform(1e-3, 0.1)}
-    result = ss.tune(objective, space, trials=3, method="random")
+    result = ss.tune(objective, space, trials=3, method="random", on_error="raise")
     return params, [trial.value for trial in result.trials]
 
 

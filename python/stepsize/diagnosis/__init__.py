@@ -92,7 +92,8 @@ def _diagnosed(
     found = judge(features)
     verdict = found[0].kind
     shares = probabilities(_as_validated(features, verdict), verdict)
-    if features.steps < FEWEST_STEPS and verdict != "diverging":
+    broke = features.broke_at is not None or features.levels.runs_away
+    if features.steps < FEWEST_STEPS and not (verdict == "diverging" and broke):
         short = _too_short(features, found[0])
         return Diagnosis(short[0].kind, short, None, False, shares)
     if verdict == "diverging" and (cause := not_the_rate(history, features)) is not None:

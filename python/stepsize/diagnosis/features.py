@@ -21,7 +21,8 @@ class Levels:
     unit of all shares. `decrease_z` belongs to the fall from start to end. `peak` is how far the
     highest level lay above the start, in decreases; `rise` how far the end does, as a share of how
     far any single loss went below the start; `late_above_start`, whether nine in ten of the losses
-    of the last quarter do.
+    of the last quarter do. `runs_away` is whether the losses rise one after the other, or end far
+    above the first half: what a few of them can show of divergence.
     """
 
     start: float
@@ -35,6 +36,7 @@ class Levels:
     peak: float
     rise: float
     late_above_start: bool
+    runs_away: bool
 
     @property
     def fell(self) -> bool:

@@ -26,6 +26,7 @@ from stepsize.diagnosis.features import (
     ValidationFeatures,
 )
 from stepsize.diagnosis.reading import SERIES, read
+from stepsize.diagnosis.thresholds import BLOWN_UP, BLOWN_UP_LOSSES, RISING_ORDER
 from stepsize.diagnosis.units import in_unit, unit_of
 from stepsize.diagnosis.validations import MOST, ROUNDING
 
@@ -113,7 +114,18 @@ def _levels(loss: Curve, blocks: Curve, start: float, first: int, noise: float) 
         peak=(float(blocks.max()) - start) / decrease,
         rise=(end - start) / room,
         late_above_start=float(np.quantile(loss[3 * len(loss) // 4 :], 0.1)) > start,
+        runs_away=_runs_away(loss),
     )
+
+
+def _runs_away(loss: Curve) -> bool:
+    half = loss[: (len(loss) + 1) // 2]
+    if loss[-1] - loss[0] <= 0:
+        return False
+    ranks = loss.argsort(kind="stable").argsort()
+    order = float(np.corrcoef(ranks, np.arange(len(loss)))[0, 1])
+    blown_up = loss[-1] == loss.max() and loss[-1] - loss[0] > BLOWN_UP * np.ptp(half)
+    return order >= RISING_ORDER or (bool(blown_up) and len(loss) >= BLOWN_UP_LOSSES)
 
 
 def _combined(

@@ -21,6 +21,12 @@ DIVERGING_RISE = 0.05  # decrease, t: the end above the start
 DIVERGING_RANGE = 0.02  # the same, of how far any single loss went below the start, t
 DIVERGING_PEAK = 3  # decrease, t: highest level above the start, where the validation agrees
 RECOVERED_RANGE = -0.3  # range as above, t: a run that ended this far below has recovered
+# Before FEWEST_STEPS losses, where noise alone ends above its start in half of the runs: 1 % of
+# noise passes (4 % of four losses); of runs that grow by half a step and more, with a noise of a
+# fifth, 70 % of five losses and all of eight.
+RISING_ORDER = 0.9  # rank correlation of losses and steps
+BLOWN_UP = 10  # range of the losses of the first half: the end, the highest, above the start
+BLOWN_UP_LOSSES = 6  # for that
 LONG_FIRST_STEP = 0.1  # length, t: first steps to name as the likely cause
 
 # A rate of 0, against a decay that ends there.
