@@ -255,3 +255,50 @@ def test_a_held_batch_that_is_not_finite_is_named_by_its_row():
     params, x = start(), holed(row=slice(None, None, 20))
     with pytest.raises(ValueError, match="for a held batch that holds nan in row"):
         ss.what_if(linear, params, ss.SGD(params, lr=0.1), (x, Y), steps=10, batch_size=16)
+
+
+def noisy_lines(lr, steps, seed):
+    """A linear model from zero, on batches whose losses differ by more than such steps do."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(600, 5))
+    y = x @ np.arange(5.0) + 0.1 * random.normal(size=600)
+
+    def value_and_grad(w, batch):
+        x, y = batch
+        error = x @ w - y
+        return float(error @ error) / len(y), 2 / len(y) * (x.T @ error)
+
+    w = np.zeros(5)
+    history = ss.fit(
+        value_and_grad, w, ss.SGD(w, lr=lr), (x, y), steps=steps, batch_size=50, seed=seed
+    )
+    return ss.diagnose(history)
+
+
+@pytest.mark.parametrize("lr, steps", [(1e-5, 48), (1e-4, 48), (5e-4, 40)])
+def test_steps_that_cannot_be_seen_in_the_noise_are_too_short(lr, steps):
+    for seed in range(4):
+        found = noisy_lines(lr, steps, seed)
+        assert found.verdict == "too_low" and found.suggested_lr > lr
+        assert found.probabilities["diverging"] == found.probabilities["too_high"] == 0
+
+
+def test_swings_of_the_batches_lower_no_rate():
+    for seed in range(4):  # a tenth of the loss is learned, and batches differ by a third of it
+        found = noisy_lines(2e-3, 60, seed)
+        assert found.verdict not in ("too_high", "diverging", "plateau")
+        assert found.suggested_lr is None or found.suggested_lr > 2e-3
+
+
+@pytest.mark.parametrize("lr", [1.2, 3.0])
+def test_what_runs_away_is_diverging(lr):
+    assert all(noisy_lines(lr, 60, seed).verdict == "diverging" for seed in range(4))
+
+
+@pytest.mark.parametrize("count", [5, 8, 12, 19])
+def test_noise_of_a_few_losses_is_not_diverging(count):
+    random = np.random.default_rng(count)
+    told = [ss.diagnose({"loss": 5 + random.normal(size=count)}).verdict for _ in range(50)]
+    assert told.count("diverging") <= 2  # 22 of these 50 and more, where any end above counts
+    for growth in (1.5, 3.0):
+        assert ss.diagnose({"loss": growth ** np.arange(count)}).verdict == "diverging"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,8 @@ __all__ = ["ReduceOnPlateau"]
 class ReduceOnPlateau(MonitorCallback):
     """Lower the learning rate when a metric has not improved for a while.
 
-    `Plateau` does it, by multiplying ``optimizer.lr_scale``, so it combines with any schedule.
+    `Plateau` does it, by multiplying ``optimizer.lr_scale``, so it combines with any schedule. A
+    value that is NaN is no measurement: it is warned of, and no rate is lowered for it.
 
     Args:
         monitor: ``loss`` (the training loss, averaged over the epoch) or a validation metric.
@@ -44,6 +47,14 @@ class ReduceOnPlateau(MonitorCallback):
 
     def on_value(self, run: Run, value: float) -> None:
         """Keep the value until the average of the parameters is taken out of them again."""
+        if math.isnan(value):
+            warnings.warn(
+                f"ReduceOnPlateau: {self.monitor} was nan at step {run.step}, which is no "
+                "measurement and does not count; look for NaN in the data it is made from",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return
         self._value_due = value
 
     def on_step(self, run: Run) -> None:

@@ -15,9 +15,9 @@ from stepsize.diagnosis.ahead import (
     rate_after,
     revised,
 )
-from stepsize.diagnosis.calibration import after_experiment, probabilities
+from stepsize.diagnosis.calibration import after_experiment, probabilities, without
 from stepsize.diagnosis.causes import not_the_rate
-from stepsize.diagnosis.checks import judge
+from stepsize.diagnosis.checks import judge, unseen
 from stepsize.diagnosis.doubt import cost_of, in_doubt
 from stepsize.diagnosis.features import CurveFeatures
 from stepsize.diagnosis.generalisation import settled
@@ -92,6 +92,8 @@ def _diagnosed(
     found = judge(features)
     verdict = found[0].kind
     shares = probabilities(_as_validated(features, verdict), verdict)
+    if unseen(features) is not None:
+        shares = without(shares, ("diverging", "too_high", "plateau"))
     broke = features.broke_at is not None or features.levels.runs_away
     if features.steps < FEWEST_STEPS and not (verdict == "diverging" and broke):
         short = _too_short(features, found[0])

@@ -11,6 +11,7 @@ were left out, and where fewer runs are at wrong rates than there, the frequenci
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -108,6 +109,13 @@ def probabilities(f: CurveFeatures, verdict: str) -> dict[str, float]:
     known = min(f.steps / th.FEWEST_STEPS, 1.0) if verdict != "diverging" else 1.0
     shares = known * shares / shares.sum() + (1 - known) / len(VERDICTS)
     return dict(zip(VERDICTS, (shares / shares.sum()).tolist(), strict=True))
+
+
+def without(shares: dict[str, float], refuted: Sequence[str]) -> dict[str, float]:
+    """The probabilities where some verdicts are out of the question."""
+    left = {name: 0.0 if name in refuted else share for name, share in shares.items()}
+    total = sum(left.values())
+    return {name: share / total for name, share in left.items()} if total > 0 else shares
 
 
 def after_experiment(shares: dict[str, float], verdict: str) -> dict[str, float]:

@@ -59,6 +59,10 @@ def diverging(f: CurveFeatures) -> Finding | None:
     rests = movement.idle >= th.IDLE or movement.moving < th.MOVING
     if rests and levels.decrease_z > -th.REST_Z:
         return None
+    # Nor do all steps together make it rise by more than they can have changed it.
+    rise = (levels.end - levels.start) / levels.decrease
+    if movement.reach < 1 and rise > movement.reach and not levels.runs_away:
+        return None
     risen = levels.end - levels.start > th.DIVERGING_RISE * levels.decrease
     if risen and (levels.rise > th.DIVERGING_RANGE or levels.late_above_start):
         what = f"the loss ended at {beside(levels.end, levels.start)}"
@@ -84,6 +88,23 @@ def idle(f: CurveFeatures) -> Finding | None:
     advice = "Fix the schedule first: its length counts updates, not epochs, and has to reach the "
     advice += "end of the run."
     return Finding("too_low", "critical", what, advice, (start, 1.0) if at_end else WHOLE)
+
+
+def unseen(f: CurveFeatures) -> Finding | None:
+    """All steps together can have changed the loss by less than batches differ by."""
+    movement, levels = f.movement, f.levels
+    low, high = th.GRADIENT_KEPT
+    kept = low < movement.gradient_ratio < high
+    told = f.broke_at is not None or levels.runs_away or movement.idle >= th.IDLE
+    if told or not kept or not movement.reach < 1 or settled(f) is not None:
+        return None
+    most = f"{movement.reach * levels.decrease:.2g}"
+    what = f"all steps together can have changed the loss by {most} at most, where it differs by "
+    what += f"{f.noise.swing * levels.decrease:.2g} from batch to batch, and the gradient is still "
+    what += f"{movement.gradient_ratio:.0%} as long as at the start"
+    return Finding(
+        "too_low", "warning", what, "The steps are too short to be seen: raise the rate."
+    )
 
 
 def unmoved(f: CurveFeatures) -> Finding | None:
@@ -193,10 +214,16 @@ def too_high(f: CurveFeatures) -> Finding | None:
     return Finding("too_high", "warning", evidence, advice, signs[0][1])
 
 
+def _of_batches(f: CurveFeatures) -> bool:
+    """Whether the loss swings by far more than a step can change it: batches differ."""
+    return f.noise.swing > th.SWING_REACH * f.movement.late_reach
+
+
 def _bounces(f: CurveFeatures) -> bool:
     """Whether the loss moves to and fro, and not only because batches differ: the weights do."""
     noise = f.noise
     calm = noise.gradient_jitter <= th.SWING_GRADIENT_JITTER
+    calm = calm or _of_batches(f)
     moves = noise.swing > th.SWING and noise.jitter > th.SWING_JITTER and not calm
     return moves and not _goes_on(f)
 
@@ -222,6 +249,8 @@ def healthy(f: CurveFeatures) -> Finding | None:
         return None
     levels = f.levels
     if levels.decrease_z < th.START_Z:
+        if _of_batches(f):
+            return None
         end, start = apart(levels.end, levels.start)
         below = "not clearly below" if levels.end < levels.start else "not below"
         what = f"the loss ended at {end}, {below} its start of {start}"
@@ -282,7 +311,7 @@ def at_rest(f: CurveFeatures) -> list[Finding]:
 def judge(f: CurveFeatures) -> list[Finding]:
     """What the checks find, the most telling first; the first one is the verdict."""
     # Where the weights stayed the loss has nothing to tell but the noise of the batches.
-    alone = diverging(f) or idle(f) or unmoved(f)
+    alone = unseen(f) or diverging(f) or idle(f) or unmoved(f)
     if alone is not None:
         return [alone]
     # A decrease that goes on counts for more than swings, unless the run overshot.

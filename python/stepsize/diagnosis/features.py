@@ -98,7 +98,9 @@ class Movement:
     step, `lr_times_sharpness` above 2 is beyond the edge of stability, both late in the run.
     `lr` is the highest rate, `idle` the share of the run at a rate of 0 (or a millionth of the
     highest), `idle_from` where the last such part began. `moving` is the norm of the weights that
-    have a gradient, as a share of that of all.
+    have a gradient, as a share of that of all. `reach` is what all steps together can have changed
+    the loss by at first order, the sum of gradient norm times update norm, and `late_reach` that of
+    one step of the last quarter; both in decreases.
     """
 
     relative_path: float
@@ -112,6 +114,8 @@ class Movement:
     idle_from: float
     no_gradient: bool = False
     moving: float = 1.0
+    reach: float = math.nan
+    late_reach: float = math.nan
 
 
 @dataclass(frozen=True)

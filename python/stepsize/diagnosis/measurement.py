@@ -26,7 +26,7 @@ from stepsize.diagnosis.features import (
     ValidationFeatures,
 )
 from stepsize.diagnosis.reading import SERIES, read
-from stepsize.diagnosis.thresholds import BLOWN_UP, BLOWN_UP_LOSSES, RISING_ORDER
+from stepsize.diagnosis.thresholds import BLOWN_UP, BLOWN_UP_LOSSES, REACH_KNOWN, RISING_ORDER
 from stepsize.diagnosis.units import in_unit, unit_of
 from stepsize.diagnosis.validations import MOST, ROUNDING
 
@@ -222,10 +222,21 @@ def _moving(history: Any) -> float:
     return float(share) if isinstance(share, float) and 0 < share <= 1 else 1.0
 
 
-def _movement(columns: dict[str, Curve], per_row: float, moving: float) -> Movement:
+def _reach(columns: dict[str, Curve], per_row: float, unit: float) -> tuple[float, float]:
+    """Gradient norm times update norm: of all steps together, and of one late in the run."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        each = columns["grad_norm"] * columns["update_ratio"] * columns["param_norm"] / unit
+    known = np.isfinite(each)
+    if known.mean() < REACH_KNOWN:
+        return math.nan, math.nan
+    return float(each[known].sum()) * per_row, _late(np.where(known, each, np.nan))
+
+
+def _movement(columns: dict[str, Curve], per_row: float, moving: float, unit: float) -> Movement:
     lrs, ratios, norms = columns["lr"], columns["update_ratio"] / moving, columns["grad_norm"]
     gradient_ratio, _, vanished = _gradients(norms)
     idle, idle_from = _idle(lrs)
+    reach, late_reach = _reach(columns, per_row, unit)
     return Movement(
         relative_path=_relative_path(ratios, len(lrs), per_row),
         first_update_ratio=_first_update_ratio(ratios),
@@ -238,6 +249,8 @@ def _movement(columns: dict[str, Curve], per_row: float, moving: float) -> Movem
         idle_from=idle_from,
         moving=moving,
         no_gradient=bool(np.fmax.reduce(norms, initial=-1.0) == 0),
+        reach=reach,
+        late_reach=late_reach,
     )
 
 
@@ -303,7 +316,7 @@ def measure(history: Any, columns_read: dict[str, Curve] | None = None) -> Curve
         levels=levels,
         trend=trend,
         noise=Noise(swing, jitter, _gradients(columns["grad_norm"])[1]),
-        movement=_movement(columns, per_row, moving),
+        movement=_movement(columns, per_row, moving, levels.decrease * unit),
         validation=heard,
         metric=validations.metric(given, blocks, levels.decrease, stop.metric if stop else None),
         few=validations.few(columns["val_loss"], blocks),

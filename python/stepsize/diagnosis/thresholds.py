@@ -27,6 +27,9 @@ RECOVERED_RANGE = -0.3  # range as above, t: a run that ended this far below has
 RISING_ORDER = 0.9  # rank correlation of losses and steps
 BLOWN_UP = 10  # range of the losses of the first half: the end, the highest, above the start
 BLOWN_UP_LOSSES = 6  # for that
+# What steps can do to a loss at first order, against batches whose losses differ.
+REACH_KNOWN = 0.5  # run; rows with the norms of gradient, update and weights
+SWING_REACH = 20  # reach of one step: swings by more are those of the batches
 LONG_FIRST_STEP = 0.1  # length, t: first steps to name as the likely cause
 
 # A rate of 0, against a decay that ends there.
