@@ -21,6 +21,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
+
 from stepsize.arrays import Curve
 from stepsize.curves import paired
 from stepsize.diagnosis import thresholds as th
@@ -100,10 +102,17 @@ def is_experiment(found: Any) -> bool:
     return all(hasattr(found, name) for name in (*names, "gain", "advantage"))
 
 
+def are_alike(found: Experiment) -> bool:
+    """Whether all branches are the same to the bit: at a rate of 0 a factor changes nothing."""
+    ways = {np.asarray(branch.losses).tobytes() for branch in found.branches}
+    return len(ways) == 1 < len(found.branches)
+
+
 def is_void(found: Experiment) -> bool:
-    """Whether all branches were lost at the same step: the batch there did that, and no rate."""
+    """Whether the branches say nothing of the rate: alike, or all lost at the same batch."""
     lost = [len(branch.losses) for branch in found.branches if branch.diverged]
-    return len(lost) == len(found.branches) > 1 and len(set(lost)) == 1
+    lost_at_one = len(lost) == len(found.branches) > 1 and len(set(lost)) == 1
+    return lost_at_one or are_alike(found)
 
 
 def ahead_of(found: Experiment, f: CurveFeatures) -> Ahead:

@@ -9,6 +9,7 @@ from typing import Any
 
 from stepsize.arrays import Curve
 from stepsize.curves import paired
+from stepsize.diagnosis.ahead import are_alike
 from stepsize.validation import counted
 
 CLEAR = 2  # standard errors by which a branch has to end lower than that at the present rate
@@ -201,6 +202,9 @@ class WhatIf:
             words = "every branch diverges"
         elif best == 1.0:
             words = "no factor ends clearly lower than the present rate"
+            if are_alike(self):
+                words = "all branches are the same, as where a schedule has ended at 0: nothing is "
+                words += "said of the rate; ask before that, or give the optimizer another one"
         else:
             gained, error = self.advantage(best)
             by = f" by {gained:.2g} (+-{error:.1g})" if math.isfinite(gained) else ""
