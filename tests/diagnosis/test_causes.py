@@ -302,3 +302,25 @@ def test_noise_of_a_few_losses_is_not_diverging(count):
     assert told.count("diverging") <= 2  # 22 of these 50 and more, where any end above counts
     for growth in (1.5, 3.0):
         assert ss.diagnose({"loss": growth ** np.arange(count)}).verdict == "diverging"
+
+
+@pytest.mark.parametrize("schedule", [ss.schedules.cosine, ss.schedules.linear])
+def test_after_a_schedule_nothing_is_promised_of_more_steps(schedule):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(400, 30))
+    y = (x @ random.normal(size=30) + 2 * random.normal(size=400) > 0).astype(float)
+
+    def value_and_grad(w, batch):
+        x, y = batch
+        p = 1 / (1 + np.exp(-(x @ w)))
+        loss = -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))
+        return float(loss), x.T @ (p - y) / len(y)
+
+    w = np.zeros(30)
+    optimizer = ss.SGD(w, lr=schedule(0.1, 0.0, 200))
+    history = ss.fit(value_and_grad, w, optimizer, (x, y), steps=200, batch_size=50)
+    found = ss.diagnose(history)
+    assert "more in as many steps" not in str(found) and "Carry on" not in str(found)
+    branches = ss.what_if(value_and_grad, w, optimizer, (x, y), history=history)
+    assert "all branches are the same" in str(branches)
+    assert ss.diagnose(history, what_if=branches).verdict == found.verdict

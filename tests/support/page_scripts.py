@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import stepsize
+
 DOCS = Path(__file__).parents[2] / "docs"
-PACKAGE = Path(__file__).parents[2] / "python"
+PACKAGE = Path(stepsize.__file__).parents[1]  # of the tree, or where it is installed
 
 
 def write_scripts(page: str, folder: Path) -> list[str]:

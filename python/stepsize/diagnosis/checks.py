@@ -265,9 +265,14 @@ def healthy(f: CurveFeatures) -> Finding | None:
         share * levels.decrease for share in (f.trend.late_decrease, f.trend.extrapolated_decrease)
     )
     what = f"the loss {went(levels.start, levels.end)}, by {late:.2g} in the last "
-    what += f"half of the run, and may fall by {more:.2g} more in as many steps"
+    ended = f.movement.last_rate <= th.DECAYED
+    what += "half of the run"
+    what += "" if ended else f", and may fall by {more:.2g} more in as many steps"
     what += early(f)
     advice = "Carry on; a decay of the rate at the end usually gains a little."
+    if ended:
+        what += f"; the rate came down to {percent(f.movement.last_rate)} of its highest"
+        advice = "The schedule has come to its end: a longer one may fall further."
     if f.stop is not None:
         advice = "More patience may gain more, and so may a decay of the rate at the end."
     return Finding("healthy", "info", what, advice, LAST_HALF)

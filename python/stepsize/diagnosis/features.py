@@ -100,7 +100,8 @@ class Movement:
     highest), `idle_from` where the last such part began. `moving` is the norm of the weights that
     have a gradient, as a share of that of all. `reach` is what all steps together can have changed
     the loss by at first order, the sum of gradient norm times update norm, and `late_reach` that of
-    one step of the last quarter; both in decreases.
+    one step of the last quarter; both in decreases. `last_rate` is the last rate as a share of the
+    highest.
     """
 
     relative_path: float
@@ -116,6 +117,7 @@ class Movement:
     moving: float = 1.0
     reach: float = math.nan
     late_reach: float = math.nan
+    last_rate: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -237,6 +237,8 @@ def _movement(columns: dict[str, Curve], per_row: float, moving: float, unit: fl
     gradient_ratio, _, vanished = _gradients(norms)
     idle, idle_from = _idle(lrs)
     reach, late_reach = _reach(columns, per_row, unit)
+    known = lrs[np.isfinite(lrs)]
+    highest = float(known.max()) if len(known) else math.nan
     return Movement(
         relative_path=_relative_path(ratios, len(lrs), per_row),
         first_update_ratio=_first_update_ratio(ratios),
@@ -244,7 +246,8 @@ def _movement(columns: dict[str, Curve], per_row: float, moving: float, unit: fl
         gradient_vanished=vanished,
         sign_flip_rate=_late(columns["sign_flips"]),
         lr_times_sharpness=_late(columns["sharpness"] * lrs),
-        lr=float(lrs[np.isfinite(lrs)].max()) if np.isfinite(lrs).any() else math.nan,
+        lr=highest,
+        last_rate=float(abs(known[-1]) / highest) if highest > 0 else 1.0,
         idle=idle,
         idle_from=idle_from,
         moving=moving,

@@ -36,6 +36,8 @@ LONG_FIRST_STEP = 0.1  # length, t: first steps to name as the likely cause
 IDLE = 0.5  # run; half of the steps did nothing
 MOVING = 0.5  # length; weights with a gradient, as a share of all: below it most have none
 
+DECAYED = 0.02  # highest rate; a last one below it is the end of a schedule
+
 # At rest, against still falling.
 REST_Z = 2  # z, t: a smaller decrease in the last half may be chance
 REST_DECREASE = 0.057  # decrease, t: in the last half
