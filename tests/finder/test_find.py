@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 import weakref
 from types import SimpleNamespace
 
@@ -466,3 +467,23 @@ def test_the_exponent_of_length_is_that_of_transfer():
     assert -HORIZON == LENGTH_EXPONENT
     with pytest.raises(ValueError, match="for_steps"):
         ss.lr_find(quadratic(), start(), [None], for_steps=0)
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam", "momentum"])
+def test_the_interval_ends_below_what_was_seen_to_diverge(rule):
+    """The loss of a matrix factorisation diverges at rates that are not far above the best one."""
+    random = np.random.default_rng(1)
+    m = random.normal(size=(30, 3)) @ random.normal(size=(3, 20))
+
+    def value_and_grad(p, _):
+        off = p["u"] @ p["v"] - m
+        grads = {"u": 2 * off @ p["v"].T / m.size, "v": 2 * p["u"].T @ off / m.size}
+        return float((off**2).mean()), grads
+
+    params = {"u": random.normal(size=(30, 3)), "v": random.normal(size=(3, 20))}
+    rules = {"sgd": "sgd", "adam": "adam", "momentum": lambda p: ss.SGD(p, lr=1, momentum=0.9)}
+    result = ss.lr_find(value_and_grad, params, [None], optimizer=rules[rule], steps=200)
+    high = result.interval[1]
+    ended = re.match(r"stopped at lr=(\S+),", result.stopped)
+    assert ended is None or high <= float(ended[1]) * 1.01
+    assert result.suggestion <= high

@@ -165,15 +165,11 @@ def _result(
         rate, peak, trust, why = math.nan, math.nan, "none", unsound or mismatch
     elif unsound:
         why = f"{_why_not(passes[0], runner.params, runner.batches[0])}; {unsound}"
-    below, above = (REFINED_INTERVALS if settings.horizon else INTERVALS)[trust]
     return LRFindResult(
         suggestion=rate,
         suggestions={**classical(lrs, smoothed), "race": rate},
         peak=peak,
-        interval=(
-            settings.bounded(rate * 10**below),
-            max(settings.bounded(rate * 10**above), peak),
-        ),
+        interval=_interval(rate, peak, settings, good, trust),
         confidence=trust,
         why=(why or _why_not(passes[0], runner.params, runner.batches[0]))
         + (_of_range(rate, settings, good) if usable else ""),
@@ -188,6 +184,17 @@ def _result(
         mismatch=mismatch,
         checks=runner.checks,
     )
+
+
+def _interval(
+    rate: float, peak: float, settings: Settings, good: list[Advice], trust: Any
+) -> tuple[float, float]:
+    """Where the best rate lies, as often as was measured; below any rate that was seen to fail."""
+    below, above = (REFINED_INTERVALS if settings.horizon else INTERVALS)[trust]
+    lost = [t.rate for a in good for t in a.race.trials if t.failure is not None]
+    lost += [float(a.range_test.lrs[-1]) for a in good if a.range_test.diverged]
+    high = min([settings.bounded(rate * 10**above), *(lr for lr in lost if lr > rate)])
+    return settings.bounded(rate * 10**below), max(high, peak)
 
 
 def _mismatch(runner: TrialRunner, look: bool) -> tuple[str, bool]:
