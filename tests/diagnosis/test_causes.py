@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -324,3 +326,23 @@ def test_after_a_schedule_nothing_is_promised_of_more_steps(schedule):
     branches = ss.what_if(value_and_grad, w, optimizer, (x, y), history=history)
     assert "all branches are the same" in str(branches)
     assert ss.diagnose(history, what_if=branches).verdict == found.verdict
+
+
+def test_what_is_said_of_branches_agrees_with_their_table():
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(300, 60)), random.integers(0, 2, 300).astype(float)
+
+    def value_and_grad(w, batch):
+        x, y = batch
+        z = x @ w
+        return float(np.mean(np.logaddexp(0, z) - y * z)), x.T @ (1 / (1 + np.exp(-z)) - y) / len(y)
+
+    w = np.zeros(60)
+    optimizer = ss.SGD(w, lr=0.1)
+    history = ss.fit(value_and_grad, w, optimizer, (x, y), epochs=20, batch_size=30)
+    branches = ss.what_if(value_and_grad, w, optimizer, (x, y), history=history)
+    said = str(ss.diagnose(history, what_if=branches))
+    factor = re.search(r"at (\S+) times the rate lie .* on their way, and (\S+) at their end", said)
+    if factor is not None:
+        assert float(factor[2]) == float(f"{branches.advantage(float(factor[1]))[0]:.2g}")
+    assert "times the rate end" not in said

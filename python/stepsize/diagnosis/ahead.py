@@ -263,8 +263,12 @@ def _lowering(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
     gained = max(f.trend.late_decrease, 0.0) if f.trend.late_decrease_z > th.LATE_Z else 0.0
     ends = f"{a.lead * f.levels.decrease:.2g}, {percent(a.lead)} of the whole decrease,"
     more = counted(e.steps, "more step")
-    what = f"{more} at {a.lead_of[1:]} times the rate end {ends} below those at the present one"
-    if a.lead_of == MEAN:
+    if a.lead_of != MEAN:
+        what = (
+            f"{more} at {a.lead_of[1:]} times the rate lie {ends} below those at the present one "
+        )
+        what += f"on their way, and {e.advantage(float(a.lead_of[1:]))[0]:.2g} at their end"
+    else:
         what = f"{MEAN} over {more} ends {ends} below the weights themselves"
     if a.lead > th.AHEAD_TOO_HIGH:
         return Finding("too_high", "warning", what, _advice("too_high", e), (0.75, 1.0))
