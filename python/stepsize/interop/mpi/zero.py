@@ -270,19 +270,24 @@ class Zero1(Wrapper):
 
     def load_state_dict(self, d: Mapping[str, Any]) -> None:
         """Take this rank's part of a whole state; what does not fit changes nothing on any rank."""
-        before = self.inner.state_dict()
-        with self._team.together("Zero1: load_state_dict"):
-            here = local_part(
-                d, before, self._structure, self._parts, self._assignment, type(self.inner)
-            )
-            self.inner.load_state_dict(here)
-        self._set(_torn="")
+        rule, parts, groups = type(self.inner), self._parts, self._assignment
+        self._take(lambda now: local_part(d, now, self._structure, parts, groups, rule))
 
     def load_parts(self, state: Mapping[str, Any], values: Sequence[Array]) -> None:
         """Take the state of this rank's parts, and their parameters, which go to all ranks."""
-        self.inner.load_state_dict(state)
+        self._take(lambda now: state)
         assign(self.internals.leaves.arrays, values)
         self._mean.exchange.all_gather(self._structure.leaves)
+
+    def _take(self, part_of: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+        """Load the state that is made of the present one; where a rank refuses, no rank does."""
+        before = self.inner.state_dict()
+        try:
+            with self._team.together("Zero1: load_state_dict"):
+                self.inner.load_state_dict(part_of(before))
+        except Exception:
+            self.inner.load_state_dict(before)
+            raise
         self._set(_torn="")
 
     def whole_leaf(self, i: int) -> Array:
