@@ -7,7 +7,7 @@ import stepsize as ss
 from cases import CHUNK
 from ranks import differences
 from stepsize.collectives import RankError
-from stepsize.interop.mpi import LocalComm, Zero1, load_shards, save_shards
+from stepsize.interop.mpi import DataParallel, LocalComm, Zero1, load_shards, save_shards
 from stepsize.serialization import nested
 
 OTHERS = {  # what a checkpoint of 40,000 float64 does not fit
@@ -78,3 +78,93 @@ def test_an_older_index_without_shapes_is_measured_by_its_parts(tmp_path, other)
         return params["a"][-1].round(3)
 
     assert LocalComm.run(3, fitting) == [39_998.999] * 3
+
+
+NAN = float("nan")
+WRONG = {  # an argument of step, and what its refusal says
+    "negative rows": ({"rows": -1}, "rows must be a finite number >= 0, got -1"),
+    "rows of nan": ({"rows": NAN}, "rows must be"),
+    "rows of inf": ({"rows": float("inf")}, "rows must be"),
+    "rows in words": ({"rows": "many"}, "rows must be"),
+    "no rows": ({"rows": None}, "rows must be"),
+    "a loss in words": ({"loss": "small"}, "loss must be a number, got 'small'"),
+    "a loss of two": ({"loss": np.ones(2)}, "loss must be a number"),
+    "a loss on one rank": ({"loss": 1.0}, "1 of 2 ranks with rows give a loss"),
+    "gradients in words": ({"grads": {"a": "none"}}, "the gradient of a"),
+    "another shape": ({"grads": {"a": np.ones(4)}}, r"shape \(4,\)"),
+    "another leaf": ({"grads": {"b": np.ones(3)}}, "a is missing"),
+    "an object": ({"grads": object()}, "object"),
+    "nothing bound": ({"grads": ss.optimizers.wrappers.base.BOUND}, "bind"),
+}
+
+
+def made(kind, x, comm):
+    return Zero1("sgd", x, comm, lr=1.0) if kind == "Zero1" else DataParallel(ss.SGD(x, 1.0), comm)
+
+
+@pytest.mark.parametrize("kind", ["DataParallel", "Zero1"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_one_rank_refuses_of_a_step_all_refuse(kind, wrong):
+    arguments, words = WRONG[wrong]
+
+    def program(comm):
+        x = {"a": np.zeros(3)}
+        optimizer = made(kind, x, comm)
+        own = {"grads": {"a": np.ones(3)}, **(arguments if comm.rank else {})}
+        with pytest.raises(Exception, match=words) as info:
+            optimizer.step(**own)
+        assert not x["a"].any()
+        optimizer.step({"a": np.ones(3)})
+        return type(info.value), str(info.value), x["a"].tolist()
+
+    (first, told, x), (second, _, y) = LocalComm.run(2, program)
+    assert x == y == [-1.0] * 3
+    assert second in (TypeError, ValueError, RuntimeError)
+    if wrong != "a loss on one rank":
+        assert first is RankError
+        assert "rank 1 of 2: " + second.__name__ in told
+
+
+@pytest.mark.parametrize("kind", ["DataParallel", "Zero1"])
+def test_an_optimizer_that_one_rank_refuses_all_refuse(kind):
+    def program(comm):
+        rule = "sgdd" if comm.rank else "sgd"
+        with pytest.raises((TypeError, ValueError) if comm.rank else RankError):
+            if kind == "Zero1":
+                Zero1(rule, np.zeros(3), comm)
+            else:
+                DataParallel("sgd" if comm.rank else ss.SGD(np.zeros(3)), comm)
+        return comm.allgather(comm.rank)
+
+    assert LocalComm.run(2, program) == [[0, 1]] * 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch_size": 0},
+        {"epochs": -1},
+        {"accumulate": 0},
+        {"callbacks": 3},
+        {"seed": -1},
+        {"validate_every": 1},
+        {"resume": True},
+        {"train": 3},
+        {"value_and_grad": 3},
+    ],
+    ids=str,
+)
+def test_what_one_rank_refuses_of_fit_all_refuse(wrong):
+    def program(comm):
+        x = np.zeros(3)
+        asked = {
+            "value_and_grad": lambda x, batch: (float(x @ x), 2 * x),
+            "train": (np.ones((8, 3)),),
+            "epochs": 1,
+            **(wrong if comm.rank else {}),
+        }
+        with pytest.raises((TypeError, ValueError) if comm.rank else RankError):
+            ss.fit(params=x, optimizer=ss.SGD(x), comm=comm, progress=False, **asked)
+        return comm.allgather(comm.rank)
+
+    assert LocalComm.run(2, program) == [[0, 1]] * 2

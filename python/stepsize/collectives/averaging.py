@@ -108,7 +108,7 @@ class GradientMean:
         if error is None and rows > 0:
             try:
                 flat = self._gather(grads, dense)
-            except (TypeError, ValueError) as refused:
+            except Exception as refused:  # whatever it is: the others wait to hear of it
                 error = refused
         self.last = found = self._announce(flat, rows, loss, error)
         self._sparse = self._joined_rows(flat, found) if any(found.sparse) else {}
@@ -182,7 +182,17 @@ class GradientMean:
             kinds.append((dtype, tuple(n is not None for n in names)) if any(names) else None)
         share = Share.of([count for count, _, _ in said])
         losses = [value if count > 0 else None for count, value, _ in said]
+        self._refuse_missing([value for count, value, _ in said if count > 0])
         return Announced(share, kinds, sparse, mean_of(losses, share))
+
+    def _refuse_missing(self, losses: Sequence[float | None]) -> None:
+        """Refuse a loss that only some of the ranks with rows give: the mean would be wrong."""
+        if None in losses and any(value is not None for value in losses):
+            there = sum(value is not None for value in losses)
+            raise ValueError(
+                f"{self._owner}: {there} of {len(losses)} ranks with rows give a loss; give "
+                "loss= on all of them, or on none"
+            )
 
     def _dense_kinds(self, found: Announced) -> list[Any]:
         """The kinds of what travels as arrays."""
