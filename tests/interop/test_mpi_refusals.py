@@ -168,3 +168,112 @@ def test_what_one_rank_refuses_of_fit_all_refuse(wrong):
         return comm.allgather(comm.rank)
 
     assert LocalComm.run(2, program) == [[0, 1]] * 2
+
+
+def function(x, batch):
+    return float(x["a"] @ x["a"]), {"a": 2 * x["a"]}
+
+
+class OnOne:
+    """Changes a run on rank 1 alone."""
+
+    def __init__(self, comm, hook, change):
+        setattr(self, hook, lambda run: comm.rank and run.step >= 2 and change(run))
+
+
+def fitted(comm, path=None, callbacks=(), **keywords):
+    x = {"a": np.ones(3)}
+    optimizer = ss.SGD(x, lr=0.1, **keywords)
+    data = (np.ones((8, 3)),)
+    more = {"checkpoint": path, "callbacks": callbacks, "progress": False, "comm": comm}
+    return ss.fit(function, x, optimizer, data, epochs=2, batch_size=2, **more)
+
+
+@pytest.mark.parametrize("kind", ["DataParallel", "Zero1"])
+@pytest.mark.parametrize("name", ["lr", "momentum", "weight_decay", "lr_scale"])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_hyperparameter_set_on_one_rank_is_refused_at_the_next_step(kind, name, rank):
+    def program(comm):
+        x = {"a": np.zeros(3)}
+        keywords = {"lr": 1.0, "momentum": 0.9, "weight_decay": 0.1}
+        if kind == "Zero1":
+            optimizer = Zero1("sgd", x, comm, **keywords)
+        else:
+            optimizer = DataParallel(ss.SGD(x, **keywords), comm)
+        optimizer.step({"a": np.ones(3)})
+        before = x["a"].copy()
+        if comm.rank == rank:
+            setattr(optimizer, name, 0.01)
+        with pytest.raises(RankError, match=f"hyperparameters: {name} must be the same .* 0.01 on"):
+            optimizer.step({"a": np.ones(3)})
+        assert x["a"].tobytes() == before.tobytes()
+        setattr(optimizer, name, 0.01)
+        optimizer.step({"a": np.ones(3)})
+        return x["a"].tolist()
+
+    one, other = LocalComm.run(2, program)
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    {
+        "lr": (0.1, 0.2),
+        "momentum": (0.9, 0.8),
+        "clip_norm": (None, 0.1),
+        "maximize": (False, True),
+        "on_nonfinite": ("raise", "skip"),
+        "bounds": ((0.0, 1.0), (0.0, 2.0)),
+    }.items(),
+)
+def test_ranks_are_made_alike(name, values):
+    def zero(comm):
+        Zero1("sgd", {"a": np.zeros(3)}, comm, **{"momentum": 0.9, name: values[comm.rank]})
+
+    with pytest.raises(ValueError, match=f"Zero1: .*{name} must be the same on all ranks"):
+        LocalComm.run(2, zero)
+    if name in ("lr", "momentum"):  # those of rank 0 are sent to all
+        return
+    with pytest.raises(ValueError, match=f"fit: .*{name} must be the same on all ranks"):
+        LocalComm.run(2, lambda comm: fitted(comm, **{name: values[comm.rank]}))
+
+
+CHANGES = {
+    "lr": (lambda run: setattr(run.optimizer, "lr", 0.005), "lr must be the same"),
+    "batch_size": (lambda run: setattr(run, "batch_size", 4), "batch_size must be the same"),
+    "params": (lambda run: run.params["a"].fill(0), "parameters are not the same .*: a"),
+}
+
+
+@pytest.mark.parametrize("hook", ["on_step", "on_gradients"])
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("saved", [False, True])
+def test_what_a_callback_changes_on_one_rank_ends_the_run_of_all(tmp_path, hook, change, saved):
+    what, words = CHANGES[change]
+    checkpoint = ss.Checkpoint(tmp_path / "run", every_steps=1) if saved else None
+
+    def program(comm):
+        with pytest.raises(RankError, match=words):
+            fitted(comm, checkpoint, [OnOne(comm, hook, what)])
+        return comm.allgather(comm.rank)
+
+    assert LocalComm.run(2, program) == [[0, 1]] * 2
+
+
+def test_a_leaf_without_a_gradient_may_differ():
+    """It is a state of the function, which sees other rows on each rank."""
+
+    def program(comm):
+        x = {"a": np.ones(3), "seen": np.zeros(1)}
+
+        def counting(x, batch):
+            x["seen"] += comm.rank + 1
+            return float(x["a"] @ x["a"]), {"a": 2 * x["a"], "seen": None}
+
+        data = (np.ones((8, 3)),)
+        ss.fit(counting, x, ss.SGD(x, lr=0.1), data, epochs=2, comm=comm, progress=False)
+        return x["a"].tolist(), float(x["seen"][0])
+
+    (one, seen), (other, more) = LocalComm.run(2, program)
+    assert one == other
+    assert more == 2 * seen > 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from stepsize.arrays import Array, Nest, Structure, computed, unflatten
+from stepsize.collectives.alike import digest
 from stepsize.collectives.exchange import Exchange
 from stepsize.collectives.layout import Layout
 from stepsize.collectives.messages import dtype_of
@@ -44,6 +45,8 @@ class GradientMean:
         owner: who averages, in messages.
         layout: which rank adds up what; None cuts all leaves evenly.
         reuse: whether the result is in the same arrays each time, for one who uses it at once.
+        settings: gives what must be the same on all ranks at each mean, by name, such as
+            hyperparameters: a checksum travels along, and `RankError` names what differs.
 
     Example:
         >>> import numpy as np
@@ -62,7 +65,9 @@ class GradientMean:
         owner: str,
         layout: Layout | None = None,
         reuse: bool = False,
+        settings: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
+        self._settings = settings or dict
         self._team, self._owner, self._reuse = team, owner, reuse
         self.structure = Structure(params)
         # Gradients are contiguous whatever the parameters are.
@@ -169,7 +174,16 @@ class GradientMean:
         self, flat: Sequence[Any], rows: float, loss: float | None, error: BaseException | None
     ) -> Announced:
         here = [_kind(value) for value in flat]
-        said = self._team.meet(f"{self._owner}: gradients", (float(rows), loss, here), error)
+        settings: Mapping[str, Any] = {}
+        try:
+            settings = self._settings()
+        except Exception as refused:  # by a schedule, perhaps
+            error = error or refused
+        word = (float(rows), loss, here, digest(repr(settings)))
+        words = self._team.meet(f"{self._owner}: gradients", word, error)
+        if len({tag for *_, tag in words}) > 1:
+            self._team.alike(f"{self._owner}: hyperparameters", settings)
+        said = [tuple(rest) for *rest, _ in words]
         kinds: list[Any] = []
         sparse: list[bool] = []
         for i, leaf in enumerate(self._alike):

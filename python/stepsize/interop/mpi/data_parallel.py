@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from stepsize._core import BOUND
 from stepsize.arrays import Nest
-from stepsize.collectives import GradientMean, Team, same_start, team_of
+from stepsize.collectives import GradientMean, Team, same_start, settings_of, team_of
 from stepsize.interop.mpi.arguments import asked
 from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.serialization import nested
@@ -59,7 +59,14 @@ class DataParallel(Wrapper):
         with team.together("DataParallel: arguments"):
             super().__init__(optimizer)
         same_start("DataParallel", team, self.params, optimizer)
-        self._set(_team=team, _mean=GradientMean(team, self.params, "DataParallel", reuse=True))
+        self._set(_team=team)
+        self._set(_mean=self._mean_over(self.params))
+
+    def _mean_over(self, params: Nest) -> GradientMean:
+        def settings() -> dict[str, Any]:
+            return settings_of(self.inner)
+
+        return GradientMean(self._team, params, "DataParallel", reuse=True, settings=settings)
 
     @property
     def comm(self) -> Team:
@@ -119,5 +126,5 @@ class DataParallel(Wrapper):
     def clone(self, params: Nest) -> Self:
         """The same over other arrays of the same shapes, on the same ranks."""
         twin = super().clone(params)
-        twin._set(_mean=GradientMean(self._team, params, "DataParallel", reuse=True))
+        twin._set(_mean=twin._mean_over(params))
         return twin

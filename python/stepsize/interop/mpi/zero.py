@@ -18,7 +18,9 @@ from stepsize.collectives import (
     Part,
     RankError,
     Team,
+    options_of,
     same_parameters,
+    settings_of,
     team_of,
 )
 from stepsize.interop.mpi.arguments import asked
@@ -97,7 +99,11 @@ class Zero1(Wrapper):
         same_parameters("Zero1", team, ungroup(params))
         told = f"{cls.__name__}, {groups[0]}, {len(groups[1])} groups"
         team.agree("Zero1: rule", "the rule with its groups", told)
+        team.alike("Zero1: options", options_of(options), ValueError)
         self._build(cls, params, team, groups, options)
+        with team.together("Zero1: schedules"):
+            here = settings_of(self.inner)
+        team.alike("Zero1: hyperparameters", here, ValueError)
 
     def _build(self, cls: Any, params: Nest, team: Team, groups: Groups, options: Options) -> None:
         structure = Structure(ungroup(params))
@@ -128,7 +134,9 @@ class Zero1(Wrapper):
             _made_of=(groups, options),
             _parts=parts,
             _layout=layout,
-            _mean=GradientMean(team, ungroup(params), "Zero1", layout),
+            _mean=GradientMean(
+                team, ungroup(params), "Zero1", layout, settings=lambda: settings_of(inner)
+            ),
             _torn="",
         )
 
