@@ -277,3 +277,22 @@ def test_a_leaf_without_a_gradient_may_differ():
     (one, seen), (other, more) = LocalComm.run(2, program)
     assert one == other
     assert more == 2 * seen > 0
+
+
+def test_validation_on_one_rank_is_refused_by_name():
+    def program(comm, mine, **more):
+        x = {"a": np.ones(3)}
+        data = (np.ones((8, 3)),)
+        own = mine if comm.rank else {}
+        ss.fit(function, x, ss.SGD(x, lr=0.1), data, epochs=1, comm=comm, **{**more, **own})
+
+    held = {"validation": (np.ones((5, 3)),)}
+    refusals = [
+        (held, {}, "validation must be the same on all ranks, but is no data on rank 0 and 5 rows"),
+        ({"validation": (np.ones((6, 3)),)}, held, "validation .* 5 rows .* 6 rows"),
+        ({"evaluate": lambda x, batch: {"n": 1.0}}, held, "validation .* value_and_grad .* evalu"),
+        ({"validate_every": 2}, held, "validate_every must be the same on all ranks"),
+    ]
+    for mine, more, words in refusals:
+        with pytest.raises(ValueError, match=words):
+            LocalComm.run(2, lambda comm, mine=mine, more=more: program(comm, mine, **more))

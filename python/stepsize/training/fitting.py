@@ -150,7 +150,7 @@ def fit(
         run = Run(params, optimizer, source, [*others, *checkpoints], seed, accumulate, team)
     limits = Limits(epochs or math.inf, steps or math.inf)
     counted = count_for(rows, "train")
-    ranks = None if team is None else ranks_of(team, run, limits, counted)
+    ranks = None if team is None else ranks_of(team, run, limits, counted, evaluation)
     loop = FitLoop(run, value_and_grad, limits, evaluation, checkpoints, counted, ranks)
     run.history.meta = run.describe()
     with alone("fit", optimizer):

@@ -17,6 +17,7 @@ from stepsize.collectives import (
 )
 from stepsize.training.accumulation import Gradient
 from stepsize.training.batches import ArrayBatches, Count
+from stepsize.training.evaluation import Evaluation
 from stepsize.training.interrupts import Interrupt
 from stepsize.training.run import Run
 
@@ -122,7 +123,9 @@ class Ranks:
                 self.team.meet("fit: an error", error=error)
 
 
-def ranks_of(team: Team, run: Run, limits: Any, count: Count) -> Ranks:
+def ranks_of(
+    team: Team, run: Run, limits: Any, count: Count, evaluation: Evaluation | None
+) -> Ranks:
     """The ranks of a run that starts: arguments agreed on, parameters and state those of rank 0."""
     for callback in run.callbacks:
         if getattr(callback, "needs_micro_squares", False):
@@ -132,6 +135,8 @@ def ranks_of(team: Team, run: Run, limits: Any, count: Count) -> Ranks:
             )
     batches = run.batches
     told = {
+        "validation": "no data" if evaluation is None else evaluation.kind,
+        "validate_every": None if evaluation is None else evaluation.every,
         "epochs and steps": (limits.epochs, limits.steps),
         "batch_size": batches.batch_size,
         "accumulate": run.accumulate,
