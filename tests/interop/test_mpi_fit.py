@@ -62,6 +62,17 @@ def test_the_history_is_that_of_one_process_that_adds_up_in_the_same_order(kind)
             assert all(found[name].tobytes() == leaf.tobytes() for name, leaf in params.items())
 
 
+@pytest.mark.parametrize("rows", [31, 50, 2])
+@pytest.mark.parametrize("every", [None, 2])
+def test_the_loss_of_validation_has_the_bits_of_one_process(rows, every):
+    """Also where the last batch has fewer rows than there are ranks, and ranks without a row."""
+    settings = {"validation": (X[:rows], Y[:rows]), "validate_every": every, "batch_size": 16}
+    for size in (2, 3, 5):
+        expected = train(None, in_parts(value_and_grad, size), **settings)[0]
+        for history, _ in LocalComm.run(size, lambda comm: train(comm, **settings)):
+            assert series(history) == series(expected)
+
+
 def test_half_batches_on_two_ranks_are_two_accumulated_batches():
     """Of whole halves: 96 rows in batches of 16, or twice 8 for one step."""
     data = (X[:96], Y[:96])

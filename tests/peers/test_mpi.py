@@ -188,3 +188,30 @@ def test_a_rank_that_raises_ends_the_job_with_its_words_and_a_checkpoint(tmp_pat
     ss.load(path, params)
     assert params.any()
     assert signal.SIGKILL.value == 9
+
+
+@pytest.mark.parametrize("kind", ["DataParallel", "Zero1"])
+def test_arguments_that_one_rank_refuses_leave_no_rank_waiting(kind):
+    program = """
+        import sys
+        import numpy as np
+        import stepsize as ss
+        from stepsize.interop.mpi import DataParallel, Zero1
+        x = np.zeros(3)
+        if sys.argv[1] == "Zero1":
+            optimizer = Zero1("sgd", x, comm, lr=1.0)
+        else:
+            optimizer = DataParallel(ss.SGD(x, lr=1.0), comm)
+        for wrong in ({"rows": -1}, {"rows": float("nan")}, {"loss": "small"}, {"grads": "none"}):
+            own = {"grads": np.ones(3), **(wrong if comm.Get_rank() else {})}
+            try:
+                optimizer.step(**own)
+            except Exception as error:
+                say(type(error).__name__)
+        optimizer.step(np.ones(3))
+        say(x.tolist())
+    """
+    told = printed(2, program, kind)
+    assert told.count("RankError") == 4
+    assert told.count("[-1.0, -1.0, -1.0]") == 2
+    assert len(told) == 10

@@ -1,5 +1,6 @@
 """Work shared among ranks: communicators, meetings, sums in a fixed order, parts of leaves."""
 
+from stepsize.collectives.alike import digest, options_of, refuse_other_parameters, settings_of
 from stepsize.collectives.averaging import GradientMean
 from stepsize.collectives.batches import own_rows
 from stepsize.collectives.communicator import Communicator, MPICommunicator
@@ -23,10 +24,14 @@ __all__ = [
     "Share",
     "Team",
     "averaged",
+    "digest",
     "mean_of",
+    "options_of",
     "own_rows",
+    "refuse_other_parameters",
     "same_parameters",
     "same_start",
+    "settings_of",
     "step_averaged",
     "team_of",
     "tree_sum",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from stepsize.arrays import Array, Nest, Structure, computed, unflatten
+from stepsize.collectives.alike import digest
 from stepsize.collectives.exchange import Exchange
 from stepsize.collectives.layout import Layout
 from stepsize.collectives.messages import dtype_of
@@ -44,6 +45,8 @@ class GradientMean:
         owner: who averages, in messages.
         layout: which rank adds up what; None cuts all leaves evenly.
         reuse: whether the result is in the same arrays each time, for one who uses it at once.
+        settings: gives what must be the same on all ranks at each mean, by name, such as
+            hyperparameters: a checksum travels along, and `RankError` names what differs.
 
     Example:
         >>> import numpy as np
@@ -62,7 +65,9 @@ class GradientMean:
         owner: str,
         layout: Layout | None = None,
         reuse: bool = False,
+        settings: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
+        self._settings = settings or dict
         self._team, self._owner, self._reuse = team, owner, reuse
         self.structure = Structure(params)
         # Gradients are contiguous whatever the parameters are.
@@ -108,7 +113,7 @@ class GradientMean:
         if error is None and rows > 0:
             try:
                 flat = self._gather(grads, dense)
-            except (TypeError, ValueError) as refused:
+            except Exception as refused:  # whatever it is: the others wait to hear of it
                 error = refused
         self.last = found = self._announce(flat, rows, loss, error)
         self._sparse = self._joined_rows(flat, found) if any(found.sparse) else {}
@@ -169,7 +174,16 @@ class GradientMean:
         self, flat: Sequence[Any], rows: float, loss: float | None, error: BaseException | None
     ) -> Announced:
         here = [_kind(value) for value in flat]
-        said = self._team.meet(f"{self._owner}: gradients", (float(rows), loss, here), error)
+        settings: Mapping[str, Any] = {}
+        try:
+            settings = self._settings()
+        except Exception as refused:  # by a schedule, perhaps
+            error = error or refused
+        word = (float(rows), loss, here, digest(repr(settings)))
+        words = self._team.meet(f"{self._owner}: gradients", word, error)
+        if len({tag for *_, tag in words}) > 1:
+            self._team.alike(f"{self._owner}: hyperparameters", settings)
+        said = [tuple(rest) for *rest, _ in words]
         kinds: list[Any] = []
         sparse: list[bool] = []
         for i, leaf in enumerate(self._alike):
@@ -182,7 +196,17 @@ class GradientMean:
             kinds.append((dtype, tuple(n is not None for n in names)) if any(names) else None)
         share = Share.of([count for count, _, _ in said])
         losses = [value if count > 0 else None for count, value, _ in said]
+        self._refuse_missing([value for count, value, _ in said if count > 0])
         return Announced(share, kinds, sparse, mean_of(losses, share))
+
+    def _refuse_missing(self, losses: Sequence[float | None]) -> None:
+        """Refuse a loss that only some of the ranks with rows give: the mean would be wrong."""
+        if None in losses and any(value is not None for value in losses):
+            there = sum(value is not None for value in losses)
+            raise ValueError(
+                f"{self._owner}: {there} of {len(losses)} ranks with rows give a loss; give "
+                "loss= on all of them, or on none"
+            )
 
     def _dense_kinds(self, found: Announced) -> list[Any]:
         """The kinds of what travels as arrays."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import Any
 
 import numpy as np
 
 from stepsize.arrays import Nest, Structure
+from stepsize.collectives.alike import digest, options_of
 from stepsize.collectives.team import Team
 
 __all__ = ["same_parameters", "same_start"]
@@ -25,8 +25,9 @@ def same_start(owner: str, team: Team, params: Nest, optimizer: Any) -> None:
     team.agree(f"{owner}: optimizer", "the optimizer", type(optimizer).__name__)
     if getattr(optimizer, "comm", None) is not None:
         return
+    team.alike(f"{owner}: optimizer", options_of(optimizer.internals.options), ValueError)
     here = optimizer.state_dict()
-    if len(set(team.meet(f"{owner}: state", _digest(here)))) == 1:
+    if len(set(team.meet(f"{owner}: state", digest(here)))) == 1:
         return
     state = team.meet(f"{owner}: state", here if team.leads else None)[0]
     with team.together(f"{owner}: start"):
@@ -42,18 +43,7 @@ def same_parameters(owner: str, team: Team, params: Nest) -> None:
         for path, leaf in zip(structure.paths, structure.leaves, strict=True)
     ]
     team.agree(f"{owner}: params", "params", kinds)
-    if len(set(team.meet(f"{owner}: params", _digest(structure.leaves)))) == 1:
+    if len(set(team.meet(f"{owner}: params", digest(structure.leaves)))) == 1:
         return
     for leaf in structure.leaves:
         np.copyto(leaf, team.meet(f"{owner}: params", leaf if team.leads else None)[0])
-
-
-def _digest(nest: Any) -> int:
-    """A checksum of numbers, text and arrays."""
-    if isinstance(nest, dict):
-        return _digest([part for pair in nest.items() for part in pair])
-    if isinstance(nest, list | tuple):
-        return zlib.crc32(repr([_digest(part) for part in nest]).encode())
-    if isinstance(nest, np.ndarray):
-        return zlib.crc32(np.ascontiguousarray(nest).view(np.uint8).tobytes() if nest.size else b"")
-    return zlib.crc32(repr(nest).encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from stepsize.arrays import Array
@@ -116,6 +116,24 @@ class Team:
                 f"{place}: {what} must be the same on all ranks, but is {found[0]!s:.120} on rank "
                 f"0 and {found[other]!s:.120} on rank {other}"
             )
+
+    def alike(
+        self, place: str, values: Mapping[str, Any], kind: type[Exception] = RankError
+    ) -> None:
+        """Refuse named values of which one is not the same on all ranks.
+
+        Raises:
+            RankError: or what is asked for, on every rank, naming what differs, and two values.
+        """
+        found = self.meet(place, {name: repr(value) for name, value in values.items()})
+        for name, here in found[0].items():
+            rank = next((r for r, one in enumerate(found) if one.get(name) != here), None)
+            if rank is not None:
+                raise kind(
+                    f"{place}: {name} must be the same on all ranks, but is {here:.120} on rank 0 "
+                    f"and {found[rank].get(name)!s:.120} on rank {rank}; set it on all ranks "
+                    "alike, also in callbacks"
+                )
 
     def exchange(self, send: Array, counts: Sequence[int]) -> Callable[[], Array]:
         """As `Communicator.exchange`."""

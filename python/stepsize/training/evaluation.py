@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from stepsize import arrays
+from stepsize.collectives import Share, Team, mean_of, own_rows
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.training.batches import ArrayBatches, Batches, Count, begin_mean, end_mean
 from stepsize.training.run import Run
@@ -50,6 +51,14 @@ class Evaluation:
         self._name = "evaluate" if given else "value_and_grad"
         self.every = every
 
+    @property
+    def kind(self) -> str:
+        """What is evaluated, and with what, in words that ranks compare."""
+        rows = (
+            f"{self._source.length} rows" if isinstance(self._source, ArrayBatches) else "batches"
+        )
+        return f"{rows} for {self._name}"
+
     def __call__(self, run: Run, interrupt: Pending) -> None:
         """Evaluate, and write the means into metrics and history."""
         sums: dict[str, float] = {}
@@ -73,6 +82,8 @@ class Evaluation:
         if team is None:
             return [record for _, record in self._own_records(run, interrupt, 0, 1)]
         arrays_given = isinstance(self._source, ArrayBatches)
+        if arrays_given and self._name != "evaluate":
+            return self._shared_records(run, interrupt, team)
         error: Exception | None = None
         own: list[tuple[int, Record]] = []
         try:
@@ -85,10 +96,41 @@ class Evaluation:
             given.sort(key=lambda found: found[0])
         return [record for _, record in given]
 
+    def _shared_records(self, run: Run, interrupt: Pending, team: Team) -> list[Record]:
+        """Rows and loss of all batches, each the mean over the ranks' rows of it, as in a step."""
+        weights: list[float] = []
+        own: list[tuple[int, Record]] = []
+        error: Exception | None = None
+
+        def cut(batch: Any) -> Any:
+            part, rows = own_rows(batch, team.rank, team.size)
+            weights.append(float(rows))
+            return part if rows else None
+
+        try:
+            own = self._own_records(run, interrupt, 0, 1, cut)
+        except Exception as failure:
+            error = failure
+        said = [(size, measured.get("loss")) for _, (size, measured) in own]
+        given = team.meet("fit: validation", list(zip(said, weights, strict=False)), error)
+        found: list[Record] = []
+        for column in zip(*given, strict=True):
+            losses, counts = [loss for (_, loss), _ in column], [rows for _, rows in column]
+            found.append((column[0][0][0], {"loss": float(mean_of(losses, Share.of(counts)))}))
+        return found
+
     def _own_records(
-        self, run: Run, interrupt: Pending, first: int, every: int
+        self,
+        run: Run,
+        interrupt: Pending,
+        first: int,
+        every: int,
+        cut: Callable[[Any], Any] | None = None,
     ) -> list[tuple[int, Record]]:
-        """Rows and values of every so many batches from the first on, by number."""
+        """Rows and values of every so many batches from the first on, by number.
+
+        Of each batch is measured what ``cut`` leaves of it; nothing where that is None.
+        """
         records: list[tuple[int, Record]] = []
         watched: Evaluate = self._watched
         begin_mean(self._count)
@@ -98,6 +140,10 @@ class Evaluation:
             if number % every != first:
                 continue
             size = self._count(batch)
+            batch = batch if cut is None else cut(batch)
+            if batch is None:
+                records.append((number, (size, {})))
+                continue
             try:
                 measured = watched(run.params, batch)
             except (TypeError, ValueError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -132,23 +133,24 @@ def fit(
         >>> history.stopped, bool(abs(params["w"][0] - 3) < 1e-3)
         ('finished 20 epochs', True)
     """
-    arguments.function_of("value_and_grad", value_and_grad)
     optimizer = arguments.optimizer_of(optimizer, params)
     team = arguments.team_of_run(comm, optimizer)
-    epochs, steps = arguments.ends_of(epochs, steps)
-    seed, rows = arguments.seed_of(seed, resume, team), arguments.count_of(count)
-    source = arguments.source_of(train, batch_size, seed, drop_last, epochs)
-    evaluation = arguments.evaluation_of(
-        value_and_grad, validation, batch_size, evaluate, rows, validate_every
-    )
-    others, checkpoints = arguments.callbacks_of(callbacks, checkpoint)
-    if truth("resume", resume) and not checkpoints:
-        raise ValueError("resume=True needs checkpoint=..., the file to continue from")
-    accumulate = whole("accumulate", accumulate)
-    run = Run(params, optimizer, source, [*others, *checkpoints], seed, accumulate, team)
+    with nullcontext() if team is None else team.together("fit: arguments"):
+        arguments.function_of("value_and_grad", value_and_grad)
+        epochs, steps = arguments.ends_of(epochs, steps)
+        seed, rows = arguments.seed_of(seed, resume, team), arguments.count_of(count)
+        source = arguments.source_of(train, batch_size, seed, drop_last, epochs)
+        evaluation = arguments.evaluation_of(
+            value_and_grad, validation, batch_size, evaluate, rows, validate_every
+        )
+        others, checkpoints = arguments.callbacks_of(callbacks, checkpoint)
+        if truth("resume", resume) and not checkpoints:
+            raise ValueError("resume=True needs checkpoint=..., the file to continue from")
+        accumulate = whole("accumulate", accumulate)
+        run = Run(params, optimizer, source, [*others, *checkpoints], seed, accumulate, team)
     limits = Limits(epochs or math.inf, steps or math.inf)
     counted = count_for(rows, "train")
-    ranks = None if team is None else ranks_of(team, run, limits, counted)
+    ranks = None if team is None else ranks_of(team, run, limits, counted, evaluation)
     loop = FitLoop(run, value_and_grad, limits, evaluation, checkpoints, counted, ranks)
     run.history.meta = run.describe()
     with alone("fit", optimizer):

@@ -247,6 +247,7 @@ class FitLoop:
         """What follows an epoch."""
         self.check_params()
         end_mean(self.count)
+        self.run.refuse_apart()
         with self.decided():
             if self.every is None:
                 self.evaluate()

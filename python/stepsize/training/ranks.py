@@ -6,9 +6,18 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from stepsize.collectives import GradientMean, Team, averaged, own_rows, same_start
+from stepsize.collectives import (
+    GradientMean,
+    Team,
+    averaged,
+    digest,
+    own_rows,
+    same_start,
+    settings_of,
+)
 from stepsize.training.accumulation import Gradient
-from stepsize.training.batches import ArrayBatches, Batches, Count
+from stepsize.training.batches import ArrayBatches, Count
+from stepsize.training.evaluation import Evaluation
 from stepsize.training.interrupts import Interrupt
 from stepsize.training.run import Run
 
@@ -26,18 +35,23 @@ class Ranks:
 
     Args:
         team: the ranks.
-        params: the nest that is trained.
-        batches: arrays, whose batches are split among the ranks by rows; or a stream of this
-            rank's own batches.
+        run: whose batches are of arrays, and split among the ranks by rows, or a stream of this
+            rank's own ones.
         count: the rows of a batch.
     """
 
-    def __init__(self, team: Team, params: Any, batches: Batches, count: Count) -> None:
+    def __init__(self, team: Team, run: Run, count: Count) -> None:
         self.team = team
+        batches = run.batches
+
+        def settings() -> dict[str, Any]:
+            return {**settings_of(run.optimizer), "batch_size": batches.batch_size}
+
+        self._settings = settings
         self.interrupt = Agreed()
         self._splits = isinstance(batches, ArrayBatches)
         self._count = count
-        self._mean = GradientMean(team, params, "fit")
+        self._mean = GradientMean(team, run.params, "fit", settings=settings)
 
     def averaged(self, function: Gradient, several: bool) -> Gradient:
         """The function of a batch, or of several, as the mean over the rows of all ranks."""
@@ -89,12 +103,16 @@ class Ranks:
         except Exception as error:
             self.tell(error)
             raise
-        word = signals.pending, signals.terminated, run.finished, run.history.stopped
+        settings = self._settings()
+        tag = digest(repr(settings))
+        word = signals.pending, signals.terminated, run.finished, run.history.stopped, tag
         words = self.team.meet("fit: decisions", word)
+        if len({word[-1] for word in words}) > 1:
+            self.team.alike("fit: hyperparameters", settings)
         self.interrupt.pending = any(word[0] for word in words)
         self.interrupt.terminated = any(word[1] for word in words)
         signals.terminated = self.interrupt.terminated
-        for _, _, finished, stopped in words:
+        for _, _, finished, stopped, _ in words:
             if finished:
                 run.stop(str(stopped))
 
@@ -105,7 +123,9 @@ class Ranks:
                 self.team.meet("fit: an error", error=error)
 
 
-def ranks_of(team: Team, run: Run, limits: Any, count: Count) -> Ranks:
+def ranks_of(
+    team: Team, run: Run, limits: Any, count: Count, evaluation: Evaluation | None
+) -> Ranks:
     """The ranks of a run that starts: arguments agreed on, parameters and state those of rank 0."""
     for callback in run.callbacks:
         if getattr(callback, "needs_micro_squares", False):
@@ -115,6 +135,8 @@ def ranks_of(team: Team, run: Run, limits: Any, count: Count) -> Ranks:
             )
     batches = run.batches
     told = {
+        "validation": "no data" if evaluation is None else evaluation.kind,
+        "validate_every": None if evaluation is None else evaluation.every,
         "epochs and steps": (limits.epochs, limits.steps),
         "batch_size": batches.batch_size,
         "accumulate": run.accumulate,
@@ -126,4 +148,4 @@ def ranks_of(team: Team, run: Run, limits: Any, count: Count) -> Ranks:
     for name, value in told.items():
         team.agree("fit", name, value)
     same_start("fit", team, run.params, run.optimizer)
-    return Ranks(team, run.params, run.batches, count)
+    return Ranks(team, run, count)

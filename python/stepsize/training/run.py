@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from stepsize import _core, arrays
-from stepsize.collectives import Team
+from stepsize.collectives import Team, refuse_other_parameters
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.rng import collect_rng_states, set_rng_states
@@ -241,8 +241,14 @@ class Run:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the run to one file, whole or not at all."""
+        self.refuse_apart()
         state = self.state_dict()
         self.on_first("fit: checkpoint", lambda: nested.dump(path, "run", state))
+
+    def refuse_apart(self) -> None:
+        """Refuse parameters that are not the same on all ranks, if there are several."""
+        if self.team is not None:
+            refuse_other_parameters("fit", self.team, self.params, self.grads)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` gave and `resume.check` found to fit.

@@ -7,10 +7,10 @@ from typing import Any, Self
 
 from stepsize._core import BOUND
 from stepsize.arrays import Nest
-from stepsize.collectives import GradientMean, Team, same_start, team_of
+from stepsize.collectives import GradientMean, Team, same_start, settings_of, team_of
+from stepsize.interop.mpi.arguments import asked
 from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.serialization import nested
-from stepsize.validation import number
 
 __all__ = ["DataParallel"]
 
@@ -55,10 +55,18 @@ class DataParallel(Wrapper):
     _team: Team
 
     def __init__(self, optimizer: Any, comm: Any) -> None:
-        super().__init__(optimizer)
         team = team_of("DataParallel", comm)
+        with team.together("DataParallel: arguments"):
+            super().__init__(optimizer)
         same_start("DataParallel", team, self.params, optimizer)
-        self._set(_team=team, _mean=GradientMean(team, self.params, "DataParallel", reuse=True))
+        self._set(_team=team)
+        self._set(_mean=self._mean_over(self.params))
+
+    def _mean_over(self, params: Nest) -> GradientMean:
+        def settings() -> dict[str, Any]:
+            return settings_of(self.inner)
+
+        return GradientMean(self._team, params, "DataParallel", reuse=True, settings=settings)
 
     @property
     def comm(self) -> Team:
@@ -86,9 +94,7 @@ class DataParallel(Wrapper):
             stats: whether to return norms; they are those of the mean gradients.
             rows: the rows of this rank's batch, where ranks have different numbers of them.
         """
-        weight = number("DataParallel: rows", rows, 0.0)
-        given = self._given(grads) if weight else None
-        mean, means = self._mean(given, weight, loss)
+        mean, means = self._mean(*asked("DataParallel", lambda: self._given(grads), rows, loss))
         with self._team.together("DataParallel: step"):
             return self.inner.step(means, loss=mean, stats=stats)
 
@@ -114,11 +120,11 @@ class DataParallel(Wrapper):
     def load(self, path: nested.Path) -> None:
         """Load what `save` wrote, read on rank 0; all ranks call it."""
         state = self._team.from_first("DataParallel: load", lambda: nested.load(path, "optimizer"))
-        with nested.contents_of(path):
+        with self._team.together("DataParallel: load"), nested.contents_of(path):
             self.inner.load_state_dict(state)
 
     def clone(self, params: Nest) -> Self:
         """The same over other arrays of the same shapes, on the same ranks."""
         twin = super().clone(params)
-        twin._set(_mean=GradientMean(self._team, params, "DataParallel", reuse=True))
+        twin._set(_mean=twin._mean_over(params))
         return twin

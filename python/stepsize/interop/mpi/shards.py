@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,8 @@ def save_shards(path: str | os.PathLike[str], optimizer: Zero1) -> None:
     with team.together("save_shards: index"):
         if team.leads:
             before = _files_of(path)
-            nested.dump(path, INDEX, {"files": names, "step_count": optimizer.step_count})
+            index = {"files": names, "step_count": optimizer.step_count}
+            nested.dump(path, INDEX, {**index, "leaves": _kinds_of(optimizer)})
             for name in before:
                 with contextlib.suppress(OSError):  # what is left over harms nobody
                     os.unlink(_beside(path, name))
@@ -85,20 +86,52 @@ def load_shards(path: str | os.PathLike[str], optimizer: Zero1) -> None:
             shapes, which are loaded too.
 
     Raises:
-        CheckpointError: a file is damaged, missing, or does not fit; nothing has changed.
+        CheckpointError: a file is damaged, missing, or of other shapes or dtypes; nothing has
+            changed on any rank.
     """
     team, path = optimizer.comm, os.fspath(path)
     with team.together("load_shards"):
-        names = nested.load(path, INDEX)["files"]
+        index = nested.load(path, INDEX)
+        with nested.contents_of(path):
+            _check_kinds(index.get("leaves", ()), optimizer)
         taken = _Taken(optimizer)
-        for name in names:
+        for name in index["files"]:
             file = _beside(path, name)
             contents = nested.load(file, SHARD)
             with nested.contents_of(file):
                 taken.take(contents)
         with nested.contents_of(path):
             taken.check()
-            optimizer.load_parts(taken.state, taken.params)
+    # All ranks have read what fits: from here on they send to each other.
+    with nested.contents_of(path):
+        optimizer.load_parts(taken.state, taken.params)
+
+
+def _kinds_of(optimizer: Zero1) -> list[list[Any]]:
+    """Name, shape and dtype of each parameter."""
+    leaves = map(optimizer.whole_leaf, range(len(optimizer.paths)))
+    return [
+        [path, list(leaf.shape), leaf.dtype.name]
+        for path, leaf in zip(optimizer.paths, leaves, strict=True)
+    ]
+
+
+def _check_kinds(saved: Any, optimizer: Zero1) -> None:
+    """Refuse parameters of another shape or dtype; an older index does not tell them."""
+    here = {path: (tuple(shape), dtype) for path, shape, dtype in _kinds_of(optimizer)}
+    for path, shape, dtype in saved:
+        _check_path(path, here)
+        if (tuple(shape), dtype) != here[path]:
+            raise ValueError(
+                f"the parameter {path} has shape {tuple(shape)} and dtype {dtype}, expected "
+                f"{here[path][0]} and {here[path][1]}; load it over parameters of the shapes and "
+                "dtypes it was saved with"
+            )
+
+
+def _check_path(path: Any, here: Container[str]) -> None:
+    if path not in here:
+        raise ValueError(f"it holds the parameter {path}, which is not one of this model")
 
 
 class _Taken:
@@ -110,6 +143,7 @@ class _Taken:
         self.params = [np.array(leaf) for leaf in optimizer.inner.internals.leaves.arrays]
         self._names = list(self.state["steps"])
         self._found = [0] * len(optimizer.parts)
+        self._ends: dict[int, int] = {}  # of each leaf
         self._head: Any = None
 
     def take(self, contents: Mapping[str, Any]) -> None:
@@ -127,9 +161,15 @@ class _Taken:
             raise ValueError(f"it is of {head}, and the parts before it are of {self._head}")
         places = zip(contents["parts"], saved["steps"], contents["params"], strict=False)
         for (path, start, stop), name, values in places:
-            if path not in self._optimizer.paths:
-                raise ValueError(f"it holds the parameter {path}, which is not one of this model")
+            _check_path(path, self._optimizer.paths)
             there = Part(self._optimizer.paths.index(path), start, stop)
+            size = self._optimizer.whole_leaf(there.leaf).size
+            if not 0 <= start <= stop <= size:
+                raise ValueError(
+                    f"it holds the elements {start} to {stop} of {path}, which has {size}; load it "
+                    "over parameters of the shapes it was saved with"
+                )
+            self._ends[there.leaf] = max(self._ends.get(there.leaf, 0), stop)
             for k, own in enumerate(self._optimizer.parts):
                 if own.leaf == there.leaf:
                     self._overlap(k, own, there, saved, name, values)
@@ -151,7 +191,14 @@ class _Taken:
         self._found[k] += last - first
 
     def check(self) -> None:
-        """Refuse files that leave a part of the parameters out."""
+        """Refuse files that leave a part of the parameters out, on this rank or on another."""
+        for i, path in enumerate(self._optimizer.paths):
+            size = self._optimizer.whole_leaf(i).size
+            if self._ends.get(i, -1) != size:
+                raise ValueError(
+                    f"its parts hold {self._ends.get(i, 0)} of the {size} elements of {path}; load "
+                    "it over parameters of the shapes it was saved with"
+                )
         for own, found in zip(self._optimizer.parts, self._found, strict=True):
             if found != own.size:
                 path = self._optimizer.paths[own.leaf]

@@ -18,9 +18,12 @@ from stepsize.collectives import (
     Part,
     RankError,
     Team,
+    options_of,
     same_parameters,
+    settings_of,
     team_of,
 )
+from stepsize.interop.mpi.arguments import asked
 from stepsize.interop.mpi.gathering import gathered, local_part
 from stepsize.interop.mpi.host import ShardHost
 from stepsize.optimizers.constraints import Constraint, Constraints
@@ -32,7 +35,6 @@ from stepsize.optimizers.slots import Place
 from stepsize.optimizers.transaction import assign
 from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.serialization import nested
-from stepsize.validation import number
 
 __all__ = ["Zero1"]
 
@@ -97,7 +99,11 @@ class Zero1(Wrapper):
         same_parameters("Zero1", team, ungroup(params))
         told = f"{cls.__name__}, {groups[0]}, {len(groups[1])} groups"
         team.agree("Zero1: rule", "the rule with its groups", told)
+        team.alike("Zero1: options", options_of(options), ValueError)
         self._build(cls, params, team, groups, options)
+        with team.together("Zero1: schedules"):
+            here = settings_of(self.inner)
+        team.alike("Zero1: hyperparameters", here, ValueError)
 
     def _build(self, cls: Any, params: Nest, team: Team, groups: Groups, options: Options) -> None:
         structure = Structure(ungroup(params))
@@ -128,7 +134,9 @@ class Zero1(Wrapper):
             _made_of=(groups, options),
             _parts=parts,
             _layout=layout,
-            _mean=GradientMean(team, ungroup(params), "Zero1", layout),
+            _mean=GradientMean(
+                team, ungroup(params), "Zero1", layout, settings=lambda: settings_of(inner)
+            ),
             _torn="",
         )
 
@@ -184,24 +192,24 @@ class Zero1(Wrapper):
             stats: whether to return norms, over all ranks.
             rows: the rows of this rank's batch, where ranks have different numbers of them.
         """
-        self._refuse_torn()
-        weight = number("Zero1: rows", rows, 0.0)
-        given = self._given(grads) if weight else None
-        found, own = self._mean.scattered(given, weight, loss, dense=True)
-        return self._moved(own, found.loss, stats)
+        given = asked("Zero1", lambda: self._given(grads), rows, loss)
+        if self._torn:
+            given = given._replace(error=self._cut_off())
+        found, own = self._mean.scattered(*given, dense=True)
+        return self._moved(lambda: own, found.loss, stats)
 
     def step_averaged(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
         """A step with gradients that are the same on all ranks already, and need no sending."""
-        self._refuse_torn()
-        own = self._mean.own_parts(grads)
-        return self._moved(own, loss, stats)
+        return self._moved(lambda: self._mean.own_parts(grads), loss, stats)
 
-    def _moved(self, own: list[Any], loss: float | None, stats: bool) -> Any:
-        pieces = [_shaped(mean, self._structure.leaves, part) for mean, part in self._pairs(own)]
+    def _moved(self, own: Callable[[], list[Any]], loss: float | None, stats: bool) -> Any:
+        leaves = self._structure.leaves
         try:
             with self._team.together("Zero1: step"):
+                self._refuse_torn()
+                pieces = [_shaped(mean, leaves, part) for mean, part in self._pairs(own())]
                 result = self.inner.step(pieces, loss=loss, stats=stats)
-            self._mean.exchange.all_gather(self._structure.leaves)
+            self._mean.exchange.all_gather(leaves)
         except RankError as error:
             self._set(_torn=str(error))
             raise
@@ -213,10 +221,13 @@ class Zero1(Wrapper):
 
     def _refuse_torn(self) -> None:
         if self._torn:
-            raise RankError(
-                f"Zero1: a step was cut off ({self._torn}), and parameters and state on this rank "
-                "are of two steps; load the last checkpoint"
-            )
+            raise self._cut_off()
+
+    def _cut_off(self) -> RankError:
+        return RankError(
+            f"Zero1: a step was cut off ({self._torn}), and parameters and state on this rank "
+            "are of two steps; load the last checkpoint"
+        )
 
     def bind(self, grads: Nest) -> None:
         """Hold the arrays that every ``step()`` without an argument reads its gradients from."""
@@ -263,26 +274,31 @@ class Zero1(Wrapper):
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state, gathered on every rank, as the rule without ranks would save it."""
-        self._refuse_torn()
         with self._team.together("Zero1: state_dict"):
+            self._refuse_torn()
             here = self.inner.state_dict()
         return gathered(self._team, here, self._structure, self._layout, self._assignment)
 
     def load_state_dict(self, d: Mapping[str, Any]) -> None:
         """Take this rank's part of a whole state; what does not fit changes nothing on any rank."""
-        before = self.inner.state_dict()
-        with self._team.together("Zero1: load_state_dict"):
-            here = local_part(
-                d, before, self._structure, self._parts, self._assignment, type(self.inner)
-            )
-            self.inner.load_state_dict(here)
-        self._set(_torn="")
+        rule, parts, groups = type(self.inner), self._parts, self._assignment
+        self._take(lambda now: local_part(d, now, self._structure, parts, groups, rule))
 
     def load_parts(self, state: Mapping[str, Any], values: Sequence[Array]) -> None:
         """Take the state of this rank's parts, and their parameters, which go to all ranks."""
-        self.inner.load_state_dict(state)
+        self._take(lambda now: state)
         assign(self.internals.leaves.arrays, values)
         self._mean.exchange.all_gather(self._structure.leaves)
+
+    def _take(self, part_of: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+        """Load the state that is made of the present one; where a rank refuses, no rank does."""
+        before = self.inner.state_dict()
+        try:
+            with self._team.together("Zero1: load_state_dict"):
+                self.inner.load_state_dict(part_of(before))
+        except Exception:
+            self.inner.load_state_dict(before)
+            raise
         self._set(_torn="")
 
     def whole_leaf(self, i: int) -> Array:
