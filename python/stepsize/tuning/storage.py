@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +11,8 @@ from typing import Any, Protocol
 from stepsize.tuning.space import Choice, Places, Space, decoded, ends
 from stepsize.tuning.trials import TrialRecord
 from stepsize.validation import file_path
+
+HEAD = b'{"stepsize": "search"'  # what the first line of a file begins with
 
 
 class Store(Protocol):
@@ -31,36 +34,62 @@ class Nowhere:
 
 
 class JsonLines:
-    """A file of one JSON object per line; a last line that was cut short is taken off."""
+    """A file of one JSON object per line, after a first line that says whose file it is.
+
+    Only what was found to be a search is ever written to: a last line that was cut short, by a
+    kill in the midst of it, is taken off before the first run is added. Files of before have no
+    first line of this kind.
+    """
 
     def __init__(self, path: Any, space: Space) -> None:
         self._file, self._space = Path(file_path("tune: storage", path)), space
         self._places = Places(space)
+        self._cut: int | None = None  # the length without the line that was cut short
         self._file.touch()  # a path that cannot be written fails before anything has run
 
     def append(self, record: TrialRecord) -> None:
         kept: dict[str, Any] = {**vars(record), "point": self._places.coded(record.point)}
         # The places of options may be others when the file is read.
         kept["options"] = self._places.options(record.point)
-        with self._file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(kept) + "\n")
+        if self._cut is not None:
+            os.truncate(self._file, self._cut)
+            self._cut = None
+        with self._file.open("ab") as stream:
+            first = b"" if stream.tell() else HEAD + b"}\n"
+            stream.write(first + json.dumps(kept).encode() + b"\n")
 
     def read(self) -> list[TrialRecord]:
-        whole, _, rest = self._file.read_bytes().rpartition(b"\n")
+        whole, end, rest = self._file.read_bytes().rpartition(b"\n")
+        lines = whole.split(b"\n") if end else []
+        if lines and lines[0].startswith(HEAD):
+            self._json(lines[0])
+            lines = lines[1:]
+        elif rest and not end and not rest.startswith(HEAD[: len(rest)]):
+            raise self._refusal()
+        records = [self._record(line) for line in lines]
         if rest:
-            self._file.write_bytes(whole + b"\n" if whole else b"")
-        return [self._record(line) for line in whole.splitlines()]
+            self._cut = len(whole + end)
+        return records
+
+    def _json(self, line: bytes) -> Any:
+        try:
+            return json.loads(line)
+        except ValueError as error:
+            raise self._refusal() from error
+
+    def _refusal(self) -> ValueError:
+        return ValueError(f"tune: {self._file} does not hold a search; give another file")
 
     def _record(self, line: bytes) -> TrialRecord:
-        file = self._file
+        file, kept = self._file, self._json(line)
         try:
-            kept = json.loads(line)
             plain, reports = kept["point"], tuple((int(s), float(v)) for s, v in kept["reports"])
+            value, state, seconds = kept["value"], kept["state"], kept["seconds"]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"tune: {file} does not hold a search; give another file") from error
+            raise self._refusal() from error
         point = placed(plain, kept.get("options", {}), self._space, self._places, str(file))
         more = {n: kept[n] for n in ("number", "reason", "verdict") if n in kept}
-        return TrialRecord(point, kept["value"], kept["state"], reports, kept["seconds"], **more)
+        return TrialRecord(point, value, state, reports, seconds, **more)
 
 
 def placed(
