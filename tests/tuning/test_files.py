@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -56,3 +58,43 @@ def test_a_file_cut_anywhere_goes_on_and_a_refused_call_leaves_the_cut(tmp_path)
     with pytest.raises(ValueError, match="holds a search of lr, not of rate"):
         ss.sweep(rate, {"rate": [1]}, storage=kept)
     assert kept.read_bytes() == data[:-9]
+
+
+def test_a_second_search_on_a_file_is_refused_until_the_first_is_over(tmp_path):
+    kept = tmp_path / "runs"
+
+    def nested(point):
+        with pytest.raises(RuntimeError, match=r"another search is writing to .*runs; wait for"):
+            ss.sweep(rate, GRID, storage=kept)
+        return rate(point)
+
+    ss.sweep(nested, {"lr": [1, 2]}, storage=kept, on_error="raise")
+    with pytest.raises(ZeroDivisionError):
+        ss.sweep(lambda p: 1 / 0, {"lr": [1, 2, 3]}, storage=kept, on_error="raise")
+    assert len(ss.sweep(rate, GRID, storage=kept).trials) == 4
+
+
+def test_the_lock_ends_with_its_process(tmp_path):
+    kept = tmp_path / "runs"
+    lines = (
+        "import os, sys, stepsize as ss",
+        "ss.sweep(lambda p: os._exit(7), {'lr': [1]}, storage=sys.argv[1])",
+    )
+    ended = subprocess.run([sys.executable, "-c", "\n".join(lines), str(kept)], check=False)
+    assert ended.returncode == 7
+    assert len(ss.sweep(rate, GRID, storage=kept).trials) == 4
+
+
+def test_runs_that_two_searches_wrote_count_once(tmp_path):
+    kept = tmp_path / "runs"
+    whole = ss.sweep(rate, GRID, storage=kept)
+    head, *lines = kept.read_bytes().splitlines(keepends=True)
+    kept.write_bytes(head + b"".join(line * 2 for line in lines))
+    again = ss.sweep(rate, GRID, storage=kept)
+    assert again.trials == whole.trials
+    other = json.loads(lines[0])
+    other["point"], other["options"], other["value"] = {"lr": 3}, {"lr": "4"}, 40.0
+    kept.write_bytes(head + lines[0] + json.dumps(other).encode() + b"\n")
+    told = ss.sweep(rate, GRID, storage=kept)
+    assert sorted(t.value for t in told.trials) == [1, 2, 3, 40]
+    assert sorted(t.number for t in told.trials) == [0, 1, 2, 3]

@@ -82,6 +82,9 @@ class OptunaStore:
     def read(self) -> list[TrialRecord]:
         return [self._record(t) for t in self._study.get_trials() if t.state.is_finished()]
 
+    def close(self) -> None:
+        pass  # Optuna's storages are made for many writers
+
     def _record(self, trial: Any) -> TrialRecord:
         from optuna.distributions import check_distribution_compatibility
 

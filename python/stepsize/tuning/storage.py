@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from stepsize.tuning.locks import locked, unlocked
 from stepsize.tuning.space import Choice, Places, Space, decoded, ends
 from stepsize.tuning.trials import TrialRecord
 from stepsize.validation import file_path
@@ -22,6 +23,8 @@ class Store(Protocol):
 
     def append(self, record: TrialRecord) -> None: ...
 
+    def close(self) -> None: ...
+
 
 class Nowhere:
     """Keeps nothing."""
@@ -32,20 +35,34 @@ class Nowhere:
     def append(self, record: TrialRecord) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
 
 class JsonLines:
     """A file of one JSON object per line, after a first line that says whose file it is.
 
     Only what was found to be a search is ever written to: a last line that was cut short, by a
     kill in the midst of it, is taken off before the first run is added. Files of before have no
-    first line of this kind.
+    first line of this kind. Until `close` no other search may take it.
     """
 
     def __init__(self, path: Any, space: Space) -> None:
         self._file, self._space = Path(file_path("tune: storage", path)), space
         self._places = Places(space)
         self._cut: int | None = None  # the length without the line that was cut short
-        self._file.touch()  # a path that cannot be written fails before anything has run
+        # A path that cannot be written fails before anything has run.
+        self._lock = self._file.open("ab")
+        if not locked(self._lock.fileno()):
+            self._lock.close()
+            raise RuntimeError(
+                f"tune: another search is writing to {self._file}; wait for its end or give "
+                "another file"
+            )
+
+    def close(self) -> None:
+        unlocked(self._lock.fileno())
+        self._lock.close()
 
     def append(self, record: TrialRecord) -> None:
         kept: dict[str, Any] = {**vars(record), "point": self._places.coded(record.point)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,7 +49,7 @@ class Study:
                 raise ValueError(f"tune: prior must be a positive rate, got {start}")
         self._sign, self._store = sign, store
         self.space, self._method, self._seed, self._start = space, method, seed, start
-        self.records = [record.times(sign) for record in _numbered(store.read())]
+        self.records = [record.times(sign) for record in _numbered(store.read(), self._key)]
         used = {record.number for record in self.records}
         self._numbers: Iterator[int] = (n for n in itertools.count() if n not in used)
         self._running: dict[int, Point] = {}
@@ -144,8 +144,24 @@ class Study:
         return tuple(record.times(self._sign) for record in ordered[:trials])
 
 
-def _numbered(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The records with a number each; those of files that had none are counted."""
-    used = {record.number for record in records}
+def _numbered(
+    records: Sequence[TrialRecord], key: Callable[[Point], Hashable]
+) -> list[TrialRecord]:
+    """The records with a number each; those of files that had none are counted.
+
+    The last of one number is the one that counts where they have one point, as those of two
+    searches have that once wrote to one file; of others each is a run.
+    """
+    last: dict[Any, TrialRecord] = {}
+    for k, record in enumerate(records):
+        numbered = record.number >= 0
+        last[(record.number, key(record.point)) if numbered else k] = record
+    used, apart = {record.number for record in last.values()}, set[int]()
     free = (n for n in itertools.count() if n not in used)
-    return [r if r.number >= 0 else replace(r, number=next(free)) for r in records]
+    found = []
+    for record in last.values():
+        if record.number < 0 or record.number in apart:
+            record = replace(record, number=next(free))
+        apart.add(record.number)
+        found.append(record)
+    return found

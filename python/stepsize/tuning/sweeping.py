@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -57,9 +58,9 @@ def sweep(
     count = len(points)
     plan = Plan("sweep", fn, count, sign, executor, on_error, retries, threads, progress)
     plan.check(points)
-    store = store_of(storage, space, direction)
-    study = Study(space, count, "grid", None, store, 0, sign, points)
-    stopped = gather(plan, study, Never())
+    with contextlib.closing(store_of(storage, space, direction)) as store:
+        study = Study(space, count, "grid", None, store, 0, sign, points)
+        stopped = gather(plan, study, Never())
     return TuneResult(study.first(count), direction, space, stopped)
 
 
