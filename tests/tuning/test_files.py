@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import stepsize as ss
@@ -98,3 +100,78 @@ def test_runs_that_two_searches_wrote_count_once(tmp_path):
     told = ss.sweep(rate, GRID, storage=kept)
     assert sorted(t.value for t in told.trials) == [1, 2, 3, 40]
     assert sorted(t.number for t in told.trials) == [0, 1, 2, 3]
+
+
+LONG = np.arange(2000.0)
+OTHER = np.where(LONG == 1000, -1.0, LONG)
+ALIKE = {
+    "long": [LONG, OTHER],
+    "near": [np.array([0.3, 1.0]), np.array([0.3 + 1e-10, 1.0])],
+    "kinds": [np.array([1, 2]), np.array([1, 2], np.int32), [1, 2], (1, 2), "[1, 2]"],
+    "nested": [(LONG, 1), (OTHER, 1), {"a": [LONG]}, {"a": [OTHER]}],
+    "numbers": [1, True, 1.0, "1", 0.0, -0.0, (1,), (1.0,)],
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_what_prints_alike_is_told_apart(name, tmp_path):
+    values, calls = ALIKE[name], []
+
+    def count(point):
+        calls.append(point)
+        return float(len(calls))
+
+    assert len(ss.sweep(count, {"x": values}).trials) == len(calls) == len(values)
+    ss.sweep(count, {"x": values[:1]}, storage=tmp_path / "runs")
+    told = ss.sweep(count, {"x": values}, storage=tmp_path / "runs")
+    assert len({t.value for t in told.trials}) == len(values) == len(calls) - len(values)
+    again = ss.sweep(count, {"x": copy.deepcopy(values)[::-1]}, storage=tmp_path / "runs")
+    assert [t.value for t in again.trials] == [t.value for t in told.trials]
+    twice = ss.sweep(rate, {"lr": [1], "x": [*values, *copy.deepcopy(values)]})
+    assert len(twice.trials) == 2 * len(values)
+
+
+class Plain:
+    def __repr__(self):
+        return "<Plain>"
+
+
+@pytest.mark.parametrize("make", [lambda: Plain(), lambda: lambda x: x, lambda: [Plain()]])
+def test_objects_that_no_text_tells_apart_are_refused_with_a_storage(make, tmp_path):
+    grid = {"lr": [1], "x": [make(), make()]}
+    assert len(ss.sweep(rate, grid).trials) == 2
+    with pytest.raises(TypeError, match=r"x=.* cannot be kept in a storage.*look the object up"):
+        ss.sweep(rate, grid, storage=tmp_path / "runs")
+    with pytest.raises(TypeError, match="cannot be kept in a storage"):
+        space = {"lr": ss.LogUniform(1, 2), "x": ss.Choice(grid["x"])}
+        ss.tune(rate, space, trials=2, method="random", storage=tmp_path / "runs")
+
+
+def test_a_sweep_and_a_search_read_the_files_of_each_other(tmp_path):
+    space = {"lr": ss.Uniform(1, 4)}
+    told = ss.tune(rate, space, trials=3, method="random", storage=tmp_path / "searched")
+    with pytest.raises(ValueError, match=r"a search with lr=\d.*, which is not in one of 1, 2"):
+        ss.sweep(rate, GRID, storage=tmp_path / "searched")
+    rates = [t.point["lr"] for t in told.trials]
+    assert len(ss.sweep(rate, {"lr": rates}, storage=tmp_path / "searched").trials) == 3
+    ss.sweep(rate, GRID, storage=tmp_path / "swept")
+    assert (
+        ss.tune(rate, space, trials=4, method="random", storage=tmp_path / "swept").best_value == 1
+    )
+    with pytest.raises(ValueError, match=r"lr=1, which is not in LogUniform\(low=3"):
+        more = {"trials": 4, "method": "random", "storage": tmp_path / "swept"}
+        ss.tune(rate, {"lr": ss.LogUniform(3, 9)}, **more)
+
+
+def test_options_that_files_of_before_hold_as_they_print_are_found(tmp_path):
+    kept = tmp_path / "runs"
+    values = [np.arange(2), np.float32(0.5), "a"]
+    texts = [repr(np.arange(2)), "0.5", "'a'"]
+    rest = {"state": "done", "reports": [], "seconds": 0.1}
+    lines = [
+        {"point": {"x": k}, "options": {"x": text}, "value": k, "number": k, **rest}
+        for k, text in enumerate(texts)
+    ]
+    kept.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = ss.sweep(rate, {"x": values}, storage=kept)
+    assert [t.value for t in told.trials] == [0, 1, 2]

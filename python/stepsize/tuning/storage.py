@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from stepsize.tuning.locks import locked, unlocked
-from stepsize.tuning.space import Choice, Places, Space, decoded, ends
+from stepsize.tuning.space import Choice, Places, Space, decoded, described, ends
 from stepsize.tuning.trials import TrialRecord
 from stepsize.validation import file_path
 
@@ -50,6 +51,7 @@ class JsonLines:
     def __init__(self, path: Any, space: Space) -> None:
         self._file, self._space = Path(file_path("tune: storage", path)), space
         self._places = Places(space)
+        self._places.check("tune")
         self._cut: int | None = None  # the length without the line that was cut short
         # A path that cannot be written fails before anything has run.
         self._lock = self._file.open("ab")
@@ -104,13 +106,17 @@ class JsonLines:
             value, state, seconds = kept["value"], kept["state"], kept["seconds"]
         except (ValueError, KeyError, TypeError) as error:
             raise self._refusal() from error
-        point = placed(plain, kept.get("options", {}), self._space, self._places, str(file))
+        point = placed(plain, kept.get("options"), self._space, self._places, str(file))
         more = {n: kept[n] for n in ("number", "reason", "verdict") if n in kept}
         return TrialRecord(point, value, state, reports, seconds, **more)
 
 
 def placed(
-    plain: Mapping[str, Any], options: Mapping[str, str], space: Space, places: Places, where: str
+    plain: Mapping[str, Any],
+    options: Mapping[str, str] | None,
+    space: Space,
+    places: Places,
+    where: str,
 ) -> dict[str, Any]:
     """The point that was kept as numbers; ValueError where it is not one of the space."""
     if set(plain) != set(space):
@@ -120,14 +126,28 @@ def placed(
         )
     plain = dict(plain)
     for name, values in space.items():
-        told: Any = repr(plain[name])
-        if isinstance(values, Choice) and name in options:
-            told = options[name]
-            plain[name] = places.find(name, told)
+        told: Any = repr(plain[name]) if options is None else options.get(name, repr(plain[name]))
+        if isinstance(values, Choice):
+            # Without texts, in files of before, a number is the place of an option.
+            at = plain[name] if options is None else places.find(name, told)
+            plain[name] = at if type(at) is int else -1
+        elif options is not None and name in options:  # the run of a sweep
+            plain[name] = _in_range(values, told)
         low, high = ends(values)
         if not low - abs(low) * 1e-9 <= plain[name] <= high + abs(high) * 1e-9:
             raise ValueError(
                 f"tune: {where} holds a search with {name}={told}, which is not in "
-                f"{values}; give another file for this space"
+                f"{described(values)}; give another file for this space"
             )
     return decoded(plain, space)
+
+
+def _in_range(values: Any, text: str) -> float:
+    """The number of a text as a range has it; NaN, which is in no range, where it is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return math.nan
+    if not values.whole:
+        return number
+    return int(number) if number.is_integer() else math.nan

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from stepsize.finder.results import LRFindResult
+from stepsize.tuning.identity import identity
 from stepsize.tuning.joint import middle, next_point
 from stepsize.tuning.pruning import Pruning
 from stepsize.tuning.samplers import TPE, draw, grid, next_rate
-from stepsize.tuning.space import Choice, LogUniform, Point, Space, shown
+from stepsize.tuning.space import Choice, LogUniform, Point, Space
 from stepsize.tuning.storage import Store
 from stepsize.tuning.trials import Order, TrialRecord
 from stepsize.validation import real
@@ -76,7 +77,7 @@ class Study:
 
     def _key(self, point: Point) -> tuple[Any, ...]:
         return tuple(
-            shown(point[n]) if isinstance(v, Choice) else point[n] for n, v in self.space.items()
+            identity(point[n]) if isinstance(v, Choice) else point[n] for n, v in self.space.items()
         )
 
     def wants(self, trials: int) -> bool:

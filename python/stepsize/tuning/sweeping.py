@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from stepsize.tuning.gathering import Plan, gather
+from stepsize.tuning.identity import identity
 from stepsize.tuning.optuna_studies import store_of
 from stepsize.tuning.pruning import Never
 from stepsize.tuning.results import TuneResult
-from stepsize.tuning.space import Choice, Listed, Point, shown
+from stepsize.tuning.space import Choice, Listed, Point
 from stepsize.tuning.study import Study
 from stepsize.validation import choice
 
@@ -109,4 +110,4 @@ def _plain(value: Any) -> Any:
 
 
 def _listed(values: list[Any]) -> Listed:
-    return Listed(list({shown(value): value for value in values}.values()))
+    return Listed(list({identity(value): value for value in values}.values()))
