@@ -109,7 +109,7 @@ def drive(folder: str) -> None:
         (t.point, t.value, t.state) for t in here.trials
     ]
     assert there.best == here.best
-    assert len((Path(folder) / "runs").read_text().splitlines()) == len(there.trials)
+    assert len((Path(folder) / "runs").read_text().splitlines()) == len(there.trials) + 1
     print(
         f"{len(there.trials)} runs on workers at {', '.join(hosts)}, {replaced} of them killed and "
         f"replaced: each reported once, bits and best as in one process; {seconds:.1f} s"

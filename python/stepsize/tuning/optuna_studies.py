@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from stepsize.tuning.identity import exact
 from stepsize.tuning.pruning import Never, Pruning, Quantiles
 from stepsize.tuning.space import Choice, LogUniform, Places, Space, shown
 from stepsize.tuning.storage import JsonLines, Nowhere, Store, placed
@@ -77,10 +78,14 @@ class OptunaStore:
                 f"{study.direction.name.lower()}; give that direction or another study"
             )
         self._places = Places(space)
+        self._places.check("tune")
         self._spans = {name: distribution(v, options=True) for name, v in space.items()}
 
     def read(self) -> list[TrialRecord]:
         return [self._record(t) for t in self._study.get_trials() if t.state.is_finished()]
+
+    def close(self) -> None:
+        pass  # Optuna's storages are made for many writers
 
     def _record(self, trial: Any) -> TrialRecord:
         from optuna.distributions import check_distribution_compatibility
@@ -93,13 +98,15 @@ class OptunaStore:
                     f"tune: {self._where} holds {name} as {trial.distributions[name]}, which is "
                     f"not {self._space[name]}; give another study for this space"
                 ) from error
-        plain, options = dict(trial.params), {}
+        plain = dict(trial.params)
+        kept = trial.user_attrs.get(NAME, {})
+        options: dict[str, str] = dict(kept.get("options", {}))
         for name, values in self._space.items():
             if isinstance(values, Choice) and name in plain and _are_plain(values):
-                options[name] = shown(plain[name])
-                plain[name] = -1
+                options[name] = str(exact(plain[name]))
+            elif isinstance(values, Choice) and name in plain and name not in options:
+                options[name] = shown(values.options[plain[name]])  # of before: by its place
         point = placed(plain, options, self._space, self._places, self._where)
-        kept = trial.user_attrs.get(NAME, {})
         known = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed"}[trial.state.name]
         state = kept.get("state", known)
         worst = -math.inf if self._study.direction.name == "MAXIMIZE" else math.inf
@@ -118,13 +125,14 @@ class OptunaStore:
         point, coded = record.point, self._places.coded(record.point)
         as_it_is = {n: not isinstance(v, Choice) or _are_plain(v) for n, v in self._space.items()}
         params = {n: point[n] if plain else coded[n] for n, plain in as_it_is.items()}
+        texts = self._places.options(point)
         kept = ("state", "seconds", "number", "reason", "verdict")
         self._study.add_trial(
             _frozen(
                 record,
                 params=params,
                 distributions=self._spans,
-                user_attrs={NAME: {name: getattr(record, name) for name in kept}},
+                user_attrs={NAME: {n: getattr(record, n) for n in kept} | {"options": texts}},
             )
         )
 

@@ -98,9 +98,11 @@ def tune(
     sign = -1 if direction == "maximize" else 1
     plan = Plan("tune", objective, trials, sign, executor, on_error, retries, threads, progress)
     plan.check(space)
-    store = store_of(storage, space, direction)
-    given = (space, trials, method, prior, store, seed, sign)
-    with _folder(plan, method, pruner, budget, checkpoints) as folder:
+    with (
+        _folder(plan, method, pruner, budget, checkpoints) as folder,
+        contextlib.closing(store_of(storage, space, direction)) as store,
+    ):
+        given = (space, trials, method, prior, store, seed, sign)
         if budget is None:
             study = Study(*given)
             pruning = pruning_of(pruner, study.records, method, direction)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from stepsize.tuning.identity import exact, identity
 from stepsize.validation import number, truth, whole
 
 Point = dict[str, Any]
@@ -199,9 +200,10 @@ def coded(point: Point, space: Space) -> dict[str, Any]:
 
 
 def place(values: Choice, option: Any) -> int:
-    """The index of an option: True is not 1, and an array is not compared with others."""
-    found = [k for k, own in enumerate(values.options) if own is option]
-    return found[0] if found else values.options.index(option)
+    """The index of an option: True is not 1, and arrays are compared by their bytes."""
+    same = (k for k, own in enumerate(values.options) if own is option)
+    found = next(same, None)
+    return [identity(o) for o in values.options].index(identity(option)) if found is None else found
 
 
 class Places:
@@ -211,7 +213,7 @@ class Places:
         choices = {name: v for name, v in space.items() if isinstance(v, Choice)}
         # The space keeps its options alive, so that no other object has the identity of one.
         self._same = {n: _first_places(map(id, v.options)) for n, v in choices.items()}
-        self._shown = {n: _first_places(map(shown, v.options)) for n, v in choices.items()}
+        self._exact = {n: _first_places(map(identity, v.options)) for n, v in choices.items()}
         self._space = space
 
     def coded(self, point: Point) -> dict[str, Any]:
@@ -219,16 +221,34 @@ class Places:
         plain = dict(point)
         for name, places in self._same.items():
             at = places.get(id(point[name]))
-            plain[name] = coded(point, {name: self._space[name]})[name] if at is None else at
+            plain[name] = self._exact[name][identity(point[name])] if at is None else at
         return {name: plain[name] for name in self._space}
 
     def options(self, point: Point) -> dict[str, str]:
-        """The options of a point as text."""
-        return {name: shown(point[name]) for name in self._shown}
+        """The options of a point as text that says exactly what they are."""
+        return {name: str(exact(point[name])) for name in self._exact}
 
     def find(self, name: str, text: str) -> int:
         """The place of an option given as text; -1 where it has none."""
-        return self._shown[name].get(text, -1)
+        at = self._exact[name].get(text)
+        if at is not None:
+            return at
+        # Files of before hold what an option prints, which may stand for several.
+        options: Any = self._space[name]
+        alike = [k for k, option in enumerate(options.options) if shown(option) == text]
+        return alike[0] if len(alike) == 1 else -1
+
+    def check(self, label: str) -> None:
+        """Refuse options that no text tells from others, of which a file could not keep runs."""
+        for name in self._exact:
+            options: Any = self._space[name]
+            for option in options.options:
+                if exact(option) is None:
+                    raise TypeError(
+                        f"{label}: {name}={option!r:.80} cannot be kept in a storage, which must "
+                        "find it again exactly; give names or numbers, and look the object up in "
+                        "the objective"
+                    )
 
 
 def _first_places(keys: Iterable[Any]) -> dict[Any, int]:
@@ -254,3 +274,11 @@ def decoded(plain: Mapping[str, Any], space: Space) -> Point:
 def ends(values: Uniform | LogUniform | Choice) -> tuple[float, float]:
     """The least and the largest number of a coded value."""
     return (0, len(values.options) - 1) if isinstance(values, Choice) else (values.low, values.high)
+
+
+def described(values: Uniform | LogUniform | Choice) -> str:
+    """A range or choice in words."""
+    if not isinstance(values, Choice):
+        return repr(values)
+    options = f"{', '.join(map(repr, values.options)):.80}"
+    return f"one of {options}" if len(values.options) > 1 else f"{options} alone"

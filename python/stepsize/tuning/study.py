@@ -5,17 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from stepsize.finder.results import LRFindResult
+from stepsize.tuning.identity import identity
 from stepsize.tuning.joint import middle, next_point
 from stepsize.tuning.pruning import Pruning
 from stepsize.tuning.samplers import TPE, draw, grid, next_rate
-from stepsize.tuning.space import Choice, LogUniform, Point, Space, shown
+from stepsize.tuning.space import Choice, LogUniform, Point, Space
 from stepsize.tuning.storage import Store
 from stepsize.tuning.trials import Order, TrialRecord
 from stepsize.validation import real
@@ -49,7 +50,7 @@ class Study:
                 raise ValueError(f"tune: prior must be a positive rate, got {start}")
         self._sign, self._store = sign, store
         self.space, self._method, self._seed, self._start = space, method, seed, start
-        self.records = [record.times(sign) for record in _numbered(store.read())]
+        self.records = [record.times(sign) for record in _numbered(store.read(), self._key)]
         used = {record.number for record in self.records}
         self._numbers: Iterator[int] = (n for n in itertools.count() if n not in used)
         self._running: dict[int, Point] = {}
@@ -76,7 +77,7 @@ class Study:
 
     def _key(self, point: Point) -> tuple[Any, ...]:
         return tuple(
-            shown(point[n]) if isinstance(v, Choice) else point[n] for n, v in self.space.items()
+            identity(point[n]) if isinstance(v, Choice) else point[n] for n, v in self.space.items()
         )
 
     def wants(self, trials: int) -> bool:
@@ -144,8 +145,24 @@ class Study:
         return tuple(record.times(self._sign) for record in ordered[:trials])
 
 
-def _numbered(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The records with a number each; those of files that had none are counted."""
-    used = {record.number for record in records}
+def _numbered(
+    records: Sequence[TrialRecord], key: Callable[[Point], Hashable]
+) -> list[TrialRecord]:
+    """The records with a number each; those of files that had none are counted.
+
+    The last of one number is the one that counts where they have one point, as those of two
+    searches have that once wrote to one file; of others each is a run.
+    """
+    last: dict[Any, TrialRecord] = {}
+    for k, record in enumerate(records):
+        numbered = record.number >= 0
+        last[(record.number, key(record.point)) if numbered else k] = record
+    used, apart = {record.number for record in last.values()}, set[int]()
     free = (n for n in itertools.count() if n not in used)
-    return [r if r.number >= 0 else replace(r, number=next(free)) for r in records]
+    found = []
+    for record in last.values():
+        if record.number < 0 or record.number in apart:
+            record = replace(record, number=next(free))
+        apart.add(record.number)
+        found.append(record)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from stepsize.tuning.gathering import Plan, gather
+from stepsize.tuning.identity import identity
 from stepsize.tuning.optuna_studies import store_of
 from stepsize.tuning.pruning import Never
 from stepsize.tuning.results import TuneResult
-from stepsize.tuning.space import Choice, Listed, Point, shown
+from stepsize.tuning.space import Choice, Listed, Point
 from stepsize.tuning.study import Study
 from stepsize.validation import choice
 
@@ -57,9 +59,9 @@ def sweep(
     count = len(points)
     plan = Plan("sweep", fn, count, sign, executor, on_error, retries, threads, progress)
     plan.check(points)
-    store = store_of(storage, space, direction)
-    study = Study(space, count, "grid", None, store, 0, sign, points)
-    stopped = gather(plan, study, Never())
+    with contextlib.closing(store_of(storage, space, direction)) as store:
+        study = Study(space, count, "grid", None, store, 0, sign, points)
+        stopped = gather(plan, study, Never())
     return TuneResult(study.first(count), direction, space, stopped)
 
 
@@ -108,4 +110,4 @@ def _plain(value: Any) -> Any:
 
 
 def _listed(values: list[Any]) -> Listed:
-    return Listed(list({shown(value): value for value in values}.values()))
+    return Listed(list({identity(value): value for value in values}.values()))
