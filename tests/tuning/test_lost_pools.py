@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import BrokenExecutor, Future
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +51,53 @@ def test_only_the_run_that_breaks_the_pool_is_killed(retries, tmp_path):
     with pytest.warns(RuntimeWarning, match="run 1 was killed"):
         told = ss.sweep(lambda p: p["i"], grid, Pool, retries=retries, storage=tmp_path / "runs")
     assert [t.state for t in told.trials] == ["done", "killed", "done", "done"]
+
+
+def test_points_may_come_from_a_generator():
+    told = ss.sweep(lambda p: p["i"], ({"i": k} for k in range(3)))
+    assert [t.value for t in told.trials] == [0, 1, 2]
+
+
+DRIVER = """
+import os, sys, time
+import stepsize as ss
+
+def slow(point):
+    open(os.path.join(sys.argv[1], str(os.getpid())), "w").close()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    ss.sweep(slow, {"i": [0, 1]}, 2)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_their_driver(number, tmp_path):
+    script, marks = tmp_path / "driver.py", tmp_path / "marks"
+    script.write_text(DRIVER)
+    marks.mkdir()
+    driver = subprocess.Popen([sys.executable, str(script), str(marks)])
+    while len(list(marks.iterdir())) < 2:
+        assert driver.poll() is None
+        time.sleep(0.05)
+    driver.send_signal(number)
+    assert driver.wait() == -number
+    workers = [int(mark.name) for mark in marks.iterdir()]
+    try:
+        until = time.monotonic() + 10
+        while any(map(runs, workers)) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not any(map(runs, workers))
+    finally:
+        for worker in filter(runs, workers):
+            os.kill(worker, signal.SIGKILL)
+
+
+def runs(process):
+    """Whether a process is there, and no zombie whose parent does not look."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{process}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
