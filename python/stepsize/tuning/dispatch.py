@@ -26,6 +26,7 @@ class _Sent:
     attempts: int = 0
     generation: int = 0
     alone: bool = False
+    beside: bool = False  # whether others were lost with it
     future: Any = None
     why: str = ""
 
@@ -35,7 +36,8 @@ class Dispatcher:
 
     A worker that dies takes its run with it, and in a pool of processes all others that are under
     way. These are sent again, `retries` times at most; where a whole pool broke the last attempt is
-    made alone, so that no run counts as killed because of another.
+    made alone, beyond `retries` where there are none, so that no run counts as killed because of
+    another.
     """
 
     def __init__(self, workers: Workers, task: Task, retries: int) -> None:
@@ -93,6 +95,7 @@ class Dispatcher:
 
     def _submit(self, sent: _Sent) -> None:
         sent.attempts += 1
+        sent.beside = False
         sent.generation = self._workers.generation
         tag = f"{self._search}/{sent.order.number}/{sent.attempts}"
         number, attempt = sent.order.number, sent.attempts
@@ -116,9 +119,13 @@ class Dispatcher:
         if whole and not self._workers.renew(sent.generation):
             self.broken = sent.why
             return self._killed(sent)
-        if sent.attempts > self._retries:
+        if whole:
+            for other in self._running.values():
+                if other.generation == sent.generation:
+                    other.beside = sent.beside = True
+        if sent.attempts > self._retries and not (whole and sent.beside):
             return self._killed(sent)
-        sent.alone = whole and sent.attempts == self._retries
+        sent.alone = whole and sent.attempts >= self._retries
         if sent.alone:
             self._again.append(sent)
         else:

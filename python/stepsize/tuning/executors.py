@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -149,6 +151,7 @@ def _pool(count: int, threads: int) -> ProcessPoolExecutor:
 def _begin(threads: int) -> None:
     """Start a worker of an own pool: its threads are limited, Ctrl-C is left to the driver."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_driver, daemon=True).start()
     limit(threads)
     import numpy  # noqa: F401  so that its BLAS is there to be limited
 
@@ -157,6 +160,14 @@ def _begin(threads: int) -> None:
     except ImportError:  # BLAS then uses what OMP_NUM_THREADS and the like say
         return
     threadpoolctl.threadpool_limits(threads)
+
+
+def _end_with_driver() -> None:
+    """End this process when its driver is gone, killed as it may be: no one reads its runs."""
+    driver = parent_process()
+    if driver is not None:
+        wait([driver.sentinel])
+        os._exit(1)
 
 
 def limit(threads: int | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from stepsize.tuning.space import Choice, Listed, Point
 from stepsize.tuning.study import Study
 from stepsize.validation import choice
 
-Grid = Mapping[str, Iterable[Any]] | Sequence[Mapping[str, Any]]
+Grid = Mapping[str, Iterable[Any]] | Iterable[Mapping[str, Any]]
 
 
 def sweep(
@@ -72,12 +72,12 @@ def _points(grid: Any) -> list[Point]:
         if not values:
             raise ValueError('sweep: grid is empty; name something, {"lr": [0.01, 0.1]}')
         return points
-    if not isinstance(grid, Sequence) or isinstance(grid, str):
+    if not isinstance(grid, Iterable) or isinstance(grid, str | bytes):
         raise TypeError(
             'sweep: grid must be a dict of values by name, {"lr": [0.01, 0.1]}, or a list of '
             f"points, got {grid!r:.80}"
         )
-    points = []
+    grid, points = list(grid), []
     for k, point in enumerate(grid):
         if not isinstance(point, Mapping) or not point:
             raise TypeError(f"sweep: grid[{k}] must be a point, a dict of names, got {point!r:.80}")

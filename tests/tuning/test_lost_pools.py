@@ -1,0 +1,103 @@
+"""A pool that breaks loses all runs under way: only the one that breaks it counts as killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import BrokenExecutor, Future
+from pathlib import Path
+
+import pytest
+
+import stepsize as ss
+
+
+class Pool:
+    """Two workers, of which one that dies takes the other's run with it."""
+
+    _max_workers = 2
+
+    def __init__(self):
+        self._waiting = []
+
+    def submit(self, function, *given):
+        future = Future()
+        if len(given) < 3:  # the question where a worker is
+            future.set_result(("elsewhere", 0))
+        elif given[1].point["i"] == 0:
+            for lost in (*self._waiting, future):
+                lost.set_exception(BrokenExecutor("a worker died"))
+        elif given[1].point["i"] == 1 and not self._alone(given[1]):
+            self._waiting.append(future)
+        else:
+            future.set_result(function(*given))
+        return future
+
+    def _alone(self, order):
+        seen.append(order.number)
+        return seen.count(order.number) > 1
+
+
+seen = []
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2])
+def test_only_the_run_that_breaks_the_pool_is_killed(retries, tmp_path):
+    seen.clear()
+    grid = {"i": [1, 0, 2, 3]}
+    with pytest.warns(RuntimeWarning, match="run 1 was killed"):
+        told = ss.sweep(lambda p: p["i"], grid, Pool, retries=retries, storage=tmp_path / "runs")
+    assert [t.state for t in told.trials] == ["done", "killed", "done", "done"]
+
+
+def test_points_may_come_from_a_generator():
+    told = ss.sweep(lambda p: p["i"], ({"i": k} for k in range(3)))
+    assert [t.value for t in told.trials] == [0, 1, 2]
+
+
+DRIVER = """
+import os, sys, time
+import stepsize as ss
+
+def slow(point):
+    open(os.path.join(sys.argv[1], str(os.getpid())), "w").close()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    ss.sweep(slow, {"i": [0, 1]}, 2)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_their_driver(number, tmp_path):
+    script, marks = tmp_path / "driver.py", tmp_path / "marks"
+    script.write_text(DRIVER)
+    marks.mkdir()
+    driver = subprocess.Popen([sys.executable, str(script), str(marks)])
+    while len(list(marks.iterdir())) < 2:
+        assert driver.poll() is None
+        time.sleep(0.05)
+    driver.send_signal(number)
+    assert driver.wait() == -number
+    workers = [int(mark.name) for mark in marks.iterdir()]
+    try:
+        until = time.monotonic() + 10
+        while any(map(runs, workers)) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not any(map(runs, workers))
+    finally:
+        for worker in filter(runs, workers):
+            os.kill(worker, signal.SIGKILL)
+
+
+def runs(process):
+    """Whether a process is there, and no zombie whose parent does not look."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{process}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
