@@ -36,6 +36,23 @@ def test_it_comes_nearer_than_runs_that_take_the_rest_at_random():
     assert np.median(ends["lr"]) - 1 < (np.median(ends["random"]) - 1) / 4
 
 
+def edge(point):
+    """Lowest at the first option of batch and beta2; the decay is nothing to it."""
+    rate = math.log10(point["lr"]) - math.log10(point["batch"]) / 2 + 3.5
+    if rate > 1.5:
+        return math.inf
+    squares = SPACE["beta2"].options.index(point["beta2"])
+    return 1 + rate**2 + 0.3 * math.log2(point["batch"] / 16) + 0.2 * squares
+
+
+def test_it_follows_a_slope_to_the_end_of_a_range_and_leaves_what_tells_nothing():
+    ends = [
+        ss.tune(edge, SPACE, trials=16, method="lr", prior=1e-2, seed=seed).best_value
+        for seed in range(5)
+    ]
+    assert np.median(ends) - 1 < 1e-3
+
+
 @pytest.mark.parametrize("prior", [None, 1e-2])
 def test_the_first_run_is_the_prior_in_the_middle_of_the_rest(prior):
     result = ss.tune(bowl, SPACE, trials=1, method="lr", prior=prior)
