@@ -75,5 +75,5 @@ def digest(nest: Any) -> int:
     if isinstance(nest, list | tuple):
         return zlib.crc32(repr([digest(part) for part in nest]).encode())
     if isinstance(nest, np.ndarray):
-        return zlib.crc32(np.ascontiguousarray(nest).reshape(-1).view(np.uint8))
+        return zlib.crc32(np.ascontiguousarray(nest).tobytes())
     return zlib.crc32(repr(nest).encode())

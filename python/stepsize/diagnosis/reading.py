@@ -10,8 +10,8 @@ import numpy as np
 from stepsize.arrays import Curve
 from stepsize.validation import is_text
 
-SERIES = ("step", "loss", "lr", "val_loss", "grad_norm", "update_ratio", "param_norm")
-SERIES += ("sign_flips", "sharpness")
+NORMS = ("grad_norm", "update_ratio", "param_norm")
+SERIES = ("step", "loss", "lr", "val_loss", *NORMS, "sign_flips", "sharpness")
 # Words of metrics that are better when higher; what has none of them is not read.
 HIGHER_IS_BETTER = {"acc", "accuracy", "auc", "auroc", "bleu", "f1", "iou", "map", "ndcg"}
 HIGHER_IS_BETTER |= {"precision", "r2", "recall", "score"}

@@ -17,8 +17,8 @@ import numpy as np
 from stepsize.schedules.schedule import Schedule
 
 # Their text is exact: that of a float is read back as the same bits.
-PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
-PLAIN += (Decimal, Fraction, range, datetime.date, datetime.timedelta)
+NUMBERS = (type(None), bool, int, float, complex, Decimal, Fraction, range)
+PLAIN = (*NUMBERS, str, bytes, type(...), datetime.date, datetime.timedelta)
 
 
 def exact(value: Any) -> str | None:
@@ -32,8 +32,10 @@ def exact(value: Any) -> str | None:
         return repr(value)
     if kind in (tuple, list, set, frozenset, dict):
         return _held(value)
-    if isinstance(value, np.generic | np.dtype) and not value.dtype.hasobject:
-        return f"{kind.__name__}({value.str if isinstance(value, np.dtype) else value.item()!r})"
+    if isinstance(value, np.dtype) and not value.hasobject:
+        return f"dtype({value.str})"
+    if isinstance(value, np.generic) and not value.dtype.hasobject:
+        return f"{kind.__name__}({value.item()!r})"
     if kind is np.ndarray and not value.dtype.hasobject:
         digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         return f"array({value.dtype.descr}, {value.shape}, sha256={digest})"
