@@ -57,12 +57,12 @@ def transfer(
 
     By width, on the rate of a leaf, with its decay moved by the inverse:
 
-    ================  ==========  ==========  ==========  ===========
-    leaf              input       vector      hidden      output
-    ================  ==========  ==========  ==========  ===========
-    :math:`p = 1/2`   1           1           n / n'      n / n'
-    :math:`p = 1`     n' / n      n' / n      m' n / m n' n / n'
-    ================  ==========  ==========  ==========  ===========
+    ================  ==========  ==========  =============  ===========
+    leaf              input       vector      hidden         output
+    ================  ==========  ==========  =============  ===========
+    :math:`p = 1/2`   1           1           n / n'         n / n'
+    :math:`p = 1`     n' / n      n' / n      m' n / m n'    n / n'
+    ================  ==========  ==========  =============  ===========
 
     with :math:`m, m'` for the outputs of a hidden leaf where they grow otherwise than its inputs.
     It holds where initial values have a standard deviation of 1 / sqrt(fan_in), and the output
