@@ -100,11 +100,11 @@ void join_collector(PyHeapTypeObject* heap) {
         Py_VISIT(Py_TYPE(self));
         if (!py::detail::is_holder_constructed(self))
             return 0;
-        return py::handle(self).cast<Engine&>().leaves().visit_functions(visit, arg);
+        return engine_of(self).leaves().visit_functions(visit, arg);
     };
     type.tp_clear = [](PyObject* self) {
         if (py::detail::is_holder_constructed(self))
-            py::handle(self).cast<Engine&>().leaves().drop_functions();
+            engine_of(self).leaves().drop_functions();
         return 0;
     };
 }

@@ -303,7 +303,8 @@ def test_negative_weights_are_refused():
     sklearn = pytest.importorskip("stepsize.interop.sklearn")
     weight = np.ones(23)
     weight[4] = -0.5
-    with pytest.raises(ValueError, match=r"sample_weight must be finite .* got -0.5 in row 4"):
+    refused = r"sample_weight must be finite and >= 0, .* got -0\.5 in row 4"
+    with pytest.raises(ValueError, match=refused):
         sklearn.MLPRegressor().fit(X, Y, sample_weight=weight)
     with pytest.raises(ValueError, match=r"class_weight, got -1"):
         sklearn.MLPClassifier(class_weight={0: 1, 1: -1}).fit(X, Y > 0)
