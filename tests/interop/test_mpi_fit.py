@@ -93,6 +93,36 @@ def test_accumulation_on_ranks_is_the_mean_over_all_rows():
         np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-12)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_batch_may_be_none_and_is_evaluated(accumulate):
+    def program(comm):
+        asked = []
+
+        def function(params, batch):
+            asked.append(batch)
+            return float(params["w"] @ params["w"]), {"w": 2 * params["w"]}
+
+        params = {"w": np.ones(3)}
+        history = ss.fit(
+            function,
+            params,
+            ss.SGD(params, lr=0.1),
+            [None] * (2 + 2 * comm.rank),
+            accumulate=accumulate,
+            epochs=1,
+            count=lambda batch: 1,
+            comm=comm,
+            progress=False,
+            validation=[None],
+        )
+        return asked, history
+
+    for rank, (asked, history) in enumerate(LocalComm.run(2, program)):
+        assert asked.count(None) == len(asked) == 2 + 2 * rank + 1
+        assert len(history["loss"]) == 4 // accumulate
+        assert history["val_loss"].size
+
+
 def test_batches_of_their_own_of_different_number_and_length():
     """The last rank runs out of batches first, and its rows weigh as any."""
     whole = [(X[k : k + 10], Y[k : k + 10]) for k in range(0, 100, 10)]

@@ -140,10 +140,11 @@ class Evaluation:
             if number % every != first:
                 continue
             size = self._count(batch)
-            batch = batch if cut is None else cut(batch)
-            if batch is None:
-                records.append((number, (size, {})))
-                continue
+            if cut is not None:  # a batch of the user's may be None too
+                batch = cut(batch)
+                if batch is None:
+                    records.append((number, (size, {})))
+                    continue
             try:
                 measured = watched(run.params, batch)
             except (TypeError, ValueError) as error:

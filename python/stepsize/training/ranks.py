@@ -51,6 +51,7 @@ class Ranks:
         self.interrupt = Agreed()
         self._splits = isinstance(batches, ArrayBatches)
         self._count = count
+        self._lacks = False  # whether this rank has no batch for the step that the others make
         self._mean = GradientMean(team, run.params, "fit", settings=settings)
 
     def averaged(self, function: Gradient, several: bool) -> Gradient:
@@ -65,12 +66,12 @@ class Ranks:
 
     def _several(self, batches: Any) -> tuple[Any, float]:
         """What this rank evaluates of several batches, and its rows."""
-        own = [self._one(batch) for batch in batches or ()]
+        own = [self._one(batch) for batch in (() if self._lacks else batches)]
         return [part for part, rows in own if rows], float(sum(rows for _, rows in own))
 
     def _one(self, batch: Any) -> tuple[Any, float]:
         """What this rank evaluates of a batch, and its rows."""
-        if batch is None:
+        if self._lacks:
             return None, 0.0
         if not self._splits:
             return batch, self._count(batch)
@@ -91,7 +92,9 @@ class Ranks:
             except Exception as failure:
                 error = failure
             if not any(self.team.meet("fit: next batch", found is not None, error)):
+                self._lacks = False
                 return
+            self._lacks = found is None  # which no batch can say: one may be None itself
             batch, offset = (None, offset) if found is None else found
             yield batch, offset
 
