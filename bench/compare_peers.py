@@ -6,7 +6,7 @@
 Every pair alternates within this one process, and the figure is the median of the ratios of
 neighbouring runs, so that a slow moment of the machine affects both. Before it is timed each
 library's result is checked against ours. Bandwidth is given beside a triad of the same run. Prints
-the table of the README and writes bench/results/<date>-<machine>.json.
+the table of docs/speed-and-bits.md and writes bench/results/<date>-<machine>.json.
 
 OMP_WAIT_POLICY=passive is set unless it is set already: the libraries bring an OpenMP runtime each,
 and spinning threads of one would take processors from the other.

@@ -1,10 +1,9 @@
-"""The tables of the documentation, made from the code: ``python docs/tables.py README.md``."""
+"""The tables of the documentation, made from the code: ``python docs/tables.py``."""
 
 from __future__ import annotations
 
 import inspect
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -51,6 +50,7 @@ def recipes() -> str:
     return _table(("Call", "What it does"), rows)
 
 
+PAGES = ("all-rules.md", "schedules.md")
 TABLES: dict[str, Callable[[], str]] = {
     "rules": rules,
     "wrappers": wrappers,
@@ -84,6 +84,7 @@ def _named(slots: Sequence[str]) -> str:
 def _source(cls: type[Optimizer | Wrapper]) -> str:
     found = re.search(r"Source: (.*?)\n\n", inspect.getdoc(cls) or "", re.DOTALL)
     text = found[1].replace("\n", " ").rstrip(".") if found else ""
+    text = text.replace(":math:`", "{math}`").replace("``", "`")
     return re.sub(r"arXiv:(\d+\.\d+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
 
 
@@ -94,6 +95,5 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        path = Path(name)
+    for path in [Path(__file__).parent / page for page in PAGES]:
         path.write_text(fill(path.read_text(encoding="utf-8")), encoding="utf-8")

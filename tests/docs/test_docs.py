@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import pages
 import stepsize
 import tables
+from stepsize.optimizers import registry
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,20 +39,33 @@ def test_docstring_example(example, tmp_path, monkeypatch):
     assert failures == 0
 
 
-def test_readme_runs(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("page", ["README.md", "docs/all-rules.md"])
+def test_page_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 4
-    scope = {"__name__": "readme"}
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert len(blocks) >= 2
+    scope = {"__name__": "page"}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), scope)
+        exec(compile(block, page, "exec"), scope)
 
 
-def test_readme_tables_are_made_from_the_code():
+def test_the_readme_is_read_in_a_minute():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 200
+
+
+def test_the_readme_counts_rules_and_schedules_as_they_are():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{len(registry())} update rules" in text
+    assert f"| update rules | {len(registry())} |" in text
+    assert f"| schedules | {len(pages.RECIPES)} as values" in text
+
+
+def test_tables_are_made_from_the_code():
+    pages = [(ROOT / "docs" / page).read_text(encoding="utf-8") for page in tables.PAGES]
     for name in tables.TABLES:
-        assert f"<!-- {name} -->" in text
-    assert tables.fill(text) == text, "run: python docs/tables.py README.md"
+        assert sum(f"<!-- {name} -->" in text for text in pages) == 1
+    for text in pages:
+        assert tables.fill(text) == text, "run: python docs/tables.py"
 
 
 def test_contributing_shows_lion_as_it_is():

@@ -411,12 +411,6 @@ def test_the_page_runs(tmp_path, monkeypatch):
         exec(compile(block, "docs/torch.md", "exec"), scope)
 
 
-def test_the_readmes_block_runs():
-    found = [block for block in blocks("README.md") if "interop.torch" in block]
-    assert len(found) == 1
-    exec(compile(found[0], "README.md", "exec"), {"__name__": "readme"})
-
-
 def test_each_line_of_the_pages_table():
     rows = re.findall(
         r"^\| `(torch\.[^`]*)` \| `([^`]*)` \|",
