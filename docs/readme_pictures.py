@@ -21,16 +21,11 @@ COPIED = {
 COMMAND = "stepsize demo"
 WIDTH = 92  # characters
 LINE, CHARACTER, MARGIN = 19, 7.85, 18  # pixels
-PAUSE = 0.12  # seconds between two lines
 STYLE = """\
 text { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
   fill: #d5dbe3; white-space: pre; }
 .head { fill: #ffffff; font-weight: 600; }
-.prompt, .yes { fill: #7ee0a8; }
-@media (prefers-reduced-motion: no-preference) {
-  g { animation: appear 0.2s linear both; }
-  @keyframes appear { from { opacity: 0; } to { opacity: 1; } }
-}"""
+.prompt, .yes { fill: #7ee0a8; }"""
 
 
 def shown(told: str) -> list[str]:
@@ -50,7 +45,7 @@ def shown(told: str) -> list[str]:
 
 
 def terminal(lines: list[str]) -> str:
-    """A drawing of a terminal in which the lines appear one after the other."""
+    """A drawing of a terminal with these lines."""
     width, height = int(WIDTH * CHARACTER) + 2 * MARGIN, len(lines) * LINE + 2 * MARGIN
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
@@ -62,8 +57,8 @@ def terminal(lines: list[str]) -> str:
         word = line.strip().partition(" ")[0]
         look = {"$": "prompt", "yes": "yes"}.get(word, "head" if re.match(r"\d  ", line) else "")
         parts.append(
-            f'<g style="animation-delay: {number * PAUSE:.2f}s"><text class="{look}" x="{MARGIN}" '
-            f'y="{MARGIN + (number + 0.75) * LINE:.0f}">{html.escape(line)}</text></g>'
+            f'<text class="{look}" x="{MARGIN}" y="{MARGIN + (number + 0.75) * LINE:.0f}">'
+            f"{html.escape(line)}</text>"
         )
     return "\n".join([*parts, "</svg>", ""])
 
