@@ -16,6 +16,8 @@ from stepsize.plots.views import series
 
 __all__ = ["diagnosed", "range_test"]
 
+# The name along the peak's line, in shares of the axes: where it may stand, what it covers.
+_NAME_HEIGHTS, _NAME_WIDTH, _NAME_LENGTH = (0.55, 0.62, 0.7, 0.48, 0.4), 0.06, 0.3
 _TONES = {"info": 2, "warning": 4, "critical": 1}  # indices of colours
 
 
@@ -64,7 +66,7 @@ def range_test(result: Any, ax: Any = None, *, title: str = "") -> Any:
         _name_races(ax, races[races[:, 1] <= top])
     _rules(ax, marks, result.suggestion)
     if np.isfinite(result.suggestion):
-        _suggestion(ax, result)
+        _suggestion(ax, result, races[races[:, 1] <= top])
     return ax
 
 
@@ -116,7 +118,7 @@ def _rules(ax: Any, marks: list[tuple[float, str]], suggestion: float) -> None:
         )  # fmt: skip
 
 
-def _suggestion(ax: Any, result: Any) -> None:
+def _suggestion(ax: Any, result: Any, rings: NDArray[Any]) -> None:
     """The suggested rate, its interval, and the peak where that is another."""
     mark, dark = colour(1)
     limits = ax.get_xlim()
@@ -127,7 +129,7 @@ def _suggestion(ax: Any, result: Any) -> None:
     peak = getattr(result, "peak", result.suggestion)
     if abs(np.log(peak / result.suggestion)) > 0.1:
         ax.axvline(peak, color=mark, linewidth=1.2, linestyle=":")
-        _name_peak(ax, peak, left=peak < result.suggestion)
+        _name_peak(ax, peak, peak < result.suggestion, rings)
     # A band may reach beyond the test, a suggestion must be seen.
     ax.set_xlim(min(limits[0], result.suggestion), max(limits[1], result.suggestion, peak))
     far = _places(ax, [result.suggestion])[0] > 0.5
@@ -142,10 +144,13 @@ def _suggestion(ax: Any, result: Any) -> None:
     )  # fmt: skip
 
 
-def _name_peak(ax: Any, peak: float, left: bool) -> None:
-    """The name of the dotted line, along it, clear of the suggestion's at the top."""
+def _name_peak(ax: Any, peak: float, left: bool, rings: NDArray[Any]) -> None:
+    """The name of the dotted line, along it, clear of the suggestion's at the top and of rings."""
+    at = ax.transAxes.inverted().transform(ax.transData.transform(rings)) if len(rings) else rings
+    near = at[np.abs(at[:, 0] - _places(ax, [peak])[0]) < _NAME_WIDTH, 1]
+    height = max(_NAME_HEIGHTS, key=lambda y: min([*np.abs(near - y), _NAME_LENGTH]))
     ax.annotate(
-        f"schedule peak {number(float(f'{peak:.2g}'))}", (peak, 0.55),
+        f"schedule peak {number(float(f'{peak:.2g}'))}", (peak, height),
         xycoords=("data", "axes fraction"), xytext=(-3 if left else 3, 0),
         textcoords="offset points", rotation=90, ha="right" if left else "left", va="center",
         color=colour(1)[1], fontsize=8,
