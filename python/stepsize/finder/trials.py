@@ -32,7 +32,7 @@ from stepsize.finder.cached_batches import CachedBatches, hint
 from stepsize.gradients.screen import wrong_gradients
 from stepsize.gradients.slopes import Move
 from stepsize.optimizers import Optimizer, RowGradient
-from stepsize.optimizers.registration import maker_of
+from stepsize.optimizers.registration import maker_of, refuse_other_arrays
 from stepsize.optimizers.wrappers.base import Wrapper
 
 SUSPECTS = 3  # batches asked whether they are at fault, where trials were lost
@@ -235,6 +235,7 @@ class TrialRunner:
             made = clone(params)
         elif callable(self._optimizer):
             made = self._optimizer(params)
+            refuse_other_arrays("lr_find", made, params)
         else:
             raise TypeError(
                 "lr_find: optimizer must be an optimizer class, its name, a function params -> "

@@ -188,6 +188,8 @@ class Optimizer(Rule, abstract=True):
             ValueError, TypeError: For gradients that do not fit, naming the leaf.
             NonFiniteGradientError: With ``on_nonfinite="raise"``, for NaN, infinity and numbers
                 within a factor of 8 of it, naming leaf and step.
+            RuntimeError: Inside a function that a run or step of this optimizer evaluates, and
+                while `fit`, `lr_find`, `what_if` or `sharpness` in another thread works with it.
         """
         return self._engine.step(self._host, grads, loss, stats)  # type: ignore[no-any-return]
 
