@@ -73,7 +73,8 @@ class Optimizer(Rule, abstract=True):
                 "name it, "
                 f"such as {name}={others[0]!r:.80}"
             )
-        specs = keywords.pop("groups", None) or ()
+        specs = keywords.pop("groups", None)
+        specs = () if specs is None else specs
         options, rest = Options.take(owner, keywords, cls.fields)
         defaults = {name: field.default for name, field in cls.fields.items()}
         rest = rest if lr is None else {"lr": lr, **rest}

@@ -100,6 +100,8 @@ class Accumulate(Wrapper):
                 loss = as_loss(loss)
             except (TypeError, ValueError):
                 parts.host.fail("number", "loss", loss)
+        if parts.rule.needs_loss and (loss is None or not math.isfinite(loss)):
+            parts.host.fail("number", "loss", loss)  # or the mean would be wrong, or never finite
         average = self._numbers["loss"]
         average += ((0.0 if loss is None else loss) - average) / (n + 1)
         means = []
