@@ -106,8 +106,8 @@ def gradient_noise_scale(micro_grads: Iterable[arrays.Nest], batch_size: int) ->
     nests = [arrays.Structure(arrays.map_leaves(_kept, nest)) for nest in micro_grads]
     if nests and not nests[0].leaves:
         raise ValueError(
-            "gradient_noise_scale: the nests of micro_grads hold no array; give nests of gradients, "
-            "as value_and_grad returns them"
+            "gradient_noise_scale: the nests of micro_grads hold no array; give gradients, as "
+            "value_and_grad returns them"
         )
     for nest in nests:
         arrays.check_alike(nests[0], nest, "gradient_noise_scale")

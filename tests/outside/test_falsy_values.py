@@ -128,16 +128,16 @@ def test_no_gradients_have_no_noise_scale(value):
 @pytest.mark.parametrize("value", [name for name in FALSY if name != "None"])
 def test_what_is_no_optimizer_is_not_saved_as_one(value, tmp_path):
     path, params = tmp_path / "model", make_params()
-    with pytest.raises(TypeError, match="^save: optimizer must be the optimizer"):
+    with pytest.raises(TypeError, match=r"^save: optimizer must be the optimizer"):
         ss.save(path, params, FALSY[value])
     assert not path.exists()
     ss.save(path, params)
-    with pytest.raises(TypeError, match="^load: optimizer must be the optimizer"):
+    with pytest.raises(TypeError, match=r"^load: optimizer must be the optimizer"):
         ss.load(path, params, FALSY[value])
 
 
 def test_parameters_of_none_are_not_saved(tmp_path):
-    with pytest.raises(TypeError, match="^save: params is None"):
+    with pytest.raises(TypeError, match=r"^save: params is None"):
         ss.save(tmp_path / "model", None, ss.Adam(make_params()))
     assert not list(tmp_path.iterdir())
 
@@ -149,7 +149,7 @@ def test_a_loss_that_is_missing_is_not_averaged_as_0():
     optimizer.step(grads, loss=next(losses))
     before = comparable(optimizer.state_dict())
     for wrong in (None, np.nan, np.inf):
-        with pytest.raises((TypeError, ValueError), match="^PolyakSGD: loss is"):
+        with pytest.raises((TypeError, ValueError), match=r"^PolyakSGD: loss is"):
             optimizer.step(grads, loss=wrong)
         assert comparable(optimizer.state_dict()) == before
     for _ in range(2):
@@ -166,9 +166,11 @@ def test_a_callback_of_minimize_returns_whether_to_end():
     for answer in FALSY.values():
         if not isinstance(answer, np.ndarray):
             ends = bool(answer)
-            found = ss.minimize(bowl, np.ones(2), lr=0.01, max_iter=3, callback=lambda _, a=answer: a)
+            found = ss.minimize(
+                bowl, np.ones(2), lr=0.01, max_iter=3, callback=lambda _, a=answer: a
+            )
             assert found.nit == (1 if ends else 3)
-    with pytest.raises(TypeError, match="^minimize: callback must return whether to end"):
+    with pytest.raises(TypeError, match=r"^minimize: callback must return whether to end"):
         ss.minimize(bowl, np.ones(2), lr=0.01, callback=lambda result: result.x)
 
 
@@ -184,3 +186,20 @@ def test_a_parameter_without_a_name_counts_in_a_joint_search():
         return [(t.point["lr"], t.point[name]) for t in result.trials]
 
     assert search(space, "") == search(other, "x")
+
+
+def test_leaves_of_one_name_are_refused_where_one_would_be_lost(tmp_path):
+    twins = {"a/b": np.ones(2), "a": {"b": np.zeros(2)}}
+    path = tmp_path / "model"
+
+    def wrong(params, batch):
+        return float((params["a/b"] ** 2).sum()), {"a/b": np.full(2, 7.0), "a": {"b": np.zeros(2)}}
+
+    for call in (
+        lambda: ss.save(path, twins),
+        lambda: ss.load(path, twins),
+        lambda: ss.check_gradients(wrong, twins, None),
+    ):
+        with pytest.raises(ValueError, match="two arrays are both named a/b"):
+            call()
+    assert not path.exists()

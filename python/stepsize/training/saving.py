@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
-from stepsize.arrays import Nest, check_dtype, copy, flatten
+from stepsize.arrays import Nest, check_dtype, copy, flatten, refuse_same_names
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.serialization import nested
 from stepsize.validation import truth
@@ -62,6 +62,7 @@ def save(
             f"{optimizer!r:.80}; what else is to be kept goes into extra="
         )
     leaves, paths, _ = flatten(params)
+    refuse_same_names(paths, "save")
     for leaf, name in zip(leaves, paths, strict=True):
         check_dtype(leaf, name, "save")
     contents: dict[str, Any] = {}
@@ -120,8 +121,9 @@ def load(
             "load: strict=False loads parameters alone, since the optimizer's state is of all of "
             "them; leave the optimizer out, and go on with one made anew over params"
         )
-    contents = nested.load(path, KIND, "run")
     leaves, paths, _ = flatten(params)
+    refuse_same_names(paths, "load")
+    contents = nested.load(path, KIND, "run")
     with nested.contents_of(path):
         saved = contents["params"]
         if not isinstance(saved, Mapping):
