@@ -203,3 +203,51 @@ def test_leaves_of_one_name_are_refused_where_one_would_be_lost(tmp_path):
         with pytest.raises(ValueError, match="two arrays are both named a/b"):
             call()
     assert not path.exists()
+
+
+EMPTY = {"None": None, "{}": {}, "[]": [], "()": (), "no elements": np.zeros(0)}
+
+
+def beside(value):
+    return {"w": np.ones(3), "x": value.copy() if isinstance(value, np.ndarray) else value}
+
+
+def least(grad):
+    return lambda params, batch: (float(params["w"] @ params["w"]), {"w": 2 * params["w"], **grad})
+
+
+PLACES = {
+    "step": lambda f, p: ss.Adam(p, lr=0.1).step(f(p, 0)[1]),
+    "clip": lambda f, p: ss.SGD(p, lr=0.1, clip_norm=1.0).step(f(p, 0)[1]),
+    "EMA": lambda f, p: ss.EMA(ss.SGD(p, lr=0.1), 0.5).step(f(p, 0)[1]),
+    "Accumulate": lambda f, p: ss.Accumulate(ss.SGD(p, lr=0.1), 1).step(f(p, 0)[1]),
+    "SAM": lambda f, p: ss.SAM(ss.SGD(p, lr=0.1)).step(lambda q: f(q, 0)),
+    "LBFGS": lambda f, p: ss.LBFGS(p).step(lambda q: f(q, 0)),
+    "fit": lambda f, p: ss.fit(f, p, "adam", [0], steps=3, progress=False).last("loss"),
+    "fit, accumulate": lambda f, p: ss.fit(
+        f, p, "adam", [0, 0], steps=3, accumulate=2, progress=False
+    ).last("loss"),
+    "lr_find": lambda f, p: ss.lr_find(f, p, [0], steps=20).suggestion,
+    "what_if": lambda f, p: ss.what_if(f, p, ss.SGD(p, lr=0.1), [0], steps=3, held=2).best,
+    "autolr": lambda f, p: ss.autolr(f, p, [0], steps=10, progress=False).history["loss"],
+    "minimize": lambda f, p: ss.minimize(lambda x: f(x, 0), p).fun,
+    "check_gradients": lambda f, p: ss.check_gradients(f, p, 0).ok,
+    "sharpness": lambda f, p: str(ss.sharpness(f, p, 0)),
+}
+
+
+@pytest.mark.parametrize("value", EMPTY)
+@pytest.mark.parametrize("door", PLACES)
+def test_a_place_without_numbers_among_the_parameters_is_of_no_consequence(door, value):
+    params, plain = beside(EMPTY[value]), {"w": np.ones(3)}
+    found = PLACES[door](least({"x": EMPTY[value]}), params)
+    assert comparable(found) == comparable(PLACES[door](least({}), plain))
+    assert comparable(params["w"]) == comparable(plain["w"])
+
+
+@pytest.mark.parametrize("door", PLACES)
+def test_a_gradient_where_the_parameters_hold_none_is_named(door):
+    params = beside(None)
+    with pytest.raises(ValueError, match="grads: x is a ndarray, but params hold None there"):
+        PLACES[door](least({"x": np.ones(2)}), params)
+    assert (params["w"] == 1).all()
