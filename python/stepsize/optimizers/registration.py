@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Nest, flatten
+from stepsize.optimizers.groups import ungroup
 from stepsize.optimizers.optimizer import Optimizer, registry
 from stepsize.validation import nearest
 
@@ -41,9 +42,11 @@ def refuse_other_arrays(owner: str, optimizer: Any, params: Nest) -> None:
         return  # another package's
     given = flatten(params)[0]
     known = {id(leaf) for leaf in given}
-    leaves = optimizer.internals.leaves.structure
-    for path, leaf in zip(leaves.paths, leaves.leaves, strict=True):
-        if id(leaf) not in known and not any(np.may_share_memory(leaf, own) for own in given):
+    leaves, paths, _ = flatten(ungroup(optimizer.params))
+    for path, leaf in zip(paths, leaves, strict=True):
+        if id(leaf) in known or not leaf.size:
+            continue
+        if not any(np.may_share_memory(leaf, own) for own in given):
             raise ValueError(
                 f"{owner}: the function that makes the optimizer gave one over other arrays than "
                 f"the copies of the parameters that it was called with, {path} among them; write "
