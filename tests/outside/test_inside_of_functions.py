@@ -1,6 +1,7 @@
 """One optimizer used again by the function that a run or step of it evaluates, or in another thread
 meanwhile: refused by name with nothing changed, or right."""
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -240,3 +241,25 @@ def test_a_factory_that_gives_an_optimizer_over_other_arrays_is_refused(door):
         with pytest.raises(ValueError, match="over other arrays"):
             FACTORIES[door](lambda p, shared=shared: shared)
     assert whole(optimizer) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_in_the_child_of_a_fork_the_optimizer_is_free():
+    params, ends = make_params(), []
+    optimizer = ss.Adam(params, lr=0.01)
+
+    def function(p, batch):
+        if not ends:
+            child = os.fork()
+            if child == 0:
+                try:
+                    step(params, optimizer)
+                    fit(params, optimizer)
+                    os._exit(optimizer.step_count)
+                except BaseException:
+                    os._exit(100)
+            ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        return clean(p, batch)
+
+    ss.fit(function, params, optimizer, ROWS, epochs=1, progress=False)
+    assert ends == [3] and optimizer.step_count == 2

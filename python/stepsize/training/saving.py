@@ -55,7 +55,10 @@ def save(
     """
     _check_path("save", path)
     if params is None:
-        raise TypeError("save: params is None; give the nest of arrays to save")
+        raise TypeError(
+            "save: params is None; give the nest of arrays to save, or write an optimizer alone by "
+            "optimizer.save(path)"
+        )
     if optimizer is not None and not hasattr(optimizer, "state_dict"):
         raise TypeError(
             "save: optimizer must be the optimizer whose state goes along, or None, got "
