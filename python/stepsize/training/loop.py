@@ -354,7 +354,7 @@ def watched(value_and_grad: Gradient, optimizer: Optimizer) -> Gradient:
     It may change leaves that it gives no gradient for: they are its own state.
     """
     calls = itertools.count()
-    called = functools.partial(optimizer.internals.engine.evaluate, value_and_grad)
+    called: Gradient = functools.partial(optimizer.internals.engine.evaluate, value_and_grad)
 
     def evaluate(params: Any, batch: Any) -> tuple[float, Any]:
         made = next(calls)
