@@ -91,6 +91,27 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     return nullptr;
 }
 
+// Engine.evaluate(function, *arguments): what a function of the user returns, during which nobody
+// steps.
+PyObject* evaluate(PyObject* self, PyObject* const* args, Py_ssize_t count) {
+    struct Evaluating {
+        int& depth;
+        explicit Evaluating(int& functions) : depth(++functions) {}
+        ~Evaluating() { depth -= depth > 0; } // 0 again in the child of a fork
+    };
+    try {
+        if (count < 1)
+            throw py::type_error("evaluate needs a function");
+        const Evaluating evaluating(engine_of(self).mutex().evaluating);
+        return PyObject_Vectorcall(args[0], args + 1, static_cast<size_t>(count - 1), nullptr);
+    } catch (const py::builtin_exception& error) {
+        error.set_error();
+    } catch (const std::exception& error) {
+        PyErr_SetString(PyExc_RuntimeError, error.what());
+    }
+    return nullptr;
+}
+
 // An engine holds hyperparameters that are Python functions, which may own its optimizer: without
 // this the garbage collector could never free that cycle.
 void join_collector(PyHeapTypeObject* heap) {
@@ -109,13 +130,19 @@ void join_collector(PyHeapTypeObject* heap) {
     };
 }
 
-// Engine.step as a raw method of the type: pybind11's dispatcher costs more than a small step.
-void add_step(py::class_<Engine>& type) {
-    static PyMethodDef method = {"step",
-                                 reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(step)),
-                                 METH_FASTCALL, "step(host, grads, loss, stats)"};
+// Methods that are called at every step, raw: pybind11's dispatcher costs more than a small step.
+void add_methods(py::class_<Engine>& type) {
+    const auto raw = [](auto* function) {
+        return reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(function));
+    };
+    static PyMethodDef methods[] = {
+        {"step", raw(step), METH_FASTCALL, "step(host, grads, loss, stats)"},
+        {"evaluate", raw(evaluate), METH_FASTCALL, "evaluate(function, *arguments)"},
+    };
     engine_type = reinterpret_cast<PyTypeObject*>(type.ptr());
-    type.attr("step") = py::reinterpret_steal<py::object>(PyDescr_NewMethod(engine_type, &method));
+    for (PyMethodDef& method : methods)
+        type.attr(method.ml_name) =
+            py::reinterpret_steal<py::object>(PyDescr_NewMethod(engine_type, &method));
 }
 
 void add_construction(py::class_<Engine>& type) {
@@ -183,9 +210,18 @@ void add_number(py::class_<Engine>& type, const char* name, Number Engine::* num
         });
 }
 
-// As a context manager, an engine blocks the steps of other threads.
+// As a context manager, an engine blocks the steps of other threads. What steps without the
+// engine's own step asks `admit` first.
 void add_lock(py::class_<Engine>& type) {
     type.def("__enter__", [](Engine& engine) { engine.hold(); })
+        .def("admit", [](Engine& engine) { engine.mutex().admit(); })
+        .def("evaluating", [](Engine& engine) { return engine.mutex().evaluating > 0; })
+        .def(
+            "reserve",
+            [](Engine& engine, const std::string& run, bool idle) {
+                engine.mutex().reserve(run, idle);
+            },
+            py::arg("run"), py::arg("idle"))
         .def("__exit__", [](Engine& engine, const py::args&) { engine.let_go(); });
 }
 
@@ -237,7 +273,7 @@ void bind_optimizers(py::module_& m) {
     add_bound_gradients(m);
     py::class_<Engine> type(m, "Engine", py::custom_type_setup(join_collector));
     add_construction(type);
-    add_step(type);
+    add_methods(type);
     add_use(type);
     add_settings(type);
     add_lock(type);

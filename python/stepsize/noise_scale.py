@@ -104,6 +104,11 @@ def gradient_noise_scale(micro_grads: Iterable[arrays.Nest], batch_size: int) ->
             f"{type(micro_grads).__name__}"
         )
     nests = [arrays.Structure(arrays.map_leaves(_kept, nest)) for nest in micro_grads]
+    if nests and not nests[0].leaves:
+        raise ValueError(
+            "gradient_noise_scale: the nests of micro_grads hold no array; give gradients, as "
+            "value_and_grad returns them"
+        )
     for nest in nests:
         arrays.check_alike(nests[0], nest, "gradient_noise_scale")
     grads = [[arrays.view_as_real(leaf) for leaf in nest.leaves] for nest in nests]

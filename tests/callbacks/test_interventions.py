@@ -159,10 +159,15 @@ def test_layer_groups_take_schedules():
     [
         (lambda: ss.RollBackOnSpike(threshold=0), "threshold must be above 0 .* got 0"),
         (lambda: ss.RollBackOnSpike(shrink=2), r"shrink in \(0, 1\], got .* 2"),
-        (lambda: ss.RollBackOnSpike(window=0), "window must be at least 1, got 0"),
-        (lambda: ss.BatchSizeSchedule({0: 0}), "got 0: 0"),
+        (lambda: ss.RollBackOnSpike(window=0), "window must be a whole number >= 1, got 0"),
+        (lambda: ss.RollBackOnSpike(every=True), "every must be a whole number >= 1, got True"),
+        (lambda: ss.RollBackOnSpike(limit=2.0), r"limit must be a whole number >= 1, got 2\.0"),
+        (lambda: ss.BatchSizeSchedule({0: 0}), r"sizes\[0\] must be a whole number >= 1, got 0"),
+        (lambda: ss.BatchSizeSchedule({0: True}), r"sizes\[0\] must be .* got True"),
+        (lambda: ss.BatchSizeSchedule({False: 8}), "an epoch in sizes must be .* got False"),
         (lambda: ss.Freeze(), "at least one pattern"),
-        (lambda: ss.Freeze("w", until=0), "until must be a number of steps, got 0"),
+        (lambda: ss.Freeze("w", until=0), "until must be a whole number >= 1, got 0"),
+        (lambda: ss.Freeze("w", until=True), "until must be a whole number >= 1, got True"),
         (lambda: ss.layer_groups(["w"], 0.1, factor=0), "factor must be above 0, got 0"),
         (lambda: fit(make_params(), callbacks=[ss.Freeze("z")]), "'z' matches no parameter.* b, w"),
     ],
@@ -170,3 +175,10 @@ def test_layer_groups_take_schedules():
 def test_bad_arguments_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_whole_numbers_may_be_those_of_numpy():
+    two = np.int64(2)
+    assert ss.Freeze("w", until=two).until == 2
+    assert ss.BatchSizeSchedule({two: two}).sizes == {2: 2}
+    ss.RollBackOnSpike(window=two, every=two, limit=two)

@@ -191,13 +191,13 @@ void Engine::count() {
 }
 
 void Engine::bind(const Host& host, const py::list& flat) {
-    const StepLock lock(mutex_);
+    const StepLock lock(mutex_, false);
     recover();
     gradients_.bind(host, flat);
 }
 
 void Engine::track_average(const py::list& averages, double share) {
-    const StepLock lock(mutex_);
+    const StepLock lock(mutex_, false);
     if (!averages.is(averages_)) {
         leaves_.set_averages(averages);
         averages_ = averages;

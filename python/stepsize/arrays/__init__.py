@@ -12,6 +12,7 @@ from stepsize.arrays.memory import (
     is_narrow,
     norm,
     pack,
+    refuse_same_names,
     sum_of_squares,
 )
 from stepsize.arrays.owned import owned
@@ -76,6 +77,7 @@ __all__ = [
     "refuse_changes",
     "refuse_complex",
     "refuse_masked",
+    "refuse_same_names",
     "refuse_unpacked",
     "refuse_writes",
     "rows_of",

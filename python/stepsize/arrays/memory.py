@@ -44,16 +44,21 @@ def check_dtype(leaf: Any, path: str, owner: str) -> None:
         )
 
 
-def check_parameters(leaves: Sequence[Array], paths: Sequence[str], owner: str) -> None:
-    """Refuse leaves that cannot be updated in place: wrong type, read-only, or sharing memory."""
-    if not leaves:
-        raise ValueError(f"{owner}: params holds no array; give at least one")
+def refuse_same_names(paths: Sequence[str], owner: str) -> None:
+    """Refuse two leaves of one name, as in ``{"a/b": x, "a": {"b": y}}``: one would be lost."""
     if len(set(paths)) < len(paths):
         path = next(path for path in paths if paths.count(path) > 1)
         raise ValueError(
             f"{owner}: two arrays are both named {path}, but states and checkpoints go by name; "
             "rename a key"
         )
+
+
+def check_parameters(leaves: Sequence[Array], paths: Sequence[str], owner: str) -> None:
+    """Refuse leaves that cannot be updated in place: wrong type, read-only, or sharing memory."""
+    if not leaves:
+        raise ValueError(f"{owner}: params holds no array; give at least one")
+    refuse_same_names(paths, owner)
     for leaf, path in zip(leaves, paths, strict=True):
         check_dtype(leaf, path, owner)
         if not leaf.flags.writeable:

@@ -56,7 +56,14 @@ def explain_difference(spec: Any, nest: Nest, path: str) -> None:
                 "give the gradients the nesting of the parameters"
             )
         return
-    if spec.type is type(None) or not issubclass(spec.type, dict | list | tuple):
+    if spec.type is type(None):
+        if nest is not None:
+            raise ValueError(
+                f"grads: {where} is a {type(nest).__name__}, but params hold None there, which is "
+                "no parameter; give None, or put an array into params before the optimizer is made"
+            )
+        return
+    if not issubclass(spec.type, dict | list | tuple):
         return  # other containers speak for themselves
     entries, children = list(spec.entries()), spec.children()
     if issubclass(spec.type, dict):

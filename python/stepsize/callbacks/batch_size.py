@@ -38,13 +38,11 @@ class BatchSizeSchedule:
                 "BatchSizeSchedule: sizes must map epochs to batch sizes, as {0: 32, 10: 64}, got "
                 f"{sizes!r:.200}"
             )
+        found = {}
         for epoch, size in sizes.items():
-            if not isinstance(epoch, int) or epoch < 0 or not isinstance(size, int) or size < 1:
-                raise ValueError(
-                    "BatchSizeSchedule: sizes must map epochs (0, 1, ...) to batch sizes (1, 2, "
-                    f"...), got {epoch!r:.80}: {size!r:.80}"
-                )
-        self.sizes = dict(sorted(sizes.items()))
+            at = whole("BatchSizeSchedule: an epoch in sizes", epoch, 0)
+            found[at] = whole(f"BatchSizeSchedule: sizes[{at}]", size)
+        self.sizes = dict(sorted(found.items()))
 
     def on_start(self, run: Run) -> None:
         """Set the batch size of the first epoch."""

@@ -13,7 +13,7 @@ from stepsize import arrays
 from stepsize.callbacks.base import count_or_none
 from stepsize.curves import median_and_spread
 from stepsize.serialization import states
-from stepsize.validation import real, truth
+from stepsize.validation import real, truth, whole
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run
@@ -113,14 +113,11 @@ class RollBackOnSpike:
                 "RollBackOnSpike: threshold must be above 0 and shrink in (0, 1], got "
                 f"{threshold} and {shrink}"
             )
-        for name, value in (("window", window), ("every", every), ("limit", limit)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"RollBackOnSpike: {name} must be at least 1, got {value!r:.80}")
         self.threshold = threshold
-        self.window = window
-        self.every = every
+        self.window = whole("RollBackOnSpike: window", window)
+        self.every = whole("RollBackOnSpike: every", every)
         self.shrink = shrink
-        self.limit = limit
+        self.limit = whole("RollBackOnSpike: limit", limit)
         self.rollback = truth("RollBackOnSpike: rollback", rollback)
         self._reset()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import optree
 
 from stepsize import arrays
+from stepsize.callbacks.base import count_or_none
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run
@@ -29,10 +30,8 @@ class Freeze:
             raise ValueError('Freeze: give at least one pattern, such as "layers/0/*"')
         if not all(isinstance(pattern, str) for pattern in patterns):
             raise TypeError(f"Freeze: patterns must be globs of leaf paths, got {patterns!r:.200}")
-        if until is not None and (not isinstance(until, int) or until < 1):
-            raise ValueError(f"Freeze: until must be a number of steps, got {until!r:.80}")
         self.patterns = patterns
-        self.until = until
+        self.until = count_or_none("Freeze: until", until)
 
     def on_start(self, run: Run) -> None:
         """Find the parameters to freeze."""

@@ -111,6 +111,7 @@ def sharpness(
 
     Raises:
         TypeError, ValueError: naming the argument that does not fit.
+        RuntimeError: the optimizer is at work in another thread; nothing has been evaluated.
 
     Sources: Kalra et al. 2026, arXiv:2601.16979 (critical rate; they bisect to a sixteenth, here a
     parabola follows two bisections); Cohen et al. 2021, arXiv:2103.00065 (stability: the rate times

@@ -81,6 +81,7 @@ def what_if(
 
     Raises:
         TypeError, ValueError: naming the argument that does not fit.
+        RuntimeError: the optimizer is at work in another thread; nothing has been evaluated.
 
     Example:
         >>> import numpy as np, stepsize as ss

@@ -147,7 +147,7 @@ class CachedBatches:
         self._kept: dict[int, Any] = {}
         self._read = 0
         self._size: int | None = None
-        # By the places of leaves: what owns that memory, and the batch that was kept.
+        # By structure and places of leaves: what owns that memory, and the batch that was kept.
         self._seen: dict[tuple[Any, ...], tuple[tuple[Callable[[], Any], ...], Any]] = {}
 
     def _open(self) -> Iterator[Any]:
@@ -181,11 +181,11 @@ class CachedBatches:
         """The batch, or a copy where its arrays may be filled again."""
         if self._apart:
             return read_only(batch)  # for several trials see it
-        leaves = flatten(batch)[0]
-        places = tuple(map(_place, leaves))
+        leaves, _, spec = flatten(batch)
+        places = (spec, *map(_place, leaves))  # arrays may come again under other names
         owners, kept = self._seen.get(places, ((), None))
         alive = places in self._seen and all(owner() is not None for owner in owners)
-        if alive and type(batch) is type(kept):
+        if alive:
             known = flatten(kept)[0]
             if len(known) == len(leaves) and all(map(_equal, leaves, known)):
                 return kept
@@ -195,8 +195,8 @@ class CachedBatches:
 
     def where(self, number: int) -> Any:
         """What two numbers share that stand for the same batch."""
-        batch = self[number]
-        return tuple(map(_place, flatten(batch)[0])) or id(batch)
+        leaves, _, spec = flatten(self[number])
+        return (spec, *map(_place, leaves))
 
     def forget(self, below: int) -> None:
         """Drop batches that are not asked for again."""

@@ -316,6 +316,7 @@ def lr_find(
 
     Raises:
         ValueError: a setting is out of range, or there is no batch.
+        RuntimeError: the optimizer given is at work in another thread; nothing has been evaluated.
 
     Source: range test, Smith 2017, arXiv:1506.01186, section 3.3; races, successive halving,
     Jamieson & Talwalkar 2016, arXiv:1502.07943.

@@ -32,7 +32,7 @@ from stepsize.finder.cached_batches import CachedBatches, hint
 from stepsize.gradients.screen import wrong_gradients
 from stepsize.gradients.slopes import Move
 from stepsize.optimizers import Optimizer, RowGradient
-from stepsize.optimizers.registration import maker_of
+from stepsize.optimizers.registration import maker_of, refuse_other_arrays
 from stepsize.optimizers.wrappers.base import Wrapper
 
 SUSPECTS = 3  # batches asked whether they are at fault, where trials were lost
@@ -235,6 +235,7 @@ class TrialRunner:
             made = clone(params)
         elif callable(self._optimizer):
             made = self._optimizer(params)
+            refuse_other_arrays("lr_find", made, params)
         else:
             raise TypeError(
                 "lr_find: optimizer must be an optimizer class, its name, a function params -> "
@@ -284,8 +285,8 @@ class TrialRunner:
 
     def repeatable(self, batch: int) -> bool:
         """Whether there is one batch alone, and the function of it has no noise of its own."""
-        data = self.batches
-        if self.budget < 1 or any(data[batch + k] is not data[batch] for k in (1, 2)):
+        where = self.batches.where  # a list is opened again at its end, with other views
+        if self.budget < 1 or any(where(batch + k) != where(batch) for k in (1, 2)):
             return False
         loss, gradient = self._first[batch]
         again, other = self.evaluate(self.params, batch, fresh=False)

@@ -19,6 +19,7 @@ from stepsize.arrays import (
     flatten,
     loss_and_grads,
     map_leaves,
+    refuse_same_names,
     unflatten,
     view_as_real,
 )
@@ -58,6 +59,7 @@ class Calls:
         structure = Structure(params)
         if not structure.leaves:
             raise ValueError(f"{OWNER}: params holds no array; give at least one")
+        refuse_same_names(structure.paths, OWNER)
         for leaf, path in zip(structure.leaves, structure.paths, strict=True):
             check_dtype(leaf, path, OWNER)
             if not finite(leaf):

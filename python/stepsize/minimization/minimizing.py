@@ -206,6 +206,17 @@ def _floats(x0: Nest) -> Nest:
     return found
 
 
+def _ends(answer: Any) -> bool:
+    """Whether what a callback returned is true; an array of several numbers is neither."""
+    try:
+        return bool(answer)
+    except (TypeError, ValueError):
+        raise TypeError(
+            "minimize: callback must return whether to end, True or False, or nothing; it returned "
+            f"a {type(answer).__name__}"
+        ) from None
+
+
 @dataclass
 class _Steps:
     """Steps until something ends them."""
@@ -240,7 +251,7 @@ class _Steps:
                 optimizer.step(point.grad, loss=point.fun)
             self.steps += 1
             self.history.append(self.steps, 0, point.fun, lr, size)
-            if self.callback is not None and self.callback(self.result()):
+            if self.callback is not None and _ends(self.callback(self.result())):
                 self.message = "the callback ended it"
         if seen.aside is not None:
             seen.take_back()

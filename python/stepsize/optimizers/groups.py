@@ -137,6 +137,10 @@ def assign_groups(
     specs: Sequence[GroupSpec],
 ) -> tuple[list[int], list[dict[str, Any]]]:
     """The group of each leaf, and each group's hyperparameters."""
+    if not isinstance(specs, list | tuple):
+        raise TypeError(
+            f"{owner}: groups must be a list of ss.group(pattern, ...), got {specs!r:.80}"
+        )
     if is_grouped(params):
         if specs:
             raise ValueError(f"{owner}: give groups either in params or by groups=, not both")
@@ -146,10 +150,6 @@ def assign_groups(
             tables.append({**values, **check_values(fields, f"{owner}: group {i}", overrides)})
         return [int(path.split("/")[0]) for path in paths], tables
 
-    if not isinstance(specs, list | tuple):
-        raise TypeError(
-            f"{owner}: groups must be a list of ss.group(pattern, ...), got {specs!r:.80}"
-        )
     tables = [values]
     assignment = [0] * len(paths)
     for number, spec in enumerate(specs, 1):

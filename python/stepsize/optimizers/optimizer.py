@@ -73,7 +73,8 @@ class Optimizer(Rule, abstract=True):
                 "name it, "
                 f"such as {name}={others[0]!r:.80}"
             )
-        specs = keywords.pop("groups", None) or ()
+        specs = keywords.pop("groups", None)
+        specs = () if specs is None else specs
         options, rest = Options.take(owner, keywords, cls.fields)
         defaults = {name: field.default for name, field in cls.fields.items()}
         rest = rest if lr is None else {"lr": lr, **rest}
@@ -188,6 +189,8 @@ class Optimizer(Rule, abstract=True):
             ValueError, TypeError: For gradients that do not fit, naming the leaf.
             NonFiniteGradientError: With ``on_nonfinite="raise"``, for NaN, infinity and numbers
                 within a factor of 8 of it, naming leaf and step.
+            RuntimeError: Inside a function that a run or step of this optimizer evaluates, and
+                while `fit`, `lr_find`, `what_if` or `sharpness` in another thread works with it.
         """
         return self._engine.step(self._host, grads, loss, stats)  # type: ignore[no-any-return]
 

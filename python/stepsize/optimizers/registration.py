@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
+
+from stepsize.arrays import Nest, flatten
+from stepsize.optimizers.groups import ungroup
 from stepsize.optimizers.optimizer import Optimizer, registry
 from stepsize.validation import nearest
 
@@ -30,6 +34,25 @@ def snake_case(cls: type[Optimizer]) -> str:
 def maker_of(optimizer: Any, owner: str) -> Any:
     """What makes an optimizer: the class of that name, or what was given."""
     return find_rule(optimizer, owner, "optimizer") if isinstance(optimizer, str) else optimizer
+
+
+def refuse_other_arrays(owner: str, optimizer: Any, params: Nest) -> None:
+    """Refuse what a function ``params -> optimizer`` made over other arrays than it was given."""
+    if not hasattr(optimizer, "internals"):
+        return  # another package's
+    given = flatten(params)[0]
+    known = {id(leaf) for leaf in given}
+    leaves, paths, _ = flatten(ungroup(optimizer.params))
+    for path, leaf in zip(paths, leaves, strict=True):
+        if id(leaf) in known or not leaf.size:
+            continue
+        if not any(np.may_share_memory(leaf, own) for own in given):
+            raise ValueError(
+                f"{owner}: the function that makes the optimizer gave one over other arrays than "
+                f"the copies of the parameters that it was called with, {path} among them; write "
+                f"lambda params: ss.{type(optimizer).__name__}(params, ...), or give the optimizer "
+                "itself where an instance is taken"
+            )
 
 
 def find_rule(rule: Any, owner: str, argument: str = "rule") -> type[Optimizer]:

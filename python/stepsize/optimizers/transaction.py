@@ -38,7 +38,8 @@ def assignment(targets: Sequence[Array], values: Sequence[Array], indices: Any =
     return partial(np.frompyfunc(operator.setitem, 3, 1), *columns)
 
 
-_using: dict[int, tuple[int, str]] = {}  # by engine: the thread that works with it, and in what
+# By engine: the thread that works with it, in what, and whether it never steps it.
+_using: dict[int, tuple[int, str, bool]] = {}
 _looking = threading.Lock()
 
 
@@ -54,32 +55,55 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def alone(owner: str, optimizer: Any) -> Iterator[None]:
+def alone(owner: str, optimizer: Any, *, idle: bool = True) -> Iterator[None]:
     """A block in which no other thread trains with an optimizer, or measures on copies of it.
 
-    Each step is whole, but between two of them the parameters would be those of another run.
+    Each step is whole, but between two of them the parameters would be those of another run. Where
+    the block itself makes no step of this optimizer, it is ``idle``, nobody does.
 
     Raises:
-        RuntimeError: another thread is inside such a block.
+        RuntimeError: another thread is inside such a block, or a block that steps begins inside of
+            a function that one evaluates.
     """
     engine = getattr(getattr(optimizer, "internals", None), "engine", None)
+    if engine is None:
+        yield
+        return
     me = threading.get_ident()
     with _looking:
-        thread, other = _using.get(id(engine), (me, ""))
-        if thread != me:
+        around = _using.get(id(engine))
+        if around is not None and around[0] != me:
             raise RuntimeError(
-                f"{owner}: {other} in another thread is at work with this optimizer, and would "
+                f"{owner}: {around[1]} in another thread is at work with this optimizer, and would "
                 "move the parameters between two looks at them; wait for it, or give an optimizer "
                 "over parameters of its own, optimizer.clone(copies)"
             )
-        first = engine is not None and not other
-        if first:
-            _using[id(engine)] = (me, owner)
+        _using[id(engine)] = (me, owner, idle)
     try:
+        if not idle:
+            _refuse_inside(owner, engine, around)
+        engine.reserve(owner, idle)
         yield
     finally:
-        if first:
+        if around is None:
             _using.pop(id(engine), None)
+            engine.reserve("", False)
+        else:
+            _using[id(engine)] = around
+            engine.reserve(*around[1:])
+
+
+def _refuse_inside(owner: str, engine: Any, around: tuple[int, str, bool] | None) -> None:
+    """Refuse a run inside of a function that another run, or a step, evaluates."""
+    with engine:  # a step in another thread ends first
+        inside = engine.evaluating() or (around is not None and around[2])
+    if inside:
+        run = "a step" if around is None else around[1]
+        raise RuntimeError(
+            f"{owner} cannot be called by a function that {run} of this optimizer evaluates: what "
+            "it returns would be of other parameters; call it before or after, in a callback, or "
+            "with optimizer.clone(copies)"
+        )
 
 
 # Signals from whose handlers people raise: Ctrl-C, time limits, the ends of jobs.

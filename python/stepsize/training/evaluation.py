@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -132,7 +133,8 @@ class Evaluation:
         Of each batch is measured what ``cut`` leaves of it; nothing where that is None.
         """
         records: list[tuple[int, Record]] = []
-        watched: Evaluate = self._watched
+        evaluate: Evaluate = partial(run.optimizer.internals.engine.evaluate, self._evaluate)
+        watched: Evaluate = partial(_watched, evaluate)
         begin_mean(self._count)
         for number, (batch, _) in enumerate(self._source.epoch(0, 0)):
             if interrupt.pending:
@@ -153,7 +155,7 @@ class Evaluation:
                 name, function = self._name, self._evaluate
                 arrays.refuse_writes(error, function, run.params, batch, "fit", name)
                 raise
-            watched = self._evaluate
+            watched = evaluate
             if not isinstance(measured, Mapping) or not all(isinstance(k, str) for k in measured):
                 raise TypeError(
                     "evaluate must return a dict of names and numbers, it returned "
@@ -164,17 +166,18 @@ class Evaluation:
         end_mean(self._count)
         return records
 
-    def _watched(self, params: Any, batch: Any) -> dict[str, float]:
-        """What ``evaluate`` measures; ValueError where it changes the parameters."""
-        structure = arrays.Structure(params)
-        kept = [np.array(leaf) for leaf in structure.leaves]
-        try:
-            measured = self._evaluate(params, batch)
-            arrays.refuse_changes(structure, kept, "fit", "evaluate")
-        except BaseException:
-            arrays.put_back(structure.leaves, kept)
-            raise
-        return measured
+
+def _watched(evaluate: Evaluate, params: Any, batch: Any) -> dict[str, float]:
+    """What ``evaluate`` measures; ValueError where it changes the parameters."""
+    structure = arrays.Structure(params)
+    kept = [np.array(leaf) for leaf in structure.leaves]
+    try:
+        measured = evaluate(params, batch)
+        arrays.refuse_changes(structure, kept, "fit", "evaluate")
+    except BaseException:
+        arrays.put_back(structure.leaves, kept)
+        raise
+    return measured
 
 
 def _number(name: str, value: Any) -> float:

@@ -119,6 +119,8 @@ def fit(
     Raises:
         ValueError, TypeError: an argument is unusable; nothing has been trained.
         CheckpointError: the file to resume from is damaged or belongs to another run.
+        RuntimeError: another thread is at work with this optimizer, or `fit` was called by a
+            function that a run or step of this optimizer evaluates; nothing has been trained.
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -153,7 +155,7 @@ def fit(
     ranks = None if team is None else ranks_of(team, run, limits, counted, evaluation)
     loop = FitLoop(run, value_and_grad, limits, evaluation, checkpoints, counted, ranks)
     run.history.meta = run.describe()
-    with alone("fit", optimizer):
+    with alone("fit", optimizer, idle=False):
         if resume and run.on_first("fit: resume", lambda: os.path.exists(checkpoints[0].path)):
             resuming.load(run, checkpoints[0].path, limits.epochs, limits.steps)
         arguments.check_length(optimizer, loop.total(), run.step, loop.updates_per_epoch())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import warnings
@@ -74,7 +75,7 @@ class FitLoop:
         counted = any(getattr(c, "needs_micro_squares", False) for c in run.callbacks)
         squares = run.micro_squares if counted else None
         several = run.accumulate > 1
-        self.gradient = watched(value_and_grad)
+        self.gradient = watched(value_and_grad, run.optimizer)
         if several:
             self.gradient = accumulated(self.gradient, run.optimizer, count, squares)
         if ranks is not None:
@@ -347,21 +348,20 @@ class FitLoop:
                 )
 
 
-def watched(value_and_grad: Gradient) -> Gradient:
-    """The function, watched in some calls for writes into the parameters.
+def watched(value_and_grad: Gradient, optimizer: Optimizer) -> Gradient:
+    """The function, watched in some calls for writes into the parameters, in all for steps.
 
     It may change leaves that it gives no gradient for: they are its own state.
     """
     calls = itertools.count()
+    called: Gradient = functools.partial(optimizer.internals.engine.evaluate, value_and_grad)
 
     def evaluate(params: Any, batch: Any) -> tuple[float, Any]:
         made = next(calls)
         try:
             if made < WATCHED or made % WATCHED_LATER == 0:
-                return arrays.value_and_grad_of(
-                    value_and_grad, params, batch, owner="fit", state=True
-                )
-            return value_and_grad(params, batch)
+                return arrays.value_and_grad_of(called, params, batch, owner="fit", state=True)
+            return called(params, batch)
         except (TypeError, ValueError) as error:
             arrays.refuse_writes(error, value_and_grad, params, batch, "fit", "value_and_grad")
             raise

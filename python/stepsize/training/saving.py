@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
-from stepsize.arrays import Nest, check_dtype, copy, flatten
+from stepsize.arrays import Nest, check_dtype, copy, flatten, refuse_same_names
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.serialization import nested
 from stepsize.validation import truth
@@ -54,7 +54,18 @@ def save(
         array([1., 1., 1.])
     """
     _check_path("save", path)
+    if params is None:
+        raise TypeError(
+            "save: params is None; give the nest of arrays to save, or write an optimizer alone by "
+            "optimizer.save(path)"
+        )
+    if optimizer is not None and not hasattr(optimizer, "state_dict"):
+        raise TypeError(
+            "save: optimizer must be the optimizer whose state goes along, or None, got "
+            f"{optimizer!r:.80}; what else is to be kept goes into extra="
+        )
     leaves, paths, _ = flatten(params)
+    refuse_same_names(paths, "save")
     for leaf, name in zip(leaves, paths, strict=True):
         check_dtype(leaf, name, "save")
     contents: dict[str, Any] = {}
@@ -88,7 +99,8 @@ def load(
         params: arrays of the names, shapes and dtypes that were saved.
         optimizer: one of the same rule, groups and options; None loads the parameters alone.
         strict: False loads the leaves that are both in the file and in ``params``, for a model that
-            has gained or lost some, and returns their names; shapes and dtypes must still agree.
+            has gained or lost some, and returns their names; shapes and dtypes must still agree. An
+            optimizer's state has no such choice, as in torch: it is loaded whole or made anew.
 
     Raises:
         CheckpointError: the file is damaged or does not fit; then nothing has changed.
@@ -102,13 +114,19 @@ def load(
         Loaded(loaded=('body',), missing=('head',), unexpected=('old',))
     """
     _check_path("load", path)
+    if optimizer is not None and not hasattr(optimizer, "load_state_dict"):
+        raise TypeError(
+            "load: optimizer must be the optimizer that takes the state over, or None, got "
+            f"{optimizer!r:.80}"
+        )
     if not truth("load: strict", strict) and optimizer is not None:
         raise ValueError(
             "load: strict=False loads parameters alone, since the optimizer's state is of all of "
-            "them; leave the optimizer out"
+            "them; leave the optimizer out, and go on with one made anew over params"
         )
-    contents = nested.load(path, KIND, "run")
     leaves, paths, _ = flatten(params)
+    refuse_same_names(paths, "load")
+    contents = nested.load(path, KIND, "run")
     with nested.contents_of(path):
         saved = contents["params"]
         if not isinstance(saved, Mapping):

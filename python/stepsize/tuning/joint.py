@@ -58,7 +58,7 @@ class Surface:
 
     def __init__(self, space: Space, rate: str) -> None:
         self.space, self.rate = space, rate
-        self._batch = next((n for n in space if n in BATCHES and _is_ordered(space[n])), "")
+        self._batch = next((n for n in space if n in BATCHES and _is_ordered(space[n])), None)
 
     def _coordinate(self, name: str, point: Point, batch: float) -> list[float]:
         value, values = point[name], self.space[name]
@@ -84,7 +84,7 @@ class Surface:
         names = [self.rate, *(n for n in self.space if n != self.rate)]
         rows = []
         for point in points:
-            batch = _log(point[self._batch]) if self._batch else 0.0
+            batch = _log(point[self._batch]) if self._batch is not None else 0.0
             rows.append([x for name in names for x in self._coordinate(name, point, batch)])
         return np.array(rows)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -117,21 +118,25 @@ class LBFGS(Optimizer):
                 that is not finite is no matter there, since nothing but gradients is used.
             ValueError: If a line search finds the loss finite nowhere. In these cases, and if the
                 function raises, nothing is changed.
+            RuntimeError: If the function itself steps this optimizer, or another thread trains it.
         """
         if not callable(value_and_grad):
             raise TypeError(
                 f"LBFGS: step takes the function value_and_grad(params) -> (loss, grads), got "
                 f"{type(value_and_grad).__name__}"
             )
-        self.internals.engine.check(self.internals.host)
-        search = _Search(self, value_and_grad)
-        try:
-            loss = search.run()
-        except BaseException:
-            search.place(search.home)
-            raise
-        with Uninterrupted():
-            search.keep()
+        engine = self.internals.engine
+        with engine:  # steps of other threads wait
+            engine.admit()
+            engine.check(self.internals.host)
+            search = _Search(self, partial(engine.evaluate, value_and_grad))
+            try:
+                loss = search.run()
+            except BaseException:
+                search.place(search.home)
+                raise
+            with Uninterrupted():
+                search.keep()
         return loss
 
 

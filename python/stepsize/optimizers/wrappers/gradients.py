@@ -82,7 +82,12 @@ class Accumulate(Wrapper):
 
     def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """Add a gradient to the mean; every k-th call makes the inner optimizer's step."""
-        grads = self._given(grads)
+        with self.internals.engine:  # steps of other threads wait
+            self.internals.engine.admit()
+            return self._add(self._given(grads), loss, stats)
+
+    def _add(self, grads: Nest, loss: float | None, stats: bool) -> Any:
+        """Add a gradient to the mean."""
         n, parts = self._numbers["calls"], self.internals
         flat = gather(parts, grads)
         if parts.options.on_nonfinite == "raise" and not parts.engine.dynamic:
@@ -95,6 +100,8 @@ class Accumulate(Wrapper):
                 loss = as_loss(loss)
             except (TypeError, ValueError):
                 parts.host.fail("number", "loss", loss)
+        if parts.rule.needs_loss and (loss is None or not math.isfinite(loss)):
+            parts.host.fail("number", "loss", loss)  # or the mean would be wrong, or never finite
         average = self._numbers["loss"]
         average += ((0.0 if loss is None else loss) - average) / (n + 1)
         means = []
@@ -104,7 +111,7 @@ class Accumulate(Wrapper):
                 given = real.dtype.type(0) if g is None else to_float32(view_as_real(g))
                 new = np.asarray(real + (given - real) / real.dtype.type(n + 1))
                 means.append(view_as_complex(new, mean.dtype))
-        with Uninterrupted(), self.internals.engine:
+        with Uninterrupted():
             return self._take_in(means, average, None if loss is None else average, stats)
 
     def _take_in(self, means: list[Any], average: float, loss: float | None, stats: bool) -> Any:

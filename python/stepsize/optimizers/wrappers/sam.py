@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -60,12 +61,20 @@ class SAM(Wrapper):
     def step(  # type: ignore[override]
         self, value_and_grad: Callable[[Nest], tuple[float, Nest]]
     ) -> float:
-        """Make a step and return the loss before it; if the function raises, nothing is changed."""
+        """Make a step and return the loss before it; if the function raises, nothing is changed.
+
+        RuntimeError where the function itself steps this optimizer, or another thread trains it.
+        """
         if not callable(value_and_grad):
             raise TypeError(
                 "SAM: step takes the function value_and_grad(params) -> (loss, grads), got "
                 f"{type(value_and_grad).__name__}"
             )
+        with self.internals.engine:  # steps of other threads wait
+            return self._step(value_and_grad)
+
+    def _step(self, value_and_grad: Callable[[Nest], tuple[float, Nest]]) -> float:
+        self.internals.engine.admit()
         loss, grads = self._evaluate(value_and_grad)
         flat = [None if g is None else np.array(g) for g in gather(self.internals, grads)]
         pairs = [
@@ -96,7 +105,8 @@ class SAM(Wrapper):
         return loss
 
     def _evaluate(self, function: Callable[[Nest], tuple[float, Nest]]) -> tuple[float, Nest]:
-        return value_and_grad_of(function, self.params, owner="SAM", state=True)
+        watched = partial(self.internals.engine.evaluate, function)
+        return value_and_grad_of(watched, self.params, owner="SAM", state=True)
 
 
 def _scaled(numbers: list[Array]) -> list[Array]:
