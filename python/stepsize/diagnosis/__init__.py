@@ -12,10 +12,11 @@ from stepsize.diagnosis.ahead import (
     is_experiment,
     is_void,
     likelier,
+    outrun,
     rate_after,
     revised,
 )
-from stepsize.diagnosis.calibration import after_experiment, probabilities, without
+from stepsize.diagnosis.calibration import after_experiment, at_least, probabilities, without
 from stepsize.diagnosis.causes import not_the_rate
 from stepsize.diagnosis.checks import judge, unseen
 from stepsize.diagnosis.doubt import cost_of, in_doubt
@@ -25,7 +26,7 @@ from stepsize.diagnosis.holes import with_holes
 from stepsize.diagnosis.measurement import measure
 from stepsize.diagnosis.mismatch import gradient_mismatch, without_advice, zero_gradients
 from stepsize.diagnosis.reading import read
-from stepsize.diagnosis.thresholds import FEWEST_LOSSES, FEWEST_STEPS, IDLE
+from stepsize.diagnosis.thresholds import FEWEST_LOSSES, FEWEST_STEPS, IDLE, OUTRUN_SURE
 from stepsize.diagnosis.verdicts import (
     VERDICTS,
     Diagnosis,
@@ -142,9 +143,12 @@ def _tried(
     """The diagnosis of curves and branches together."""
     ahead, before = ahead_of(experiment, features), found
     found = revised(before, features, ahead, experiment, doubtful=doubtful)
+    won = outrun(before, features, ahead, experiment) is not None
     if doubtful or ahead.broke:
         shares = after_experiment(shares, found[0].kind)
-    if doubtful and not ahead.broke:
+    if won:
+        shares = at_least(shares, found[0].kind, OUTRUN_SURE)
+    elif doubtful and not ahead.broke:
         found = likelier(found, before, shares, experiment)
     verdict = found[0].kind
     rate = rate_after(verdict, features, experiment)

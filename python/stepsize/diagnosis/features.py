@@ -62,7 +62,9 @@ class Trend:
 
     `late_decrease` over the last half; `extrapolated_decrease` in as many steps again, by the shape
     of the decay; `rebound` from the best level to the end. `flat`: a loss that never moved beyond
-    its noise, asked only where the path of the weights is not known.
+    its noise, asked only where the path of the weights is not known. `forecast` is what as many
+    steps again may gain by the last decreases alone, never more than `extrapolated_decrease`;
+    `slope` the decrease of the training loss in one step of the last half, with its error.
     """
 
     late_decrease: float
@@ -71,6 +73,9 @@ class Trend:
     rebound: float
     rebound_z: float
     flat: bool
+    forecast: float = 0.0
+    slope: float = 0.0
+    slope_error: float = 0.0
 
 
 @dataclass(frozen=True)

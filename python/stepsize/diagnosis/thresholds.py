@@ -82,6 +82,11 @@ LATE_Z = 1.5  # z, v: a smaller decrease in the last half counts as none
 LATE_DECREASE = 0.012  # decrease, w: in the last half
 START_Z = 2  # z, t: an end that is not so clearly below the start was not learnt
 
+# At rest by the share of the last half, but what as many steps again may gain is more than what the
+# definition of converged leaves.
+CREEP = 0.005  # decrease: the definition of converged; not fitted
+CREEP_Z = 3  # z: that of a healthy one; not fitted
+
 # Too low, against healthy: a large late decrease for the path and the jitter of the weights.
 TOO_LOW_DECREASE = 1.5  # decrease / sqrt(path x jitter), w
 LEAST_JITTER = 2e-3  # decrease, v: jitter counts as at least this
@@ -118,6 +123,9 @@ GRADIENT_FELL = 0.1  # end / start of the gradient norm, t: worth telling
 AHEAD_Z = 0.5  # z, x: of a difference between two branches, whose errors are cautious
 AHEAD_RAISED = 1.0  # of what the run gained on average in as many steps, x
 AHEAD_RAISED_LEAD = 0.02  # decrease, x: ten times the rate below the present one
+OUTRUN = 2.0  # of that pace, x: the same against what the curves show beyond doubt,
+OUTRUN_SURE = 0.95  # probability: at least, of that; not fitted
+OUTRUN_Z = 5  # z: where it and the fall at the present rate are so clear; not fitted
 AHEAD_TOO_HIGH = 0.11  # decrease, x: a lower rate below the present one; less is a plateau
 AHEAD_PLATEAU = 0.02  # decrease, x: less is nothing,
 AHEAD_PLATEAU_LEVEL = 0.17  # of the loss that is left, x: unless it is so much of that
@@ -125,6 +133,7 @@ AHEAD_PLATEAU_GAINED = 0.3  # of the gain of the last half, x: less of it is sho
 AHEAD_NOTHING = 0.004  # decrease, x: and no lead whatever the loss that is left
 AHEAD_CALM = 0.0  # decrease, x: a claim is refuted where no calm branch may gain more
 CALM_Z = 2  # z: what a branch may gain within its error; not fitted
+CLEAR_Z = 2  # z: a branch that words call clearly lower; not fitted
 AHEAD_LATE_LEVEL = 0.3  # of the loss that is left, x: a gain of the last half that claims as much
 AHEAD_LATE_Z = 6  # z, x: where it is clear
 AHEAD_LATE_LEAST = 0.005  # decrease, x: and no rounding
