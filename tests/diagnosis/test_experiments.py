@@ -276,12 +276,13 @@ def test_a_higher_rate_that_wins_by_much_decides_whatever_the_curves_say(history
     [
         gains(tenth=0.04, third=0.01, present=0.03, ten=0.3),  # x0.1 gains too: noise is much of it
         gains(tenth=-0.03, third=-0.02, present=-0.01, ten=0.3),  # it does not fall as it is
-        gains(tenth=0.003, third=0.01, present=0.03, ten=0.05),  # hardly faster than the run was
     ],
 )
 def test_what_wins_out_of_order_or_by_little_overturns_nothing(some):
     for history in (CONFIDENT, rising()):
         assert tried(history, gains=some).verdict == ss.diagnose(history).verdict
+    hardly = gains(tenth=0.003, third=0.01, present=0.03, ten=0.05)  # faster than the run was
+    assert tried(CONFIDENT, gains=hardly).verdict == "healthy"
 
 
 def test_neither_an_overshoot_nor_a_validation_that_turned_is_overturned():

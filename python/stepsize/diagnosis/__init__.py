@@ -18,14 +18,16 @@ from stepsize.diagnosis.ahead import (
 )
 from stepsize.diagnosis.calibration import after_experiment, at_least, probabilities, without
 from stepsize.diagnosis.causes import not_the_rate
-from stepsize.diagnosis.checks import judge, unseen
+from stepsize.diagnosis.checks import seen, unseen
 from stepsize.diagnosis.doubt import cost_of, in_doubt
 from stepsize.diagnosis.features import CurveFeatures
+from stepsize.diagnosis.floor import no_floor
 from stepsize.diagnosis.generalisation import settled
 from stepsize.diagnosis.holes import with_holes
 from stepsize.diagnosis.measurement import measure
 from stepsize.diagnosis.mismatch import gradient_mismatch, without_advice, zero_gradients
 from stepsize.diagnosis.reading import read
+from stepsize.diagnosis.silent import dead_units
 from stepsize.diagnosis.thresholds import FEWEST_LOSSES, FEWEST_STEPS, IDLE, OUTRUN_SURE
 from stepsize.diagnosis.verdicts import (
     VERDICTS,
@@ -90,10 +92,11 @@ def _diagnosed(
     history: Any, features: CurveFeatures, what_if: Experiment | Asked | None
 ) -> Diagnosis:
     """The diagnosis by the losses that are finite."""
-    found = judge(features)
+    hidden = unseen(features)
+    found = seen(features) if hidden is None else [hidden]
     verdict = found[0].kind
     shares = probabilities(_as_validated(features, verdict), verdict)
-    if unseen(features) is not None:
+    if hidden is not None:
         shares = without(shares, ("diverging", "too_high", "plateau"))
     broke = features.broke_at is not None or features.levels.runs_away
     if features.steps < FEWEST_STEPS and not (verdict == "diverging" and broke):
@@ -101,9 +104,15 @@ def _diagnosed(
         return Diagnosis(short[0].kind, short, None, False, shares)
     if verdict == "diverging" and (cause := not_the_rate(history, features)) is not None:
         return Diagnosis(verdict, (cause, *found[1:]), None, probabilities=shares)
-    if (mismatch := gradient_mismatch(history)) is not None:
-        return Diagnosis(verdict, (mismatch, *without_advice(found)), None, probabilities=shares)
-    found = zero_gradients(history, found)
+    silent, most = dead_units(history)
+    before = (
+        gradient_mismatch(history)
+        or (silent if most and verdict != "diverging" else None)
+        or no_floor(features)
+    )
+    if before is not None:
+        return Diagnosis(verdict, (before, *without_advice(found)), None, probabilities=shares)
+    found = [*zero_gradients(history, found), *([silent] if silent is not None else [])]
     doubtful = in_doubt(features, verdict, shares)
     experiment = _asked(what_if, doubtful)
     if experiment is None or is_void(experiment):

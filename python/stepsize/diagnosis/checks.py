@@ -329,8 +329,14 @@ def at_rest(f: CurveFeatures) -> list[Finding]:
 
 def judge(f: CurveFeatures) -> list[Finding]:
     """What the checks find, the most telling first; the first one is the verdict."""
+    hidden = unseen(f)
+    return seen(f) if hidden is None else [hidden]
+
+
+def seen(f: CurveFeatures) -> list[Finding]:
+    """The same of a run whose steps are long enough to be seen (`unseen` has nothing to say)."""
     # Where the weights stayed the loss has nothing to tell but the noise of the batches.
-    alone = unseen(f) or diverging(f) or idle(f) or unmoved(f)
+    alone = diverging(f) or idle(f) or unmoved(f)
     if alone is not None:
         return [alone]
     # A decrease that goes on counts for more than swings, unless the run overshot.

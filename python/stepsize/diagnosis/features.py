@@ -64,7 +64,8 @@ class Trend:
     of the decay; `rebound` from the best level to the end. `flat`: a loss that never moved beyond
     its noise, asked only where the path of the weights is not known. `forecast` is what as many
     steps again may gain by the last decreases alone, never more than `extrapolated_decrease`;
-    `slope` the decrease of the training loss in one step of the last half, with its error.
+    `slope` the decrease of the training loss in one step of the last half, with its error;
+    `slowing` the decrease of the last quarter over that of the second.
     """
 
     late_decrease: float
@@ -76,6 +77,7 @@ class Trend:
     forecast: float = 0.0
     slope: float = 0.0
     slope_error: float = 0.0
+    slowing: float = math.nan
 
 
 @dataclass(frozen=True)

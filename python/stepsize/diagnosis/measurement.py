@@ -102,6 +102,14 @@ def _forecast(curve: Curve, extrapolated: float) -> float:
     return max(min(extrapolated, ahead), 0.0)
 
 
+def _slowing(curve: Curve) -> float:
+    """The fall within the last quarter over that within the second, NaN where that did not fall."""
+    if len(curve) < BLOCKS:
+        return math.nan
+    quarters = [linear_trend(block_means(part, 5))[0] for part in np.array_split(curve, 4)]
+    return quarters[3] / quarters[1] if quarters[1] > 0 else math.nan
+
+
 def _start(loss: Curve, ratios: Curve) -> tuple[float, int]:
     """Mean of the first losses, for as long as the weights hardly moved, and their number."""
     moved = np.cumsum(np.where(np.isfinite(ratios), ratios, np.inf))[: len(loss)]
@@ -296,6 +304,7 @@ def _trend(
         # Twice the last half, of which the validation knows too, is the most of a slowing fall.
         forecast=min(_forecast(loss, extrapolated) / unit, 2 * max(late_decrease, 0.0)),
         slope=slope,
+        slowing=_slowing(loss),
         slope_error=abs(slope) / max(abs(z), LEAST_Z),
         rebound=rebound / unit,
         rebound_z=rebound * width / (noise * math.sqrt(2) + TINY),

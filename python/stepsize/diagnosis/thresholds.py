@@ -119,6 +119,15 @@ REST_PATH = 1  # length, v: a shorter one may not have got there yet
 REST_VALIDATION = 1.5  # of the end of the training loss, t: a higher validation loss is another gap
 GRADIENT_FELL = 0.1  # end / start of the gradient norm, t: worth telling
 
+# Units without a gradient, at the looks of `fit`.
+SILENT = 0.1  # of the units of their layers: fewer are usual, and not told; not fitted
+SILENT_MOST = 0.5  # so many are told in place of a rate; not fitted
+SILENT_LOOKS = 12  # looks: fewer say nothing
+
+# A loss without a floor in view.
+LINEAR = 0.7  # decrease of the last quarter over that of the second; not fitted
+LINEAR_Z = 6  # z of the decrease in the last half; not fitted
+
 # Branches of an experiment (`what_if`), of a twentieth of the run each.
 AHEAD_Z = 0.5  # z, x: of a difference between two branches, whose errors are cautious
 AHEAD_RAISED = 1.0  # of what the run gained on average in as many steps, x

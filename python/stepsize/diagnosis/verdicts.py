@@ -88,6 +88,14 @@ VERDICTS: dict[str, Verdict] = dict(
 LOWERED_BY_SIGNS = ("too_high", "plateau")
 
 
+# Findings that come before any rate, and how the paragraph opens then.
+BEFORE_THE_RATE = {
+    "gradient_mismatch": "The gradient does not fit the loss.",
+    "dead_units": "Much of this model gets no gradient.",
+    "no_floor": "This loss has no floor in view.",
+}
+
+
 def watched(action: str) -> tuple[str, ...]:
     """The verdicts at which a monitor is to "stop" or to "warn"."""
     return tuple(name for name, row in VERDICTS.items() if row.watch == action)
@@ -173,11 +181,11 @@ class Diagnosis:
             lead = "There is not enough data for a verdict."
             return " ".join([lead, *map(str, self.findings[:1]), *so_far])
         row = VERDICTS[self.verdict]
-        if self.mismatch is not None:
+        if self.findings and (lead := BEFORE_THE_RATE.get(self.findings[0].kind)) is not None:
             looks = [
                 f"By its curves alone it is {row.phrase}: {f.evidence}." for f in self.findings[1:2]
             ]
-            return " ".join(["The gradient does not fit the loss.", str(self.mismatch), *looks])
+            return " ".join([lead, str(self.findings[0]), *looks])
         lead = row.lead.replace(" is ", " may be ") if self._weak else row.lead
         parts, way = [lead, *map(str, self.findings[:1])], int(row.way)
         for other in self.findings[1:]:
