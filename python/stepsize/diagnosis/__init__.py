@@ -21,7 +21,7 @@ from stepsize.diagnosis.causes import not_the_rate
 from stepsize.diagnosis.checks import seen, unseen
 from stepsize.diagnosis.doubt import cost_of, in_doubt
 from stepsize.diagnosis.features import CurveFeatures
-from stepsize.diagnosis.floor import no_floor
+from stepsize.diagnosis.floor import with_floor
 from stepsize.diagnosis.generalisation import settled
 from stepsize.diagnosis.holes import with_holes
 from stepsize.diagnosis.measurement import measure
@@ -84,7 +84,8 @@ def diagnose(history: Any, *, what_if: Experiment | Asked | None = None) -> Diag
     if what_if is not None and not callable(what_if):
         _require_experiment(what_if)
     columns = read(history)
-    found = _diagnosed(history, measure(history, columns), what_if)
+    features = measure(history, columns)
+    found = with_floor(features, _diagnosed(history, features, what_if))
     return with_holes(columns, getattr(history, "meta", None), found)
 
 
@@ -105,13 +106,11 @@ def _diagnosed(
     if verdict == "diverging" and (cause := not_the_rate(history, features)) is not None:
         return Diagnosis(verdict, (cause, *found[1:]), None, probabilities=shares)
     silent, most = dead_units(history)
-    before = (
-        gradient_mismatch(history)
-        or (silent if most and verdict != "diverging" else None)
-        or no_floor(features)
-    )
+    most = most and verdict != "diverging"
+    before = gradient_mismatch(history) or (silent if most else None)
     if before is not None:
-        return Diagnosis(verdict, (before, *without_advice(found)), None, probabilities=shares)
+        told = without_advice(zero_gradients(history, found))
+        return Diagnosis(verdict, (before, *told), None, probabilities=shares)
     found = [*zero_gradients(history, found), *([silent] if silent is not None else [])]
     doubtful = in_doubt(features, verdict, shares)
     experiment = _asked(what_if, doubtful)

@@ -341,7 +341,7 @@ def seen(f: CurveFeatures) -> list[Finding]:
         return [alone]
     # A decrease that goes on counts for more than swings, unless the run overshot.
     last = (too_high, plateau, healthy) if _overshot(f) else (healthy, too_high, plateau)
-    turned = (overfitting, metric_turned, few_validations)
+    turned = (overfitting, metric_turned, few_validations, generalises_nothing)
     checks: tuple[Check, ...] = (dead, *turned, too_low, *last)
     found: list[Finding] = []
     for check in checks:

@@ -23,7 +23,10 @@ def slope_told(f: CurveFeatures) -> str:
     """What the loss did over the last half of the run, for 1000 steps, with its standard error."""
     slope, error = (PER * f.levels.decrease * x for x in (f.trend.slope, f.trend.slope_error))
     way = "fell" if slope >= 0 else "rose"
-    return f"over the last half it {way} by {abs(slope):.2g} (+-{error:.1g}) per {PER} steps"
+    told = f"over the last half it {way} by {abs(slope):.2g} (+-{error:.1g}) per {PER} steps"
+    v, sure = f.validation, f.trend.slope > th.CREEP_Z * f.trend.slope_error
+    stays = v is not None and v.late_decrease_z < th.LATE_Z and v.own_rise < 1
+    return f"{told}, and the validation loss did not" if sure and stays else told
 
 
 def more_told(f: CurveFeatures) -> str:

@@ -10,6 +10,10 @@ from stepsize.diagnosis.verdicts import Finding
 from stepsize.validation import counted
 
 KIND = "dead_units"
+WAKE = (
+    "no rate wakes them; start from other weights, with smaller or positive biases, or with a "
+    "leaky activation"
+)
 
 
 def told_of(groups: Any) -> tuple[str, float, int]:
@@ -43,11 +47,8 @@ def dead_units(history: Any) -> tuple[Finding | None, bool]:
     if share < th.SILENT or not isinstance(looks, Sequence) or len(looks) < th.SILENT_LOOKS:
         return None, False
     if since < 0:
-        what += f", at none of {counted(len(looks), 'step')} looked at"
-        advice = (
-            "No rate wakes them: start from other weights, with smaller or positive biases, or "
-        )
-        advice += "with a leaky activation."
+        what += f" at any of {counted(len(looks), 'step')} looked at"
+        advice = f"{WAKE[0].upper()}{WAKE[1:]}."
     else:
         what += f" since step {since}"
         advice = "The steps before were too long for them: start again, lower or with a warm-up."

@@ -66,6 +66,7 @@ OVERFIT_OWN_LATEST = 0.6  # run: the definition of overfitting; not fitted
 OVERFIT_OWN_GAP = 0.02  # decrease, w: the end of the validation loss above that of the training
 OVERFIT_TRAINING = -0.06  # decrease, t: the training loss may have risen since by less
 UNLEARNT = 0.5  # decrease; least fall of the training loss after the first of validations that rose
+NOTHING = 0.01  # of that fall: the least of the validation loss that counts; not fitted
 METRIC_FALL = 0.1  # of an accuracy's own gain: the definition of overfitting; not fitted
 METRIC_FALL_Z = 2  # of the noise of one validation; not fitted
 
@@ -125,7 +126,7 @@ SILENT_MOST = 0.5  # so many are told in place of a rate; not fitted
 SILENT_LOOKS = 12  # looks: fewer say nothing
 
 # A loss without a floor in view.
-LINEAR = 0.7  # decrease of the last quarter over that of the second; not fitted
+LINEAR = (0.7, 1.4)  # decrease of the last quarter over that of the second; not fitted
 LINEAR_Z = 6  # z of the decrease in the last half; not fitted
 
 # Branches of an experiment (`what_if`), of a twentieth of the run each.

@@ -181,14 +181,16 @@ class Diagnosis:
             lead = "There is not enough data for a verdict."
             return " ".join([lead, *map(str, self.findings[:1]), *so_far])
         row = VERDICTS[self.verdict]
-        if self.findings and (lead := BEFORE_THE_RATE.get(self.findings[0].kind)) is not None:
-            looks = [
-                f"By its curves alone it is {row.phrase}: {f.evidence}." for f in self.findings[1:2]
-            ]
-            return " ".join([lead, str(self.findings[0]), *looks])
         lead = row.lead.replace(" is ", " may be ") if self._weak else row.lead
-        parts, way = [lead, *map(str, self.findings[:1])], int(row.way)
-        for other in self.findings[1:]:
+        parts, way, others = [lead, *map(str, self.findings[:1])], int(row.way), self.findings[1:]
+        first = self.findings[0].kind if self.findings else ""
+        if first in BEFORE_THE_RATE:
+            but = "But for that" if first == "no_floor" else "By its curves alone"
+            looks = [f"{but} it is {row.phrase}: {f.evidence}." for f in others[:1]]
+            parts, others = [BEFORE_THE_RATE[first], parts[1], *looks], others[1:]
+            if first != "no_floor":
+                return " ".join(parts)
+        for other in others:
             kind = VERDICTS.get(other.kind)
             if kind is None:
                 parts.append(str(other))
@@ -202,7 +204,8 @@ class Diagnosis:
                 advice = f"{other.evidence}. {'' if rate else other.advice}".rstrip()
                 parts.append(f"Another signal points to {words(other.kind)}: {advice}")
         if self.suggested_lr is not None:
-            parts.append(f"Try lr={self.suggested_lr:.1e} next.")
+            if_bounded = "If it has one, try" if first == "no_floor" else "Try"
+            parts.append(f"{if_bounded} lr={self.suggested_lr:.1e} next.")
         if (second := self.runner_up) is not None:
             share = percent(self.probabilities[second])
             likelier = self.probabilities[second] > self.probabilities.get(self.verdict, 0.0)
