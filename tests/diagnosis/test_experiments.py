@@ -242,3 +242,64 @@ def test_what_is_far_likelier_takes_the_place_of_the_rule():
     assert told(0.65, 0.2) == [curves] and told(0.55, 0.2) == [rule]
     (new,) = told(0.65, 0.2, before=rule)
     assert new.kind == "healthy" and "healthy with 65%" in new.evidence
+
+
+CONFIDENT = {**falling(1.5, end=0.0), "grad_norm": np.full(400, 1.0)}
+WINS = gains(tenth=0.003, third=0.01, present=0.03, ten=0.3)
+
+
+def rising():
+    """A loss that ends above its start, as where batches come in the order of their targets."""
+    return falling(3) | {"loss": 0.5 + 0.5 * T + NOISE, "update_ratio": np.full(400, np.nan)}
+
+
+def swinging():
+    return falling(30) | {"loss": 0.9 + 0.1 * np.exp(-30 * T) + 5 * NOISE * (T > 0.05)}
+
+
+@pytest.mark.parametrize(
+    ("history", "curves"),
+    [(CONFIDENT, "healthy"), (rising(), "diverging"), (swinging(), "too_high")],
+    ids=["healthy", "diverging", "too_high"],
+)
+def test_a_higher_rate_that_wins_by_much_decides_whatever_the_curves_say(history, curves):
+    assert ss.diagnose(history).verdict == curves
+    said = tried(history, gains=WINS)
+    assert said.verdict == "too_low" and said.suggested_lr == pytest.approx(1.0)
+    assert max(said.probabilities, key=said.probabilities.get) == "too_low"
+    assert said.probabilities["too_low"] >= 0.95
+    assert sum(said.probabilities.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "some",
+    [
+        gains(tenth=0.04, third=0.01, present=0.03, ten=0.3),  # x0.1 gains too: noise is much of it
+        gains(tenth=-0.03, third=-0.02, present=-0.01, ten=0.3),  # it does not fall as it is
+    ],
+)
+def test_what_wins_out_of_order_or_by_little_overturns_nothing(some):
+    for history in (CONFIDENT, rising()):
+        assert tried(history, gains=some).verdict == ss.diagnose(history).verdict
+    hardly = gains(tenth=0.003, third=0.01, present=0.03, ten=0.05)  # faster than the run was
+    assert tried(CONFIDENT, gains=hardly).verdict == "healthy"
+
+
+def test_neither_an_overshoot_nor_a_validation_that_turned_is_overturned():
+    turned = falling(8) | {"val_loss": 0.5 + (T - 0.3) ** 2 + np.exp(-20 * T)}
+    assert tried(turned, gains=WINS).verdict == "overfitting"
+    thrown = 1 + 20 * np.exp(-(((T - 0.2) / 0.05) ** 2)) - 0.3 * T + 5 * NOISE
+    assert ss.diagnose({"loss": thrown}).verdict == "too_high"
+    assert tried({"loss": thrown}, gains=WINS).verdict == "too_high"
+
+
+@pytest.mark.parametrize("memorised", [0.01, 0.95])
+@pytest.mark.parametrize("lead", [0.0, 0.0005, 0.0015, 0.003, 0.01])
+def test_that_no_branch_is_lower_is_said_only_where_none_is_by_two_errors(lead, memorised):
+    said = tried(falling(30), gains=gains(tenth=lead), memorised=memorised)
+    assert said.verdict in ("converged", "underfitting")
+    text = str(said).lower()
+    assert ("no branch ends" in text) == (lead <= 2 * 0.001)
+    if lead > 2 * 0.001:
+        assert f"x0.1 ends {lead:.2g} (+-0.001) below the present rate" in text
+        assert "along its steps, where a plateau begins at 2%" in text

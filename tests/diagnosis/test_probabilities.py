@@ -71,3 +71,15 @@ def test_the_runner_up_is_the_next_probable_where_there_is_doubt():
     assert str(doubtful).endswith("Runner-up: on a plateau (30% probable).")
     assert said(converged=0.3, healthy=0.7).runner_up == "healthy"
     assert said().runner_up is None
+
+
+@pytest.mark.parametrize("history", list(histories()))
+def test_what_steps_can_have_changed_is_asked_once(history, monkeypatch):
+    from stepsize import diagnosis
+    from stepsize.diagnosis import checks
+
+    asked, own = [], checks.unseen
+    for module in (diagnosis, checks):
+        monkeypatch.setattr(module, "unseen", lambda f: asked.append(1) or own(f))
+    ss.diagnose(history)
+    assert len(asked) == 1

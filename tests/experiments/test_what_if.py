@@ -9,6 +9,7 @@ import pytest
 import stepsize as ss
 from cases import RULES
 from hostile import X, Y, clean, make_params
+from stepsize.experiments.results import Branch, WhatIf
 
 DATA = [(X[i : i + 6], Y[i : i + 6]) for i in range(0, 60, 6)]
 WRAPPERS = {
@@ -316,3 +317,19 @@ def test_the_picture_shows_every_branch():
     pyplot.close(ax.figure)
     with pytest.raises(KeyError, match=r"no branch at factor 5; there are 0\.1, 1, 10000"):
         found[5]
+
+
+def test_words_and_table_agree_on_what_ends_lower():
+    def found(lead):
+        spread = 0.01 * np.array([1.0, -1.0] * 8)
+        held = {0.1: 1.0 - lead + spread, 1.0: np.ones(16), 10.0: np.full(16, 2.0)}
+        branches = tuple(Branch(k, np.full(10, k), v) for k, v in held.items())
+        return WhatIf(branches, 0.1, 10, 100, np.ones(16), averaged=0.9 + spread)
+
+    for lead in (-0.1, 0.001, 0.003, 0.006, 0.1):
+        text, (_, error) = str(found(lead)), found(lead).advantage(0.1)
+        clear = lead > 2 * error
+        assert ("lowest is x0.1" in text) == clear
+        assert ("no factor ends lower than the present rate by 2 standard errors" in text) != clear
+        assert (f"(x0.1 does by {lead:.2g} (+-{error:.1g}))" in text) == (lead > 0 and not clear)
+        assert f"change the end by -0.1 (+-{error:.1g})" in text

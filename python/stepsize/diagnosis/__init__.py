@@ -12,20 +12,23 @@ from stepsize.diagnosis.ahead import (
     is_experiment,
     is_void,
     likelier,
+    outrun,
     rate_after,
     revised,
 )
-from stepsize.diagnosis.calibration import after_experiment, probabilities, without
+from stepsize.diagnosis.calibration import after_experiment, at_least, probabilities, without
 from stepsize.diagnosis.causes import not_the_rate
-from stepsize.diagnosis.checks import judge, unseen
+from stepsize.diagnosis.checks import seen, unseen
 from stepsize.diagnosis.doubt import cost_of, in_doubt
 from stepsize.diagnosis.features import CurveFeatures
+from stepsize.diagnosis.floor import with_floor
 from stepsize.diagnosis.generalisation import settled
 from stepsize.diagnosis.holes import with_holes
 from stepsize.diagnosis.measurement import measure
 from stepsize.diagnosis.mismatch import gradient_mismatch, without_advice, zero_gradients
 from stepsize.diagnosis.reading import read
-from stepsize.diagnosis.thresholds import FEWEST_LOSSES, FEWEST_STEPS, IDLE
+from stepsize.diagnosis.silent import dead_units
+from stepsize.diagnosis.thresholds import FEWEST_LOSSES, FEWEST_STEPS, IDLE, OUTRUN_SURE
 from stepsize.diagnosis.verdicts import (
     VERDICTS,
     Diagnosis,
@@ -81,7 +84,8 @@ def diagnose(history: Any, *, what_if: Experiment | Asked | None = None) -> Diag
     if what_if is not None and not callable(what_if):
         _require_experiment(what_if)
     columns = read(history)
-    found = _diagnosed(history, measure(history, columns), what_if)
+    features = measure(history, columns)
+    found = with_floor(features, _diagnosed(history, features, what_if))
     return with_holes(columns, getattr(history, "meta", None), found)
 
 
@@ -89,10 +93,11 @@ def _diagnosed(
     history: Any, features: CurveFeatures, what_if: Experiment | Asked | None
 ) -> Diagnosis:
     """The diagnosis by the losses that are finite."""
-    found = judge(features)
+    hidden = unseen(features)
+    found = seen(features) if hidden is None else [hidden]
     verdict = found[0].kind
     shares = probabilities(_as_validated(features, verdict), verdict)
-    if unseen(features) is not None:
+    if hidden is not None:
         shares = without(shares, ("diverging", "too_high", "plateau"))
     broke = features.broke_at is not None or features.levels.runs_away
     if features.steps < FEWEST_STEPS and not (verdict == "diverging" and broke):
@@ -100,9 +105,13 @@ def _diagnosed(
         return Diagnosis(short[0].kind, short, None, False, shares)
     if verdict == "diverging" and (cause := not_the_rate(history, features)) is not None:
         return Diagnosis(verdict, (cause, *found[1:]), None, probabilities=shares)
-    if (mismatch := gradient_mismatch(history)) is not None:
-        return Diagnosis(verdict, (mismatch, *without_advice(found)), None, probabilities=shares)
-    found = zero_gradients(history, found)
+    silent, most = dead_units(history)
+    most = most and verdict != "diverging"
+    before = gradient_mismatch(history) or (silent if most else None)
+    if before is not None:
+        told = without_advice(zero_gradients(history, found))
+        return Diagnosis(verdict, (before, *told), None, probabilities=shares)
+    found = [*zero_gradients(history, found), *([silent] if silent is not None else [])]
     doubtful = in_doubt(features, verdict, shares)
     experiment = _asked(what_if, doubtful)
     if experiment is None or is_void(experiment):
@@ -142,9 +151,12 @@ def _tried(
     """The diagnosis of curves and branches together."""
     ahead, before = ahead_of(experiment, features), found
     found = revised(before, features, ahead, experiment, doubtful=doubtful)
+    won = outrun(before, features, ahead, experiment) is not None
     if doubtful or ahead.broke:
         shares = after_experiment(shares, found[0].kind)
-    if doubtful and not ahead.broke:
+    if won:
+        shares = at_least(shares, found[0].kind, OUTRUN_SURE)
+    elif doubtful and not ahead.broke:
         found = likelier(found, before, shares, experiment)
     verdict = found[0].kind
     rate = rate_after(verdict, features, experiment)

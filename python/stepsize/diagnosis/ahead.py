@@ -28,6 +28,7 @@ from stepsize.curves import paired
 from stepsize.diagnosis import thresholds as th
 from stepsize.diagnosis.doubt import TOLD_BY_BRANCHES
 from stepsize.diagnosis.features import CurveFeatures
+from stepsize.diagnosis.pace import creeps, slope_told
 from stepsize.diagnosis.verdicts import VERDICTS, Finding
 from stepsize.diagnosis.wording import percent
 from stepsize.validation import counted
@@ -174,9 +175,11 @@ def revised(
     found: list[Finding], f: CurveFeatures, a: Ahead, e: Experiment, *, doubtful: bool
 ) -> list[Finding]:
     """The findings with what the branches show first, where they decide."""
-    if found[0].kind == "diverging" or f.movement.idle >= th.IDLE:
+    if f.movement.idle >= th.IDLE or f.broke_at is not None:
         return found
-    told = _lost(e) if a.broke else _told(found[0].kind, f, a, e) if doubtful else None
+    told = outrun(found, f, a, e)
+    if told is None and found[0].kind != "diverging":
+        told = _lost(e) if a.broke else _told(found[0].kind, f, a, e) if doubtful else None
     if told is None:
         return found
     others = [o for o in found if o.kind == told.kind or o.kind not in VERDICTS]
@@ -217,7 +220,7 @@ def _advice(kind: str, e: Experiment) -> str:
         "healthy": "Carry on.",
         "too_low": "The steps go the right way but are too short: raise the rate.",
         "plateau": fade,
-        "converged": "Stop here: neither more steps nor another rate gains anything.",
+        "converged": "Stop here: neither more steps nor another rate gains anything to speak of.",
         "underfitting": "This model is too small for its data: try a larger one, or better inputs.",
     }[kind]
 
@@ -247,6 +250,10 @@ def _raising(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
     faster = a.raised > th.AHEAD_RAISED * a.pace and a.raised_z > th.AHEAD_Z
     if not short and not (faster and a.raised_lead > th.AHEAD_RAISED_LEAD):
         return None
+    return _faster(f, a, e)
+
+
+def _faster(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding:
     factor = max(branch.factor for branch in e.branches)
     ends = f"{a.raised_lead * f.levels.decrease:.2g}"
     what = (
@@ -254,6 +261,26 @@ def _raising(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
     )
     what += "the present one"
     return Finding("too_low", "warning", what, _advice("too_low", e), (0.5, 1.0))
+
+
+def outrun(found: Sequence[Finding], f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
+    """The highest rate wins by so much that no sign of the curves stands against it, else None.
+
+    The run falls at the present rate, each higher one falls faster, and the highest far faster than
+    the run did: so does a run whose steps are too short, whatever swings or rises on the way. A
+    validation that turned is another matter, and so is a run that was thrown far off.
+    """
+    verdict, factors = found[0].kind, sorted(branch.factor for branch in e.branches)
+    thrown = verdict == "too_high" and f.levels.peak > th.OVERSHOT_PEAK
+    if verdict == "diverging":  # what the highest rate brings below the start was batches alone
+        thrown = a.level - a.raised >= f.levels.start / f.levels.decrease
+    lost = f.broke_at is not None or f.movement.idle >= th.IDLE
+    if a.broke or thrown or lost or verdict == "overfitting" or factors[-1] <= 1:
+        return None
+    gains = [e.gain(factor)[0] for factor in factors]
+    falls = gains == sorted(gains) and _z(*e.gain(1.0)) > th.OUTRUN_Z
+    faster = a.raised > th.OUTRUN * a.pace and a.raised_lead > th.AHEAD_RAISED_LEAD
+    return _faster(f, a, e) if falls and faster and a.raised_z > th.OUTRUN_Z else None
 
 
 def _lowering(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
@@ -287,7 +314,25 @@ def _claimed(f: CurveFeatures) -> bool:
     late, z = f.trend.late_decrease, f.trend.late_decrease_z
     left = abs(f.levels.end) / f.levels.decrease
     clear = z > th.AHEAD_LATE_Z and late > th.AHEAD_LATE_LEAST and late > th.AHEAD_LATE_LEVEL * left
-    return clear or (late > th.LATE_DECREASE and z > th.LATE_Z)
+    return clear or creeps(f) or (late > th.LATE_DECREASE and z > th.LATE_Z)
+
+
+def not_below(f: CurveFeatures, e: Experiment) -> str:
+    """That no branch decides, with the numbers of its table and the line that they do not reach."""
+    leads = {b.factor: e.advantage(b.factor) for b in e.branches if b.factor != 1}
+    clear = {k: lead for k, (lead, error) in leads.items() if lead > th.CLEAR_Z * error}
+    factor = max(clear, key=clear.__getitem__, default=1.0)
+    if factor == 1 or not math.isfinite(clear[factor]):
+        return f"no branch ends below the present rate by {th.CLEAR_Z} standard errors"
+    lead, error = leads[factor]
+    unit = f.levels.decrease
+    what = f"x{factor:g} ends {lead:.2g} (+-{error:.1g}) below the present rate, "
+    what += f"{percent(lead / unit)} of the whole decrease"
+    if factor > 1:
+        return what + ", but falls no faster than the run did on average"
+    way, spread = (percent(x / unit) for x in _below(e, factor))
+    line = percent(th.AHEAD_PLATEAU)
+    return what + f" ({way} (+-{spread}) along its steps, where a plateau begins at {line})"
 
 
 def _going_on(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
@@ -307,9 +352,9 @@ def _at_rest(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
     share, level = f.levels.end_share, f.levels.end
     kept = a.memorised
     if share <= th.REST_LEVEL or math.isnan(share) or not kept > th.AHEAD_MEMORISED:
-        what = f"no branch ends clearly below the present rate, and the loss rests at {level:.4g}"
+        what = f"{not_below(f, e)}, and the loss rests at {level:.4g}; {slope_told(f)}"
         return Finding("converged", "info", what, _advice("converged", e), (0.5, 1.0))
-    what = "no branch ends clearly below the present rate, and of one batch learnt alone "
+    what = f"{not_below(f, e)}, and of one batch learnt alone "
     what += f"{percent(min(kept, 1.0))} of the loss is left"
     return Finding("underfitting", "warning", what, _advice("underfitting", e), (0.5, 1.0))
 

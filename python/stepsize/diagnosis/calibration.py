@@ -118,6 +118,15 @@ def without(shares: dict[str, float], refuted: Sequence[str]) -> dict[str, float
     return {name: share / total for name, share in left.items()} if total > 0 else shares
 
 
+def at_least(shares: dict[str, float], verdict: str, least: float) -> dict[str, float]:
+    """The probabilities where a verdict has at least so much, and the others share the rest."""
+    share = shares[verdict]
+    if share >= least:
+        return shares
+    rest = (1 - least) / (1 - share)
+    return {name: least if name == verdict else rest * p for name, p in shares.items()}
+
+
 def after_experiment(shares: dict[str, float], verdict: str) -> dict[str, float]:
     """The probabilities of the curves, and what the verdict with branches adds to them."""
     row = TOLD.get(verdict)

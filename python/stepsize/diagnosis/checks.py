@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from stepsize.diagnosis import thresholds as th
 from stepsize.diagnosis.features import CurveFeatures
@@ -31,6 +32,7 @@ from stepsize.diagnosis.generalisation import (
     overfitting,
     settled,
 )
+from stepsize.diagnosis.pace import creeps, more_told, slope_told
 from stepsize.diagnosis.verdicts import Finding
 from stepsize.diagnosis.wording import apart, beside, percent, share_of, went
 
@@ -259,15 +261,16 @@ def healthy(f: CurveFeatures) -> Finding | None:
     useless = generalises_nothing(f)
     if useless is not None:
         return useless
-    if (rest := settled(f)) is not None:
-        return rest
-    late, more = (
-        share * levels.decrease for share in (f.trend.late_decrease, f.trend.extrapolated_decrease)
-    )
+    return settled(f) or _falling(f)
+
+
+def _falling(f: CurveFeatures) -> Finding:
+    """Good news: by how much it fell of late, and what may still come."""
+    levels, late = f.levels, f.trend.late_decrease * f.levels.decrease
     what = f"the loss {went(levels.start, levels.end)}, by {late:.2g} in the last "
     ended = f.movement.last_rate <= th.DECAYED
     what += "half of the run"
-    what += "" if ended else f", and may fall by {more:.2g} more in as many steps"
+    what += "" if ended else more_told(f)
     what += early(f)
     advice = "Carry on; a decay of the rate at the end usually gains a little."
     if ended:
@@ -276,6 +279,14 @@ def healthy(f: CurveFeatures) -> Finding | None:
     if f.stop is not None:
         advice = "More patience may gain more, and so may a decay of the rate at the end."
     return Finding("healthy", "info", what, advice, LAST_HALF)
+
+
+def _creeping(f: CurveFeatures) -> Finding:
+    """A loss that is nearly at rest and still falls beyond its noise."""
+    levels = f.levels
+    what = f"the loss {went(levels.start, levels.end)} and creeps on: {slope_told(f)}{more_told(f)}"
+    advice = "Carry on if that is worth the steps; a decay of the rate at the end usually gains "
+    return Finding("healthy", "info", what, f"{advice}a little.", LAST_HALF)
 
 
 def at_rest(f: CurveFeatures) -> list[Finding]:
@@ -294,10 +305,12 @@ def at_rest(f: CurveFeatures) -> list[Finding]:
         what += f"{path:.2g} times their length"
         advice = "Try a higher rate before a larger model."
         return [Finding("too_low", "warning", what, advice)]
+    if creeps(f):
+        return [settled(f) or _creeping(f)]
     why = f"the loss has settled at {beside(levels.end, levels.start)}"
     if f.movement.gradient_ratio < th.GRADIENT_FELL:
         why += f", and the gradient norm fell to {f.movement.gradient_ratio:.1%} of what it was"
-    advice = "Stop here: longer training at this rate gains nothing."
+    advice = "Stop here: longer training at this rate gains nothing to speak of."
     found = [Finding("converged", "info", why, advice, LAST_HALF)]
     least, most = th.REST_LEVEL_BOTH
     if share > least and (v is None or v.end < th.REST_VALIDATION * levels.end):
@@ -309,19 +322,26 @@ def at_rest(f: CurveFeatures) -> list[Finding]:
         severity = "warning" if clear else "info"
         under = Finding("underfitting", severity, why, advice, LAST_HALF)
         found.insert(0 if clear else 1, under)
+    found[0] = replace(found[0], evidence=f"{found[0].evidence}; {slope_told(f)}")
     # Both are said where noise in the data may explain what is left.
     return found if least < share < most else found[:1]
 
 
 def judge(f: CurveFeatures) -> list[Finding]:
     """What the checks find, the most telling first; the first one is the verdict."""
+    hidden = unseen(f)
+    return seen(f) if hidden is None else [hidden]
+
+
+def seen(f: CurveFeatures) -> list[Finding]:
+    """The same of a run whose steps are long enough to be seen (`unseen` has nothing to say)."""
     # Where the weights stayed the loss has nothing to tell but the noise of the batches.
-    alone = unseen(f) or diverging(f) or idle(f) or unmoved(f)
+    alone = diverging(f) or idle(f) or unmoved(f)
     if alone is not None:
         return [alone]
     # A decrease that goes on counts for more than swings, unless the run overshot.
     last = (too_high, plateau, healthy) if _overshot(f) else (healthy, too_high, plateau)
-    turned = (overfitting, metric_turned, few_validations)
+    turned = (overfitting, metric_turned, few_validations, generalises_nothing)
     checks: tuple[Check, ...] = (dead, *turned, too_low, *last)
     found: list[Finding] = []
     for check in checks:

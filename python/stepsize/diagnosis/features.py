@@ -62,7 +62,10 @@ class Trend:
 
     `late_decrease` over the last half; `extrapolated_decrease` in as many steps again, by the shape
     of the decay; `rebound` from the best level to the end. `flat`: a loss that never moved beyond
-    its noise, asked only where the path of the weights is not known.
+    its noise, asked only where the path of the weights is not known. `forecast` is what as many
+    steps again may gain by the last decreases alone, never more than `extrapolated_decrease`;
+    `slope` the decrease of the training loss in one step of the last half, with its error;
+    `slowing` the decrease of the last quarter over that of the second.
     """
 
     late_decrease: float
@@ -71,6 +74,10 @@ class Trend:
     rebound: float
     rebound_z: float
     flat: bool
+    forecast: float = 0.0
+    slope: float = 0.0
+    slope_error: float = 0.0
+    slowing: float = math.nan
 
 
 @dataclass(frozen=True)

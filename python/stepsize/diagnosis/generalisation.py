@@ -88,14 +88,18 @@ def few_validations(f: CurveFeatures) -> Finding | None:
 
 
 def generalises_nothing(f: CurveFeatures) -> Finding | None:
-    """A validation loss that ended above its first value while most of the learning was done."""
+    """A validation loss that ended where it began, or above, while most was learnt."""
     levels, v = f.levels, f.validation
-    if v is None or not v.above_start or levels.decrease_z < th.START_Z:
+    if v is None or levels.decrease_z < th.START_Z:
         return None
     if v.training_first - levels.end < th.UNLEARNT * levels.decrease:
         return None
+    least = th.NOTHING * (min(v.training_first, levels.start) - levels.end)
+    if not v.above_start and v.first - v.end > least:
+        return None
     end, start = apart(v.last, v.first)
-    what = f"the validation loss ended at {end}, above its first value of {start}, while the "
+    where = "above" if v.last > v.first else "hardly below"
+    what = f"the validation loss ended at {end}, {where} its first value of {start}, while the "
     what += f"training loss {went(v.training_first, levels.end)}"
     return Finding("overfitting", "warning", what, STOP_THERE)
 

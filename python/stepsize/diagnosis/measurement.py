@@ -87,6 +87,29 @@ def _extrapolated(curve: Curve) -> float:
     return float(likely @ gains / likely.sum())
 
 
+def _forecast(curve: Curve, extrapolated: float) -> float:
+    """The decrease in as many steps again, if the last two decreases shrink on as they did.
+
+    Of four quarters the second to third and the third to fourth: each of the next four is smaller
+    than the one before by their ratio, as far as that is below 1.
+    """
+    quarters = block_means(curve, 4)
+    if len(quarters) < 4:
+        return max(extrapolated, 0.0)
+    before, last = float(quarters[1] - quarters[2]), float(quarters[2] - quarters[3])
+    ratio = min(last / before, 1.0) if before > 0 else 1.0
+    ahead = last * sum(ratio**k for k in range(1, 5)) if last > 0 else 0.0
+    return max(min(extrapolated, ahead), 0.0)
+
+
+def _slowing(curve: Curve) -> float:
+    """The fall within the last quarter over that within the second, NaN where that did not fall."""
+    if len(curve) < BLOCKS:
+        return math.nan
+    quarters = [linear_trend(block_means(part, 5))[0] for part in np.array_split(curve, 4)]
+    return quarters[3] / quarters[1] if quarters[1] > 0 else math.nan
+
+
 def _start(loss: Curve, ratios: Curve) -> tuple[float, int]:
     """Mean of the first losses, for as long as the weights hardly moved, and their number."""
     moved = np.cumsum(np.where(np.isfinite(ratios), ratios, np.inf))[: len(loss)]
@@ -264,6 +287,7 @@ def _trend(
     noise: float,
     validation: ValidationFeatures | None,
     path_known: bool,
+    per_row: float,
 ) -> tuple[Trend, float]:
     """The trend, and the jitter around it where no validation loss tells of it."""
     half, unit = loss[len(loss) // 2 :], levels.decrease
@@ -272,10 +296,16 @@ def _trend(
     rebound, width = levels.end - levels.best, math.sqrt(max(1, len(loss) // BLOCKS))
     # What means over so many batches scatter by is not the weights'.
     jitter = math.sqrt(max(rest**2 - noise**2 * LATE_BLOCKS / len(half), 0.0)) / unit
+    extrapolated, slope = _extrapolated(loss), fall / unit / (len(half) * per_row)
     trend = Trend(
         late_decrease=late_decrease,
         late_decrease_z=late_z,
-        extrapolated_decrease=_extrapolated(loss) / unit,
+        extrapolated_decrease=extrapolated / unit,
+        # Twice the last half, of which the validation knows too, is the most of a slowing fall.
+        forecast=min(_forecast(loss, extrapolated) / unit, 2 * max(late_decrease, 0.0)),
+        slope=slope,
+        slowing=_slowing(loss),
+        slope_error=abs(slope) / max(abs(z), LEAST_Z),
         rebound=rebound / unit,
         rebound_z=rebound * width / (noise * math.sqrt(2) + TINY),
         flat=not path_known and _flat(loss, blocks, noise, validation, unit),
@@ -305,7 +335,7 @@ def measure(history: Any, columns_read: dict[str, Curve] | None = None) -> Curve
     averaged = validations.lagging_average(history, validation)
     heard = None if averaged else validation
     path_known, stop = bool(np.isfinite(ratios).any()), validations.early_stopping(history)
-    trend, jitter = _trend(loss, blocks, levels, noise, heard, path_known)
+    trend, jitter = _trend(loss, blocks, levels, noise, heard, path_known, per_row)
     if heard is not None and heard.jitter >= 0:
         jitter = heard.jitter
     low, high = (float(q) for q in np.quantile(loss[3 * len(loss) // 4 :], (0.1, 0.9)))

@@ -66,6 +66,7 @@ OVERFIT_OWN_LATEST = 0.6  # run: the definition of overfitting; not fitted
 OVERFIT_OWN_GAP = 0.02  # decrease, w: the end of the validation loss above that of the training
 OVERFIT_TRAINING = -0.06  # decrease, t: the training loss may have risen since by less
 UNLEARNT = 0.5  # decrease; least fall of the training loss after the first of validations that rose
+NOTHING = 0.01  # of that fall: the least of the validation loss that counts; not fitted
 METRIC_FALL = 0.1  # of an accuracy's own gain: the definition of overfitting; not fitted
 METRIC_FALL_Z = 2  # of the noise of one validation; not fitted
 
@@ -81,6 +82,11 @@ OVERSHOT_LEVEL = 0.13  # start, t: and so is one that ends far from zero
 LATE_Z = 1.5  # z, v: a smaller decrease in the last half counts as none
 LATE_DECREASE = 0.012  # decrease, w: in the last half
 START_Z = 2  # z, t: an end that is not so clearly below the start was not learnt
+
+# At rest by the share of the last half, but what as many steps again may gain is more than what the
+# definition of converged leaves.
+CREEP = 0.005  # decrease: the definition of converged; not fitted
+CREEP_Z = 3  # z: that of a healthy one; not fitted
 
 # Too low, against healthy: a large late decrease for the path and the jitter of the weights.
 TOO_LOW_DECREASE = 1.5  # decrease / sqrt(path x jitter), w
@@ -114,10 +120,22 @@ REST_PATH = 1  # length, v: a shorter one may not have got there yet
 REST_VALIDATION = 1.5  # of the end of the training loss, t: a higher validation loss is another gap
 GRADIENT_FELL = 0.1  # end / start of the gradient norm, t: worth telling
 
+# Units without a gradient, at the looks of `fit`.
+SILENT = 0.1  # of the units of their layers: fewer are usual, and not told; not fitted
+SILENT_MOST = 0.5  # so many are told in place of a rate; not fitted
+SILENT_LOOKS = 12  # looks: fewer say nothing
+
+# A loss without a floor in view.
+LINEAR = (0.7, 1.4)  # decrease of the last quarter over that of the second; not fitted
+LINEAR_Z = 6  # z of the decrease in the last half; not fitted
+
 # Branches of an experiment (`what_if`), of a twentieth of the run each.
 AHEAD_Z = 0.5  # z, x: of a difference between two branches, whose errors are cautious
 AHEAD_RAISED = 1.0  # of what the run gained on average in as many steps, x
 AHEAD_RAISED_LEAD = 0.02  # decrease, x: ten times the rate below the present one
+OUTRUN = 2.0  # of that pace, x: the same against what the curves show beyond doubt,
+OUTRUN_SURE = 0.95  # probability: at least, of that; not fitted
+OUTRUN_Z = 5  # z: where it and the fall at the present rate are so clear; not fitted
 AHEAD_TOO_HIGH = 0.11  # decrease, x: a lower rate below the present one; less is a plateau
 AHEAD_PLATEAU = 0.02  # decrease, x: less is nothing,
 AHEAD_PLATEAU_LEVEL = 0.17  # of the loss that is left, x: unless it is so much of that
@@ -125,6 +143,7 @@ AHEAD_PLATEAU_GAINED = 0.3  # of the gain of the last half, x: less of it is sho
 AHEAD_NOTHING = 0.004  # decrease, x: and no lead whatever the loss that is left
 AHEAD_CALM = 0.0  # decrease, x: a claim is refuted where no calm branch may gain more
 CALM_Z = 2  # z: what a branch may gain within its error; not fitted
+CLEAR_Z = 2  # z: a branch that words call clearly lower; not fitted
 AHEAD_LATE_LEVEL = 0.3  # of the loss that is left, x: a gain of the last half that claims as much
 AHEAD_LATE_Z = 6  # z, x: where it is clear
 AHEAD_LATE_LEAST = 0.005  # decrease, x: and no rounding

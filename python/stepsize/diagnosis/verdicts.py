@@ -88,6 +88,14 @@ VERDICTS: dict[str, Verdict] = dict(
 LOWERED_BY_SIGNS = ("too_high", "plateau")
 
 
+# Findings that come before any rate, and how the paragraph opens then.
+BEFORE_THE_RATE = {
+    "gradient_mismatch": "The gradient does not fit the loss.",
+    "dead_units": "Much of this model gets no gradient.",
+    "no_floor": "This loss has no floor in view.",
+}
+
+
 def watched(action: str) -> tuple[str, ...]:
     """The verdicts at which a monitor is to "stop" or to "warn"."""
     return tuple(name for name, row in VERDICTS.items() if row.watch == action)
@@ -173,14 +181,16 @@ class Diagnosis:
             lead = "There is not enough data for a verdict."
             return " ".join([lead, *map(str, self.findings[:1]), *so_far])
         row = VERDICTS[self.verdict]
-        if self.mismatch is not None:
-            looks = [
-                f"By its curves alone it is {row.phrase}: {f.evidence}." for f in self.findings[1:2]
-            ]
-            return " ".join(["The gradient does not fit the loss.", str(self.mismatch), *looks])
         lead = row.lead.replace(" is ", " may be ") if self._weak else row.lead
-        parts, way = [lead, *map(str, self.findings[:1])], int(row.way)
-        for other in self.findings[1:]:
+        parts, way, others = [lead, *map(str, self.findings[:1])], int(row.way), self.findings[1:]
+        first = self.findings[0].kind if self.findings else ""
+        if first in BEFORE_THE_RATE:
+            but = "But for that" if first == "no_floor" else "By its curves alone"
+            looks = [f"{but} it is {row.phrase}: {f.evidence}." for f in others[:1]]
+            parts, others = [BEFORE_THE_RATE[first], parts[1], *looks], others[1:]
+            if first != "no_floor":
+                return " ".join(parts)
+        for other in others:
             kind = VERDICTS.get(other.kind)
             if kind is None:
                 parts.append(str(other))
@@ -194,7 +204,8 @@ class Diagnosis:
                 advice = f"{other.evidence}. {'' if rate else other.advice}".rstrip()
                 parts.append(f"Another signal points to {words(other.kind)}: {advice}")
         if self.suggested_lr is not None:
-            parts.append(f"Try lr={self.suggested_lr:.1e} next.")
+            if_bounded = "If it has one, try" if first == "no_floor" else "Try"
+            parts.append(f"{if_bounded} lr={self.suggested_lr:.1e} next.")
         if (second := self.runner_up) is not None:
             share = percent(self.probabilities[second])
             likelier = self.probabilities[second] > self.probabilities.get(self.verdict, 0.0)

@@ -10,9 +10,8 @@ from typing import Any
 from stepsize.arrays import Curve
 from stepsize.curves import paired
 from stepsize.diagnosis.ahead import are_alike
+from stepsize.diagnosis.thresholds import CLEAR_Z as CLEAR
 from stepsize.validation import counted
-
-CLEAR = 2  # standard errors by which a branch has to end lower than that at the present rate
 
 
 @dataclass(frozen=True)
@@ -201,7 +200,8 @@ class WhatIf:
         if self[1.0].diverged and best == 1.0:
             words = "every branch diverges"
         elif best == 1.0:
-            words = "no factor ends clearly lower than the present rate"
+            words = f"no factor ends lower than the present rate by {CLEAR} standard errors"
+            words += self._nearest()
             if are_alike(self):
                 words = "all branches are the same, as where a schedule has ended at 0: nothing is "
                 words += "said of the rate; ask before that, or give the optimizer another one"
@@ -211,12 +211,22 @@ class WhatIf:
             words = f"lowest is x{best:g}, lr={best * self.lr:.2g}: below the present rate{by}"
         if (average := self.average_gain) is not None:
             words += f"; the averaged weights change the end by {-average[0]:+.2g}"
+            words += f" (+-{average[1]:.1g})"
         if self.memorised is not None:
             words += (
                 f"; {counted(self.memorised_steps, 'step')} on one batch leave "
                 f"{self.memorised:.0%} of its loss"
             )
         return words
+
+    def _nearest(self) -> str:
+        """The branch that ends lowest all the same, to follow that none does so clearly."""
+        leads = {b.factor: self.advantage(b.factor) for b in self.branches if b.factor != 1}
+        lower = {k: lead for k, (lead, _) in leads.items() if 0 < lead < math.inf}
+        if not lower:
+            return ""
+        factor = max(lower, key=lower.__getitem__)
+        return f" (x{factor:g} does by {lower[factor]:.2g} (+-{leads[factor][1]:.1g}))"
 
     def _cost(self) -> str:
         cost = counted(self.gradients, "gradient")

@@ -20,6 +20,8 @@ from stepsize.arrays import (
 )
 from stepsize.curves import debiased_ema
 from stepsize.diagnosis.mismatch import CALL, factor_of, of_pairs, told
+from stepsize.diagnosis.silent import WAKE, told_of
+from stepsize.diagnosis.thresholds import SILENT_MOST
 from stepsize.finder.cached_batches import CachedBatches, source_of
 from stepsize.finder.confidence import INTERVALS, REFINED_INTERVALS, confidence
 from stepsize.finder.horizon import (
@@ -200,6 +202,9 @@ def _interval(
 def _mismatch(runner: TrialRunner, look: bool) -> tuple[str, bool]:
     """What speaks against the gradients in words, and whether a rate for them is of use."""
     found = of_pairs(runner.pairs)
+    silent, share, since = told_of(runner.silence.units())
+    if found is None and since < 0 and share >= SILENT_MOST:
+        return f"{silent}: {WAKE}", share < 1
     if found is None:
         # The loss may fall although a small part of the gradient is wrong.
         doubts = runner.doubts() if look else ""

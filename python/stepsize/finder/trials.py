@@ -30,6 +30,7 @@ from stepsize.collectives import step_averaged
 from stepsize.errors import NonFiniteGradientError
 from stepsize.finder.cached_batches import CachedBatches, hint
 from stepsize.gradients.screen import wrong_gradients
+from stepsize.gradients.silence import Silence
 from stepsize.gradients.slopes import Move
 from stepsize.optimizers import Optimizer, RowGradient
 from stepsize.optimizers.registration import maker_of, refuse_other_arrays
@@ -176,6 +177,7 @@ class Trial:
         if len(self._waiting) == self._period:
             move, first, before = self._waiting.popleft()
             move.made()
+            self._runner.silence.look(grads, len(self._runner.pairs))
             slopes = move.along(first), move.along(grads)
             self._runner.pairs.append((*slopes, loss - before, before))
         move = Move(self._params)
@@ -216,6 +218,7 @@ class TrialRunner:
         self._tick = tick
         self._first: dict[int, tuple[float, Nest]] = {}
         self.pairs: list[tuple[float, float, float, float]] = []  # of slopes, change and loss
+        self.silence = Silence(params)
         self._suspects: dict[int, tuple[float, Any]] = {}  # lowest rate at which a batch was lost
 
     def stepper(self, params: Nest, change: Change | None = None) -> RateStepper:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from stepsize.gradients.silence import Silence
 from stepsize.gradients.slopes import Move
 from stepsize.training.run import Run
 
@@ -33,7 +34,7 @@ class StepSlopes:
         self._run = run
         self._looks = looks()
         self._look = next(k for k in self._looks if k >= run.step)
-        self._move = Move(run.params)
+        self._move, self._silence = Move(run.params), Silence(run.params)
         self._under_way = False
         self._grads: Any = None
         self._start = math.nan
@@ -71,6 +72,8 @@ class StepSlopes:
             self._move.made()
             self._start = self._move.along(self._grads)
             self._note_still()
+            self._silence.look(self._grads, self._run.step)
+            self._run.history.meta["silent"] = self._silence.units()
         except (TypeError, ValueError):
             self._stop()
         self._grads = None
