@@ -28,6 +28,7 @@ class Base:
     point: list[Array]
     answer: Answer
     noise: float = 0.0
+    rounding: float = 0.0  # the noise of the same random numbers, which nothing else is taken for
     grad_noise: list[float] = field(default_factory=list)
 
 
@@ -206,7 +207,7 @@ def _measure_noise(calls: Calls, base: Base, scales: list[float], rng: np.random
     seen = max(math.sqrt((third**2).mean() / 20), math.sqrt((fourth**2).mean() / 70))
     single = all(float(np.float32(loss)) == loss for loss in losses)
     floor = float(np.finfo(np.float32 if single else np.float64).eps) * float(np.abs(losses).max())
-    base.noise = float(max(seen, floor))
+    base.noise = base.rounding = float(max(seen, floor))
     base.grad_noise = []
     for i in range(len(base.point)):
         arrays = [answer.grads[i] for answer in answers[:4]]
