@@ -228,3 +228,70 @@ def test_where_it_would_take_too_long_the_words_say_how_many_draws_would_do():
     check = ss.check_gradients(function, {"x": np.ones(3)})
     assert check.unclear == ["x"] and not check.wrong and check.calls < 1500
     assert "let the function return means over some 10000 draws" in str(check)
+
+
+# Losses of few digits, and functions that are not defined everywhere.
+
+ROUNDED = {
+    "half precision": np.float16,
+    "single precision": np.float32,
+    "whole thousandths": lambda loss: int(1000 * loss),
+    **{f"{k} decimals": lambda loss, k=k: round(float(loss), k) for k in (1, 2, 3, 4, 6)},
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_loss_that_was_rounded_is_no_wrong_gradient(name, seed):
+    size = 1000 if name == "whole thousandths" else 1
+
+    def function(p, batch, factor=1.0):
+        loss, grads = network("tanh")(p, batch)
+        return ROUNDED[name](loss), {k: size * factor * g for k, g in grads.items()}
+
+    params = weights(0.5, float)
+    check = ss.check_gradients(function, params, (X, Y), seed=seed)
+    assert not check.wrong, str(check)
+    few = name in ("1 decimals", "2 decimals")
+    assert few or check.ok, str(check)
+    flipped = ss.check_gradients(lambda p, b: function(p, b, -1.0), params, (X, Y), seed=seed)
+    assert few or "v" in flipped.wrong
+
+
+def test_advice_about_the_rate_does_not_turn_into_blame_by_a_rounded_loss():
+    def function(p, batch):
+        loss, grads = network("tanh")(p, batch)
+        return np.float16(loss), grads
+
+    params = weights(0.5, float)
+    history = ss.fit(function, params, ss.SGD(params, lr=1e-4), (X, Y), steps=60)
+    assert ss.diagnose(history).mismatch is None
+    assert not ss.lr_find(function, weights(0.5, float), (X, Y), progress=False).mismatch
+
+
+@pytest.mark.parametrize("error", [AssertionError, RuntimeError, ValueError, ZeroDivisionError])
+def test_a_domain_ends_where_the_function_raises(error):
+    def function(p, batch):
+        if not (p["x"] > 0).all():
+            raise error
+        return float(np.log(p["x"]).sum()), {"x": 1 / p["x"]}
+
+    assert ss.check_gradients(function, {"x": np.array([1e-3, 1.0, 50.0])}).ok
+
+
+@pytest.mark.parametrize("elsewhere", [np.nan, RuntimeError])
+def test_a_function_of_one_point_alone_is_called_so(elsewhere):
+    def function(p, batch):
+        if p["x"].tolist() != [1.0, 2.0]:
+            if elsewhere is RuntimeError:
+                raise RuntimeError
+            return elsewhere, {"x": 2 * p["x"]}
+        return float(p["x"] @ p["x"]), {"x": 2 * p["x"]}
+
+    check = ss.check_gradients(function, {"x": np.array([1.0, 2.0])})
+    assert check.unclear == ["x"] and "not defined, or not finite, beside" in str(check)
+
+
+def test_a_batch_that_runs_out_is_refused_by_name():
+    with pytest.raises(TypeError, match="batch is a list_iterator that has run out"):
+        ss.check_gradients(lambda p, b: (next(b), p), np.ones(2), iter([1.0, 2.0]))

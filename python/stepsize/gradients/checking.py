@@ -260,7 +260,12 @@ def _with_more(prober: Prober, i: int, found: LeafCheck, probes: Seen, more: See
 
 def _hidden(probes: Seen, clear: float, hidden: bool) -> str:
     """Why nothing can be said of a leaf, and what to do about it."""
-    if probes and not hidden and all(probe.slope == 0 for _, probe in probes):
+    if not probes:
+        return (
+            "the function is not defined, or not finite, beside these parameters; check at others, "
+            "further from where its domain ends"
+        )
+    if not hidden and all(probe.slope == 0 for _, probe in probes):
         return FLAT
     words = "the noise of the loss hides whether it fits"
     bars = [p.bar / (clear * max(p.size, abs(p.slope), 1e-300)) for _, p in probes]
