@@ -1,4 +1,4 @@
-"""Where a loss has no slope to compare with, check_gradients says so; a gradient of 0 is no proof."""
+"""Where a loss has no slope to compare with check_gradients says so: a 0 alone proves nothing."""
 
 import itertools
 
