@@ -138,11 +138,14 @@ def main() -> None:
     parser.add_argument("--held-out", action="store_true")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--faults", nargs="*", help="some of them alone, and nothing is written")
+    parser.add_argument("--families", nargs="*", help="some of them alone, and nothing is written")
     parser.add_argument("--seeds", type=int, default=RIGHT_SEEDS, help="of right gradients")
     chosen = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # for the processes
     half = "held out" if chosen.held_out else "seen"
     families = UNSEEN_FAMILIES if chosen.held_out else SEEN_FAMILIES
+    if chosen.families is not None:
+        families = [family for family in families if family.__name__ in chosen.families]
     faults = [f.name for f in ([*SEEN, *UNSEEN] if chosen.held_out else SEEN)]
     if chosen.faults is not None:
         faults = [name for name in faults if name in chosen.faults]
@@ -154,7 +157,7 @@ def main() -> None:
         lines += ["", f"{key:18s} pairs verdict  cause  false alarms", *table(rows, key)]
     lines += [""] + [f"{row}" for row in rows if not (row["right"] and row["named"])]
     sys.stdout.write("\n".join(lines) + "\n")
-    if chosen.faults is not None:
+    if chosen.faults is not None or chosen.families is not None:
         return
     kept = json.loads(STORE.read_text("utf-8")) if STORE.exists() else {}
     STORE.write_text(json.dumps(kept | {half: summary(rows)}, indent=1) + "\n", "utf-8")

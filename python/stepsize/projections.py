@@ -2,7 +2,8 @@
 
 Each is a small value: called with an array it returns the nearest array of its set (in the
 Euclidean norm), it prints as the call that made it, and a function ``array -> array`` of your own
-does as well.
+does as well. Of complex arrays the lengths are those of the modulus, and orthogonal means unitary;
+sets that are an order of real numbers refuse them.
 """
 
 from __future__ import annotations
@@ -28,17 +29,22 @@ __all__ = [
 
 
 class Projection:
-    """The nearest point of a set: a function of an array that prints as the call which made it."""
+    """The nearest point of a set: a function of an array that prints as the call which made it.
 
-    def __init__(self, text: str, nearest: Callable[[Array], Array]) -> None:
+    With ``real=True`` the set is one of real arrays, and complex ones are refused.
+    """
+
+    def __init__(self, text: str, nearest: Callable[[Array], Array], *, real: bool = False) -> None:
         self._text = text
         self._nearest = nearest
+        self._real = real
 
     def __call__(self, x: Array) -> Array:
         """The nearest array of the set, of the same shape and dtype."""
         array = np.asarray(x)
-        cure = "the set is one of real arrays; give a function of your own, array -> array"
-        refuse_complex(str(self), "the array", array.dtype, cure)
+        if self._real:
+            cure = "the set is one of real arrays; give a function of your own, array -> array"
+            refuse_complex(str(self), "the array", array.dtype, cure)
         return np.asarray(self._nearest(array), array.dtype)
 
     def __repr__(self) -> str:
@@ -85,8 +91,9 @@ def box(low: Any = None, high: Any = None) -> Projection:
                 f" in {int(above.sum())} of {above.size} places"
             )
     if least is None and most is None:
-        return Projection("box()", np.array)
-    return Projection(f"box({_text(low)}, {_text(high)})", partial(_clipped, least, most))
+        return Projection("box()", np.array, real=True)
+    text = f"box({_text(low)}, {_text(high)})"
+    return Projection(text, partial(_clipped, least, most), real=True)
 
 
 def _clipped(low: Any, high: Any, x: Array) -> Array:
@@ -109,11 +116,13 @@ def nonnegative() -> Projection:
         >>> ss.projections.nonnegative()(np.array([-1.0, 3.0]))
         array([0., 3.])
     """
-    return Projection("nonnegative()", partial(np.maximum, 0))
+    return Projection("nonnegative()", partial(np.maximum, 0), real=True)
 
 
 def ball(radius: float = 1.0, norm: str = "l2", axis: Any = None) -> Projection:
     """No longer than a radius, in the "l2" or "linf" norm, of the whole or of slices along axes.
+
+    Of complex arrays "linf" holds the modulus of each number.
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -124,11 +133,18 @@ def ball(radius: float = 1.0, norm: str = "l2", axis: Any = None) -> Projection:
     norm = choice("ball: norm", norm, ("l2", "linf"))
     text = f"ball({radius:g}, {norm!r}, axis={axis!r})"
     if norm == "linf":
-        return Projection(text, partial(_clipped, np.array(-radius), np.array(radius)))
+        return Projection(text, partial(_each_within, radius))
     return Projection(text, partial(_in_ball, radius, axis))
 
 
+def _each_within(radius: float, x: Array) -> Array:
+    if x.dtype.kind == "c":
+        return _in_ball(radius, (), x)
+    return _clipped(np.array(-radius), np.array(radius), x)
+
+
 def _lengths(axis: Any, x: Array) -> Array:
+    x = np.abs(x) if x.dtype.kind == "c" else x
     return np.asarray(np.sqrt(np.sum(np.square(x, dtype=np.float64), axis=axis, keepdims=True)))
 
 
@@ -138,6 +154,8 @@ def _in_ball(radius: float, axis: Any, x: Array) -> Array:
 
 def unit_norm(axis: Any = None) -> Projection:
     """Of length 1, as a whole or in slices along axes; zeros become equal numbers.
+
+    With ``axis=()`` each number by itself: complex ones keep their phase alone.
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -167,7 +185,7 @@ def simplex(axis: int = -1, total: float = 1.0) -> Projection:
     """
     total = number("simplex: total", total, 0.0, low_open=True)
     text = f"simplex(axis={axis!r}, total={total:g})"
-    return Projection(text, partial(_on_simplex, axis, total))
+    return Projection(text, partial(_on_simplex, axis, total), real=True)
 
 
 def _on_simplex(axis: int, total: float, x: Array) -> Array:
@@ -183,6 +201,8 @@ def _on_simplex(axis: int, total: float, x: Array) -> Array:
 def orthogonal() -> Projection:
     """A matrix with orthonormal columns, or rows where it has more columns than rows.
 
+    Unitary, if it is complex.
+
     The nearest one is the product of both orthogonal factors of its singular value decomposition.
 
     Example:
@@ -197,5 +217,6 @@ def orthogonal() -> Projection:
 def _orthonormal(x: Array) -> Array:
     if x.ndim != 2:
         raise ValueError(f"orthogonal: a matrix is needed, got an array of shape {x.shape}")
-    left, _, right = np.linalg.svd(np.asarray(x, np.float64), full_matrices=False)
+    wide = np.asarray(x, np.complex128 if x.dtype.kind == "c" else np.float64)
+    left, _, right = np.linalg.svd(wide, full_matrices=False)
     return np.asarray(left @ right) + 0.0

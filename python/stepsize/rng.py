@@ -8,6 +8,7 @@ function or an iterable holds, and leaves each as it was.
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FunctionType, GeneratorType, MethodType
@@ -65,9 +66,9 @@ def _check_position(position: Any, words: int) -> None:
 def isolate_rng(*owners: object) -> Iterator[None]:
     """Inside, generators may be drawn from; afterwards each is as it was before.
 
-    These are the global generators of NumPy and Python, and every generator that one of ``owners``
-    refers to through closures, defaults, attributes, globals or the frame of a generator function,
-    at most `SEARCH_DEPTH` levels deep.
+    These are the global generators of NumPy and Python, that of PyTorch on the CPU where it has
+    been imported, and every generator that one of ``owners`` refers to through closures, defaults,
+    attributes, globals or the frame of a generator function, at most `SEARCH_DEPTH` levels deep.
     """
     rewind = rewinder(*owners)
     try:
@@ -85,6 +86,9 @@ def rewinder(*owners: object) -> Callable[[], None]:
     python_state = random.getstate()
     found = {id(thing): thing for owner in owners for thing in _referenced(owner, SEARCH_DEPTH)}
     restore = [put_back for t in found.values() if (put_back := _restorer(t)) is not None]
+    torch = sys.modules.get("torch")  # whoever draws from its generator has imported it
+    if hasattr(torch, "default_generator"):
+        restore.append(_of_torch(torch.default_generator))
 
     def rewind() -> None:
         np.random.set_state(numpy_state)  # noqa: NPY002
@@ -116,6 +120,11 @@ def _referenced(thing: object, depth: int) -> Iterator[object]:
         yield from _referenced(one, depth - 1)
 
 
+def _of_torch(generator: Any) -> Callable[[], None]:
+    state = generator.get_state()
+    return lambda: generator.set_state(state)
+
+
 def _restorer(thing: object) -> Callable[[], None] | None:
     """A function that puts a random generator back where it is now; None for anything else."""
     if isinstance(thing, np.random.Generator):
@@ -127,4 +136,6 @@ def _restorer(thing: object) -> Callable[[], None] | None:
     if isinstance(thing, random.Random):
         memory = thing.getstate()
         return lambda: thing.setstate(memory)
+    if type(thing).__module__.startswith("torch") and type(thing).__name__ == "Generator":
+        return _of_torch(thing)
     return None

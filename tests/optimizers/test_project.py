@@ -44,6 +44,67 @@ def test_a_projection_is_the_nearest_point_and_its_own(name, dtype):
             assert np.linalg.norm(other - x) >= length * (1 - unit) - unit
 
 
+COMPLEX = ["l2", "l2 rows", "linf", "unit", "unit columns", "tall", "wide"]
+REAL = [name for name in SETS if name not in COMPLEX]
+
+
+def draw(rng, shape, dtype, scale=1.0):
+    return (scale * (rng.standard_normal(shape) + 1j * rng.standard_normal(shape))).astype(dtype)
+
+
+@pytest.mark.parametrize("name", [*COMPLEX, "phases"])
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_of_complex_arrays_it_is_the_nearest_point_too(name, dtype):
+    nearest, shape = (P.unit_norm(axis=()), (7,)) if name == "phases" else SETS[name]
+    rng, unit = np.random.default_rng(0), 100 * np.finfo(dtype).eps
+    for scale in (1e-3, 1.0, 30.0):
+        x = draw(rng, shape, dtype, scale)
+        found = nearest(x)
+        assert (found.shape, found.dtype) == (x.shape, x.dtype)
+        np.testing.assert_allclose(nearest(found), found, atol=unit)
+        # A phase that all of it has stays, and a real array is one of the complex ones.
+        np.testing.assert_allclose(nearest(x * dtype(1j)), found * dtype(1j), atol=unit)
+        np.testing.assert_allclose(nearest(x.real + dtype(0j)), nearest(x.real), atol=unit)
+        length = np.linalg.norm(found - x)
+        for _ in range(50):
+            other = nearest(x + draw(rng, shape, dtype, scale))
+            assert np.linalg.norm(other - x) >= length * (1 - unit) - unit
+    if name in ("tall", "wide"):
+        tall = found if name == "tall" else found.T
+        np.testing.assert_allclose(tall.conj().T @ tall, np.eye(tall.shape[1]), atol=unit)
+
+
+@pytest.mark.parametrize("rule", [ss.SGD, ss.Adam, ss.AdamW, ss.Lion, ss.Adagrad])
+@pytest.mark.parametrize("name", COMPLEX)
+def test_a_projected_step_of_a_complex_leaf(name, rule):
+    nearest, shape = SETS[name]
+    rng = np.random.default_rng(3)
+    z = {"z": nearest(draw(rng, shape, np.complex64)), "x": np.ones(3, np.float32)}
+    twin = {k: v.copy() for k, v in z.items()}
+    ours, plain = ss.Project(rule(z, lr=0.1), {"z": nearest}), rule(twin, lr=0.1)
+    for _ in range(4):
+        grads = {"z": draw(rng, shape, np.complex64), "x": np.ones(3, np.float32)}
+        ours.step(grads)
+        plain.step(grads)
+        twin["z"][...] = nearest(twin["z"])
+        assert all(np.array_equal(z[k], twin[k]) for k in z)
+
+
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_a_set_of_real_arrays_refuses_complex_ones_by_name(name, dtype):
+    nearest, shape = SETS[name]
+    z = {"z": np.zeros(shape, dtype)}
+    words = "does not fit z: .*the set is one of real arrays; give a function of your own"
+    with pytest.raises(ValueError, match=words):
+        ss.Project(ss.SGD(z, lr=0.1), {"z": nearest})
+    with pytest.raises(TypeError, match="set is one of real arrays"):
+        nearest(z["z"])
+    own = ss.Project(ss.SGD(z, lr=1.0), lambda x: x / np.maximum(1, np.abs(x)))
+    own.step({"z": np.full(shape, 3 - 4j, dtype)})
+    np.testing.assert_allclose(z["z"], -0.6 + 0.8j, rtol=1e-6)
+
+
 def test_what_the_sets_are():
     x = np.random.default_rng(1).standard_normal((5, 4))
     assert np.allclose(P.simplex()(x).sum(axis=-1), 1) and (P.simplex()(x) >= 0).all()

@@ -17,6 +17,11 @@ SAME = 1e3  # units of rounding within which two answers are the same: sums in a
 ORDER = 16  # units of rounding that a loss may differ by for sums in another order
 BESIDE = 0.2  # how far the second point lies from the first, in units of each leaf's scale
 RATHER = 0.8  # share of the change after a call elsewhere that must recur to be called stale
+CLOSE = 50.0  # units of rounding between points whose losses show its noise
+FURTHER = (1e3, 1e6, 1e9, 1e12, 1e15)  # times further apart, where losses are equal
+FURTHEST = 0.5  # in units of each leaf's scale
+ROUNDED = 0.5  # of the last digit, the most that rounding takes away
+DIGITS = 1e-13  # of a loss, which its last digit is not told from in double precision
 ROUNDS = 8  # pairs of calls behind that share
 
 
@@ -28,6 +33,7 @@ class Base:
     point: list[Array]
     answer: Answer
     noise: float = 0.0
+    rounding: float = 0.0  # the noise of the same random numbers, which nothing else is taken for
     grad_noise: list[float] = field(default_factory=list)
 
 
@@ -190,28 +196,61 @@ def _recurring(calls: Calls, x: Point, beside: Point) -> list[int]:
 def _measure_noise(calls: Calls, base: Base, scales: list[float], rng: np.random.Generator) -> None:
     """Rounding noise of loss and gradients, from differences of six points close together.
 
+    Where most of these losses are equal the points were too close for its digits, as of a loss that
+    was rounded, and others are taken further apart.
+
     Source: More & Wild 2011, SIAM J. Sci. Comput. 33, 1292 (ECnoise).
     """
     move = [rng.standard_normal(leaf.shape) for leaf in base.point]
+    answers = _in_a_row(calls, base, scales, move, CLOSE)
+    losses = np.array([answer.loss for answer in answers])
+    single = all(float(np.float32(loss)) == loss for loss in losses)
+    floor = float(np.finfo(np.float32 if single else np.float64).eps) * float(np.abs(losses).max())
+    base.noise = base.rounding = float(max(_noise_of(losses), floor))
+    base.grad_noise = [_gradient_noise([a.grads[i] for a in answers[:4]]) for i in range(len(move))]
+    for further in FURTHER:
+        if len(set(losses)) > len(losses) // 2:
+            break
+        answers = _in_a_row(calls, base, scales, move, CLOSE * further)
+        losses = np.array([answer.loss for answer in answers])
+        base.noise = max(base.noise, _noise_of(losses), ROUNDED * _digit(losses))
+
+
+def _in_a_row(
+    calls: Calls, base: Base, scales: list[float], move: list[Array], units: float
+) -> list[Answer]:
+    """The answers at six points in equal distances, the third of them the base."""
     answers = [base.answer]
     for k in (-2, -1, 1, 2, 3):
         point = []
         for leaf, v, scale in zip(base.point, move, scales, strict=True):
-            tiny = 50 * rounding(leaf.dtype) * scale
+            tiny = min(units * rounding(leaf.dtype), FURTHEST) * scale
             point.append((wide(leaf) + k * tiny * v).astype(leaf.dtype))
         answer = calls.near(point)
         answers.insert(len(answers) - 1 if k < 0 else len(answers), answer or base.answer)
-    losses = np.array([answer.loss for answer in answers])
+    return answers
+
+
+def _digit(losses: Array) -> float:
+    """What all differences of some losses are multiples of, by Euclid's algorithm; 0 if nothing."""
+    unseen = DIGITS * float(np.abs(losses).max())
+    found = 0.0
+    for step in np.diff(np.unique(losses)):
+        one, other = float(step), found
+        while other > unseen:
+            one, other = other, abs(one - round(one / other) * other)
+        found = one
+    return found if found > 1e3 * unseen else 0.0
+
+
+def _noise_of(losses: Array) -> float:
     third, fourth = np.diff(losses, 3), np.diff(losses, 4)
-    seen = max(math.sqrt((third**2).mean() / 20), math.sqrt((fourth**2).mean() / 70))
-    single = all(float(np.float32(loss)) == loss for loss in losses)
-    floor = float(np.finfo(np.float32 if single else np.float64).eps) * float(np.abs(losses).max())
-    base.noise = float(max(seen, floor))
-    base.grad_noise = []
-    for i in range(len(base.point)):
-        arrays = [answer.grads[i] for answer in answers[:4]]
-        whole = [wide(g) for g in arrays if g is not None]
-        size = 0.0
-        if len(whole) == len(answers[:4]):
-            size = norm(whole[0] - 3 * whole[1] + 3 * whole[2] - whole[3]) / math.sqrt(20)
-        base.grad_noise.append(size if math.isfinite(size) else 0.0)
+    return max(math.sqrt((third**2).mean() / 20), math.sqrt((fourth**2).mean() / 70))
+
+
+def _gradient_noise(grads: Sequence[Array | None]) -> float:
+    one, two, three, four = (None if g is None else wide(g) for g in grads)
+    if one is None or two is None or three is None or four is None:
+        return 0.0
+    size = norm(one - 3 * two + 3 * three - four) / math.sqrt(20)
+    return size if math.isfinite(size) else 0.0

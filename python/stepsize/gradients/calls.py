@@ -111,7 +111,14 @@ class Calls:
         if self.frozen:
             self._rewind()
         self.count += 1
-        loss, grads = loss_and_grads(self._function(self._params, self.batch))
+        try:
+            found = self._function(self._params, self.batch)
+        except StopIteration as error:
+            raise TypeError(
+                f"{OWNER}: batch is a {type(self.batch).__name__} that has run out, since the "
+                "function is called again and again; give one batch, next(batch)"
+            ) from error
+        loss, grads = loss_and_grads(found)
         answer = Answer(loss, self._own_gradients(grads))
         self._look_for_changes(point)
         return answer
@@ -120,7 +127,7 @@ class Calls:
         """The same beside the parameters, or None where the function is not finite or defined."""
         try:
             answer = self.at(point)
-        except (ArithmeticError, ValueError):
+        except (ArithmeticError, AssertionError, RuntimeError, ValueError):
             return None
         return answer if math.isfinite(answer.loss) and answer.broken <= self.broken else None
 

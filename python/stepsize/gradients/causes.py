@@ -53,7 +53,7 @@ def find_cause(prober: Prober, i: int, sizes: dict[int, str]) -> Cause:
     gradient = here.answer.grads[i]
     assert gradient is not None
     if not any(np.any(base.answer.grads[i]) for base in prober.audit.bases):
-        return Cause("zero", "the gradient is 0 where the loss has a slope")
+        return ZERO
     probes = _probes(prober, i)
     if not probes:
         return Cause("unknown", UNKNOWN)
@@ -65,6 +65,7 @@ def find_cause(prober: Prober, i: int, sizes: dict[int, str]) -> Cause:
     return _by_structure(prober, i, gradient, probes)
 
 
+ZERO = Cause("zero", "the gradient is 0 where the loss has a slope")
 STALE = "the gradient is of the parameters of an earlier call"
 UNKNOWN = "no known cause fits; look at this leaf's backward pass"
 ONE_USE = (

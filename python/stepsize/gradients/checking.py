@@ -13,21 +13,23 @@ from stepsize.arrays import Array, Nest, ValueAndGrad
 from stepsize.gradients.audit import Audit, Base, audit, norm, wide
 from stepsize.gradients.calls import OWNER, Calls, finite
 from stepsize.gradients.causes import STALE, Cause, find_cause
-from stepsize.gradients.probes import LARGEST, Probe, Prober
+from stepsize.gradients.flat import FLAT, UNUSED, Still, still
+from stepsize.gradients.kinks import bent, isolated, kink_stays
+from stepsize.gradients.probes import LARGEST, REPEATS, Probe, Prober
 from stepsize.gradients.results import GradientCheck, LeafCheck
 from stepsize.validation import number, whole
 
 CLEAR = 0.1  # error bar, as a share of the gradient, below which a direction decides
 CLEAR_NOISY = 0.3  # the same where bars are six standard errors of means
 MORE = 4  # further directions beside the parameters, where those at hand do not decide
-SHORT = 1e-3  # step, in units of the leaf's scale, over which a smooth slope hardly changes
-KINKED = 0.05  # second difference of slopes that stays, as a share of the gradient
 
 WORDS = {
     "accumulated": "each call adds to the gradient of the call before: set the buffer to 0",
     "stale": STALE,
     "not_deterministic": "the gradient differs from call to call, and the loss does not",
     "changes_params": "the function changes this parameter: work on a copy",
+    "isolated": "the gradient is right on both sides of these parameters and another exactly at "
+    "them, as of a case of its own such as x == 0",
     "not_finite": "the gradient holds NaN or infinity where the loss is finite",
 }
 
@@ -57,7 +59,7 @@ def check_gradients(
 
     Causes: ``sign_flipped``, ``factor``, ``transposed``, ``reversed``, ``shifted``, ``permuted``,
     ``conjugated``, ``missing_decay``, ``missing_l1``, ``missing_term``, ``one_use``, ``stale``,
-    ``accumulated``, ``zero``, ``zero_in_part``, ``unused``, ``not_finite``,
+    ``accumulated``, ``isolated``, ``zero``, ``zero_in_part``, ``unused``, ``not_finite``,
     ``not_deterministic``, ``changes_params``, ``changes_batch``, ``unknown``.
 
     Args:
@@ -163,9 +165,16 @@ def _leaf(prober: Prober, i: int, directions: int, coordinates: int) -> LeafChec
         known = "changes_params"
     found = _summary(found, probes, gradient)
     off = any(probe.off for _, probe in probes)
-    if not off and not known:
+    nothing = None if known else _still(prober, i)
+    if nothing is not None:
+        found = replace(found, verdict=nothing.verdict, words=nothing.words)
+        off = nothing.verdict == "wrong"
+    elif not off and not known:
         found = _passed(prober, i, found, probes)
         off = any(probe.off for _, probe in probes)
+        known = "isolated" if not off and isolated(prober, i, probes) else None
+    if found.kink and not prober.audit.hidden:
+        found = replace(found, kink=kink_stays(prober, i, probes))
     if coordinates:
         found = replace(found, coordinates=_coordinates(prober, i, coordinates))
         off |= _strays(found)
@@ -175,6 +184,12 @@ def _leaf(prober: Prober, i: int, directions: int, coordinates: int) -> LeafChec
         cause = find_cause(prober, i, calls.sizes())
         found = _blamed(_summary(found, probes, gradient), cause)
     return found
+
+
+def _still(prober: Prober, i: int) -> Still | None:
+    """What there is to say of a leaf whose gradient is 0, where calls can be repeated."""
+    zero = not any(np.any(base.answer.grads[i]) for base in prober.audit.bases)
+    return still(prober, i) if zero and not prober.audit.hidden else None
 
 
 def _blamed(found: LeafCheck, cause: Cause) -> LeafCheck:
@@ -211,25 +226,56 @@ def _measured(prober: Prober, i: int, plan: Sequence[tuple[Base, Array, str]]) -
 
 def _passed(prober: Prober, i: int, found: LeafCheck, probes: Seen) -> LeafCheck:
     """The verdict on a leaf that nothing speaks against: fits, unused or unclear."""
-    bases = prober.audit.bases
-    still = not any(np.any(base.answer.grads[i]) for base in bases)
-    if still and all(_flat(prober, base, i) for base in bases):
-        return replace(found, verdict="unused", words="neither loss nor gradient depend on it")
-    clear = CLEAR_NOISY if prober.audit.hidden else CLEAR
+    bases, hidden = prober.audit.bases, prober.audit.hidden
+    zero = not any(np.any(base.answer.grads[i]) for base in bases)
+    if zero and all(_flat(prober, base, i) for base in bases):
+        return replace(found, verdict="unused", words=UNUSED)
+    clear = CLEAR_NOISY if hidden else CLEAR
+    leaf = bases[-1].point[i]
     if _clear(probes, clear) < 2:
-        leaf = bases[-1].point[i]
         plan = [(bases[-1], prober.random(leaf), "random") for _ in range(MORE)]
-        more = _measured(prober, i, plan)
-        probes += more
-        gradient = bases[0].answer.grads[i]
-        assert gradient is not None
-        found = _summary(found, probes, gradient)
-        if any(probe.off for _, probe in more):
-            return found
-    if _clear(probes, clear) < min(2, len(probes)) or not probes:
-        words = "the noise of the loss hides whether it fits"
-        return replace(found, verdict="unclear", words=words)
+        found = _with_more(prober, i, found, probes, _measured(prober, i, plan))
+    enough, single = min(2, len(probes)), list(probes)
+    if hidden and _clear(probes, clear) < enough and not any(p.off for _, p in probes):
+        enough = min(enough, leaf.size)  # a single number has one direction
+        along = prober.along(bases[-1].answer.grads[i])  # type: ignore[arg-type]
+        ways = [prober.random(leaf) if along is None else along]
+        ways += [prober.random(leaf)] if leaf.size > 1 else []
+        more = [(v, prober.pooled(bases[-1], i, v, clear)) for v in ways]
+        found = _with_more(prober, i, found, probes, [(v, p) for v, p in more if p is not None])
+    if any(probe.off for _, probe in probes):
+        return found
+    if _clear(probes, clear) < enough or not probes:
+        return replace(found, verdict="unclear", words=_hidden(single, clear, hidden))
     return replace(found, verdict="fits")
+
+
+def _with_more(prober: Prober, i: int, found: LeafCheck, probes: Seen, more: Seen) -> LeafCheck:
+    """The leaf with further directions, which are added to those known."""
+    probes += more
+    gradient = prober.audit.bases[0].answer.grads[i]
+    assert gradient is not None
+    return _summary(found, probes, gradient)
+
+
+def _hidden(probes: Seen, clear: float, hidden: bool) -> str:
+    """Why nothing can be said of a leaf, and what to do about it."""
+    if not probes:
+        return (
+            "the function is not defined, or not finite, beside these parameters; check at others, "
+            "further from where its domain ends"
+        )
+    if not hidden and all(probe.slope == 0 for _, probe in probes):
+        return FLAT
+    words = "the noise of the loss hides whether it fits"
+    bars = [p.bar / (clear * max(p.size, abs(p.slope), 1e-300)) for _, p in probes]
+    least = min(bars, default=math.inf) ** 2 * REPEATS
+    if not hidden or not 1 < least < 1e5:
+        return words
+    return (
+        f"{words}; fix its random numbers, or let the function return means over some "
+        f"{10 ** math.ceil(math.log10(least)):d} draws"
+    )
 
 
 def _clear(probes: Seen, share: float) -> int:
@@ -279,7 +325,10 @@ def _summary(found: LeafCheck, probes: Seen, gradient: Array) -> LeafCheck:
         if abs(float(np.vdot(here[0][0], unit)) - along) < 1e-6 * along:
             ratio = here[0][1].slope / here[0][1].predicted if here[0][1].predicted else math.nan
             cosine = _cosine(ratio * size, here[1:], unit)
+            if here[0][1].bar > size * along and not here[0][1].off:
+                ratio = cosine = math.nan  # of no digit
     shares = [abs(p.residual) / (p.size or 1.0) for _, p in probes if p.off]
+    shares = shares or [abs(p.residual) / p.size for _, p in probes if p.bar < p.size]
     shares = shares or [abs(p.residual) / p.size for _, p in probes if p.size]
     bars = [p.bar / p.size for _, p in probes if p.size]
     return replace(
@@ -288,7 +337,7 @@ def _summary(found: LeafCheck, probes: Seen, gradient: Array) -> LeafCheck:
         cosine=cosine,
         error=max(shares, default=math.nan),
         resolution=float(np.median(bars)) if bars else math.nan,
-        kink=any(_kinked(p) for _, p in here),
+        kink=any(bent(p) for _, p in here),
         slopes=np.array([(p.predicted, p.slope, p.bar) for _, p in probes]),
     )
 
@@ -303,9 +352,3 @@ def _cosine(along: float, others: Seen, unit: Array) -> float:
     square = float(np.mean(np.square(across))) if across else 0.0
     whole = math.hypot(along, math.sqrt(square))
     return along / whole if whole else math.nan
-
-
-def _kinked(probe: Probe) -> bool:
-    """Whether the slopes of both sides differ by more than a step as short as this explains."""
-    gap = abs(probe.products[2] - probe.products[0])
-    return bool(probe.t < SHORT and gap > KINKED * probe.size)

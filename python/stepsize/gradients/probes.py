@@ -12,7 +12,7 @@ that h may be large where the loss is noisy or of low precision.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,8 @@ from stepsize.gradients.calls import Answer, Calls
 SIGMAS = 4.0  # of rounding noise that an error bar covers
 SIGMAS_FEW = 6.0  # the same for noise estimated from `REPEATS` calls
 REPEATS = 8  # calls at each point where the loss is noisy
+POOLED = 24  # times that one direction is measured before its slope counts as hidden by noise
+HOPEFUL = 4  # of them, after which it shows whether all would be enough
 CURVE = 0.36  # of the second difference of slopes; a third of it is exact for a kink
 LARGEST = 0.5  # step, in units of the leaf's scale, or of all leaves' where that is larger
 JUMP = 2 / 3  # of a jump between two points, the most that Simpson's rule may be off by there
@@ -80,6 +82,19 @@ class Probe:
 def second(products: Any) -> Any:
     """The second difference of three values."""
     return products[0] - 2 * products[1] + products[2]
+
+
+def mean_of(probes: Sequence[Probe]) -> Probe:
+    """One probe of several with the same direction and step, of which chance is the difference."""
+    n = len(probes)
+    return replace(
+        probes[0],
+        slope=float(np.mean([p.slope for p in probes])),
+        products=np.mean([p.products for p in probes], axis=0),
+        noise=math.sqrt(sum(p.noise**2 for p in probes)) / n,
+        size=float(np.mean([p.size for p in probes])),
+        floor=float(np.mean([p.floor for p in probes])),
+    )
 
 
 def _simpson(products: list[float]) -> float:
@@ -156,6 +171,30 @@ class Prober:
             base.name, t, h, float(np.mean(slopes)), products, noise,
             self.floor(leaf) * size, size, features,
         )  # fmt: skip
+
+    def pooled(self, base: Base, i: int, v: Array, share: float) -> Probe | None:
+        """One direction again and again, until its error bar is a share of the gradient, or never.
+
+        Given up early where `POOLED` times would not do.
+        """
+        t = self._steps.get((base.name, i, "random"), self.largest(i))
+        probes: list[Probe] = []
+        whole: Probe | None = None
+        while len(probes) < POOLED:
+            one = self.measure(base, i, v, t)
+            if one is None:
+                return None
+            probes.append(one)
+            whole = mean_of(probes)
+            excess = whole.bar / (share * max(whole.size, abs(whole.slope), 1e-300))
+            if excess <= 1:
+                break
+            if len(probes) == HOPEFUL and excess**2 * HOPEFUL > 2 * POOLED:
+                break
+        if whole is None or not whole.off:
+            return whole
+        # Two kinks between three points of the way are no mismatch.
+        return self.refined(base, i, v, whole)
 
     def _three(self, base: Base, i: int, down: Array, up: Array) -> list[Answer] | None:
         """The answers at both ends and in the middle."""

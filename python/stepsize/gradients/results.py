@@ -15,8 +15,9 @@ class LeafCheck:
 
     Attributes:
         path, shape: the leaf.
-        verdict: "fits", "wrong", "unused" (neither loss nor gradient depend on it), "unclear" (the
-            noise of the loss hides the answer) or "skipped" (the gradient is None).
+        verdict: "fits", "wrong", "unused" (neither loss nor gradient depend on it), "unclear"
+            (nothing speaks against it, but noise hides the answer, or the loss is flat here) or
+            "skipped" (the gradient is None).
         ratio: slope of the loss over what the gradient says, along the gradient: 1 where it fits,
             -1 where the sign is flipped, NaN where the gradient is 0.
         cosine: of the angle between the gradient and the right one, as far as the directions tell.
@@ -81,7 +82,9 @@ class GradientCheck:
     def ok(self) -> bool:
         """Whether every gradient that was given fits, and the function leaves its arguments alone.
 
-        A leaf whose gradient is None is not checked: its verdict is "skipped", and `notes` say so.
+        False for two reasons: something is wrong (`wrong` or `cause` say what), or a leaf is
+        "unclear" (`unclear`), of which nothing is wrong that could be seen. A leaf whose gradient
+        is None is not checked: its verdict is "skipped", and `notes` say so.
         """
         return self.cause is None and all(leaf.ok for leaf in self.leaves.values())
 
@@ -90,6 +93,11 @@ class GradientCheck:
         """The paths of the leaves whose gradient is wrong."""
         return [path for path, leaf in self.leaves.items() if leaf.verdict == "wrong"]
 
+    @property
+    def unclear(self) -> list[str]:
+        """The paths of the leaves of which nothing can be said; `words` of each say why."""
+        return [path for path, leaf in self.leaves.items() if leaf.verdict == "unclear"]
+
     def plot(self, ax: Any = None) -> Any:
         """Draw measured against predicted slopes of every leaf; returns the matplotlib axes."""
         from stepsize.plots import gradient_check
@@ -97,7 +105,8 @@ class GradientCheck:
         return gradient_check(self, ax)
 
     def __repr__(self) -> str:
-        state = "ok" if self.ok else f"not ok: {', '.join(self.wrong) or self.cause or 'unclear'}"
+        unclear = f"{', '.join(self.unclear)} unclear"
+        state = "ok" if self.ok else f"not ok: {', '.join(self.wrong) or self.cause or unclear}"
         return f"<GradientCheck {state}, {len(self.leaves)} leaves, {self.calls} calls>"
 
     def __str__(self) -> str:
@@ -134,7 +143,10 @@ class GradientCheck:
             return f"{len(wrong)} of {len(self.leaves)} gradients do not fit the loss"
         if self.cause is not None:
             return "the function changes what it is given"
-        return "the noise of the loss hides whether all gradients fit"
+        return (
+            f"nothing is wrong that could be seen, but {len(self.unclear)} of {len(self.leaves)} "
+            "gradients cannot be compared with the loss"
+        )
 
 
 def _plain(value: float) -> str:

@@ -1,0 +1,72 @@
+"""check_gradients on functions whose gradients other packages make, and their random numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from autograd import numpy as anp
+from autograd import value_and_grad
+
+import stepsize as ss
+
+X = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+BATCH = X, X[:, 0] + X[:, 1] ** 2
+
+
+def params():
+    return {"w": np.full(4, 0.3, np.float32), "c": np.array(0.1, np.float32)}
+
+
+def of_torch(generator=None, share=0.0, tensors=False):
+    """A network of one layer; with `share`, dropout by a generator of its own or torch's."""
+
+    def function(p, batch):
+        w, c = (torch.from_numpy(np.array(p[name])).requires_grad_() for name in ("w", "c"))
+        x, y = map(torch.tensor, batch)
+        hidden = torch.tanh(x * w)
+        if generator is not None:
+            hidden = hidden * (torch.rand(hidden.shape, generator=generator) > share)
+        elif share:
+            hidden = torch.nn.functional.dropout(hidden, share)
+        loss = ((hidden.sum(1) + c - y) ** 2).mean()
+        loss.backward()
+        grads = {"w": w.grad, "c": c.grad}
+        return loss.detach(), grads if tensors else {k: g.numpy() for k, g in grads.items()}
+
+    return function
+
+
+@jax.value_and_grad
+def of_jax(p, batch):
+    return jnp.mean((jnp.tanh(batch[0] @ p["w"]) + p["c"] - batch[1]) ** 2)
+
+
+@value_and_grad
+def of_autograd(p, batch):
+    return anp.mean((anp.tanh(anp.dot(batch[0], p["w"])) + p["c"] - batch[1]) ** 2)
+
+
+@pytest.mark.parametrize("function", [of_torch(tensors=True), of_jax, of_autograd])
+def test_scalars_and_arrays_of_other_packages_are_numbers_and_gradients(function):
+    check = ss.check_gradients(function, params(), BATCH)
+    assert check.ok and not check.stochastic, str(check)
+
+    def flipped(p, batch):
+        loss, grads = function(p, batch)
+        return loss, {"w": -grads["w"], "c": grads["c"]}
+
+    assert ss.check_gradients(flipped, params(), BATCH).leaves["w"].cause == "sign_flipped"
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_random_numbers_of_torch_are_held_fixed_and_put_back(own):
+    generator = torch.Generator().manual_seed(3) if own else None
+    drawn = generator or torch.default_generator
+    before = drawn.get_state()
+    function = of_torch(generator, 0.3)
+    check = ss.check_gradients(function, params(), BATCH)
+    assert check.ok and check.stochastic and "held fixed" in str(check), str(check)
+    assert torch.equal(drawn.get_state(), before)
+    found = ss.lr_find(function, params(), BATCH, steps=30, progress=False)
+    assert found.usable and torch.equal(drawn.get_state(), before)
