@@ -19,6 +19,9 @@ import pytest
 import stepsize as ss
 from stepsize.tuning.executors import Workers, processors
 
+# One file goes from one function to another here, which a test of its own looks at.
+pytestmark = pytest.mark.filterwarnings("ignore:.* was begun with function")
+
 GRID = {"lr": [0.003, 0.01, 0.03, 0.1], "batch": [16, 32], "rule": ["sgd", "adam"]}
 SPACE = {
     "lr": ss.LogUniform(1e-3, 1.0),

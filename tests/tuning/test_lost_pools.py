@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 from concurrent.futures import BrokenExecutor, Future
-from pathlib import Path
 
 import pytest
 
 import stepsize as ss
+from processes import runs
 
 
 class Pool:
@@ -91,13 +91,3 @@ def test_workers_end_with_their_driver(number, tmp_path):
     finally:
         for worker in filter(runs, workers):
             os.kill(worker, signal.SIGKILL)
-
-
-def runs(process):
-    """Whether a process is there, and no zombie whose parent does not look."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{process}/stat")
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"

@@ -1,6 +1,12 @@
 """Work shared among ranks: communicators, meetings, sums in a fixed order, parts of leaves."""
 
-from stepsize.collectives.alike import digest, options_of, refuse_other_parameters, settings_of
+from stepsize.collectives.alike import (
+    arguments_of,
+    digest,
+    options_of,
+    refuse_other_parameters,
+    settings_of,
+)
 from stepsize.collectives.averaging import GradientMean
 from stepsize.collectives.batches import own_rows
 from stepsize.collectives.communicator import Communicator, MPICommunicator
@@ -23,6 +29,7 @@ __all__ = [
     "RankError",
     "Share",
     "Team",
+    "arguments_of",
     "averaged",
     "digest",
     "mean_of",

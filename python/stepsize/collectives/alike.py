@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import zlib
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 
 from stepsize.arrays import Nest, Structure
 from stepsize.collectives.team import RankError, Team
+from stepsize.optimizers.wrappers.base import Wrapper
 
-__all__ = ["digest", "options_of", "refuse_other_parameters", "settings_of"]
+__all__ = ["arguments_of", "digest", "options_of", "refuse_other_parameters", "settings_of"]
 
 
 def settings_of(optimizer: Any) -> dict[str, Any]:
@@ -41,6 +43,38 @@ def options_of(options: Any) -> dict[str, Any]:
         sides = [None if one is None else [one.low, one.high, float(one.l1)] for one in bounds]
         found["bounds"] = digest(sides)
     return found
+
+
+def arguments_of(optimizer: Any) -> dict[str, Any]:
+    """What the wrappers of an optimizer were given, by name, and which they are.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> arguments_of(ss.Lookahead(ss.SGD(np.zeros(2)), k=3))
+        {'optimizer': 'Lookahead around SGD', 'Lookahead.k': 3, 'Lookahead.alpha': 0.5}
+    """
+    names: list[str] = []
+    found: dict[str, Any] = {}
+    while isinstance(optimizer, Wrapper):
+        names.append(type(optimizer).__name__)
+        given = {name: value for name, value in vars(optimizer).items() if name[0] != "_"}
+        optimizer = given.pop("inner")
+        found |= {f"{names[-1]}.{name}": _in_text(value) for name, value in given.items()}
+    names.append(type(optimizer).__name__)
+    return {"optimizer": " around ".join(names)} | found
+
+
+def _in_text(value: Any) -> Any:
+    """A value that prints alike on all ranks: arrays by a checksum, objects without an address."""
+    if isinstance(value, dict):
+        return {name: _in_text(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_in_text(part) for part in value]
+    if isinstance(value, np.ndarray):
+        return f"array of shape {value.shape}, {digest(value):08x}"
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def refuse_other_parameters(owner: str, team: Team, params: Nest, grads: Nest = None) -> None:

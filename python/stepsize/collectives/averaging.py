@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stepsize.arrays import Array, Nest, Structure, computed, unflatten
-from stepsize.collectives.alike import digest
 from stepsize.collectives.exchange import Exchange
 from stepsize.collectives.layout import Layout
 from stepsize.collectives.messages import dtype_of
@@ -28,12 +27,14 @@ class Announced(NamedTuple):
         kinds: for each leaf the dtype it travels in and which ranks have it; None for none.
         sparse: the leaves whose gradients are of some rows alone, on all ranks that have one.
         loss: the mean loss, None where no rank gave one.
+        stats: whether a rank asked for statistics, which all then help to make.
     """
 
     share: Share
     kinds: list[tuple[Any, tuple[bool, ...]] | None]
     sparse: list[bool]
     loss: float | None
+    stats: bool
 
 
 class GradientMean:
@@ -103,11 +104,13 @@ class GradientMean:
         rows: float,
         loss: float | None = None,
         error: BaseException | None = None,
+        stats: bool = False,
         dense: bool = False,
     ) -> tuple[Announced, list[Any]]:
         """What was announced, and the means of the parts that are this rank's own.
 
-        With ``dense``, gradients of some rows alone become whole arrays.
+        With ``dense``, gradients of some rows alone become whole arrays; ``stats`` is whether this
+        rank asks for statistics.
         """
         flat: list[Any] = [None] * len(self._alike)
         if error is None and rows > 0:
@@ -115,7 +118,7 @@ class GradientMean:
                 flat = self._gather(grads, dense)
             except Exception as refused:  # whatever it is: the others wait to hear of it
                 error = refused
-        self.last = found = self._announce(flat, rows, loss, error)
+        self.last = found = self._announce(flat, rows, loss, error, stats)
         self._sparse = self._joined_rows(flat, found) if any(found.sparse) else {}
         flat = [
             None if alone else self._whole(i, value)
@@ -171,7 +174,12 @@ class GradientMean:
         return found
 
     def _announce(
-        self, flat: Sequence[Any], rows: float, loss: float | None, error: BaseException | None
+        self,
+        flat: Sequence[Any],
+        rows: float,
+        loss: float | None,
+        error: BaseException | None,
+        stats: bool,
     ) -> Announced:
         here = [_kind(value) for value in flat]
         settings: Mapping[str, Any] = {}
@@ -179,11 +187,12 @@ class GradientMean:
             settings = self._settings()
         except Exception as refused:  # by a schedule, perhaps
             error = error or refused
-        word = (float(rows), loss, here, digest(repr(settings)))
-        words = self._team.meet(f"{self._owner}: gradients", word, error)
-        if len({tag for *_, tag in words}) > 1:
-            self._team.alike(f"{self._owner}: hyperparameters", settings)
+        word = (float(rows), loss, here, bool(stats))
+        words = self._team.meet_alike(
+            f"{self._owner}: gradients", word, settings, f"{self._owner}: hyperparameters", error
+        )
         said = [tuple(rest) for *rest, _ in words]
+        asked = any(word[-1] for word in words)
         kinds: list[Any] = []
         sparse: list[bool] = []
         for i, leaf in enumerate(self._alike):
@@ -197,7 +206,7 @@ class GradientMean:
         share = Share.of([count for count, _, _ in said])
         losses = [value if count > 0 else None for count, value, _ in said]
         self._refuse_missing([value for count, value, _ in said if count > 0])
-        return Announced(share, kinds, sparse, mean_of(losses, share))
+        return Announced(share, kinds, sparse, mean_of(losses, share), asked)
 
     def _refuse_missing(self, losses: Sequence[float | None]) -> None:
         """Refuse a loss that only some of the ranks with rows give: the mean would be wrong."""

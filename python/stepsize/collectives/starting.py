@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Nest, Structure
-from stepsize.collectives.alike import digest, options_of
+from stepsize.collectives.alike import arguments_of, digest, options_of
 from stepsize.collectives.team import Team
 
 __all__ = ["same_parameters", "same_start"]
@@ -22,10 +22,12 @@ def same_start(owner: str, team: Team, params: Nest, optimizer: Any) -> None:
         ValueError: on every rank, naming what differs.
     """
     same_parameters(owner, team, params)
-    team.agree(f"{owner}: optimizer", "the optimizer", type(optimizer).__name__)
+    given = arguments_of(optimizer)
+    team.agree(f"{owner}: optimizer", "the optimizer", given["optimizer"])
     if getattr(optimizer, "comm", None) is not None:
         return
-    team.alike(f"{owner}: optimizer", options_of(optimizer.internals.options), ValueError)
+    options = options_of(optimizer.internals.options)
+    team.alike(f"{owner}: optimizer", given | options, ValueError)
     here = optimizer.state_dict()
     if len(set(team.meet(f"{owner}: state", digest(here)))) == 1:
         return

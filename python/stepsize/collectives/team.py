@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -134,6 +135,26 @@ class Team:
                     f"and {found[rank].get(name)!s:.120} on rank {rank}; set it on all ranks "
                     "alike, also in callbacks"
                 )
+
+    def meet_alike(
+        self,
+        place: str,
+        value: Any,
+        values: Mapping[str, Any],
+        what: str,
+        error: BaseException | None = None,
+    ) -> list[Any]:
+        """`meet`, along with a checksum of named values that must be the same on all ranks.
+
+        Where it is not, a second meeting, of all ranks, finds out which of them.
+
+        Raises:
+            RankError: as `meet` and, at ``what``, as `alike`.
+        """
+        found = self.meet(place, (value, zlib.crc32(repr(values).encode())), error)
+        if len({tag for _, tag in found}) > 1:
+            self.alike(what, values)
+        return [one for one, _ in found]
 
     def exchange(self, send: Array, counts: Sequence[int]) -> Callable[[], Array]:
         """As `Communicator.exchange`."""

@@ -18,7 +18,8 @@ class Interrupt:
 
     Args:
         terminate: treat SIGTERM alike where the program has no handler of its own; `deliver`, to be
-            called at the very end, then ends the process as the signal would have.
+            called at the very end, then ends the process as the signal would have, or tells the
+            interrupt around this one.
     """
 
     def __init__(self, terminate: bool = False) -> None:
@@ -34,7 +35,8 @@ class Interrupt:
             previous = signal.getsignal(signal.SIGINT)
             if previous is not None and previous is not signal.SIG_IGN:
                 self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, self._handle)
-            if self._terminate and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            ends = signal.getsignal(signal.SIGTERM)
+            if self._terminate and (ends is signal.SIG_DFL or _around(ends) is not None):
                 self._previous[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._handle)
         return self
 
@@ -54,6 +56,9 @@ class Interrupt:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGTERM:
             self.terminated = self.pending = True
+            if self.at_once:
+                self.at_once = False  # a second one does not cut short what ends the first
+                raise KeyboardInterrupt
             return
         if self.pending:
             self._note(twice=True)
@@ -65,6 +70,12 @@ class Interrupt:
 
     def _note(self, twice: bool = False) -> None:
         self.pending, self.twice = True, self.twice or twice
-        outer = getattr(self._previous.get(signal.SIGINT), "__self__", None)
-        if isinstance(outer, Interrupt):
+        outer = _around(self._previous.get(signal.SIGINT))
+        if outer is not None:
             outer._note(twice)
+
+
+def _around(handler: Any) -> Interrupt | None:
+    """The interrupt that a handler belongs to, if it is of one."""
+    outer = getattr(handler, "__self__", None)
+    return outer if isinstance(outer, Interrupt) else None

@@ -10,7 +10,6 @@ from stepsize.collectives import (
     GradientMean,
     Team,
     averaged,
-    digest,
     own_rows,
     same_start,
     settings_of,
@@ -106,16 +105,14 @@ class Ranks:
         except Exception as error:
             self.tell(error)
             raise
-        settings = self._settings()
-        tag = digest(repr(settings))
-        word = signals.pending, signals.terminated, run.finished, run.history.stopped, tag
-        words = self.team.meet("fit: decisions", word)
-        if len({word[-1] for word in words}) > 1:
-            self.team.alike("fit: hyperparameters", settings)
+        # Nobody but a callback comes between here and the gradients, which compare them too.
+        settings = self._settings() if run.callbacks else {}
+        word = signals.pending, signals.terminated, run.finished, run.history.stopped
+        words = self.team.meet_alike("fit: decisions", word, settings, "fit: hyperparameters")
         self.interrupt.pending = any(word[0] for word in words)
         self.interrupt.terminated = any(word[1] for word in words)
         signals.terminated = self.interrupt.terminated
-        for _, _, finished, stopped, _ in words:
+        for _, _, finished, stopped in words:
             if finished:
                 run.stop(str(stopped))
 

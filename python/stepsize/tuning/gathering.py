@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from stepsize.training.interrupts import Interrupt
@@ -13,7 +14,7 @@ from stepsize.tuning.executors import Workers
 from stepsize.tuning.progress import SearchProgress
 from stepsize.tuning.pruning import Pruning
 from stepsize.tuning.study import Study
-from stepsize.tuning.trials import Order, Outcome, Task, takes_trial
+from stepsize.tuning.trials import LOST, Order, Outcome, Task, takes_trial
 from stepsize.validation import choice, counted, truth, whole
 
 
@@ -31,6 +32,7 @@ class Plan:
     threads: int | None
     progress: bool | None
     workers: Workers | None = None
+    interrupt: Interrupt = field(default_factory=lambda: Interrupt(terminate=True))
 
     def check(self, *sent: Any) -> None:
         """Check all of it, and that it can be sent to the workers with the rest of `sent`."""
@@ -49,11 +51,19 @@ class Plan:
             self.workers = Workers(self.label, self.executor, self.threads)
             self.workers.try_to_send(self.objective, *sent)
 
+    @contextlib.contextmanager
+    def delivers(self) -> Iterator[None]:
+        """A block at whose end a SIGTERM that ended the search does what it would have done."""
+        try:
+            yield
+        finally:
+            self.interrupt.deliver()
+
     @property
     def task(self) -> Task:
         """What a worker does for each run."""
         takes = takes_trial(self.objective)
-        return Task(self.objective, takes, self.sign, self.on_error == "raise")
+        return Task(self.objective, takes, self.sign, self.on_error == "raise", self.label)
 
 
 class _Notes:
@@ -73,7 +83,7 @@ class _Notes:
         self._pruning.tell(outcome)
         for over in self._study.tell(record, keep):
             self._progress.tell(over)
-        if record.state in ("failed", "killed") and not self._warned:
+        if record.state in LOST and not self._warned:
             self._warned = True
             warnings.warn(
                 f"{self._plan.label}: run {record.number} {_was(record.state)}: {record.reason}; "
@@ -88,9 +98,11 @@ def _was(state: str) -> str:
 
 
 def gather(plan: Plan, study: Study, pruning: Pruning) -> str:
-    """Run a study to its end; why it ended before, or "" where it did not."""
-    before = len(study.records)
-    interrupt = Interrupt()
+    """Run a study to its end; why it ended before, or "" where it did not.
+
+    A SIGTERM that ended it is delivered at the end of `Plan.delivers`, when all is put away.
+    """
+    before, interrupt = len(study.records), plan.interrupt
     progress = SearchProgress(plan.progress, plan.trials, plan.sign)
     progress.start(study.records)
     notes = _Notes(plan, study, pruning, progress)
@@ -109,7 +121,7 @@ def gather(plan: Plan, study: Study, pruning: Pruning) -> str:
     if interrupt.pending:
         if not study.first(1):
             raise KeyboardInterrupt
-        why = "interrupted"
+        why = "terminated by SIGTERM" if interrupt.terminated else "interrupted"
     if not why:
         return ""
     came = counted(len(study.records) - before, "run")
@@ -146,10 +158,11 @@ def _elsewhere(
             interrupt.at_once = True
             outcome = dispatcher.receive()
             interrupt.at_once = False
-            if outcome is not None:
-                # What a broken executor lost may run when the search is resumed.
-                lost = dispatcher.broken and outcome.record.state == "killed"
-                notes.take(outcome, keep=not lost)
+            if outcome is None or (interrupt.pending and outcome.record.state == "killed"):
+                continue  # a signal to all processes of a job ends its workers too
+            # What a broken executor lost may run when the search is resumed.
+            lost = dispatcher.broken and outcome.record.state == "killed"
+            notes.take(outcome, keep=not lost)
         kill = interrupt.pending
     finally:
         dispatcher.cancel()

@@ -48,12 +48,19 @@ class Halving(Study):
     Each rung of a run has a file of its own for what the next rung continues.
     """
 
-    def __init__(self, *given: Any, budgets: Sequence[int], folder: Path, trials: int) -> None:
-        super().__init__(*given)
+    def __init__(
+        self,
+        *given: Any,
+        budgets: Sequence[int],
+        folder: Path,
+        trials: int,
+        retry: bool = False,
+    ) -> None:
+        super().__init__(*given, retry=retry)
         self._budgets, self._folder, self._trials = list(budgets), folder, trials
         self._over = {record.number: record for record in self.records}
         self._held: dict[int, TrialRecord] = {}  # between two rungs
-        self._points: dict[int, Point] = {}
+        self._points = {number: record.point for number, record in self._before.items()}
         self._rung, self._members = -1, list(range(trials))
         self._queue: deque[int] = deque()
         self._open: set[int] = set()
@@ -99,7 +106,8 @@ class Halving(Study):
     def first(self, trials: int) -> tuple[TrialRecord, ...]:
         """The records, with those of runs that an interruption left between two rungs."""
         held = [self._stopped(r, "interrupted before it went on") for r in self._held.values()]
-        ordered = sorted([*self.records, *held], key=lambda record: record.number)
+        known = {record.number: record for record in (*self._before.values(), *self.records, *held)}
+        ordered = sorted(known.values(), key=lambda record: record.number)
         return tuple(record.times(self._sign) for record in ordered[:trials])
 
     def _advance(self) -> list[TrialRecord]:
@@ -139,6 +147,7 @@ class Halving(Study):
 
     def _end(self, record: TrialRecord, keep: bool = True) -> TrialRecord:
         self._over[record.number] = record
+        self._before.pop(record.number, None)
         self.records.append(record)
         if keep:
             self._store.append(record.times(self._sign))

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from stepsize.tuning.identity import exact
+from stepsize.tuning.origin import Origin
 from stepsize.tuning.pruning import Never, Pruning, Quantiles
-from stepsize.tuning.space import Choice, LogUniform, Places, Space, shown
-from stepsize.tuning.storage import JsonLines, Nowhere, Store, placed
+from stepsize.tuning.space import Choice, LogUniform, Places, Space, described, shown
+from stepsize.tuning.storage import JsonLines, Nowhere, Store, placed, worst
 from stepsize.tuning.trials import Judge, Outcome, TrialRecord
 
 NAME = "stepsize"  # of the study in a storage, and of what a trial keeps for us
 PLAIN = (type(None), bool, int, float, str)  # options that Optuna keeps as they are
 
 
-def _optuna(what: str) -> Any:
+def _optuna(what: str, label: str = "tune") -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise ImportError(f'tune: {what} needs Optuna: pip install "stepsize[tune]"') from error
+        raise ImportError(f'{label}: {what} needs Optuna: pip install "stepsize[tune]"') from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
@@ -45,44 +45,49 @@ def _are_plain(values: Choice) -> bool:
     return all(isinstance(option, PLAIN) for option in values.options)
 
 
-def store_of(storage: Any, space: Space, direction: str) -> Store:
+def store_of(storage: Any, space: Space, origin: Origin) -> Store:
     """Where a search keeps its runs: nowhere, in a file, or in a study of Optuna."""
     if storage is None:
         return Nowhere()
     url = isinstance(storage, str) and "://" in storage
     if not url and not any(hasattr(storage, n) for n in ("create_new_study", "read_logs", "tell")):
-        return JsonLines(storage, space)
-    optuna = _optuna("this storage")
+        return JsonLines(storage, space, origin)
+    optuna = _optuna("this storage", origin.label)
     if hasattr(storage, "tell"):
-        return OptunaStore(storage, space, direction)
+        return OptunaStore(storage, space, origin)
     if hasattr(storage, "read_logs"):
         storage = optuna.storages.JournalStorage(storage)
     try:
         study = optuna.create_study(
-            storage=storage, study_name=NAME, direction=direction, load_if_exists=True
+            storage=storage, study_name=NAME, direction=origin.direction, load_if_exists=True
         )
     except ImportError as error:  # of the driver of a database
-        raise ImportError(f"tune: storage {storage!r:.80}: {error}") from error
-    return OptunaStore(study, space, direction)
+        raise ImportError(f"{origin.label}: storage {storage!r:.80}: {error}") from error
+    return OptunaStore(study, space, origin)
 
 
 class OptunaStore:
     """A study of Optuna, in any storage of its own, that the runs of a search are added to."""
 
-    def __init__(self, study: Any, space: Space, direction: str) -> None:
-        self._study, self._space = study, space
+    def __init__(self, study: Any, space: Space, origin: Origin) -> None:
+        self._study, self._space, self._origin = study, space, origin
         self._where = f"the study {study.study_name!r}"
-        if study.direction.name.lower() != direction:
+        if study.direction.name.lower() != origin.direction:
             raise ValueError(
-                f"tune: direction={direction!r}, but {self._where} was made to "
+                f"{origin.label}: direction={origin.direction!r}, but {self._where} was made to "
                 f"{study.direction.name.lower()}; give that direction or another study"
             )
         self._places = Places(space)
-        self._places.check("tune")
+        self._places.check(origin.label)
         self._spans = {name: distribution(v, options=True) for name, v in space.items()}
+        self._empty = False
 
     def read(self) -> list[TrialRecord]:
-        return [self._record(t) for t in self._study.get_trials() if t.state.is_finished()]
+        trials = self._study.get_trials()
+        self._empty = not trials
+        if trials:
+            self._origin.check(self._study.user_attrs.get(NAME), self._where)
+        return [self._record(t) for t in trials if t.state.is_finished()]
 
     def close(self) -> None:
         pass  # Optuna's storages are made for many writers
@@ -95,8 +100,10 @@ class OptunaStore:
                 check_distribution_compatibility(trial.distributions[name], self._spans[name])
             except ValueError as error:
                 raise ValueError(
-                    f"tune: {self._where} holds {name} as {trial.distributions[name]}, which is "
-                    f"not {self._space[name]}; give another study for this space"
+                    f"{self._origin.label}: {self._where} holds {name} as "
+                    f"{_in_words(trial.distributions[name])}, which is not "
+                    f"{described(self._space[name])}; give another study for this "
+                    f"{self._origin.grid}"
                 ) from error
         plain = dict(trial.params)
         kept = trial.user_attrs.get(NAME, {})
@@ -106,15 +113,14 @@ class OptunaStore:
                 options[name] = str(exact(plain[name]))
             elif isinstance(values, Choice) and name in plain and name not in options:
                 options[name] = shown(values.options[plain[name]])  # of before: by its place
-        point = placed(plain, options, self._space, self._places, self._where)
+        point = placed(plain, options, self._space, self._places, self._where, self._origin)
         known = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed"}[trial.state.name]
         state = kept.get("state", known)
-        worst = -math.inf if self._study.direction.name == "MAXIMIZE" else math.inf
         more = {n: kept[n] for n in ("number", "reason", "verdict") if n in kept}
         took = trial.duration.total_seconds() if trial.duration else 0.0
         return TrialRecord(
             point,
-            trial.value if state == "done" else worst,
+            trial.value if state == "done" else worst(self._origin.direction),
             state,
             tuple(sorted(trial.intermediate_values.items())),
             kept.get("seconds", took),
@@ -127,6 +133,9 @@ class OptunaStore:
         params = {n: point[n] if plain else coded[n] for n, plain in as_it_is.items()}
         texts = self._places.options(point)
         kept = ("state", "seconds", "number", "reason", "verdict")
+        if self._empty:
+            self._study.set_user_attr(NAME, self._origin.kept())
+            self._empty = False
         self._study.add_trial(
             _frozen(
                 record,
@@ -135,6 +144,12 @@ class OptunaStore:
                 user_attrs={NAME: {n: getattr(record, n) for n in kept} | {"options": texts}},
             )
         )
+
+
+def _in_words(span: Any) -> str:
+    """A distribution of Optuna in words: a choice by its options."""
+    options = getattr(span, "choices", None)
+    return str(span) if options is None else described(Choice(*options))
 
 
 def _frozen(record: TrialRecord, **more: Any) -> Any:

@@ -13,14 +13,13 @@ import numpy as np
 
 from stepsize.finder.results import frame
 from stepsize.tuning.space import Listed, LogUniform, Point, Uniform
-from stepsize.tuning.trials import TrialRecord
+from stepsize.tuning.trials import LOST, TrialRecord
 from stepsize.validation import counted
 
 AS_GOOD = 1 / 20  # share of the way from the best value to the upper quartile
 
 
 STATES = ("done", "stopped", "diverged", "failed", "killed")
-LOST = ("failed", "killed")  # states that a table explains
 
 
 class _NoPoint(dict[str, Any]):

@@ -11,7 +11,7 @@ import numpy as np
 
 from stepsize.tuning.optuna_studies import distribution
 from stepsize.tuning.space import Choice, Point, Space, coded, decoded
-from stepsize.tuning.trials import TrialRecord
+from stepsize.tuning.trials import LOST, TrialRecord
 
 COARSE, FINE = math.log(10), math.log(10) / 3  # steps of the rate search, without and with a prior
 
@@ -118,7 +118,7 @@ class TPE:
 
     def _state(self, record: TrialRecord) -> Any:
         states = self._optuna.trial.TrialState
-        if record.state in ("failed", "killed"):
+        if record.state in LOST:
             return states.FAIL  # which says nothing about the point
         return states.COMPLETE if record.state == "done" else states.PRUNED
 
@@ -129,8 +129,10 @@ class TPE:
         return decoded(trial.params, self._space)
 
     def tell(self, number: int, record: TrialRecord) -> None:
-        trial = self._asked.pop(number)
-        if record.state == "done":
+        trial = self._asked.pop(number, None)
+        if trial is None:  # a run made again, at its point
+            self._study.add_trial(self._finished(record))
+        elif record.state == "done":
             self._study.tell(trial, record.value)
         else:
             self._study.tell(trial, state=self._state(record))

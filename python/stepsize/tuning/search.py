@@ -12,11 +12,12 @@ from stepsize.finder.results import LRFindResult
 from stepsize.tuning.gathering import Plan, gather
 from stepsize.tuning.halving import Halving, rungs
 from stepsize.tuning.optuna_studies import pruning_of, store_of
+from stepsize.tuning.origin import Origin, function_name
 from stepsize.tuning.pruning import Never
 from stepsize.tuning.results import TuneResult
 from stepsize.tuning.space import Given, LogUniform, Space, checked
 from stepsize.tuning.study import Study
-from stepsize.validation import choice, file_path, whole
+from stepsize.validation import choice, file_path, truth, whole
 
 
 def _check(space: Space, trials: int, method: str, seed: int) -> None:
@@ -38,6 +39,7 @@ def tune(
     prior: LRFindResult | float | None = None,
     executor: Any = None,
     storage: str | Path | Any | None = None,
+    retry_failed: bool = False,
     seed: int = 0,
     direction: str = "minimize",
     pruner: Any = "auto",
@@ -73,7 +75,8 @@ def tune(
     called again where it broke. A run whose worker died is sent again, `retries` times at most. A
     worker in another process uses so many `threads`, by default its share of this machine's, on
     another machine one. `storage` is the path of a file that keeps the runs, or a storage of Optuna
-    or its URL; a search called again with it resumes. The same `seed` gives the same runs, one
+    or its URL; a search called again with it resumes, and with `retry_failed` makes the runs again
+    that failed or were killed. The same `seed` gives the same runs, one
     after another without an executor; the points of "random" and "grid" with any.
 
     With a `budget`, the least and the most steps or epochs of a run, "halving" trains all runs to
@@ -97,17 +100,21 @@ def tune(
     choice("tune: direction", direction, ("minimize", "maximize"))
     sign = -1 if direction == "maximize" else 1
     plan = Plan("tune", objective, trials, sign, executor, on_error, retries, threads, progress)
+    truth("tune: retry_failed", retry_failed)
     plan.check(space)
+    origin = Origin("tune", direction, method, seed, function_name(objective), budget)
     with (
+        plan.delivers(),
         _folder(plan, method, pruner, budget, checkpoints) as folder,
-        contextlib.closing(store_of(storage, space, direction)) as store,
+        contextlib.closing(store_of(storage, space, origin)) as store,
     ):
         given = (space, trials, method, prior, store, seed, sign)
         if budget is None:
-            study = Study(*given)
+            study = Study(*given, retry=retry_failed)
             pruning = pruning_of(pruner, study.records, method, direction)
         else:
-            study = Halving(*given, budgets=rungs(budget), folder=folder, trials=trials)
+            more = {"budgets": rungs(budget), "folder": folder, "trials": trials}
+            study = Halving(*given, **more, retry=retry_failed)
             pruning = Never()
         stopped = gather(plan, study, pruning)
     return TuneResult(study.first(trials), direction, dict(space), stopped)

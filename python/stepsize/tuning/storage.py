@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stepsize.tuning.locks import locked, unlocked
+from stepsize.tuning.origin import Origin
 from stepsize.tuning.space import Choice, Places, Space, decoded, described, ends
 from stepsize.tuning.trials import TrialRecord
 from stepsize.validation import file_path
@@ -41,24 +42,25 @@ class Nowhere:
 
 
 class JsonLines:
-    """A file of one JSON object per line, after a first line that says whose file it is.
+    """A file of one JSON object per line, after a first line that says what search it is of.
 
     Only what was found to be a search is ever written to: a last line that was cut short, by a
     kill in the midst of it, is taken off before the first run is added. Files of before have no
     first line of this kind. Until `close` no other search may take it.
     """
 
-    def __init__(self, path: Any, space: Space) -> None:
-        self._file, self._space = Path(file_path("tune: storage", path)), space
-        self._places = Places(space)
-        self._places.check("tune")
+    def __init__(self, path: Any, space: Space, origin: Origin) -> None:
+        label = origin.label
+        self._file, self._space = Path(file_path(f"{label}: storage", path)), space
+        self._places, self._origin = Places(space), origin
+        self._places.check(label)
         self._cut: int | None = None  # the length without the line that was cut short
         # A path that cannot be written fails before anything has run.
         self._lock = self._file.open("ab")
         if not locked(self._lock.fileno()):
             self._lock.close()
             raise RuntimeError(
-                f"tune: another search is writing to {self._file}; wait for its end or give "
+                f"{label}: another search is writing to {self._file}; wait for its end or give "
                 "another file"
             )
 
@@ -74,14 +76,15 @@ class JsonLines:
             os.truncate(self._file, self._cut)
             self._cut = None
         with self._file.open("ab") as stream:
-            first = b"" if stream.tell() else HEAD + b"}\n"
+            head = {"stepsize": "search", **self._origin.kept()}
+            first = b"" if stream.tell() else json.dumps(head).encode() + b"\n"
             stream.write(first + json.dumps(kept).encode() + b"\n")
 
     def read(self) -> list[TrialRecord]:
         whole, end, rest = self._file.read_bytes().rpartition(b"\n")
         lines = whole.split(b"\n") if end else []
         if lines and lines[0].startswith(HEAD):
-            self._json(lines[0])
+            self._origin.check(self._json(lines[0]), str(self._file))
             lines = lines[1:]
         elif rest and not end and not rest.startswith(HEAD[: len(rest)]):
             raise self._refusal()
@@ -97,7 +100,8 @@ class JsonLines:
             raise self._refusal() from error
 
     def _refusal(self) -> ValueError:
-        return ValueError(f"tune: {self._file} does not hold a search; give another file")
+        label = self._origin.label
+        return ValueError(f"{label}: {self._file} does not hold a search; give another file")
 
     def _record(self, line: bytes) -> TrialRecord:
         file, kept = self._file, self._json(line)
@@ -106,9 +110,17 @@ class JsonLines:
             value, state, seconds = kept["value"], kept["state"], kept["seconds"]
         except (ValueError, KeyError, TypeError) as error:
             raise self._refusal() from error
-        point = placed(plain, kept.get("options"), self._space, self._places, str(file))
+        places = self._space, self._places
+        point = placed(plain, kept.get("options"), *places, str(file), self._origin)
+        if state != "done":  # infinite; the sign of it is that of the direction
+            value = worst(self._origin.direction)
         more = {n: kept[n] for n in ("number", "reason", "verdict") if n in kept}
         return TrialRecord(point, value, state, reports, seconds, **more)
+
+
+def worst(direction: str) -> float:
+    """The value of a run that was lost."""
+    return -math.inf if direction == "maximize" else math.inf
 
 
 def placed(
@@ -117,12 +129,14 @@ def placed(
     space: Space,
     places: Places,
     where: str,
+    origin: Origin,
 ) -> dict[str, Any]:
     """The point that was kept as numbers; ValueError where it is not one of the space."""
+    label, grid = origin.label, origin.grid
     if set(plain) != set(space):
         raise ValueError(
-            f"tune: {where} holds a search of {', '.join(plain)}, not of {', '.join(space)}; give "
-            "another file for this space"
+            f"{label}: {where} holds a search of {', '.join(plain)}, not of {', '.join(space)}; "
+            f"give another file for this {grid}"
         )
     plain = dict(plain)
     for name, values in space.items():
@@ -136,8 +150,8 @@ def placed(
         low, high = ends(values)
         if not low - abs(low) * 1e-9 <= plain[name] <= high + abs(high) * 1e-9:
             raise ValueError(
-                f"tune: {where} holds a search with {name}={told}, which is not in "
-                f"{described(values)}; give another file for this space"
+                f"{label}: {where} holds a search with {name}={told}, which is not in "
+                f"{described(values)}; keep it in the {grid}, or give another file for this {grid}"
             )
     return decoded(plain, space)
 

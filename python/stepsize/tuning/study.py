@@ -18,7 +18,7 @@ from stepsize.tuning.pruning import Pruning
 from stepsize.tuning.samplers import TPE, draw, grid, next_rate
 from stepsize.tuning.space import Choice, LogUniform, Point, Space
 from stepsize.tuning.storage import Store
-from stepsize.tuning.trials import Order, TrialRecord
+from stepsize.tuning.trials import LOST, Order, TrialRecord
 from stepsize.validation import real
 
 FIRST = 5  # rates from end to end before other values, where no rate is known
@@ -29,7 +29,9 @@ class Study:
     """Asked for points and told records (ask-and-tell), which it keeps in a store.
 
     Runs are numbered from 0; a number that was asked for and never told, as in a search that was
-    interrupted, is asked for again when the search is resumed. `points` are those of a sweep.
+    interrupted, is asked for again when the search is resumed. `points` are those of a sweep,
+    which takes the records of these alone. With `retry`, runs that failed or were killed are asked
+    for again at their points, before any other.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Study:
         seed: int,
         sign: int = 1,
         points: Sequence[Point] | None = None,
+        retry: bool = False,
     ) -> None:
         start = prior.suggestion if isinstance(prior, LRFindResult) else prior
         if start is not None:
@@ -50,30 +53,53 @@ class Study:
                 raise ValueError(f"tune: prior must be a positive rate, got {start}")
         self._sign, self._store = sign, store
         self.space, self._method, self._seed, self._start = space, method, seed, start
-        self.records = [record.times(sign) for record in _numbered(store.read(), self._key)]
-        used = {record.number for record in self.records}
+        known = [record.times(sign) for record in _numbered(store.read(), self._key)]
+        used = {record.number for record in known}
         self._numbers: Iterator[int] = (n for n in itertools.count() if n not in used)
         self._running: dict[int, Point] = {}
         self._rate = next(
             (n for n, v in space.items() if isinstance(v, LogUniform) and not v.whole), ""
         )
-        self._only_grid = method == "grid"
-        if points is None:
-            points = grid(space, trials, seed) if method == "grid" else []
-        self._grid = deque(self._missing(points))
+        self._only_grid, self._is_sweep = method == "grid", points is not None
+        self._places: dict[int, int] = {}  # where in a sweep a run is
+        if points is not None:
+            known = self._matched(points, known)
+        elif method == "grid":
+            points = grid(space, trials, seed)
+        self._grid = deque(self._missing(points or [], known))
+        # What a run came to before counts until it has been made again.
+        self._before = {r.number: r for r in known if retry and r.state in LOST}
+        self._again = deque(self._before.values())
+        self.records = [record for record in known if record.number not in self._before]
         # A resumed search must not draw its first points again.
         again = seed + RESEED * len(self.records)
         self._model = TPE(space, self.records, again) if method == "tpe" else None
 
-    def _missing(self, points: Sequence[Point]) -> Iterator[Point]:
-        """The points that no record has, each as often as it is asked for."""
-        known = Counter(self._key(record.point) for record in self.records) if points else {}
-        for point in points:
+    def _missing(
+        self, points: Sequence[Point], records: Sequence[TrialRecord]
+    ) -> Iterator[tuple[int, Point]]:
+        """The points that no record has, each as often as it is asked for, and their places."""
+        known = Counter(self._key(record.point) for record in records) if points else {}
+        for place, point in enumerate(points):
             key = self._key(point)
             if known.get(key, 0):
                 known[key] -= 1
             else:
-                yield point
+                yield place, point
+
+    def _matched(
+        self, points: Sequence[Point], records: Sequence[TrialRecord]
+    ) -> list[TrialRecord]:
+        """The records of the points of a sweep, in their order."""
+        known: dict[Any, deque[TrialRecord]] = {}
+        for record in records:
+            known.setdefault(self._key(record.point), deque()).append(record)
+        matched = []
+        for place, point in enumerate(points):
+            if found := known.get(self._key(point)):
+                matched.append(found.popleft())
+                self._places[matched[-1].number] = place
+        return matched
 
     def _key(self, point: Point) -> tuple[Any, ...]:
         return tuple(
@@ -82,6 +108,8 @@ class Study:
 
     def wants(self, trials: int) -> bool:
         """Whether one more run belongs to so many; a grid ends with its last point."""
+        if self._again or self._is_sweep:
+            return bool(self._again or self._grid)
         return len(self.records) < trials and bool(self._grid or not self._only_grid)
 
     def order(self, pruning: Pruning) -> Order:
@@ -91,9 +119,13 @@ class Study:
 
     def ask(self) -> tuple[int, Point]:
         """The number and the point of the next run."""
+        if self._again:
+            before = self._again.popleft()
+            self._running[before.number] = before.point
+            return before.number, before.point
         number = next(self._numbers)
         if self._grid:
-            point = self._grid.popleft()
+            self._places[number], point = self._grid.popleft()
         elif self._model is not None:
             point = self._model.ask(number, self._first(number))
         else:
@@ -136,12 +168,18 @@ class Study:
             self._model.tell(record.number, record)
         if keep:
             self._store.append(record.times(self._sign))
+        self._before.pop(record.number, None)
         self.records.append(record)
         return [record]
 
     def first(self, trials: int) -> tuple[TrialRecord, ...]:
-        """So many records, in the order of their numbers, with the values of the objective."""
-        ordered = sorted(self.records, key=lambda record: record.number)
+        """So many records, in the order of their numbers, with the values of the objective.
+
+        Those of a sweep are in the order of its points.
+        """
+        known = [*self.records, *self._before.values()]
+        places = self._places if self._is_sweep else {}
+        ordered = sorted(known, key=lambda record: places.get(record.number, record.number))
         return tuple(record.times(self._sign) for record in ordered[:trials])
 
 
@@ -150,12 +188,16 @@ def _numbered(
 ) -> list[TrialRecord]:
     """The records with a number each; those of files that had none are counted.
 
-    The last of one number is the one that counts where they have one point, as those of two
-    searches have that once wrote to one file; of others each is a run.
+    The last of one number is the one that counts where they have one point, as those of a run that
+    was made again have, and of two searches that once wrote to one file; of others each is a run.
+    A run that was lost and had no number may have been made again under one.
     """
+    made = {key(record.point) for record in records if record.number >= 0}
     last: dict[Any, TrialRecord] = {}
     for k, record in enumerate(records):
         numbered = record.number >= 0
+        if not numbered and record.state in LOST and key(record.point) in made:
+            continue
         last[(record.number, key(record.point)) if numbered else k] = record
     used, apart = {record.number for record in last.values()}, set[int]()
     free = (n for n in itertools.count() if n not in used)

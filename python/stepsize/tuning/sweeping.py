@@ -13,11 +13,12 @@ import numpy as np
 from stepsize.tuning.gathering import Plan, gather
 from stepsize.tuning.identity import identity
 from stepsize.tuning.optuna_studies import store_of
+from stepsize.tuning.origin import Origin, function_name
 from stepsize.tuning.pruning import Never
 from stepsize.tuning.results import TuneResult
 from stepsize.tuning.space import Choice, Listed, Point
 from stepsize.tuning.study import Study
-from stepsize.validation import choice
+from stepsize.validation import choice, truth
 
 Grid = Mapping[str, Iterable[Any]] | Iterable[Mapping[str, Any]]
 
@@ -28,6 +29,7 @@ def sweep(
     executor: Any = None,
     *,
     storage: str | Path | Any | None = None,
+    retry_failed: bool = False,
     direction: str = "minimize",
     on_error: str = "record",
     retries: int = 2,
@@ -43,8 +45,9 @@ def sweep(
     whatever the executor, and what depends on the point alone has the same bits everywhere.
 
     A run that diverged, failed or was killed is a record with its reason; ``on_error="raise"`` ends
-    the sweep where one fails. `executor`, `storage`, `retries`, `threads` and `progress` are those
-    of `tune`: a sweep that was interrupted goes on where it was, and repeats no run.
+    the sweep where one fails. `executor`, `storage`, `retry_failed`, `retries`, `threads` and
+    `progress` are those of `tune`: a sweep that was interrupted goes on where it was, and repeats
+    no run. The grid may have grown in between; runs at other points of it are left where they are.
 
     >>> import stepsize as ss
     >>> result = ss.sweep(lambda p: (p["lr"] - 0.1) ** 2, {"lr": [0.01, 0.1, 1.0]})
@@ -58,9 +61,11 @@ def sweep(
     )
     count = len(points)
     plan = Plan("sweep", fn, count, sign, executor, on_error, retries, threads, progress)
+    truth("sweep: retry_failed", retry_failed)
     plan.check(points)
-    with contextlib.closing(store_of(storage, space, direction)) as store:
-        study = Study(space, count, "grid", None, store, 0, sign, points)
+    origin = Origin("sweep", direction, "sweep", None, function_name(fn))
+    with plan.delivers(), contextlib.closing(store_of(storage, space, origin)) as store:
+        study = Study(space, count, "grid", None, store, 0, sign, points, retry_failed)
         stopped = gather(plan, study, Never())
     return TuneResult(study.first(count), direction, space, stopped)
 

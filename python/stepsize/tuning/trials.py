@@ -16,10 +16,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from stepsize.tuning.origin import function_name
 from stepsize.tuning.space import Point
 from stepsize.validation import as_loss
 
 MOST = 300  # characters of a reason
+LOST = ("failed", "killed")  # states of runs that say nothing about their point
 
 
 class Stopped(Exception):
@@ -84,7 +86,7 @@ class Trial:
         With the `history` of the run so far, a `History`, it also ends where `diagnose` calls it
         diverging. Raises Stopped, which is for `tune` to catch, also when the value is not finite.
         """
-        value = _number(value, "Trial.report: value must be one number, got")
+        value = _reported(value)
         step = _step(step)
         self.reports.append((step, value))
         if not math.isfinite(value):
@@ -161,6 +163,7 @@ class Task:
     takes_trial: bool
     sign: int = 1
     raises: bool = False
+    label: str = "tune"
 
     def __call__(self, order: Order) -> Outcome:
         """One run. The values of its record are times the sign."""
@@ -205,7 +208,13 @@ class Task:
             if isinstance(told[1], History):
                 trial.verdict = _verdict(told[1])
                 told = told[0]
-        return _number(told, "tune: objective must return one number, it returned")
+        try:
+            return as_loss(told)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{self.label}: objective must return one number, it returned {told!r:.80}; see "
+                f"what {function_name(self.objective)} returns"
+            ) from None
 
 
 def _bring(before: str | None, checkpoint: str | None) -> None:
@@ -225,9 +234,10 @@ def _verdict(history: Any) -> str:
 
 
 def _words(error: BaseException) -> str:
-    """An exception in words, with the line of the user's that raised it."""
+    """An exception in words, with the line of the user's that raised it, if it was one of those."""
     frames = traceback.extract_tb(error.__traceback__)[1:]
-    at = f" ({Path(frames[0].filename).name}:{frames[0].lineno})" if frames else ""
+    own = not frames or frames[0].filename == __file__
+    at = "" if own else f" ({Path(frames[0].filename).name}:{frames[0].lineno})"
     return f"{type(error).__name__}: {error}"[:MOST] + at
 
 
@@ -242,11 +252,11 @@ def _step(step: Any) -> int:
         raise TypeError(f"Trial.report: step must be a whole number, got {step!r:.80}") from None
 
 
-def _number(told: Any, words: str) -> float:
+def _reported(value: Any) -> float:
     try:
-        return as_loss(told)
+        return as_loss(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{words} {told!r:.80}") from None
+        raise TypeError(f"Trial.report: value must be one number, got {value!r:.80}") from None
 
 
 def takes_trial(objective: Callable[..., Any]) -> bool:

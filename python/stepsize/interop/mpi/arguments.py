@@ -19,15 +19,19 @@ class Asked(NamedTuple):
         rows: how much it counts.
         loss: its loss.
         error: why it cannot step; the meeting raises it, and tells the others.
+        stats: whether it asks for statistics.
     """
 
     grads: Nest
     rows: float
     loss: float | None
     error: Exception | None
+    stats: bool = False
 
 
-def asked(owner: str, gradients: Callable[[], Nest], rows: Any, loss: Any) -> Asked:
+def asked(
+    owner: str, gradients: Callable[[], Nest], rows: Any, loss: Any, stats: Any = False
+) -> Asked:
     """The arguments of a step; what is wrong with them is not raised but brought along.
 
     Raised before the meeting, it would leave the other ranks waiting for this one.
@@ -37,12 +41,13 @@ def asked(owner: str, gradients: Callable[[], Nest], rows: Any, loss: Any) -> As
         gradients: gives or refuses those of this rank; not called where ``rows`` is 0.
         rows: as given.
         loss: as given.
+        stats: as given.
     """
     try:
-        weight = number(f"{owner}: rows", rows, 0.0)
+        asks, weight = bool(stats), number(f"{owner}: rows", rows, 0.0)
         if not weight:
-            return Asked(None, 0.0, None, None)
-        return Asked(gradients(), weight, _loss(owner, loss), None)
+            return Asked(None, 0.0, None, None, asks)
+        return Asked(gradients(), weight, _loss(owner, loss), None, asks)
     except Exception as error:
         return Asked(None, 0.0, None, error)
 

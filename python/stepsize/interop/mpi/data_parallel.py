@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
-from stepsize._core import BOUND
 from stepsize.arrays import Nest
-from stepsize.collectives import GradientMean, Team, same_start, settings_of, team_of
-from stepsize.interop.mpi.arguments import asked
-from stepsize.optimizers.wrappers.base import Wrapper
+from stepsize.collectives import GradientMean, same_start, settings_of, team_of
+from stepsize.interop.mpi.arguments import Asked
+from stepsize.interop.mpi.stepping import OnRanks
 from stepsize.serialization import nested
 
 __all__ = ["DataParallel"]
 
 
-class DataParallel(Wrapper):
+class DataParallel(OnRanks):
     r"""Step with the mean of the gradients of all ranks, the same step on every rank.
 
     .. math::
@@ -52,7 +51,7 @@ class DataParallel(Wrapper):
         [array([-1. , -0.5]), array([-1. , -0.5])]
     """
 
-    _team: Team
+    _owner = "DataParallel"
 
     def __init__(self, optimizer: Any, comm: Any) -> None:
         team = team_of("DataParallel", comm)
@@ -68,35 +67,10 @@ class DataParallel(Wrapper):
 
         return GradientMean(self._team, params, "DataParallel", reuse=True, settings=settings)
 
-    @property
-    def comm(self) -> Team:
-        """The ranks."""
-        return self._team
-
-    @property
-    def bytes_sent(self) -> int:
-        """The bytes of gradients that this rank has sent to others so far."""
-        return int(self._mean.exchange.sent)
-
-    def step(
-        self,
-        grads: Nest = BOUND,
-        *,
-        loss: float | None = None,
-        stats: bool = False,
-        rows: float = 1.0,
-    ) -> Any:
-        """The inner optimizer's step with the mean gradients.
-
-        Args:
-            grads: the gradients of this rank; not looked at where ``rows`` is 0.
-            loss: the loss of this rank; the optimizer inside gets the mean.
-            stats: whether to return norms; they are those of the mean gradients.
-            rows: the rows of this rank's batch, where ranks have different numbers of them.
-        """
-        mean, means = self._mean(*asked("DataParallel", lambda: self._given(grads), rows, loss))
+    def _make(self, given: Asked) -> Any:
+        mean, means = self._mean(*given[:4])
         with self._team.together("DataParallel: step"):
-            return self.inner.step(means, loss=mean, stats=stats)
+            return self.inner.step(means, loss=mean, stats=given.stats)
 
     def step_averaged(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
         """A step with gradients that are the same on all ranks already."""

@@ -10,7 +10,6 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 
-from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, Structure, copy
 from stepsize.collectives import (
     GradientMean,
@@ -23,9 +22,10 @@ from stepsize.collectives import (
     settings_of,
     team_of,
 )
-from stepsize.interop.mpi.arguments import asked
+from stepsize.interop.mpi.arguments import Asked
 from stepsize.interop.mpi.gathering import gathered, local_part
 from stepsize.interop.mpi.host import ShardHost
+from stepsize.interop.mpi.stepping import OnRanks
 from stepsize.optimizers.constraints import Constraint, Constraints
 from stepsize.optimizers.groups import ungroup
 from stepsize.optimizers.options import Options
@@ -33,7 +33,6 @@ from stepsize.optimizers.quantization import BLOCK_SIZE
 from stepsize.optimizers.registration import find_rule
 from stepsize.optimizers.slots import Place
 from stepsize.optimizers.transaction import assign
-from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.serialization import nested
 
 __all__ = ["Zero1"]
@@ -41,7 +40,7 @@ __all__ = ["Zero1"]
 Groups = tuple[list[int], list[dict[str, Any]]]
 
 
-class Zero1(Wrapper):
+class Zero1(OnRanks):
     r"""An optimizer whose state is spread over the ranks: each holds 1/n of it.
 
     A step has three parts: the gradients go to the owners of their parts, which average them in a
@@ -88,7 +87,7 @@ class Zero1(Wrapper):
     """
 
     sharded = True
-    _team: Team
+    _owner = "Zero1"
 
     def __init__(self, rule: Any, params: Nest, comm: Any, lr: Any = None, **keywords: Any) -> None:
         team = team_of("Zero1", comm)
@@ -141,11 +140,6 @@ class Zero1(Wrapper):
         )
 
     @property
-    def comm(self) -> Team:
-        """The ranks."""
-        return self._team
-
-    @property
     def params(self) -> Nest:
         """The whole nest of parameters, as given."""
         return self._params
@@ -167,36 +161,17 @@ class Zero1(Wrapper):
         return sum(array.nbytes for slots in stored for array in slots.values())
 
     @property
-    def bytes_sent(self) -> int:
-        """The bytes of gradients and parameters that this rank has sent to others so far."""
-        return int(self._mean.exchange.sent)
-
-    @property
     def lr_group(self) -> int:
         """The first group that has parameters, on any rank."""
         return int(min(self._assignment))
 
-    def step(
-        self,
-        grads: Nest = BOUND,
-        *,
-        loss: float | None = None,
-        stats: bool = False,
-        rows: float = 1.0,
-    ) -> Any:
-        """One step of all ranks with the mean of their gradients.
-
-        Args:
-            grads: the gradients of this rank, of all leaves; not looked at where ``rows`` is 0.
-            loss: the loss of this rank; the rule gets the mean.
-            stats: whether to return norms, over all ranks.
-            rows: the rows of this rank's batch, where ranks have different numbers of them.
-        """
-        given = asked("Zero1", lambda: self._given(grads), rows, loss)
+    def _make(self, given: Asked) -> Any:
         if self._torn:
             given = given._replace(error=self._cut_off())
         found, own = self._mean.scattered(*given, dense=True)
-        return self._moved(lambda: own, found.loss, stats)
+        # Norms are added up over all ranks, which all help if one asks for them.
+        stats = self._moved(lambda: own, found.loss, found.stats)
+        return stats if given.stats else None
 
     def step_averaged(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
         """A step with gradients that are the same on all ranks already, and need no sending."""

@@ -1,0 +1,105 @@
+"""What a search is, as its storage records it: whose runs a search that goes on would take."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stepsize.tuning.identity import exact
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a search is: what called it, and what its runs come from.
+
+    `label` is "tune" or "sweep", `budget` that of `method="halving"`, `function` what
+    `function_name` says. A sweep has no seed.
+    """
+
+    label: str
+    direction: str
+    method: str
+    seed: int | None
+    function: str
+    budget: tuple[int, int] | None = None
+
+    @property
+    def grid(self) -> str:
+        """What its points come from, in the words of the caller."""
+        return "grid" if self.label == "sweep" else "space"
+
+    def kept(self) -> dict[str, Any]:
+        """What a storage records, as JSON holds it."""
+        budget = None if self.budget is None else [int(end) for end in self.budget]
+        return {
+            "method": self.method,
+            "seed": None if self.seed is None else int(self.seed),
+            "direction": self.direction,
+            "budget": budget,
+            "function": self.function,
+        }
+
+    def check(self, kept: Any, where: str) -> None:
+        """Refuse to go on with what would be read wrongly, and warn of runs that are of another.
+
+        A direction says which of the runs is best, a budget at which steps the rungs are. Of what
+        storages of before do not tell nothing is said.
+
+        Raises:
+            ValueError: another direction or budget.
+        """
+        if not isinstance(kept, Mapping):
+            return
+        here = self.kept()
+        other = [name for name in here if name in kept and kept[name] != here[name]]
+        if kept.get("seed") is None or self.seed is None:  # of a sweep, whose method says it
+            other = [name for name in other if name != "seed"]
+        for name in other:
+            if name == "direction" or (name == "budget" and self.budget is not None):
+                raise ValueError(
+                    f"{self.label}: {name}={here[name]!r}, but {where} holds a search with "
+                    f"{name}={kept[name]!r:.80}; give that {name} or another storage"
+                )
+        if not other:
+            return
+        from stepsize.training.resume import ResumeWarning
+
+        there = ", ".join(f"{name} {kept[name]!s:.80}" for name in other)
+        warnings.warn(
+            f"{self.label}: {where} was begun with {there}, and this search has "
+            f"{', '.join(f'{name} {here[name]!s:.80}' for name in other)}; the runs in it count as "
+            "runs of this one, so give another storage where they are not",
+            ResumeWarning,
+            stacklevel=5,
+        )
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """The module and the qualified name of a function, with what a partial one is given.
+
+    A script is called by its file, as a module that imports it calls it.
+
+    >>> function_name(functools.partial(function_name, function=print))
+    'stepsize.tuning.origin.function_name(function=builtins.print)'
+    """
+    if isinstance(function, functools.partial):
+        given = [_text(value) for value in function.args]
+        given += [f"{name}={_text(value)}" for name, value in function.keywords.items()]
+        return f"{function_name(function.func)}({', '.join(given)})"
+    if not hasattr(function, "__qualname__"):
+        function = type(function)
+    module = getattr(function, "__module__", None) or ""
+    if module in ("__main__", "__mp_main__"):
+        file = getattr(sys.modules.get(module), "__file__", None)
+        module = Path(file).stem if file else module
+    return f"{module}.{function.__qualname__}".lstrip(".")
+
+
+def _text(value: Any) -> str:
+    text = exact(value)
+    return "..." if text is None else text
