@@ -171,7 +171,7 @@ class Journal:
                 self._told = True
                 warnings.warn(
                     f"{self._owner}: logging failed at step {self._step} "
-                    f"({type(error).__name__}: {str(error):.300}); the training goes on, and what "
+                    f"({type(error).__name__}: {error!s:.300}); the training goes on, and what "
                     "is missing is written when the tracker can be reached again",
                     UserWarning,
                     stacklevel=2,

@@ -20,9 +20,9 @@ class WandB(TrackTo):
 
     Written are the rule, the rate or its schedule, batch size and other settings as ``config``; the
     curves over ``step``; at the end ``diagnosis`` (the verdict), ``diagnosis_text`` and ``stopped``
-    in the summary, and the files ``history.safetensors``, ``history.csv`` and ``report.html``. A run
-    that ends by an exception is marked as failed. A resumed run goes on
-    under the name of its run; the steps after the checkpoint from which it goes on are there twice.
+    in the summary, and the files ``history.safetensors``, ``history.csv`` and ``report.html``. A
+    run that ends by an exception is marked as failed. A resumed run goes on under the name of its
+    run; the steps after the checkpoint from which it goes on are there twice.
 
     What fails in Weights & Biases is warned of once and does not end the training.
 

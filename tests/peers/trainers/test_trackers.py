@@ -43,7 +43,8 @@ class Fail:
 
 def trained(callback, lr=0.1, **options):
     params = make_params()
-    return fit(params, ss.Adam(params, lr=lr), callbacks=[callback, *options.pop("more", ())], **options)
+    callbacks = [callback, *options.pop("more", ())]
+    return fit(params, ss.Adam(params, lr=lr), callbacks=callbacks, **options)
 
 
 # MLflow.
@@ -86,9 +87,8 @@ def test_a_resumed_run_goes_on_in_mlflow(database, tmp_path):
     keeper = ss.Checkpoint(tmp_path / "c", every_steps=7, every_epochs=None)
     with pytest.raises(RuntimeError):
         trained(mlflow_callback(), checkpoint=keeper, more=[Fail()])
-    (failed,) = mlflow.MlflowClient(tracking_uri=database).search_runs(
-        [mlflow.MlflowClient(tracking_uri=database).get_experiment_by_name("resumed").experiment_id]
-    )
+    client = mlflow.MlflowClient(tracking_uri=database)
+    (failed,) = client.search_runs([client.get_experiment_by_name("resumed").experiment_id])
     assert failed.info.status == "FAILED" and "broken" in failed.data.tags["stopped"]
     kept = (tmp_path / "c").read_bytes()
     history = trained(mlflow_callback(), checkpoint=keeper, resume=True)
@@ -120,7 +120,7 @@ def test_the_active_run_is_used_and_left_open(database):
         history = trained(ss.MLflow())
         assert mlflow.active_run().info.run_id == active.info.run_id
         mlflow.log_metric("after", 1.0)
-    client, run = read(history, database)
+    _, run = read(history, database)
     assert run.info.run_id == active.info.run_id and run.data.metrics["after"] == 1
     assert "mlflow.note.content" not in run.data.tags and run.data.tags["diagnosis"]
 
@@ -136,7 +136,7 @@ def test_names_and_numbers_of_any_kind(database):
     params = make_params()
     fit_options = {"callbacks": [Odd(), ss.MLflow("odd", uri=database)], "epochs": 1}
     history = fit(params, ss.SGD(params, lr=ss.schedules.constant(0.01) * 2), **fit_options)
-    client, run = read(history, database)
+    _, run = read(history, database)
     found = {name: value for name, value in run.data.metrics.items() if name.startswith("epoch/")}
     assert found["epoch/f1_5"] != found["epoch/f1_5_"] and len(found) == 3 + len(values)
     assert np.isnan(found["epoch/gr__e"])
@@ -184,7 +184,7 @@ def written(folder, name):
                 config |= {i.key: i.value_json for i in record.config.update}
             elif kind == "history":
                 found = {"/".join(i.nested_key) or i.key: i.value_json for i in record.history.item}
-                rows.append({k: float(v.replace("Infinity", "inf")) for k, v in found.items() if k[0] != "_"})
+                rows.append({k: float(v) for k, v in found.items() if k[0] != "_"})
             elif kind == "summary":
                 summary |= {i.key: i.value_json for i in record.summary.update}
             elif kind == "exit":
@@ -230,24 +230,23 @@ def test_the_active_run_of_wandb_is_used_and_left_open(tmp_path):
         assert history.meta["trackers"][0][2] == active.id
         active.log({"after": 1.0})
     _, rows, _, codes = written(tmp_path, active.id)
-    assert codes == [0] and any("after" in row for row in rows)
+    assert codes == [0], codes
+    assert any("after" in row for row in rows), rows
 
 
 def test_wandb_that_cannot_start(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     whole, params = make_params(), make_params()
     fit(whole)
     with pytest.warns(UserWarning) as told:
-        fit(params, callbacks=[ss.WandB("p", folder=tmp_path)])
+        fit(params, callbacks=[ss.WandB("p", folder=tmp_path, mode="online")])
     assert "WandB: logging failed at step 0" in str(told[0].message) and len(told) == 2
     assert bits(params) == bits(whole)
 
 
 def test_the_page_runs(database):
-    page = (Path(ss.__file__).parents[2] / "docs" / "trackers.md").read_text("utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "trackers.md").read_text("utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     scope = {"__name__": "page"}
     for block in blocks:
@@ -255,9 +254,7 @@ def test_the_page_runs(database):
     client = mlflow.MlflowClient(tracking_uri=database)
     found = client.search_runs([client.get_experiment_by_name("regression").experiment_id])
     assert len(found) == 2 and all(run.info.status == "FINISHED" for run in found)
-    ends = {run.data.params["rule"]: run.data.metrics["epoch/epoch"] for run in found}
-    assert ends == {"AdamW": 10.0} or sorted(
-        run.data.metrics["epoch/epoch"] for run in found
-    ) == [5.0, 10.0]
+    assert sorted(run.data.metrics["epoch/epoch"] for run in found) == [5, 10]
+    assert all(run.data.params["lr"].startswith("one_cycle(0.05, 130") for run in found)
     assert client.get_run(scope["run"].info.run_id).data.metrics["after"] == 1
     assert len(list(Path("wandb").glob("offline-run-*"))) == 1

@@ -113,7 +113,8 @@ def resumed_by_lightning(scope, name):
         torch.manual_seed(0)
         model = Model()
         trainer = lightning.Trainer(max_epochs=epochs, accelerator="cpu", **quiet)
-        trainer.fit(model, scope["loader"], scope["loader"] if "Free" in name else None, ckpt_path=path)
+        held = scope["loader"] if "Free" in name else None
+        trainer.fit(model, scope["loader"], held, ckpt_path=path)
         return model, trainer
 
     whole, _ = trained(4)
@@ -233,7 +234,7 @@ def test_other_agents(name):
         batch_size=8,
         seed=0,
         device="cpu",
-        policy_kwargs=dict(optimizer_class=interop.ScheduleFreeAdamW, net_arch=[8]),
+        policy_kwargs={"optimizer_class": interop.ScheduleFreeAdamW, "net_arch": [8]},
     )
     agent.learn(48)
     agent.save("agent.zip")
