@@ -230,6 +230,14 @@ def file_path(label: str, value: Any) -> str:
         ) from None
 
 
+def text_or_none(label: str, value: Any) -> str | None:
+    """Text that is not empty, or None; TypeError and ValueError for anything else."""
+    if value is None or (isinstance(value, str) and value):
+        return None if value is None else str(value)
+    kind = ValueError if isinstance(value, str) else TypeError
+    raise kind(f"{label} must be text or None, got {value!r:.200}")
+
+
 def nearest(name: object, known: Iterable[str], most: int = 1) -> list[str]:
     """The known names nearest to one, whatever the capitals, the nearest first.
 

@@ -22,6 +22,7 @@ from source_tree import (
 
 LAZY = {"matplotlib", "plotext", "sklearn", "optuna", "pandas", "tensorboardX", "tqdm", "torch"}
 LAZY |= {"jax", "optax", "scipy", "distributed", "mpi4py", "ml_dtypes", "autograd"}
+LAZY |= {"mlflow", "wandb"}
 
 # A schedule prints itself and is read from text, and both make schedules.
 OWN_PRINTING = {

@@ -18,6 +18,7 @@ STUB = Path(ss.__file__).with_suffix(".pyi")
 # What nobody should wait for who has not asked for it.
 OTHERS = {"matplotlib", "sklearn", "torch", "jax", "optax", "autograd", "scipy", "optuna", "pandas"}
 OTHERS |= {"tqdm", "ml_dtypes", "tensorboardX", "distributed", "mpi4py", "asyncio", "unittest"}
+OTHERS |= {"mlflow", "wandb"}
 OWN = {"plots", "report", "demo", "guide", "cli", "interop"}
 
 

@@ -11,9 +11,11 @@ from stepsize.callbacks.freeze import *
 from stepsize.callbacks.generators import *
 from stepsize.callbacks.loggers import *
 from stepsize.callbacks.lr_monitor import *
+from stepsize.callbacks.mlflow_tracker import *
 from stepsize.callbacks.reduce_on_plateau import *
 from stepsize.callbacks.reduce_on_stationarity import *
 from stepsize.callbacks.sharpness_monitor import *
+from stepsize.callbacks.wandb_tracker import *
 
 if not TYPE_CHECKING:  # checkers know no computed list; they read the star imports themselves
     __all__ = sorted(

@@ -8,7 +8,7 @@ A logger is any object with these five methods, which get plain numbers:
 * ``epoch(step, values)``: after each epoch: ``epoch``, ``lr``, mean ``loss``, what was measured.
 * ``end(stopped)``: always, with the reason in words.
 
-`LogTo` makes a callback of it; docs/training.md shows MLflow.
+`LogTo` makes a callback of it; docs/training.md shows one.
 """
 
 from __future__ import annotations

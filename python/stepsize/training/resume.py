@@ -113,6 +113,14 @@ def _change(label: str, value: Any) -> Any:
     return value
 
 
+def _tracked(label: str, value: Any) -> Any:
+    """A tracker, where its runs go, and the name of this one there."""
+    listed = isinstance(value, list | tuple)
+    if not listed or len(value) != 3 or not all(map(is_text, value)):
+        raise ValueError(f"{label} must be a list of three texts, got {value!r:.80}")
+    return value
+
+
 _TOLD: dict[str, states.Check] = {
     "groups": states.each(_group),
     "options": states.optional(states.each(_named)),
@@ -123,6 +131,7 @@ _TOLD: dict[str, states.Check] = {
     "skipped": states.count,
     "resumed": states.each(states.count),
     "changed": states.each(_change),
+    "trackers": states.each(_tracked),
 }
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from stepsize.interop.torch.arguments import signature, torch_class
-from stepsize.interop.torch.optimizer import AveragingOptimizer, Optimizer
+from stepsize.interop.torch.averaging import AveragingOptimizer, TwoPointOptimizer
+from stepsize.interop.torch.optimizer import Optimizer
 from stepsize.optimizers import registry
 from stepsize.optimizers.optimizer import Optimizer as Rule
 
 
 def _make(rule: type[Rule]) -> type[Optimizer]:
-    base = AveragingOptimizer if hasattr(rule, "averaged") else Optimizer
+    base = Optimizer
+    if hasattr(rule, "averaged"):
+        base = TwoPointOptimizer if torch_class(rule) is None else AveragingOptimizer
     contents: dict[str, Any] = {
         "rule": rule,
         "__signature__": signature(rule),

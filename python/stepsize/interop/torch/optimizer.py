@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from operator import is_not, itemgetter
 from typing import Any, ClassVar
@@ -19,6 +18,7 @@ from stepsize.arrays import Array, Structure
 from stepsize.interop.torch import arguments
 from stepsize.interop.torch.places import Place, TensorHost, check_memory, labels
 from stepsize.interop.torch.states import Kept, States
+from stepsize.interop.torch.wrapping import of_wrapped
 from stepsize.optimizers.constraints import resolve
 from stepsize.optimizers.optimizer import Optimizer as Rule
 from stepsize.optimizers.options import CONSTRAINTS
@@ -65,6 +65,7 @@ class Optimizer(torch.optim.Optimizer):
 
     # The step.
 
+    @of_wrapped
     def step(self, closure: Callable[[], Any] | None = None, *, loss: Any = None) -> Any:
         """Update the parameters by one step; those without a gradient are left alone.
 
@@ -217,12 +218,14 @@ class Optimizer(torch.optim.Optimizer):
         self._seen[k] = self._plain(group)
 
     @property
+    @of_wrapped
     def state(self) -> defaultdict[Any, Any]:
         """A dict for each parameter that has had an update; the arrays in it are the live ones."""
         self._show_state()
         return self._state
 
     @state.setter
+    @of_wrapped
     def state(self, state: Any) -> None:
         self._state: defaultdict[Any, Any] = defaultdict(dict, state)
         self._seen_state = True
@@ -248,12 +251,14 @@ class Optimizer(torch.optim.Optimizer):
             engine.step_count = max(counts)
         self._seen_state = False
 
+    @of_wrapped
     def places(self) -> list[Place]:
         """The parameters and the arrays that are moved for them, as they are now."""
         self._follow()
         self._copy(Place.copy_in)
         return self._places
 
+    @of_wrapped
     def over(self, arrays: list[Array]) -> Rule:
         """The compiled optimizer, with a copy of its state, over copies of its arrays."""
         now = self._compiled
@@ -269,6 +274,7 @@ class Optimizer(torch.optim.Optimizer):
 
     # What torch's own methods call.
 
+    @of_wrapped
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with values of their own; an error leaves the optimizer as it was."""
         super().add_param_group(param_group)
@@ -280,6 +286,7 @@ class Optimizer(torch.optim.Optimizer):
             self.param_groups.pop()
             raise
 
+    @of_wrapped
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a state of this class or of torch's; an error leaves everything as it was."""
         states.mapping(f"{type(self).__name__}.load_state_dict: state_dict", state_dict)
@@ -341,52 +348,3 @@ def _group(label: str, value: Any) -> Any:
     if not isinstance(states.mapping(label, value).get("params"), list):
         raise ValueError(f"{label} must hold a list, params, got {value!r:.80}")
     return value
-
-
-class AveragingOptimizer(Optimizer):
-    """Base of the optimizers that train at one point and answer with another, the average."""
-
-    _held = False  # whether the parameters hold the average
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Hold the average in the parameters inside a ``with`` block, the training point after it.
-
-        For evaluation, and to save the model; `step`, `state_dict`, `load_state_dict` and copies
-        raise RuntimeError inside.
-        """
-        tensors = [place.tensor for place in self.places()]
-        try:
-            with self._compiled.averaged():
-                self._copy(Place.copy_out)
-                increment_version(tensors)
-                self._held = True
-                try:
-                    yield
-                finally:
-                    self._held = False
-        finally:
-            self._copy(Place.copy_out)
-            increment_version(tensors)
-
-    def state_dict(self) -> dict[str, Any]:
-        """As torch's; RuntimeError while the parameters hold the average."""
-        self._refuse_average("a checkpoint needs the training point")
-        state: dict[str, Any] = super().state_dict()
-        return state
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As any of these; RuntimeError while the parameters hold the average."""
-        self._refuse_average("a checkpoint brings a training point")
-        super().load_state_dict(state_dict)
-
-    def __getstate__(self) -> dict[str, Any]:
-        self._refuse_average("a copy starts from the training point")
-        return super().__getstate__()
-
-    def _refuse_average(self, problem: str) -> None:
-        if self._held:
-            raise RuntimeError(
-                f"{type(self).__name__}: {problem}; the parameters hold the average now, leave "
-                "the `with optimizer.averaged():` block first"
-            )

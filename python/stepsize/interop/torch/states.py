@@ -15,6 +15,8 @@ from stepsize.serialization import states
 from stepsize.validation import as_float
 
 Entry = dict[str, Any]
+# The training point in the entry of a parameter that holds the average.
+TRAINING = "training_point"
 
 
 def _whole(value: Any) -> Any:
@@ -140,7 +142,10 @@ class States:
             if foreign and not set(foreign) <= {*self._views[i], *self._rule.scalars}:
                 self._refuse(label, i, entry)
             return
-        for name, view in self._views[i].items():
+        views = dict(self._views[i])
+        if TRAINING in entry and hasattr(self._rule, "averaged"):
+            views[TRAINING] = self._places[i].tensor
+        for name, view in views.items():
             if entry.get(name) is None:
                 self._refuse(label, i, entry)
             if not isinstance(entry[name], torch.Tensor):
