@@ -18,7 +18,7 @@ from stepsize.schedules import Schedule
 from stepsize.training.history import History
 from stepsize.validation import counted
 
-__all__ = ["shown", "thinned"]
+__all__ = ["live", "shown", "thinned"]
 
 DRAWN = 4_000  # rows of a history that a picture shows
 PANELS = 6  # validation metrics in a picture
@@ -36,6 +36,18 @@ def shown(result: Any) -> str | None:
         return next(CARDS[name] for name in names if name in CARDS)(result).html()
     except Exception:  # showing a value must never be what fails
         return None
+
+
+def live(history: Any) -> str:
+    """The card of a run that goes on: its picture, and where it is."""
+    step = history["step"][-1] if history.steps else 0
+    names = [name for name in history if name in ("loss", "lr") or name.startswith("val_")]
+    latest = ", ".join(f"{name} {history.last(name):.4g}" for name in names[: PANELS + 2])
+    lead = history.stopped or f"step {step:,.0f}"
+    card = Card("Run", lead, chip=str(history.meta.get("rule", "")))
+    card.note(latest)
+    card.figure(_curves(history, "the run so far"))
+    return card.html()
 
 
 def thinned(history: Any) -> Any:
