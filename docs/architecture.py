@@ -23,7 +23,7 @@ FLOORS = [
     ["training"],
     ["tuning", "automatic", "minimization"],
     ["problems", "plots", "benchmarking"],
-    ["report"],
+    ["report", "watching"],
     ["cli", "demo", "guide", "interop"],
     ["__main__"],
 ]
