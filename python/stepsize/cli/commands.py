@@ -133,6 +133,7 @@ def train(args: argparse.Namespace) -> int:
         seed=args.seed,
         checkpoint=args.checkpoint,
         resume=args.resume,
+        callbacks=[ss.JSONLogger(args.log)] if args.log else [],
         progress=sys.stderr.isatty() and not args.json,
     )
     diagnosis = _in_words_of_options(ss.diagnose(history))

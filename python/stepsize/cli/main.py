@@ -257,6 +257,7 @@ def _add_train(commands: _Commands) -> None:
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="written every epoch")
     parser.add_argument("--resume", action="store_true", help="continue from --checkpoint")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a web page of the run")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="of each step, for stepsize watch")
     parser.add_argument("--save", type=Path, metavar="FILE", help="parameters and state at the end")
 
 

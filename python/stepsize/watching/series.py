@@ -22,6 +22,7 @@ BUCKETS = 300  # of a series that is drawn, each by its lowest and its highest v
 SMOOTH = 40  # parts of a run; a curve is smoothed over one
 NOISE = 0.005  # of the height of a curve: less noise than this is not smoothed
 MOST_FACTS = 12
+NO_VALUES = frozenset(("event", "step", "epoch"))
 SHORT = 120  # signs of a value in words
 
 
@@ -147,13 +148,23 @@ class RunLog:
     def _add(self, step: float, event: Mapping[str, Any]) -> None:
         epoch = event.get("epoch")
         self.epoch = float(epoch) if _is_number(epoch) else self.epoch  # type: ignore[arg-type]
+        known = self.series
         for name, value in event.items():
-            if name in ("event", "step", "epoch"):
-                continue
-            if value is None and name in self.series:
-                self.series[name].append(step, math.nan)
-            elif _is_number(value) and (name in self.series or len(self.series) < MOST_SERIES):
-                self.series.setdefault(name, Series()).append(step, float(value))
+            one = known.get(name)
+            if type(value) is not float:  # what most are
+                if name in NO_VALUES:
+                    continue
+                if value is None and one is not None:
+                    value = math.nan
+                elif _is_number(value):
+                    value = float(value)
+                else:
+                    continue
+            if one is None:
+                if name in NO_VALUES or len(known) >= MOST_SERIES:
+                    continue
+                one = known[name] = Series()
+            one.append(step, value)
 
     def history(self) -> History | None:
         """The series as a history with a row for each loss, None without one."""

@@ -22,6 +22,7 @@ PANELS = 16
 LOG_RATIO = 20  # highest over lowest value from which on an axis is logarithmic
 QUIET = 60.0  # seconds without a new line after which a run is said to be quiet
 AGAIN = 0.05  # share of new rows from which on a run is diagnosed again
+BETWEEN = 2.0  # seconds between two drawings of a file that is still being read
 SHORT = 80
 TITLES = {
     "lr": "learning rate",
@@ -39,6 +40,8 @@ class RunState:
         self._lock = threading.Lock()
         self._version = ""
         self._body: dict[str, Any] = {}
+        self._panels: list[dict[str, Any]] = []
+        self._panels_of = (0, 0.0)
         self._diagnosed: tuple[Any, ...] = ()
         self._diagnosis: dict[str, Any] | None = None
 
@@ -92,8 +95,16 @@ class RunState:
                 for name, series in list(log.series.items())[:12]
             ],
             "diagnosis": self._judged(log, state),
-            "panels": panels(log),
+            "panels": self._drawn(log, state),
         }
+
+    def _drawn(self, log: RunLog, state: str) -> list[dict[str, Any]]:
+        """The charts; while a long file is read they are made anew only now and then."""
+        now, since = time.monotonic(), self._panels_of
+        if state != "reading" or since[0] != self._follower.generation or now >= since[1]:
+            self._panels = panels(log)
+            self._panels_of = (self._follower.generation, time.monotonic() + BETWEEN)
+        return self._panels
 
     def _judged(self, log: RunLog, state: str) -> dict[str, Any] | None:
         """The diagnosis, made anew where enough has come; None while there is none."""
