@@ -81,6 +81,15 @@ def test_train_finds_its_rate_and_judges_the_run(run, model, tmp_path):
     assert "<svg" in plot.read_text()
 
 
+def test_train_logs_what_watch_follows(run, model, tmp_path):
+    from stepsize.watching.state import RunState
+
+    log = tmp_path / "new" / "run.jsonl"
+    code, _, _ = run("train", f"{model}:make", "--lr", "0.1", "--steps", "30", "--log", str(log))
+    told = RunState(log).told()
+    assert code == 0 and told["step"] == 30 and told["state"] == "ended" and not told["bad"]
+
+
 def test_train_as_json_with_a_schedule(run, model, tmp_path):
     saved = tmp_path / "end.safetensors"
     words = ["--lr", "cosine(0.2, 0, 60)", "--steps", 60, "--save", saved, "--json"]

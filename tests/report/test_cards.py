@@ -227,6 +227,14 @@ def test_a_wrapper_shows_itself_and_what_it_is_around(results):
     assert "EMA of SGD" in results["wrapper"]._repr_html_()
 
 
+def test_what_the_branches_say_of_the_rate(results):
+    found = results["what_if"]
+    gone = tuple(replace(branch, failure="NaN") for branch in found.branches)
+    assert "every branch diverges</i>" in replace(found, branches=gone)._repr_html_()
+    same = tuple(replace(found[1.0], factor=branch.factor) for branch in found.branches)
+    assert "nothing said</i>" in replace(found, branches=same)._repr_html_()
+
+
 def test_what_is_cut_keeps_both_ends():
     assert cut("abcdefghij", 5) == "ab…ij" and cut("abc", 5) == "abc"
 

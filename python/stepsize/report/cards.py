@@ -12,6 +12,7 @@ from stepsize import plots
 from stepsize.arrays import Curve
 from stepsize.curves import svg_line
 from stepsize.diagnosis import VERDICTS, words
+from stepsize.diagnosis.ahead import are_alike
 from stepsize.plots.views import series
 from stepsize.report.notebook import Card, Tone, picture
 from stepsize.schedules import Schedule
@@ -148,11 +149,11 @@ def _bar(share: float) -> str:
 
 
 def _branches(result: Any) -> Card:
-    lines = str(result).splitlines()
-    best = result.best
-    lead = lines[1] if len(lines) > 1 else lines[0]
-    chip = "stay at this rate" if best == 1 else f"x{best:g} ends lowest"
-    card = Card("WhatIf", lead, chip=chip, tone="good" if best == 1 else "fair")
+    lines, best = str(result).splitlines(), result.best
+    lead, _, rest = lines[1].partition("; ")
+    chip, tone = _advice(result)
+    card = Card("WhatIf", lead, chip=chip, tone=tone)
+    card.text(rest)
     card.figure(picture(lambda: plots.futures(_shorter(result)), "possible futures of the run"))
     _, *rows = (line.split() for line in result.table().splitlines())
     names = ("factor", "rate", "gain", "±", "against x1", "±", "ends at")
@@ -161,6 +162,15 @@ def _branches(result: Any) -> Card:
     card.table(names, filled, total=len(result.branches), best=place)
     card.note(lines[-1])
     return card
+
+
+def _advice(result: Any) -> tuple[str, Tone]:
+    """What the branches say of the rate, in a few words."""
+    if result.best != 1:
+        return f"x{result.best:g} ends lowest", "fair"
+    if result[1.0].diverged:
+        return "every branch diverges", "bad"
+    return ("nothing said", "") if are_alike(result) else ("stay at this rate", "good")
 
 
 def _shorter(result: Any) -> Any:

@@ -140,7 +140,7 @@ def judged(log: RunLog) -> dict[str, Any] | None:
         "lead": lead.rstrip(".") + ".",
         "rest": rest,
         "share": "" if share is None or not found.enough_data else f"{share:.0%}",
-        "note": f"of every {stride}th row: the run is very long" if stride > 1 else "",
+        "note": f"judged by one row in {stride}: the run is very long" if stride > 1 else "",
     }
 
 
