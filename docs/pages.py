@@ -45,7 +45,11 @@ RECIPES = {
 
 def write(docs: Path) -> None:
     """Write every generated page below `docs`, with its picture."""
+    import notebook_pictures
     import pictures  # here, because pages can be made, and tested, without drawing
+
+    for name, text in notebook_pictures.cards().items():
+        put(docs / "cards" / f"{name}.html", text)
 
     for folder, pages in (("rules", rules()), ("recipes", recipes())):
         for name, text in pages.items():

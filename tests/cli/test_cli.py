@@ -20,7 +20,8 @@ def test_help_teaches_and_every_command_has_one(run):
     assert code == 0
     assert "ss.Problem(params, value_and_grad" in out
     commands = re.findall(r"^    ([\w-]+) {2,}", out, re.MULTILINE)
-    known = {"demo", "find", "train", "what-if", "predict", "tune", "schedule", "bench", "info"}
+    known = {"demo", "find", "train", "watch", "what-if", "predict", "tune", "schedule", "bench"}
+    known |= {"info"}
     assert known == set(commands)
     for command in commands:
         code, out, _ = run(command, "--help")
@@ -78,6 +79,15 @@ def test_train_finds_its_rate_and_judges_the_run(run, model, tmp_path):
     assert "learning rate found" in err
     assert "val_r2" in out
     assert "<svg" in plot.read_text()
+
+
+def test_train_logs_what_watch_follows(run, model, tmp_path):
+    from stepsize.watching.state import RunState
+
+    log = tmp_path / "new" / "run.jsonl"
+    code, _, _ = run("train", f"{model}:make", "--lr", "0.1", "--steps", "30", "--log", str(log))
+    told = RunState(log).told()
+    assert code == 0 and told["step"] == 30 and told["state"] == "ended" and not told["bad"]
 
 
 def test_train_as_json_with_a_schedule(run, model, tmp_path):

@@ -105,6 +105,7 @@ PAGES = [
     "complex",
     "speed-and-bits",
     "embeddings",
+    "notebooks",
     "adding-a-rule",
 ]
 

@@ -55,6 +55,11 @@ class AutoResult:
             f"{len(self.actions)} corrections>"
         )
 
+    def _repr_html_(self) -> str | None:
+        from stepsize.report.cards import shown
+
+        return shown(self)
+
     def _peak(self) -> float:
         """The largest rate of the schedule."""
         return float(self.schedule.values(max(len(self.history["loss"]), 2)).max())

@@ -25,10 +25,13 @@ from stepsize.cli.predicting import predict as predictions
 from stepsize.cli.predicting import to_extra
 from stepsize.cli.reporting import final, labelled, told, write_report
 from stepsize.cli.tables import Prepared
+from stepsize.cli.watch import watch
 from stepsize.plots.style import number
 from stepsize.schedules import expression
 
-__all__ = ["bench", "demo", "find", "info", "predict", "schedule", "train", "tune", "what_if"]
+__all__ = [
+    "bench", "demo", "find", "info", "predict", "schedule", "train", "tune", "watch", "what_if",
+]  # fmt: skip
 
 DIVERGED = 3
 _ROWS = 10_000_000  # in a file of numbers
@@ -130,6 +133,7 @@ def train(args: argparse.Namespace) -> int:
         seed=args.seed,
         checkpoint=args.checkpoint,
         resume=args.resume,
+        callbacks=[ss.JSONLogger(args.log)] if args.log else [],
         progress=sys.stderr.isatty() and not args.json,
     )
     diagnosis = _in_words_of_options(ss.diagnose(history))

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from stepsize.cli import watch
+
 __all__ = ["main"]
 
 _DESCRIPTION = "Find, schedule and judge the learning rate of gradient descent."
@@ -97,15 +99,10 @@ def _parser() -> argparse.ArgumentParser:
         number = "(not installed)"
     parser.add_argument("--version", action="version", version=f"stepsize {number}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    _add_demo(commands)
-    _add_find(commands)
-    _add_train(commands)
-    _add_what_if(commands)
-    _add_predict(commands)
-    _add_tune(commands)
-    _add_schedule(commands)
-    _add_bench(commands)
-    _add_info(commands)
+    for add in (_add_demo, _add_find, _add_train, _add_watch, _add_what_if):
+        add(commands)
+    for add in (_add_predict, _add_tune, _add_schedule, _add_bench, _add_info):
+        add(commands)
     return parser
 
 
@@ -144,11 +141,9 @@ def _sizes(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(
             f"must be whole numbers, such as 64,32, got {text!r}"
         ) from None
-    if sizes == (0,):
-        return ()
-    if min(sizes) < 1:
+    if sizes != (0,) and min(sizes) < 1:
         raise argparse.ArgumentTypeError(f"layers need at least 1 unit, got {text}")
-    return sizes
+    return () if sizes == (0,) else sizes
 
 
 def _rates(text: str) -> tuple[float, ...]:
@@ -262,7 +257,12 @@ def _add_train(commands: _Commands) -> None:
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="written every epoch")
     parser.add_argument("--resume", action="store_true", help="continue from --checkpoint")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a web page of the run")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="of each step, for stepsize watch")
     parser.add_argument("--save", type=Path, metavar="FILE", help="parameters and state at the end")
+
+
+def _add_watch(commands: _Commands) -> None:
+    watch.add_arguments(_command(commands, "watch", watch.SUMMARY, watch.EPILOG))
 
 
 def _add_what_if(commands: _Commands) -> None:

@@ -18,7 +18,7 @@ from stepsize.plots.style import new_axes
 
 __all__ = ["check_paths", "columns", "draw", "plain", "print_json"]
 
-_FILES = ("plot", "csv", "report", "save", "checkpoint", "storage", "out")
+_FILES = ("plot", "csv", "report", "log", "save", "checkpoint", "storage", "out")
 
 
 def plain(value: Any) -> Any:

@@ -175,6 +175,11 @@ class Diagnosis:
             parts.append("enough_data=False")
         return f"Diagnosis({', '.join(parts)})"
 
+    def _repr_html_(self) -> str | None:
+        from stepsize.report.cards import shown
+
+        return shown(self)
+
     def __str__(self) -> str:
         if not self.enough_data:
             so_far = [f"So far, {finding.evidence}." for finding in self.findings[1:]]

@@ -73,7 +73,7 @@ def what_if(
             which tells a model that is too small from one that has converged; 0 or False: none.
         loss: ``(params, batch) -> loss`` for the held batches, where that is cheaper.
         batch_size: rows of a batch where ``batches`` is a tuple of arrays, 32 when left out.
-        progress: whether to show a bar; None shows one in terminals.
+        progress: whether to show a bar; None shows one in terminals and notebooks.
 
     Returns:
         A `WhatIf`: gains with their errors by factor, what diverged, ``best``, ``table()``,

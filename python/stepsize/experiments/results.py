@@ -180,6 +180,11 @@ class WhatIf:
             f"{self.gradients} gradients>"
         )
 
+    def _repr_html_(self) -> str | None:
+        from stepsize.report.cards import shown
+
+        return shown(self)
+
     def __str__(self) -> str:
         return "\n".join([self._branches(), self._reading(), self._cost()])
 

@@ -314,7 +314,7 @@ def lr_find(
         for_steps: the length of the training to come, for rules whose steps ignore the size of the
             gradient, as Adam's. The rate is then moved from 400 steps, or those of ``refine``, by
             ``steps**-0.32``, as in `transfer`; the printed text says so.
-        progress: whether to show a bar; None shows one in terminals.
+        progress: whether to show a bar; None shows one in terminals and notebooks.
         comm: the ranks of several processes, as in `fit`: each evaluates its share of the rows of
             every batch where ``batches`` is a tuple of arrays, else batches of its own; all get the
             same result.

@@ -93,6 +93,11 @@ class LRFindResult:
             f"{self.confidence} confidence, {counted(self.gradients, 'gradient')}>"
         )
 
+    def _repr_html_(self) -> str | None:
+        from stepsize.report.cards import shown
+
+        return shown(self)
+
     def _raced(self) -> list[str]:
         """What won the races, where the suggestion is another rate."""
         if not self.probes or abs(math.log(self.probes[0][0] / self.suggestion)) < SAME:
@@ -163,6 +168,11 @@ class ParameterResult:
             f"<ParameterResult {self.parameter}={self.suggestion:.4g}, {self.confidence} "
             f"confidence, lr={self.lr:.3g}, {self.gradients} gradients>"
         )
+
+    def _repr_html_(self) -> str | None:
+        from stepsize.report.cards import shown
+
+        return shown(self)
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the loss of each value; returns the matplotlib axes."""

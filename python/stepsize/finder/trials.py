@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +25,7 @@ from stepsize.arrays import (
     view_as_real,
     where_not_finite,
 )
+from stepsize.bars import can_redraw, open_bar
 from stepsize.collectives import step_averaged
 from stepsize.errors import NonFiniteGradientError
 from stepsize.finder.cached_batches import CachedBatches, hint
@@ -373,10 +373,7 @@ def ticker(
     progress_bar: bool | None, total: int, name: str = "lr_find"
 ) -> tuple[Callable[[], object], Any]:
     """A function to call at each gradient, and the bar to close."""
-    shown = sys.stderr.isatty() if progress_bar is None else progress_bar
-    if not shown:
+    if not (can_redraw() if progress_bar is None else progress_bar):
         return (lambda: None), None
-    from tqdm import tqdm
-
-    bar = tqdm(total=total, desc=name, unit="gradient", leave=False)
+    bar = open_bar(total=total, desc=name, unit="gradient", leave=False)
     return bar.update, bar

@@ -109,6 +109,11 @@ class GradientCheck:
         state = "ok" if self.ok else f"not ok: {', '.join(self.wrong) or self.cause or unclear}"
         return f"<GradientCheck {state}, {len(self.leaves)} leaves, {self.calls} calls>"
 
+    def _repr_html_(self) -> str | None:
+        from stepsize.report.cards import shown
+
+        return shown(self)
+
     def __str__(self) -> str:
         rows = [("leaf", "shape", "verdict", "ratio", "cosine", "error", "seen to")]
         for path, leaf in self.leaves.items():

@@ -86,6 +86,11 @@ class Result:
             f"{self.rule}, {self._cost()}>"
         )
 
+    def _repr_html_(self) -> str | None:
+        from stepsize.report.cards import shown
+
+        return shown(self)
+
     def _cost(self, of: str = "") -> str:
         """Steps and calls; a search that met the answer needed no step."""
         calls = f"{self.nfev} call{'s' if self.nfev != 1 else ''}{of}"

@@ -345,3 +345,8 @@ class Optimizer(Rule, abstract=True):
             f"<{type(self).__name__}({values}) over {len(self.paths)} arrays with {size:,} "
             f"parameters, {self.step_count} steps>"
         )
+
+    def _repr_html_(self) -> str | None:
+        from stepsize.report.cards import shown
+
+        return shown(self)

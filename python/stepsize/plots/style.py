@@ -295,8 +295,8 @@ def save(ax: Any, path: str | Path) -> Path:
 def svg(ax: Any, description: str = "") -> str:
     """The axes' figure as an SVG element for a web page, its colours named by CSS variables.
 
-    `--ink`, `--muted`, `--grid` and `--c0` .. `--c5` (lines), `--t0` .. `--t5` (text) are for the
-    page to set, so that one picture suits light and dark pages.
+    `--ink`, `--muted`, `--grid`, `--paper`, `--c0` .. `--c5` (lines) and `--t0` .. `--t5` (text)
+    are for the page to set, so that one picture suits light and dark pages.
     """
     import matplotlib
 
@@ -311,7 +311,7 @@ def svg(ax: Any, description: str = "") -> str:
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = text.replace("<svg ", f'<svg role="img" aria-label="{_escape(description)}" ', 1)
     text = re.sub(r"(font: [^;\"]*?|font-family: )'[^;\"]*", r"\1system-ui, sans-serif", text)
-    names = {INK: "ink", MUTED: "muted", GRID: "grid"}
+    names = {INK: "ink", MUTED: "muted", GRID: "grid", "#ffffff": "paper"}
     for index, (line, label) in enumerate(COLOURS[:6]):
         names |= {line: f"c{index}", label: f"t{index}"}
     for value, name in names.items():

@@ -18,6 +18,7 @@ WINDOWS = 40  # a line is smoothed over this part of the longest run
 NOISE = 0.005  # of the height of a curve: less noise than this is drawn as it is
 LOG_RATIO = 20  # height over depth of a picture that asks for a logarithmic axis
 FAINT = 0.25
+RARE = 0.8  # of the losses are finite where those that are not are holes in the line
 
 
 def smoothed(curves: Sequence[NDArray[Any]], log: bool) -> list[NDArray[Any]]:
@@ -50,6 +51,21 @@ def series(history: Mapping[str, Any], key: str) -> tuple[NDArray[Any], NDArray[
     # NaN means "not measured here"; an infinite loss is one, but has no place in a picture.
     seen = np.isfinite(values)
     return steps[seen], values[seen]
+
+
+def _holes(history: Mapping[str, Any]) -> NDArray[Any]:
+    """Where the finite losses are cut by some that are not; nowhere if many were not measured."""
+    seen = np.flatnonzero(np.isfinite(np.asarray(history["loss"], float)))
+    if len(seen) < RARE * len(history["loss"]):
+        return np.empty(0, np.intp)
+    return np.flatnonzero(np.diff(seen) > 1) + 1
+
+
+def _broken(
+    x: NDArray[Any], y: NDArray[Any], holes: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A line with a gap before each of these places."""
+    return (x, y) if not len(holes) else (np.insert(x, holes, np.nan), np.insert(y, holes, np.nan))
 
 
 def metrics_of(history: Mapping[str, Any]) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
@@ -129,9 +145,10 @@ def learning_curves(
     for index, (name, average) in enumerate(zip(drawn, averages, strict=True)):
         (steps, loss), (checks, held_out) = drawn[name]
         paint, text = colour(index)
+        holes = _holes(runs[name])
         if average is not loss:
-            ax.plot(steps, loss, color=paint, alpha=FAINT, linewidth=0.7)
-        (line,) = ax.plot(steps, average, color=paint, linewidth=1.8)
+            ax.plot(*_broken(steps, loss, holes), color=paint, alpha=FAINT, linewidth=0.7)
+        (line,) = ax.plot(*_broken(steps, average, holes), color=paint, linewidth=1.8)
         labels.append((line, name or "training", text))
         if len(runs) == 1 and len(held_out):
             paint, text = colour(1)

@@ -61,6 +61,11 @@ class Transferred:
         words = ", ".join(f"{m.name}={_text(m.after)}" for m in changed[:4])
         return f"<Transferred {words or 'nothing changed'}{', ...' if len(changed) > 4 else ''}>"
 
+    def _repr_html_(self) -> str | None:
+        from stepsize.report.cards import shown
+
+        return shown(self)
+
 
 def _text(value: Any) -> str:
     if isinstance(value, float | int) and not isinstance(value, bool):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -269,8 +268,10 @@ class Schedule:
 
         return svg(self)
 
-    def _repr_html_(self) -> str:
-        return f"<code>{html.escape(repr(self))}</code><br>{self.svg()}"
+    def _repr_html_(self) -> str | None:
+        from stepsize.report.cards import shown
+
+        return shown(self)
 
     # -- identity --------------------------------------------------------------------------------
 

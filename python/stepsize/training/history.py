@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import math
 import os
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stepsize.curves import svg_line
 from stepsize.serialization import nested, states
 from stepsize.serialization.atomic import replacing
 from stepsize.validation import counted, is_text
@@ -276,34 +274,16 @@ class History(Mapping[str, Column]):
             parts.append(f"stopped: {self.stopped}")
         return f"History({', '.join(parts)})"
 
-    def _repr_html_(self) -> str:
-        """A table of first, best and last values, with a small curve of each, for notebooks."""
-        rows = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{_curve(values)}</td>"
-            f"<td>{values[0]:.4g}</td><td>{values.min():.4g}</td><td>{values.max():.4g}</td>"
-            f"<td>{values[-1]:.4g}</td></tr>"
-            for name in self
-            if name not in ("step", "epoch")
-            and (values := self[name][np.isfinite(self[name])]).size
-        )
-        head = "".join(
-            f"<th>{word}</th>" for word in ("", "", "first", "lowest", "highest", "last")
-        )
-        caption = counted(self._rows, "step") + (f", {self.stopped}" if self.stopped else "")
-        return f"<table><caption>{html.escape(caption)}</caption><tr>{head}</tr>{rows}</table>"
+    def _repr_html_(self) -> str | None:
+        from stepsize.report.cards import shown
+
+        return shown(self)
 
 
 def _field(name: str, value: float) -> str:
     if value != value:
         return ""
     return str(int(value)) if name in _COUNTS else repr(value)
-
-
-def _curve(values: Column) -> str:
-    """A line of at most 60 points as inline SVG."""
-    values = values[np.linspace(0, values.size - 1, min(values.size, 60)).astype(int)]
-    line = svg_line(np.arange(values.size), values, (1, 1, 99, 15))
-    return f'<svg width="100" height="16">{line}</svg>'
 
 
 def _reason(label: str, value: Any) -> str | None:

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Any
 
+from stepsize.bars import can_redraw, open_bar
+
 REFRESH = 0.1  # seconds between two updates of the bar
 LINES = 10.0  # seconds between two lines
 
@@ -28,9 +30,9 @@ class Progress:
         self._always = show is True
         if show is False:
             self._interval = self._next = float("inf")
-        elif sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules):
+        elif can_redraw():
             self._interval, self._next = REFRESH, self._start
-            self._bar = bar()(total=total, initial=first, unit="step", dynamic_ncols=True)
+            self._bar = open_bar(total=total, initial=first, unit="step", dynamic_ncols=True)
         else:
             self._interval, self._next = LINES, self._start + LINES
 
@@ -67,14 +69,3 @@ class Progress:
         shown = "  ".join(f"{name} {value}" for name, value in values.items())
         left = f"  {(self._total - run.step) / rate:.0f} s left" if self._total and rate else ""
         print(f"step {run.step}{of}  {shown}  {rate:.3g} steps/s{left}", file=sys.stderr)
-
-
-def bar() -> Any:
-    """The class of a progress bar without a thread of its own."""
-    from tqdm.auto import tqdm
-
-    class Bar(tqdm):  # type: ignore[misc, type-arg, unused-ignore]
-        # The monitor thread would outlive the run.
-        monitor_interval = 0
-
-    return Bar

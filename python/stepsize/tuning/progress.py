@@ -7,7 +7,8 @@ import sys
 import time
 from typing import Any
 
-from stepsize.training.progress import LINES, REFRESH, bar
+from stepsize.bars import can_redraw, open_bar
+from stepsize.training.progress import LINES, REFRESH
 from stepsize.tuning.trials import TrialRecord
 
 
@@ -26,9 +27,9 @@ class SearchProgress:
         self._always, now = show is True, time.perf_counter()
         if show is False:
             self._interval = self._next = math.inf
-        elif sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules):
+        elif can_redraw():
             self._interval, self._next = REFRESH, now
-            self._bar = bar()(total=total, unit="run", dynamic_ncols=True)
+            self._bar = open_bar(total=total, unit="run", dynamic_ncols=True)
         else:
             self._interval, self._next = LINES, now + LINES
 

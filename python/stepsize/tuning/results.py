@@ -157,6 +157,11 @@ class TuneResult:
         best = f"best value {_short(self.best_value)} at {best}" if best else "no best point"
         return f"<TuneResult {counted(len(self.trials), 'run')}, {done} done, {best}>"
 
+    def _repr_html_(self) -> str | None:
+        from stepsize.report.cards import shown
+
+        return shown(self)
+
     def __str__(self) -> str:
         told = self._counts() + (f"; {self.stopped}" if self.stopped else "")
         best = ", ".join(f"{k}={_short(v)}" for k, v in self.best.items())

@@ -111,6 +111,11 @@ class Wrapper(_Base):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} around {self.inner!r}>"
 
+    def _repr_html_(self) -> str | None:
+        from stepsize.report.cards import shown
+
+        return shown(self)
+
     @property
     def internals(self) -> Internals:
         """The internals of the innermost optimizer."""
