@@ -160,7 +160,9 @@ def _in_words_of_options(diagnosis: Any) -> Any:
 
 def predict(args: argparse.Namespace) -> int:
     """A prediction for each row of a table."""
-    for note in predictions(args.model, args.table, args.out, args.decimal, args.json):
+    for note in predictions(
+        args.model, args.table, args.out, args.decimal, args.json, args.encoding
+    ):
         print(note, file=sys.stderr)
     return 0
 

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from stepsize.cli.dates import FORMS
 from stepsize.cli.errors import CommandError, FileError
 from stepsize.cli.matching import fitted
-from stepsize.cli.numerals import UNITS, is_gap
+from stepsize.cli.numerals import is_gap
 from stepsize.cli.preparation import GAP, Column, encode
-from stepsize.cli.reading import Table, read_table
+from stepsize.cli.reading import read_table
+from stepsize.cli.table import Table
 from stepsize.cli.tables import Prepared
 from stepsize.errors import CheckpointError
 from stepsize.problems.networks import mlp_forward
@@ -46,7 +47,12 @@ def to_extra(prepared: Prepared) -> dict[str, Any]:
 
 
 def predict(
-    model: Path, table: Path, out: Path | None, decimal: str | None, as_json: bool = False
+    model: Path,
+    table: Path,
+    out: Path | None,
+    decimal: str | None,
+    as_json: bool = False,
+    encoding: str | None = None,
 ) -> list[str]:
     """Write a prediction for each row, to a file or to standard output; notes on what was done.
 
@@ -55,7 +61,7 @@ def predict(
     """
     known = _load(model, table)
     names = [column.name for column in known.columns]
-    rows = read_table(table, [*names, known.target.name], keep_blank=True)
+    rows = read_table(table, [*names, known.target.name], keep_blank=True, encoding=encoding)
     for name in names:
         if name not in rows.frame.columns:
             there = ", ".join(map(str, rows.frame.columns))
@@ -166,9 +172,13 @@ def _column(saved: Mapping[str, Any]) -> Column:
         raise ValueError(f"column {column.name!r} with decimal sign {column.decimal!r}")
     if not all(isinstance(n, float) and np.isfinite(n) for n in numbers) or column.deviation <= 0:
         raise ValueError(f"column {column.name} has mean and deviation {numbers[:2]}")
+    if column.fill is not None and not (
+        isinstance(column.fill, float) and np.isfinite(column.fill)
+    ):
+        raise ValueError(f"column {column.name} fills gaps with {column.fill!r}")
     if not isinstance(column.grouped, bool):
         raise ValueError(f"column {column.name} has grouped {column.grouped!r}")
-    if column.unit not in (None, "", *UNITS) or column.date not in ("", *FORMS):
+    if not isinstance(column.unit, str | None) or column.date not in ("", *FORMS):
         raise ValueError(f"column {column.name} has unit {column.unit!r} and date {column.date!r}")
     return column
 

@@ -24,7 +24,7 @@ from stepsize.cli.numerals import (
     unit_of,
 )
 from stepsize.cli.preparation import GAP, Column, words_of
-from stepsize.cli.reading import Table
+from stepsize.cli.table import Table
 from stepsize.validation import counted
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def unit_of_column(table: Table, name: str, numbers: Series) -> str:
             f"column {name} holds {held[0]} and {held[1]}: write all its numbers in one unit, or "
             f"leave it out with --drop {name}"
         )
-    return signs[0] if signs else ""
+    return signs[0] if signs else table.units.get(name, "")
 
 
 def codes_of(numbers: Series) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -244,11 +244,6 @@ def _numbers(
             f"({table.place(first_of(odd))}): gaps"
         )
     there = column.numbers(cells)
-    if there.isna().any():
-        notes.append(
-            f"{counted(there.isna().sum(), 'gap')} in {name} filled with its mean"
-            f"{spelled(cells[gaps])}"
-        )
     if there.nunique() == 1:
         where = "every row" if there.notna().all() else "every row that has it"
         notes.append(f"column {name} is {there.dropna().iloc[0]:.6g} in {where}, left out")
