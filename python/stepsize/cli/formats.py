@@ -90,7 +90,7 @@ def sheet_rows(path: Path, data: bytes, known: Sequence[str], notes: list[str]) 
     rows = {str(name): _filled_rows(frame) for name, frame in sheets.items()}
     rows = {name: there for name, there in rows.items() if there}
     if not rows:
-        raise FileError(f"{path} is empty")
+        raise FileError(f"{path} is empty; save the table again")
     having = [
         name for name, there in rows.items() if any(set(known) & set(c) for _, c in there[:30])
     ]

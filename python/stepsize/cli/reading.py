@@ -64,7 +64,7 @@ def read_table(
         raise FileError(f"{path} holds a packed {inner.suffix}; unpack it and give the file")
     if inner.suffix.lower() in _SHEETS:
         if not data:
-            raise FileError(f"{path} is empty")
+            raise FileError(f"{path} is empty; save the table again")
         rows = sheet_rows(inner, data, known, notes)
         return _arranged(path, rows, "", known, notes, keep_blank)
     text = decoded(path, data, notes, encoding)
@@ -99,11 +99,11 @@ def _arranged(
 ) -> Table:
     """The table that rows of cells are: names above, and as many cells in each row."""
     if not rows:
-        raise FileError(f"{path} is empty")
+        raise FileError(f"{path} is empty; save the table again")
     counts = "line" if delimiter else "row"
     header, body = header_of(rows, known, notes, counts)
     if not body:
-        raise CommandError(f"{path} holds no rows below its header")
+        raise CommandError(f"{path} holds no rows below its header; add rows")
     header, body = rectangular(path, header, body, notes, counts)
     header = [" ".join(name.split()) for name in header]
     names = names_of(path, header, known, notes)

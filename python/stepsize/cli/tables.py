@@ -70,6 +70,7 @@ def load_table(
     classes; any other is predicted as a number. `task` says otherwise.
     """
     target = target if target is None else " ".join(target.split())
+    drop = [" ".join(name.split()) for name in drop]
     table = read_table(path, [] if target is None else [target], encoding=encoding)
     _check_names(table, target, drop)
     assert target is not None
@@ -162,7 +163,8 @@ def _answer(table: Table, name: str, task: str, decimal: str) -> Column:
     rows = len(table.frame)
     if rows < LEAST_ROWS:
         raise CommandError(
-            f"{table.path} has {counted(rows, 'usable row')}, too few to train and validate on"
+            f"{table.path} has {counted(rows, 'usable row')}, too few to train and validate on; "
+            f"give {LEAST_ROWS} or more"
         )
     whole = not odd.any() and bool((numbers == numbers.round()).all())
     if task == "regression" or (task == "auto" and not odd.any() and not whole):
