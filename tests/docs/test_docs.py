@@ -53,6 +53,14 @@ def test_readme_tables_are_made_from_the_code():
     assert tables.fill(text) == text, "run: python docs/tables.py README.md"
 
 
+@pytest.mark.parametrize("page", tables.PAGES)
+def test_tables_of_pages_are_made_from_the_code(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name in tables.PAGES[page]:
+        assert f"<!-- {name} -->" in text
+    assert tables.fill(text) == text, f"run: python docs/tables.py {page}"
+
+
 def test_contributing_shows_lion_as_it_is():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     sources = "\n".join(

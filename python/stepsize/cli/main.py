@@ -38,21 +38,28 @@ _TARGET = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors are one line on stderr."""
+    from stepsize.cli.streams import end_of_reading
+
     try:
-        return _run(argv)
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("stepsize: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of a pipe has seen enough: `stepsize schedule ... | head`.
-        sys.stderr.close()
+        end_of_reading()  # `stepsize schedule ... | head` has seen enough
         return 1
+    except OSError as error:  # such as a full disk
+        end_of_reading()
+        print(f"stepsize: error: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 def _run(argv: Sequence[str] | None) -> int:
     import signal
 
-    from stepsize.cli.streams import spell_out
+    from stepsize.cli.streams import kept_for_json, spell_out
 
     spell_out()
     parser = _parser()
@@ -74,7 +81,8 @@ def _run(argv: Sequence[str] | None) -> int:
     run: Callable[[argparse.Namespace], int] = getattr(commands, args.command.replace("-", "_"))
     try:
         check_paths(args)
-        return run(args)
+        with kept_for_json(getattr(args, "json", False)):
+            return run(args)
     except BrokenPipeError:
         raise
     except (CommandError, ArithmeticError, ImportError, OSError, TypeError, ValueError) as error:

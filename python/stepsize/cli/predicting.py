@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from stepsize.cli.matching import fitted
 from stepsize.cli.numerals import is_gap
 from stepsize.cli.preparation import GAP, Column, encode
 from stepsize.cli.reading import read_table
+from stepsize.cli.streams import output, write_out
 from stepsize.cli.table import Table
 from stepsize.cli.tables import Prepared
 from stepsize.errors import CheckpointError
@@ -128,7 +128,7 @@ def _write(text: str, out: Path | None) -> None:
     if out is not None:
         out.write_text(text, encoding="utf-8", newline="")
         return
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    encoding = getattr(output(), "encoding", None) or "utf-8"
     try:
         text.encode(encoding)
     except UnicodeEncodeError as error:
@@ -137,7 +137,7 @@ def _write(text: str, out: Path | None) -> None:
             f"{encoding}, has no sign for: write them to a file with --out FILE, or set "
             "PYTHONIOENCODING=utf-8"
         ) from None
-    sys.stdout.write(text)
+    write_out(text)
 
 
 def _load(path: Path, table_path: Path) -> Model:
