@@ -18,11 +18,22 @@ QUICK = ["--epochs", 30, "--lr", 0.1, "--hidden", 0, "--json"]
 
 
 def train(run, folder, name, data, target, *words):
+    """What training on the table prints as JSON, with the answers that its model then gives it."""
     folder.mkdir(exist_ok=True)
-    path = folder / name
+    path, model = folder / name, folder / "model"
     path.write_bytes(data)
-    code, out, err = run("train", path, "--target", target, *words, *QUICK)
-    return code, json.loads(out) if code in (0, 3) else out, err
+    code, out, err = run("train", path, "--target", target, *words, "--save", model, *QUICK)
+    if code not in (0, 3):
+        return code, out, err
+    found = json.loads(out)
+    predicted, out, _ = run("predict", model, path, *words, "--json")
+    assert predicted == 0
+    found["answers"] = [
+        (row[target], float(row["probability"]))
+        for row in json.loads(out)["answers"]
+        if row[target]  # empty where a line is
+    ]
+    return code, found, err
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +71,10 @@ def test_a_messy_table_gives_the_model_of_the_clean_one(one, run, tmp_path, clea
     for series in ("val_loss", "val_accuracy", "epoch_loss"):
         assert found["final"][series] == pytest.approx(wanted["final"][series], rel=1e-4), series
     assert found["final"]["val_accuracy"] > 0.7
+    answers, meant = zip(*found["answers"], strict=True), zip(*wanted["answers"], strict=True)
+    (words, shares), (wanted_words, wanted_shares) = answers, meant
+    assert words == wanted_words
+    assert np.allclose(shares, wanted_shares, atol=2e-4)
 
 
 @pytest.mark.parametrize("one", REFUSED, ids=lambda one: one.name)

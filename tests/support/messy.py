@@ -228,6 +228,8 @@ def _layouts() -> list[Messy]:
         ("row names of R", "\n".join([lines[0], *(f'"{i}",{x}' for i, x in enumerate(lines[1:]))]),
          ("the rows have one cell more than the header",)),
         ("names that are not ASCII", plain.replace("height", "Größe in 米", 1), ()),
+        ("marks of the direction of writing", plain.replace("\n", "\n\u200e"),
+         ("signs that cannot be seen",)),
         ("spaces in names", plain.replace("height", "  body   height ", 1), ()),
     ]  # fmt: skip
     found = [Messy(name, "t.csv", data.encode(), plain, told) for name, data, told in shown]

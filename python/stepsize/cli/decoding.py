@@ -24,7 +24,13 @@ _MARKS = {  # the longer one first: the mark of UTF-32 begins with that of UTF-1
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _SPACES = dict.fromkeys(map(ord, "\u00a0\u2007\u202f\u2009\u3000"), " ")
-_NOTHING = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
+_NOTHING = dict.fromkeys(  # of no width, and marks of the direction of writing
+    [
+        *map(ord, "\u00ad\u200b\u200e\u200f\u2060\ufeff"),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    ]
+)
 _PACKED: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
     b"\x1f\x8b": ("gzip", gzip.decompress),
     b"BZh": ("bzip2", bz2.decompress),

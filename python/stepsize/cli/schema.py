@@ -178,6 +178,8 @@ def date_form_of(table: Table, name: str, gaps: Series, decimal: str) -> str:
     strange = cells[~cells.isin(looking)]
     if not looking or (len(strange) and not few(strange.notna(), strange.unique(), gaps)):
         return ""
+    if not any(isinstance(cell, str) for cell in looking):
+        return "year-month-day"  # dates that are of that type already
     forms = date_forms(looking)
     if {"day.month.year", "month/day/year"} <= set(forms):
         if str(looking[0]).count(".") >= 2 or all(_is_symmetric(cell) for cell in looking):

@@ -42,17 +42,18 @@ def _parts_of(cell: Any) -> tuple[str, str] | None:
     return number, found["unit"]
 
 
-def take_unit(table: Table, name: str, wanted: str | None = None) -> None:
+def take_unit(table: Table, name: str) -> None:
     """Leave the numbers of a column, and note the unit that was behind each of them.
 
     A column in which one cell in ten has no unit, or another, is left as it is; CommandError where
     these are measures of several sizes, of which all but one would be read wrongly.
     """
-    cells = table.frame[name]
+    column = table.frame[name]
+    cells = column.tolist()
     there = [row for row, cell in enumerate(cells) if not is_gap(cell)]
-    if not any(isinstance(cells.iloc[row], str) for row in there[:1]):
+    if not any(isinstance(cells[row], str) and cells[row][-1:].isalpha() for row in there[:50]):
         return
-    parts = {row: _parts_of(cells.iloc[row]) for row in there}
+    parts = {row: _parts_of(cells[row]) for row in there}
     first: dict[str, int] = {}
     count = 0
     for row, part in parts.items():
@@ -68,10 +69,9 @@ def take_unit(table: Table, name: str, wanted: str | None = None) -> None:
     numbers = [parts[row][0] if parts.get(row) else cell for row, cell in enumerate(cells)]
     unit, row = units[0], first[units[0]]
     table.notes.append(
-        f"column {name}: {cells.iloc[row]} ({table.place(row)}) is read as {numbers[row]}, in "
-        f"{unit}"
+        f"column {name}: {cells[row]} ({table.place(row)}) is read as {numbers[row]}, in {unit}"
     )
-    table.frame[name] = _like(cells, numbers)
+    table.frame[name] = _like(column, numbers)
     table.units[name] = unit
 
 
