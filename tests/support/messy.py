@@ -282,6 +282,9 @@ def _columns() -> list[Messy]:
               text(changed("age", "", 3, 7)), ("column age: -999 (2 cells, the first in line 5)",)),
         Messy("ids of 17 digits", "t.csv", text(ids).encode(), text(ids),
               ("column user_id holds another whole number in every row",)),
+        Messy("a country NA", "t.csv", text(changed("city", "NA", 3, 5, 8)).encode(),
+              text(changed("city", "", 3, 5, 8)),
+              ("column city: 3 gaps, the word '' (written 'NA')",)),
         Messy("booleans", "t.csv", text(flags).encode(), text(whole), ("column member: 2 words",)),
         Messy("a class of one row", "t.csv", text(changed("bought", "maybe", 5)).encode(),
               text(changed("bought", "maybe", 5)), ("1 class of one row: 'maybe' (line 7)",)),
@@ -319,13 +322,15 @@ def _formats() -> list[Messy]:
     ]  # fmt: skip
 
 
+def bad(name: str, content: str | bytes, *told: str, code: int = 1, **more: object) -> Messy:
+    """A table that ends in an error."""
+    data = content if isinstance(content, bytes) else content.encode()
+    return Messy(name, str(more.pop("file", "t.csv")), data, "", told, code=code, **more)  # type: ignore[arg-type]
+
+
 def _refused() -> list[Messy]:
     plain = text(clean())
     lines = plain.splitlines()
-
-    def bad(name: str, content: str | bytes, *told: str, code: int = 1, **more: object) -> Messy:
-        data = content if isinstance(content, bytes) else content.encode()
-        return Messy(name, str(more.pop("file", "t.csv")), data, "", told, code=code, **more)  # type: ignore[arg-type]
 
     short = "\n".join([*lines[:6], "33,1.80", *lines[6:]])
     long = "\n".join([*lines[:6], "33,1.80,2000,Bergen, Norway,yes", *lines[6:]])
