@@ -141,7 +141,15 @@ def parquet(table: dict[str, list[str]]) -> bytes:
 
 def made() -> list[Messy]:
     """All of them."""
-    return [*_encodings(), *_notations(), *_layouts(), *_columns(), *_formats(), *_refused()]
+    return [
+        *_encodings(),
+        *_notations(),
+        *_layouts(),
+        *_columns(),
+        *_formats(),
+        *_refused(),
+        *_refused_files(),
+    ]
 
 
 def _encodings() -> list[Messy]:
@@ -217,7 +225,7 @@ def _layouts() -> list[Messy]:
         ("lines of separators", plain + ",,,,\n,,,,\n", ("no value in line 122, 123: left out",)),
         ("comments above", "# from a lab\n# in May\n" + plain, ("2 lines that begin with #",)),
         ("comments between", "\n".join([*lines[:9], "# the second day", *lines[9:]]) + "\n",
-         ("1 line that begins with # left out",)),
+         ("1 line that begins with # left out, below the header line 10",)),
         ("titles above", "Customers of May\n\n" + plain, ("line 1 above the names of the col",)),
         ("sep= above", "sep=;\n" + text(table, ";"), ()),
         ("units below the header", "\n".join([lines[0], "years,m,EUR,,", *lines[1:]]) + "\n",
@@ -369,6 +377,12 @@ def _refused() -> list[Messy]:
             target="Bought"),
         bad("names alone", lines[0] + "\n", "holds no rows below its header; add rows"),
         bad("one row", "\n".join(lines[:2]) + "\n", "has 1 usable row, too few to train", "give 8"),
+    ]  # fmt: skip
+
+
+def _refused_files() -> list[Messy]:
+    plain = text(clean())
+    return [
         bad("nothing", b"", "is empty", code=2),
         bad("a zero byte", plain.encode() + b"\0", "it holds a zero byte; save it as CSV", code=2),
         bad("utf-16 that breaks off", plain.encode("utf-16")[:-1],
@@ -382,14 +396,17 @@ def _refused() -> list[Messy]:
         bad("json lines of which one is broken", "".join(
             f"{json.dumps(r)[: -1 if i == 5 else None]}\n" for i, r in enumerate(records(clean()))),
             "line 6: ", "mend it there", code=2, file="t.jsonl"),
+        bad("a name twice in json", json.dumps(records(clean())).replace("height", "age", 1),
+            "two values named age", "rename all but one", file="t.json"),
+        bad("a short row of json", json.dumps({"columns": ["x", "bought"], "data": [[1]]}),
+            "row 1: 1 cell, expected 2 (x, bought)", "mend or delete", file="t.json"),
         bad("a list in a cell of json", json.dumps([{**r, "age": [1]} for r in records(clean())]),
             "column age holds '[1]' (row 1)", "one value in a cell", file="t.json"),
     ]  # fmt: skip
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
     for i, one in enumerate(made()):
-        place = folder / f"{i:02}-{one.name.replace(' ', '-').replace('/', '')}"
+        place = Path(sys.argv[1]) / f"{i:02}-{one.name.replace(' ', '-').replace('/', '')}"
         place.mkdir(parents=True)
         (place / one.file).write_bytes(one.data)

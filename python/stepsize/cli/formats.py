@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from stepsize.cli.errors import CommandError, FileError
 from stepsize.cli.table import Rows, Table, pandas_here
+from stepsize.validation import counted
 
 __all__ = ["json_table", "npz_table", "parquet_table", "sheet_rows"]
 
@@ -121,33 +123,28 @@ def _cell(value: Any) -> Any:
 
 def json_table(path: Path, text: str, notes: list[str]) -> Table:
     """Records, one a line or in a list, or columns by name; nested names are joined by a point."""
-    lines = [i for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+    lines = text.split("\n")
+    filled = [i for i, line in enumerate(lines, 1) if line.strip()]
     counts = "row"
     try:
-        value = json.loads(text)
+        value = _loaded(path, text, "")
     except json.JSONDecodeError as whole:
         value, counts = [], "line"
-        for line in lines:
+        for number in filled:
             try:
-                value.append(json.loads(text.split("\n")[line - 1]))
+                value.append(_loaded(path, lines[number - 1], f" line {number}"))
             except json.JSONDecodeError as error:
+                one = number == filled[0]  # a document of many lines, broken somewhere
                 place = (
-                    f"line {whole.lineno}: {whole.msg}"
-                    if line == lines[0]
-                    else (f"line {line}: {error.msg}")
+                    f"line {whole.lineno}: {whole.msg}" if one else f"line {number}: {error.msg}"
                 )
                 raise FileError(f"{path} {place}; it is no JSON: mend it there") from None
     if isinstance(value, dict) and isinstance(value.get("data"), list):
-        columns = value.get("columns")
-        value = (
-            [dict(zip(columns, row, strict=False)) for row in value["data"]]
-            if isinstance(columns, list)
-            else value["data"]
-        )
+        value = _named(path, value)
     frame = _frame_of(path, value)
     if not len(frame):
         raise FileError(f"{path} is empty: it holds no record")
-    numbers = lines if counts == "line" else list(range(1, len(frame) + 1))
+    numbers = filled if counts == "line" else list(range(1, len(frame) + 1))
     for name in frame.columns:
         for row, cell in zip(numbers, frame[name], strict=True):
             if isinstance(cell, list | dict):
@@ -156,6 +153,39 @@ def json_table(path: Path, text: str, notes: list[str]) -> Table:
                     "neither number nor text; write one value in a cell, or delete the column"
                 )
     return Table(path, frame, numbers, notes=notes, counts=counts)
+
+
+def _loaded(path: Path, text: str, place: str) -> Any:
+    """The value of a JSON text; a name that is there twice would lose its first value."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            name = Counter(name for name, _ in pairs).most_common(1)[0][0]
+            raise CommandError(
+                f"{path}{place} holds a record with two values named {name}: rename all but one"
+            )
+        return found
+
+    try:
+        return json.loads(text, object_pairs_hook=once)
+    except RecursionError:
+        raise FileError(f"{path}{place} is nested too deeply for a table; write records") from None
+
+
+def _named(path: Path, value: dict[str, Any]) -> Any:
+    """The records of lists of cells below one list of names; other lists as they are."""
+    names, rows = value.get("columns"), value["data"]
+    if not isinstance(names, list):
+        return rows
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, list) or len(row) != len(names):
+            count = len(row) if isinstance(row, list) else 1
+            raise CommandError(
+                f"{path} row {number}: {counted(count, 'cell')}, expected {len(names)} "
+                f"({', '.join(map(str, names))!s:.80}); mend or delete it"
+            )
+    return [dict(zip(map(str, names), row, strict=True)) for row in rows]
 
 
 def _frame_of(path: Path, value: Any) -> Any:

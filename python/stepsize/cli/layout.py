@@ -83,7 +83,8 @@ def without_units(header: Sequence[str], body: Rows, notes: list[str], counts: s
     sure = [
         i for i in worded if str(first[i]).lower() in MEASURES or _UNIT.fullmatch(str(first[i]))
     ]
-    if not (sure or (len(worded) > 1 and all(len(str(first[i])) <= 12 for i in worded))):
+    differ = len({str(first[i]) for i in worded}) > 1  # "unknown" twice is no unit
+    if not (sure or (differ and all(len(str(first[i])) <= 12 for i in worded))):
         return body
     shown = ", ".join(f"{header[i]} in {first[i]}" for i in worded[:4])
     notes.append(

@@ -165,7 +165,10 @@ def _load(path: Path, table_path: Path) -> Model:
 
 
 def _column(saved: Mapping[str, Any]) -> Column:
-    kept = {"words": tuple(map(str, saved["words"])), "codes": tuple(saved.get("codes", ()))}
+    kept: dict[str, Any] = {
+        "words": tuple(map(str, saved["words"])),
+        "codes": tuple(saved.get("codes", ())),
+    }
     if isinstance(saved["name"], str):
         kept["name"] = " ".join(saved["name"].split())  # as those of tables are
     column = Column(**{**saved, **kept})

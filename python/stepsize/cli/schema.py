@@ -52,7 +52,7 @@ def few(odd: Any, words: Sequence[Any], gaps: Any) -> bool:
 
 def spelled(cells: Series) -> str:
     """How the gaps among these cells are written, for a note; nothing where all are empty."""
-    ways = [way for way in dict.fromkeys(map(str, cells)) if way]
+    ways = [way for way in dict.fromkeys(cells) if isinstance(way, str) and way]
     if not ways:
         return ""
     empty = " or empty" if (cells.map(str) == "").any() else ""

@@ -97,9 +97,11 @@ def _note_comments(rows: Rows, comments: Rows, notes: list[str]) -> None:
         line, names = comments.pop(above[-1])
         rows.insert(0, (line, [names[0].lstrip("# "), *names[1:]]))
     if comments:
+        below = [str(line) for line, _ in comments if rows and line > rows[0][0]]
         notes.append(
             f"{counted(len(comments), 'line')} that "
             f"{'begins' if len(comments) == 1 else 'begin'} with # left out"
+            f"{f', below the header line {listed(below)}' if below else ''}"
         )
 
 

@@ -66,7 +66,7 @@ def take_unit(table: Table, name: str) -> None:
     if len(first) > 1:
         _check_one(table, name, first, parts.values())
         return
-    numbers = [parts[row][0] if parts.get(row) else cell for row, cell in enumerate(cells)]
+    numbers = [part[0] if (part := parts.get(row)) else cell for row, cell in enumerate(cells)]
     unit, row = units[0], first[units[0]]
     table.notes.append(
         f"column {name}: {cells[row]} ({table.place(row)}) is read as {numbers[row]}, in {unit}"
