@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import inspect
 import re
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from json_keys import KEYS
 from stepsize import optimizers, schedules
 from stepsize.optimizers import Optimizer, registry
 from stepsize.optimizers.wrappers.base import Wrapper
+
+ROOT = Path(__file__).parents[1]
 
 
 def rules() -> str:
@@ -50,17 +54,70 @@ def recipes() -> str:
     return _table(("Call", "What it does"), rows)
 
 
-PAGES = ("all-rules.md", "schedules.md")
+PAGES = ("all-rules.md", "schedules.md", "command-line.md")
+# What each extra of pip is for, in the order of the table.
+PURPOSES = {
+    "plot": "pictures: `.plot()`, `--plot`, reports",
+    "demo": "`stepsize demo`, and tables on the command line",
+    "table": "tables on the command line: CSV, Excel, JSON, Parquet",
+    "tune": '`ss.tune(method="tpe")`',
+    "tensorboard": "the callback `ss.TensorBoard`",
+    "mlflow": "the callback `ss.MLflow`",
+    "wandb": "the callback `ss.WandB`",
+    "bf16": "parameters and gradients in bfloat16",
+    "dask": "sweeps and searches on a Dask cluster",
+    "mpi": "data parallelism and sweeps by MPI",
+    "torch": "the optimizers as those of PyTorch",
+    "sklearn": "estimators for scikit-learn",
+    "scipy": "methods for `scipy.optimize.minimize`",
+    "jax": "gradients from JAX",
+    "optax": "schedules to and from optax",
+    "autograd": "gradients from HIPS autograd",
+}
+_OURS = {"test", "docs", "peers", "trainers", "dev"}  # for work on the package itself
+
+
+def extras() -> str:
+    """One row per extra: the command that installs it, what it brings, and what for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found = {n: v for n, v in project["optional-dependencies"].items() if n not in _OURS}
+    unknown = sorted(set(found) - set(PURPOSES))
+    if unknown:
+        raise KeyError(f"say in PURPOSES of {Path(__file__).name} what {unknown} are for")
+    rows = [
+        (f'`pip install "stepsize[{name}]"`', purpose, ", ".join(f"`{p}`" for p in found[name]))
+        for name, purpose in PURPOSES.items()
+        if name in found
+    ]
+    return _table(("Command", "What for", "Brings"), rows)
+
+
+def json_keys() -> str:
+    """One row per command and key of its JSON object."""
+    rows = [
+        (f"`{command} --json`" if i == 0 else "", f"`{key}`", meaning)
+        for command, keys in KEYS.items()
+        for i, (key, meaning) in enumerate(keys.items())
+    ]
+    return _table(("Command", "Key", "Meaning"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "rules": rules,
     "wrappers": wrappers,
     "schedules": recipes,
 }
+PAGES: dict[str, dict[str, Callable[[], str]]] = {  # tables of other files than the README
+    "docs/command-line.md": {"extras": extras, "json": json_keys},
+}
 
 
 def fill(text: str) -> str:
     """The text with every table between its two markers made anew."""
-    for name, make in TABLES.items():
+    every = dict(TABLES)
+    for tables in PAGES.values():
+        every |= tables
+    for name, make in every.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         before, *rest = pattern.split(text)
         text = before + (rest[0] + make() + "".join(rest[1:]) if rest else "")

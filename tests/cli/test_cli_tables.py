@@ -87,7 +87,7 @@ def test_a_table_of_numbers_words_and_gaps(run, tmp_path):
     path = write(tmp_path / "mixed.csv", "\n".join(["a,kind,y", *rows]))
     code, out, err = run("train", path, "--target", "y", "--hidden", "0", "--json")
     assert code == 0
-    assert "12 gaps in a filled with its mean" in err
+    assert "column a: 12 gaps filled with the median 0.16101" in err
     assert json.loads(out)["final"]["val_r2"] > 0.6
 
 

@@ -83,7 +83,7 @@ TOLD = {  # a column of cells, and what is said of it
     "9999": ([9999 if i == 4 else i % 7 for i in range(N)], "9999 (1 cell, the first in line 6)"),
     "? and NA": (
         ["?" if i == 3 else "n/a" if i == 5 else i % 7 for i in range(N)],
-        "2 gaps in a filled with its mean (written '?', 'n/a')",
+        "2 gaps filled with the median 2 (written '?', 'n/a')",
     ),
     "gaps among words": (
         ["NA" if i == 3 else "" if i == 5 else "uv"[i % 2] for i in range(N)],

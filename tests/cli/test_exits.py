@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import sys
 import pytest
 
 from one_line import assert_one_line
-from stepsize.cli import main
+from terminals import on_a_terminal
 
 INTERRUPTER = """
 import os, signal, sys, time
@@ -145,18 +144,6 @@ def sheet(tmp_path):
     rows = [f"{i * 7 % 11},{'Zürich' if i % 2 else 'Genf'}" for i in range(40)]
     path.write_text("\n".join(["größe,stadt", *rows]) + "\n", encoding="utf-8")
     return path
-
-
-def on_a_terminal(monkeypatch, encoding, words):
-    """The exit code and what is printed, where the streams have this encoding."""
-    streams = []
-    for name in ("stdout", "stderr"):
-        streams.append(io.TextIOWrapper(io.BytesIO(), encoding=encoding))
-        monkeypatch.setattr(sys, name, streams[-1])
-    code = main([str(word) for word in words])
-    for stream in streams:
-        stream.flush()
-    return code, *(stream.buffer.getvalue().decode(encoding) for stream in streams)
 
 
 @pytest.mark.parametrize("json", [[], ["--json"]])

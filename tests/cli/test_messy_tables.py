@@ -92,9 +92,12 @@ TRAINS = {
     ),
     "one inf": (
         lines(changed(A, _5="inf"), B, CLASS),
-        ["column a: 1 cell without a number, 'inf' (line 7): gaps", "1 gap in a"],
+        ["column a: 1 cell without a number, 'inf' (line 7): gaps", "1 gap filled with the median"],
     ),
-    "n.d.": (lines(changed(A, _5="n.d.", _9="N/A", _11="-"), B, CLASS), ["3 gaps in a filled"]),
+    "n.d.": (
+        lines(changed(A, _5="n.d.", _9="N/A", _11="-"), B, CLASS),
+        ["column a: 3 gaps filled with the median 7.3 (written"],
+    ),
     "a word of its own for a gap": (
         lines(changed(A, _2="below limit", _7="below limit"), B, CLASS),
         ["column a: 2 cells without a number, 'below limit' (line 4): gaps"],

@@ -89,9 +89,9 @@ def test_swapped_arguments_are_named(run, table, model):
 
 
 def test_a_table_of_another_kind_is_refused_with_those_there_are(run, model, tmp_path):
-    (tmp_path / "t.xlsx").write_bytes(b"PK\x03\x04")
-    code, _, err = run("predict", model, tmp_path / "t.xlsx")
-    assert code == 2 and "t.xlsx is no table; expected .csv, .tsv, .npz, .parquet, or -" in err
+    (tmp_path / "t.pdf").write_bytes(b"%PDF")
+    code, _, err = run("predict", model, tmp_path / "t.pdf")
+    assert code == 2 and "t.pdf is no table; expected .csv, .tsv, .txt, .xlsx, .json" in err
     assert_one_line(err)
 
 

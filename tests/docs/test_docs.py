@@ -61,10 +61,10 @@ def test_the_readme_counts_rules_and_schedules_as_they_are():
 
 
 def test_tables_are_made_from_the_code():
-    pages = [(ROOT / "docs" / page).read_text(encoding="utf-8") for page in tables.PAGES]
+    texts = [(ROOT / "docs" / page).read_text(encoding="utf-8") for page in tables.PAGES]
     for name in tables.TABLES:
-        assert sum(f"<!-- {name} -->" in text for text in pages) == 1
-    for text in pages:
+        assert sum(f"<!-- {name} -->" in text for text in texts) == 1
+    for text in texts:
         assert tables.fill(text) == text, "run: python docs/tables.py"
 
 

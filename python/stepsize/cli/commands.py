@@ -9,7 +9,6 @@ import importlib.util
 import math
 import os
 import platform
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,15 @@ from stepsize.cli.loading import load_noted, optimizer_class, parse_lr, started_
 from stepsize.cli.output import columns, draw, print_json
 from stepsize.cli.predicting import predict as predictions
 from stepsize.cli.predicting import to_extra
-from stepsize.cli.reporting import final, labelled, told, write_report
+from stepsize.cli.reporting import (
+    final,
+    labelled,
+    next_command,
+    story_told,
+    told,
+    write_report,
+    write_trials,
+)
 from stepsize.cli.tables import Prepared
 from stepsize.cli.watch import watch
 from stepsize.plots.style import number
@@ -48,7 +55,9 @@ def demo(args: argparse.Namespace) -> int:
 
     out = args.out or Path("stepsize-report")
     out.mkdir(parents=True, exist_ok=True)  # what cannot be written to is said first
-    run(out, seed=args.seed or 0, quick=args.quick)
+    story = run(out, seed=args.seed or 0, quick=args.quick)
+    if args.json:
+        print_json(story_told(story, out / "report.html"))
     return 0
 
 
@@ -59,6 +68,14 @@ def _guide(args: argparse.Namespace) -> int:
         raise CommandError("--seed does not go with --guide: the guide uses seeds of its own")
     out = args.out or Path("stepsize-guide")
     results = build(out, only=args.only or (), quick=args.quick)
+    if args.json:
+        print_json(
+            {
+                "page": out / "index.html",
+                "claims": {r.claim.name: r.finding.verdict for r in results},
+            }
+        )
+        return 0
     print(columns([r.claim.name, r.finding.verdict] for r in results))
     print(f"\nGuide: {out / 'index.html'}")
     return 0
@@ -164,7 +181,9 @@ def _in_words_of_options(diagnosis: Any) -> Any:
 
 def predict(args: argparse.Namespace) -> int:
     """A prediction for each row of a table."""
-    for note in predictions(args.model, args.table, args.out, args.decimal, args.json):
+    for note in predictions(
+        args.model, args.table, args.out, args.decimal, args.json, args.encoding
+    ):
         print(note, file=sys.stderr)
     return 0
 
@@ -224,9 +243,12 @@ def tune(args: argparse.Namespace) -> int:
     best = min(results, key=lambda name: results[name].best_value)
     if not math.isfinite(results[best].best_value):
         print("stepsize tune: every trial diverged", file=sys.stderr)
+        if args.json:
+            lost = {n: {"lr": r.best.get("lr"), "loss": None} for n, r in results.items()}
+            print_json({"best": None, "rules": lost, "line": None} | told(prepared))
         return DIVERGED
     if args.csv:
-        _write_trials(args.csv, results)
+        write_trials(args.csv, results)
     line = f"optimizer = ss.{rules[best].__name__}(params, lr={results[best].best['lr']:.3g})"
     if args.json:
         values = {n: {"lr": r.best.get("lr"), "loss": r.best_value} for n, r in results.items()}
@@ -238,20 +260,9 @@ def tune(args: argparse.Namespace) -> int:
             for n, r in results.items()
         ]
         print(columns([["rule", "best rate", "validation loss"], *rows]))
-        print(_next_command(args, best, results[best].best["lr"]) if args.target else line)
+        print(next_command(args, best, results[best].best["lr"]) if args.target else line)
     draw(args.plot, lambda plots: plots.tuning(results[best], title=f"{problem.name}: {best}"))
     return 0
-
-
-def _next_command(args: argparse.Namespace, rule: str, lr: float) -> str:
-    """The line that trains on the table as it was tuned."""
-    words = ["stepsize", "train", args.problem, "--target", args.target]
-    for name in args.drop:
-        words += ["--drop", name]
-    words += ["--hidden", ",".join(map(str, args.hidden)) or "0"]
-    words += ["--batch-size", str(args.batch_size), "--seed", str(args.seed)]
-    words += ["--optimizer", rule, "--lr", f"{lr:.3g}", "--epochs", str(args.epochs)]
-    return shlex.join([*words, "--report", "run.html"])
 
 
 class _Objective:
@@ -284,14 +295,6 @@ class _Objective:
             raise KeyboardInterrupt
         lost = "val_loss" not in history or not math.isfinite(history["loss"][-1])
         return math.inf if lost else float(history.last("val_loss"))
-
-
-def _write_trials(path: Path, results: dict[str, Any]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["rule", "lr", "loss", "state"])
-        for name, result in results.items():
-            writer.writerows([name, t.point["lr"], t.value, t.state] for t in result.trials)
 
 
 def bench(args: argparse.Namespace) -> int:

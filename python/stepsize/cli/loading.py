@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from stepsize.cli.errors import CommandError, FileError
-from stepsize.cli.reading import ENDINGS, is_stream
+from stepsize.cli.reading import ENDINGS, KINDS, is_stream
 from stepsize.cli.tables import Prepared, load_table
 from stepsize.optimizers.registration import find_rule
 from stepsize.problems import Problem
@@ -31,15 +31,15 @@ def load_problem(place: str, /, **table: Any) -> tuple[Problem, Prepared | None]
     if place.lower().endswith(ENDINGS) or is_stream(Path(place)):
         prepared = load_table(Path(place), **table)
         return prepared.problem, prepared
-    for name in ("target", "drop", "decimal", "task"):
+    for name in ("target", "drop", "decimal", "task", "encoding"):
         if table.get(name) not in (None, [], "auto"):
-            raise CommandError(f"--{name} goes with a table: {', '.join(ENDINGS)}")
+            raise CommandError(f"--{name} goes with a table: {KINDS}")
     return _made_by(place), None
 
 
 def load_noted(args: argparse.Namespace) -> tuple[Problem, Prepared | None]:
     """The problem that the arguments of a command name; what was done to a table goes to stderr."""
-    names = ("target", "drop", "hidden", "seed", "task", "decimal")
+    names = ("target", "drop", "hidden", "seed", "task", "decimal", "encoding")
     problem, prepared = load_problem(args.problem, **{name: getattr(args, name) for name in names})
     for note in prepared.notes if prepared else ():
         print(note, file=sys.stderr)
@@ -50,7 +50,7 @@ def _made_by(target: str) -> Problem:
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
         raise CommandError(
-            f"expected FILE.py:factory, module:factory or a table ({', '.join(ENDINGS)}, or - for "
+            f"expected FILE.py:factory, module:factory or a table ({KINDS}, or - for "
             f"text from standard input), got {target!r:.200}; "
             "the factory is a function that returns an ss.Problem"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from stepsize.cli import watch
+from stepsize.cli.argument_types import names, positive, rates, sizes
 
 __all__ = ["main"]
 
@@ -31,27 +32,35 @@ exit codes: 0 done, 1 failed, 2 wrong usage or a file that cannot be read or wri
 """
 _TARGET = (
     "FILE.py:FUNCTION or module:FUNCTION, returning an ss.Problem; or a table: "
-    "FILE.csv, .tsv, .npz or .parquet, or - for text from standard input, with --target COLUMN"
+    "FILE.csv, .tsv, .xlsx, .json, .npz or .parquet, or - for text from standard input, with "
+    "--target COLUMN"
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors are one line on stderr."""
+    from stepsize.cli.streams import end_of_reading
+
     try:
-        return _run(argv)
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("stepsize: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of a pipe has seen enough: `stepsize schedule ... | head`.
-        sys.stderr.close()
+        end_of_reading()  # `stepsize schedule ... | head` has seen enough
         return 1
+    except OSError as error:  # such as a full disk
+        end_of_reading()
+        print(f"stepsize: error: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 def _run(argv: Sequence[str] | None) -> int:
     import signal
 
-    from stepsize.cli.streams import spell_out
+    from stepsize.cli.streams import kept_for_json, spell_out
 
     spell_out()
     parser = _parser()
@@ -73,7 +82,8 @@ def _run(argv: Sequence[str] | None) -> int:
     run: Callable[[argparse.Namespace], int] = getattr(commands, args.command.replace("-", "_"))
     try:
         check_paths(args)
-        return run(args)
+        with kept_for_json(getattr(args, "json", False)):
+            return run(args)
     except BrokenPipeError:
         raise
     except (CommandError, ArithmeticError, ImportError, OSError, TypeError, ValueError) as error:
@@ -124,39 +134,10 @@ def _command(commands: _Commands, name: str, summary: str, epilog: str) -> argpa
     return parser
 
 
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    try:
-        sizes = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be whole numbers, such as 64,32, got {text!r}"
-        ) from None
-    if sizes != (0,) and min(sizes) < 1:
-        raise argparse.ArgumentTypeError(f"layers need at least 1 unit, got {text}")
-    return () if sizes == (0,) else sizes
-
-
-def _rates(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be numbers, such as 0.1,1,10, got {text!r}"
-        ) from None
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object, and nothing else, instead"
+    )
 
 
 def _add_demo(commands: _Commands) -> None:
@@ -185,6 +166,7 @@ def _add_demo(commands: _Commands) -> None:
     parser.add_argument(
         "--only", action="append", metavar="NAME", help="with --guide: this page; may be repeated"
     )
+    _add_json(parser)
 
 
 def _add_running(parser: argparse.ArgumentParser, optimizer: bool = True) -> None:
@@ -207,17 +189,20 @@ def _add_running(parser: argparse.ArgumentParser, optimizer: bool = True) -> Non
         "--decimal", choices=(".", ","), help="of a table: its decimal sign (default: judged)"
     )
     parser.add_argument(
+        "--encoding", metavar="NAME", help="of a table: such as cp1251 (default: judged)"
+    )
+    parser.add_argument(
         "--hidden",
-        type=_sizes,
+        type=sizes,
         default=(32,),
         metavar="N,N",
         help="of a table: units of the hidden layers, 0 for a linear model (default: 32)",
     )
-    parser.add_argument("--batch-size", type=_positive, default=32, metavar="N")
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="N")
     parser.add_argument("--seed", type=int, default=0, help="draws the order of the batches")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw to .png, .svg or .pdf")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the numbers")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    _add_json(parser)
 
 
 def _add_find(commands: _Commands) -> None:
@@ -231,10 +216,8 @@ def _add_find(commands: _Commands) -> None:
     _add_running(parser)
     parser.add_argument("--lr-min", type=float, default=1e-7, metavar="RATE")
     parser.add_argument("--lr-max", type=float, default=10.0, metavar="RATE")
-    parser.add_argument("--steps", type=_positive, default=100, metavar="N")
-    parser.add_argument(
-        "--repeats", type=_positive, default=1, metavar="N", help="tests to combine"
-    )
+    parser.add_argument("--steps", type=positive, default=100, metavar="N")
+    parser.add_argument("--repeats", type=positive, default=1, metavar="N", help="tests to combine")
 
 
 def _add_train(commands: _Commands) -> None:
@@ -252,8 +235,8 @@ def _add_train(commands: _Commands) -> None:
     _add_running(parser)
     parser.add_argument("--lr", metavar="RATE", help="a number or a schedule; default: find it")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=_positive, metavar="N", help="default: 10")
-    length.add_argument("--steps", type=_positive, metavar="N")
+    length.add_argument("--epochs", type=positive, metavar="N", help="default: 10")
+    length.add_argument("--steps", type=positive, metavar="N")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="written every epoch")
     parser.add_argument("--resume", action="store_true", help="continue from --checkpoint")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a web page of the run")
@@ -283,13 +266,13 @@ def _add_what_if(commands: _Commands) -> None:
     )
     parser.add_argument(
         "--factors",
-        type=_rates,
+        type=rates,
         default=(0.1, 0.3, 1, 10),
         metavar="F,F",
         help="of the rate (default: 0.1,0.3,1,10)",
     )
     parser.add_argument(
-        "--steps", type=_positive, metavar="N", help="of a branch (default: a twentieth of the run)"
+        "--steps", type=positive, metavar="N", help="of a branch (default: a twentieth of the run)"
     )
 
 
@@ -310,7 +293,7 @@ def _add_predict(commands: _Commands) -> None:
         "table",
         type=Path,
         metavar="TABLE",
-        help=".csv, .tsv, .npz or .parquet, or - for text from standard input",
+        help=".csv, .tsv, .xlsx, .json, .npz or .parquet, or - for text from standard input",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
     parser.add_argument(
@@ -318,7 +301,10 @@ def _add_predict(commands: _Commands) -> None:
         choices=(".", ","),
         help="the decimal sign (default: as trained, unless the table proves another)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of CSV")
+    parser.add_argument(
+        "--encoding", metavar="NAME", help="of the table, such as cp1251 (default: judged)"
+    )
+    _add_json(parser)
 
 
 def _add_tune(commands: _Commands) -> None:
@@ -335,13 +321,13 @@ def _add_tune(commands: _Commands) -> None:
     _add_running(parser, optimizer=False)
     parser.add_argument(
         "--optimizers",
-        type=_names,
+        type=names,
         default=("SGD", "Adam"),
         metavar="NAME,NAME",
         help="rules to compare (default: SGD,Adam)",
     )
-    parser.add_argument("--trials", type=_positive, default=12, metavar="N", help="per rule")
-    parser.add_argument("--epochs", type=_positive, default=10, metavar="N", help="per trial")
+    parser.add_argument("--trials", type=positive, default=12, metavar="N", help="per rule")
+    parser.add_argument("--epochs", type=positive, default=10, metavar="N", help="per trial")
     parser.add_argument(
         "--method", choices=("lr", "tpe", "random", "grid", "halving"), default="lr"
     )
@@ -360,7 +346,7 @@ def _add_bench(commands: _Commands) -> None:
     )
     parser.add_argument(
         "--optimizers",
-        type=_names,
+        type=names,
         default=("SGD", "Adam", "AdamW", "RMSprop"),
         metavar="NAME,NAME",
     )
@@ -368,7 +354,7 @@ def _add_bench(commands: _Commands) -> None:
         "--seconds", type=float, default=0.3, metavar="S", help="per measurement (default: 0.3)"
     )
     parser.add_argument("--quick", action="store_true", help="leave out the largest size")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    _add_json(parser)
 
 
 def _add_schedule(commands: _Commands) -> None:
@@ -384,10 +370,10 @@ def _add_schedule(commands: _Commands) -> None:
         "the methods of a schedule: all that Python prints for one can be given here.",
     )
     parser.add_argument("expressions", nargs="+", metavar="EXPRESSION")
-    parser.add_argument("--steps", type=_positive, metavar="N", help="default: the whole schedule")
+    parser.add_argument("--steps", type=positive, metavar="N", help="default: the whole schedule")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw to .png, .svg or .pdf")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write every step's rate")
-    parser.add_argument("--json", action="store_true", help="print every step's rate as JSON")
+    _add_json(parser)
 
 
 def _add_info(commands: _Commands) -> None:
@@ -397,4 +383,4 @@ def _add_info(commands: _Commands) -> None:
         "Show the version, how it was built, and what runs on this machine.",
         "Paste it into a bug report.",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    _add_json(parser)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from stepsize.cli.errors import CommandError
 from stepsize.cli.numerals import is_gap, notation_of, number_of
 from stepsize.cli.preparation import Column, words_of
-from stepsize.cli.reading import Table
 from stepsize.cli.schema import check_one_notation, first_of, note_notation, unit_of_column
+from stepsize.cli.table import Table
+from stepsize.cli.units import take_unit
 from stepsize.validation import counted
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ def fitted(table: Table, columns: Sequence[Column], decimal: str | None) -> list
 
     CommandError where cells would mean something else than those that were trained on.
     """
+    for column in columns:
+        if _is_numeric(column):
+            take_unit(table, column.name)
     proofs = {c.name: notation_of(table.frame[c.name]) for c in columns if _is_numeric(c)}
     seen = {sign for rows in proofs.values() for sign in rows if sign in ".,"}
     found = []
@@ -109,7 +113,7 @@ def _check_numbers(table: Table, column: Column, numbers: Series) -> None:
         cell = "a gap" if is_gap(cells.iloc[first]) else repr(str(cells.iloc[first]))[:40]
         notes.append(
             f"column {name}: {counted(lost.sum(), 'cell')} without a number, the first is "
-            f"{cell} ({table.place(first)}); taken as the mean"
+            f"{cell} ({table.place(first)}); taken as {_fill_of(column)}"
         )
     if not column.date:
         _check_unit(table, column, numbers)
@@ -125,6 +129,10 @@ def _check_numbers(table: Table, column: Column, numbers: Series) -> None:
         )
 
 
+def _fill_of(column: Column) -> str:
+    return "the mean" if column.fill is None else f"the median, {column.fill:.6g}"
+
+
 def _check_unit(table: Table, column: Column, numbers: Series) -> None:
     """Refuse numbers in another unit than those that were trained on."""
     unit = unit_of_column(table, column.name, numbers)
@@ -132,9 +140,15 @@ def _check_unit(table: Table, column: Column, numbers: Series) -> None:
         return
     if "%" in (unit, column.unit) or (unit and column.unit):
         row = first_of(numbers.notna())
-        held = f"{table.frame[column.name].iloc[row]} ({table.place(row)})"
+        behind = f" {unit}" if unit == table.units.get(column.name) else ""
+        held = f"{table.frame[column.name].iloc[row]}{behind} ({table.place(row)})"
         trained = f"in {column.unit}" if column.unit else "without a unit"
         raise CommandError(
             f"column {column.name} holds {held}, and was trained on numbers {trained}: write them "
             "alike"
+        )
+    if column.unit:
+        table.notes.append(
+            f"column {column.name} has numbers without a unit, taken as {column.unit}, as those "
+            "that were trained on"
         )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.cli.errors import CommandError, FileError
+from stepsize.cli.streams import write_out
 from stepsize.plots.style import new_axes
 
 __all__ = ["check_paths", "columns", "draw", "plain", "print_json"]
@@ -36,7 +37,7 @@ def plain(value: Any) -> Any:
 
 def print_json(value: dict[str, Any]) -> None:
     """One JSON object on standard output."""
-    print(json.dumps(plain(value), indent=2))
+    write_out(json.dumps(plain(value), indent=2) + "\n")
 
 
 def columns(rows: Iterable[Sequence[str]]) -> str:

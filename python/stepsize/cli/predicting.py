@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,11 @@ from numpy.typing import NDArray
 from stepsize.cli.dates import FORMS
 from stepsize.cli.errors import CommandError, FileError
 from stepsize.cli.matching import fitted
-from stepsize.cli.numerals import UNITS, is_gap
+from stepsize.cli.numerals import is_gap
 from stepsize.cli.preparation import GAP, Column, encode
-from stepsize.cli.reading import Table, read_table
+from stepsize.cli.reading import read_table
+from stepsize.cli.streams import output, write_out
+from stepsize.cli.table import Table
 from stepsize.cli.tables import Prepared
 from stepsize.errors import CheckpointError
 from stepsize.problems.networks import mlp_forward
@@ -46,7 +47,12 @@ def to_extra(prepared: Prepared) -> dict[str, Any]:
 
 
 def predict(
-    model: Path, table: Path, out: Path | None, decimal: str | None, as_json: bool = False
+    model: Path,
+    table: Path,
+    out: Path | None,
+    decimal: str | None,
+    as_json: bool = False,
+    encoding: str | None = None,
 ) -> list[str]:
     """Write a prediction for each row, to a file or to standard output; notes on what was done.
 
@@ -55,7 +61,7 @@ def predict(
     """
     known = _load(model, table)
     names = [column.name for column in known.columns]
-    rows = read_table(table, [*names, known.target.name], keep_blank=True)
+    rows = read_table(table, [*names, known.target.name], keep_blank=True, encoding=encoding)
     for name in names:
         if name not in rows.frame.columns:
             there = ", ".join(map(str, rows.frame.columns))
@@ -122,7 +128,7 @@ def _write(text: str, out: Path | None) -> None:
     if out is not None:
         out.write_text(text, encoding="utf-8", newline="")
         return
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    encoding = getattr(output(), "encoding", None) or "utf-8"
     try:
         text.encode(encoding)
     except UnicodeEncodeError as error:
@@ -131,7 +137,7 @@ def _write(text: str, out: Path | None) -> None:
             f"{encoding}, has no sign for: write them to a file with --out FILE, or set "
             "PYTHONIOENCODING=utf-8"
         ) from None
-    sys.stdout.write(text)
+    write_out(text)
 
 
 def _load(path: Path, table_path: Path) -> Model:
@@ -159,16 +165,25 @@ def _load(path: Path, table_path: Path) -> Model:
 
 
 def _column(saved: Mapping[str, Any]) -> Column:
-    kept = {"words": tuple(map(str, saved["words"])), "codes": tuple(saved.get("codes", ()))}
+    kept: dict[str, Any] = {
+        "words": tuple(map(str, saved["words"])),
+        "codes": tuple(saved.get("codes", ())),
+    }
+    if isinstance(saved["name"], str):
+        kept["name"] = " ".join(saved["name"].split())  # as those of tables are
     column = Column(**{**saved, **kept})
     numbers = (column.mean, column.deviation, column.low, column.high, *column.codes)
     if not isinstance(column.name, str) or column.decimal not in (".", ","):
         raise ValueError(f"column {column.name!r} with decimal sign {column.decimal!r}")
     if not all(isinstance(n, float) and np.isfinite(n) for n in numbers) or column.deviation <= 0:
         raise ValueError(f"column {column.name} has mean and deviation {numbers[:2]}")
+    if column.fill is not None and not (
+        isinstance(column.fill, float) and np.isfinite(column.fill)
+    ):
+        raise ValueError(f"column {column.name} fills gaps with {column.fill!r}")
     if not isinstance(column.grouped, bool):
         raise ValueError(f"column {column.name} has grouped {column.grouped!r}")
-    if column.unit not in (None, "", *UNITS) or column.date not in ("", *FORMS):
+    if not isinstance(column.unit, str | None) or column.date not in ("", *FORMS):
         raise ValueError(f"column {column.name} has unit {column.unit!r} and date {column.date!r}")
     return column
 

@@ -37,6 +37,7 @@ class Column:
     date: str = ""  # the form of its dates, one of `dates.FORMS`
     low: float = 0.0  # the smallest and the largest number that was trained on
     high: float = 0.0
+    fill: float | None = None  # for gaps: the median; None, as in older files, is the mean
     grouped: bool = False  # some of its numbers have their thousands set apart
 
     def numbers(self, cells: Series) -> Series:
@@ -47,19 +48,21 @@ class Column:
         return numbers.mask(numbers.isin(self.codes)) if self.codes else numbers
 
     def encode(self, cells: Series) -> NDArray[np.float64]:
-        """Inputs for these cells; gaps are the mean, words that are new are none of the old."""
+        """Inputs for these cells; gaps are the median, words that are new are none of the old."""
         if self.words:
             text = words_of(cells, self.words)
             return np.column_stack([(text == word).to_numpy(np.float64) for word in self.words])
         numbers = self.numbers(cells).to_numpy(np.float64)
         scaled = (numbers - self.mean) / self.deviation
-        return np.where(np.isnan(scaled), 0.0, scaled)[:, None]
+        gap = 0.0 if self.fill is None else (self.fill - self.mean) / self.deviation
+        return np.where(np.isnan(scaled), gap, scaled)[:, None]
 
     def fit(self, cells: Series) -> None:
-        """Take mean, deviation and range from these cells, those of the rows to train on."""
+        """Take mean, deviation, median and range from these cells, of the rows to train on."""
         numbers = self.numbers(cells).dropna()
         if not self.words and len(numbers):
             self.mean, self.deviation = moments(numbers)
+            self.fill = _median(numbers)
             self.low, self.high = float(numbers.min()), float(numbers.max())
 
 
@@ -86,6 +89,12 @@ def moments(numbers: Series) -> tuple[float, float]:
         return 0.0, 1.0
     part = numbers.to_numpy(np.float64) / size
     return float(part.mean()) * size, float(part.std()) * size or 1.0
+
+
+def _median(numbers: Series) -> float:
+    """The number in the middle, without overflow."""
+    size = float(numbers.abs().max())
+    return float((numbers / size).median()) * size if size > 1e300 else float(numbers.median())
 
 
 def encode(columns: Sequence[Column], frame: Mapping[str, Any]) -> NDArray[np.float32]:

@@ -1,8 +1,11 @@
-"""A training run of the command line as one web page."""
+"""What a command did: for JSON, as a table of trials, and as one web page."""
 
 from __future__ import annotations
 
+import argparse
+import csv
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,8 @@ from stepsize.diagnosis import VERDICTS
 from stepsize.plots.style import number, offscreen
 from stepsize.validation import counted
 
-__all__ = ["final", "labelled", "told", "write_report"]
+__all__ = ["final", "labelled", "next_command", "story_told", "told", "write_report"]
+__all__ += ["write_trials"]
 
 
 def told(prepared: Prepared | None) -> dict[str, Any]:
@@ -25,6 +29,28 @@ def told(prepared: Prepared | None) -> dict[str, Any]:
     columns = [dataclasses.asdict(column) for column in prepared.columns]
     target = dataclasses.asdict(prepared.target)
     return {"decisions": prepared.notes, "columns": columns, "target": target}
+
+
+def story_told(story: Any, page: Path) -> dict[str, Any]:
+    """The story of the demo in numbers, for JSON."""
+    runs = {"low": story.low, "right": story.right, "high": story.high}
+    return {
+        "page": page,
+        "suggestion": story.found.suggestion,
+        "rates": {
+            name: {"lr": run.lr, "accuracy": run.accuracy, "loss": run.loss, "verdict": run.verdict}
+            for name, run in runs.items()
+            if run is not None
+        },
+        "schedules": {name: _mean_accuracy(runs) for name, runs in story.schedules.items()},
+        "rules": {name: _mean_accuracy(runs) for name, runs in story.rules.items()},
+        "holds": story.holds,
+        "seconds": story.seconds,
+    }
+
+
+def _mean_accuracy(runs: Any) -> float:
+    return float(np.mean([run.accuracy for run in runs]))
 
 
 def final(history: Any) -> dict[str, float]:
@@ -44,6 +70,26 @@ def labelled(ends: Mapping[str, float]) -> list[list[str]]:
     """These values with their names, those of the two training losses in words."""
     words = {"epoch_loss": "loss, mean of the last epoch", "loss": "loss, last batch"}
     return [[words.get(name, name), number(value)] for name, value in ends.items()]
+
+
+def next_command(args: argparse.Namespace, rule: str, lr: float) -> str:
+    """The line that trains on the table as it was tuned."""
+    words = ["stepsize", "train", args.problem, "--target", args.target]
+    for name in args.drop:
+        words += ["--drop", name]
+    words += ["--hidden", ",".join(map(str, args.hidden)) or "0"]
+    words += ["--batch-size", str(args.batch_size), "--seed", str(args.seed)]
+    words += ["--optimizer", rule, "--lr", f"{lr:.3g}", "--epochs", str(args.epochs)]
+    return shlex.join([*words, "--report", "run.html"])
+
+
+def write_trials(path: Path, results: dict[str, Any]) -> None:
+    """The trials of every rule as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["rule", "lr", "loss", "state"])
+        for name, result in results.items():
+            writer.writerows([name, t.point["lr"], t.value, t.state] for t in result.trials)
 
 
 def write_report(

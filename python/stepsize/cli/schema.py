@@ -24,7 +24,7 @@ from stepsize.cli.numerals import (
     unit_of,
 )
 from stepsize.cli.preparation import GAP, Column, words_of
-from stepsize.cli.reading import Table
+from stepsize.cli.table import Table
 from stepsize.validation import counted
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def few(odd: Any, words: Sequence[Any], gaps: Any) -> bool:
 
 def spelled(cells: Series) -> str:
     """How the gaps among these cells are written, for a note; nothing where all are empty."""
-    ways = [way for way in dict.fromkeys(map(str, cells)) if way]
+    ways = [way for way in dict.fromkeys(cells) if isinstance(way, str) and way]
     if not ways:
         return ""
     empty = " or empty" if (cells.map(str) == "").any() else ""
@@ -133,7 +133,7 @@ def unit_of_column(table: Table, name: str, numbers: Series) -> str:
             f"column {name} holds {held[0]} and {held[1]}: write all its numbers in one unit, or "
             f"leave it out with --drop {name}"
         )
-    return signs[0] if signs else ""
+    return signs[0] if signs else table.units.get(name, "")
 
 
 def codes_of(numbers: Series) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -178,6 +178,8 @@ def date_form_of(table: Table, name: str, gaps: Series, decimal: str) -> str:
     strange = cells[~cells.isin(looking)]
     if not looking or (len(strange) and not few(strange.notna(), strange.unique(), gaps)):
         return ""
+    if not any(isinstance(cell, str) for cell in looking):
+        return "year-month-day"  # dates that are of that type already
     forms = date_forms(looking)
     if {"day.month.year", "month/day/year"} <= set(forms):
         if str(looking[0]).count(".") >= 2 or all(_is_symmetric(cell) for cell in looking):
@@ -244,11 +246,6 @@ def _numbers(
             f"({table.place(first_of(odd))}): gaps"
         )
     there = column.numbers(cells)
-    if there.isna().any():
-        notes.append(
-            f"{counted(there.isna().sum(), 'gap')} in {name} filled with its mean"
-            f"{spelled(cells[gaps])}"
-        )
     if there.nunique() == 1:
         where = "every row" if there.notna().all() else "every row that has it"
         notes.append(f"column {name} is {there.dropna().iloc[0]:.6g} in {where}, left out")

@@ -16,7 +16,7 @@ from stepsize.cli.dates import looks_like_a_date
 from stepsize.cli.errors import CommandError
 from stepsize.cli.numerals import has_leading_zero, is_gap
 from stepsize.cli.preparation import Column, encode, moments, numbers_of
-from stepsize.cli.reading import Table, read_table
+from stepsize.cli.reading import read_table
 from stepsize.cli.schema import (
     column_of,
     decimals_of,
@@ -28,8 +28,10 @@ from stepsize.cli.schema import (
     spelled,
     unit_of_column,
 )
+from stepsize.cli.table import Table
+from stepsize.cli.units import take_unit
 from stepsize.problems import Problem, classifier, regressor
-from stepsize.validation import counted
+from stepsize.validation import counted, nearest
 
 if TYPE_CHECKING:
     from pandas import Series
@@ -59,6 +61,7 @@ def load_table(
     seed: int,
     task: str = "auto",
     decimal: str | None = None,
+    encoding: str | None = None,
 ) -> Prepared:
     """The problem of predicting column `target` from the others, and notes on what was decided.
 
@@ -66,10 +69,13 @@ def load_table(
     0 and 1 each. A target of words, or of at most 20 different whole numbers, is sorted into
     classes; any other is predicted as a number. `task` says otherwise.
     """
-    table = read_table(path, [] if target is None else [target])
+    target = target if target is None else " ".join(target.split())
+    drop = [" ".join(name.split()) for name in drop]
+    table = read_table(path, [] if target is None else [target], encoding=encoding)
     _check_names(table, target, drop)
     assert target is not None
     table.frame = table.frame.drop(columns=list(dict.fromkeys(drop)))
+    _take_units(table, target, task)
     decimals = decimals_of(table, decimal)
     answer = _answer(table, target, task, decimals[target])
     others = [name for name in table.frame.columns if name != target]
@@ -88,12 +94,28 @@ def _check_names(table: Table, target: str | None, drop: Sequence[str]) -> None:
     names = [str(name) for name in table.frame.columns]
     if target is None or target not in names:
         asked = "give --target" if target is None else f"there is no column {target!r}"
-        raise CommandError(f"{asked}; the columns of {table.path} are: {', '.join(names)}")
+        close = nearest(target, names) if target else []
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise CommandError(f"{asked}{hint}; the columns of {table.path} are: {_some(names)}")
     for name in drop:
         if name not in names:
-            raise CommandError(f"--drop {name}: the columns are: {', '.join(names)}")
+            raise CommandError(f"--drop {name}: the columns are: {_some(names)}")
         if name == target:
             raise CommandError(f"--drop {name}: it is the target")
+
+
+def _some(names: Sequence[str]) -> str:
+    """Names for a message, of thousands a few."""
+    more = f" and {len(names) - 30} more" if len(names) > 30 else ""
+    return ", ".join(name[:60] for name in names[:30]) + more
+
+
+def _take_units(table: Table, target: str, task: str) -> None:
+    """Take units off the numbers of columns; a target of few different cells keeps its words."""
+    for name in list(table.frame.columns):
+        many = table.frame[name].nunique() > FEW_NUMBERS and task == "auto"
+        if name != target or many or task == "regression":
+            take_unit(table, name)
 
 
 def _answer(table: Table, name: str, task: str, decimal: str) -> Column:
@@ -117,6 +139,14 @@ def _answer(table: Table, name: str, task: str, decimal: str) -> Column:
         )
         gaps |= odd
         odd &= False
+    if odd.any() and task == "auto" and numbers.nunique() > FEW_NUMBERS:
+        place = table.place(first_of(odd))
+        raise CommandError(
+            f"{name} holds {numbers.nunique()} different numbers and {counted(odd.sum(), 'cell')} "
+            f"that {'is' if odd.sum() == 1 else 'are'} none, the first is {str(words[0])!r:.40} "
+            f"({place}): write numbers there, or leave them empty; --task classification takes "
+            "all of them as classes"
+        )
     if not odd.any():
         column.unit = unit_of_column(table, name, numbers)
         note_notation(table, name, decimal)
@@ -133,7 +163,8 @@ def _answer(table: Table, name: str, task: str, decimal: str) -> Column:
     rows = len(table.frame)
     if rows < LEAST_ROWS:
         raise CommandError(
-            f"{table.path} has {counted(rows, 'usable row')}, too few to train and validate on"
+            f"{table.path} has {counted(rows, 'usable row')}, too few to train and validate on; "
+            f"give {LEAST_ROWS} or more"
         )
     whole = not odd.any() and bool((numbers == numbers.round()).all())
     if task == "regression" or (task == "auto" and not odd.any() and not whole):
@@ -235,6 +266,20 @@ def _is_line(x: NDArray[Any], y: NDArray[Any]) -> bool:
     return bool(abs(float(np.mean((x - x.mean()) * (y - y.mean())))) > (1 - 1e-9) * spread)
 
 
+def _note_gaps(table: Table, columns: list[Column]) -> None:
+    """Say with what the gaps of columns of numbers are filled."""
+    for column in columns:
+        cells = table.frame[column.name]
+        gaps = column.numbers(cells).isna()
+        if column.words or not gaps.any():
+            continue
+        what = f"the median {column.fill:.6g}" if column.fill is not None else "0: no row to train"
+        table.notes.append(
+            f"column {column.name}: {counted(gaps.sum(), 'gap')} filled with {what}"
+            f"{spelled(cells[cells.map(is_gap)])}"
+        )
+
+
 def _scaled(
     table: Table,
     columns: list[Column],
@@ -250,6 +295,7 @@ def _scaled(
     train, held_out = (part[0][:, 0].astype(int) for part in (split.train, split.validation))
     for column in columns:
         column.fit(table.frame[column.name].iloc[train])
+    _note_gaps(table, columns)
     x = encode(columns, table.frame)
     problem = make(x, y, hidden=hidden, seed=seed, name=table.path.stem)
     return replace(
