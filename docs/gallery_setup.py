@@ -1,0 +1,85 @@
+"""What the stories of the gallery share when the site is built: their look, their order, who runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+from stepsize import set_num_threads
+from stepsize.plots.style import COLOURS, GRID, INK, MUTED
+
+STORIES = Path(__file__).parent / "gallery"
+
+# As they are told: a first network, inverse problems, statistics, other libraries, long runs.
+ORDER = (
+    "digits",
+    "deconvolution",
+    "phase_retrieval",
+    "bounded_fit",
+    "physics_informed",
+    "gaussian_process",
+    "matrix_factorisation",
+    "sklearn_pipeline",
+    "torch_finetuning",
+    "dask_sweep",
+    "resume_after_kill",
+    "own_rule",
+)
+
+# Libraries that are large, or for few: without them a story is shown and not run.
+LARGE = ("torch", "distributed")
+
+
+def place(file: str) -> int:
+    """The place of a story's file among all."""
+    return ORDER.index(Path(file).stem.removeprefix("plot_"))
+
+
+def missing(source: str) -> list[str]:
+    """The large libraries that a story imports and that are not installed."""
+    used = set(re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE))
+    return [name for name in LARGE if name in used and importlib.util.find_spec(name) is None]
+
+
+def runnable() -> str:
+    """A pattern of the files of the stories that can run here."""
+    files = sorted(STORIES.glob("plot_*.py"))
+    names = [path.stem for path in files if not missing(path.read_text("utf-8"))]
+    return rf"(?:{'|'.join(names)})\.py$"
+
+
+def reset(conf: dict[str, Any], file: str) -> None:
+    """Start each story alike: the look of the site's pictures, threads as the environment says."""
+    import matplotlib
+
+    set_num_threads(None)
+    matplotlib.rcParams.update(
+        {
+            "axes.axisbelow": True,
+            "axes.edgecolor": MUTED,
+            "axes.grid": True,
+            "axes.grid.which": "major",
+            "axes.labelcolor": INK,
+            "axes.linewidth": 0.8,
+            "axes.prop_cycle": matplotlib.cycler(color=[line for line, _ in COLOURS]),
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlelocation": "left",
+            "axes.titlesize": 11,
+            "axes.titleweight": "bold",
+            "figure.constrained_layout.use": True,
+            "figure.dpi": 100,
+            "font.size": 10,
+            "grid.color": GRID,
+            "image.cmap": "viridis",
+            "legend.frameon": False,
+            "legend.fontsize": 9,
+            "savefig.dpi": 150,
+            "xtick.color": MUTED,
+            "xtick.labelcolor": INK,
+            "ytick.color": MUTED,
+            "ytick.labelcolor": INK,
+        }
+    )
