@@ -52,7 +52,7 @@ class Kill:
 
 np.random.seed(0)
 lr = ss.schedules.warmup_cosine(0.01, 40, 400)
-opt = ss.EMA(ss.AdamW(params, lr=lr, weight_decay=0.01))
+opt = ss.EMA(ss.AdamW(params, lr=lr, weight_decay=0.01), decay=0.975)
 history = ss.fit(
     value_and_grad, params, opt, (x, y), epochs=20, progress=False,
     checkpoint=ss.Checkpoint(sys.argv[1] + "/run.safetensors", every_steps=50),
