@@ -50,6 +50,7 @@ sphinx_gallery_conf = {
     "filename_pattern": gallery_setup.runnable(),
     "within_subsection_order": "gallery_setup.place",
     "reset_modules": ("matplotlib", "gallery_setup.reset"),
+    "reset_modules_order": "both",
     "capture_repr": (),  # what a story shows it prints
     "thumbnail_size": (480, 300),
     "image_srcset": ["2x"],

@@ -1,8 +1,9 @@
-"""What the stories of the gallery share when the site is built: their look, their order, who runs."""
+"""What the stories of the gallery share as the site is built: look, order, who can run."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,13 @@ def runnable() -> str:
     return rf"(?:{'|'.join(names)})\.py$"
 
 
-def reset(conf: dict[str, Any], file: str) -> None:
-    """Start each story alike: the look of the site's pictures, threads as the environment says."""
+def reset(conf: dict[str, Any], file: str, when: str = "before") -> None:
+    """Start each story alike; what was set for it is taken back by sphinx-gallery's own reset."""
     import matplotlib
 
+    if when == "after":
+        return
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")  # who came and went is no story
     set_num_threads(None)
     matplotlib.rcParams.update(
         {

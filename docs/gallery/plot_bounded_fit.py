@@ -2,9 +2,10 @@
 What is in the mixture: a fit with bounds
 =========================================
 
-A spectrometer sees the sum of what all substances in a sample absorb. Given the spectrum of each pure
-substance, how much of each is there? Least squares answers at once, with less than nothing of some. No
-amount is negative: the bounds are knowledge, and here they are what makes the answer useful.
+A spectrometer sees the sum of what all substances in a sample absorb. Given the
+spectrum of each pure substance, how much of each is there? Least squares answers at
+once, with less than nothing of some. No amount is negative: the bounds are knowledge,
+and here they are what makes the answer useful.
 """
 
 import matplotlib.pyplot as plt
@@ -21,8 +22,8 @@ amount = np.array([0, 0.8, 0, 0, 1.2, 0, 0.5, 0, 0])
 measured = pure @ amount + 0.02 * rng.normal(size=len(wavelength))
 
 # %%
-# The loss is half the sum of squares. With ``bounds`` every step ends inside of them, and it has converged
-# when no component of the gradient that could still move does.
+# The loss is half the sum of squares. With ``bounds`` every step ends inside of them,
+# and it has converged when no component of the gradient that could still move does.
 
 
 def value_and_grad(x):
@@ -37,19 +38,20 @@ bounded = ss.minimize(
 print(bounded)
 
 # %%
-# SciPy has an exact solver for this one problem, which shows how near a general one comes.
+# SciPy has an exact solver for this one problem, which shows how near a general one
+# comes.
 
 from scipy.optimize import nnls
 
 exact = nnls(pure, measured)[0]
-print(f"largest difference from scipy.optimize.nnls: {np.abs(bounded.x - exact).max():.0e}")
+print(f"largest difference from SciPy's nnls: {np.abs(bounded.x - exact).max():.0e}")
 for name, x in (("least squares", free), ("with bounds", bounded.x)):
     print(f"{name}: largest error of an amount {np.abs(x - amount).max():.3f}")
 
 # %%
 # Both fit the measurement equally well. Only one of them can be believed.
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.4), width_ratios=(1.1, 1))
+fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.6), width_ratios=(1.1, 1))
 left.plot(wavelength, measured, ".", color="#8a8f96", ms=3, label="measured")
 left.plot(wavelength, pure @ free, lw=4, alpha=0.5, label="least squares")
 left.plot(wavelength, pure @ bounded.x, color="#d55e00", lw=1.2, label="with bounds")
@@ -60,7 +62,9 @@ right.bar(place - 0.2, free, 0.4, label="least squares")
 right.bar(place + 0.2, bounded.x, 0.4, color="#d55e00", label="with bounds")
 right.plot(place, amount, "k_", ms=22, mew=1.5, label="in the sample")
 right.axhline(0, color="#1f2328", lw=0.8)
-right.set(xlabel="substance", title="Two answers", xticks=place, xticklabels="ABCDEFGHI")
+right.set(
+    xlabel="substance", title="Two answers", xticks=place, xticklabels="ABCDEFGHI"
+)
 right.grid(axis="x", visible=False)
 right.legend()
 plt.show()

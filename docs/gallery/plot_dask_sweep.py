@@ -2,10 +2,11 @@
 Sixty trainings on a Dask cluster
 =================================
 
-How do rate and momentum go together? A grid of sixty short trainings tells, and each can run elsewhere. The
-cluster here is two processes of one machine; with the address of a scheduler in place of ``LocalCluster`` the
-same lines run on many machines (:doc:`/beyond-one-machine`). Each run sends back its loss and its history,
-and every history is diagnosed.
+How do rate and momentum go together? A grid of sixty short trainings tells, and each
+can run elsewhere. The cluster here is two processes of one machine; with the address
+of a scheduler in place of ``LocalCluster`` the same lines run on many machines
+(:doc:`/beyond-one-machine`). Each run sends back its loss and its history, and every
+history is diagnosed.
 """
 
 import matplotlib.pyplot as plt
@@ -20,7 +21,7 @@ GRID = {
 
 
 def train(point):
-    """The loss after eight epochs of a logistic regression with unequal columns, and the run."""
+    """The loss after eight epochs of a logistic regression, and the run."""
     import numpy as np
 
     import stepsize as ss
@@ -43,21 +44,24 @@ def train(point):
 
 
 # %%
-# Processes are started afresh and read this file once more, which is why the work stands under
-# ``if __name__ == "__main__"``. A notebook needs no such line.
+# Processes are started afresh and read this file once more, which is why the work
+# stands under ``if __name__ == "__main__"``. A notebook needs no such line.
 
 if __name__ == "__main__":
     from distributed import Client, LocalCluster
 
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
         Client(cluster) as client,
     ):
         result = ss.sweep(train, GRID, client, progress=False)
     print("best:", result.best, f"with a loss of {result.best_value:.4f}")
 
 # %%
-# Runs come back in another order each time, and the result is the same: bit for bit that of this process.
+# Runs come back in another order each time, and the result is the same: bit for bit
+# that of this process.
 
 if __name__ == "__main__":
     fewer = {name: values[::3] for name, values in GRID.items()}
@@ -68,17 +72,24 @@ if __name__ == "__main__":
     assert all(same)
 
 # %%
-# The more momentum, the lower the rates that learn, and the nearer they are to those that break. The diagnosis of
-# each run says on which side it is: "low" where longer steps would have learnt more, "high" where
-# they overshot, "lost" where the run diverged.
+# The more momentum, the lower the rates that learn, and the nearer they are to those
+# that break. The diagnosis of each run says on which side it is: "low" where longer
+# steps would have learnt more, "high" where they overshot, "lost" where the run
+# diverged.
 
 WORDS = {"too_low": "low", "too_high": "high", "diverging": "lost"}
 
 if __name__ == "__main__":
     rates, momenta = GRID["lr"], GRID["momentum"]
-    loss = np.array([run.value for run in result.trials]).reshape(len(rates), len(momenta)).T
-    fig, ax = plt.subplots(figsize=(7.5, 3.6))
-    image = ax.imshow(np.log10(loss), aspect="auto", origin="lower", cmap="viridis_r", vmax=0)
+    loss = (
+        np.array([run.value for run in result.trials])
+        .reshape(len(rates), len(momenta))
+        .T
+    )
+    fig, ax = plt.subplots(figsize=(7.4, 3.8))
+    image = ax.imshow(
+        np.log10(loss), aspect="auto", origin="lower", cmap="viridis_r", vmax=0
+    )
     for run in result.trials:
         at = rates.index(run.point["lr"]), momenta.index(run.point["momentum"])
         word = "best" if run.point == result.best else WORDS.get(run.verdict, "")

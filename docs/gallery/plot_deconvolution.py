@@ -2,9 +2,10 @@
 A sharp picture from a blurred one
 ==================================
 
-A camera that is out of focus blurs, and its sensor adds noise. Both can be written down: the blur is a
-linear operator A, and what was seen is A x plus noise. To find x by gradient descent one needs A and its
-adjoint, two functions of one line each. No matrix is ever built.
+A camera that is out of focus blurs, and its sensor adds noise. Both can be written
+down: the blur is a linear operator A, and what was seen is A x plus noise. To find x
+by gradient descent one needs A and its adjoint, two functions of one line each. No
+matrix is ever built.
 
 The photograph is one that scikit-learn brings along.
 """
@@ -39,16 +40,16 @@ u, v = rng.normal(size=(2, n, n))
 print(f"dot test: {np.vdot(blur(u), v) / np.vdot(u, adjoint(v)) - 1:.0e}")
 
 # %%
-# Dividing by the spectrum of the blur undoes it, on paper. Frequencies that the lens let nothing through
-# of hold only noise, and the division makes it large.
+# On paper, dividing by the spectrum of the blur undoes it. But where the lens let nothing
+# of a frequency through, only noise is left of it, and the division makes that large.
 
 divisor = np.where(np.abs(spectrum) > 1e-12, spectrum, 1)
 naive = np.fft.irfft2(np.fft.rfft2(seen) / divisor, s=photo.shape)
 
 # %%
-# So the loss gets a second term: a picture is smooth except at edges (total variation, rounded off at
-# 0 so that it has a gradient). And brightness lies between 0 and 1, which are bounds. The rate is found
-# by :func:`stepsize.minimize` itself.
+# So the loss gets a second term: a picture is smooth except at edges (total variation,
+# rounded off at 0 so that it has a gradient). And brightness lies between 0 and 1,
+# which are bounds. The rate is found by :func:`stepsize.minimize` itself.
 
 
 def value_and_grad(image, weight=3e-4, corner=0.01):
@@ -62,25 +63,28 @@ def value_and_grad(image, weight=3e-4, corner=0.01):
 
 assert ss.check_gradients(lambda image, batch: value_and_grad(image), seen).ok
 start = np.clip(seen, 0, 1)
-found = ss.minimize(value_and_grad, start, "adam", bounds=(0, 1), max_iter=300, ftol=1e-5)
+found = ss.minimize(
+    value_and_grad, start, "adam", bounds=(0, 1), max_iter=300, ftol=1e-5
+)
 print(f"{found.message}: {found.nfev} calls")
 
 # %%
-# The error is the root mean square of the difference from the photograph, which only we know.
+# The error is the root mean square of the difference from the photograph, which only we
+# know.
 
 
 def error(image):
     return float(np.sqrt(((image - photo) ** 2).mean()))
 
 
-fig, axes = plt.subplots(1, 4, figsize=(10, 2.9))
+fig, axes = plt.subplots(2, 2, figsize=(6.4, 6.6))
 for ax, (name, image) in zip(
-    axes,
+    axes.flat,
     {"photograph": photo, "seen": seen, "divided": naive, "found": found.x}.items(),
     strict=True,
 ):
     ax.imshow(image, cmap="gray", vmin=0, vmax=1)
-    ax.set_title(name if image is photo else f"{name}, error {error(image):.2g}")
+    ax.set_title(name if image is photo else f"{name}: error {error(image):.2g}")
     ax.set_axis_off()
 plt.show()
 assert error(found.x) < 0.7 * error(seen)

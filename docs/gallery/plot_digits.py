@@ -2,10 +2,12 @@
 Handwritten digits from scratch
 ===============================
 
-A network with one hidden layer, its gradient written by hand in six lines, and no framework. What is
-left to decide is the learning rate: here it is measured rather than guessed.
+A network with one hidden layer, its gradient written by hand in six lines, and no
+framework. What is left to decide is the learning rate: here it is measured rather than
+guessed.
 
-The 1,797 digits of scikit-learn are images of 8 x 8 pixels. A quarter of them is held out.
+The 1,797 digits of scikit-learn are images of 8 x 8 pixels. A quarter of them is held
+out.
 """
 
 import matplotlib.pyplot as plt
@@ -16,7 +18,9 @@ from sklearn.model_selection import train_test_split
 import stepsize as ss
 
 pixels, labels = load_digits(return_X_y=True)
-x, x_test, y, y_test = train_test_split(pixels / 16, labels, random_state=0, stratify=labels)
+x, x_test, y, y_test = train_test_split(
+    pixels / 16, labels, random_state=0, stratify=labels
+)
 
 
 def network():
@@ -42,27 +46,35 @@ def value_and_grad(p, batch):
     loss = -np.log(chance[np.arange(len(y)), y] + 1e-12).mean()
     wrong = (chance - np.eye(10)[y]) / len(y)
     back = wrong @ p["w2"].T * (hidden > 0)
-    grads = {"w1": x.T @ back, "b1": back.sum(0), "w2": hidden.T @ wrong, "b2": wrong.sum(0)}
+    grads = {
+        "w1": x.T @ back,
+        "b1": back.sum(0),
+        "w2": hidden.T @ wrong,
+        "b2": wrong.sum(0),
+    }
     return float(loss), grads
 
 
 # %%
-# Is that gradient right? And which rate does this network want? Both questions are answered on copies.
+# Is that gradient right? And which rate does this network want? Both questions are
+# answered on copies.
 
 print(ss.check_gradients(value_and_grad, network(), (x, y)))
 found = ss.lr_find(value_and_grad, network(), (x, y), optimizer=ss.Adam)
 print(found)
 
 # %%
-# Now the same training, with the same schedule, at that rate, at a hundredth of it and at a hundred
-# times it.
+# Now the same training, with the same schedule, at that rate, at a hundredth of it and
+# at a hundred times it.
 
 
 def train(peak):
     params = network()
     lr = ss.schedules.warmup_cosine(peak, warmup_steps=40, total_steps=20 * 43)
     opt = ss.Adam(params, lr=lr)
-    return params, ss.fit(value_and_grad, params, opt, (x, y), epochs=20, progress=False)
+    return params, ss.fit(
+        value_and_grad, params, opt, (x, y), epochs=20, progress=False
+    )
 
 
 def accuracy(p):
@@ -73,12 +85,24 @@ runs = {factor: train(factor * found.peak) for factor in (0.01, 1, 100)}
 best, history = runs[1]
 print(ss.diagnose(history))
 
-fig, ax = plt.subplots(figsize=(7, 3.6))
-for factor, name in ((0.01, "a hundredth of it"), (1, "the rate found"), (100, "100 times it")):
+fig, ax = plt.subplots(figsize=(6.8, 3.8))
+for factor, name in (
+    (0.01, "a hundredth of it"),
+    (1, "the rate found"),
+    (100, "100 times it"),
+):
     params, run = runs[factor]
     means = run["loss"][: 20 * 43].reshape(20, -1).mean(axis=1)
-    ax.plot(range(1, 21), means, label=f"{name}: {accuracy(params):.1%} of new digits right")
-ax.set(xlabel="epoch", ylabel="loss", yscale="log", title="One network, three learning rates")
+    ax.plot(
+        range(1, 21), means, label=f"{name}: {accuracy(params):.1%} of new digits right"
+    )
+ax.set(
+    xlabel="epoch",
+    ylabel="loss",
+    yscale="log",
+    title="One network, three learning rates",
+)
+ax.set_xticks(range(0, 21, 5))
 ax.legend()
 plt.show()
 

@@ -2,10 +2,11 @@
 What you may also like: factorising ratings
 ===========================================
 
-Four thousand people have each rated a few of a thousand films. Every film gets a few numbers, and every
-person too, so that their product predicts the rating. A batch of 256 ratings touches few of these rows; a
-gradient for the others would be zeros, made to be added. ``ss.RowGradient`` names the rows instead, and the
-step reads and moves these alone.
+Four thousand people have each rated a few of a thousand films. Every film gets a few
+numbers, and every person too, so that their product predicts the rating. A batch of
+256 ratings touches few of these rows; a gradient for the others would be zeros, made
+to be added. ``ss.RowGradient`` names the rows instead, and the step reads and moves
+these alone.
 
 The ratings are made up here, from four genres that the model is never told of.
 """
@@ -45,14 +46,17 @@ def value_and_grad(p, batch):
     miss = (a * b).sum(axis=1) + p["mean"] - stars
     e = 2 * miss[:, None] / len(miss)
     return float((miss**2).mean()), {
-        "person": ss.RowGradient(who, e * b),  # rows may come several times: they are added up
+        "person": ss.RowGradient(
+            who, e * b
+        ),  # rows may come several times: they are added up
         "film": ss.RowGradient(what, e * a),
         "mean": e.sum(axis=0),
     }
 
 
 # %%
-# :func:`stepsize.autolr` finds the rate, tries it in rehearsals of half the length, and trains with it.
+# :func:`stepsize.autolr` finds the rate, tries it in rehearsals of half the length, and
+# trains with it.
 
 params = start()
 done = ss.autolr(
@@ -62,7 +66,8 @@ done = ss.autolr(
 print(done)
 
 # %%
-# No model can predict the noise of a rating, so that its deviation is where the error has to end.
+# No model can predict the noise of a rating, so that its deviation is where the error
+# has to end.
 
 history = done.history
 there = np.isfinite(history["val_loss"])
@@ -70,16 +75,17 @@ rmse = np.sqrt(history["val_loss"][there])
 print(f"error of the mean of all ratings: {test[2].std():.3f}")
 print(f"error after training: {rmse[-1]:.3f}; of that, noise: {NOISE}")
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8))
+fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.6))
 left.plot(history["step"][there], rmse, marker="o")
 left.axhline(test[2].std(), color="#8a8f96", ls="--")
 left.axhline(NOISE, color="#8a8f96", ls="--")
 left.text(0, test[2].std(), "mean rating", va="bottom", color="#646c76")
 left.text(0, NOISE, "noise", va="bottom", color="#646c76")
-left.set(xlabel="step", ylabel="error in stars", title="Ratings not seen in training")
+left.set(xlabel="step", ylabel="error in stars", title="Ratings held out")
 for k, name in enumerate(("drama", "comedy", "thriller", "cartoon")):
-    right.plot(*params["film"][genre == k].T, ".", ms=4, label=name)
-right.set(title="The films, as learnt from ratings", xticks=[], yticks=[], aspect="equal")
-right.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
+    points = params["film"][genre == k]
+    right.plot(*points.T, ".", ms=3, alpha=0.6)
+    right.text(*points.mean(axis=0), name, ha="center", va="center", fontweight="bold")
+right.set(title="The films, from ratings", xticks=[], yticks=[], aspect="equal")
 plt.show()
 assert rmse[-1] < NOISE + 0.6 * (test[2].std() - NOISE)

@@ -2,10 +2,11 @@
 A rule of one's own, in ten lines
 =================================
 
-Momentum is a ball that rolls downhill, and past the bottom. A recent idea is to be cautious: where the ball
-moves against the present gradient, it does not move (Liang et al. 2024, `arXiv:2411.16085
-<https://arxiv.org/abs/2411.16085>`__). To try such an idea one writes the update of one array in NumPy, and gets
-an optimizer with schedules, groups, clipping, checkpoints, the finder and the training loop.
+Momentum is a ball that rolls downhill, and past the bottom. A recent idea is to be
+cautious: where the ball moves against the present gradient, it does not move (Liang et
+al. 2024, `arXiv:2411.16085 <https://arxiv.org/abs/2411.16085>`__). To try such an idea
+one writes the update of one array in NumPy, and gets an optimizer with schedules,
+groups, clipping, checkpoints, the finder and the training loop.
 """
 
 import matplotlib.pyplot as plt
@@ -50,7 +51,7 @@ def walk(rule, lr=0.02, steps=60):
 
 paths = {"momentum": walk(ss.SGD), "cautious momentum": walk(Cautious)}
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.4), width_ratios=(1.5, 1))
+fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.6), width_ratios=(1.4, 1))
 a, b = np.meshgrid(np.linspace(-4.5, 3, 200), np.linspace(-1.3, 1.3, 200))
 level = 0.5 * (steep[0] * a**2 + steep[1] * b**2)
 left.contour(a, b, level, np.geomspace(0.1, 30, 9), colors="#c9ced4", linewidths=0.7)
@@ -65,8 +66,8 @@ right.set(yscale="log", xlabel="step", ylabel="loss", title="The same in numbers
 plt.show()
 
 # %%
-# Everything else takes the class as it takes those of the package. Here a regression with noise in its batches:
-# each of the two rules gets its own rate.
+# Everything else takes the class as it takes those of the package. Here a regression
+# with noise in its batches: each of the two rules gets its own rate.
 
 rng = np.random.default_rng(0)
 x = rng.normal(size=(2000, 30)) * np.geomspace(0.2, 2, 30)
@@ -81,14 +82,19 @@ def value_and_grad(w, batch):
 
 for rule in (ss.SGD, Cautious):
     w = np.zeros(30)
-    found = ss.lr_find(value_and_grad, w, (x, y), optimizer=lambda p, r=rule: r(p, momentum=0.9))
+    found = ss.lr_find(
+        value_and_grad, w, (x, y), optimizer=lambda p, r=rule: r(p, momentum=0.9)
+    )
     opt = rule(w, lr=ss.schedules.cosine(found.suggestion, 0, 315), momentum=0.9)
     history = ss.fit(value_and_grad, w, opt, (x, y), epochs=5, progress=False)
     end = value_and_grad(w, (x, y))[0]
-    print(f"{rule.__name__}: rate {found.suggestion:.2g}, loss {end:.5f}, noise {0.1**2 / 2:.5f}")
+    print(
+        f"{rule.__name__}: rate {found.suggestion:.2g}, loss {end:.4f} (noise {0.1**2 / 2:.4f})"
+    )
 
 # %%
-# What else a rule may declare, and how one becomes part of the package: :doc:`/adding-a-rule`.
+# What else a rule may declare, and how one becomes part of the package:
+# :doc:`/adding-a-rule`.
 
 last = {name: valley(path[-1])[0] for name, path in paths.items()}
 print({name: f"{loss:.1e}" for name, loss in last.items()})

@@ -2,13 +2,15 @@
 Seeing through glass: phase retrieval
 =====================================
 
-Light through a thin transparent specimen is delayed where the specimen is thick, and no detector sees a
-delay: it counts photons, that is, the squared modulus of a complex field. At a distance, though, the
-delayed waves interfere, and the pattern depends on the delay. Three detectors at three distances are
-enough to compute backwards what stood in the light.
+Light through a thin transparent specimen is delayed where the specimen is thick, and
+no detector sees a delay: it counts photons, that is, the squared modulus of a complex
+field. At a distance, though, the delayed waves interfere, and the pattern depends on
+the delay. Three detectors at three distances are enough to compute backwards what
+stood in the light.
 
-The unknown is an image of complex numbers: its modulus says what was absorbed, its phase how thick the
-specimen is. NumPy holds it in one array of dtype complex128, and so does the optimizer.
+The unknown is an image of complex numbers: its modulus says what was absorbed, its
+phase how thick the specimen is. NumPy holds it in one array of dtype complex128, and
+so does the optimizer.
 """
 
 import matplotlib.pyplot as plt
@@ -24,8 +26,8 @@ thickness += 1.2 * (np.hypot(x - 0.22, y - 0.26) < 0.09)
 specimen = (1 - absorbed) * np.exp(1j * thickness)
 
 # %%
-# Free space is a product with exp(-i pi d f^2) of the spectrum (Fresnel), which preserves energy; its
-# adjoint is the product with the conjugate.
+# Free space is a product with exp(-i pi d f^2) of the spectrum (Fresnel), which
+# preserves energy; its adjoint is the product with the conjugate.
 
 f = np.fft.fftfreq(n)
 space = [np.exp(-1j * np.pi * d * (f[:, None] ** 2 + f**2)) for d in (20, 60, 200)]
@@ -36,12 +38,15 @@ def travel(field, kernel):
 
 
 rng = np.random.default_rng(0)
-seen = [np.abs(travel(specimen, kernel)) + 0.01 * rng.normal(size=(n, n)) for kernel in space]
+seen = [
+    np.abs(travel(specimen, kernel)) + 0.01 * rng.normal(size=(n, n))
+    for kernel in space
+]
 
 # %%
-# The loss compares moduli. Its gradient is the direction of steepest ascent in the complex plane, which is
-# what PyTorch returns and the conjugate of what JAX and autograd do; :doc:`/complex` has the conventions.
-# ``check_gradients`` knows them too.
+# The loss compares moduli. Its gradient is the direction of steepest ascent in the
+# complex plane, which is what PyTorch returns and the conjugate of what JAX and
+# autograd do; :doc:`/complex` has the conventions. ``check_gradients`` knows them too.
 
 
 def value_and_grad(z):
@@ -64,9 +69,10 @@ assert ss.check_gradients(lambda z, batch: value_and_grad(z), elsewhere).ok
 print(ss.check_gradients(conjugated, elsewhere))
 
 # %%
-# Neither mistake below raises an error. With the conjugate, every step climbs in the imaginary parts; with
-# real parts alone, which is what a cast to float leaves, no phase ever appears. The answer is known up to
-# one phase for the whole image, which is taken from the specimen.
+# Neither mistake below raises an error. With the conjugate, every step climbs in the
+# imaginary parts; with real parts alone, which is what a cast to float leaves, no phase
+# ever appears. The answer is known up to one phase for the whole image, which is taken
+# from the specimen.
 
 
 def real_parts(z):
@@ -74,7 +80,11 @@ def real_parts(z):
     return loss, grad.real + 0j
 
 
-pictures = {"seen at d = 200": seen[2], "true phase": np.angle(specimen)}
+pictures = {
+    "seen nearby": seen[0],
+    "seen far off": seen[2],
+    "true phase": np.angle(specimen),
+}
 errors = []
 for name, function in (
     ("found", value_and_grad),
@@ -86,11 +96,13 @@ for name, function in (
     errors.append(np.linalg.norm(z - specimen) / np.linalg.norm(specimen))
     pictures[f"{name}: {errors[-1]:.1%} off"] = np.angle(z)
 
-fig, axes = plt.subplots(1, 5, figsize=(10, 2.4))
-for ax, (title, values) in zip(axes, pictures.items(), strict=True):
-    seen_here = values is seen[2]
-    ax.imshow(values, "gray" if seen_here else "viridis", vmin=None if seen_here else -0.2, vmax=2)
-    ax.set_title(title, fontsize=10)
+fig, axes = plt.subplots(2, 3, figsize=(7, 5))
+for ax, (title, values) in zip(axes.flat, pictures.items(), strict=True):
+    if title.startswith("seen"):
+        ax.imshow(values, cmap="gray")
+    else:
+        ax.imshow(values, vmin=-0.2, vmax=2)
+    ax.set_title(title)
     ax.set_axis_off()
 plt.show()
 assert errors[0] < 0.05 < 0.15 < min(errors[1:])

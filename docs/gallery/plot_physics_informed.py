@@ -2,10 +2,11 @@
 Physics instead of data
 =======================
 
-A weight on a spring was watched for the first third of the time, ten times, with an inaccurate ruler. A
-small neural network that is fitted to these points has no idea how things go on. It may, however, be
-told the law, u'' + c u' + k u = 0, with c and k unknown: the loss then also counts how far the network is from
-obeying it, at moments when nobody measured. Such a fit is called physics-informed, and it needs second
+A weight on a spring was watched for the first third of the time, ten times, with an
+inaccurate ruler. A small neural network that is fitted to these points has no idea how
+things go on. It may, however, be told the law, u'' + c u' + k u = 0, with c and k
+unknown: the loss then also counts how far the network is from obeying it, at moments
+when nobody measured. Such a fit is called physics-informed, and it needs second
 derivatives of a network; for one hidden layer they fit in a few lines.
 """
 
@@ -28,8 +29,9 @@ points = truth(times) + 0.02 * rng.normal(size=10)
 moments = np.linspace(0, 5, 100)  # where the law is to hold
 
 # %%
-# The network is a sum of tanh waves, u(t) = sum of a tanh(w t + b). Each derivative in t is one more
-# derivative of tanh and one more factor w; the gradient of the loss needs the third.
+# The network is a sum of tanh waves, u(t) = sum of a tanh(w t + b). Each derivative in
+# t is one more derivative of tanh and one more factor w; the gradient of the loss needs
+# the third.
 
 
 def start():
@@ -68,27 +70,39 @@ def value_and_grad(p, weight):
 assert ss.check_gradients(value_and_grad, start(), 1e-3).ok
 
 # %%
-# The same network from the same start, without the law and with it. The loss is smooth and without chance,
-# which is what L-BFGS is for.
+# The same network from the same start, without the law and with it. The loss is smooth
+# and without chance, which is what L-BFGS is for.
 
 fits = {}
 for name, weight in (("ten points alone", 0.0), ("ten points and the law", 1e-3)):
-    fit = ss.minimize(lambda p, w=weight: value_and_grad(p, w), start(), "lbfgs", max_iter=500)
+    fit = ss.minimize(
+        lambda p, w=weight: value_and_grad(p, w), start(), "lbfgs", max_iter=500
+    )
     fits[name] = fit.x
-    print(f"{name}: loss {fit.fun:.1e} after {fit.nfev} calls; c and k:", fit.x["law"].round(2))
+    print(
+        f"{name}: loss {fit.fun:.1e} after {fit.nfev} calls; c and k:",
+        fit.x["law"].round(2),
+    )
 
 # %%
-# The points determine the curve where they are. The law carries it on, and reads the spring constants off.
+# The points determine the curve where they are. The law carries it on, and reads the
+# spring constants off.
 
 t = np.linspace(0, 5, 400)
-fig, ax = plt.subplots(figsize=(7.5, 3.6))
+fig, ax = plt.subplots(figsize=(7, 3.8))
 ax.plot(t, truth(t), color="#8a8f96", lw=5, alpha=0.5, label="the weight")
 for (name, params), colour in zip(fits.items(), ("#0072b2", "#d55e00"), strict=True):
     ax.plot(t, waves(params, t)[0] @ params["a"], color=colour, label=name)
 ax.plot(times, points, "o", color="#1f2328", ms=5, label="measured")
 ax.axvspan(times[-1], 5, color="#e3e6e9", alpha=0.5, lw=0)
-ax.set(ylim=(-1.3, 1.5), xlim=(0, 5), xlabel="time", ylabel="height", title="A spring, told its law")
-ax.legend(ncols=4, loc="upper center", fontsize=8)
+ax.set(
+    ylim=(-1.3, 1.7),
+    xlim=(0, 5),
+    xlabel="time",
+    ylabel="height",
+    title="A spring, told its law",
+)
+ax.legend(ncols=2, loc="upper right")
 plt.show()
 law = fits["ten points and the law"]["law"]
 assert abs(law[0] - DAMPING) < 0.2 and abs(law[1] - STIFFNESS) < 1

@@ -2,12 +2,14 @@
 Killed, and nothing lost
 ========================
 
-A machine that is rented by the minute can be gone between two steps. What does it cost? This story trains in
-a process of its own, kills that process in the middle of a step with the signal that nobody can catch, and
-starts it again. Then it compares with a run that nobody disturbed, bit by bit.
+A machine that is rented by the minute can be gone between two steps. What does it
+cost? This story trains in a process of its own, kills that process in the middle of a
+step with the signal that nobody can catch, and starts it again. Then it compares with
+a run that nobody disturbed, bit by bit.
 
-This is the whole training script. ``checkpoint`` and ``resume`` are the two words that matter; the last
-argument, if there is one, is the step at which the process is to kill itself.
+This is the whole training script. ``checkpoint`` and ``resume`` are the two words that
+matter; the last argument, if there is one, is the step at which the process is to kill
+itself.
 """
 
 import subprocess
@@ -20,7 +22,7 @@ import numpy as np
 
 import stepsize as ss
 
-SCRIPT = '''
+SCRIPT = """
 import os
 import signal
 import sys
@@ -61,7 +63,7 @@ history = ss.fit(
 )
 history.save(sys.argv[1] + "/run.history")
 ss.save(sys.argv[1] + "/model.safetensors", params, opt)
-'''
+"""
 
 
 def run(folder, *kill):
@@ -71,7 +73,8 @@ def run(folder, *kill):
 
 
 # %%
-# Once undisturbed. Then three times: killed in step 137, killed again in step 290, and to the end.
+# Once undisturbed. Then three times: killed in step 137, killed again in step 290, and
+# to the end.
 
 with tempfile.TemporaryDirectory() as calm, tempfile.TemporaryDirectory() as rough:
     assert run(calm) == 0
@@ -85,21 +88,26 @@ with tempfile.TemporaryDirectory() as calm, tempfile.TemporaryDirectory() as rou
     models = [(folder / "model.safetensors").read_bytes() for folder in folders]
 
 # %%
-# The files hold weights, the moments of Adam, the average of the weights and the place in the schedule. They are
-# the same, byte for byte. What the kills cost is the steps since the last checkpoint.
+# The files hold weights, the moments of Adam, the average of the weights and the place
+# in the schedule. They are the same, byte for byte. What the kills cost is the steps
+# since the last checkpoint.
 
 print(f"{len(models[0])} bytes of model and optimizer, alike: {models[0] == models[1]}")
 print("losses of all steps alike:", np.array_equal(whole["loss"], pieced["loss"]))
 assert models[0] == models[1] and np.array_equal(whole["loss"], pieced["loss"])
 
-fig, ax = plt.subplots(figsize=(7.5, 3.4))
-ax.plot(whole["step"], whole["loss"], color="#8a8f96", lw=4, alpha=0.5, label="undisturbed")
+fig, ax = plt.subplots(figsize=(7, 3.8))
+ax.plot(
+    whole["step"], whole["loss"], color="#8a8f96", lw=4, alpha=0.5, label="undisturbed"
+)
 for k, (first, last) in enumerate(((0, 137), (100, 290), (250, 400))):
     part = slice(first, last)
     ax.plot(pieced["step"][part], pieced["loss"][part], lw=1, label=f"process {k + 1}")
 for k, (kill, back) in enumerate(((137, 100), (290, 250))):
     ax.axvline(kill, color="#1f2328", lw=1)
-    ax.axvspan(back, kill, color="#e69f00", alpha=0.2, lw=0, label=None if k else "made twice")
+    ax.axvspan(
+        back, kill, color="#e69f00", alpha=0.2, lw=0, label=None if k else "made twice"
+    )
     ax.text(kill + 2, whole["loss"].max(), "killed", va="top")
 ax.set(xlabel="step", ylabel="loss", yscale="log", title="One run in three processes")
 ax.legend(ncols=3, loc="lower left")

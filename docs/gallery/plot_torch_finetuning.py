@@ -2,12 +2,13 @@
 Fine-tuning a PyTorch model
 ===========================
 
-A small network has learnt the digits of scikit-learn. Then the scanner is replaced, and all new digits come
-turned by 25 degrees. Five of each are labelled by hand. Is it better to start anew with these fifty, or to go
-on with what the network knows, and at which rate?
+A small network has learnt the digits of scikit-learn. Then the scanner is replaced,
+and all new digits come turned by 25 degrees. Five of each are labelled by hand. Is it
+better to start anew with these fifty, or to go on with what the network knows, and at
+which rate?
 
-The model is PyTorch's. Only the optimizer comes from ``stepsize``: the same class with the same arguments,
-and a range test.
+The model is PyTorch's. Only the optimizer comes from ``stepsize``: the same class with
+the same arguments, and a range test.
 """
 
 import copy
@@ -26,11 +27,19 @@ torch.set_num_threads(1)
 pixels, labels = load_digits(return_X_y=True)
 images = pixels.reshape(-1, 8, 8) / 16
 turned = rotate(images, 25, axes=(1, 2), reshape=False, order=1)
-images, turned = (torch.tensor(a, dtype=torch.float32)[:, None] for a in (images, turned))
+images, turned = (
+    torch.tensor(a, dtype=torch.float32)[:, None] for a in (images, turned)
+)
 labels = torch.tensor(labels)
 old_train, old_test = slice(0, 900), slice(900, 1100)
 new_test = slice(1100, None)
 few = torch.cat([torch.nonzero(labels[:900] == digit)[:5, 0] for digit in range(10)])
+
+tiles = [torch.cat([a[i, 0] for i in few[::5]], 1) for a in (images, turned)]
+fig, ax = plt.subplots(figsize=(6.8, 1.6))
+ax.imshow(torch.cat(tiles), cmap="gray_r")
+ax.set_axis_off()
+plt.show()
 
 
 def network():
@@ -51,7 +60,7 @@ def accuracy(model, x, y):
 
 
 def train(model, x, y, peak, steps, size):
-    """Train on random batches with AdamW; the accuracy on turned digits, every five steps."""
+    """Train with AdamW; the accuracy on turned digits, every five steps."""
     schedule = ss.schedules.warmup_cosine(peak, steps // 10, steps)
     optimizer = interop.AdamW(model.parameters(), weight_decay=0.01)
     follow, seen = interop.ScheduleLR(optimizer, schedule), []
@@ -68,14 +77,17 @@ def train(model, x, y, peak, steps, size):
 
 
 # %%
-# The first training, at the rate that the range test finds; the test leaves model and generators as they were.
+# The first training, at the rate that the range test finds; the test leaves model and
+# generators as they were.
 
 known = network()
 batches = [(images[i : i + 60], labels[i : i + 60]) for i in range(0, 900, 60)]
 found = interop.lr_find(known, loss_of, batches, optimizer=interop.AdamW)
 print(found)
 train(known, images[old_train], labels[old_train], found.peak, 150, 60)
-print(f"upright digits: {accuracy(known, images[old_test], labels[old_test]):.1%} right")
+print(
+    f"upright digits: {accuracy(known, images[old_test], labels[old_test]):.1%} right"
+)
 
 # %%
 # Now the fifty.
@@ -89,16 +101,21 @@ for name, model, peak in (
     tuned = copy.deepcopy(model)
     curves[name] = train(tuned, turned[few], labels[few], peak, 100, 25)
     kept = accuracy(tuned, images[old_test], labels[old_test])
-    print(f"{name}: {curves[name][-1]:.1%} of turned digits right, {kept:.1%} of upright ones")
+    print(
+        f"{name}: {curves[name][-1]:.1%} of turned digits, {kept:.1%} of upright ones"
+    )
 
-fig, (left, ax) = plt.subplots(1, 2, figsize=(9.5, 3.6), width_ratios=(1, 2.2))
-tiles = [torch.cat([a[i, 0] for i in few[::10]], 1) for a in (images, turned)]
-left.imshow(torch.cat(tiles), cmap="gray_r")
-left.set_title("before and after")
-left.set_axis_off()
+fig, ax = plt.subplots(figsize=(6.8, 3.8))
 for name, seen in curves.items():
     ax.plot(np.arange(len(seen)) * 5, seen, label=f"{name}: {seen[-1]:.1%}")
-ax.set(xlabel="step", ylabel="accuracy, turned digits", title="Five of each digit", ylim=(0, 1))
+ax.set(
+    xlabel="step",
+    ylabel="accuracy, turned digits",
+    title="Five of each digit",
+    ylim=(0, 1),
+)
 ax.legend(loc="lower right")
 plt.show()
 assert curves["fine-tuned, rate 0.003"][-1] > curves["from scratch"][-1]
+
+# sphinx_gallery_thumbnail_number = 2
