@@ -5,6 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from sphinx.util.logging import getLogger
+
 import gallery_setup
 import pages
 import stepsize
@@ -63,6 +65,8 @@ sphinx_gallery_conf = {
 
 
 def setup(app):
+    for story in gallery_setup.left_out():
+        getLogger(__name__).info("%s is shown and not run: its library is not installed", story)
     app.connect("builder-inited", lambda app: pages.write(Path(app.srcdir)))
     app.connect("autodoc-process-docstring", pages.add_links)
     app.connect("autodoc-process-signature", pages.shorten_classes)

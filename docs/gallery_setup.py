@@ -40,15 +40,20 @@ def place(file: str) -> int:
 
 def missing(source: str) -> list[str]:
     """The large libraries that a story imports and that are not installed."""
-    used = set(re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE))
+    used = set(re.findall(r"^\s*(?:from|import) (\w+)", source, re.MULTILINE))
     return [name for name in LARGE if name in used and importlib.util.find_spec(name) is None]
+
+
+def left_out() -> list[str]:
+    """The stories that cannot run here."""
+    files = sorted(STORIES.glob("plot_*.py"))
+    return [path.stem for path in files if missing(path.read_text("utf-8"))]
 
 
 def runnable() -> str:
     """A pattern of the files of the stories that can run here."""
-    files = sorted(STORIES.glob("plot_*.py"))
-    names = [path.stem for path in files if not missing(path.read_text("utf-8"))]
-    return rf"(?:{'|'.join(names)})\.py$"
+    names = {path.stem for path in STORIES.glob("plot_*.py")} - set(left_out())
+    return rf"(?:{'|'.join(sorted(names))})\.py$"
 
 
 def reset(conf: dict[str, Any], file: str, when: str = "before") -> None:

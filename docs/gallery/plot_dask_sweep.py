@@ -93,7 +93,9 @@ if __name__ == "__main__":
     for run in result.trials:
         at = rates.index(run.point["lr"]), momenta.index(run.point["momentum"])
         word = "best" if run.point == result.best else WORDS.get(run.verdict, "")
-        ax.text(*at, word, ha="center", va="center", color="white", fontsize=9)
+        paint = "white" if run.value > 0.3 else "black"
+        weight = "bold" if word == "best" else "normal"
+        ax.text(*at, word, ha="center", va="center", color=paint, weight=weight)
     ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
     ax.set_yticks(range(len(momenta)), momenta)
     ax.set(xlabel="learning rate", ylabel="momentum", title="Sixty runs")

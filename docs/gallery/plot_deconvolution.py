@@ -40,8 +40,8 @@ u, v = rng.normal(size=(2, n, n))
 print(f"dot test: {np.vdot(blur(u), v) / np.vdot(u, adjoint(v)) - 1:.0e}")
 
 # %%
-# On paper, dividing by the spectrum of the blur undoes it. But where the lens let nothing
-# of a frequency through, only noise is left of it, and the division makes that large.
+# On paper, dividing by the spectrum of the blur undoes it. But where the lens let
+# nothing of a frequency through, only noise is left, which the division makes large.
 
 divisor = np.where(np.abs(spectrum) > 1e-12, spectrum, 1)
 naive = np.fft.irfft2(np.fft.rfft2(seen) / divisor, s=photo.shape)

@@ -79,8 +79,9 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.6))
 left.plot(history["step"][there], rmse, marker="o")
 left.axhline(test[2].std(), color="#8a8f96", ls="--")
 left.axhline(NOISE, color="#8a8f96", ls="--")
-left.text(0, test[2].std(), "mean rating", va="bottom", color="#646c76")
-left.text(0, NOISE, "noise", va="bottom", color="#646c76")
+last = history["step"][-1]
+left.text(last, test[2].std(), "mean rating", ha="right", va="top", color="#646c76")
+left.text(last, NOISE, "noise", ha="right", va="bottom", color="#646c76")
 left.set(xlabel="step", ylabel="error in stars", title="Ratings held out")
 for k, name in enumerate(("drama", "comedy", "thriller", "cartoon")):
     points = params["film"][genre == k]

@@ -80,6 +80,7 @@ def value_and_grad(w, batch):
     return float((miss**2).mean()) / 2, x.T @ miss / len(y)
 
 
+print(f"noise alone: loss {0.1**2 / 2:.4f}")
 for rule in (ss.SGD, Cautious):
     w = np.zeros(30)
     found = ss.lr_find(
@@ -88,9 +89,7 @@ for rule in (ss.SGD, Cautious):
     opt = rule(w, lr=ss.schedules.cosine(found.suggestion, 0, 315), momentum=0.9)
     history = ss.fit(value_and_grad, w, opt, (x, y), epochs=5, progress=False)
     end = value_and_grad(w, (x, y))[0]
-    print(
-        f"{rule.__name__}: rate {found.suggestion:.2g}, loss {end:.4f} (noise {0.1**2 / 2:.4f})"
-    )
+    print(f"{rule.__name__}: rate {found.suggestion:.2g}, loss {end:.4f}")
 
 # %%
 # What else a rule may declare, and how one becomes part of the package:

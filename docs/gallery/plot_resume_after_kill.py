@@ -108,7 +108,7 @@ for k, (kill, back) in enumerate(((137, 100), (290, 250))):
     ax.axvspan(
         back, kill, color="#e69f00", alpha=0.2, lw=0, label=None if k else "made twice"
     )
-    ax.text(kill + 2, whole["loss"].max(), "killed", va="top")
-ax.set(xlabel="step", ylabel="loss", yscale="log", title="One run in three processes")
-ax.legend(ncols=3, loc="lower left")
+    ax.text(kill + 3, 0.02, "killed")
+ax.set(xlabel="step", ylabel="loss", ylim=(0, None), title="One run in three processes")
+ax.legend(ncols=2, loc="upper right")
 plt.show()
