@@ -57,6 +57,7 @@ sphinx_gallery_conf = {
     "thumbnail_size": (480, 300),
     "image_srcset": ["2x"],
     "min_reported_time": 1e9,
+    "remove_config_comments": True,
     "show_signature": False,
     "write_computation_times": False,
     "download_all_examples": True,

@@ -45,10 +45,9 @@ def value_and_grad(p, batch):
     a, b = p["person"][who], p["film"][what]
     miss = (a * b).sum(axis=1) + p["mean"] - stars
     e = 2 * miss[:, None] / len(miss)
+    # A row may come several times in a batch: what is given for it is added up.
     return float((miss**2).mean()), {
-        "person": ss.RowGradient(
-            who, e * b
-        ),  # rows may come several times: they are added up
+        "person": ss.RowGradient(who, e * b),
         "film": ss.RowGradient(what, e * a),
         "mean": e.sum(axis=0),
     }
@@ -60,9 +59,15 @@ def value_and_grad(p, batch):
 
 params = start()
 done = ss.autolr(
-    value_and_grad, params, train, epochs=10, optimizer=ss.Adam, batch_size=256,
-    validation=test, progress=False,
-)  # fmt: skip
+    value_and_grad,
+    params,
+    train,
+    epochs=10,
+    optimizer=ss.Adam,
+    batch_size=256,
+    validation=test,
+    progress=False,
+)
 print(done)
 
 # %%

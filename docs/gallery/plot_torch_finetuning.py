@@ -38,6 +38,7 @@ few = torch.cat([torch.nonzero(labels[:900] == digit)[:5, 0] for digit in range(
 tiles = [torch.cat([a[i, 0] for i in few[::5]], 1) for a in (images, turned)]
 fig, ax = plt.subplots(figsize=(6.8, 1.6))
 ax.imshow(torch.cat(tiles), cmap="gray_r")
+ax.set_title("Known digits, and the new ones")
 ax.set_axis_off()
 plt.show()
 
@@ -90,7 +91,8 @@ print(
 )
 
 # %%
-# Now the fifty.
+# Now the fifty. At a high rate the network forgets what it knew, and ends where one that
+# starts anew does.
 
 curves = {}
 for name, model, peak in (
@@ -116,6 +118,6 @@ ax.set(
 )
 ax.legend(loc="lower right")
 plt.show()
-assert curves["fine-tuned, rate 0.003"][-1] > curves["from scratch"][-1]
+assert max(curves, key=lambda name: curves[name][-1]) == "fine-tuned, rate 0.003"
 
 # sphinx_gallery_thumbnail_number = 2
