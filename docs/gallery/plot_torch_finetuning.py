@@ -91,8 +91,7 @@ print(
 )
 
 # %%
-# Now the fifty. At a high rate the network forgets what it knew, and ends where one that
-# starts anew does.
+# Now the fifty. At a high rate the network forgets, and is no better than a new one.
 
 curves = {}
 for name, model, peak in (
