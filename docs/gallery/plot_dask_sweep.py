@@ -22,10 +22,6 @@ GRID = {
 
 def train(point):
     """The loss after eight epochs of a logistic regression, and the run."""
-    import numpy as np
-
-    import stepsize as ss
-
     rng = np.random.default_rng(0)
     x = rng.normal(size=(512, 12)) * np.geomspace(0.3, 3, 12)
     y = (x @ rng.normal(size=12) + rng.normal(size=512) > 0).astype(float)
@@ -81,11 +77,8 @@ WORDS = {"too_low": "low", "too_high": "high", "diverging": "lost"}
 
 if __name__ == "__main__":
     rates, momenta = GRID["lr"], GRID["momentum"]
-    loss = (
-        np.array([run.value for run in result.trials])
-        .reshape(len(rates), len(momenta))
-        .T
-    )
+    values = [run.value for run in result.trials]
+    loss = np.reshape(values, (len(rates), len(momenta))).T
     fig, ax = plt.subplots(figsize=(7.4, 3.8))
     image = ax.imshow(
         np.log10(loss), aspect="auto", origin="lower", cmap="viridis_r", vmax=0
