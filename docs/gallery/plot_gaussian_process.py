@@ -52,13 +52,11 @@ fits = {
     for rule in ("adam", "lbfgs")
 }
 for rule, fit in fits.items():
-    print(
-        f"{rule}: {fit.fun:.6f} after {fit.nfev} calls, length, height, noise",
-        np.exp(fit.x),
-    )
+    print(f"{rule}: {fit.fun:.6f} after {fit.nfev} calls,", np.exp(fit.x).round(3))
 
 # %%
-# scikit-learn has Gaussian processes of its own and agrees.
+# The three numbers are length, height and noise. scikit-learn has Gaussian processes of
+# its own, and agrees.
 
 kernel = ConstantKernel(1.0) * RBF(0.3) + WhiteKernel(1.0)
 theirs = GaussianProcessRegressor(kernel).fit(x[:, None], y)

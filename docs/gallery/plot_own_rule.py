@@ -65,6 +65,10 @@ left.legend(loc="upper right", frameon=True)
 right.set(yscale="log", xlabel="step", ylabel="loss", title="The same in numbers")
 plt.show()
 
+for name, path in paths.items():
+    print(f"{name}: loss {valley(path[-1])[0]:.1e} after 60 steps")
+assert valley(paths["cautious momentum"][-1])[0] < valley(paths["momentum"][-1])[0]
+
 # %%
 # Everything else takes the class as it takes those of the package. Here a regression
 # with noise in its batches: each of the two rules gets its own rate.
@@ -94,7 +98,3 @@ for rule in (ss.SGD, Cautious):
 # %%
 # What else a rule may declare, and how one becomes part of the package:
 # :doc:`/adding-a-rule`.
-
-last = {name: valley(path[-1])[0] for name, path in paths.items()}
-print({name: f"{loss:.1e}" for name, loss in last.items()})
-assert last["cautious momentum"] < last["momentum"]
