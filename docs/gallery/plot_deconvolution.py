@@ -49,7 +49,7 @@ naive = np.fft.irfft2(np.fft.rfft2(seen) / divisor, s=photo.shape)
 # %%
 # So the loss gets a second term: a picture is smooth except at edges (total variation,
 # rounded off at 0 so that it has a gradient). And brightness lies between 0 and 1,
-# which are bounds. The rate is found by :func:`stepsize.minimize` itself.
+# which are bounds. The rate is found by ``ss.minimize`` itself.
 
 
 def value_and_grad(image, weight=3e-4, corner=0.01):

@@ -54,7 +54,7 @@ def value_and_grad(p, batch):
 
 
 # %%
-# :func:`stepsize.autolr` finds the rate, tries it in rehearsals of half the length, and
+# ``ss.autolr`` finds the rate, tries it in rehearsals of half the length, and
 # trains with it.
 
 params = start()

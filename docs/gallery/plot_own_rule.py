@@ -4,7 +4,7 @@ A rule of one's own, in ten lines
 
 Momentum is a ball that rolls downhill, and past the bottom. A recent idea is to be
 cautious: where the ball moves against the present gradient, it does not move (Liang et
-al. 2024, `arXiv:2411.16085 <https://arxiv.org/abs/2411.16085>`__). To try such an idea
+al. 2024, `arXiv:2411.16085 <https://arxiv.org/abs/2411.16085>`_). To try such an idea
 one writes the update of one array in NumPy, and gets an optimizer with schedules,
 groups, clipping, checkpoints, the finder and the training loop.
 """
