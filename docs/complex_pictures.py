@@ -74,29 +74,6 @@ def phase_retrieval(file: Path) -> None:
     file.write_bytes(plots.png(left, dpi=120))
 
 
-def holography(file: Path) -> None:
-    """A hologram, the phase that made it, and what is found with each gradient of the page."""
-    names = _example("Holography")
-    find, distance = names["reconstructed"], names["distance"]
-    panels = [("hologram at d = 200", names["holograms"][2])]
-    panels += [("phase of the specimen", np.angle(names["specimen"]))]
-    for title, function in (
-        ("found", "holography"),
-        ("conjugate gradient", "conjugated"),
-        ("real parts alone", "real_parts"),
-    ):
-        z = find(names[function])
-        panels += [(f"{title}, error {distance(z):.0e}", np.angle(z))]
-    axes = _axes(len(panels), 11.0, 2.4)
-    for ax, (title, values) in zip(axes, panels, strict=True):
-        phase = "hologram" not in title
-        ax.imshow(values, cmap="viridis", vmin=-0.2 if phase else None, vmax=2 if phase else None)
-        ax.set_title(title, fontsize=8)
-        ax.set_axis_off()
-    file.write_bytes(plots.png(axes[0], dpi=120))
-
-
 if __name__ == "__main__":
     convention(HERE / "images" / "complex-gradient.png")
     phase_retrieval(HERE / "images" / "phase-retrieval.png")
-    holography(HERE / "images" / "holography.png")
