@@ -55,6 +55,7 @@ def recipes() -> str:
 
 
 PAGES = ("all-rules.md", "schedules.md", "command-line.md")
+
 # What each extra of pip is for, in the order of the table.
 PURPOSES = {
     "plot": "pictures: `.plot()`, `--plot`, reports",
@@ -106,18 +107,14 @@ TABLES: dict[str, Callable[[], str]] = {
     "rules": rules,
     "wrappers": wrappers,
     "schedules": recipes,
-}
-PAGES: dict[str, dict[str, Callable[[], str]]] = {  # tables of other files than the README
-    "docs/command-line.md": {"extras": extras, "json": json_keys},
+    "extras": extras,
+    "json": json_keys,
 }
 
 
 def fill(text: str) -> str:
     """The text with every table between its two markers made anew."""
-    every = dict(TABLES)
-    for tables in PAGES.values():
-        every |= tables
-    for name, make in every.items():
+    for name, make in TABLES.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         before, *rest = pattern.split(text)
         text = before + (rest[0] + make() + "".join(rest[1:]) if rest else "")
