@@ -17,7 +17,8 @@ def classes(path):
 
 
 def private(name):
-    return name.startswith("_") and not name.startswith("__")
+    ours = not name.startswith("__") and not name.startswith("_repr_")  # IPython's: all may call
+    return name.startswith("_") and ours
 
 
 def privates_of(node):
