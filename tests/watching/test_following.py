@@ -101,7 +101,8 @@ def test_a_resumed_run_goes_on_where_it_was(path):
 
 BROKEN = [
     "{", "[1, 2]", "null", "7", '"text"', "{}", '{"step": "x"}', '{"step": true, "loss": 1}',
-    '{"step": 1, "event": "other"}', "\x00\x01", '{"step": 1' + "0" * 400 + "}", "[" * 100_000,
+    '{"step": Infinity, "loss": 1}', '{"step": NaN}', '{"step": 1, "event": "other"}',
+    "\x00\x01", '{"step": 1' + "0" * 400 + "}", "[" * 100_000,
     '{"step": ' + "9" * 5_000 + "}",
 ]  # fmt: skip
 

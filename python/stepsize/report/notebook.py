@@ -197,7 +197,7 @@ def _as_shipped() -> Iterator[None]:
     """Matplotlib's defaults but for the backend, signs of mathematics as they are, no warnings."""
     import matplotlib
 
-    ours = {k: v for k, v in dict.items(matplotlib.rcParamsDefault) if k != "backend"}
+    ours: Any = {k: v for k, v in dict.items(matplotlib.rcParamsDefault) if k != "backend"}
     with warnings.catch_warnings(), matplotlib.rc_context():
         warnings.simplefilter("ignore")
         matplotlib.rcParams.update(ours | {"text.parse_math": False})

@@ -118,7 +118,7 @@ class RunLog:
     def take(self, event: Mapping[str, Any]) -> bool:
         """Take one event; False for what is none."""
         step = event.get("step")
-        if not _is_number(step):
+        if not _is_number(step) or not math.isfinite(step):  # type: ignore[arg-type]
             return False
         kind = event.get("event", "step")
         if kind == "start":

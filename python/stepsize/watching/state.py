@@ -169,7 +169,7 @@ def _panel(title: str, lines: dict[str, Series]) -> dict[str, Any]:
         seen.append(y[np.isfinite(y)])
         label = {"loss": "training", "val_loss": "validation"}.get(name, name)[:SHORT]
         smooth = None if name == "lr" else series.smoothed()
-        line = {"name": label, "last": _plain(np.array([series.last]))[0]}
+        line: dict[str, Any] = {"name": label, "last": _plain(np.array([series.last]))[0]}
         line |= {"x": _plain(x), "y": _plain(y), "faint": smooth is not None}
         if smooth is not None:
             line["smooth"] = [_plain(smooth[0]), _plain(smooth[1])]
