@@ -160,6 +160,28 @@ def test_waiting_rows_are_bounded_and_the_loss_is_told(monkeypatch):
     assert len(book.rows) == 10 and book.rows[-2].values["loss"] == history["loss"][-1]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_run_that_fails_in_its_first_batch_is_ended():
+    def broken(params, batch):
+        raise RuntimeError("broken function")
+
+    book, params = Book(), make_params()
+    with pytest.raises(RuntimeError, match="broken function"):
+        ss.fit(broken, params, ss.Adam(params), (X, Y), epochs=1, callbacks=[track(book)])
+    assert book.calls == ["open", "close"] and book.summary.failed
+    assert book.summary.diagnosis == "No step was made." and "history.csv" in book.files
+
+
+def test_a_run_without_a_diagnosis_is_ended(monkeypatch):
+    def fail(history):
+        raise ZeroDivisionError("in the diagnosis")
+
+    monkeypatch.setattr(trackers, "diagnose", fail)
+    book = Book()
+    fit(make_params(), callbacks=[track(book)])
+    assert book.summary.verdict == "unknown" and "in the diagnosis" in book.summary.diagnosis
+
+
 def test_ctrl_c_is_not_swallowed():
     class Pressed(Book):
         def write(self, rows):

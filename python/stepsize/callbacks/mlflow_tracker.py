@@ -104,12 +104,19 @@ class _Run:
         return run if run.info.lifecycle_stage == "active" else None
 
     def _experiment_id(self) -> str:
-        if self._experiment is None:
-            return str(self._mlflow.tracking.fluent._get_experiment_id())
-        found = self._client.get_experiment_by_name(self._experiment)
-        if found is not None:
-            return str(found.experiment_id)
-        return str(self._client.create_experiment(self._experiment))
+        name, client = self._experiment, self._client
+        if name is None:  # "0" is the default one of every store
+            own = self._uri is not None
+            return "0" if own else str(self._mlflow.tracking.fluent._get_experiment_id())
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(client.create_experiment(name))
+            except self._mlflow.MlflowException:
+                found = client.get_experiment_by_name(name)  # another process was faster
+                if found is None:
+                    raise
+        return str(found.experiment_id)
 
     def _describe(self, settings: Mapping[str, Any], there: Mapping[str, str], step: int) -> None:
         """Write the settings; one that has changed since the run began is a tag that says where."""

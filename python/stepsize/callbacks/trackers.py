@@ -151,11 +151,16 @@ class Journal:
     def _close(self, stopped: str) -> None:
         self._write()
         assert self.history is not None
-        found = diagnose(self.history)
         with tempfile.TemporaryDirectory() as folder:
-            files = write_files(folder, self.history, found) if self._artifacts else []
+            files: list[str] = []
+            try:
+                verdict, text = judged(self.history)
+                if self._artifacts:
+                    files = write_files(folder, self.history, verdict, text)
+            except Exception as error:  # the run of the tracker is ended all the same
+                verdict, text = "unknown", f"There is no diagnosis: {error!r:.300}"
             failed = self.error is not None
-            self._tracker.close(Summary(stopped, failed, found.verdict, str(found), files))
+            self._tracker.close(Summary(stopped, failed, verdict, text, files))
 
     def _try(self, action: Callable[[], None]) -> bool:
         """Whether it was done; an attempt that fails delays the run by little, whatever it is."""
@@ -220,7 +225,15 @@ def _readable(value: Any) -> Any:
     return value
 
 
-def write_files(folder: str, history: History, found: Any) -> list[str]:
+def judged(history: History) -> tuple[str, str]:
+    """The verdict on a run, and the diagnosis in words."""
+    if not history.steps:
+        return "not_enough_data", "No step was made."
+    found = diagnose(history)
+    return found.verdict, str(found)
+
+
+def write_files(folder: str, history: History, verdict: str, text: str) -> list[str]:
     """The history, to be loaded again and as a table, and a report as a web page."""
     from stepsize.report import Page
 
@@ -228,7 +241,7 @@ def write_files(folder: str, history: History, found: Any) -> list[str]:
     history.save(paths[0])
     history.to_csv(paths[1])
     page = Page(f"A run of {history.meta.get('rule', 'training')}", repr(history))
-    page.verdict(found.verdict.replace("_", " ").capitalize() + ".", str(found), "fair")
+    page.verdict(verdict.replace("_", " ").capitalize() + ".", text, "fair")
     page.raw(f'<div class="scroll">{history._repr_html_()}</div>')
     page.heading("Settings")
     page.table(["setting", "value"], [[k, str(v)] for k, v in settings_of(history.meta).items()])

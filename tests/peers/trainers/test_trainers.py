@@ -47,7 +47,7 @@ RESUMED = ["AdamW", "Lion", "Prodigy", "ScheduleFreeAdamW"]
 
 def test_hugging_face():
     scope = section("Hugging Face")
-    expected = [scope["schedule"](i) for i in range(1, 13)]
+    expected = [scope["schedule"](i) for i in range(12)]
     np.testing.assert_allclose(scope["rates"], expected, rtol=1e-6)
     trainer = scope["trainer"]
     measured = [log["eval_loss"] for log in trainer.state.log_history if "eval_loss" in log]
@@ -269,6 +269,14 @@ def test_accelerate():
     optimizer.train()
     step()
     assert same(numbers(model), after)
+
+
+def test_sentence_transformers():
+    scope = section("sentence-transformers")
+    optimizer = scope["trainer"].optimizer.optimizer
+    assert isinstance(optimizer, interop.AdamW)
+    (entry,) = optimizer.state.values()
+    assert entry["step"] == 6 and scope["result"].training_loss > 0
 
 
 def test_every_row_of_the_table_has_a_section():
