@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 REFRESH = 0.1  # seconds between two updates of the bar
@@ -28,7 +29,7 @@ class Progress:
         self._always = show is True
         if show is False:
             self._interval = self._next = float("inf")
-        elif sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules):
+        elif has_bar():
             self._interval, self._next = REFRESH, self._start
             self._bar = bar()(total=total, initial=first, unit="step", dynamic_ncols=True)
         else:
@@ -45,13 +46,15 @@ class Progress:
         """Show the last step and close the bar."""
         if self._bar is not None:
             self._show(run, time.perf_counter())
-            self._bar.close()
+            written(self._bar.close)
         elif self._always and run.step > self._first:
             self._show(run, time.perf_counter())
 
     def _show(self, run: Any, now: float) -> None:
-        if not run.history.steps:
-            return
+        if run.history.steps and not written(lambda: self._write(run, now)):
+            self._next = self._interval = float("inf")
+
+    def _write(self, run: Any, now: float) -> None:
         values = {
             "loss": f"{run.history.last('loss'):.4g}",
             "lr": f"{run.history.last('lr'):.3g}",
@@ -67,6 +70,28 @@ class Progress:
         shown = "  ".join(f"{name} {value}" for name, value in values.items())
         left = f"  {(self._total - run.step) / rate:.0f} s left" if self._total and rate else ""
         print(f"step {run.step}{of}  {shown}  {rate:.3g} steps/s{left}", file=sys.stderr)
+
+
+def has_bar() -> bool:
+    """Whether a bar can be drawn: in a terminal or a notebook."""
+    if sys.stderr is None or getattr(sys.stderr, "closed", False):
+        return False
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+def written(write: Callable[[], Any]) -> bool:
+    """Write what shows progress; False where that fails, as to a closed pipe: it ends no run."""
+    if sys.stderr is None:
+        return False
+    try:
+        write()
+    except OSError:
+        return False
+    except ValueError:
+        if not getattr(sys.stderr, "closed", False):
+            raise
+        return False
+    return True
 
 
 def bar() -> Any:

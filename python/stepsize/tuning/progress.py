@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from stepsize.training.progress import LINES, REFRESH, bar
+from stepsize.training.progress import LINES, REFRESH, bar, has_bar, written
 from stepsize.tuning.trials import TrialRecord
 
 
@@ -26,7 +26,7 @@ class SearchProgress:
         self._always, now = show is True, time.perf_counter()
         if show is False:
             self._interval = self._next = math.inf
-        elif sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules):
+        elif has_bar():
             self._interval, self._next = REFRESH, now
             self._bar = bar()(total=total, unit="run", dynamic_ncols=True)
         else:
@@ -49,7 +49,7 @@ class SearchProgress:
         """Show the last run and close the bar."""
         if self._bar is not None:
             self._show()
-            self._bar.close()
+            written(self._bar.close)
         elif self._always:
             self._show()
 
@@ -59,6 +59,10 @@ class SearchProgress:
         self._lost += record.state not in ("done", "stopped")
 
     def _show(self) -> None:
+        if not written(self._write):
+            self._next = self._interval = math.inf
+
+    def _write(self) -> None:
         values = {"best": f"{self._sign * self._best:.4g}" if self._best < math.inf else "none yet"}
         if self._lost:
             values["lost"] = f"{self._lost}"
