@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -31,7 +32,7 @@ class Progress:
             self._interval = self._next = float("inf")
         elif has_bar():
             self._interval, self._next = REFRESH, self._start
-            self._bar = bar()(total=total, initial=first, unit="step", dynamic_ncols=True)
+            self._bar = new_bar(total=total, initial=first, unit="step", dynamic_ncols=True)
         else:
             self._interval, self._next = LINES, self._start + LINES
 
@@ -94,12 +95,19 @@ def written(write: Callable[[], Any]) -> bool:
     return True
 
 
-def bar() -> Any:
-    """The class of a progress bar without a thread of its own."""
+def new_bar(**given: Any) -> Any:
+    """A progress bar without a thread of its own; None where it cannot be drawn."""
     from tqdm.auto import tqdm
 
     class Bar(tqdm):  # type: ignore[misc, type-arg, unused-ignore]
         # The monitor thread would outlive the run.
         monitor_interval = 0
 
-    return Bar
+        def close(self) -> None:
+            with contextlib.suppress(OSError):  # the end of a bar that could not be drawn, too
+                super().close()
+
+    try:
+        return Bar(**given)
+    except OSError:
+        return None

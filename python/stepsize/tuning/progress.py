@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from stepsize.training.progress import LINES, REFRESH, bar, has_bar, written
+from stepsize.training.progress import LINES, REFRESH, has_bar, new_bar, written
 from stepsize.tuning.trials import TrialRecord
 
 
@@ -28,7 +28,7 @@ class SearchProgress:
             self._interval = self._next = math.inf
         elif has_bar():
             self._interval, self._next = REFRESH, now
-            self._bar = bar()(total=total, unit="run", dynamic_ncols=True)
+            self._bar = new_bar(total=total, unit="run", dynamic_ncols=True)
         else:
             self._interval, self._next = LINES, now + LINES
 
