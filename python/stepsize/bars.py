@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["can_redraw", "in_notebook", "open_bar"]
+__all__ = ["can_redraw", "in_notebook", "open_bar", "written"]
 
 
 def in_notebook() -> bool:
@@ -17,11 +19,28 @@ def in_notebook() -> bool:
 
 def can_redraw() -> bool:
     """Whether a bar can be drawn over itself: in a terminal or a notebook, not in a log."""
-    return sys.stderr is not None and (sys.stderr.isatty() or in_notebook())
+    if sys.stderr is None or getattr(sys.stderr, "closed", False):
+        return False
+    return sys.stderr.isatty() or in_notebook()
+
+
+def written(write: Callable[[], Any]) -> bool:
+    """Write what shows progress; False where that fails, as to a closed pipe: it ends no run."""
+    if sys.stderr is None:
+        return False
+    try:
+        write()
+    except OSError:
+        return False
+    except ValueError:
+        if not getattr(sys.stderr, "closed", False):
+            raise
+        return False
+    return True
 
 
 def open_bar(**options: Any) -> Any:
-    """A tqdm bar without a thread of its own, which would outlive the run.
+    """A tqdm bar without a thread of its own, which would outlive the run; None if it cannot be.
 
     A notebook without ipywidgets gets the bar of a terminal, without being told to install them.
     """
@@ -32,6 +51,8 @@ def open_bar(**options: Any) -> Any:
 
     try:
         return _quiet(best)(**options)
+    except OSError:
+        return None
     except Exception:
         # Of a widget that the kernel cannot make: no training is lost for its bar.
         if best is plain:
@@ -40,4 +61,8 @@ def open_bar(**options: Any) -> Any:
 
 
 def _quiet(kind: Any) -> Any:
-    return type("Bar", (kind,), {"monitor_interval": 0})
+    def close(bar: Any) -> None:
+        with contextlib.suppress(OSError):  # the end of a bar that could not be drawn, too
+            kind.close(bar)
+
+    return type("Bar", (kind,), {"monitor_interval": 0, "close": close})

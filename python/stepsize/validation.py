@@ -128,6 +128,19 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else many}"
 
 
+def words_of(error: BaseException) -> str:
+    """What an exception says; those of users may fail at saying it.
+
+    Example:
+        >>> words_of(KeyError("lr"))
+        "KeyError: 'lr'"
+    """
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as failure:
+        return f"{type(error).__name__}, whose text fails by {type(failure).__name__}"
+
+
 def is_text(value: Any) -> bool:
     """Whether a value is text, or holds some, which NumPy would take for numbers."""
     if isinstance(value, str | bytes | bytearray):

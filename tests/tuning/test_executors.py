@@ -111,7 +111,7 @@ def test_a_sweep_has_the_same_bits_on_every_executor(name, direction):
     assert [t.point["rule"] for t in here.trials[:3]] == ["sgd", "adam", "sgd"]
 
 
-@pytest.mark.parametrize("name", ["two processes", "threads"])
+@pytest.mark.parametrize("name", ["two processes", "a pool", "loky", "threads"])
 @pytest.mark.parametrize("method", ["random", "grid"])
 def test_a_search_has_the_same_points_on_every_executor(name, method):
     go = partial(ss.tune, value, SPACE, trials=24, method=method, seed=3, direction="maximize")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from stepsize.arrays import Array
 from stepsize.collectives.communicator import Communicator, MPICommunicator
+from stepsize.validation import words_of
 
 ARITHMETIC = (FloatingPointError, OverflowError)  # what a run may take for divergence
 
@@ -57,7 +58,7 @@ class Team:
         Raises:
             RankError: Another rank came with an error, or to another place.
         """
-        failure = "" if error is None else f"{type(error).__name__}: {error}"
+        failure = "" if error is None else words_of(error)
         word = _Word(place, failure, isinstance(error, ARITHMETIC), value)
         words = [_Word(*found) for found in self.comm.allgather(tuple(word))]
         self.told = self._trouble(words) if error is None else error

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from stepsize.bars import can_redraw, open_bar
+from stepsize.bars import can_redraw, open_bar, written
 
 REFRESH = 0.1  # seconds between two updates of the bar
 LINES = 10.0  # seconds between two lines
@@ -47,13 +47,15 @@ class Progress:
         """Show the last step and close the bar."""
         if self._bar is not None:
             self._show(run, time.perf_counter())
-            self._bar.close()
+            written(self._bar.close)
         elif self._always and run.step > self._first:
             self._show(run, time.perf_counter())
 
     def _show(self, run: Any, now: float) -> None:
-        if not run.history.steps:
-            return
+        if run.history.steps and not written(lambda: self._write(run, now)):
+            self._next = self._interval = float("inf")
+
+    def _write(self, run: Any, now: float) -> None:
         values = {
             "loss": f"{run.history.last('loss'):.4g}",
             "lr": f"{run.history.last('lr'):.3g}",

@@ -14,6 +14,7 @@ from typing import Any
 
 from stepsize.tuning.executors import Workers, limit
 from stepsize.tuning.trials import Order, Outcome, Task, TrialRecord
+from stepsize.validation import words_of
 
 POLL = 1.0  # seconds after which a wait looks whether it was interrupted
 
@@ -77,9 +78,9 @@ class Dispatcher:
         del self._running[number]
         try:
             outcome: Outcome = future.result()
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:  # of the executor: a run keeps its own
+            if not isinstance(error, Exception) and "Cancelled" not in type(error).__name__:
+                raise  # as KeyboardInterrupt does, and others that no run may keep
             return self._lost(sent, error)
         if sent.attempts > 1 and not outcome.record.reason:
             again = replace(outcome.record, reason=f"run {sent.attempts} times: {sent.why}")
@@ -114,7 +115,7 @@ class Dispatcher:
 
     def _lost(self, sent: _Sent, error: BaseException) -> Outcome | None:
         """Send a run again that was lost with its worker, or give it up."""
-        sent.why = f"its worker was lost ({type(error).__name__}: {error!s:.80})"
+        sent.why = f"its worker was lost ({words_of(error):.100})"
         whole = isinstance(error, BrokenExecutor) or isinstance(sent.future, _Refused)
         if whole and not self._workers.renew(sent.generation):
             self.broken = sent.why

@@ -58,7 +58,15 @@ class Workers:
                 made = self._executor
                 raise TypeError(f"{self._label}: executor() made {made!r:.80}; {HOW}")
         try:
-            host, process = self._executor.submit(_where, objective, *sent).result()
+            future = self._executor.submit(_where, objective, *sent)
+        except RuntimeError as error:  # which says nothing of what was sent
+            self.close(kill=True)
+            raise RuntimeError(
+                f"{self._label}: the executor takes no calls ({error}); give one that is open, or "
+                "a function that makes one"
+            ) from error
+        try:
+            host, process = future.result()
         except Exception as error:
             self.close(kill=True)
             raise self._refusal(objective, error) from error

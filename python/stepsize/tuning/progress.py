@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from stepsize.bars import can_redraw, open_bar
+from stepsize.bars import can_redraw, open_bar, written
 from stepsize.training.progress import LINES, REFRESH
 from stepsize.tuning.trials import TrialRecord
 
@@ -50,7 +50,7 @@ class SearchProgress:
         """Show the last run and close the bar."""
         if self._bar is not None:
             self._show()
-            self._bar.close()
+            written(self._bar.close)
         elif self._always:
             self._show()
 
@@ -60,6 +60,10 @@ class SearchProgress:
         self._lost += record.state not in ("done", "stopped")
 
     def _show(self) -> None:
+        if not written(self._write):
+            self._next = self._interval = math.inf
+
+    def _write(self) -> None:
         values = {"best": f"{self._sign * self._best:.4g}" if self._best < math.inf else "none yet"}
         if self._lost:
             values["lost"] = f"{self._lost}"

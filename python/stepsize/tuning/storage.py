@@ -75,6 +75,16 @@ class JsonLines:
         if self._cut is not None:
             os.truncate(self._file, self._cut)
             self._cut = None
+        try:
+            self._write(kept)
+        except OSError as error:  # such as that of a disk without room
+            error.add_note(
+                f"{self._origin.label}: run {record.number} could not be kept in {self._file}, "
+                "which holds those before it; make room, and the same call goes on from there"
+            )
+            raise
+
+    def _write(self, kept: Mapping[str, Any]) -> None:
         with self._file.open("ab") as stream:
             head = {"stepsize": "search", **self._origin.kept()}
             first = b"" if stream.tell() else json.dumps(head).encode() + b"\n"

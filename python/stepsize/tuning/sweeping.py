@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from stepsize.tuning.results import TuneResult
 from stepsize.tuning.space import Choice, Listed, Point
 from stepsize.tuning.study import Study
 from stepsize.validation import choice, truth
+
+MOST = 1_000_000  # points: their records alone take some 500 MB
 
 Grid = Mapping[str, Iterable[Any]] | Iterable[Mapping[str, Any]]
 
@@ -73,16 +76,17 @@ def sweep(
 def _points(grid: Any) -> list[Point]:
     if isinstance(grid, Mapping):
         values = {name: _values(name, given) for name, given in grid.items()}
-        points = [dict(zip(values, p, strict=True)) for p in itertools.product(*values.values())]
         if not values:
             raise ValueError('sweep: grid is empty; name something, {"lr": [0.01, 0.1]}')
-        return points
+        _check_count(math.prod(map(len, values.values())))
+        return [dict(zip(values, p, strict=True)) for p in itertools.product(*values.values())]
     if not isinstance(grid, Iterable) or isinstance(grid, str | bytes):
         raise TypeError(
             'sweep: grid must be a dict of values by name, {"lr": [0.01, 0.1]}, or a list of '
             f"points, got {grid!r:.80}"
         )
-    grid, points = list(grid), []
+    grid, points = list(itertools.islice(grid, MOST + 1)), []
+    _check_count(len(grid))
     for k, point in enumerate(grid):
         if not isinstance(point, Mapping) or not point:
             raise TypeError(f"sweep: grid[{k}] must be a point, a dict of names, got {point!r:.80}")
@@ -104,10 +108,20 @@ def _values(name: str, given: Any) -> list[Any]:
             f"sweep: grid[{name!r}] must be a list of values, got {given!r:.80}; a range is for "
             'tune(method="grid")'
         )
-    values = [_plain(value) for value in given]
+    values = [_plain(value) for value in itertools.islice(given, MOST + 1)]
     if not values:
         raise ValueError(f"sweep: grid[{name!r}] holds no value")
+    _check_count(len(values), f"[{name!r}]")
     return values
+
+
+def _check_count(count: int, where: str = "") -> None:
+    """Refuse what no sweep comes to the end of, such as a generator that never ends."""
+    if count > MOST:
+        raise ValueError(
+            f"sweep: grid{where} has more than {MOST:,} points; make several sweeps, or draw some "
+            'points by tune(method="random")'
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import math
 import os
@@ -18,9 +19,10 @@ import numpy as np
 
 from stepsize.tuning.origin import function_name
 from stepsize.tuning.space import Point
-from stepsize.validation import as_loss
+from stepsize.validation import as_loss, words_of
 
 MOST = 300  # characters of a reason
+CHANGEABLE = (list, dict, set, bytearray, tuple, np.ndarray)  # or may hold what is
 LOST = ("failed", "killed")  # states of runs that say nothing about their point
 
 
@@ -210,7 +212,7 @@ class Task:
                 told = told[0]
         try:
             return as_loss(told)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise TypeError(
                 f"{self.label}: objective must return one number, it returned {told!r:.80}; see "
                 f"what {function_name(self.objective)} returns"
@@ -238,11 +240,17 @@ def _words(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)[1:]
     own = not frames or frames[0].filename == __file__
     at = "" if own else f" ({Path(frames[0].filename).name}:{frames[0].lineno})"
-    return f"{type(error).__name__}: {error}"[:MOST] + at
+    return words_of(error)[:MOST] + at
 
 
 def _copied(held: Any) -> Any:
-    return copy.deepcopy(held) if isinstance(held, list | dict | set | np.ndarray) else held
+    """A copy of what a run may change; what cannot be copied is given as it is."""
+    if not (isinstance(held, CHANGEABLE) or dataclasses.is_dataclass(held)):
+        return held
+    try:
+        return copy.deepcopy(held)
+    except Exception:
+        return held
 
 
 def _step(step: Any) -> int:
