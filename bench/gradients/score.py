@@ -1,8 +1,9 @@
 """Score `check_gradients` on planted faults: ``python bench/gradients/score.py [--held-out]``.
 
 A pair is a problem (family, dtype, smooth or kinked, kind of noise) and a fault. The verdict is
-right if exactly the leaf with the fault is called wrong (all fit where there is none); the cause,
-if it is one that names the fault. `--held-out` scores problems and faults that nothing was decided
+right if exactly the leaf with the fault is called wrong (none where there is none); the cause, if
+it is one that names the fault. A right gradient that is called wrong is a false alarm; those that
+are "unclear" are counted apart. `--held-out` scores problems and faults that nothing was decided
 on; scores go to ``scores.json``.
 """
 
@@ -80,7 +81,7 @@ def judge(family: Any, dtype: Any, kinked: bool, noise: str, fault: Fault, seed:
         # What such a function says of itself at the next call is nobody's gradient.
         right, cause = not check.ok, check.cause
     else:
-        right = check.wrong == expected and check.ok == (fault is RIGHT)
+        right = check.wrong == expected and (check.cause is None) == (fault is RIGHT)
         cause = check.leaves[leaf].cause if leaf else check.cause
     return {
         "family": model.name,
@@ -90,6 +91,7 @@ def judge(family: Any, dtype: Any, kinked: bool, noise: str, fault: Fault, seed:
         "fault": fault.name,
         "seed": seed,
         "right": bool(right),
+        "unclear": bool(check.unclear),
         "cause": cause,
         "named": cause in accepted(fault, model) if fault.causes else cause is None,
         "verdicts": {path: one.verdict for path, one in check.leaves.items()},
@@ -118,6 +120,7 @@ def summary(rows: list[Any]) -> dict[str, Any]:
         "cause": float(np.mean([row["named"] for row in planted])) if planted else None,
         "right gradients": len(clean),
         "false alarms": sum(not row["right"] for row in clean),
+        "unclear": sum(row["unclear"] for row in clean),
         "calls": float(np.median([row["calls"] for row in rows])),
     }
 
@@ -126,7 +129,7 @@ def table(rows: list[Any], key: str) -> Iterator[str]:
     for value in dict.fromkeys(row[key] for row in rows):
         found = summary([row for row in rows if row[key] == value])
         shares = [f"{found[k]:7.1%}" if found[k] is not None else " " * 7 for k in KINDS]
-        alarms = f"{found['false alarms']:3d} of {found['right gradients']}"
+        alarms = f"{found['false alarms']:3d} {found['unclear']:3d} of {found['right gradients']}"
         yield f"{value!s:18s} {found['faults']:4d} {' '.join(shares)}  {alarms}"
 
 
@@ -154,7 +157,7 @@ def main() -> None:
         rows = [row for row in found if row is not None]
     lines = [f"{half}: {summary(rows)}"]
     for key in ("family", "dtype", "kinked", "noise", "fault"):
-        lines += ["", f"{key:18s} pairs verdict  cause  false alarms", *table(rows, key)]
+        lines += ["", f"{key:18s} pairs verdict  cause  false alarms, unclear", *table(rows, key)]
     lines += [""] + [f"{row}" for row in rows if not (row["right"] and row["named"])]
     sys.stdout.write("\n".join(lines) + "\n")
     if chosen.faults is not None or chosen.families is not None:

@@ -104,6 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--most", type=int, default=10**6, help="tasks")
     parser.add_argument("--every", type=int, default=1, help="one task in so many")
+    parser.add_argument("--first", type=int, default=0, help="where to begin")
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=KINDS)
     parser.add_argument("--rows", type=Path, help="a file that gets a line of JSON for each")
     chosen = parser.parse_args()
@@ -111,7 +112,7 @@ def main() -> None:
     rows: list[Any] = []
     warnings.simplefilter("ignore")
     with np.errstate(all="ignore"):
-        for task in tasks()[: chosen.most : chosen.every]:
+        for task in tasks()[chosen.first : chosen.first + chosen.most : chosen.every]:
             rng = np.random.default_rng(zlib.crc32(task.name.encode()))
             leaves = sorted(task.params(0))
             rule = str(rng.choice(sorted(RULES)))

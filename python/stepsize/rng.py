@@ -86,9 +86,10 @@ def rewinder(*owners: object) -> Callable[[], None]:
     python_state = random.getstate()
     found = {id(thing): thing for owner in owners for thing in _referenced(owner, SEARCH_DEPTH)}
     restore = [put_back for t in found.values() if (put_back := _restorer(t)) is not None]
-    torch = sys.modules.get("torch")  # whoever draws from its generator has imported it
-    if hasattr(torch, "default_generator"):
-        restore.append(_of_torch(torch.default_generator))
+    # Whoever draws from that of torch has imported it.
+    of_torch = getattr(sys.modules.get("torch"), "default_generator", None)
+    if of_torch is not None:
+        restore.append(_of_torch(of_torch))
 
     def rewind() -> None:
         np.random.set_state(numpy_state)  # noqa: NPY002
