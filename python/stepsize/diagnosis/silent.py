@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from stepsize.diagnosis import thresholds as th
@@ -21,7 +21,7 @@ def told_of(groups: Any) -> tuple[str, float, int]:
 
     The last is -1 where they never had a gradient. Empty words where nothing is known of any.
 
-    >>> told_of([{"dead": 24, "of": 32, "leaves": ["w1", "w2"], "since": -1}])
+    >>> told_of([{"dead": 24, "of": 32, "leaves": ["w1", "w2"], "since": -1, "looks": 35}])
     ('24 of 32 units get no gradient (between w1 and w2)', 0.75, -1)
     """
     known = [one for one in groups if _is_group(one)] if isinstance(groups, list) else []
@@ -35,19 +35,19 @@ def told_of(groups: Any) -> tuple[str, float, int]:
 
 
 def _is_group(one: Any) -> bool:
-    return isinstance(one, Mapping) and {"dead", "of", "leaves", "since"} <= set(one)
+    return isinstance(one, Mapping) and {"dead", "of", "leaves", "since", "looks"} <= set(one)
 
 
 def dead_units(history: Any) -> tuple[Finding | None, bool]:
     """The finding on units without a gradient, and whether they are so many that no rate helps."""
     meta = getattr(history, "meta", None)
     meta = meta if isinstance(meta, Mapping) else {}
-    looks = meta.get("slopes")
-    what, share, since = told_of(meta.get("silent"))
-    if share < th.SILENT or not isinstance(looks, Sequence) or len(looks) < th.SILENT_LOOKS:
+    groups = meta.get("silent")
+    what, share, since = told_of(groups)
+    if share < th.SILENT:
         return None, False
     if since < 0:
-        what += f" at any of {counted(len(looks), 'step')} looked at"
+        what += f" at any of {counted(int(groups[0]['looks']), 'step')} looked at"
         advice = f"{WAKE[0].upper()}{WAKE[1:]}."
     else:
         what += f" since step {since}"
