@@ -24,7 +24,7 @@ def told_of(groups: Any) -> tuple[str, float, int]:
     >>> told_of([{"dead": 24, "of": 32, "leaves": ["w1", "w2"], "since": -1, "looks": 35}])
     ('24 of 32 units get no gradient (between w1 and w2)', 0.75, -1)
     """
-    known = [one for one in groups if _is_group(one)] if isinstance(groups, list) else []
+    known = _known(groups)
     dead, every = (sum(int(one[name]) for one in known) for name in ("dead", "of"))
     if not dead:
         return "", 0.0, -1
@@ -34,8 +34,11 @@ def told_of(groups: Any) -> tuple[str, float, int]:
     return what, dead / every, max(int(one["since"]) for one in known)
 
 
-def _is_group(one: Any) -> bool:
-    return isinstance(one, Mapping) and {"dead", "of", "leaves", "since", "looks"} <= set(one)
+def _known(groups: Any) -> list[Mapping[str, Any]]:
+    """The entries of a history that are what `Silence` wrote."""
+    names = {"dead", "of", "leaves", "since", "looks"}
+    rows = groups if isinstance(groups, list) else []
+    return [one for one in rows if isinstance(one, Mapping) and names <= set(one)]
 
 
 def dead_units(history: Any) -> tuple[Finding | None, bool]:
@@ -47,7 +50,7 @@ def dead_units(history: Any) -> tuple[Finding | None, bool]:
     if share < th.SILENT:
         return None, False
     if since < 0:
-        what += f" at any of {counted(int(groups[0]['looks']), 'step')} looked at"
+        what += f" at any of {counted(int(_known(groups)[0]['looks']), 'step')} looked at"
         advice = f"{WAKE[0].upper()}{WAKE[1:]}."
     else:
         what += f" since step {since}"

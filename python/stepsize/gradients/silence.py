@@ -33,7 +33,7 @@ class Silence:
     def look(self, grads: Nest, step: int) -> None:
         """Take the gradient of a step into account."""
         self._steps.append(step)
-        given = self._structure.spec.flatten_up_to(grads)
+        given: list[Any] = self._structure.spec.flatten_up_to(grads)
         for path, gradient in zip(self._structure.paths, given, strict=True):
             if gradient is None or isinstance(gradient, RowGradient) or np.ndim(gradient) < 1:
                 continue
