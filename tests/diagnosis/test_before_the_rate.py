@@ -178,3 +178,19 @@ def test_shuffled_labels_are_told_early(rate, steps):
     data, held = (X[:200], shuffled[:200]), (X[200:], shuffled[200:])
     history = trained(relu, params, optimizer, data, steps, validation=held)
     assert ss.diagnose(history).verdict == "overfitting"
+
+
+def test_a_monitor_warns_of_dead_units_once():
+    params = network(12)
+    monitor = ss.DiagnosisMonitor(every=50)
+    with pytest.warns(UserWarning, match="12 of 16 units get no gradient") as told:
+        trained(relu, params, ss.SGD(params, lr=0.03), callbacks=[monitor])
+    assert len(told) == 1
+
+
+def test_a_resumed_look_does_not_claim_what_was_before():
+    dead = {"a": np.zeros((5, 8)), "b": np.zeros((8, 3)), "c": np.ones(3)}
+    found = Silence(dead, start=100)
+    for step in range(100, 120):
+        found.look(dead, step)
+    assert found.units()[0]["since"] == 99 and found.looks == 20

@@ -135,9 +135,11 @@ class DiagnosisMonitor:
             why = ", with a gradient that does not fit the loss" if diagnosis.mismatch else ""
             run.stop(f"diagnosed {words(diagnosis.verdict)} at step {run.step}{why}")
             return
-        # A gradient that does not fit the loss comes before whatever the verdict is.
-        name = diagnosis.verdict if diagnosis.mismatch is None else diagnosis.mismatch.kind
-        told = bool(self.warn) if diagnosis.mismatch else name in self.warn
+        # A gradient that does not fit the loss, or is none, comes before whatever the verdict is.
+        first = diagnosis.findings[0].kind if diagnosis.findings else ""
+        before = first in ("gradient_mismatch", "dead_units")
+        name = first if before else diagnosis.verdict
+        told = bool(self.warn) if before else name in self.warn
         if told and name not in self._warned:
             self._warned.add(name)
             warnings.warn(f"step {run.step}: {diagnosis}", UserWarning, stacklevel=2)

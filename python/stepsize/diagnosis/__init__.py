@@ -67,12 +67,15 @@ def diagnose(history: Any, *, what_if: Experiment | Asked | None = None) -> Diag
 
     A history of `fit` also holds what the gradients predicted for some steps. Where the loss did
     something else, beyond noise and curvature, the first finding is a `gradient_mismatch` with the
-    numbers, and nothing is said of the rate: `check_gradients` tells which gradient is wrong.
+    numbers, and nothing is said of the rate: `check_gradients` tells which gradient is wrong. Where
+    half of the units of a layer or more get no gradient it is `dead_units`, and where a loss below
+    0 falls along a line `no_floor`, which keeps the next rate: one that is far too low looks alike.
 
     `what_if` is what `ss.what_if` returned for the state in which the run ended, or a function
     without arguments that returns it, called only where the curves leave doubt, since its branches
     cost gradients. It may return None, where it would rather not. What the curves show beyond doubt
-    no branch changes, unless the loss is not finite at the present rate.
+    no branch changes, unless the loss is not finite at the present rate, or a higher one wins by
+    much.
 
     Raises TypeError for what is no history or no experiment, ValueError when there is no `loss`,
     nothing in it, or when series are no numbers or not equally long.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from stepsize.diagnosis import thresholds as th
@@ -21,10 +21,10 @@ def told_of(groups: Any) -> tuple[str, float, int]:
 
     The last is -1 where they never had a gradient. Empty words where nothing is known of any.
 
-    >>> told_of([{"dead": 24, "of": 32, "leaves": ["w1", "w2"], "since": -1}])
+    >>> told_of([{"dead": 24, "of": 32, "leaves": ["w1", "w2"], "since": -1, "looks": 35}])
     ('24 of 32 units get no gradient (between w1 and w2)', 0.75, -1)
     """
-    known = [one for one in groups if _is_group(one)] if isinstance(groups, list) else []
+    known = _known(groups)
     dead, every = (sum(int(one[name]) for one in known) for name in ("dead", "of"))
     if not dead:
         return "", 0.0, -1
@@ -34,20 +34,23 @@ def told_of(groups: Any) -> tuple[str, float, int]:
     return what, dead / every, max(int(one["since"]) for one in known)
 
 
-def _is_group(one: Any) -> bool:
-    return isinstance(one, Mapping) and {"dead", "of", "leaves", "since"} <= set(one)
+def _known(groups: Any) -> list[Mapping[str, Any]]:
+    """The entries of a history that are what `Silence` wrote."""
+    names = {"dead", "of", "leaves", "since", "looks"}
+    rows = groups if isinstance(groups, list) else []
+    return [one for one in rows if isinstance(one, Mapping) and names <= set(one)]
 
 
 def dead_units(history: Any) -> tuple[Finding | None, bool]:
     """The finding on units without a gradient, and whether they are so many that no rate helps."""
     meta = getattr(history, "meta", None)
     meta = meta if isinstance(meta, Mapping) else {}
-    looks = meta.get("slopes")
-    what, share, since = told_of(meta.get("silent"))
-    if share < th.SILENT or not isinstance(looks, Sequence) or len(looks) < th.SILENT_LOOKS:
+    groups = meta.get("silent")
+    what, share, since = told_of(groups)
+    if share < th.SILENT:
         return None, False
     if since < 0:
-        what += f" at any of {counted(len(looks), 'step')} looked at"
+        what += f" at any of {counted(int(_known(groups)[0]['looks']), 'step')} looked at"
         advice = f"{WAKE[0].upper()}{WAKE[1:]}."
     else:
         what += f" since step {since}"

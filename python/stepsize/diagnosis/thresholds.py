@@ -123,7 +123,6 @@ GRADIENT_FELL = 0.1  # end / start of the gradient norm, t: worth telling
 # Units without a gradient, at the looks of `fit`.
 SILENT = 0.1  # of the units of their layers: fewer are usual, and not told; not fitted
 SILENT_MOST = 0.5  # so many are told in place of a rate; not fitted
-SILENT_LOOKS = 12  # looks: fewer say nothing
 
 # A loss without a floor in view.
 LINEAR = (0.7, 1.4)  # decrease of the last quarter over that of the second; not fitted

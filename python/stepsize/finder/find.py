@@ -40,6 +40,7 @@ from stepsize.finder.results import LRFindResult, ParameterResult
 from stepsize.finder.settings import FEWEST_STEPS, Options, Settings
 from stepsize.finder.suggestions import classical
 from stepsize.finder.trials import TrialRunner, ticker
+from stepsize.gradients.silence import FEWEST_LOOKS
 from stepsize.optimizers import SGD
 from stepsize.optimizers.transaction import alone
 from stepsize.optimizers.wrappers.gradients import per_step
@@ -202,7 +203,9 @@ def _interval(
 def _mismatch(runner: TrialRunner, look: bool) -> tuple[str, bool]:
     """What speaks against the gradients in words, and whether a rate for them is of use."""
     found = of_pairs(runner.pairs)
-    silent, share, since = told_of(runner.silence.units())
+    silent, share, since = told_of(
+        runner.silence.units() if runner.silence.looks >= FEWEST_LOOKS else []
+    )
     if found is None and since < 0 and share >= SILENT_MOST:
         return f"{silent}: {WAKE}", share < 1
     if found is None:

@@ -16,15 +16,16 @@ import numpy as np
 from stepsize.arrays import Array, Nest, Structure
 from stepsize.optimizers import RowGradient
 
-NEVER = -1  # the step of the last gradient of a unit that has had none
+FEWEST_LOOKS = 12  # fewer say nothing
 LEAST = 0.5  # of the larger of two sets of zeros: what both must share to be of the same units
 
 
 class Silence:
     """Looks at gradients, and keeps for each row and column when it was last other than 0."""
 
-    def __init__(self, params: Nest) -> None:
+    def __init__(self, params: Nest, start: int = 0) -> None:
         self._structure = Structure(params)
+        self._before = start - 1  # the step of the last gradient of a unit that has had none
         self._seen: dict[tuple[str, int], Array] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._steps: list[int] = []
@@ -32,7 +33,7 @@ class Silence:
     def look(self, grads: Nest, step: int) -> None:
         """Take the gradient of a step into account."""
         self._steps.append(step)
-        given = self._structure.spec.flatten_up_to(grads)
+        given: list[Any] = self._structure.spec.flatten_up_to(grads)
         for path, gradient in zip(self._structure.paths, given, strict=True):
             if gradient is None or isinstance(gradient, RowGradient) or np.ndim(gradient) < 1:
                 continue
@@ -40,19 +41,24 @@ class Silence:
             self._shapes[path] = known.shape
             for axis in _axes(known.ndim):
                 others = tuple(k for k in range(known.ndim) if k != axis)
-                fresh = np.full(known.shape[axis], NEVER)
+                fresh = np.full(known.shape[axis], self._before)
                 last = self._seen.setdefault((path, axis), fresh)
                 last[known.any(axis=others)] = step
+
+    @property
+    def looks(self) -> int:
+        """How many gradients were looked at."""
+        return len(self._steps)
 
     def units(self) -> list[dict[str, Any]]:
         """Units without a gradient at the later half of the looks, with the weights around them.
 
         `dead` of the `of` units between two `leaves`, `since` the step after which none of them had
-        one, -1 where none ever had. Each weight axis is told of once.
+        one, -1 where none ever had, `looks` how many there were. Each weight axis is told of once.
         """
         if not self._steps:
             return []
-        middle = self._steps[(len(self._steps) - 1) // 2] if len(self._steps) > 1 else NEVER
+        middle = self._steps[(len(self._steps) - 1) // 2] if len(self._steps) > 1 else self._before
         zeros = {place: last <= middle for place, last in self._seen.items()}
         weights = {place for place in zeros if len(self._shapes[place[0]]) > 1}
         silent = {place: zeros[place] for place in zeros if place in weights and zeros[place].any()}
@@ -61,6 +67,7 @@ class Silence:
             {
                 "dead": int(both.sum()),
                 "of": len(both),
+                "looks": len(self._steps),
                 "leaves": [first[0], second[0]],
                 "since": int(max(self._seen[first][both].max(), self._seen[second][both].max())),
             }

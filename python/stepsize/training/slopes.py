@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from stepsize.gradients.silence import Silence
+from stepsize.gradients.silence import FEWEST_LOOKS, Silence
 from stepsize.gradients.slopes import Move
 from stepsize.training.run import Run
 
@@ -34,7 +34,7 @@ class StepSlopes:
         self._run = run
         self._looks = looks()
         self._look = next(k for k in self._looks if k >= run.step)
-        self._move, self._silence = Move(run.params), Silence(run.params)
+        self._move, self._silence = Move(run.params), Silence(run.params, run.step)
         self._under_way = False
         self._grads: Any = None
         self._start = math.nan
@@ -72,8 +72,7 @@ class StepSlopes:
             self._move.made()
             self._start = self._move.along(self._grads)
             self._note_still()
-            self._silence.look(self._grads, self._run.step)
-            self._run.history.meta["silent"] = self._silence.units()
+            self._note_silent()
         except (TypeError, ValueError):
             self._stop()
         self._grads = None
@@ -81,6 +80,12 @@ class StepSlopes:
     def _stop(self) -> None:
         self.next = math.inf
         self._move.end()
+
+    def _note_silent(self) -> None:
+        """Keep the units without a gradient, those of before a resumption until known anew."""
+        self._silence.look(self._grads, self._run.step)
+        if self._silence.looks >= FEWEST_LOOKS:
+            self._run.history.meta["silent"] = self._silence.units()
 
     def _note_still(self) -> None:
         """Keep the names of the leaves whose gradient was 0 at every look so far."""
