@@ -25,7 +25,7 @@ from stepsize.arrays import (
     view_as_real,
     where_not_finite,
 )
-from stepsize.bars import can_redraw, open_bar
+from stepsize.bars import can_redraw, open_bar, written
 from stepsize.collectives import step_averaged
 from stepsize.errors import NonFiniteGradientError
 from stepsize.finder.cached_batches import CachedBatches, hint
@@ -376,4 +376,6 @@ def ticker(
     if not (can_redraw() if progress_bar is None else progress_bar):
         return (lambda: None), None
     bar = open_bar(total=total, desc=name, unit="gradient", leave=False)
-    return bar.update, bar
+    if bar is None:
+        return (lambda: None), None
+    return (lambda: written(bar.update)), bar

@@ -113,7 +113,7 @@ def tune(
             study = Study(*given, retry=retry_failed)
             pruning = pruning_of(pruner, study.records, method, direction)
         else:
-            more = {"budgets": rungs(budget), "folder": folder, "trials": trials}
+            more: dict[str, Any] = {"budgets": rungs(budget), "folder": folder, "trials": trials}
             study = Halving(*given, **more, retry=retry_failed)
             pruning = Never()
         stopped = gather(plan, study, pruning)
