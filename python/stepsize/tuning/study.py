@@ -44,6 +44,7 @@ class Study:
         seed: int,
         sign: int = 1,
         points: Sequence[Point] | None = None,
+        *,
         retry: bool = False,
     ) -> None:
         start = prior.suggestion if isinstance(prior, LRFindResult) else prior

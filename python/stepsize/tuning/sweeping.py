@@ -68,7 +68,7 @@ def sweep(
     plan.check(points)
     origin = Origin("sweep", direction, "sweep", None, function_name(fn))
     with plan.delivers(), contextlib.closing(store_of(storage, space, origin)) as store:
-        study = Study(space, count, "grid", None, store, 0, sign, points, retry_failed)
+        study = Study(space, count, "grid", None, store, 0, sign, points, retry=retry_failed)
         stopped = gather(plan, study, Never())
     return TuneResult(study.first(count), direction, space, stopped)
 
