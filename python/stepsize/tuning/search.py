@@ -113,8 +113,9 @@ def tune(
             study = Study(*given, retry=retry_failed)
             pruning = pruning_of(pruner, study.records, method, direction)
         else:
-            more: dict[str, Any] = {"budgets": rungs(budget), "folder": folder, "trials": trials}
-            study = Halving(*given, **more, retry=retry_failed)
+            study = Halving(
+                *given, budgets=rungs(budget), folder=folder, trials=trials, retry=retry_failed
+            )
             pruning = Never()
         stopped = gather(plan, study, pruning)
     return TuneResult(study.first(trials), direction, dict(space), stopped)
