@@ -78,7 +78,8 @@ ALL = list(KEYS)
 
 
 def test_every_command_is_among_them():
-    assert sorted({name.split()[0] for name in ALL}) == commands()
+    # watch serves a page until it is interrupted: it has no end to print at.
+    assert sorted({name.split()[0] for name in ALL} | {"watch"}) == commands()
 
 
 @pytest.mark.parametrize("name", ALL)
