@@ -44,13 +44,7 @@ def recipes() -> str:
         recipe = getattr(schedules, name)
         if inspect.isclass(recipe):
             continue
-        names = ", ".join(
-            parameter.name
-            if parameter.default is parameter.empty
-            else f"{parameter.name}={parameter.default!r}"
-            for parameter in inspect.signature(recipe).parameters.values()
-        )
-        rows.append((f"`{name}({names})`", first_sentence(recipe)))
+        rows.append((f"`{name}{_signature(recipe)}`", first_sentence(recipe)))
     return _table(("Call", "What it does"), rows)
 
 
@@ -119,6 +113,13 @@ def fill(text: str) -> str:
         before, *rest = pattern.split(text)
         text = before + (rest[0] + make() + "".join(rest[1:]) if rest else "")
     return text
+
+
+def _signature(function: Callable[..., object]) -> str:
+    """How it is called, without types."""
+    signature = inspect.signature(function)
+    untyped = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return str(signature.replace(parameters=untyped, return_annotation=inspect.Signature.empty))
 
 
 def first_sentence(thing: type[Optimizer | Wrapper] | Callable[..., object]) -> str:
