@@ -31,7 +31,7 @@ ORDER = [part for floor in FLOORS for part in floor]
 
 # The same inside optimizers/: a module may import those on the floors before its own, and no other.
 OPTIMIZERS = [
-    ["elementary", "fields", "quantization", "stats", "transaction"],
+    ["ascent", "elementary", "fields", "quantization", "stats", "transaction"],
     ["half", "options", "primitives", "sparse"],
     ["groups", "rule"],
     ["constraints", "leaves"],

@@ -183,7 +183,8 @@ def test_where_all_fail_the_best_says_why():
     with pytest.warns(RuntimeWarning, match="run 0 failed"):
         result = ss.sweep(lambda p: 1 / 0, {"lr": [0.1, 0.2]})
     assert result.best == {} and not math.isfinite(result.best_value)
-    assert str(result).endswith("every run was lost; mend what ended the first: " + reason)
+    assert f"every run was lost; mend what ended the first: {reason}; with storage=" in str(result)
+    assert str(result).endswith("retry_failed=True makes such runs again")
     with pytest.raises(KeyError, match="every run was lost, so there is no best lr: 2 failed, the"):
         result.best["lr"]
     with pytest.raises(KeyError, match="ZeroDivisionError"):

@@ -101,6 +101,7 @@ class MonitorCallback:
         owner = type(self).__name__
         self.monitor = monitor
         self.mode = direction(owner, monitor, mode)
+        self.expects_descent = expects_descent(monitor, mode, self.mode)
 
     def on_validation(self, run: Run) -> None:
         """Take a validation metric, if it was measured this time."""
@@ -120,6 +121,11 @@ class MonitorCallback:
 
     def _value(self, run: Run) -> float:
         return monitored(type(self).__name__, self.monitor, run)
+
+
+def expects_descent(monitor: str, given: str, mode: str) -> bool:
+    """Whether it was inferred, not given, that a loss gets better when it falls."""
+    return given == "auto" and mode == "min" and monitor in ("loss", "val_loss")
 
 
 def monitored(owner: str, monitor: str, run: Run) -> float:

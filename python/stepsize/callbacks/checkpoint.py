@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepsize import arrays
-from stepsize.callbacks.base import count_or_none, monitored
+from stepsize.callbacks.base import count_or_none, expects_descent, monitored
 from stepsize.callbacks.metrics import direction
 from stepsize.serialization import states
 from stepsize.serialization.atomic import replacing
@@ -59,6 +59,7 @@ class Checkpoint:
         if monitor is None and mode != "auto":
             raise ValueError(f"Checkpoint: mode={mode!r} needs monitor=..., the metric it is about")
         self.mode = mode if monitor is None else direction("Checkpoint", monitor, mode)
+        self.expects_descent = monitor is not None and expects_descent(monitor, mode, self.mode)
         self._written: set[str] = set()
         self._reset()
 

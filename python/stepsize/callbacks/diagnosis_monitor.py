@@ -62,6 +62,8 @@ class DiagnosisMonitor:
         ('diverging', 25)
     """
 
+    expects_descent = True  # of the loss: fit refuses it with an optimizer that climbs
+
     def __init__(
         self,
         every: int = 50,

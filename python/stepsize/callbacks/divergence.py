@@ -34,6 +34,8 @@ class StopOnDivergence:
         patience: stop after so many such steps in a row.
     """
 
+    expects_descent = True  # of the loss: fit refuses it with an optimizer that climbs
+
     def __init__(self, factor: float = 100.0, patience: int = 1):
         if not real("StopOnDivergence: factor", factor) > 1:
             raise ValueError(f"StopOnDivergence: factor must be above 1, got {factor}")
@@ -94,6 +96,8 @@ class RollBackOnSpike:
         limit: after so many rollbacks the next spike ends the run.
         rollback: False only records spikes.
     """
+
+    expects_descent = True  # of the loss: fit refuses it with an optimizer that climbs
 
     def __init__(
         self,

@@ -229,7 +229,10 @@ def judged(history: History) -> tuple[str, str]:
     """The verdict on a run, and the diagnosis in words."""
     if not history.steps:
         return "not_enough_data", "No step was made."
-    found = diagnose(history)
+    try:
+        found = diagnose(history)
+    except ValueError as error:  # such as of an optimizer that climbs
+        return "none", str(error)
     return found.verdict, str(found)
 
 

@@ -16,7 +16,7 @@ from stepsize.training.history import History
 
 def what_if(args: argparse.Namespace) -> int:
     """Go on from a checkpoint at other rates, on copies; neither run nor file is changed."""
-    problem, _ = load_noted(args)
+    problem, _ = load_noted(args, sized=False)
     history = History.load(args.checkpoint)
     optimizer = _optimizer_of(args, problem, history)
     ss.load(args.checkpoint, problem.params, optimizer)

@@ -198,7 +198,12 @@ def _add_running(parser: argparse.ArgumentParser, optimizer: bool = True) -> Non
         metavar="N,N",
         help="of a table: units of the hidden layers, 0 for a linear model (default: 32)",
     )
-    parser.add_argument("--batch-size", type=positive, default=32, metavar="N")
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        metavar="N",
+        help="rows (default: about 32, with a last batch that is at least half full)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="draws the order of the batches")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw to .png, .svg or .pdf")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the numbers")

@@ -41,6 +41,7 @@ from stepsize.diagnosis.verdicts import (
     watched,
 )
 from stepsize.diagnosis.wording import went, words
+from stepsize.optimizers.ascent import refuse_run_of_ascent
 from stepsize.validation import counted
 
 __all__ = [
@@ -78,7 +79,7 @@ def diagnose(history: Any, *, what_if: Experiment | Asked | None = None) -> Diag
     much.
 
     Raises TypeError for what is no history or no experiment, ValueError when there is no `loss`,
-    nothing in it, or when series are no numbers or not equally long.
+    nothing in it, when series are no numbers or not equally long, or when the optimizer climbed.
 
     >>> diagnosis = diagnose({"loss": [2.0 - 0.001 * k for k in range(100)], "lr": [0.01] * 100})
     >>> diagnosis.verdict, diagnosis.suggested_lr
@@ -86,6 +87,7 @@ def diagnose(history: Any, *, what_if: Experiment | Asked | None = None) -> Diag
     """
     if what_if is not None and not callable(what_if):
         _require_experiment(what_if)
+    refuse_run_of_ascent("diagnose", getattr(history, "meta", None))
     columns = read(history)
     features = measure(history, columns)
     found = with_floor(features, _diagnosed(history, features, what_if))

@@ -16,6 +16,7 @@ from stepsize.experiments.results import Branch, WhatIf
 from stepsize.finder.cached_batches import CachedBatches, source_of
 from stepsize.finder.trials import ticker
 from stepsize.optimizers import Optimizer
+from stepsize.optimizers.ascent import refuse_ascent
 from stepsize.optimizers.transaction import alone
 from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.optimizers.wrappers.gradients import per_step
@@ -202,6 +203,7 @@ def _check(value_and_grad: Any, params: Nest, optimizer: Any, loss: Any, held: A
         raise TypeError(
             f"{OWNER}: optimizer must be the optimizer of the run, got {optimizer!r:.80}"
         )
+    refuse_ascent(OWNER, optimizer)
     updated = {id(leaf) for leaf in flatten(optimizer.params)[0]}
     for leaf, path in zip(*flatten(params)[:2], strict=True):
         if id(leaf) not in updated:

@@ -33,6 +33,7 @@ from stepsize.gradients.screen import wrong_gradients
 from stepsize.gradients.silence import Silence
 from stepsize.gradients.slopes import Move
 from stepsize.optimizers import Optimizer, RowGradient
+from stepsize.optimizers.ascent import refuse_ascent
 from stepsize.optimizers.registration import maker_of, refuse_other_arrays
 from stepsize.optimizers.wrappers.base import Wrapper
 
@@ -229,6 +230,7 @@ class TrialRunner:
                 f"lr_find: {type(made).__name__} finds the length of its steps by line search and "
                 "needs no rate; leave its lr as it is by default"
             )
+        refuse_ascent("lr_find", made)
         return RateStepper(made if change is None else change(made, params), params)
 
     def build(self, params: Nest) -> Any:

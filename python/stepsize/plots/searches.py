@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.plots.style import COLOURS, MUTED, colour, dress, number, own_axes
+from stepsize.plots.style import COLOURS, INK, MUTED, colour, dress, number, own_axes
 from stepsize.tuning.space import Listed, LogUniform
 
 __all__ = ["parameter", "tuning"]
@@ -73,7 +73,9 @@ def _explain(ax: Any, paints: dict[str, str]) -> None:
     for verdict, paint in told.items():
         ax.plot([], [], "o", color=paint, ms=5, label=verdict.replace("_", " "))
     if told:
-        ax.legend(frameon=False, fontsize=8.5, title="diagnosis", title_fontsize=8.5)
+        legend = ax.legend(frameon=False, fontsize=8.5, title="diagnosis", title_fontsize=8.5)
+        for text in (legend.get_title(), *legend.get_texts()):
+            text.set_color(INK)  # which a page may set to its own
 
 
 def _logarithmic(result: Any, name: str, at: list[float]) -> bool:

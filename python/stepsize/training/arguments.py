@@ -14,6 +14,7 @@ from stepsize.callbacks.base import HOOKS, Callback
 from stepsize.callbacks.checkpoint import Checkpoint
 from stepsize.collectives import Team, team_of
 from stepsize.optimizers import EMA
+from stepsize.optimizers.ascent import refuse_ascent
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.registration import find_rule
 from stepsize.optimizers.wrappers.gradients import per_step
@@ -183,6 +184,14 @@ def callbacks_of(callbacks: Any, checkpoint: Any) -> tuple[list[Callback], list[
     elif checkpoint is not None:
         raise TypeError(f"checkpoint must be a path or an ss.Checkpoint, got {checkpoint!r:.80}")
     return [c for c in callbacks if not isinstance(c, Checkpoint)], given
+
+
+def check_directions(callbacks: list[Any], optimizer: Optimizer) -> None:
+    """Refuse what takes a falling loss for the better one beside an optimizer that climbs."""
+    for callback in callbacks:
+        if getattr(callback, "expects_descent", False):
+            also = ", or give mode='max'" if hasattr(callback, "mode") else ""
+            refuse_ascent(type(callback).__name__, optimizer, also)
 
 
 def check_length(optimizer: Optimizer, total: int | None, done: int, per_epoch: int | None) -> None:

@@ -13,6 +13,7 @@ from stepsize import arrays
 from stepsize.collectives import Share, Team, mean_of, own_rows
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.training.batches import ArrayBatches, Batches, Count, begin_mean, end_mean
+from stepsize.training.fingerprint import fingerprint
 from stepsize.training.run import Run
 from stepsize.validation import as_float
 
@@ -59,6 +60,14 @@ class Evaluation:
             f"{self._source.length} rows" if isinstance(self._source, ArrayBatches) else "batches"
         )
         return f"{rows} for {self._name}"
+
+    def fingerprint(self, apart: bool) -> list[list[Any]] | None:
+        """What is measured, how often, and on which data; None where `apart` ranks differ in it."""
+        if apart and not isinstance(self._source, ArrayBatches):
+            return None
+        name = getattr(self._evaluate, "__name__", type(self._evaluate).__name__)
+        measures = [self._name, name if self._name == "evaluate" else "", 0]
+        return [measures, ["every", str(self.every), 0], *(fingerprint(self._source) or [])]
 
     def __call__(self, run: Run, interrupt: Pending) -> None:
         """Evaluate, and write the means into metrics and history."""

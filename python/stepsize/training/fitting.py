@@ -146,10 +146,13 @@ def fit(
             value_and_grad, validation, batch_size, evaluate, rows, validate_every
         )
         others, checkpoints = arguments.callbacks_of(callbacks, checkpoint)
+        arguments.check_directions([*others, *checkpoints], optimizer)
         if truth("resume", resume) and not checkpoints:
             raise ValueError("resume=True needs checkpoint=..., the file to continue from")
         accumulate = whole("accumulate", accumulate)
         run = Run(params, optimizer, source, [*others, *checkpoints], seed, accumulate, team)
+        if evaluation is not None:
+            run.validation = evaluation.fingerprint(team is not None)
     limits = Limits(epochs or math.inf, steps or math.inf)
     counted = count_for(rows, "train")
     ranks = None if team is None else ranks_of(team, run, limits, counted, evaluation)

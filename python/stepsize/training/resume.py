@@ -50,6 +50,15 @@ def load(run: Run, path: str | os.PathLike[str], epochs: float, steps: float) ->
     if over:
         _nothing_left(run, path, [f"{where}{name}" for where, name, _, _ in changes])
         return
+    before = _parts(cursor.get("validation"))
+    if before and before != run.validation:
+        warnings.warn(
+            f"the validation is not that of the run in {os.fspath(path)}: it was "
+            f"{_validated(before)} and is {_validated(run.validation)}; what was best before, such "
+            "as for early stopping, was measured otherwise than what follows",
+            ResumeWarning,
+            stacklevel=3,
+        )
     other = difference(cursor.get("data"), run.data)
     if other:
         warnings.warn(
@@ -72,6 +81,24 @@ def load(run: Run, path: str | os.PathLike[str], epochs: float, steps: float) ->
             ResumeWarning,
             stacklevel=3,
         )
+
+
+def _parts(saved: Any) -> list[list[Any]]:
+    """The fingerprint of a validation from a file; empty where there is none that can be read."""
+    given = saved if isinstance(saved, list | tuple) else ()
+    parts = [list(part) for part in given if isinstance(part, list | tuple) and len(part) == 3]
+    return parts if len(parts) == len(given) > 1 else []
+
+
+def _validated(parts: list[list[Any]] | None) -> str:
+    """A fingerprint of a validation in words."""
+    if not parts:
+        return "none"
+    (kind, name, _), (_, every, _), *data = parts
+    how = f"{kind} {name}".rstrip()
+    often = "each epoch" if every == "None" else f"every {every} steps"
+    sums = ", ".join(f"{dtype}{shape} (checksum {crc})" for shape, dtype, crc in data)
+    return f"{how} after {often} on {sums or 'a stream'}"
 
 
 def _check_told(meta: Mapping[str, Any]) -> None:

@@ -78,6 +78,7 @@ class Run:
         self.metrics: dict[str, float] = {}
         self.validated: tuple[str, ...] = ()
         self.validates = False
+        self.validation: list[list[Any]] | None = None  # the fingerprint of what is validated on
         self.loss_sum = self.row_count = 0.0
         self._measured: dict[str, int] = {}
         self.error: BaseException | None = None
@@ -227,6 +228,7 @@ class Run:
                 "seed": self.seed,
                 "length": length,
                 "data": self.data,
+                "validation": self.validation,
                 "batch_size": self.batches.batch_size,
                 "finished": self.finished,
                 "hooks_due": self.callbacks_due,

@@ -70,7 +70,8 @@ class TuneResult:
     def _move(self) -> str:
         """What to do where every run was lost."""
         told = next((t.reason for t in self.trials if t.state in LOST), "")
-        return f"mend what ended the first: {told}" if told else "search other ranges"
+        again = "; with storage=, retry_failed=True makes such runs again"
+        return f"mend what ended the first: {told}{again}" if told else "search other ranges"
 
     def _counts(self) -> str:
         counts = Counter(t.state for t in self.trials)

@@ -232,7 +232,10 @@ def _verdict(history: Any) -> str:
 
     if not len(history.get("loss", ())):  # stopped at its start
         return ""
-    return str(diagnose(history).verdict)
+    try:
+        return str(diagnose(history).verdict)
+    except ValueError:  # such as of an optimizer that climbs
+        return ""
 
 
 def _words(error: BaseException) -> str:
