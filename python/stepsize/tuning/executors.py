@@ -65,6 +65,9 @@ class Workers:
                 f"{self._label}: the executor takes no calls ({error}); give one that is open, or "
                 "a function that makes one"
             ) from error
+        except Exception as error:  # of one that sends in the call, as Dask does
+            self.close(kill=True)
+            raise self._refusal(objective, error) from error
         try:
             host, process = future.result()
         except Exception as error:
