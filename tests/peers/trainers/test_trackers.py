@@ -192,7 +192,8 @@ def written(folder, name, ends=1):
 
 def read_once(folder, name):
     config, rows, summary, codes = {}, [], {}, []
-    for path in sorted(folder.glob(f"wandb/offline-run-*-{name}/run-{name}.wandb")):
+    # Two runs of one second and name are told apart by a number at the end.
+    for path in sorted(folder.glob(f"wandb/offline-run-*-{name}*/run-{name}.wandb")):
         for record in records(path):
             kind = record.WhichOneof("record_type")
             if kind == "config":
@@ -260,6 +261,7 @@ def test_wandb_that_cannot_start(tmp_path, monkeypatch):
 
 
 def test_the_page_runs(database):
+    wandb.teardown()  # it would stay in the folder of the first run of the process
     page = (Path(__file__).parents[3] / "docs" / "trackers.md").read_text("utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     scope = {"__name__": "page"}
