@@ -49,6 +49,7 @@ OTHERS = {
     "another interval": START | {"validate_every": 2},
     "none": {},
     "batches": START | {"validation": BATCHES},
+    "numbers": {"validation": [np.array(0.5)], "evaluate": lambda params, batch: {"loss": 1.0}},
 }
 
 
@@ -65,3 +66,22 @@ def test_the_same_validation_or_a_first_one_is_not(tmp_path):
     run(path, 2)
     run(path, 4, resume=True, **START)
     run(path, 6, resume=True, **{**START, "validation": (X.copy(), Y.copy())})
+
+
+def test_data_of_single_numbers_have_a_fingerprint(tmp_path):
+    def steps(epochs, **given):
+        w = np.ones(3)
+        ss.fit(
+            lambda w, b: (float(b * (w @ w)), 2 * float(b) * w),
+            w,
+            ss.SGD(w, lr=0.1),
+            [np.array(0.5), np.array(0.7)],
+            epochs=epochs,
+            count=lambda batch: 1,
+            checkpoint=tmp_path / "run",
+            progress=False,
+            **given,
+        )
+
+    steps(1)
+    steps(2, resume=True)

@@ -34,6 +34,7 @@ def _of(part: Any) -> list[Any]:
     shape, dtype = str(list(part.shape)), str(getattr(part, "dtype", ""))
     if not isinstance(part, np.ndarray) or part.dtype.kind not in "biufcmMSU" or not part.size:
         return [shape, dtype, 0]
+    part = part if part.ndim else part[None]
     flat = np.unique(np.linspace(0, part.size - 1, min(part.size, ELEMENTS)).astype(np.int64))
     some = np.ascontiguousarray(np.asarray(part)[np.unravel_index(flat, part.shape)])
     return [shape, dtype, zlib.crc32(some.tobytes())]

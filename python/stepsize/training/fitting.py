@@ -151,8 +151,7 @@ def fit(
             raise ValueError("resume=True needs checkpoint=..., the file to continue from")
         accumulate = whole("accumulate", accumulate)
         run = Run(params, optimizer, source, [*others, *checkpoints], seed, accumulate, team)
-        if evaluation is not None:
-            run.validation = evaluation.fingerprint(team is not None)
+        run.evaluation = evaluation
     limits = Limits(epochs or math.inf, steps or math.inf)
     counted = count_for(rows, "train")
     ranks = None if team is None else ranks_of(team, run, limits, counted, evaluation)

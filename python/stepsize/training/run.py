@@ -78,7 +78,7 @@ class Run:
         self.metrics: dict[str, float] = {}
         self.validated: tuple[str, ...] = ()
         self.validates = False
-        self.validation: list[list[Any]] | None = None  # the fingerprint of what is validated on
+        self.evaluation: Any = None
         self.loss_sum = self.row_count = 0.0
         self._measured: dict[str, int] = {}
         self.error: BaseException | None = None
@@ -107,6 +107,14 @@ class Run:
         """The fingerprint of the training data, taken when it is first asked for."""
         own = self.team is not None and not isinstance(self.batches, ArrayBatches)
         return None if own else fingerprint(self.batches)  # of a stream each rank has another
+
+    @functools.cached_property
+    def validation(self) -> list[list[Any]] | None:
+        """The fingerprint of what is validated on, taken when it is first asked for."""
+        if self.evaluation is None:
+            return None
+        found: list[list[Any]] | None = self.evaluation.fingerprint(self.team is not None)
+        return found
 
     @property
     def writes(self) -> bool:
