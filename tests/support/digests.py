@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import cases
 import stepsize as ss
@@ -10,15 +11,30 @@ from stepsize import _core
 THREADS = (1, 2, 3, 5)
 
 
-def main() -> None:
+def runs():
+    """Each compiled case; a number changed, or two switches, with one of the dtypes in turn."""
+    for turn, case in enumerate(cases.COMPILED):
+        switches = [case.cls.fields[name] for name in case.keywords if name in case.cls.fields]
+        both = len(case.keywords) != 2 and all(map(cases.is_structural, switches))
+        for dtype in cases.DTYPES if both else [cases.DTYPES[turn % 2]]:
+            yield case, dtype
+
+
+RUNS = list(runs())
+# Threads choose who computes a chunk, whatever the options: one case of each rule shows it.
+FIRST = {case.cls: case for case in reversed(cases.COMPILED)}
+
+
+def name(case, dtype):
+    return f"{case}|{dtype.__name__}"
+
+
+def main(part: int = 0, parts: int = 1) -> None:
     _core.set_back_off(False)  # on a crowded machine too
-    # Threads choose who computes a chunk, whatever the options: one case of each rule shows it.
-    first = {case.cls: case for case in reversed(cases.COMPILED)}
     found = {
-        f"{case}|{dtype.__name__}|{threads}": cases.digest(cases.run_edges(case, dtype, threads))
-        for case in cases.COMPILED
-        for dtype in cases.DTYPES
-        for threads in (THREADS if case is first[case.cls] else THREADS[:1])
+        f"{name(case, dtype)}|{threads}": cases.digest(cases.run_edges(case, dtype, threads))
+        for case, dtype in RUNS[part::parts]
+        for threads in (THREADS if case is FIRST[case.cls] else THREADS[:1])
     }
     info = ss.build_info()
     counted = info["openmp"] and os.path.isdir("/proc/self/task")
@@ -27,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))
