@@ -39,14 +39,17 @@ def test_every_part_has_its_place():
     assert len(set(ORDER)) == len(ORDER)
 
 
-@pytest.mark.parametrize("part", sorted(PARTS - {"__init__"}))
-def test_imports_point_down(part):
-    assert parts()[part] <= set(ORDER[: ORDER.index(part)])
+def test_imports_point_down():
+    above = {part: parts()[part] - set(ORDER[: ORDER.index(part)]) for part in PARTS - {"__init__"}}
+    assert not {part: names for part, names in above.items() if names}
 
 
 INSIDE = "stepsize.optimizers."
 FLOOR = {room: number for number, rooms in enumerate(OPTIMIZERS) for room in rooms}
-HERE = sorted(name for name in modules() if name.startswith(INSIDE))
+
+
+def here():
+    return sorted(name for name in modules() if name.startswith(INSIDE))
 
 
 def room_of(name):
@@ -54,16 +57,18 @@ def room_of(name):
 
 
 def test_every_part_of_the_optimizers_has_its_floor():
-    assert {room_of(name) for name in HERE} == set(FLOOR), "see OPTIMIZERS in docs/architecture.py"
+    assert {room_of(name) for name in here()} == set(FLOOR), (
+        "see OPTIMIZERS in docs/architecture.py"
+    )
 
 
-@pytest.mark.parametrize("name", HERE)
-def test_imports_inside_optimizers_point_down(name):
-    here = room_of(name)
-    rooms = {room_of(other) for other in modules()[name] if other.startswith(INSIDE)} - {here}
-    assert not {room for room in rooms if FLOOR[room] >= FLOOR[here]}
-    # The contents page is for users; a module names the module that it needs.
-    assert "stepsize.optimizers" not in modules()[name]
+def test_imports_inside_optimizers_point_down():
+    for name in here():
+        own = room_of(name)
+        rooms = {room_of(other) for other in modules()[name] if other.startswith(INSIDE)} - {own}
+        assert not {room for room in rooms if FLOOR[room] >= FLOOR[own]}, name
+        # The contents page is for users; a module names the module that it needs.
+        assert "stepsize.optimizers" not in modules()[name], name
 
 
 def circle_of(graph):
@@ -78,11 +83,10 @@ def test_hardly_a_circle_even_for_types():
     assert circle_of(modules(types=True)) <= OWN_PRINTING
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in PYTHON_FILES if part_of(path) != "interop"], ids=name_of
-)
-def test_extras_are_imported_where_they_are_used(path):
-    assert not {name.split(".")[0] for name in imports_of(path)} & LAZY
+def test_extras_are_imported_where_they_are_used():
+    for path in PYTHON_FILES:
+        if part_of(path) != "interop":
+            assert not {name.split(".")[0] for name in imports_of(path)} & LAZY, name_of(path)
 
 
 # C++: core <- kernels <- rules <- kernels.cpp, which is compiled per instruction set; core <- bind.
@@ -131,11 +135,11 @@ def allowed_includes(name):
     return bind | core | {"core/targets.hpp", "core/driver.hpp", "core/fpenv.hpp"}
 
 
-@pytest.mark.parametrize("path", CPP_FILES, ids=name_of)
-def test_includes_point_down(path):
-    name = str(path.relative_to(CPP))
-    found = set(re.findall(r'#include "([^"]+)"', path.read_text()))
-    assert found <= allowed_includes(name)
+def test_includes_point_down():
+    for path in CPP_FILES:
+        name = str(path.relative_to(CPP))
+        found = set(re.findall(r'#include "([^"]+)"', path.read_text()))
+        assert found <= allowed_includes(name), name
 
 
 @pytest.mark.parametrize(

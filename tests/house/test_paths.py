@@ -1,8 +1,7 @@
 """Every path of this repository that a comment, a docstring or a page names is there."""
 
 import re
-
-import pytest
+from functools import cache
 
 from source_tree import PACKAGE, ROOT, SOURCES, name_of
 
@@ -13,19 +12,20 @@ NAMING = [path for path in (*SOURCES, *STUBS, *PAGES) if path.name != "CHANGELOG
 NAMED = re.compile(r"(?<![\w./-])((?:cpp|python|docs|tests|bench|stepsize)/[\w./*-]*\w)")
 
 
-def missing(text):
-    """The paths that a text names and nobody has, as patterns or without their suffix too."""
-    return [name for name in NAMED.findall(text) if not found(name)]
-
-
+@cache
 def found(name):
     folder = ROOT / "python" if name.startswith("stepsize/") else ROOT
     return any(any(folder.glob(pattern)) for pattern in (name, f"{name}.*"))
 
 
-@pytest.mark.parametrize("path", NAMING, ids=name_of)
-def test_named_paths_exist(path):
-    assert not missing(path.read_text())
+def missing(text):
+    """The paths that a text names and nobody has, as patterns or without their suffix too."""
+    return [name for name in NAMED.findall(text) if not found(name)]
+
+
+def test_named_paths_exist():
+    gone = {name_of(path): missing(path.read_text()) for path in NAMING}
+    assert not {name: paths for name, paths in gone.items() if paths}
 
 
 def test_a_path_that_has_moved_is_noticed():

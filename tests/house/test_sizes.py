@@ -19,31 +19,42 @@ from source_tree import (
 )
 
 
-@pytest.mark.parametrize("path", [*PYTHON_FILES, *CPP_FILES, *BENCHES, *GENERATORS], ids=name_of)
-def test_files_stay_short(path):
-    assert len(path.read_text().splitlines()) <= 400
+def test_files_stay_short():
+    files = [*PYTHON_FILES, *CPP_FILES, *BENCHES, *GENERATORS]
+    lengths = {name_of(path): len(path.read_text().splitlines()) for path in files}
+    assert not {name: length for name, length in lengths.items() if length > 400}
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.suffix == ".py"], ids=name_of)
-def test_python_functions_stay_short(path):
+def long_python_functions(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0]
             documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
             prose = first.end_lineno - first.lineno + 1 if documented else 0
-            assert node.end_lineno - node.lineno + 1 - prose <= 60, node.name
+            if node.end_lineno - node.lineno + 1 - prose > 60:
+                yield f"{name_of(path)}: {node.name}"
 
 
-@pytest.mark.parametrize("path", [p for p in CPP_FILES if p.suffix != ".def"], ids=name_of)
-def test_cpp_functions_stay_short(path):
+def long_cpp_functions(path):
     # The code is formatted, so the body of a function ends at the brace that opens its line.
     start = None
     for number, line in enumerate(path.read_text().splitlines()):
         if re.match(r"(    )?[^\s#/}].*\)( const| override| noexcept)* \{$", line):
             start = number
         elif re.match(r"(    )?\}", line) and start is not None:
-            assert number - start <= 60, f"the function at line {start + 1}"
+            if number - start > 60:
+                yield f"{name_of(path)}: the function at line {start + 1}"
             start = None
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "long"),
+    [((".py",), long_python_functions), ((".cpp", ".hpp"), long_cpp_functions)],
+    ids=("Python", "C++"),
+)
+def test_functions_stay_short(suffixes, long):
+    paths = [path for path in SOURCES if path.suffix in suffixes]
+    assert len(paths) > 30 and not [name for path in paths for name in long(path)]
 
 
 def test_the_root_holds_few_modules():
@@ -52,11 +63,9 @@ def test_the_root_holds_few_modules():
     assert len(modules) <= 12, sorted(modules)
 
 
-@pytest.mark.parametrize(
-    "folder", sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
-)
-def test_every_folder_has_its_tests(folder):
-    assert list((ROOT / "tests" / folder).glob("**/test_*.py")), f"tests/{folder}/ holds no test"
+def test_every_folder_has_its_tests():
+    folders = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+    assert not [name for name in folders if not list((ROOT / "tests" / name).glob("**/test_*.py"))]
 
 
 def literals_of(path):
@@ -75,9 +84,9 @@ def test_the_checks_of_a_diagnosis_name_their_thresholds():
 MARKS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p != Path(__file__)], ids=name_of)
-def test_nothing_is_left_for_later(path):
-    assert not MARKS.search(path.read_text())
+def test_nothing_is_left_for_later():
+    others = [path for path in SOURCES if path != Path(__file__)]
+    assert not [name_of(path) for path in others if MARKS.search(path.read_text())]
 
 
 def test_nothing_is_unpickled():
