@@ -5,13 +5,12 @@ import pickle
 import threading
 
 import numpy as np
-import pytest
 
 import stepsize as ss
 from cases import (
-    CASES,
     CHUNK,
     DTYPES,
+    KINDS,
     RULES,
     Case,
     advance,
@@ -20,23 +19,25 @@ from cases import (
     same_bits,
     snapshot,
 )
+from together import alike, class_of, together
 
 SHAPES = {"w": (5, 7), "b": (7,), "scalar": (), "empty": (0, 3), "k": (2, 3, 4)}
 
 
-def named(values):
-    return [pytest.param(value, id=str(value)) for value in values]
+RULE_CASES = [Case(cls) for cls in RULES]
+every_rule = together("case", RULE_CASES)
+every_dtype = together("dtype", DTYPES, alike)
 
 
-every_case = pytest.mark.parametrize("case", named(CASES))
-# float64 differs in its kernels, which one case of each rule shows.
-every_case_and_dtype = pytest.mark.parametrize(
-    ("case", "dtype"),
-    [pytest.param(case, np.float32, id=f"{case}-float32") for case in CASES]
-    + [pytest.param(Case(cls), np.float64, id=f"{cls.__name__}-float64") for cls in RULES],
-)
-every_rule = pytest.mark.parametrize("case", named(map(Case, RULES)))
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+def every_kind_and_dtype(test):
+    """Of float64, which differs in its kernels, one case of each rule."""
+    cells = [(case, np.float32) for case in KINDS] + [(case, np.float64) for case in RULE_CASES]
+
+    def of_a_cell(cell):
+        test(*cell)
+
+    of_a_cell.__name__ = test.__name__
+    return together("cell", cells, lambda cell: class_of(cell[0]))(of_a_cell)
 
 
 def trained(case, params, steps=4, grads=random_grads, **keywords):
@@ -59,7 +60,7 @@ def assert_same_nests(a, b):
 
 
 @every_dtype
-@pytest.mark.parametrize("case", named(case for case in CASES if case.elementwise))
+@together("case", (case for case in KINDS if case.elementwise))
 def test_step_of_a_concatenation_is_the_concatenation_of_steps(case, dtype):
     parts = list(random_nest({"a": 3, "b": 300, "c": 17, "d": CHUNK}, dtype).values())
     together = np.concatenate(parts)
@@ -75,7 +76,7 @@ def test_step_of_a_concatenation_is_the_concatenation_of_steps(case, dtype):
         assert same_bits(np.concatenate(parts), together)
 
 
-@every_case_and_dtype
+@every_kind_and_dtype
 def test_packing_changes_nothing(case, dtype):
     loose = random_nest(SHAPES, dtype)
     packed = ss.pack(loose)
@@ -121,11 +122,11 @@ def test_the_number_of_threads_changes_nothing(case):
 
 
 @every_dtype
-@pytest.mark.parametrize(
+@together(
     "case",
-    named(
+    (
         case
-        for case in CASES
+        for case in KINDS
         # The rate of Rprop is its first step, which its smallest step bounds from below.
         if case.cls.fields["lr"].parts()[0].holds(0.0) and case.cls is not ss.Rprop
     ),
@@ -138,9 +139,7 @@ def test_a_rate_of_zero_leaves_parameters_alone(case, dtype):
 
 
 @every_dtype
-@pytest.mark.parametrize(
-    "case", named(Case(cls) for cls in RULES if cls.decay_kind(Case(cls).values) == "decoupled")
-)
+@together("case", (c for c in RULE_CASES if c.cls.decay_kind(c.values) == "decoupled"))
 def test_decoupled_decay_alone_shrinks(case, dtype):
     params = random_nest(SHAPES, dtype)
     expected = {name: leaf * dtype(1 - 0.25 * 0.125) for name, leaf in params.items()}
@@ -149,12 +148,12 @@ def test_decoupled_decay_alone_shrinks(case, dtype):
 
 
 @every_dtype
-@pytest.mark.parametrize(
+@together(
     "case",
-    named(
-        Case(cls)
-        for cls in RULES
-        if "weight_decay" in cls.fields and cls.decay_kind(Case(cls).values) == "coupled"
+    (
+        case
+        for case in RULE_CASES
+        if "weight_decay" in case.cls.fields and case.cls.decay_kind(case.values) == "coupled"
     ),
 )
 def test_coupled_decay_is_a_gradient(case, dtype):
@@ -167,7 +166,7 @@ def test_coupled_decay_is_a_gradient(case, dtype):
     assert_same_nests(params, other)
 
 
-@every_case_and_dtype
+@every_kind_and_dtype
 def test_climbing_is_descending_the_negative(case, dtype):
     up, down = random_nest(SHAPES, dtype), random_nest(SHAPES, dtype)
     maximize = not case.keywords.get("maximize", False)
@@ -182,7 +181,7 @@ def test_climbing_is_descending_the_negative(case, dtype):
 # Missing gradients, and gradients that live in odd places.
 
 
-@every_case_and_dtype
+@every_kind_and_dtype
 def test_a_leaf_without_gradient_stays_where_it_is(case, dtype):
     params = random_nest({"moved": 20, "kept": 20}, dtype)
     optimizer = trained(case, params)
@@ -207,7 +206,7 @@ def test_a_step_without_any_gradient_moves_nothing(case):
     assert after["state"]["steps"] == before["state"]["steps"]
 
 
-@every_case_and_dtype
+@every_kind_and_dtype
 def test_gradients_are_only_read(case, dtype):
     params = random_nest(SHAPES, dtype)
     optimizer = case.make(params)
@@ -233,7 +232,7 @@ def aliases(params):
     }
 
 
-@pytest.mark.parametrize("kind", ["own", "each other", "one ahead", "one behind", "reversed"])
+@together("kind", ["own", "each other", "one ahead", "one behind", "reversed"], alike)
 @every_dtype
 @every_rule
 def test_gradients_may_be_the_parameters(case, dtype, kind):
@@ -283,16 +282,13 @@ def by_deepcopy(optimizer, case, path):
 WAYS = [by_state_dict, by_clone, by_pickle, by_deepcopy]
 
 
-@pytest.mark.parametrize(
-    ("case", "way"),
-    [pytest.param(case, by_file, id=f"{case}-by_file") for case in CASES]
-    + [
-        pytest.param(Case(cls), way, id=f"{cls.__name__}-{way.__name__}")
-        for cls in RULES
-        for way in WAYS
-    ],
+@together(
+    "run",
+    [(case, by_file) for case in KINDS] + [(case, way) for case in RULE_CASES for way in WAYS],
+    lambda run: class_of(run[0]),
 )
-def test_a_run_goes_on_bit_for_bit(case, way, tmp_path):
+def test_a_run_goes_on_bit_for_bit(run, tmp_path):
+    case, way = run
     params = random_nest(SHAPES, np.float32)
     first = case.make(params)
     for seed in range(3):

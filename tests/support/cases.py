@@ -109,6 +109,22 @@ CASES = [case for cls in RULES for case in cases_of(cls)]
 COMPILED = [case for case in CASES if case.compiled]
 
 
+def is_kind(case: Case) -> bool:
+    """Whether a case has state or a path of its own: not another number, nor two switches at once.
+
+    Two that go only together stay.
+    """
+    names = [name for name in case.keywords if name in case.cls.fields]
+    if len(names) == 1:
+        return is_structural(case.cls.fields[names[0]])
+    alone = all(is_valid(case.cls, {name: case.keywords[name]}) for name in names)
+    return len(names) != 2 or not alone
+
+
+# Laws that the loop around the rules keeps, whatever their numbers, are tried with these.
+KINDS = [case for case in CASES if is_kind(case)]
+
+
 @contextmanager
 def numpy_rule(cls: type) -> Iterator[None]:
     """Optimizers made inside run the rule as NumPy states it."""
