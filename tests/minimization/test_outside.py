@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import stepsize as ss
+from together import alike, together
 
 RULES = [cls.__name__ for cls in ss.optimizers.registry()]
 SOME = ["sgd", "adam", "lion", "lbfgs", "rprop", "schedule_free_adamw", "prodigy", "muon"]
@@ -58,7 +59,7 @@ def gradient_in_the_argument(function):
     return call
 
 
-@pytest.mark.parametrize("memory", [reusing, overwriting, gradient_in_the_argument])
+@together("memory", [reusing, overwriting, gradient_in_the_argument], alike)
 @pytest.mark.parametrize("rule", RULES)
 def test_memory_of_the_function_is_its_own(memory, rule):
     for steps in (7, 250) if rule.lower() in SOME else (7,):
@@ -85,7 +86,7 @@ def test_a_function_that_moves_its_argument_means_what_it_computes():
     [(bowl, np.zeros(3)), (rosenbrock, np.array([-1.2, 1.0])), (soft, np.full(3, -3.0))],
     ids=["bowl", "rosenbrock", "soft"],
 )
-@pytest.mark.parametrize("lr", ["auto", None, 30.0])
+@together("lr", ["auto", None, 30.0], alike)
 def test_the_answer_is_the_best_point_seen_and_converged_is_earned(rule, function, x0, lr):
     values = []
 

@@ -16,10 +16,6 @@ from stepsize.optimizers import rule
 TARGETS = ss.build_info()["available_targets"]
 
 
-def named(values):
-    return [pytest.param(value, id=str(value)) for value in values]
-
-
 PARTS = 3  # for the workers of a run in parallel
 
 
@@ -64,15 +60,16 @@ def test_compiled_is_numpy_on_every_target_and_thread_count(part):
         assert not wrong, here
 
 
-@pytest.mark.parametrize("case", named(CASES))
-def test_a_step_moves_parameters_and_counts(case):
-    x = np.linspace(-1, 1, 12).reshape(3, 4)
-    before = x.copy()
-    optimizer = case.make({"x": x})
-    for k in range(6):  # the first few may be silent
-        optimizer.step({"x": np.cos(x)}, **({"loss": 1.0} if case.cls.needs_loss else {}))
-        assert optimizer.step_count == k + 1
-    assert np.all(np.isfinite(x)) and np.any(x != before)
+@pytest.mark.parametrize("cls", RULES)
+def test_a_step_moves_parameters_and_counts(cls):
+    for case in (case for case in CASES if case.cls is cls):
+        x = np.linspace(-1, 1, 12).reshape(3, 4)
+        before = x.copy()
+        optimizer = case.make({"x": x})
+        for k in range(6):  # the first few may be silent
+            optimizer.step({"x": np.cos(x)}, **({"loss": 1.0} if cls.needs_loss else {}))
+            assert optimizer.step_count == k + 1
+        assert np.all(np.isfinite(x)) and np.any(x != before), case
 
 
 @pytest.mark.parametrize("cls", RULES)

@@ -7,6 +7,7 @@ import stepsize as ss
 from cases import RULES, advance, same_bits
 from stepsize.optimizers import wrappers
 from stepsize.optimizers.registration import snake_case
+from together import alike, together
 
 BOUNDED = [cls for cls in RULES if not hasattr(cls, "averaged")]
 SHAPES = {"w": (6, 8), "b": (40,), "v": (3, 5), "c": ()}
@@ -60,7 +61,7 @@ def strided(params):
 MEMORIES = {"strided": strided, "packed": ss.pack, "rows": lambda p: {k: p[k] for k in p}}
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@together("dtype", [np.float32, np.float64], alike)
 @pytest.mark.parametrize("cls", BOUNDED)
 def test_bounds_of_groups_hold_in_any_memory_to_the_same_bits(cls, dtype):
     params = [make(start(dtype)) for make in MEMORIES.values()]
@@ -138,7 +139,7 @@ def test_no_wrapper_is_left_out():
     assert set(wrappers.__all__) == {*NEUTRAL, *OTHERS}
 
 
-@pytest.mark.parametrize("name", NEUTRAL)
+@together("name", NEUTRAL, alike)
 @pytest.mark.parametrize("cls", PENALISED)
 def test_the_penalty_acts_inside_of_a_wrapper_as_without_it(cls, name):
     x, optimizer = penalised(cls)
@@ -210,7 +211,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@together("kind", KINDS, alike)
 @pytest.mark.parametrize("cls", RULES)
 def test_a_gradient_of_another_kind_is_refused_with_the_leaf_and_changes_nothing(cls, kind):
     shape, bad = (4, 3), KINDS[kind]((4, 3))
@@ -227,7 +228,7 @@ def test_a_gradient_of_another_kind_is_refused_with_the_leaf_and_changes_nothing
     assert repr(optimizer.state_dict()) == repr(state) and optimizer.step_count == count
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@together("kind", KINDS, alike)
 @pytest.mark.parametrize("cls", FUNCTIONS)
 def test_functions_and_populations_refuse_gradients_of_another_kind(cls, kind):
     name = snake_case(cls)

@@ -11,6 +11,7 @@ import pytest
 import stepsize as ss
 from cases import RULES
 from stepsize.optimizers.options import Options
+from together import alike, class_of, together
 
 
 def ones(*shape, dtype=np.float64):
@@ -105,7 +106,7 @@ BAD_PARAMS = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD_PARAMS)
+@together("kind", BAD_PARAMS, alike)
 @pytest.mark.parametrize("cls", RULES)
 def test_bad_parameters(cls, kind):
     bad, error, message = BAD_PARAMS[kind]
@@ -135,11 +136,10 @@ def given(cls, part, value):
     return {known.name: tuple(items)}
 
 
-@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, -math.inf, 1e9])
-@pytest.mark.parametrize(
-    ("cls", "part"), [pytest.param(*p, id=f"{p[0].__name__}-{p[1].label}") for p in NUMBERS]
-)
-def test_numbers_out_of_range(cls, part, value):
+@together("value", [-0.1, math.nan, math.inf, -math.inf, 1e9], alike)
+@together("number", NUMBERS, lambda number: class_of(number[0]))
+def test_numbers_out_of_range(number, value):
+    cls, part = number
     if part.holds(value):
         return
     known = next(f for f in cls.fields.values() if part in f.parts())
@@ -155,7 +155,7 @@ def test_numbers_out_of_range(cls, part, value):
 
 
 @pytest.mark.parametrize("cls", RULES)
-@pytest.mark.parametrize("value", ["0.1", True, [0.1], 1j, ones(2)])
+@together("value", ["0.1", True, [0.1], 1j, ones(2)], alike)
 def test_rates_that_are_no_number(cls, value):
     with pytest.raises(TypeError) as caught:
         cls(ones(1), lr=value)

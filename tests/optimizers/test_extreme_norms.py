@@ -9,6 +9,7 @@ import stepsize as ss
 from cases import RULES
 from stepsize import arrays
 from stepsize.optimizers.fields import nonnegative
+from together import alike, together
 
 NOTHING = [3e-200, 4e-200]
 BEYOND = [3e200, 4e200]
@@ -59,8 +60,8 @@ def test_norms_of_updates(rule, numbers, norm):
         near(stats.update_norm, norm)
 
 
-@pytest.mark.parametrize("numbers", [NOTHING, BEYOND])
-@pytest.mark.parametrize("shape", [(2,), (2, 1), (2, 16, 3), (40_000,)])
+@together("numbers", [NOTHING, BEYOND], alike)
+@together("shape", [(2,), (2, 1), (2, 16, 3), (40_000,)], alike)
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule(rule, shape, numbers):
     size = math.prod(shape)

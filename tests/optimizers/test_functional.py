@@ -8,10 +8,11 @@ import pytest
 
 import functional_stub
 import stepsize as ss
-from cases import CHUNK, COMPILED, DTYPES, EDGES, Case, random_grads, random_nest, same_bits
+from cases import CHUNK, COMPILED, DTYPES, EDGES, KINDS, Case, random_grads, random_nest, same_bits
 from stepsize import functional
 from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers.registration import snake_case
+from together import alike, together
 
 
 def test_the_stub_says_what_there_is():
@@ -58,8 +59,8 @@ def assert_same(optimizer, leaves, params, state):
         assert optimizer.internals.engine.scalars(len(params) - 1) == list(state["scalars"])
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", [pytest.param(case, id=str(case)) for case in ELEMENTWISE])
+@together("dtype", DTYPES, alike)
+@together("case", (case for case in ELEMENTWISE if case in KINDS))
 def test_a_function_makes_the_updates_of_its_class(case, dtype):
     function, keywords = arguments_of(case)
     leaves = list(random_nest({str(n): n for n in EDGES[:-2]}, dtype).values())

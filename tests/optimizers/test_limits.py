@@ -15,6 +15,7 @@ from cases import (
     CASES,
     CHUNK,
     DTYPES,
+    KINDS,
     RULES,
     Case,
     advance,
@@ -25,6 +26,7 @@ from cases import (
 )
 from stepsize import functional
 from stepsize.optimizers.registration import snake_case
+from together import alike, together
 
 LR, L1 = 0.125, 0.5  # whose product is exact
 LOW, HIGH = -0.75, 0.5
@@ -106,13 +108,13 @@ def by_group(name, x):
     return limited(x, 0.0, *sides.get(name, (None, None)))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", named(SPARSE))
+@together("dtype", DTYPES, alike)
+@together("case", (case for case in SPARSE if case in KINDS))
 def test_the_penalty_follows_the_step_of_every_variant(case, dtype):
     assert_step(case, dtype, "plain", {"l1": L1}, lambda name, x: limited(x, L1))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@together("layout", LAYOUTS, alike)
 @pytest.mark.parametrize("case", named(c for c in SPARSE if not c.keywords))
 def test_the_penalty_by_group_in_every_layout(case, layout):
     groups = [ss.group("held", l1=L1), ss.group("long", bounds=(None, HIGH))]
@@ -125,20 +127,20 @@ def test_the_penalty_by_group_in_every_layout(case, layout):
     assert_step(case, np.float32, layout, {"groups": groups}, expected)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@together("dtype", DTYPES, alike)
 @pytest.mark.parametrize("case", named(BOUNDED))
 def test_bounds_by_group_follow_the_step_of_every_rule(case, dtype):
     assert_step(case, dtype, "plain", {"groups": LIMITS}, by_group)
 
 
-@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "plain"])
+@together("layout", [name for name in LAYOUTS if name != "plain"], alike)
 @pytest.mark.parametrize("case", named(BOUNDED))
 def test_bounds_by_group_in_every_layout(case, layout):
     assert_step(case, np.float32, layout, {"groups": LIMITS}, by_group)
 
 
-@pytest.mark.parametrize("masters", [True, False])
-@pytest.mark.parametrize("half", HALVES)
+@together("masters", [True, False], alike)
+@together("half", HALVES, alike)
 @pytest.mark.parametrize("case", named(c for c in SPARSE if not c.keywords))
 def test_the_penalty_of_half_precision_makes_zeros(case, half, masters):
     """Of a gradient of 0 nothing but the penalty moves a parameter, whatever its dtype."""
@@ -196,7 +198,7 @@ def test_bounds_and_the_penalty_of_a_function_are_those_of_its_class(case, dtype
     assert len(FUNCTIONS) > 5
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@together("layout", LAYOUTS, alike)
 @pytest.mark.parametrize(
     "case", named(c for c in map(Case, RULES) if not hasattr(c.cls, "averaged"))
 )

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import stepsize as ss
-from cases import CASES, RULES, numpy_rule, random_grads, random_nest, snapshot
+from cases import KINDS, RULES, numpy_rule, random_grads, random_nest, snapshot
+from together import alike, together
 
 
 def ones(*shape, dtype=np.float64):
@@ -116,8 +117,8 @@ BAD_GRADS = {
 }
 
 
-@pytest.mark.parametrize("by_numpy", [False, True])
-@pytest.mark.parametrize("kind", BAD_GRADS)
+@together("by_numpy", [False, True], alike)
+@together("kind", BAD_GRADS, alike)
 @pytest.mark.parametrize("cls", RULES)
 def test_bad_gradients(cls, kind, by_numpy):
     bad, error, message = BAD_GRADS[kind]
@@ -155,9 +156,10 @@ BAD_STEPS = [
 ]
 
 
-@pytest.mark.parametrize(("then", "error", "message"), BAD_STEPS)
+@together("bad", BAD_STEPS, alike)
 @pytest.mark.parametrize("cls", RULES)
-def test_a_rate_that_goes_wrong_changes_nothing(cls, then, error, message):
+def test_a_rate_that_goes_wrong_changes_nothing(cls, bad):
+    then, error, message = bad
     params = random_nest({"a": 20, "b": (2, 3)}, np.float32)
     optimizer = cls(
         params,
@@ -193,8 +195,8 @@ def reshaped(params):
     params["b"].resize((2, 2), refcheck=False)
 
 
-@pytest.mark.parametrize("spoil", [made_read_only, made_longer, reshaped])
-@pytest.mark.parametrize("strided", [False, True])
+@together("spoil", [made_read_only, made_longer, reshaped], alike)
+@together("strided", [False, True], alike)
 @pytest.mark.parametrize("cls", RULES)
 def test_parameters_that_change_under_the_optimizer(cls, strided, spoil):
     if strided and spoil is not made_read_only:
@@ -211,7 +213,7 @@ def test_parameters_that_change_under_the_optimizer(cls, strided, spoil):
     assert snapshot(optimizer) == before
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=str(case)) for case in CASES])
+@together("case", KINDS)
 def test_a_refused_step_leaves_no_trace_in_later_ones(case):
     one, two = (random_nest({"a": 20, "b": 3}, np.float32) for _ in range(2))
     plain, troubled = case.make(one), case.make(two)

@@ -7,6 +7,7 @@ import pytest
 import stepsize as ss
 from cases import comparable
 from hostile import MAKERS, Tagged, misaligned, read_only, spread
+from together import alike, together
 
 SHAPES = {"w": (4, 3), "b": (5,), "s": ()}
 
@@ -87,7 +88,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("form", SAME)
+@together("form", SAME, alike)
 @pytest.mark.parametrize("rule", MAKERS)
 def test_the_layout_of_a_gradient_changes_no_bit(rule, form):
     plain, other = (MAKERS[rule](nest(0)) for _ in range(2))
@@ -100,7 +101,7 @@ def test_the_layout_of_a_gradient_changes_no_bit(rule, form):
     assert whole(plain) == whole(other)
 
 
-@pytest.mark.parametrize("form", BAD)
+@together("form", BAD, alike)
 @pytest.mark.parametrize("rule", MAKERS)
 def test_a_gradient_that_does_not_fit_is_refused(rule, form):
     params = nest(0)
@@ -162,7 +163,7 @@ BAD_PARAMS = {
 }
 
 
-@pytest.mark.parametrize("form", GOOD_PARAMS)
+@together("form", GOOD_PARAMS, alike)
 @pytest.mark.parametrize("rule", MAKERS)
 def test_the_layout_of_a_parameter_changes_no_bit(rule, form):
     plain = nest(0)
@@ -174,7 +175,7 @@ def test_the_layout_of_a_parameter_changes_no_bit(rule, form):
     assert whole(one) == whole(two)
 
 
-@pytest.mark.parametrize("form", BAD_PARAMS)
+@together("form", BAD_PARAMS, alike)
 @pytest.mark.parametrize("rule", MAKERS)
 def test_what_cannot_be_a_parameter_is_refused(rule, form):
     params = nest(0)
@@ -206,7 +207,7 @@ BETWEEN = [resized, reshaped, frozen, reinterpreted]
 
 
 @pytest.mark.filterwarnings("ignore:Setting the")
-@pytest.mark.parametrize("change", BETWEEN)
+@together("change", BETWEEN, alike)
 @pytest.mark.parametrize("rule", MAKERS)
 def test_a_parameter_that_changed_between_steps_is_noticed(rule, change):
     params = nest(0)

@@ -8,6 +8,7 @@ import stepsize as ss
 from cases import comparable
 from hostile import X, Y, clean, make_params
 from stepsize.interop.mpi import LocalComm
+from together import alike, together
 
 ROWS = (X, Y)
 NO_ROWS = {"[]": [], "an empty array": np.zeros((0, 3))}
@@ -83,7 +84,7 @@ DOORS = {
 COUNTS_ROWS = ("what_if", "autolr")  # and have no count= of the user's
 
 
-@pytest.mark.parametrize("value", FALSY)
+@together("value", FALSY, alike)
 @pytest.mark.parametrize("door", DOORS)
 def test_a_batch_may_be_anything(door, value):
     if door in COUNTS_ROWS and value in NO_ROWS:
@@ -236,7 +237,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("value", EMPTY)
+@together("value", EMPTY, alike)
 @pytest.mark.parametrize("door", PLACES)
 def test_a_place_without_numbers_among_the_parameters_is_of_no_consequence(door, value):
     params, plain = beside(EMPTY[value]), {"w": np.ones(3)}

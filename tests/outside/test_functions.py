@@ -17,6 +17,7 @@ from hostile import (
     make_params,
     outcome,
 )
+from together import alike, together
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def expected():
     return of
 
 
-@pytest.mark.parametrize("behaviour", SAME)
+@together("behaviour", SAME, alike)
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_the_memory_of_a_function_is_its_own(entry, behaviour, expected):
     assert outcome(entry, SAME[behaviour](), make_params()) == expected(entry)
@@ -45,9 +46,9 @@ CELLS = [
 NOT_FINITE = ("NaN", "infinite")
 
 
-@pytest.mark.parametrize(("entry", "behaviour"), CELLS)
-def test_what_is_no_gradient_is_refused(entry, behaviour):
-    params = make_params()
+@together("cell", CELLS, lambda cell: cell[0])
+def test_what_is_no_gradient_is_refused(cell):
+    (entry, behaviour), params = cell, make_params()
     try:
         ENTRIES[entry](BAD[behaviour](), params)
     except OfTheUser:

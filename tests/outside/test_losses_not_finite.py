@@ -7,6 +7,7 @@ import pytest
 import stepsize as ss
 from cases import comparable
 from hostile import MAKERS, X, Y, clean, make_params
+from together import alike, together
 
 ROWS = (X, Y)
 LOSSES = [np.nan, np.inf, -np.inf]
@@ -37,7 +38,7 @@ def step(optimizer, loss):
     return optimizer.step(grads, loss=loss)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@together("loss", LOSSES, alike)
 @pytest.mark.parametrize("rule", EVERY)
 def test_a_step_is_refused_by_name_or_does_not_see_it(rule, loss):
     optimizer, plain = (EVERY[rule](make_params()) for _ in range(2))
@@ -69,8 +70,8 @@ def test_a_rule_that_needs_the_loss_refuses_it_under_each_policy(rule, policy):
         assert whole(optimizer) == before
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("accumulate", [1, 2])
+@together("loss", LOSSES, alike)
+@together("accumulate", [1, 2], alike)
 @pytest.mark.parametrize("rule", EVERY)
 def test_a_run_ends_before_the_step(rule, accumulate, loss):
     params = make_params()

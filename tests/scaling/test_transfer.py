@@ -7,6 +7,7 @@ import pytest
 
 import stepsize as ss
 from stepsize.scaling.rules import law_of
+from together import alike, together
 
 CHANGES = {
     "batch": {"batch": (64, 256)},
@@ -28,7 +29,7 @@ def mlp(n):
 
 
 @pytest.mark.parametrize("rule", MOVABLE, ids=lambda c: c.__name__)
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@together("change", CHANGES.values(), alike)
 def test_every_optimizer_takes_its_settings(rule, change):
     params = {"w": np.ones((4, 3))}
     moved = ss.transfer({}, rule=rule, **change)
@@ -44,7 +45,7 @@ def test_nothing_moves_without_a_change(rule):
 
 
 @pytest.mark.parametrize("rule", MOVABLE, ids=lambda c: c.__name__)
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@together("change", CHANGES.values(), alike)
 def test_there_and_back(rule, change):
     back = {name: pair[::-1] if name != "critical_batch" else pair for name, pair in change.items()}
     there = ss.transfer({}, rule=rule, **change)
