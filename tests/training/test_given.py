@@ -173,7 +173,7 @@ LONGER = {"epochs": 4}
 REFUSED, USED, SAID = "refused", "used", "used and said"
 # Of each argument, another value than at the start and what becomes of it.
 RESUMED = {
-    "value_and_grad": ({"value_and_grad": lambda p, b: value_and_grad(p, b)}, USED),
+    "value_and_grad": ({"value_and_grad": lambda p, b: value_and_grad(p, b)}, SAID),
     "params": ({"params": lambda: {"w": np.zeros(4, np.float32), "b": np.zeros(1)}}, REFUSED),
     "optimizer": ({"lr": 0.011}, SAID),
     "train": ({"train": (X[:30], Y[:30])}, REFUSED),
@@ -189,7 +189,7 @@ RESUMED = {
     "resume": ({"resume": False}, USED),
     "accumulate": ({"accumulate": 2}, SAID),
     "validate_every": ({"validation": (X, Y), "validate_every": 3}, USED),
-    "count": ({"count": len}, USED),
+    "count": ({"count": len}, SAID),
     "drop_last": ({"batch_size": 8, "drop_last": True}, SAID),
     "comm": ({}, USED),  # a run of ranks goes on without them, and the other way round
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from stepsize.callbacks.base import count_or_none, expects_descent, monitored
 from stepsize.callbacks.metrics import direction
 from stepsize.serialization import states
 from stepsize.serialization.atomic import replacing
+from stepsize.serialization.replaceable import check_replaceable
 from stepsize.validation import file_path, truth
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ class Checkpoint:
     as ``name-STEP.ext``, and the last one with finite parameters stays whatever ``keep`` says. With
     ``monitor`` the one with the best value of a metric stays too, as ``name-best.ext``. The end of
     a run is saved, and so is an exception; a diverged end is not. Older files that the run has not
-    written are neither replaced nor deleted.
+    written are neither replaced nor deleted, and a file at ``path`` that is no checkpoint is
+    refused before the first step.
 
     Args:
         path: where to write.
@@ -69,12 +70,11 @@ class Checkpoint:
         self._value: float | None = None
 
     def on_start(self, run: Run) -> None:
-        """Forget the checkpoints of an earlier run, and fail early where the folder is missing."""
-        folder = os.path.dirname(os.path.abspath(self.path))
-        if run.writes and not os.path.isdir(folder):
-            raise FileNotFoundError(
-                errno.ENOENT, "the folder of the checkpoint is missing, make it first", folder
-            )
+        """Forget the checkpoints of an earlier run; refuse a path whose file would be lost."""
+        if run.writes:
+            paths = [self.path] if self.monitor is None else [self.path, self.best_path]
+            for path in paths:
+                check_replaceable("checkpoint", path, "checkpoint of stepsize")
         if run.step == 0:
             self._reset()
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsize.bars import in_notebook
 from stepsize.serialization.atomic import replacing
+from stepsize.serialization.replaceable import check_replaceable
 from stepsize.validation import file_path, number
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class LivePlot:
             self._targets.append(window)
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            check_replaceable("LivePlot", self.path, "picture")
             self._targets.append(_file(self.path))
         if not self._targets:
             raise ValueError(

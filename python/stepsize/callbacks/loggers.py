@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from stepsize.serialization.atomic import replacing
+from stepsize.serialization.replaceable import check_replaceable
 from stepsize.validation import file_path, whole
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class _Lines:
 
     def open(self, step: int, step_of: Callable[[str], int]) -> None:
         """Keep whole lines up to a step; drop later ones and one that was cut off."""
+        check_replaceable("log", self._path, "log of stepsize")
         kept: list[str] = []
         if step and os.path.exists(self._path):
             with open(self._path, encoding="utf-8", newline="") as file:

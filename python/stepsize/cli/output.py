@@ -16,10 +16,20 @@ import numpy as np
 from stepsize.cli.errors import CommandError, FileError
 from stepsize.cli.streams import write_out
 from stepsize.plots.style import new_axes
+from stepsize.serialization.replaceable import check_replaceable
 
 __all__ = ["check_paths", "columns", "draw", "plain", "print_json"]
 
 _FILES = ("plot", "csv", "report", "log", "save", "checkpoint", "storage", "out")
+# Of these the ones that are replaced, and what may stand there; the others look for themselves.
+_KINDS = {
+    "plot": "picture",
+    "csv": "CSV of stepsize",
+    "report": "report of stepsize",
+    "log": "log of stepsize",
+    "save": "checkpoint of stepsize",
+    "checkpoint": "checkpoint of stepsize",
+}
 
 
 def plain(value: Any) -> Any:
@@ -77,6 +87,12 @@ def check_paths(args: argparse.Namespace) -> None:
             raise FileError(f"--{name} {path}: {error.strerror}: {error.filename}") from None
         if not os.access(path if path.exists() else path.parent, os.W_OK):
             raise FileError(f"--{name} {path}: no permission to write there")
+        if name in _KINDS and (args.command, name) != ("what-if", "checkpoint"):
+            try:
+                check_replaceable(f"--{name}", path, _KINDS[name])
+            except (OSError, ValueError) as error:
+                text = getattr(error, "strerror", None)
+                raise FileError(f"{text}: {path}" if text else str(error)) from None
     if given["plot"] or given["report"]:
         axes = new_axes()  # without matplotlib it says what to install
         kinds = axes.figure.canvas.get_supported_filetypes()

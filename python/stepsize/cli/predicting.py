@@ -60,6 +60,8 @@ def predict(
     the same numbers.
     """
     known = _load(model, table)
+    if out is not None:
+        _check_out(out, _answers(known.target, np.zeros((0, 2)))[0])
     names = [column.name for column in known.columns]
     rows = read_table(table, [*names, known.target.name], keep_blank=True, encoding=encoding)
     for name in names:
@@ -93,6 +95,22 @@ def predict(
         text = written.getvalue()
     _write(text, out)
     return notes
+
+
+def _check_out(out: Path, header: list[str]) -> None:
+    """Refuse to write over a file that does not begin as answers of this model do."""
+    if not out.is_file() or not out.stat().st_size:
+        return
+    with out.open("rb") as file:
+        head = file.read(4096).decode("utf-8", "replace")
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\n").writerow(header)
+    first, _, rest = head.replace("\r\n", "\n").partition("\n")
+    if first + "\n" != written.getvalue() and not (first == "{" and '"answers": [' in rest[:40]):
+        raise FileError(
+            f"--out {out}: there is a file that holds no answers of this model, and it would be "
+            "lost; give another path, or move that file away"
+        )
 
 
 def _find_bare(rows: Table, columns: list[Column]) -> None:

@@ -28,6 +28,7 @@ from stepsize.demo.terminal import (
 from stepsize.diagnosis import VERDICTS
 from stepsize.plots.style import new_axes, offscreen
 from stepsize.report import Page
+from stepsize.serialization.replaceable import check_replaceable
 from stepsize.tuning.results import TuneResult
 from stepsize.tuning.trials import TrialRecord
 
@@ -47,6 +48,8 @@ def run(
     few seconds and shows the same with fewer runs. Returns the story with all its numbers.
     """
     out = Path(out)
+    if out.is_dir():
+        check_replaceable("demo: out", out / "report.html", "report of stepsize")
     chapters = {
         "find": tell_find,
         "rates": tell_rates,

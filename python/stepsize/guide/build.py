@@ -17,6 +17,7 @@ from stepsize.guide.claim import CONDITION, FAILS, HOLDS, Claim, Result
 from stepsize.guide.extras import paths_page, start_page
 from stepsize.plots.style import offscreen
 from stepsize.report import Page, Tone
+from stepsize.serialization.replaceable import check_replaceable
 
 __all__ = ["Result", "build", "pages"]
 
@@ -51,6 +52,8 @@ def build(
         if name not in known:
             raise ValueError(f"there is no page {name!r}; there are: {', '.join(known)}")
         _check_needs(known[name])
+    for page in (*names, "index", "paths", "start") if Path(out).is_dir() else ():
+        check_replaceable("guide: out", Path(out) / f"{page}.html", "report of stepsize")
     seeds = QUICK_SEEDS if quick else SEEDS
     tasks = [(name, seed, quick) for name in names for seed in range(seeds)]
     found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in names}

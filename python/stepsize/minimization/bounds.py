@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, Structure, refuse_complex, refuse_masked, unflatten
+from stepsize.optimizers.constraints import is_pair, refuse_pairs
 
 FORMS = (
     "bounds must be a tuple (low, high), each a number, an array, a nest like x0 or None, a list "
-    "of pairs, one for each number of x0, or SciPy's Bounds"
+    "or tuple of pairs, one for each number of x0, or SciPy's Bounds"
 )
 
 
@@ -75,9 +76,12 @@ class Bounds:
 def _sides(given: Any, structure: Structure) -> tuple[Any, Any]:
     if hasattr(given, "lb") and hasattr(given, "ub"):
         return given.lb, given.ub
+    single = len(structure.leaves) == 1
     if isinstance(given, tuple) and len(given) == 2:
-        return given
-    if isinstance(given, list) and len(structure.leaves) == 1:
+        refuse_pairs("minimize", given, structure)
+        if not (single and all(map(is_pair, given)) and not _are_sides(given, structure.leaves[0])):
+            return given
+    if isinstance(given, list | tuple) and single:
         leaf = structure.leaves[0]
         if len(given) == leaf.size and all(np.shape(_pair(pair)) == (2,) for pair in given):
             pairs = [_pair(pair) for pair in given]
@@ -85,6 +89,11 @@ def _sides(given: Any, structure: Structure) -> tuple[Any, Any]:
             high = [np.inf if most is None else most for _, most in pairs]
             return np.reshape(low, leaf.shape), np.reshape(high, leaf.shape)
     raise ValueError(f"minimize: {FORMS}, got {given!r:.80}")
+
+
+def _are_sides(given: Any, leaf: Array) -> bool:
+    """Whether two lists of two numbers fit a leaf as its lower and its upper bounds."""
+    return leaf.shape[-1:] == (2,) and None not in (*given[0], *given[1])
 
 
 def _pair(pair: Any) -> Any:

@@ -86,8 +86,9 @@ def minimize(
         max_time: seconds after which no further step is made, those of the search for the rate
             included, which is not cut short but leaves out its rehearsals.
         bounds: a tuple ``(low, high)``, each a number, an array, a nest like ``x0`` or None; a list
-            of pairs, one for each number of ``x0``; or SciPy's ``Bounds``. Steps end inside, and
-            ``gtol`` and ``grad_norm`` speak of the projected gradient, P(x - g) - x.
+            of pairs, one for each number of ``x0``; or SciPy's ``Bounds``. A tuple of two pairs
+            for two numbers, which may be either, is refused. Steps end inside, and ``gtol`` and
+            ``grad_norm`` speak of the projected gradient, P(x - g) - x.
         options: further keywords of the rule, such as ``weight_decay`` or ``clip_norm``.
 
     Returns:

@@ -84,8 +84,48 @@ class Constraints:
 
 def _side_text(side: Array) -> str:
     if side.ndim == 0:
-        return f"{float(side):g}"
+        short, exact = f"{float(side):g}", float(side)
+        return short if float(short) == exact else repr(exact)
     return f"<array of shape {side.shape}, {zlib.crc32(side.tobytes()):08x}>"
+
+
+def refuse_pairs(owner: str, given: Any, structure: Structure) -> None:
+    """Refuse what is two sides by its form and reads as well as one pair for each of two numbers.
+
+    That is so where a leaf has two numbers or a last axis of two, and where there are two leaves.
+    Arrays are sides, and so is what says the same either way.
+    """
+    two = isinstance(given, tuple | list) and len(given) == 2 and all(map(is_pair, given))
+    if not two or given[0][1] == given[1][0]:
+        return
+    transposed = list(zip(*given, strict=True))
+    nest = structure.spec.type
+    if len(structure.leaves) == 1:
+        if structure.leaves[0].shape[-1:] != (2,) or None in (*given[0], *given[1]):
+            return  # it can be no sides
+        sides, pairs = (
+            ", ".join(f"np.array({list(side)})" for side in one) for one in (given, transposed)
+        )
+    else:
+        if len(structure.leaves) != 2 or any(type(side) is not nest for side in given):
+            return
+        sides, pairs = (
+            ", ".join(str(nest(map("np.array({})".format, side))) for side in one).replace("'", "")
+            for one in (given, transposed)
+        )
+    raise ValueError(
+        f"{owner}: bounds={given!r:.80} may mean a lower and an upper side, or a pair (low, high) "
+        f"for each of two; give arrays, for the sides ({sides}), for the pairs ({pairs})"
+    )
+
+
+def is_pair(side: Any) -> bool:
+    kinds = (int, float, np.number, type(None))
+    return (
+        isinstance(side, tuple | list)
+        and len(side) == 2
+        and all(isinstance(number, kinds) for number in side)
+    )
 
 
 def constrain(x: Array, one: Constraint, lr: float) -> None:
@@ -212,6 +252,7 @@ class _Sides:
             given = (given.lb, given.ub)
         if given is not None and not (isinstance(given, tuple | list) and len(given) == 2):
             raise ValueError(f"{owner}: {FORMS}, got {given!r:.80}")
+        refuse_pairs(owner, given, structure)
         self.given: Any = (None, None) if given is None else given
 
     def constraint(self, l1: float, starts: bool = True) -> Constraint | None:

@@ -15,6 +15,7 @@ from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.slots import State
 from stepsize.optimizers.transaction import Uninterrupted
 from stepsize.schedules import Schedule
+from stepsize.serialization.functions import without_address
 
 FORMAT = 1
 LARGEST_COUNT = 1 << 62  # leaves room to count on in 64 bits
@@ -61,7 +62,7 @@ def _saved(value: Value) -> Any:
         try:
             return {"schedule": value.to_dict()}
         except ValueError:  # it holds a function that no import path names
-            return {"function": repr(value)}
+            return {"function": without_address(repr(value))}
     if callable(value):
         return {"function": getattr(value, "__qualname__", type(value).__qualname__)}
     return value

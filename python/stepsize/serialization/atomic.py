@@ -58,6 +58,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     _sync_folder(folder)
 
 
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Refuse what `replacing` would refuse: a folder, a pipe, a socket, a device."""
+    _target(path)
+
+
 def _target(path: str | os.PathLike[str]) -> tuple[str, os.stat_result | None]:
     """The file that a path leads to, and what is there now."""
     try:

@@ -85,7 +85,7 @@ def write(path: Path, tensors: Mapping[str, Array], meta: Mapping[str, Any]) -> 
                 part = bytes(data[start : start + _PART])  # one copy: other threads may write to it
                 digest.update(part)
                 file.write(part)
-        file.seek(8 + len(_START))
+        file.seek(8 + len(START))
         file.write(digest.hexdigest().encode())
 
 
@@ -115,7 +115,7 @@ def read(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
 
 
 _PART = 1 << 24  # bytes that are copied, hashed and written at a time
-_START = b'{"__metadata__":{"sha256":"'
+START = b'{"__metadata__":{"sha256":"'
 
 
 def _portable(name: str, array: Array) -> Array:
@@ -172,7 +172,7 @@ def is_ours(path: Path) -> bool:
         return False
     try:
         with open(path, "rb") as file:
-            return file.read(8 + len(_START))[8:] == _START
+            return file.read(8 + len(START))[8:] == START
     except OSError:
         return False
 
@@ -181,7 +181,7 @@ def _check_kind(start: bytes) -> None:
     """Refuse what does not begin as our files do, with what it looks like."""
     if not start:
         raise _Refused("it is empty, not a checkpoint of stepsize")
-    if len(start) >= 8 and start[8:] == _START[: len(start) - 8]:
+    if len(start) >= 8 and start[8:] == START[: len(start) - 8]:
         return
     look = ", or its first bytes are damaged"
     if start.startswith(b"PK"):
@@ -194,14 +194,14 @@ def _check_kind(start: bytes) -> None:
 
 
 def _read(file: BinaryIO, size: int) -> tuple[dict[str, Array], dict[str, Any]]:
-    start = file.read(8 + len(_START))
+    start = file.read(8 + len(START))
     _check_kind(start)
-    if size < 8 + len(_START):
+    if size < 8 + len(START):
         raise _Refused(f"it is {size} bytes long, too short for a checkpoint: it was cut")
     length = int.from_bytes(start[:8], "little")
-    if not len(_START) <= length <= min(size - 8, MAX_HEADER):
+    if not len(START) <= length <= min(size - 8, MAX_HEADER):
         raise _Refused(f"its header claims {length} bytes of a file of {size}")
-    header = start[8:] + _take(file, length - len(_START))
+    header = start[8:] + _take(file, length - len(START))
     entries = _parse(header)
     metadata = entries.pop("__metadata__")
     _check_schema(metadata)
@@ -209,7 +209,7 @@ def _read(file: BinaryIO, size: int) -> tuple[dict[str, Array], dict[str, Any]]:
     data = np.empty(size - 8 - length, np.uint8)
     if file.readinto(data.data) != data.nbytes or file.read(1):  # type: ignore[attr-defined]
         raise _Refused("it changed while it was read")
-    digits = slice(len(_START), len(_START) + len(_NO_DIGEST))
+    digits = slice(len(START), len(START) + len(_NO_DIGEST))
     blank = header[: digits.start] + _NO_DIGEST.encode() + header[digits.stop :]
     digest = hashlib.sha256(length.to_bytes(8, "little") + blank)
     digest.update(data.data)

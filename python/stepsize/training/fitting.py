@@ -24,6 +24,7 @@ from stepsize.training.doubts import (
     look_for_wrong_gradients,
 )
 from stepsize.training.evaluation import Evaluate
+from stepsize.training.given import given
 from stepsize.training.history import History
 from stepsize.training.loop import FitLoop, Limits
 from stepsize.training.ranks import ranks_of
@@ -157,6 +158,9 @@ def fit(
     ranks = None if team is None else ranks_of(team, run, limits, counted, evaluation)
     loop = FitLoop(run, value_and_grad, limits, evaluation, checkpoints, counted, ranks)
     run.history.meta = run.describe()
+    if checkpoints:
+        functions = {"value_and_grad": value_and_grad, "train": train}
+        run.given = given(run, functions | {"evaluate": evaluate, "count": count})
     with alone("fit", optimizer, idle=False):
         if resume and run.on_first("fit: resume", lambda: os.path.exists(checkpoints[0].path)):
             resuming.load(run, checkpoints[0].path, limits.epochs, limits.steps)

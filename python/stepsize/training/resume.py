@@ -12,8 +12,10 @@ import numpy as np
 from stepsize import arrays
 from stepsize.rng import check_rng_states
 from stepsize.serialization import nested, states
+from stepsize.serialization.functions import without_address
 from stepsize.training.batches import ArrayBatches
 from stepsize.training.fingerprint import difference
+from stepsize.training.given import differences
 from stepsize.training.history import History
 from stepsize.training.run import Run, stateful
 from stepsize.training.saving import check_params
@@ -43,15 +45,19 @@ def load(run: Run, path: str | os.PathLike[str], epochs: float, steps: float) ->
         _check_told(started)
         changes = _changes(given, started)
         cursor = state["cursor"]
+        others = differences(cursor.get("given"), run.given) if run.given else {}
+        others = run.on_first("fit: resume", lambda: others)  # closures may hold a rank
         over = cursor["finished"] or cursor["epoch"] >= epochs or cursor["step"] >= steps
         if not over:
             state = _with_given(state, changes, current["groups"])
         run.load_state_dict(state)
     if over:
-        _nothing_left(run, path, [f"{where}{name}" for where, name, _, _ in changes])
+        names = [f"{where}{name}" for where, name, _, _ in changes]
+        _nothing_left(run, path, [*names, *(name for name in others if name not in names)])
         return
     before = _parts(cursor.get("validation"))
     if before and before != run.validation:
+        others.pop("evaluate", None)
         warnings.warn(
             f"the validation is not that of the run in {os.fspath(path)}: it was "
             f"{_validated(before)} and is {_validated(run.validation)}; what was best before, such "
@@ -72,8 +78,12 @@ def load(run: Run, path: str | os.PathLike[str], epochs: float, steps: float) ->
     meta = run.history.meta
     meta |= {name: given[name] for name in ("groups", "options", *SETTINGS)}
     meta["resumed"] = [*meta.get("resumed", ()), run.step]
-    if changes:
-        texts = [f"{where}{name}={new!r} instead of {old!r}" for where, name, old, new in changes]
+    texts = [
+        f"{where}{name}={new!r} instead of {old!r}"
+        for where, name, old, new in changes
+        if f"{where}{name}" not in others
+    ] + list(others.values())
+    if texts:
         meta["changed"] = [*meta.get("changed", ()), [run.step, texts]]
         warnings.warn(
             f"the resumed run differs from the one in {os.fspath(path)}; from step {run.step} on "
@@ -193,7 +203,7 @@ def _changes(given: Mapping[str, Any], started: Mapping[str, Any]) -> list[Chang
         where = f"group {k}: " if len(given["groups"]) > 1 else ""
         for name, value in new["hyperparams"].items():
             before = old["hyperparams"].get(name, value)
-            if before != value:
+            if _addressless(before) != _addressless(value):
                 changes.append((where, name, before, value))
     changes += _changed_options(started.get("options"), given["options"])
     for name in SETTINGS:
@@ -210,9 +220,18 @@ def _changed_options(started: Any, given: list[Any]) -> list[Change]:
     changes: list[Change] = []
     for i, ((owner, old), (_, new)) in enumerate(zip(started, given, strict=True)):
         where = "" if i == len(given) - 1 else f"{owner}: "
-        names = [name for name in new if old.get(name, new[name]) != new[name]]
+        names = [n for n in new if _addressless(old.get(n, new[n])) != _addressless(new[n])]
         changes += [(where, name, old[name], new[name]) for name in names]
     return changes
+
+
+def _addressless(value: Any) -> Any:
+    """A value of a history without places in memory, which files of before may hold."""
+    if isinstance(value, Mapping):
+        return {name: _addressless(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_addressless(part) for part in value]
+    return without_address(value) if isinstance(value, str) else value
 
 
 def _with_given(state: dict[str, Any], changes: list[Change], current: list[Any]) -> dict[str, Any]:

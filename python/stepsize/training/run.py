@@ -20,6 +20,7 @@ from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.rng import collect_rng_states, set_rng_states
 from stepsize.runtime import __version__
 from stepsize.serialization import nested
+from stepsize.serialization.functions import without_address
 from stepsize.training.batches import ArrayBatches, Batches
 from stepsize.training.fingerprint import fingerprint
 from stepsize.training.history import History
@@ -79,6 +80,7 @@ class Run:
         self.validated: tuple[str, ...] = ()
         self.validates = False
         self.evaluation: Any = None
+        self.given: dict[str, Any] | None = None  # descriptions of what no state holds
         self.loss_sum = self.row_count = 0.0
         self._measured: dict[str, int] = {}
         self.error: BaseException | None = None
@@ -237,6 +239,7 @@ class Run:
                 "length": length,
                 "data": self.data,
                 "validation": self.validation,
+                "given": self.given,
                 "batch_size": self.batches.batch_size,
                 "finished": self.finished,
                 "hooks_due": self.callbacks_due,
@@ -316,4 +319,6 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return without_address(repr(value))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from stepsize.serialization.functions import name_of
 from stepsize.tuning.identity import exact
 
 
@@ -91,13 +90,7 @@ def function_name(function: Callable[..., Any]) -> str:
         given = [_text(value) for value in function.args]
         given += [f"{name}={_text(value)}" for name, value in function.keywords.items()]
         return f"{function_name(function.func)}({', '.join(given)})"
-    if not hasattr(function, "__qualname__"):
-        function = type(function)
-    module = getattr(function, "__module__", None) or ""
-    if module in ("__main__", "__mp_main__"):
-        file = getattr(sys.modules.get(module), "__file__", None)
-        module = Path(file).stem if file else module
-    return f"{module}.{function.__qualname__}".lstrip(".")
+    return name_of(function)
 
 
 def _text(value: Any) -> str:
