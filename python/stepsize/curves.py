@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import statistics
 from collections.abc import Callable, Iterable
 
@@ -13,6 +14,10 @@ from stepsize.arrays import Curve
 
 MAD_TO_STD = 1.4826  # standard deviations in a median absolute deviation, of normal values
 TINY = 1e-300
+MOST_VALUES = 1000  # of which is asked what they were rounded to
+MOST_DIGITS = 6  # after the first: more may be all that float32 has
+FEWEST_BITS = 3  # of 8-bit floats: halves of halves were not rounded
+FEWEST_UNSEEN = 64  # times its tolerance, below which a common unit may be chance
 
 
 def debiased_ema(values: ArrayLike, smoothing: float) -> Curve:
@@ -51,6 +56,64 @@ def difference_noise(curve: Curve) -> float:
     More efficient than `mad_noise`, and not robust to outliers. 0 for fewer than two values.
     """
     return float(np.std(np.diff(curve))) / math.sqrt(2) if len(curve) > 1 else 0.0
+
+
+def spacing(values: ArrayLike) -> Curve:
+    """How far apart numbers lie, at each value, of the kind that the values were rounded to.
+
+    Rounding to places, to significant digits, to half precision, and counts and shares of a count
+    are told by what all values have in common; what was not rounded has the spacing of float64, or
+    of float32.
+
+    >>> spacing([0.7, 1.3, 12.4]).round(6)
+    array([0.1, 0.1, 0.1])
+    >>> spacing([0.0512, 1.34e5])
+    array([1.e-04, 1.e+03])
+    """
+    row = np.asarray(values, np.float64)
+    known = np.unique(np.abs(row[np.isfinite(row) & (row != 0)]))
+    known = known[:: max(1, len(known) // MOST_VALUES)]
+    if not len(known):
+        return np.zeros(len(row))
+    numbers = np.where(np.isfinite(row), np.abs(row), 0.0)
+    single = bool((known == known.astype(np.float32)).all())
+    bits, digits = _bits(known), _digits(known, single)
+    decades = 10.0 ** np.floor(np.log10(np.maximum(numbers, TINY)))
+    binary = np.ldexp(1.0, np.frexp(numbers)[1] - bits) if bits >= FEWEST_BITS else 0.0
+    decimal = decades * 10.0**-digits if digits < MOST_DIGITS else 0.0
+    relative = np.where(numbers > 0, np.maximum(binary, decimal), 0.0)
+    return np.maximum(relative, _unit(known, single))
+
+
+def _bits(known: Curve) -> int:
+    """The length of the longest mantissa."""
+    mantissas = np.ldexp(np.frexp(known)[0], 53).astype(np.int64)
+    every = int(np.bitwise_or.reduce(mantissas))
+    return 53 - ((every & -every).bit_length() - 1)
+
+
+def _digits(known: Curve, single: bool) -> int:
+    """How many decimals after the first digit write all values, `MOST_DIGITS` if more."""
+    for digits in range(MOST_DIGITS):
+        texts = (f"{value:.{digits}e}" for value in known.tolist())
+        rounded = (float(np.float32(text)) if single else float(text) for text in texts)
+        if all(map(operator.eq, rounded, known.tolist())):
+            return digits
+    return MOST_DIGITS
+
+
+def _unit(known: Curve, single: bool) -> float:
+    """What all values are multiples of, by Euclid's algorithm; 0 where that is their rounding."""
+    unseen = (1e-6 if single else 1e-13) * float(known[-1])
+    found = 0.0
+    for value in known.tolist():
+        one, other = value, found
+        while other > unseen:
+            one, other = other, abs(one - round(one / other) * other)
+        found = one
+        if found <= FEWEST_UNSEEN * unseen:
+            return 0.0
+    return found
 
 
 def median_and_spread(values: Iterable[float]) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from stepsize.arrays.memory import (
 from stepsize.arrays.owned import owned
 from stepsize.arrays.parts import (
     COMPLEX,
+    as_numpy,
     conversion,
     refuse_complex,
     refuse_masked,
@@ -52,6 +53,7 @@ __all__ = [
     "RowCounter",
     "Structure",
     "ValueAndGrad",
+    "as_numpy",
     "assign",
     "check_alike",
     "check_apart",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stepsize import _core
-from stepsize.arrays.parts import COMPLEX, UNMASK, refuse_masked, view_as_real
+from stepsize.arrays.parts import COMPLEX, UNMASK, as_numpy, refuse_masked, view_as_real
 from stepsize.arrays.tree import Structure, flatten, unflatten
 from stepsize.arrays.types import Array, Nest
 
@@ -190,7 +190,7 @@ def pack(params: Nest) -> Nest:
 
 def norm(leaves: Iterable[Array]) -> float:
     """The Euclidean norm over all of them, also where their squares leave the range of double."""
-    known = list(map(view_as_real, leaves))
+    known = [view_as_real(as_numpy(leaf)) for leaf in leaves]
     total = sum(map(sum_of_squares, known))
     if LEAST_SUM <= total < math.inf or math.isnan(total):
         return math.sqrt(total)
@@ -204,5 +204,5 @@ def norm(leaves: Iterable[Array]) -> float:
 
 def sum_of_squares(array: Array) -> float:
     """The sum of the squares in double precision, the same bits on every machine."""
-    array = view_as_real(array)
+    array = view_as_real(as_numpy(array))
     return float(_core.sum_of_squares(np.require(array, computed(array.dtype), ["C", "A"])))

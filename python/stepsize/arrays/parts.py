@@ -1,6 +1,6 @@
 """Complex arrays as real ones of twice the numbers, as torch's functions of the same names do.
 
-And the arrays that are refused because one of their parts would be lost.
+Arrays of other packages, and the arrays that are refused because one of their parts would be lost.
 """
 
 from __future__ import annotations
@@ -14,6 +14,20 @@ from stepsize.arrays.types import Array
 COMPLEX = (np.dtype(np.complex64), np.dtype(np.complex128))
 # The cure of masked parameters.
 UNMASK = "give a plain one, parameter.filled(0), and gradients of 0 where it was masked"
+
+
+def as_numpy(array: Any) -> Array:
+    """The array, or what another package's array holds: of a tensor, without its graph.
+
+    Example:
+        >>> as_numpy(np.ones(2))
+        array([1., 1.])
+    """
+    if isinstance(array, np.ndarray):
+        return array
+    detach = getattr(array, "detach", None)  # a tensor that requires a gradient gives no numbers
+    found: Array = np.asarray(array if detach is None else detach())
+    return found
 
 
 def view_as_real(array: Array) -> Array:

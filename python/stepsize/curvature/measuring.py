@@ -14,9 +14,11 @@ from stepsize.arrays import (
     Nest,
     Structure,
     ValueAndGrad,
+    as_numpy,
     copy,
     flatten,
     refuse_complex,
+    refuse_masked,
     value_and_grad_of,
 )
 from stepsize.curvature.critical import UpdateLine, critical_rate
@@ -226,10 +228,12 @@ def _by_lanczos(probe: Probe, products: int, tolerance: float, seed: int) -> Sha
             place += leaf.size
         loss, grads = probe.gradient(point)
         _require_finite(loss)
-        parts = zip(structure.flatten(grads), structure.leaves, strict=True)
-        return np.concatenate(
-            [np.zeros(x.size) if g is None else np.asarray(g, np.float64).ravel() for g, x in parts]
-        )
+        parts = zip(structure.paths, structure.leaves, structure.flatten(grads), strict=True)
+        found = []
+        for path, leaf, g in parts:
+            refuse_masked(OWNER, f"the gradient of {path}", g, "fill it, gradient.filled(0)")
+            found.append(np.zeros(leaf.size) if g is None else np.ravel(as_numpy(g)))
+        return np.concatenate(found, dtype=np.float64, casting="unsafe")
 
     def product(v: Array) -> Array:
         image: Array = (gradient(start + step * v) - gradient(start - step * v)) / (2 * step)

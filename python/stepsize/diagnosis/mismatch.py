@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Curve
+from stepsize.curves import spacing
 from stepsize.diagnosis.verdicts import Finding
 from stepsize.validation import counted
 
@@ -35,6 +36,7 @@ SIGMAS_REST = 2.0  # the same once the blocks that speak most are left out
 CANCELS = 0.2  # share of what was seen that must have been predicted, to speak of
 STRAY = 0.15  # of the larger slope: how far outside of both a single step counts
 ONE_SIDED = 0.85  # share of consecutive steps that must stray to one side more than to the other
+FEW_DIGITS = 1e-3  # of a loss that it goes in steps of, to speak of them
 UNITS = 64  # of rounding that a loss may differ by
 SHORT = 0.5  # difference of the slopes at both ends, as a share, up to which a pair is of use
 SMALLER = 3.0  # times smaller slopes: what these pairs stray by is noise
@@ -53,6 +55,7 @@ class Evidence:
     end: float
     seen: float
     steps: int
+    unit: float = 0.0  # of the losses, where they are rounded or counts
 
 
 def gradient_mismatch(history: Any) -> Finding | None:
@@ -82,6 +85,11 @@ def told(found: Evidence, steps: str) -> str:
         predicted = f"a fall of the loss by {span}"
     did = f"rose by {found.seen:.3g}" if found.seen > 0 else f"fell by {-found.seen:.3g}"
     did = did if found.seen else "stayed as it was"
+    if found.unit:
+        did += (
+            f" (in steps of {found.unit:.3g}: if it is a count or an error rate, return the loss "
+            "that was differentiated)"
+        )
     return f"over {steps} the gradients predict {predicted}, and it {did}"
 
 
@@ -140,7 +148,8 @@ def _one_sided(looks: Curve, losses: Curve, steps: Curve) -> Evidence | None:
     where, looks = where[known], looks[known]
     seen = losses[where + 1] - losses[where]
     low, high = looks[:, 1:].min(axis=1), looks[:, 1:].max(axis=1)
-    floor = _rounding(losses) * np.maximum(np.abs(losses[where]), np.abs(losses[where + 1]))
+    unit = _rounding(losses)
+    floor = np.maximum(unit[where], unit[where + 1])
     slack = STRAY * np.maximum(np.abs(low), np.abs(high)) + floor
     above, below = seen > high + slack, seen < low - slack
     balance = int(above.sum()) - int(below.sum())
@@ -149,13 +158,23 @@ def _one_sided(looks: Curve, losses: Curve, steps: Curve) -> Evidence | None:
     these = above if balance > 0 else below
     first = np.flatnonzero(these)[: FEWEST_LOOKS // 2]  # of an explosion, before it is one
     starts, ends = looks[first, 1], looks[first, 2]
-    return Evidence(float(starts.sum()), float(ends.sum()), float(seen[first].sum()), len(first))
+    sums = (float(part.sum()) for part in (starts, ends, seen[first]))
+    return Evidence(*sums, len(first), _unit(losses))
 
 
-def _rounding(losses: Curve) -> float:
+def _rounding(losses: Curve) -> Curve:
+    """What two losses may differ by that are the same: sums in another order, and lost digits."""
     known = losses[np.isfinite(losses)]
     single = bool((known == known.astype(np.float32)).all())
-    return UNITS * float(np.finfo(np.float32 if single else np.float64).eps)
+    unit = UNITS * float(np.finfo(np.float32 if single else np.float64).eps)
+    return np.maximum(unit * np.abs(losses), spacing(losses))
+
+
+def _unit(losses: Curve) -> float:
+    """The steps in which losses go that are counts, or have few digits; else 0."""
+    known = losses[np.isfinite(losses)]
+    unit = float(spacing(known).max(initial=0.0))
+    return unit if unit > FEW_DIGITS * float(np.abs(known).max(initial=0.0)) else 0.0
 
 
 def of_pairs(rows: Any) -> tuple[Evidence, Curve] | None:
@@ -171,7 +190,8 @@ def of_pairs(rows: Any) -> tuple[Evidence, Curve] | None:
     strays = np.abs(seen - np.clip(seen, np.minimum(starts, ends), np.maximum(starts, ends)))
     middle = (starts + ends) / 2
     noise = [_noise_beside(k, sizes, middle, seen) for k in range(len(found))]
-    floor = _rounding(np.append(losses, losses + seen)) * np.abs(losses) / FEWER
+    unit = _rounding(np.append(losses, losses + seen))[: len(losses)] / FEWER
+    floor = np.maximum(unit, spacing(losses))
     short = (np.abs(starts - ends) <= SHORT * sizes) & (sizes > 2 * floor) & (middle != 0)
     stray = short & (strays > STRAY * sizes + floor)
     useful = short & (sizes > CLEAR * np.array(noise))
@@ -186,7 +206,8 @@ def of_pairs(rows: Any) -> tuple[Evidence, Curve] | None:
             return None
     ratios = seen[wrong] / middle[wrong]
     best = int(np.argmax(np.where(wrong, sizes, 0.0)))
-    return Evidence(float(starts[best]), float(ends[best]), float(seen[best]), 1), ratios
+    clearest = (float(part[best]) for part in (starts, ends, seen))
+    return Evidence(*clearest, 1, _unit(losses)), ratios
 
 
 def _noise_beside(k: int, sizes: Curve, middle: Curve, seen: Curve) -> float:
@@ -232,7 +253,8 @@ def _in_all(looks: Curve, losses: Curve, steps: Curve) -> Evidence | None:
     if not _wrong(blocks, others, SIGMAS_REST):
         return None
     made = int(min(looks[-1, 0], steps[-1]) - looks[0, 0])
-    return Evidence(float(starts.sum()), float(ends.sum()), float(seen.sum()), made)
+    sums = (float(part.sum()) for part in (starts, ends, seen))
+    return Evidence(*sums, made, _unit(losses))
 
 
 def _wrong(blocks: Any, these: Any, sigmas: float) -> bool:
@@ -266,7 +288,7 @@ def _blocks(looks: Curve, losses: Curve, steps: Curve) -> Any:
         return np.bincount(where, series, len(edges) - 1) / counts
 
     predicted = [_summed(looks[:, 0], looks[:, column], at) for column in (1, 2)]
-    floor = (_rounding(values) * np.bincount(where, np.abs(values), len(edges) - 1) / counts) ** 2
+    floor = means(_rounding(values)) ** 2
     return (
         np.diff(means(values)),
         np.diff(means(predicted[1])),

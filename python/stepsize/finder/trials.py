@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import (
+    Array,
     Nest,
     ValueAndGrad,
+    as_numpy,
     copy,
     flatten,
     loss_and_grads,
@@ -183,7 +185,7 @@ class Trial:
             self._runner.pairs.append((*slopes, loss - before, before))
         move = Move(self._params)
         move.begin()
-        self._waiting.append((move, changed(np.array, grads), loss))
+        self._waiting.append((move, changed(_copied, grads), loss))
 
     def extend(self, lr: float, until: int) -> Trial:
         """Go on at one rate until the run has `until` losses."""
@@ -285,7 +287,7 @@ class TrialRunner:
             refuse_writes(error, self._value_and_grad, params, data, "lr_find", "value_and_grad")
             raise
         if fresh:
-            self._first[batch] = (result[0], changed(np.array, result[1]))
+            self._first[batch] = (result[0], changed(_copied, result[1]))
         return result
 
     def repeatable(self, batch: int) -> bool:
@@ -350,8 +352,12 @@ class TrialRunner:
         return self._first[batch]
 
 
+def _copied(array: Any) -> Array:
+    return np.array(as_numpy(array), subok=True)  # a mask is refused by who steps
+
+
 def _largest(one: Any) -> float:
-    values = np.asarray(one.values if isinstance(one, RowGradient) else one)
+    values = as_numpy(one.values if isinstance(one, RowGradient) else one)
     return float(np.abs(values).max(initial=0.0)) if values.dtype.kind in "fc" else 0.0
 
 
@@ -363,9 +369,9 @@ def _same(one: Any, other: Any, size: float) -> bool:
     """
     if isinstance(one, RowGradient):
         return np.array_equal(one.rows, other.rows) and _same(one.values, other.values, size)
-    if np.array_equal(one, other):
+    ours, theirs = as_numpy(one), as_numpy(other)
+    if np.array_equal(ours, theirs):
         return True
-    ours, theirs = np.asarray(one), np.asarray(other)
     if ours.dtype.kind not in "fc" or ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         return False
     return bool(np.abs(ours - theirs).max() <= np.finfo(ours.dtype).eps ** 0.5 * size)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, computed
-from stepsize.gradients.calls import OWNER, Answer, Calls, Point
+from stepsize.curves import spacing
+from stepsize.gradients.calls import MOST, OWNER, Answer, Calls, Point
 from stepsize.optimizers.half import to_float32
 
 SAME = 1e3  # units of rounding within which two answers are the same: sums in another order
@@ -21,7 +22,8 @@ CLOSE = 50.0  # units of rounding between points whose losses show its noise
 FURTHER = (1e3, 1e6, 1e9, 1e12, 1e15)  # times further apart, where losses are equal
 FURTHEST = 0.5  # in units of each leaf's scale
 ROUNDED = 0.5  # of the last digit, the most that rounding takes away
-DIGITS = 1e-13  # of a loss, which its last digit is not told from in double precision
+COARSE = 64  # units of rounding between losses that were rounded on purpose
+MOST_LOSSES = 64  # which show what they were rounded to
 ROUNDS = 8  # pairs of calls behind that share
 
 
@@ -35,6 +37,7 @@ class Base:
     noise: float = 0.0
     rounding: float = 0.0  # the noise of the same random numbers, which nothing else is taken for
     grad_noise: list[float] = field(default_factory=list)
+    step: float = 0.0  # between losses, where they were rounded
 
 
 @dataclass
@@ -54,7 +57,11 @@ def wide(array: Array) -> Array:
 
 
 def norm(array: Array) -> float:
-    return float(np.linalg.norm(wide(array).ravel()))
+    values = wide(array).ravel()
+    top = float(np.abs(values).max(initial=0.0))
+    if not top or not math.isfinite(top) or 1 / MOST < top < MOST:
+        return float(np.linalg.norm(values))
+    return top * float(np.linalg.norm(values / top))  # squares would be no numbers
 
 
 def rounding(dtype: Any) -> float:
@@ -63,17 +70,16 @@ def rounding(dtype: Any) -> float:
 
 def scales_of(point: Point) -> list[float]:
     """The size of each leaf's elements; of all elements where a leaf is nearly zero."""
-    squares = [norm(leaf) ** 2 for leaf in point]
-    sizes = [max(1, leaf.size) for leaf in point]
+    sizes = [norm(leaf) / math.sqrt(max(1, leaf.size)) for leaf in point]
     least = 0.1 * size_of(point)
-    found = [max(math.sqrt(s / n), least) or 1.0 for s, n in zip(squares, sizes, strict=True)]
+    found = [max(size, least) or 1.0 for size in sizes]
     return [scale if math.isfinite(scale) else 1.0 for scale in found]
 
 
 def size_of(point: Point) -> float:
     """The root mean square of all elements."""
     count = sum(max(1, leaf.size) for leaf in point)
-    return math.sqrt(sum(norm(leaf) ** 2 for leaf in point) / count)
+    return norm(np.array([norm(leaf) for leaf in point])) / math.sqrt(count)
 
 
 def shifted(point: Point, scales: Sequence[float], t: float, rng: np.random.Generator) -> Point:
@@ -196,8 +202,8 @@ def _recurring(calls: Calls, x: Point, beside: Point) -> list[int]:
 def _measure_noise(calls: Calls, base: Base, scales: list[float], rng: np.random.Generator) -> None:
     """Rounding noise of loss and gradients, from differences of six points close together.
 
-    Where most of these losses are equal the points were too close for its digits, as of a loss that
-    was rounded, and others are taken further apart.
+    Where most of these losses are equal the points were too close for its digits, and others are
+    taken further apart. What losses were rounded to shows in their digits.
 
     Source: More & Wild 2011, SIAM J. Sci. Comput. 33, 1292 (ECnoise).
     """
@@ -213,7 +219,15 @@ def _measure_noise(calls: Calls, base: Base, scales: list[float], rng: np.random
             break
         answers = _in_a_row(calls, base, scales, move, CLOSE * further)
         losses = np.array([answer.loss for answer in answers])
-        base.noise = max(base.noise, _noise_of(losses), ROUNDED * _digit(losses))
+        base.noise = max(base.noise, _noise_of(losses))
+    step = digit(calls, float(np.abs(losses).max()))
+    if step > COARSE * floor:
+        base.step, base.noise = step, max(base.noise, ROUNDED * step)
+
+
+def digit(calls: Calls, loss: float) -> float:
+    """How far apart neighbours of a loss lie, by what is common to the losses seen."""
+    return float(spacing([loss, *calls.losses[:MOST_LOSSES]])[0])
 
 
 def _in_a_row(
@@ -229,18 +243,6 @@ def _in_a_row(
         answer = calls.near(point)
         answers.insert(len(answers) - 1 if k < 0 else len(answers), answer or base.answer)
     return answers
-
-
-def _digit(losses: Array) -> float:
-    """What all differences of some losses are multiples of, by Euclid's algorithm; 0 if nothing."""
-    unseen = DIGITS * float(np.abs(losses).max())
-    found = 0.0
-    for step in np.diff(np.unique(losses)):
-        one, other = float(step), found
-        while other > unseen:
-            one, other = other, abs(one - round(one / other) * other)
-        found = one
-    return found if found > 1e3 * unseen else 0.0
 
 
 def _noise_of(losses: Array) -> float:

@@ -29,6 +29,7 @@ from stepsize.rng import rewinder
 
 OWNER = "check_gradients"
 Point = Sequence[Array]
+MOST = 1e100  # a gradient, beyond which squares may be no number
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class Calls:
         self.frozen = True
         self.broken: set[int] = set()  # leaves whose gradient is not finite at the parameters
         self.count = 0
+        self.losses: list[float] = []  # all that were finite
+        self.exponent: int | None = None  # of 2, by which losses and gradients are multiplied
         self.changed: set[str] = set()
         self.batch_changed = False
 
@@ -119,9 +122,28 @@ class Calls:
                 "function is called again and again; give one batch, next(batch)"
             ) from error
         loss, grads = loss_and_grads(found)
-        answer = Answer(loss, self._own_gradients(grads))
-        self._look_for_changes(point)
+        answer = self._scaled(loss, self._own_gradients(grads))
+        self._look_for_changes(point, answer)
+        if math.isfinite(answer.loss):
+            self.losses.append(answer.loss)
         return answer
+
+    def _scaled(self, loss: float, grads: list[Array | None]) -> Answer:
+        """The answer in a unit in which the squares of gradients are numbers; a power of 2."""
+        if self.exponent is None:
+            sizes = [float(np.abs(g).max(initial=0.0)) for g in grads if g is not None]
+            size = max((size for size in sizes if math.isfinite(size)), default=0.0)
+            size = max(size, abs(loss) / MOST) if size and math.isfinite(loss) else size
+            out = size and not 1 / MOST < size < MOST
+            self.exponent = -math.frexp(size)[1] if out else 0
+        if not self.exponent:
+            return Answer(loss, grads)
+        found = [None if g is None else np.ldexp(g, self.exponent) for g in grads]
+        return Answer(float(np.ldexp(loss, self.exponent)), found)
+
+    def unscaled(self, value: Any) -> Any:
+        """A loss, or a slope, in the unit of the function."""
+        return np.ldexp(value, -self.exponent) if self.exponent else value
 
     def near(self, point: Point) -> Answer | None:
         """The same beside the parameters, or None where the function is not finite or defined."""
@@ -143,10 +165,11 @@ class Calls:
             found.append(None if value is None else np.array(view_as_real(value)))
         return found
 
-    def _look_for_changes(self, point: Point) -> None:
-        for path, leaf, value in zip(self.paths, self._leaves, point, strict=True):
-            if not np.array_equal(leaf, value):
-                self.changed.add(path)
+    def _look_for_changes(self, point: Point, answer: Answer) -> None:
+        for i, (leaf, value) in enumerate(zip(self._leaves, point, strict=True)):
+            # Without a gradient it may be a state of the function's own, as a running mean.
+            if answer.grads[i] is not None and not np.array_equal(leaf, value):
+                self.changed.add(self.paths[i])
         for part, kept in zip(self._parts, self._kept, strict=True):
             if not np.array_equal(part, kept, equal_nan=part.dtype.kind in "fc"):
                 self.batch_changed = True

@@ -8,7 +8,7 @@ on the same calls.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -59,7 +59,7 @@ def find_cause(prober: Prober, i: int, sizes: dict[int, str]) -> Cause:
         return Cause("unknown", UNKNOWN)
     if all(probe.slope == 0 for probe in probes):
         return Cause("unused", "the loss does not depend on this leaf, and the gradient is not 0")
-    tried = _simple(probes, gradient, sizes | _own_sizes(gradient))
+    tried = _simple(probes, gradient, sizes | _own_sizes(gradient), prober.calls.unscaled)
     if tried:
         return min(tried, key=lambda one: one.left * one.rank).cause
     return _by_structure(prober, i, gradient, probes)
@@ -184,7 +184,9 @@ class _Evidence:
         return left, left <= allowed and bool(np.all(within))
 
 
-def _simple(probes: Sequence[Probe], gradient: Array, sizes: dict[int, str]) -> list[_Tried]:
+def _simple(
+    probes: Sequence[Probe], gradient: Array, sizes: dict[int, str], unscaled: Callable[[Any], Any]
+) -> list[_Tried]:
     """The causes that need no more calls and explain the mismatch."""
     seen = _Evidence(probes)
     found: list[_Tried] = []
@@ -212,10 +214,10 @@ def _simple(probes: Sequence[Probe], gradient: Array, sizes: dict[int, str]) -> 
         energy = float(weights @ term**2)
         if not energy:
             continue
-        size = float(weights @ (rest * term)) / energy
+        size, rank = float(weights @ (rest * term)) / energy, 1.5 if name == "decay" else 2.5
         left, fits = seen.left(given + size * products)
         if fits and size:
-            found.append(_Tried(_term(name, size), left, 1.5 if name == "decay" else 2.5))
+            found.append(_Tried(_term(name, float(unscaled(size))), left, rank))
     return found
 
 

@@ -13,7 +13,7 @@ from stepsize.arrays import Array, Nest, ValueAndGrad
 from stepsize.gradients.audit import Audit, Base, audit, norm, wide
 from stepsize.gradients.calls import OWNER, Calls, finite
 from stepsize.gradients.causes import STALE, Cause, find_cause
-from stepsize.gradients.flat import FLAT, UNUSED, Still, still
+from stepsize.gradients.flat import FLAT, MISSING, UNUSED, Still, depends, still
 from stepsize.gradients.kinks import bent, isolated, kink_stays
 from stepsize.gradients.probes import LARGEST, REPEATS, Probe, Prober
 from stepsize.gradients.results import GradientCheck, LeafCheck
@@ -110,7 +110,7 @@ def check_gradients(
             seen = audit(calls, np.random.default_rng((seed, 0)))
             prober = Prober(calls, seen, tolerance, seed)
             leaves = {
-                path: _leaf(prober, i, directions, coordinates)
+                path: _in_its_unit(calls, _leaf(prober, i, directions, coordinates))
                 for i, path in enumerate(calls.paths)
             }
         finally:
@@ -119,7 +119,12 @@ def check_gradients(
 
 
 def _result(calls: Calls, seen: Audit, leaves: dict[str, LeafCheck]) -> GradientCheck:
-    notes = []
+    notes, base = [], seen.bases[0]
+    if base.step:
+        notes.append(
+            f"the loss was rounded, to steps of {float(calls.unscaled(base.step)):.3g} here; "
+            "one of all its digits shows more"
+        )
     if calls.batch_changed:
         notes.append("the function changes its batch: work on a copy")
     if seen.hidden:
@@ -128,7 +133,9 @@ def _result(calls: Calls, seen: Audit, leaves: dict[str, LeafCheck]) -> Gradient
         notes.append("the function draws random numbers, which were held fixed")
     none = [path for path, leaf in leaves.items() if leaf.verdict == "skipped"]
     if none:
-        notes.append(f"not checked, since the gradient is None: {', '.join(none)}")
+        notes.append(
+            f"the gradient is None, and the loss was not seen to depend on it: {', '.join(none)}"
+        )
     kinks = [path for path, leaf in leaves.items() if leaf.kink]
     if kinks:
         notes.append(
@@ -140,10 +147,17 @@ def _result(calls: Calls, seen: Audit, leaves: dict[str, LeafCheck]) -> Gradient
         cause = cause or "changes_params"
     for leaf in leaves.values():
         cause = cause or leaf.cause
-    base = seen.bases[0]
-    return GradientCheck(
-        leaves, cause, tuple(notes), base.answer.loss, base.noise, seen.stochastic, calls.count
-    )
+    loss, noise = (float(calls.unscaled(v)) for v in (base.answer.loss, base.noise))
+    return GradientCheck(leaves, cause, tuple(notes), loss, noise, seen.stochastic, calls.count)
+
+
+def _in_its_unit(calls: Calls, found: LeafCheck) -> LeafCheck:
+    """The slopes of a leaf in the unit of the function's loss."""
+    rows = found.coordinates
+    if rows is not None:
+        rows = np.column_stack((rows[:, 0], calls.unscaled(rows[:, 1:])))
+    slopes = None if found.slopes is None else calls.unscaled(found.slopes)
+    return replace(found, slopes=slopes, coordinates=rows)
 
 
 def _leaf(prober: Prober, i: int, directions: int, coordinates: int) -> LeafCheck:
@@ -154,7 +168,8 @@ def _leaf(prober: Prober, i: int, directions: int, coordinates: int) -> LeafChec
     found = LeafCheck(path, shape, "skipped")
     gradient = bases[0].answer.grads[i]
     if gradient is None:
-        return found
+        missing = depends(prober, i)
+        return replace(found, verdict="missing", words=MISSING) if missing else found
     if not finite(gradient):
         return _blamed(found, Cause("not_finite", WORDS["not_finite"]))
     if not leaf.size:

@@ -7,13 +7,14 @@ numbers go: no step of the loss can tell it from one that was forgotten.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from stepsize.arrays import Array
 from stepsize.gradients.audit import Base, wide
-from stepsize.gradients.probes import LARGEST, SIGMAS, Prober
+from stepsize.gradients.probes import LARGEST, REPEATS, SIGMAS, SIGMAS_FEW, Prober
 
 SHORTER = 8.0  # each step is so many times shorter than the one before
 LEVELS = 10
@@ -21,6 +22,11 @@ ALIKE = 3.0  # times that slopes of steps of different lengths may differ by whe
 DIRECTIONS = 2  # from each point
 ELSEWHERE = (0.0, 1e-3, -1.0)  # times the leaf: units that are saturated here are not there
 
+MISSING = (
+    "the gradient is None, and the loss depends on this leaf, which training would leave as it is: "
+    "give its gradient, or keep the leaf out of params if it is to stay"
+)
+REACHES = (LARGEST, 1e-2)  # steps, in units of the leaf's scale, that show that the loss depends
 UNUSED = "neither loss nor gradient depend on it"
 FLAT = (
     "the loss does not change along any direction here, to its last digit, so there is nothing to "
@@ -60,6 +66,35 @@ def still(prober: Prober, i: int) -> Still:
     if _depends_elsewhere(prober, i):
         return Still("unclear", FLAT)
     return Still("unused", UNUSED)
+
+
+def depends(prober: Prober, i: int) -> bool:
+    """Whether the loss changes, beyond its noise, with a leaf that no gradient is given for."""
+    base, hidden = prober.audit.bases[0], prober.audit.hidden
+    repeats = REPEATS if hidden else 1
+    for t in REACHES if base.point[i].size else ():
+        move = t * prober.audit.scales[i] * prober.random(base.point[i])
+        ends = [[_loss(prober, base, i, side * move) for side in (-1, 1)] for _ in range(repeats)]
+        known = [(down, up) for down, up in ends if down is not None and up is not None]
+        if len(known) < repeats:
+            continue
+        changes = np.array([up - down for down, up in known])
+        noise = SIGMAS * base.rounding
+        if hidden:
+            noise = SIGMAS_FEW * float(np.std(changes, ddof=1)) / math.sqrt(repeats)
+        if abs(float(changes.mean())) > noise:
+            return True
+        if not hidden and max(abs(end - base.answer.loss) for end in known[0]) > noise:
+            return True  # as far up on both sides
+    return False
+
+
+def _loss(prober: Prober, base: Base, i: int, move: Array) -> float | None:
+    """The loss beside a point, None where it is not defined."""
+    point = list(base.point)
+    point[i] = (wide(point[i]) + move).astype(point[i].dtype)
+    answer = prober.calls.near(point)
+    return None if answer is None else answer.loss
 
 
 def _along(prober: Prober, base: Base, i: int, v: Array) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array
-from stepsize.gradients.audit import Audit, Base, norm, wide
+from stepsize.gradients.audit import ROUNDED, Audit, Base, digit, norm, wide
 from stepsize.gradients.calls import Answer, Calls
 
 SIGMAS = 4.0  # of rounding noise that an error bar covers
@@ -147,6 +147,7 @@ class Prober:
         repeats = REPEATS if self.audit.hidden else 1
         sums: list[Any] = [0.0, 0.0, 0.0]
         slopes, residuals = [], []
+        step = base.step
         for _ in range(repeats):
             answers = self._three(base, i, down, up)
             if answers is None:
@@ -156,12 +157,16 @@ class Prober:
             low, mid, high = (float(np.vdot(g, moved)) for g in grads)
             residuals.append(slopes[-1] - (low + 4 * mid + high) / 6)
             sums = [s + g for s, g in zip(sums, grads, strict=True)] if repeats > 1 else grads
+            if base.step:
+                furthest = max(abs(answers[0].loss), abs(answers[2].loss))
+                step = max(step, digit(self.calls, furthest))
         nodes = [s / repeats for s in sums] if repeats > 1 else sums
         products = np.array([float(np.vdot(g, moved)) for g in nodes])
         if not np.isfinite(products).all() or not np.isfinite(slopes).all():
             return None
         share = norm(moved) / math.sqrt(moved.size)  # 1, or less where few elements move
-        noise = SIGMAS * (base.noise / (math.sqrt(2) * h) + base.grad_noise[i] * share)
+        unseen = max(base.noise, ROUNDED * step)
+        noise = SIGMAS * (unseen / (math.sqrt(2) * h) + base.grad_noise[i] * share)
         if repeats > 1:
             noise = SIGMAS_FEW * float(np.std(residuals, ddof=1)) / math.sqrt(repeats)
         size = max(norm(nodes[1]) * share, *map(abs, products))

@@ -16,8 +16,9 @@ class LeafCheck:
     Attributes:
         path, shape: the leaf.
         verdict: "fits", "wrong", "unused" (neither loss nor gradient depend on it), "unclear"
-            (nothing speaks against it, but noise hides the answer, or the loss is flat here) or
-            "skipped" (the gradient is None).
+            (nothing speaks against it, but noise hides the answer, or the loss is flat here),
+            "missing" (the gradient is None, and the loss depends on the leaf) or "skipped" (it is
+            None, and the loss was not seen to depend on it).
         ratio: slope of the loss over what the gradient says, along the gradient: 1 where it fits,
             -1 where the sign is flipped, NaN where the gradient is 0.
         cosine: of the angle between the gradient and the right one, as far as the directions tell.
@@ -47,7 +48,7 @@ class LeafCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing speaks against this leaf, and enough was seen, or None was given."""
+        """Whether nothing speaks against this leaf, and enough was seen, or no gradient is due."""
         return self.verdict in ("fits", "unused", "skipped")
 
     def __repr__(self) -> str:
@@ -80,11 +81,13 @@ class GradientCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether every gradient that was given fits, and the function leaves its arguments alone.
+        """Whether every gradient fits, none is missing, and the function leaves what it is given.
 
-        False for two reasons: something is wrong (`wrong` or `cause` say what), or a leaf is
-        "unclear" (`unclear`), of which nothing is wrong that could be seen. A leaf whose gradient
-        is None is not checked: its verdict is "skipped", and `notes` say so.
+        False for three reasons: something is wrong (`wrong` or `cause` say what), the gradient of a
+        leaf is None on which the loss depends (`missing`), so that training would leave it as it
+        is, or a leaf is "unclear" (`unclear`), of which nothing is wrong that could be seen. None
+        for a leaf that the loss ignores is "skipped", and what the function does to such a leaf, as
+        to a running mean, is its own.
         """
         return self.cause is None and all(leaf.ok for leaf in self.leaves.values())
 
@@ -92,6 +95,11 @@ class GradientCheck:
     def wrong(self) -> list[str]:
         """The paths of the leaves whose gradient is wrong."""
         return [path for path, leaf in self.leaves.items() if leaf.verdict == "wrong"]
+
+    @property
+    def missing(self) -> list[str]:
+        """The paths of the leaves on which the loss depends and whose gradient is None."""
+        return [path for path, leaf in self.leaves.items() if leaf.verdict == "missing"]
 
     @property
     def unclear(self) -> list[str]:
@@ -106,6 +114,8 @@ class GradientCheck:
 
     def __repr__(self) -> str:
         unclear = f"{', '.join(self.unclear)} unclear"
+        if self.missing:
+            unclear = f"{', '.join(self.missing)} missing"
         state = "ok" if self.ok else f"not ok: {', '.join(self.wrong) or self.cause or unclear}"
         return f"<GradientCheck {state}, {len(self.leaves)} leaves, {self.calls} calls>"
 
@@ -148,6 +158,11 @@ class GradientCheck:
             return f"{len(wrong)} of {len(self.leaves)} gradients do not fit the loss"
         if self.cause is not None:
             return "the function changes what it is given"
+        if self.missing:
+            return (
+                f"{len(self.missing)} of {len(self.leaves)} gradients are missing, and nothing is "
+                "wrong in the others that could be seen"
+            )
         return (
             f"nothing is wrong that could be seen, but {len(self.unclear)} of {len(self.leaves)} "
             "gradients cannot be compared with the loss"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, Nest, ValueAndGrad, flatten, is_narrow
+from stepsize.curves import spacing
 from stepsize.gradients.audit import norm, scales_of, wide
 from stepsize.gradients.calls import Answer, Calls
 from stepsize.gradients.checking import check_gradients
@@ -139,6 +140,7 @@ def _strays(calls: Calls, here: Answer, moves: dict[int, Array], noise: float) -
             products.append(2 * t * np.array(parts))
         each = np.array(products)
         whole = max(float(np.abs(each[1]).sum()), abs(high.loss - low.loss))
+        noise = max(noise, float(spacing([low.loss, high.loss, *calls.losses])[:2].max()))
         if noise > STRAY * whole and t != STEPS[-1]:
             continue  # too short for the digits of the loss
         predicted = (each[0] + 4 * each[1] + each[2]).sum() / 6

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Array, Nest, Structure
+from stepsize.arrays import Array, Nest, Structure, as_numpy
 from stepsize.optimizers import RowGradient
 
 FEWEST_LOOKS = 12  # fewer say nothing
@@ -37,7 +37,7 @@ class Silence:
         for path, gradient in zip(self._structure.paths, given, strict=True):
             if gradient is None or isinstance(gradient, RowGradient) or np.ndim(gradient) < 1:
                 continue
-            known = np.asarray(gradient) != 0
+            known = as_numpy(gradient) != 0
             self._shapes[path] = known.shape
             for axis in _axes(known.ndim):
                 others = tuple(k for k in range(known.ndim) if k != axis)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Array, Nest, Structure, is_narrow, sum_of_squares
+from stepsize.arrays import Array, Nest, Structure, as_numpy, is_narrow, sum_of_squares
 from stepsize.optimizers import RowGradient
 from stepsize.optimizers.half import to_float32
 
@@ -67,7 +67,7 @@ class Move:
 
 
 def _numbers(gradient: Any) -> Array:
-    values = gradient.values if isinstance(gradient, RowGradient) else np.asarray(gradient)
+    values = gradient.values if isinstance(gradient, RowGradient) else as_numpy(gradient)
     return to_float32(values) if is_narrow(values.dtype) else values
 
 

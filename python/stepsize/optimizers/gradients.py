@@ -11,6 +11,7 @@ from stepsize.arrays import (
     FLOATS,
     Array,
     Nest,
+    as_numpy,
     computed,
     conversion,
     is_narrow,
@@ -88,7 +89,13 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
                 f"of {computed(leaf.dtype)}; convert it with "
                 f"np.asarray(..., np.{computed(leaf.dtype)})"
             )
-        value = np.asarray(value)
+        try:
+            value = as_numpy(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(
+                f"{owner}: the gradient of {path} is a {type(value).__name__} that NumPy cannot "
+                f"read ({error}); convert it to an array of {computed(leaf.dtype)}"
+            ) from error
     dtype = computed(leaf.dtype)
     if is_narrow(value.dtype) and dtype == np.float32:
         half.register_bfloat16(value.dtype)
