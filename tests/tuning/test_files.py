@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 
 import stepsize as ss
+from stepsize.tuning.storage import JsonLines
 
 # One file goes from one function to another here, which a test of its own looks at.
 pytestmark = pytest.mark.filterwarnings("ignore:.* was begun with (function|method)")
@@ -63,6 +66,111 @@ def test_a_file_cut_anywhere_goes_on_and_a_refused_call_leaves_the_cut(tmp_path)
     with pytest.raises(ValueError, match="holds a search of lr, not of rate"):
         ss.sweep(rate, {"rate": [1]}, storage=kept)
     assert kept.read_bytes() == data[:-9]
+
+
+DAMAGED = {
+    "no JSON": lambda line: line[:9] + b"\xff" + line[10:],
+    "cut": lambda line: line[:20],
+    "another's": lambda line: b'{"loss": 1.0}',
+    "a list": lambda line: b"[1]",
+    "no number": lambda line: line.replace(b'"reports": []', b'"reports": [["a", 1]]'),
+}
+
+
+@pytest.mark.parametrize("headless", [False, True])
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_line_is_named_and_the_cure_helps(name, headless, tmp_path):
+    kept = tmp_path / "runs"
+    whole = ss.sweep(rate, GRID, storage=kept)
+    lines = kept.read_bytes().splitlines()[headless:]
+    broken = [*lines[:2], DAMAGED[name](lines[2]), *lines[3:]]
+    kept.write_bytes(b"\n".join(broken) + b"\n")
+    with pytest.raises(ValueError, match=r"line 3 of .*runs is damaged: .*; remove that line, and"):
+        ss.sweep(rate, GRID, storage=kept)
+    kept.write_bytes(b"\n".join(lines[:2] + lines[3:]) + b"\n")
+    calls = []
+    told = ss.sweep(lambda p: calls.append(p) or rate(p), GRID, storage=kept)
+    assert len(calls) == 1 and [t.value for t in told.trials] == [t.value for t in whole.trials]
+
+
+def test_a_damaged_first_line_is_named(tmp_path):
+    kept = tmp_path / "runs"
+    ss.sweep(rate, GRID, storage=kept)
+    kept.write_bytes(kept.read_bytes().replace(b'"method"', b"method"))
+    with pytest.raises(ValueError, match=r"line 1 of .*runs is damaged: .*; restore the file"):
+        ss.sweep(rate, GRID, storage=kept)
+
+
+def copied(file):
+    file.with_name("copy").write_bytes(file.read_bytes())
+    file.with_name("copy").replace(file)
+
+
+def replaced(file):
+    file.with_name("other").write_bytes(b"precious\n")
+    file.with_name("other").replace(file)
+
+
+def taken(file):
+    file.unlink()
+    file.mkdir()
+
+
+HEALED = {
+    "deleted": lambda file: file.unlink(),
+    "its folder too": lambda file: shutil.rmtree(file.parent),
+    "emptied": lambda file: file.write_bytes(b""),
+    "a copy of it": copied,
+}
+FOREIGN_NOW = {
+    "replaced": replaced,
+    "written to": lambda file: file.write_bytes(file.read_bytes() + b"precious\n"),
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:-30]),
+    "a folder": taken,
+}
+
+
+def swept_while(deed, file, last, monkeypatch):
+    """A sweep that something happens to the file of, in its third run or after its last one."""
+    done = []
+
+    def once():
+        if not done:
+            done.append(deed(file))
+
+    close = JsonLines.close
+    monkeypatch.setattr(JsonLines, "close", lambda self: (once(), close(self)))
+    file.parent.mkdir()
+    return ss.sweep(lambda p: (p["lr"] == 3 and not last and once()) or rate(p), GRID, storage=file)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("name", HEALED)
+def test_a_file_that_is_lost_during_a_search_is_made_whole(name, last, tmp_path, monkeypatch):
+    kept = tmp_path / "folder" / "runs"
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        swept = swept_while(HEALED[name], kept, last, monkeypatch)
+    words = [str(w.message) for w in told if "written again with all runs so far" in str(w.message)]
+    assert len(words) == (name != "a copy of it")
+    assert len(kept.read_bytes().splitlines()) == 5
+    again = ss.sweep(lambda p: pytest.fail("run again"), GRID, storage=kept)
+    assert again.trials == swept.trials
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("name", FOREIGN_NOW)
+def test_what_takes_the_place_of_a_file_is_left_and_no_run_is_lost(
+    name, last, tmp_path, monkeypatch
+):
+    kept = tmp_path / "folder" / "runs"
+    with pytest.raises(RuntimeError, match=r"runs (was|cannot be) .*all runs so far are in .*kept"):
+        swept_while(FOREIGN_NOW[name], kept, last, monkeypatch)
+    if kept.is_file():
+        assert kept.read_bytes()[-9:] == b"precious\n" or name == "cut"
+    beside = kept.with_name("runs.kept-1")
+    assert len(beside.read_bytes().splitlines()) == (5 if last else 4)
+    assert len(ss.sweep(rate, GRID, storage=beside).trials) == 4
 
 
 def test_a_second_search_on_a_file_is_refused_until_the_first_is_over(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 import stepsize as ss
 from stepsize.training.resume import ResumeWarning
+from stepsize.tuning.code_digest import code_digest
 from stepsize.tuning.origin import function_name
 
 GRID = {"lr": [1, 2, 3, 4]}
@@ -54,7 +55,7 @@ def test_the_first_line_says_what_search_it_is(tmp_path):
     ss.tune(rate, SPACE, trials=1, method="random", seed=3, storage=tmp_path / "a")
     ss.sweep(rate, GRID, direction="maximize", storage=tmp_path / "b")
     first = [json.loads((tmp_path / n).read_text().splitlines()[0]) for n in "ab"]
-    rest = {"budget": None, "function": f"{__name__}.rate"}
+    rest = {"budget": None, "function": f"{__name__}.rate", "code": code_digest(rate)}
     random = {"stepsize": "search", "method": "random", "seed": 3, "direction": "minimize"}
     swept = {"stepsize": "search", "method": "sweep", "seed": None, "direction": "maximize"}
     assert first == [random | rest, swept | rest]
@@ -81,6 +82,75 @@ def test_a_search_of_another_is_warned_of_by_name(name, storage):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert search(storage=storage, trials=4).trials[:3] == known.trials
+
+
+def power(exponent, calls=()):
+    def objective(point):
+        """The rate to a power."""
+        if isinstance(calls, list):
+            calls.append(point)
+        return objective(point, 1) if exponent is None else point["lr"] ** exponent
+
+    return objective
+
+
+def power_again(exponent):
+    def objective(point):
+        """In other words."""
+        if isinstance(calls, list):
+            calls.append(point)
+        return objective(point, 1) if exponent is None else point["lr"] ** exponent
+
+    calls = []
+    objective.__qualname__ = power(1).__qualname__
+    return objective
+
+
+LAMBDAS = {
+    "lambdas": (lambda p: p["lr"], lambda p: 2 * p["lr"]),
+    "constants": (lambda p: p["lr"] * 2, lambda p: p["lr"] * 3),
+    "sets": (lambda p: p["lr"] in {1, 2}, lambda p: p["lr"] in {1, 3}),
+    "inner": (lambda p: max([1], key=lambda k: k), lambda p: max([1], key=lambda k: -k)),
+    "closures": (power(1), power(2)),
+    "defaults": (lambda p, k=1: k * p["lr"], lambda p, k=2: k * p["lr"]),
+    "of functions": (power(abs), power(len)),
+}
+
+
+@pytest.mark.parametrize("name", LAMBDAS)
+def test_another_function_of_the_same_name_is_told_by_its_code(name, storage):
+    one, two = LAMBDAS[name]
+    assert function_name(one) == function_name(two)
+    first, second = code_digest(one), code_digest(two)
+    assert first != second and "" not in (first, second)
+    if name == "lambdas":
+        known = search(one, storage=storage)
+        words = rf"<lambda> of code {first[-12:]}, and .*<lambda> of code {second[-12:]};"
+        with pytest.warns(ResumeWarning, match=words):
+            assert search(two, storage=storage).trials == known.trials
+
+
+def test_the_same_code_elsewhere_is_the_same_function():
+    assert code_digest(power(2, [])) == code_digest(power(2, [1]))
+    assert code_digest(power(2, [])) == code_digest(power_again(2))
+    assert code_digest(partial(scaled, factor=2)) == code_digest(partial(scaled, factor=2))
+    assert code_digest(partial(scaled, factor=2)) != code_digest(partial(scaled, factor=3))
+    assert code_digest(len) == ""
+
+
+def test_the_code_of_another_python_says_nothing(tmp_path):
+    kept = tmp_path / "runs"
+    search(storage=kept)
+    tag = code_digest(rate).partition(" ")[0]
+    kept.write_text(kept.read_text().replace(tag, "cpython-37-0"))
+    assert len(search(other_code, trials=4, storage=kept).trials) == 4
+
+
+def other_code(point):
+    return rate(point) + 1
+
+
+other_code.__qualname__ = "rate"
 
 
 def test_another_direction_is_refused_and_so_are_other_rungs(storage, tmp_path):

@@ -175,6 +175,9 @@ def test_a_disk_without_room_is_told_by_file_and_run_and_loses_none_before(tmp_p
         def __exit__(self, *error):
             self._stream.close()
 
+        def fileno(self):
+            return self._stream.fileno()
+
         def tell(self):
             return self._stream.tell()
 

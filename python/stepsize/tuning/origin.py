@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stepsize.serialization.functions import name_of
+from stepsize.tuning.code_digest import code_digest
 from stepsize.tuning.identity import exact
 
 
@@ -17,7 +18,7 @@ class Origin:
     """What a search is: what called it, and what its runs come from.
 
     `label` is "tune" or "sweep", `budget` that of `method="halving"`, `function` what
-    `function_name` says. A sweep has no seed.
+    `function_name` says, `code` what `code_digest` does. A sweep has no seed.
     """
 
     label: str
@@ -26,6 +27,7 @@ class Origin:
     seed: int | None
     function: str
     budget: tuple[int, int] | None = None
+    code: str = ""
 
     @property
     def grid(self) -> str:
@@ -41,6 +43,7 @@ class Origin:
             "direction": self.direction,
             "budget": budget,
             "function": self.function,
+            "code": self.code,
         }
 
     def check(self, kept: Any, where: str) -> None:
@@ -64,18 +67,31 @@ class Origin:
                     f"{self.label}: {name}={here[name]!r}, but {where} holds a search with "
                     f"{name}={kept[name]!r:.80}; give that {name} or another storage"
                 )
+        versions = [str(one).partition(" ")[0] for one in (kept.get("code"), self.code)]
+        if "function" in other or versions[0] != versions[1]:  # which says it, or nothing can
+            other = [name for name in other if name != "code"]
         if not other:
             return
         from stepsize.training.resume import ResumeWarning
 
-        there = ", ".join(f"{name} {kept[name]!s:.80}" for name in other)
+        there = ", ".join(self._in_words(name, kept[name]) for name in other)
+        now = ", ".join(self._in_words(name, here[name]) for name in other)
         warnings.warn(
-            f"{self.label}: {where} was begun with {there}, and this search has "
-            f"{', '.join(f'{name} {here[name]!s:.80}' for name in other)}; the runs in it count as "
-            "runs of this one, so give another storage where they are not",
+            f"{self.label}: {where} was begun with {there}, and this search has {now}; the runs in "
+            "it count as runs of this one, so give another storage where they are not",
             ResumeWarning,
             stacklevel=5,
         )
+
+    def _in_words(self, name: str, value: Any) -> str:
+        if name == "code":  # what else of the function is the same
+            return f"function {self.function} of code {str(value).partition(' ')[2]:.12}"
+        return f"{name} {value!s:.80}"
+
+
+def told_of(function: Callable[..., Any]) -> dict[str, str]:
+    """What an `Origin` holds of a function."""
+    return {"function": function_name(function), "code": code_digest(function)}
 
 
 def function_name(function: Callable[..., Any]) -> str:

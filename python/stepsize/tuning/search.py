@@ -12,7 +12,7 @@ from stepsize.finder.results import LRFindResult
 from stepsize.tuning.gathering import Plan, gather
 from stepsize.tuning.halving import Halving, rungs
 from stepsize.tuning.optuna_studies import pruning_of, store_of
-from stepsize.tuning.origin import Origin, function_name
+from stepsize.tuning.origin import Origin, told_of
 from stepsize.tuning.pruning import Never
 from stepsize.tuning.results import TuneResult
 from stepsize.tuning.space import Given, LogUniform, Space, checked
@@ -102,7 +102,7 @@ def tune(
     plan = Plan("tune", objective, trials, sign, executor, on_error, retries, threads, progress)
     truth("tune: retry_failed", retry_failed)
     plan.check(space)
-    origin = Origin("tune", direction, method, seed, function_name(objective), budget)
+    origin = Origin("tune", direction, method, seed, budget=budget, **told_of(objective))
     with (
         plan.delivers(),
         _folder(plan, method, pruner, budget, checkpoints) as folder,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from stepsize.tuning.locks import locked, unlocked
+from stepsize.tuning.guarded import Guarded
 from stepsize.tuning.origin import Origin
 from stepsize.tuning.space import Choice, Places, Space, decoded, described, ends
 from stepsize.tuning.trials import TrialRecord
@@ -46,86 +45,100 @@ class JsonLines:
 
     Only what was found to be a search is ever written to: a last line that was cut short, by a
     kill in the midst of it, is taken off before the first run is added. Files of before have no
-    first line of this kind. Until `close` no other search may take it.
+    first line of this kind. Until `close` no other search may take it; see `Guarded` for what
+    happens where it is deleted or replaced meanwhile.
     """
 
     def __init__(self, path: Any, space: Space, origin: Origin) -> None:
         label = origin.label
-        self._file, self._space = Path(file_path(f"{label}: storage", path)), space
-        self._places, self._origin = Places(space), origin
+        path = Path(file_path(f"{label}: storage", path))
+        self._space, self._places, self._origin = space, Places(space), origin
         self._places.check(label)
-        self._cut: int | None = None  # the length without the line that was cut short
+        self._head = b""  # the first line, where there is one
+        self._known: list[TrialRecord] = []  # what the file holds
         # A path that cannot be written fails before anything has run.
-        self._lock = self._file.open("ab")
-        if not locked(self._lock.fileno()):
-            self._lock.close()
-            raise RuntimeError(
-                f"{label}: another search is writing to {self._file}; wait for its end or give "
-                "another file"
-            )
+        self._file = Guarded(path, label, self._lines)
 
     def close(self) -> None:
-        unlocked(self._lock.fileno())
-        self._lock.close()
+        self._file.close()
 
     def append(self, record: TrialRecord) -> None:
-        kept: dict[str, Any] = {**vars(record), "point": self._places.coded(record.point)}
-        # The places of options may be others when the file is read.
-        kept["options"] = self._places.options(record.point)
-        if self._cut is not None:
-            os.truncate(self._file, self._cut)
-            self._cut = None
+        if not self._head and not self._known:
+            self._head = _line({"stepsize": "search", **self._origin.kept()})
+        self._known.append(record)
+        first = b"" if len(self._known) > 1 or self._file.length else self._head
         try:
-            self._write(kept)
+            self._file.append(first + self._coded(record))
         except OSError as error:  # such as that of a disk without room
             error.add_note(
-                f"{self._origin.label}: run {record.number} could not be kept in {self._file}, "
-                "which holds those before it; make room, and the same call goes on from there"
+                f"{self._origin.label}: run {record.number} could not be kept in "
+                f"{self._file.path}, which holds those before it; make room, and the same call "
+                "goes on from there"
             )
             raise
 
-    def _write(self, kept: Mapping[str, Any]) -> None:
-        with self._file.open("ab") as stream:
-            head = {"stepsize": "search", **self._origin.kept()}
-            first = b"" if stream.tell() else json.dumps(head).encode() + b"\n"
-            stream.write(first + json.dumps(kept).encode() + b"\n")
+    def _lines(self) -> Iterator[bytes]:
+        """All that the file is to hold."""
+        yield self._head
+        yield from map(self._coded, self._known)
+
+    def _coded(self, record: TrialRecord) -> bytes:
+        kept: dict[str, Any] = {**vars(record), "point": self._places.coded(record.point)}
+        # The places of options may be others when the file is read.
+        kept["options"] = self._places.options(record.point)
+        return _line(kept)
 
     def read(self) -> list[TrialRecord]:
-        whole, end, rest = self._file.read_bytes().rpartition(b"\n")
-        lines = whole.split(b"\n") if end else []
+        whole, end, rest = self._file.path.read_bytes().rpartition(b"\n")
+        lines, first = whole.split(b"\n") if end else [], 1
         if lines and lines[0].startswith(HEAD):
-            self._origin.check(self._json(lines[0]), str(self._file))
-            lines = lines[1:]
+            self._origin.check(self._json(lines[0], 1), str(self._file.path))
+            self._head, lines, first = lines[0] + b"\n", lines[1:], 2
         elif rest and not end and not rest.startswith(HEAD[: len(rest)]):
             raise self._refusal()
-        records = [self._record(line) for line in lines]
-        if rest:
-            self._cut = len(whole + end)
-        return records
+        self._known = [self._record(line, number) for number, line in enumerate(lines, first)]
+        self._file.length, self._file.cut = len(whole + end), len(rest)
+        return list(self._known)
 
-    def _json(self, line: bytes) -> Any:
+    def _json(self, line: bytes, number: int) -> Any:
         try:
             return json.loads(line)
         except ValueError as error:
-            raise self._refusal() from error
+            raise self._refusal(number, line) from error
 
-    def _refusal(self) -> ValueError:
-        label = self._origin.label
-        return ValueError(f"{label}: {self._file} does not hold a search; give another file")
+    def _refusal(self, number: int = 1, line: bytes = HEAD[:0]) -> ValueError:
+        """Of a file that is no search, or of a line of one that is damaged."""
+        label, file = self._origin.label, self._file.path
+        if number == 1 and not line.startswith(HEAD):
+            return ValueError(f"{label}: {file} does not hold a search; give another file")
+        told = line.decode(errors="replace")
+        cure = (
+            "restore the file from a copy, or give another file"
+            if number == 1
+            else "remove that line, and its run is made again, or give another file"
+        )
+        return ValueError(
+            f"{label}: line {number} of {file} is damaged: {told!r:.80} is not what a search "
+            f"wrote there; {cure}"
+        )
 
-    def _record(self, line: bytes) -> TrialRecord:
-        file, kept = self._file, self._json(line)
+    def _record(self, line: bytes, number: int) -> TrialRecord:
+        kept = self._json(line, number)
         try:
             plain, reports = kept["point"], tuple((int(s), float(v)) for s, v in kept["reports"])
             value, state, seconds = kept["value"], kept["state"], kept["seconds"]
         except (ValueError, KeyError, TypeError) as error:
-            raise self._refusal() from error
+            raise self._refusal(number, line) from error
         places = self._space, self._places
-        point = placed(plain, kept.get("options"), *places, str(file), self._origin)
+        point = placed(plain, kept.get("options"), *places, str(self._file.path), self._origin)
         if state != "done":  # infinite; the sign of it is that of the direction
             value = worst(self._origin.direction)
         more = {n: kept[n] for n in ("number", "reason", "verdict") if n in kept}
         return TrialRecord(point, value, state, reports, seconds, **more)
+
+
+def _line(kept: Mapping[str, Any]) -> bytes:
+    return json.dumps(kept).encode() + b"\n"
 
 
 def worst(direction: str) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from stepsize.tuning.gathering import Plan, gather
 from stepsize.tuning.identity import identity
 from stepsize.tuning.optuna_studies import store_of
-from stepsize.tuning.origin import Origin, function_name
+from stepsize.tuning.origin import Origin, told_of
 from stepsize.tuning.pruning import Never
 from stepsize.tuning.results import TuneResult
 from stepsize.tuning.space import Choice, Listed, Point
@@ -66,7 +66,7 @@ def sweep(
     plan = Plan("sweep", fn, count, sign, executor, on_error, retries, threads, progress)
     truth("sweep: retry_failed", retry_failed)
     plan.check(points)
-    origin = Origin("sweep", direction, "sweep", None, function_name(fn))
+    origin = Origin("sweep", direction, "sweep", None, **told_of(fn))
     with plan.delivers(), contextlib.closing(store_of(storage, space, origin)) as store:
         study = Study(space, count, "grid", None, store, 0, sign, points, retry=retry_failed)
         stopped = gather(plan, study, Never())
