@@ -13,7 +13,7 @@ import pytest
 
 import stepsize as ss
 from stepsize.gradients.results import LeafCheck
-from stepsize.report import cards
+from stepsize.report import runs
 from stepsize.report.notebook import ROWS, cut
 
 HOSTILE = "<script>alert(1)</script>\"'&$\\frac$"
@@ -195,10 +195,10 @@ def test_a_long_history_makes_a_small_card():
 
 def test_what_is_drawn_of_a_long_history_keeps_its_extremes_and_its_validations():
     history = long_history()
-    short = cards.thinned(history)
+    short = runs.thinned(history)
     assert short.steps < 7_000 and np.nanmax(short["loss"]) == 50.0
     assert np.isfinite(short["val_loss"]).sum() >= 1_000
-    assert cards.thinned(short.__class__.from_arrays(loss=[1.0])).steps == 1
+    assert runs.thinned(short.__class__.from_arrays(loss=[1.0])).steps == 1
 
 
 def test_a_check_of_many_leaves_shows_the_wrong_ones_first(results):
@@ -239,6 +239,60 @@ def test_what_is_cut_keeps_both_ends():
     assert cut("abcdefghij", 5) == "ab…ij" and cut("abc", 5) == "abc"
 
 
-def test_a_history_of_nothing_finite_is_words_and_a_table():
-    card = ss.History.from_arrays(loss=[np.nan, np.inf])._repr_html_()
-    assert "<figure" not in card and "2 steps" in card
+def cells(card):
+    """The rows of the first table of a card, as text."""
+    rows = re.findall(r"<tr.*?>(.*?)</tr>", card.partition("</table>")[0])
+    return [[re.sub("<.*?>", "", one) for one in re.findall(r"<td.*?>(.*?)</td>", r)] for r in rows]
+
+
+NAN, INF = np.nan, np.inf
+RUNS = {
+    "empty": ({"loss": []}, "no step was recorded", []),
+    "no number": (
+        {"loss": [NAN, INF], "lr": [0.1, 0.1]},
+        "the loss is finite at no step",
+        [["loss", "", "nan", "inf", "-", "-"], ["lr", "", "0.1", "0.1", "0.1", "0.1"]],
+    ),
+    "diverged": (
+        {"loss": [2.0, 1.0, 3.0, NAN], "val_loss": [NAN, 5.0, NAN, NAN], "val_x": [NAN] * 4},
+        "the loss is not finite at 1 step, first at step 4",
+        [["loss", "", "2", "nan", "1", "3"], ["val_loss", "", "5", "5", "5", "5"],
+         ["val_x", "", "-", "-", "-", "-"]],
+    ),
+    "one step": ({"loss": [2.0]}, "1 step", [["loss", "", "2", "2", "2", "2"]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_of_few_or_lost_steps_does_not_contradict_itself(name):
+    given, words, rows = RUNS[name]
+    card = ss.History.from_arrays(**given)._repr_html_()
+    assert words in card and "more</p>" not in card
+    assert [row for row in cells(card) if row] == rows
+    assert ("<figure" in card) == (name in ("diverged", "one step"))
+
+
+def test_long_names_leave_room_for_what_is_said_of_them(results):
+    name = "encoder/layers/11/attention/self/query_projection/kernel_of_the_first_block"
+    check = results["wrong"]
+    leaf = replace(next(iter(check.leaves.values())), path=name)
+    card = replace(check, leaves={name: leaf})._repr_html_()
+    assert cells(card)[1][1:3] == [leaf.verdict, leaf.words]
+    assert '<td class="ss-words">' in card  # it may be broken into lines
+    names = [text for text in re.findall(r">([^<>]*)</text>", card) if "encoder" in text]
+    assert names and all(len(text) <= 48 and ": " in text for text in names)
+
+
+def test_what_says_nothing_draws_nothing_and_marks_nothing(results):
+    tuned, found = results["tuned"], results["what_if"]
+    failed = tuple(replace(t, state="failed", value=INF) for t in tuned.trials)
+    card = replace(tuned, trials=failed)._repr_html_()
+    assert "<figure" not in card and ">inf<" not in card
+    same = tuple(replace(found[1.0], factor=branch.factor) for branch in found.branches)
+    assert 'ss-best"' not in replace(found, branches=same)._repr_html_()
+
+
+def test_where_a_schedule_is_highest():
+    said = ss.schedules.warmup_cosine(0.1, 10, 80)._repr_html_()
+    assert "0 at step 0, highest near step 10: 0.1, 0 from step 80 on" in said
+    assert "0.1 at every step" in ss.schedules.constant(0.1)._repr_html_()

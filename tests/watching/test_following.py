@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import time
 
 import numpy as np
@@ -225,3 +226,77 @@ def test_a_metric_goes_to_the_row_of_its_step():
     history = log.history()
     assert history["val_loss"][1] == 5.0 and math.isnan(history["val_loss"][2])
     assert history["step"].tolist() == [10, 20, 30]
+
+
+FOREIGN = {
+    "nostep.csv": (b"epoch,loss\n1,0.5\n2,0.4\n", "its columns are epoch, loss, and none is step"),
+    "nonames.csv": (b"1,0.5\n2,0.4\n", "holds 2 numbers and no names"),
+    "oldmac.csv": (b"step,loss\r1,2\r2,3\r\n", "end in CR alone"),
+    "picture.csv": (b"\x89PNG\r\n\x1a\n\0\0", "a picture (PNG)"),
+    "page.jsonl": (b"<!DOCTYPE html><html>", "a web page"),
+    "search.jsonl": (b'{"stepsize": "search", "seed": 0}\n', "storage of a search"),
+    "older.jsonl": (b'{"point": {}, "value": 1, "state": "done"}\n', "storage of a search"),
+    "run.safetensors": (b"\x10\0\0\0\0\0\0\0{}", "such as a checkpoint"),
+    "shell.jsonl": ('{"step": 1}\n'.encode("utf-16"), "UTF-16"),
+    "unmarked.jsonl": ('{"step": 1}\n'.encode("utf-16-le"), "UTF-16"),
+    "run.jsonl.gz": (b"\x1f\x8b\x08", "unpack it first"),
+    "events.out.tfevents.1": (b"\x18\0\0\0aaaa", "tensorboard --logdir"),
+    "noise": (b"\1\0\0\2\3\4", "holds bytes and no text"),
+    "list.json": (b'[{"step": 1, "loss": 2}]\n', "is one list"),
+    "spread.json": (b'[\n {\n "step": 1\n }\n]\n', "is one list or object"),
+    "nostep.jsonl": (b'{"epoch": 1, "loss": 2}\n' * 3, "hold epoch, loss, and no step"),
+}
+NOTED = {
+    "empty.jsonl": (b"", "the file is empty so far"),
+    "torn.jsonl": (b'{"step": 1, "lo', "has no end yet"),
+    "prose.log": (b"Training started\n", "no step was logged yet; 1 line could not be read"),
+    "header.csv": (b"step,loss\n", "no step was logged yet"),
+    "steps.csv": (b"step\n1\n", "no numbers were logged yet"),
+    "nan.jsonl": (b'{"step": 1, "loss": NaN}\n', "NaN or infinite"),
+    "comma.csv": (b"step;loss\n1;0,5\n", "'0,5' in line 2, column loss, is no number"),
+    "ragged.csv": (b"step,loss\n1,2,3\n", "the first is 2 (it holds 3 cells under 2 names)"),
+    "latin.csv": ("step,größe\n1,2\n".encode("latin1"), "not in UTF-8"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_no_log_is_refused_with_the_next_move(tmp_path, name):
+    (tmp_path / name).write_bytes(FOREIGN[name][0])
+    state = RunState(tmp_path / name)
+    told = state.told()
+    assert (told["state"], told["panels"], told["bad"]) == ("unreadable", [], "")
+    assert FOREIGN[name][1] in told["problem"] and re.search("[;:] ", told["problem"])
+    (tmp_path / name).write_text(line(1, loss=1.0))  # what is written later is a log
+    again = state.told()
+    assert again["panels"] and not again["problem"]
+
+
+@pytest.mark.parametrize("name", NOTED)
+def test_a_page_of_nothing_says_why(tmp_path, name):
+    (tmp_path / name).write_bytes(NOTED[name][0])
+    told = RunState(tmp_path / name).told()
+    assert not told["problem"] and NOTED[name][1] in "; ".join([told["empty"], told["bad"]])
+    assert told["panels"] or told["empty"]
+
+
+def test_any_text_table_with_a_step_is_followed(path):
+    for text in (
+        "# mine\n\nstep,loss\n1,2\n",
+        "step;loss;phase\n1;2;train\n",
+        "loss\tstep\n2\t1\n",
+    ):
+        path.write_text(text)
+        told = RunState(path).told()
+        assert told["latest"] == [("loss", "2")] and not told["bad"], text
+
+
+def test_steps_that_go_back_are_of_a_run_that_was_begun_anew(path):
+    steps = [*range(1, 9), 3, 4]
+    path.write_text("".join(line(k, loss=float(n), a=1.0) for n, k in enumerate(steps)))
+    with open(path, "a") as file:  # what was measured late, of a step before, is no going back
+        file.write(line(2, late=1.0) + line(5, loss=10.0))
+    follower = Follower(path)
+    follower.read()
+    assert losses(follower) == [0.0, 1.0, 8.0, 9.0, 10.0] and follower.log.step == 5
+    assert len(follower.log.series["a"]) == 4 and len(follower.notes) == 1
+    assert "in line 9 the steps go back from 8 to 3" in follower.notes[0]

@@ -141,6 +141,12 @@ def test_a_folder_is_refused(tmp_path, capsys):
     assert code == 2 and "is no file" in told
 
 
+def test_a_file_that_is_no_log_is_refused_before_a_page_is_opened(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    code, told = failed(capsys, tmp_path / "t.csv")
+    assert code == 2 and "t.csv cannot be followed: its columns are a, b, and none is step" in told
+
+
 def test_the_command_serves_until_ctrl_c(tmp_path):
     command = [
         sys.executable,

@@ -105,7 +105,7 @@ class LivePlot:
         self._targets, self._next = [], float("inf")
 
     def _draw(self, run: Run) -> None:
-        from stepsize.report.cards import thinned
+        from stepsize.report.runs import thinned
 
         begun = time.perf_counter()
         try:
@@ -127,7 +127,7 @@ def _notebook() -> Callable[[Any], None]:
     """Draws in one output of the cell that started the run."""
     from IPython.display import HTML, display
 
-    from stepsize.report.cards import live
+    from stepsize.report.runs import live
 
     handle = display(HTML("<p>no step yet</p>"), display_id=True)
 

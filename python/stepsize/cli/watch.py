@@ -55,8 +55,7 @@ def watch(args: argparse.Namespace) -> int:
     from stepsize.watching import WatchServer
     from stepsize.watching.server import is_loopback
 
-    if args.run.exists() and not args.run.is_file():
-        raise FileError(f"{args.run} is no file; give the log of a run, such as run.jsonl")
+    notes = _looked_at(args.run)
     try:
         local = is_loopback(args.host)
     except (OSError, UnicodeError):
@@ -74,11 +73,29 @@ def watch(args: argparse.Namespace) -> int:
         print(f"{args.run.name} is at {server.url}  (Ctrl-C ends)", flush=True)
         if not args.run.exists():
             print(f"{args.run} is not there yet: the page waits for it", file=sys.stderr)
+        for note in notes:
+            print(f"{args.run.name}: {note}", file=sys.stderr)
         try:
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
             print("stepsize watch: ended; the run was not touched", file=sys.stderr)
     return 0
+
+
+def _looked_at(path: Path) -> list[str]:
+    """What one should know of a file before its page is opened; FileError for what is no log."""
+    from stepsize.watching.following import Follower
+
+    if path.exists() and not path.is_file():
+        raise FileError(f"{path} is no file; give the log of a run, such as run.jsonl")
+    follower = Follower(path)
+    try:
+        follower.read(seconds=0)
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror or error}") from None
+    if follower.foreign:
+        raise FileError(f"{path} cannot be followed: {follower.foreign}")
+    return follower.notes
 
 
 def _refused(error: OSError, args: argparse.Namespace) -> str:

@@ -215,7 +215,7 @@ class WhatIf:
             by = f" by {gained:.2g} (+-{error:.1g})" if math.isfinite(gained) else ""
             words = f"lowest is x{best:g}, lr={best * self.lr:.2g}: below the present rate{by}"
         if (average := self.average_gain) is not None:
-            words += f"; the averaged weights change the end by {-average[0]:+.2g}"
+            words += f"; the averaged weights change the end by {0.0 - average[0]:+.2g}"
             words += f" (+-{average[1]:.1g})"
         if self.memorised is not None:
             words += (

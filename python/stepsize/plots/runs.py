@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsize.curves import with_risers
-from stepsize.plots.style import MUTED, colour, dress, label_ends, own_axes
+from stepsize.plots.style import MUTED, colour, dress, label_ends, own_axes, width_for
 from stepsize.plots.views import learning_curves, metrics_of, series, smoothed
 
 __all__ = ["run_curves"]
@@ -30,16 +30,21 @@ def run_curves(history: Any, ax: Any = None, *, title: str = "") -> Any:
     """
     own = ax is None
     at, rates = series(history, "lr")
-    panels = _panels(metrics_of(history))
+    metrics = metrics_of(history)
+    panels = _panels(metrics)
     heights = [HEIGHTS[0], *(HEIGHTS[1] for _ in panels), *(HEIGHTS[2:] if len(at) else ())]
-    ax = own_axes(height=0.75 * sum(heights) + 0.9 * (len(heights) < 2) + 0.1) if own else ax
+    ax = (
+        own_axes(width_for(metrics), 0.75 * sum(heights) + 0.9 * (len(heights) < 2) + 0.1)
+        if own
+        else ax
+    )
     below = _room_below(ax, heights) if len(heights) > 1 else []
     learning_curves(history, ax, title=title)
     _gap(ax, history)
     for each in (ax, *below):
         _resumed(each, history, told=each is ax)
-    for panel, metrics in zip(below, panels, strict=False):
-        _metrics(panel, metrics)
+    for panel, shown in zip(below, panels, strict=False):
+        _metrics(panel, shown)
     if len(at):
         below[-1].plot(*with_risers(at, rates), color=colour(2)[0], linewidth=1.6)
         below[-1].set_ylim(bottom=min(0.0, 1.15 * rates.min()), top=1.15 * rates.max() or 1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.plots.style import MUTED, colour, dress, key, own_axes
+from stepsize.plots.style import MUTED, colour, dress, key, own_axes, shortened, width_for
 
 __all__ = ["gradient_check"]
 
@@ -21,13 +21,15 @@ def gradient_check(check: Any, ax: Any = None, *, title: str = "") -> Any:
     fits lies on the diagonal; bars are the error of the measurement. Leaves that fit are grey where
     they are many, and the others carry their names and causes.
     """
-    ax = own_axes() if ax is None else ax
     leaves = [
         leaf for leaf in check.leaves.values() if leaf.slopes is not None and len(leaf.slopes)
     ]
     if not leaves:
         raise ValueError("nothing to draw: no slope was measured")
     few = len(leaves) <= _FEW
+    ax = (
+        own_axes(width_for(_says(one) for one in leaves if few or not one.ok)) if ax is None else ax
+    )
     names: list[tuple[Any, str, str]] = []
     for leaf in sorted(leaves, key=lambda one: one.ok, reverse=True):
         predicted, measured, bars = leaf.slopes.T
@@ -39,8 +41,7 @@ def gradient_check(check: Any, ax: Any = None, *, title: str = "") -> Any:
             fmt="o" if leaf.ok else "D", color=paint, ms=4, alpha=0.8, elinewidth=0.8, capsize=0,
         )  # fmt: skip
         if named:
-            says = leaf.path if leaf.ok else f"{leaf.path}: {_word(leaf)}"
-            names.append((drawn[0], says, dark))
+            names.append((drawn[0], _says(leaf), dark))
     ax.plot([-1, 1], [-1, 1], color=MUTED, linewidth=1, zorder=0)
     ax.set_xlim(-_MARGIN, _MARGIN)
     ax.set_ylim(-_MARGIN, _MARGIN)
@@ -50,5 +51,9 @@ def gradient_check(check: Any, ax: Any = None, *, title: str = "") -> Any:
     return ax
 
 
-def _word(leaf: Any) -> str:
-    return str(leaf.cause or leaf.verdict).replace("_", " ")
+def _says(leaf: Any) -> str:
+    """The name of a leaf, and what is wrong with it."""
+    if leaf.ok:
+        return shortened(leaf.path)
+    word = str(leaf.cause or leaf.verdict).replace("_", " ")
+    return f"{shortened(leaf.path, max(12, 38 - len(word)))}: {word}"

@@ -46,6 +46,7 @@ COLOURS = (
     ("#8a8f96", MUTED),
 )
 _WIDTH, _HEIGHT, _TEXT = 4.4, 3.0, 10.0
+_NAME = 40  # signs of a name beside a line: a longer one would leave no room for the picture
 
 
 _OFFSCREEN: ContextVar[bool] = ContextVar("offscreen", default=False)
@@ -87,8 +88,19 @@ def new_axes(width: float = _WIDTH, height: float = _HEIGHT) -> Any:
 
 def width_for(names: Iterable[str]) -> float:
     """Width in inches of a figure whose lines carry these names, so that long ones leave room."""
-    longest = max((len(name) for name in names), default=0)
+    longest = max((len(shortened(name)) for name in names), default=0)
     return _WIDTH + 0.075 * max(0, longest - 18)
+
+
+def shortened(name: str, most: int = _NAME) -> str:
+    """A name that fits beside a line: of a longer one its start and its end.
+
+    >>> shortened("encoder/layers/11/kernel", 12)
+    'encod…kernel'
+    """
+    if len(name) <= most:
+        return name
+    return f"{name[: (most - 1) // 2]}…{name[len(name) - most // 2 :]}"
 
 
 def colour(index: int) -> tuple[str, str]:
@@ -117,7 +129,7 @@ def dress(
     ax.tick_params(which="both", color=MUTED, labelcolor=INK, labelsize=_TEXT - 1, width=0.8)
     ax.tick_params(which="minor", length=2)
     ax.set_xlabel(xlabel, color=INK, fontsize=_TEXT)
-    ax.set_ylabel(ylabel, color=INK, fontsize=_TEXT)
+    ax.set_ylabel(shortened(ylabel), color=INK, fontsize=_TEXT)
     if title:
         ax.set_title(title, loc="left", color=INK, fontsize=_TEXT + 1, fontweight="bold")
     for axis, scale in ((ax.xaxis, xscale), (ax.yaxis, yscale)):
@@ -125,6 +137,8 @@ def dress(
             _plain_log(axis)
         else:
             _plain_linear(axis)
+    if xlabel == "step" and xscale == "linear":
+        ax.xaxis.get_major_locator().set_params(integer=True)
 
 
 def number(value: float) -> str:
@@ -200,7 +214,7 @@ def label_ends(ax: Any, labels: Iterable[tuple[Any, str, str]]) -> None:
     for line, name, text_colour in labels:
         end = _last_seen(to_axes, line)
         if end is not None and name:
-            placed.append((end[1], end[0], name, text_colour))
+            placed.append((end[1], end[0], shortened(name), text_colour))
     if not placed:
         return
     placed.sort(key=lambda entry: entry[0])
@@ -249,7 +263,7 @@ def key(ax: Any, labels: Iterable[tuple[Any, str, str]]) -> None:
     beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
     legend = ax.legend(
         [line for line, _, _ in labels],
-        [name for _, name, _ in labels],
+        [shortened(name) for _, name, _ in labels],
         **(beside if makes_room(ax) else {"loc": "best"}),
         frameon=False,
         fontsize=9,

@@ -148,7 +148,10 @@ def learning_curves(
         holes = _holes(runs[name])
         if average is not loss:
             ax.plot(*_broken(steps, loss, holes), color=paint, alpha=FAINT, linewidth=0.7)
-        (line,) = ax.plot(*_broken(steps, average, holes), color=paint, linewidth=1.8)
+        mark = "o" if len(loss) < 2 else ""  # one step makes no line
+        (line,) = ax.plot(
+            *_broken(steps, average, holes), color=paint, linewidth=1.8, marker=mark, ms=4
+        )
         labels.append((line, name or "training", text))
         if len(runs) == 1 and len(held_out):
             paint, text = colour(1)

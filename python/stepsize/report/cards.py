@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from stepsize import plots
-from stepsize.arrays import Curve
-from stepsize.curves import svg_line
 from stepsize.diagnosis import VERDICTS, words
 from stepsize.diagnosis.ahead import are_alike
 from stepsize.plots.views import series
 from stepsize.report.notebook import Card, Tone, picture
+from stepsize.report.runs import DRAWN, curves, every, ran
 from stepsize.schedules import Schedule
-from stepsize.training.history import History
 from stepsize.validation import counted
 
-__all__ = ["live", "shown", "thinned"]
+__all__ = ["shown"]
 
-DRAWN = 4_000  # rows of a history that a picture shows
-PANELS = 6  # validation metrics in a picture
 TRIALS = 1_500  # runs of a search in a picture
-SPARK = 60  # points of a curve in a table
+COURSE = 2_001  # steps at which a schedule is looked at
 LIKELY = 4  # verdicts whose probabilities are shown
 CONFIDENT: dict[str, Tone] = {"high": "good", "medium": "fair", "low": "fair", "none": "bad"}
 LEAF_TONES: dict[bool, Tone] = {True: "good", False: "bad"}
@@ -39,55 +35,6 @@ def shown(result: Any) -> str | None:
         return None
 
 
-def live(history: Any) -> str:
-    """The card of a run that goes on: its picture, and where it is."""
-    step = history["step"][-1] if history.steps else 0
-    names = [name for name in history if name in ("loss", "lr") or name.startswith("val_")]
-    latest = ", ".join(f"{name} {history.last(name):.4g}" for name in names[: PANELS + 2])
-    lead = history.stopped or f"step {step:,.0f}"
-    card = Card("Run", lead, chip=str(history.meta.get("rule", "")))
-    card.note(latest)
-    card.figure(_curves(history, "the run so far"))
-    return card.html()
-
-
-def thinned(history: Any) -> Any:
-    """A history of no more rows and metrics than a picture can show; itself where it is short.
-
-    Every so many rows are kept, the lowest and highest loss, and of what is measured now and then
-    as many values as there would be of a whole series.
-    """
-    extra = [str(k) for k in history if str(k).startswith("val_") and k != "val_loss"]
-    names = [n for n in ("step", "epoch", "loss", "lr", "val_loss") if n in history]
-    names += extra[:PANELS]
-    rows = len(history["loss"]) if "loss" in history else 0
-    if rows <= DRAWN and len(extra) <= PANELS:
-        return history
-    kept = {0, rows - 1, *_every(np.arange(rows), DRAWN)}
-    for name in names:
-        seen = np.flatnonzero(np.isfinite(history[name]))
-        if name == "loss" and len(seen):
-            kept |= {int(seen[np.argmin(history[name][seen])])}
-            kept |= {int(seen[np.argmax(history[name][seen])])}
-        elif name.startswith("val_") and len(seen) < rows / 2:
-            kept |= set(_every(seen, DRAWN // 4))
-    at = np.array(sorted(kept), np.intp)
-    short = History.from_arrays(**{name: history[name][at] for name in names})
-    short.meta, short.stopped = history.meta, history.stopped
-    return short
-
-
-def _every(rows: Any, most: int) -> list[int]:
-    """At most so many of these rows, evenly spaced."""
-    if len(rows) <= most:
-        return [int(row) for row in rows]
-    return [int(row) for row in rows[np.linspace(0, len(rows) - 1, most).astype(int)]]
-
-
-def _curves(history: Any, title: str) -> str:
-    return picture(lambda: plots.run_curves(thinned(history)), title)
-
-
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.4g}"
 
@@ -99,7 +46,7 @@ def _found(result: Any) -> Card:
         low, high = result.interval
         lead = f"learning rate {result.suggestion:.1e}, likely between {low:.1e} and {high:.1e}"
         rest.insert(0, f"{result.confidence} confidence: {result.why}")
-    card = Card("LRFindResult", lead, chip=f"{result.confidence} confidence", tone=tone)
+    card = Card("LRFindResult", lead, chip=_sure(result.confidence), tone=tone)
     code = rest.pop() if result.usable else ""
     if result.mismatch and result.mismatch in rest:
         card.text(result.mismatch)
@@ -112,10 +59,14 @@ def _found(result: Any) -> Card:
     return card
 
 
+def _sure(confidence: str) -> str:
+    return f"{'no' if confidence == 'none' else confidence} confidence"
+
+
 def _parameter(result: Any) -> Card:
     lead, *rest = str(result).splitlines()
     tone = CONFIDENT.get(result.confidence, "")
-    card = Card("ParameterResult", lead, chip=f"{result.confidence} confidence", tone=tone)
+    card = Card("ParameterResult", lead, chip=_sure(result.confidence), tone=tone)
     if result.usable:
         card.code(rest.pop())
     card.figure(picture(lambda: plots.parameter(result), result.parameter))
@@ -157,9 +108,10 @@ def _branches(result: Any) -> Card:
     card.figure(picture(lambda: plots.futures(_shorter(result)), "possible futures of the run"))
     _, *rows = (line.split() for line in result.table().splitlines())
     names = ("factor", "rate", "gain", "±", "against x1", "±", "ends at")
-    place = next((k for k, branch in enumerate(result.branches) if branch.factor == best), None)
+    told = not are_alike(result)
+    places = [k for k, branch in enumerate(result.branches) if branch.factor == best and told]
     filled = [(row + [""] * len(names))[: len(names)] for row in rows]
-    card.table(names, filled, total=len(result.branches), best=place)
+    card.table(names, filled, total=len(result.branches), best=next(iter(places), None))
     card.note(lines[-1])
     return card
 
@@ -194,7 +146,8 @@ def _searched(result: Any) -> Card:
     if low < high:
         card.text(f"as good from {low:.4g} to {high:.4g}")
     card.text(result.stopped)
-    card.figure(picture(lambda: plots.tuning(_fewer(result)), "value of each run"))
+    if done:
+        card.figure(picture(lambda: plots.tuning(_fewer(result)), "value of each run"))
     ranked = result.ranked
     names = list(ranked[0].point)[:8]
     reasons = any(trial.reason for trial in ranked[:20])
@@ -202,7 +155,7 @@ def _searched(result: Any) -> Card:
     rows = (
         [
             *(_short(trial.point.get(name)) for name in names),
-            _short(trial.value),
+            _short(trial.value) if math.isfinite(trial.value) else "-",
             trial.state,
             f"{trial.seconds:.2f}",
             *([trial.reason] if reasons else []),
@@ -226,7 +179,7 @@ def _fewer(result: Any) -> Any:
 
     ranked = result.ranked
     kept = {trial.number for trial in ranked[: TRIALS // 2]}
-    kept |= {ranked[k].number for k in _every(np.arange(len(ranked)), TRIALS // 2)}
+    kept |= {ranked[k].number for k in every(np.arange(len(ranked)), TRIALS // 2)}
     trials = tuple(trial for trial in result.trials if trial.number in kept)
     return dataclasses.replace(result, trials=trials)
 
@@ -238,7 +191,7 @@ def _automatic(result: Any) -> Card:
     lead = repr(result).removeprefix("<AutoResult ").removesuffix(">")
     card = Card("AutoResult", lead, chip=chip, tone=row.tone if row else "fair")
     card.text(lines[-1])
-    card.figure(_curves(result.history, "the run"))
+    card.figure(curves(result.history, "the run"))
     if result.actions:
         rows = ((f"{a.step:,}", a.what, a.why) for a in result.actions)
         card.table(("step", "what", "why"), rows, total=len(result.actions), words=(1, 2))
@@ -249,43 +202,29 @@ def _automatic(result: Any) -> Card:
     return card
 
 
-def _ran(history: Any) -> Card:
-    lead = repr(history).removeprefix("History(").removesuffix(")")
-    card = Card("History", lead, chip=str(history.meta.get("rule", "")))
-    names = [name for name in history if name not in ("step", "epoch")]
-    if history.steps:
-        card.figure(_curves(history, "the run"))
-    rows = _measured(history, names)
-    card.table(("", "", "first", "lowest", "highest", "last"), rows, total=len(names), raw=(1,))
-    return card
-
-
-def _measured(history: Mapping[str, Curve], names: list[str]) -> Iterator[tuple[str, ...]]:
-    for name in names:
-        values = history[name][np.isfinite(history[name])]
-        if values.size:
-            ends = (values[0], values.min(), values.max(), values[-1])
-            yield name, _spark(values), *(f"{value:.4g}" for value in ends)
-
-
-def _spark(values: Curve) -> str:
-    """A line of a few points."""
-    values = values[np.linspace(0, values.size - 1, min(values.size, SPARK)).astype(int)]
-    line = svg_line(np.arange(values.size), values, (1, 1, 99, 15))
-    return f'<svg width="100" height="16">{line}</svg>'
-
-
 def _scheduled(schedule: Any) -> Card:
-    length = schedule.length
-    lead = f"{_number(float(schedule(0)))} at step 0" + (
-        f", {_number(float(schedule(int(length))))} from step {length:,.0f} on"
-        if math.isfinite(length)
-        else ""
-    )
+    lead = _course(schedule)
     card = Card("Schedule", lead)
     card.code(repr(schedule), inline=True)
     card.figure(schedule.svg())
     return card
+
+
+def _course(schedule: Any) -> str:
+    """Where a schedule starts, where it is highest, and what it holds in the end."""
+    first, length = float(schedule(0)), schedule.length
+    words = f"{_number(first)} at step 0"
+    if not math.isfinite(length):
+        return words
+    held = float(schedule(int(length)))
+    at = np.unique(np.linspace(0, int(length), COURSE).astype(np.int64))
+    rates = np.asarray(schedule(at), float)
+    top = int(np.argmax(rates))
+    if (rates == first).all():
+        return f"{_number(first)} at every step"
+    if rates[top] > max(first, held):
+        words += f", highest near step {at[top]:,}: {_number(float(rates[top]))}"
+    return f"{words}, {_number(held)} from step {length:,.0f} on"
 
 
 def _optimizer(optimizer: Any) -> Card:
@@ -318,18 +257,18 @@ def _checked(check: Any) -> Card:
     lead = str(check).partition("\n")[0]
     card = Card("GradientCheck", lead, chip=chip, tone=LEAF_TONES[bool(check.ok)])
     card.figure(picture(lambda: plots.gradient_check(_striking(check, leaves)), "slopes"))
-    header = ("leaf", "shape", "verdict", "ratio", "cosine", "error", "why")
+    header = ("leaf", "verdict", "why", "ratio", "cosine", "error", "shape")
     rows = (
         (
             leaf.path,
-            "x".join(map(str, leaf.shape)) or "number",
             leaf.verdict,
-            *(_number(value) for value in (leaf.ratio, leaf.cosine, leaf.error)),
             leaf.words,
+            *(_number(value) for value in (leaf.ratio, leaf.cosine, leaf.error)),
+            "x".join(map(str, leaf.shape)) or "number",
         )
         for leaf in leaves
     )
-    card.table(header, rows, total=len(leaves), words=(6,))
+    card.table(header, rows, total=len(leaves), words=(2,))
     for note in check.notes[:6]:
         card.note(note)
     card.note(f"{check.calls:,} calls on copies; parameters and batch are untouched")
@@ -351,7 +290,7 @@ def _minimized(result: Any) -> Card:
     )
     card.table(("", ""), (line.strip().split(": ", 1) for line in rest), words=(1,))
     if result.history.steps:
-        card.figure(_curves(result.history, "value and rate of each step"))
+        card.figure(curves(result.history, "value and rate of each step"))
     return card
 
 
@@ -368,7 +307,7 @@ CARDS: dict[str, Callable[[Any], Card]] = {
     "AutoResult": _automatic,
     "Diagnosis": _diagnosed,
     "GradientCheck": _checked,
-    "History": _ran,
+    "History": ran,
     "LRFindResult": _found,
     "Optimizer": _optimizer,
     "ParameterResult": _parameter,

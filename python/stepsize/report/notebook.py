@@ -14,7 +14,7 @@ import html
 import itertools
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from stepsize import plots
@@ -26,6 +26,7 @@ Tone = Literal["good", "fair", "bad", ""]
 
 ROWS = 20  # of a table
 CELL = 80  # signs of a cell
+LONG = 24  # signs of a cell from which on its column may be broken into lines
 WORDS = 1_200  # signs of a paragraph
 LARGEST_SVG = 200_000  # signs; a picture with more is sent as pixels
 DPI = 110  # of those pixels
@@ -76,9 +77,10 @@ border-bottom:1px solid var(--ss-line);white-space:nowrap;color:inherit;backgrou
 vertical-align:baseline;max-width:none}
 .ss-card th{color:var(--ss-soft);font-weight:600}
 .ss-card th:first-child,.ss-card td:first-child,.ss-card .ss-words{text-align:left}
-.ss-card .ss-words{white-space:normal;min-width:150px}
+.ss-card .ss-words{white-space:normal;min-width:120px}
 .ss-card tr.ss-best td{color:var(--ss-good);font-weight:600}
 .ss-card td svg{vertical-align:middle;color:var(--c0)}
+@media(max-width:480px){.ss-card td svg{width:60px}.ss-card{padding:10px 12px}}
 .ss-card pre,.ss-card code{font-family:var(--jp-code-font-family,ui-monospace,Menlo,Consolas,
 "DejaVu Sans Mono",monospace);font-size:12.5px;background:none;color:inherit;padding:0;border:0}
 .ss-card pre{border-left:3px solid var(--ss-line);padding:2px 0 2px 10px;margin:8px 0 2px;
@@ -130,32 +132,35 @@ class Card:
         *,
         total: int = 0,
         best: int | None = None,
-        words: Sequence[int] = (),
-        raw: Sequence[int] = (),
+        words: Collection[int] = (),
+        raw: Collection[int] = (),
     ) -> None:
         """Add a table of at most `ROWS` rows, of the `total` that there are.
 
-        Row number `best` stands out, columns `words` are set as text, `raw` hold markup of ours.
+        Row number `best` stands out, columns `words` are set as text, as are those with a long
+        cell; `raw` hold markup of ours.
         """
-        body, shown = [], 0
-        for shown, row in enumerate(itertools.islice(rows, ROWS), 1):
+        kept = [list(map(str, row)) for row in itertools.islice(rows, ROWS)]
+        long = (k for row in kept for k, cell in enumerate(row) if len(cell) > LONG)
+        words, body = {*words, *long} - {*raw}, []
+        for index, row in enumerate(kept):
             marked = [cell if k in raw else cut(cell) for k, cell in enumerate(row)]
-            start = '<tr class="ss-best">' if shown - 1 == best else "<tr>"
+            start = '<tr class="ss-best">' if index == best else "<tr>"
             body.append(start + _cells("td", marked, words) + "</tr>")
         head = f"<tr>{_cells('th', [cut(name) for name in header], words)}</tr>"
         self._parts.append(
             f'<div class="ss-scroll"><table><thead>{head}</thead>'
             f"<tbody>{''.join(body)}</tbody></table></div>"
         )
-        if total > shown:
-            self.note(f"and {total - shown:,} more")
+        if total > len(kept):
+            self.note(f"and {total - len(kept):,} more")
 
     def html(self) -> str:
         """The whole card."""
         return f'<div class="ss-card"><style>{STYLE}</style>{"".join(self._parts)}</div>'
 
 
-def _cells(tag: str, cells: Sequence[str], words: Sequence[int]) -> str:
+def _cells(tag: str, cells: Sequence[str], words: Collection[int]) -> str:
     return "".join(
         f'<{tag} class="ss-words">{cell}</{tag}>' if k in words else f"<{tag}>{cell}</{tag}>"
         for k, cell in enumerate(cells)

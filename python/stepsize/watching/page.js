@@ -127,7 +127,7 @@ function chart(parent, panel, index) {
 function draw() {
   byId("name").textContent = told.name;
   document.title = told.name + " – stepsize watch";
-  const trouble = [told.problem && "the file cannot be read: " + told.problem, told.bad].filter(Boolean).join("; ");
+  const trouble = [told.problem && "the file cannot be followed: " + told.problem, told.empty, told.bad].filter(Boolean).join("; ");
   byId("trouble").textContent = trouble;
   byId("trouble").hidden = !trouble;
   const found = told.diagnosis;
@@ -166,7 +166,7 @@ function status(age) {
   chip.className = "chip " + told.state;
   const step = "step " + told.step.toLocaleString("en") + (told.epoch === null ? "" : ", epoch " + told.epoch.toLocaleString("en"));
   byId("where").textContent = {
-    waiting: "the file is not there yet",
+    waiting: told.empty ? "" : "the file is not there yet",
     unreadable: "",
     reading: Math.floor(100 * told.read) + " % of the file read",
     ended: step + (told.stopped ? ": " + told.stopped : ""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,9 @@ from stepsize.arrays import Curve
 from stepsize.curves import mad_noise, moving_average
 from stepsize.training.history import History
 
-__all__ = ["RunLog", "Series"]
+__all__ = ["EVENTS", "RunLog", "Series"]
+
+EVENTS = ("start", "step", "validation", "epoch", "end")
 
 MOST_ROWS = 500_000  # of a series; beyond them every second one is forgotten
 MOST_SERIES = 64
@@ -40,6 +42,11 @@ class Series:
     def last(self) -> float:
         """The latest value that is not NaN."""
         return next((value for value in reversed(self._values) if value == value), math.nan)
+
+    @property
+    def reached(self) -> float:
+        """The step of the latest value that is kept."""
+        return self._steps[-1] if self._steps else -math.inf
 
     @property
     def steps(self) -> Curve:
@@ -114,6 +121,10 @@ class RunLog:
         self.step = 0.0
         self.epoch: float | None = None
         self.events = 0
+        self.line = 0  # of the event that is taken
+        self.back: tuple[int, float, float] | None = (
+            None  # where steps first went back: line, from, to
+        )
 
     def take(self, event: Mapping[str, Any]) -> bool:
         """Take one event; False for what is none."""
@@ -164,7 +175,16 @@ class RunLog:
                 if name in NO_VALUES or len(known) >= MOST_SERIES:
                     continue
                 one = known[name] = Series()
+            if one.reached > step:
+                self._go_back(one, step, known.values() if name == "loss" else (one,))
             one.append(step, value)
+
+    def _go_back(self, one: Series, step: float, which: Iterable[Series]) -> None:
+        """Forget what a run that was begun anew without saying so writes again."""
+        self.back = self.back or (self.line, one.reached, step)
+        self.step = step
+        for each in which:
+            each.cut(math.nextafter(step, -math.inf))
 
     def history(self) -> History | None:
         """The series as a history with a row for each loss, None without one."""

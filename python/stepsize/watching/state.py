@@ -53,7 +53,10 @@ class RunState:
                 self._follower.read()
             except OSError as error:
                 problem = error.strerror or str(error)
+                if isinstance(error, PermissionError):
+                    problem += "; let this user read it, such as by chmod +r"
             follower, log = self._follower, self._follower.log
+            problem = problem or follower.foreign
             age = None if follower.changed is None else max(0.0, time.time() - follower.changed)
             state = self._state(problem, age)
             version = f"{follower.generation}.{follower.lines}.{follower.offset}.{state}.{problem}"
@@ -66,7 +69,7 @@ class RunState:
         follower = self._follower
         if problem:
             return "unreadable"
-        if not follower.present:
+        if not follower.size:
             return "waiting"
         if follower.behind:
             return "reading"
@@ -75,11 +78,7 @@ class RunState:
         return "quiet" if age is not None and age > QUIET else "running"
 
     def _made(self, log: RunLog, state: str, problem: str) -> dict[str, Any]:
-        follower = self._follower
-        bad = ""
-        if follower.bad:
-            lines = "line" if follower.bad == 1 else "lines"
-            bad = f"{follower.bad:,} {lines} could not be read, the first is {follower.first_bad:,}"
+        follower, drawn = self._follower, self._drawn(log, state)
         return {
             "name": follower.path.name,
             "state": state,
@@ -88,15 +87,28 @@ class RunState:
             "stopped": log.stopped,
             "step": int(log.step) if math.isfinite(log.step) else 0,
             "epoch": log.epoch,
-            "bad": bad,
+            "bad": "" if problem else "; ".join(follower.notes),
+            "empty": "" if problem or drawn else self._empty(log, state),
             "facts": log.facts,
             "latest": [
                 (name[:SHORT], number(series.last))
                 for name, series in list(log.series.items())[:12]
             ],
             "diagnosis": self._judged(log, state),
-            "panels": self._drawn(log, state),
+            "panels": drawn,
         }
+
+    def _empty(self, log: RunLog, state: str) -> str:
+        """Why there is nothing to draw, where there is nothing."""
+        if state == "reading":
+            return ""
+        if state == "waiting":
+            return "the file is empty so far" if self._follower.present else ""
+        if log.series:
+            return "every number so far is NaN or infinite"
+        if log.events:
+            return "no numbers were logged yet: each step needs some, such as loss"
+        return "no step was logged yet"
 
     def _drawn(self, log: RunLog, state: str) -> list[dict[str, Any]]:
         """The charts; while a long file is read they are made anew only now and then."""
