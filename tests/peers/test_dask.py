@@ -122,3 +122,39 @@ def test_what_cannot_be_sent_is_refused_in_words(client):
     lock = __import__("threading").Lock()
     with pytest.raises(TypeError, match="cannot be sent to another process"):
         ss.sweep(lambda p: lock.locked(), GRID, client)
+
+
+def test_a_thread_that_a_run_leaves_holds_up_no_sweep(client, tmp_path):
+    def leaves(point):
+        def outlast():
+            (tmp_path / "began").touch()
+            time.sleep(5)
+            (tmp_path / "ended").touch()
+
+        __import__("threading").Thread(target=outlast).start()
+        return 1.0
+
+    assert ss.sweep(leaves, {"lr": [0.1]}, client).best_value == 1.0
+    assert (tmp_path / "began").exists() and not (tmp_path / "ended").exists()
+
+
+@pytest.mark.parametrize("kind", ["SystemExit", "GeneratorExit", "KeyboardInterrupt", "Ends"])
+def test_what_is_no_exception_ends_a_run_or_the_search_and_no_worker(client, kind):
+    class Ends(BaseException):
+        pass
+
+    def ends(point):
+        if point["lr"] == 2:
+            raise {"Ends": Ends}.get(kind) or __import__("builtins").__dict__[kind]
+        return float(point["lr"])
+
+    go, before = partial(ss.sweep, ends, {"lr": [1, 2, 3]}), set(client.nthreads())
+    if kind == "Ends":
+        with pytest.raises(Ends):
+            go(client)
+    elif kind == "KeyboardInterrupt":
+        assert "KeyboardInterrupt of run 1 after" in go(client).stopped
+    else:
+        with pytest.warns(RuntimeWarning, match=f"run 1 failed: {kind}"):
+            assert [t.state for t in go(client).trials] == ["done", "failed", "done"]
+    assert set(client.nthreads()) == before

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import itertools
 import os
 import pathlib
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -39,8 +40,43 @@ def mute(point):
     raise Mute
 
 
+ENDS = {
+    "SystemExit": SystemExit,
+    "GeneratorExit": GeneratorExit,
+    "CancelledError": asyncio.CancelledError,
+    "KeyboardInterrupt": KeyboardInterrupt,
+    "Ends": Ends,
+}
+
+
 def ends(point):
-    raise Ends
+    if point["lr"] == 2:
+        raise ENDS[point["kind"]]
+    return float(point["lr"])
+
+
+def loky():
+    from joblib.externals.loky import get_reusable_executor
+
+    return get_reusable_executor(1, timeout=20)
+
+
+class Inline(Executor):
+    """The least that an executor can be: it runs each call as it is submitted."""
+
+    def submit(self, function, *given):
+        future = Future()
+        future.set_result(function(*given))
+        return future
+
+
+EXECUTORS = {
+    "here": None,
+    "processes": 1,
+    "threads": partial(ThreadPoolExecutor, 1),
+    "loky": loky,
+    "inline": Inline(),
+}
 
 
 @pytest.mark.parametrize("executor", [None, 1])
@@ -62,10 +98,25 @@ def test_an_exception_without_words_reaches_the_other_ranks():
     assert LocalComm.run(2, program) == ["RankError", "Mute"]
 
 
-@pytest.mark.parametrize("executor", [None, 1])
-def test_what_is_no_failure_of_a_run_is_raised_everywhere(executor):
-    with pytest.raises(Ends):
-        ss.sweep(ends, {"lr": [1]}, executor)
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_what_ends_a_run_and_what_ends_the_search_is_the_same_everywhere(name, tmp_path):
+    executor, kinds = EXECUTORS[name], list(ENDS)
+    grid = [{"lr": lr, "kind": kind} for kind in kinds[:4] for lr in (1, 2, 3)]
+    with pytest.warns(RuntimeWarning, match=r"run 1 failed: SystemExit"):
+        told = ss.sweep(ends, grid, executor)
+    assert [t.state for t in told.trials] == [*(["done", "failed", "done"] * 3), "done"]
+    assert [t.reason.split(":")[0] for t in told.trials if t.reason] == kinds[:3]
+    assert told.stopped.startswith("interrupted by a KeyboardInterrupt of run 10 after 10 runs of")
+    grid = [{"lr": lr, "kind": "Ends"} for lr in (1, 2, 3)]
+    with pytest.raises(Ends) as raised:
+        ss.sweep(ends, grid, executor, storage=tmp_path / "runs")
+    assert raised.value.__notes__[-1] == "sweep: run 1 raised it"
+    assert len((tmp_path / "runs").read_bytes().splitlines()) == 2
+
+
+def test_a_first_run_that_raises_ctrl_c_leaves_nothing_to_return():
+    with pytest.raises(KeyboardInterrupt):
+        ss.sweep(ends, {"lr": [2, 3], "kind": ["KeyboardInterrupt"]})
 
 
 def test_an_executor_that_is_shut_down_is_named_and_not_the_function():

@@ -6,13 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import BrokenExecutor, Future
+from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 
 import stepsize as ss
 from processes import runs
+from stepsize.tuning import pools
 
 
 class Pool:
@@ -58,12 +62,53 @@ def test_points_may_come_from_a_generator():
     assert [t.value for t in told.trials] == [0, 1, 2]
 
 
+def outlast(mark):
+    """Goes on for a while after its run, and leaves a mark where nobody ended it."""
+    mark.with_suffix(f".{os.getpid()}").touch()
+    time.sleep(20)
+    mark.touch()
+
+
+def leave(point):
+    mark = Path(point["folder"]) / point["left"]
+    if point["left"] == "thread":
+        threading.Thread(target=outlast, args=(mark,)).start()
+    else:
+        get_context("fork").Process(target=outlast, args=(mark,)).start()
+    while not list(mark.parent.glob(f"{mark.name}.*")):
+        time.sleep(0.01)
+    return 1.0
+
+
+def loky():
+    from joblib.externals.loky import get_reusable_executor
+
+    return get_reusable_executor(2)
+
+
+@pytest.mark.parametrize("executor", [2, loky], ids=["processes", "loky"])
+def test_what_a_run_leaves_in_its_worker_is_waited_for_and_ended(executor, tmp_path, monkeypatch):
+    monkeypatch.setattr(pools, "GRACE", 0.1)
+    monkeypatch.setattr(pools, "PATIENCE", 0.1)
+    # A child that a run left in loky is the run's own: the worker alone is ended.
+    kinds = ["thread", "child"] if executor == 2 else ["thread"]
+    with pytest.warns(
+        RuntimeWarning, match="sweep: all runs are done, but a worker did not end in"
+    ):
+        told = ss.sweep(leave, {"left": kinds, "folder": [str(tmp_path)]}, executor)
+    assert {t.value for t in told.trials} == {1.0}
+    assert not [kind for kind in kinds if (tmp_path / kind).exists()]
+    assert not any(runs(int(mark.suffix[1:])) for mark in tmp_path.iterdir())
+
+
 DRIVER = """
-import os, sys, time
+import multiprocessing, os, sys, time
 import stepsize as ss
 
-def slow(point):
+def slow(point=None):
     open(os.path.join(sys.argv[1], str(os.getpid())), "w").close()
+    if point is not None and point["i"] == 0:
+        multiprocessing.get_context("fork").Process(target=slow).start()
     time.sleep(600)
 
 if __name__ == "__main__":
@@ -77,7 +122,7 @@ def test_workers_end_with_their_driver(number, tmp_path):
     script.write_text(DRIVER)
     marks.mkdir()
     driver = subprocess.Popen([sys.executable, str(script), str(marks)])
-    while len(list(marks.iterdir())) < 2:
+    while len(list(marks.iterdir())) < 3:  # two workers, and the child of one
         assert driver.poll() is None
         time.sleep(0.05)
     driver.send_signal(number)

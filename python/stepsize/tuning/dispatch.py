@@ -12,7 +12,8 @@ from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stepsize.tuning.executors import Workers, limit
+from stepsize.tuning.executors import Workers
+from stepsize.tuning.pools import limit
 from stepsize.tuning.trials import Order, Outcome, Task, TrialRecord
 from stepsize.validation import words_of
 

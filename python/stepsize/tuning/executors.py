@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from stepsize import _core
+from stepsize.tuning.pools import Pool, shut_down
 from stepsize.validation import whole
 
 ASK_AGAIN = 2.0  # seconds between two questions of how many workers a cluster has
@@ -42,7 +38,7 @@ class Workers:
         elif _is_count(executor):
             count = whole(f"{label}: executor", executor, move=HOW)
             self.threads = max(1, processors() // count) if threads is None else threads
-            self._make = partial(_pool, count, self.threads)
+            self._make = partial(Pool, count, self.threads)
         elif hasattr(executor, "get_executor"):  # a Client of Dask; pure calls would be made once
             self._executor = executor.get_executor(pure=False)
         elif not hasattr(executor, "submit"):
@@ -134,15 +130,8 @@ class Workers:
 
     def close(self, kill: bool = False) -> None:
         """Shut down what was made here, with its processes where the search was interrupted."""
-        if self._make is None or not hasattr(self._executor, "shutdown"):
-            return
-        processes = list((getattr(self._executor, "_processes", None) or {}).values())
-        if not kill:
-            self._executor.shutdown()
-            return
-        self._executor.shutdown(wait=False)
-        for process in processes:
-            process.terminate()
+        if self._make is not None and hasattr(self._executor, "shutdown"):
+            shut_down(self._label, self._executor, kill)
 
 
 def _is_count(executor: Any) -> bool:
@@ -153,38 +142,6 @@ def processors() -> int:
     """How many processors this process may use."""
     allowed = getattr(os, "sched_getaffinity", None)
     return len(allowed(0)) if allowed else os.cpu_count() or 1
-
-
-def _pool(count: int, threads: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(count, get_context("spawn"), _begin, (threads,))
-
-
-def _begin(threads: int) -> None:
-    """Start a worker of an own pool: its threads are limited, Ctrl-C is left to the driver."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_driver, daemon=True).start()
-    limit(threads)
-    import numpy  # noqa: F401  so that its BLAS is there to be limited
-
-    try:
-        import threadpoolctl
-    except ImportError:  # BLAS then uses what OMP_NUM_THREADS and the like say
-        return
-    threadpoolctl.threadpool_limits(threads)
-
-
-def _end_with_driver() -> None:
-    """End this process when its driver is gone, killed as it may be: no one reads its runs."""
-    driver = parent_process()
-    if driver is not None:
-        wait([driver.sentinel])
-        os._exit(1)
-
-
-def limit(threads: int | None) -> None:
-    """Limit the threads of this process, which the results do not depend on."""
-    if threads is not None:
-        _core.set_thread_count(threads)
 
 
 def _where(*sent: Any) -> tuple[str, int]:

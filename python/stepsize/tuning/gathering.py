@@ -72,14 +72,17 @@ class _Notes:
     def __init__(self, plan: Plan, study: Study, pruning: Pruning, progress: SearchProgress):
         self._plan, self._study, self._pruning, self._progress = plan, study, pruning, progress
         self._warned = False
+        self.raised = -1  # the run that raised what ended the search
 
     def order(self) -> Order:
         return self._study.order(self._pruning)
 
     def take(self, outcome: Outcome, keep: bool = True) -> None:
-        if outcome.error is not None:
-            raise outcome.error
         record = outcome.record
+        if outcome.error is not None:
+            self.raised = record.number
+            outcome.error.add_note(f"{self._plan.label}: run {record.number} raised it")
+            raise outcome.error
         self._pruning.tell(outcome)
         for over in self._study.tell(record, keep):
             self._progress.tell(over)
@@ -114,10 +117,14 @@ def gather(plan: Plan, study: Study, pruning: Pruning) -> str:
             else:
                 why = _elsewhere(plan, plan.workers, study, notes, interrupt)
     except KeyboardInterrupt:
-        if interrupt.twice or not interrupt.pending:
-            raise
+        if not interrupt.pending:
+            if notes.raised < 0 or not study.first(1):
+                raise
+            why = f"interrupted by a KeyboardInterrupt of run {notes.raised}"
     finally:
         progress.close()
+    if interrupt.twice:
+        raise KeyboardInterrupt
     if interrupt.pending:
         if not study.first(1):
             raise KeyboardInterrupt

@@ -137,7 +137,7 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a worker sends back: the record, the exception if it is asked for, and attributes."""
+    """What a worker sends back: the record, the exception if it ends the search, and attributes."""
 
     record: TrialRecord
     error: BaseException | None = None
@@ -186,9 +186,9 @@ class Task:
             state = "stopped"
         except FloatingPointError as caught:
             state, trial.reason = "diverged", _words(caught)
-        except (Exception, SystemExit) as caught:
+        except BaseException as caught:
             state, trial.reason = "failed", _words(caught)
-            error = caught if self.raises else None
+            error = caught if self.raises or _ends_all(caught) else None
         if not math.isfinite(value):
             lost = bool(trial.reports) and not math.isfinite(trial.reports[-1][1])
             if state == "done":
@@ -217,6 +217,16 @@ class Task:
                 f"{self.label}: objective must return one number, it returned {told!r:.80}; see "
                 f"what {function_name(self.objective)} returns"
             ) from None
+
+
+def _ends_all(error: BaseException) -> bool:
+    """Whether an exception is none that a run may keep: Ctrl-C, or what no library should catch.
+
+    Of those that are no Exception the ends of a program, of a generator and of a task of asyncio
+    say that this run is over, not the search.
+    """
+    over = Exception | SystemExit | GeneratorExit
+    return not (isinstance(error, over) or "Cancelled" in type(error).__name__)
 
 
 def _bring(before: str | None, checkpoint: str | None) -> None:
