@@ -12,7 +12,7 @@ import pytest
 
 import stepsize as ss
 from stepsize.training.resume import ResumeWarning
-from stepsize.tuning.code_digest import code_digest
+from stepsize.serialization.functions import code_digest
 from stepsize.tuning.origin import function_name
 
 GRID = {"lr": [1, 2, 3, 4]}

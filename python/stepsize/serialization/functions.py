@@ -29,10 +29,10 @@ def described(function: Callable[..., Any], containers: bool = True) -> dict[str
     """What is known of a function: its name, a digest of its code, and the values that it uses.
 
     These are defaults, variables of functions around it, global variables, the arguments of a
-    partial function and the attributes of an object, where they are numbers or text, or arrays and
-    lists if `containers`; and so on through the functions of its module that it calls. What a
-    function stores itself, a counter or a list it appends to, is part of the run and left out.
-    Bytecode is compared within one version of Python alone, which is told beside it.
+    partial function and the attributes of an object, where they are numbers or functions, or text,
+    arrays and lists if `containers`; and so on through the functions of its module that it calls.
+    What a function stores itself, a counter or a list it appends to, is part of the run and left
+    out. Bytecode is compared within one version of Python alone, which is told beside it.
 
     >>> def scaled(peak):
     ...     return lambda step: peak / (1 + step)
@@ -74,6 +74,20 @@ def changes(saved: Any, here: Mapping[str, Any]) -> str:
     if edited:  # other variables are a consequence
         return f"{here['name']} with other code"
     return f"{here['name']} with {', '.join(other)}" if other else ""
+
+
+def code_digest(function: Callable[..., Any]) -> str:
+    """The version of Python and a digest of what `described` tells, "" where there is no code.
+
+    Lists, arrays and text are left out: a run may change them, and names of files are text.
+
+    >>> one, other = (lambda p: p["lr"]), (lambda p: -p["lr"])
+    >>> code_digest(one) == code_digest(other), code_digest(print)
+    (False, '')
+    """
+    known = described(function, containers=False)
+    told = repr((known["code"], sorted(known["values"].items())))
+    return f"{known['python']} {_short(told.encode())}" if known["code"] else ""
 
 
 def name_of(function: Any) -> str:
@@ -221,6 +235,8 @@ def _text(value: Any, containers: bool) -> str | None:
     if containers and type(value) is np.ndarray and not value.dtype.hasobject:
         data = np.ascontiguousarray(value).tobytes() if value.size <= LARGEST else b""
         return f"array {value.dtype}{list(value.shape)} {_short(data)}"
+    if callable(value) and hasattr(value, "__qualname__"):
+        return name_of(value)
     if containers and _is_value(value):
         return f"{type(value).__name__} {_short(repr(value).encode())}"
     return None

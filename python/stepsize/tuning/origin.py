@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stepsize.serialization.functions import name_of
-from stepsize.tuning.code_digest import code_digest
+from stepsize.serialization.functions import code_digest, name_of
 from stepsize.tuning.identity import exact
 
 
