@@ -13,7 +13,7 @@ import pytest
 
 from json_keys import KEYS
 from stepsize.cli.main import _parser
-from terminals import on_a_terminal
+from terminals import on_a_terminal, shorten_the_demo
 
 MODEL = """
 import numpy as np
@@ -51,11 +51,12 @@ def words(tmp_path_factory):
     run = folder / "run.safetensors"
     once = ["--epochs", 1, "--trials", 1, "--method", "random", "--optimizers", "SGD"]
     trained = ["--target", "stadt", "--hidden", 0, "--epochs", 1, "--lr", 0.01]
+    guide = ["demo", "--guide", "--quick", "--only", "update-rule"]
     quietly(["train", table, *trained, "--save", saved])
     quietly(["train", model, "--epochs", 4, "--lr", 0.1, "--checkpoint", run])
     return {
         "demo": ["demo", "--quick", "--out", folder / "demo"],
-        "demo --guide": ["demo", "--guide", "--quick", "--only", "map", "--out", folder / "g"],
+        "demo --guide": [*guide, "--out", folder / "g"],
         "find": ["find", model, "--steps", 20],
         "train": ["train", table, *trained],
         "what-if": ["what-if", model, "--checkpoint", run, "--steps", 4, "--factors", "1,2"],
@@ -85,6 +86,8 @@ def test_every_command_is_among_them():
 @pytest.mark.parametrize("name", ALL)
 def test_json_is_one_object_with_the_documented_keys_and_nothing_else(name, words, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
+    if name == "demo":
+        shorten_the_demo(monkeypatch)
     code, out, err = on_a_terminal(monkeypatch, "ascii", [*words[name], "--json"])
     assert code in (0, 3), err
     found = json.loads(out)  # anything before or behind it would be an error
@@ -115,7 +118,8 @@ def ended(words, **streams):
     return found.returncode, (found.stderr or b"").decode()
 
 
-@pytest.mark.parametrize("name", [n for n in ALL if n != "demo --guide"])
+# A benchmark is long, and ends as the others do.
+@pytest.mark.parametrize("name", [n for n in ALL if n not in ("demo --guide", "bench")])
 def test_a_reader_who_has_seen_enough_is_no_failure_of_python(name, words):
     read, write = os.pipe()
     os.close(read)
@@ -135,13 +139,23 @@ def test_a_full_disk_is_said_in_a_line(name, words):
     assert "No space left" in err and "Traceback" not in err and "ignored" not in err
 
 
-@pytest.mark.parametrize("name", ["find", "train", "tune", "predict", "info"])
+NO_ERRORS, NO_OUTPUT, NEITHER = "2>&-", ">&-", ">&- 2>&-"
+CLOSED = {
+    "find": [NO_ERRORS],
+    "train": [NO_ERRORS, NEITHER],
+    "tune": [NO_OUTPUT],
+    "predict": [NEITHER],
+    "info": [NO_ERRORS, NO_OUTPUT, NEITHER],
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
 def test_closed_streams_are_no_failure(name, words):
     line = " ".join(f"'{word}'" for word in [sys.executable, "-m", "stepsize", *words[name]])
-    for closed in ("2>&-", ">&-", ">&- 2>&-"):
+    for closed in CLOSED[name]:
         found = subprocess.run(
             ["sh", "-c", f"{line} --json {closed}"], capture_output=True, timeout=120
         )
         assert found.returncode in (0, 3), (closed, found.stderr)
-        if closed == "2>&-":
+        if closed == NO_ERRORS:
             json.loads(found.stdout)

@@ -43,8 +43,8 @@ def diabetes():
 ESTIMATORS = [
     sk.MLPClassifier((30,), max_iter=100),
     sk.MLPRegressor(hidden_layer_sizes=(30,), max_iter=100),
-    sk.LinearClassifier(),
-    sk.LinearRegressor(),
+    sk.LinearClassifier(max_iter=100),
+    sk.LinearRegressor(max_iter=100),
 ]
 
 

@@ -46,9 +46,11 @@ RATES = {
 NOT_IN_VALLEYS = ("DAdaptSGD", "Lion", "SignSGD", "Signum")
 
 
+GOAL = np.array([1.0, -1.0, 1.0])
+
+
 def parabola(x):
-    goal = np.array([1.0, -1.0, 1.0])
-    return np.sum((x - goal) ** 2), 2 * (x - goal)
+    return np.sum((x - GOAL) ** 2), 2 * (x - GOAL)
 
 
 def rosenbrock(x):
@@ -57,24 +59,31 @@ def rosenbrock(x):
     return (1 - a) ** 2 + 100 * bend**2, np.array([-2 * (1 - a) - 400 * a * bend, 200 * bend])
 
 
-def arrive(cls, problem, start, steps=10_000, **keywords):
+def arrive(cls, problem, start, goal, steps=10_000, **keywords):
+    """Where the steps end, or stay: within the hundredth part of a length for 1,000 of them."""
     x = np.array(start)
     optimizer = cls(x, **{"lr": RATES.get(cls.__name__), **keywords})
-    for _ in range(steps):
+    there = 0
+    for step in range(steps):
         loss, gradient = problem(x)
         optimizer.step(gradient, loss=float(loss))
-    return optimizer.eval_params() if hasattr(optimizer, "eval_params") else x
+        if step % 100 == 99:
+            answer = optimizer.eval_params() if hasattr(optimizer, "eval_params") else x
+            there = there + 1 if np.abs(answer - goal).max() < 1e-2 else 0
+            if there == 10:
+                break
+    return answer
 
 
 @pytest.mark.parametrize("cls", RULES)
 def test_parabola(cls):
-    x = arrive(cls, parabola, [-1.0, 10.0, 1.0])
-    np.testing.assert_allclose(x, [1.0, -1.0, 1.0], atol=3e-2)
+    x = arrive(cls, parabola, [-1.0, 10.0, 1.0], GOAL)
+    np.testing.assert_allclose(x, GOAL, atol=3e-2)
 
 
 @pytest.mark.parametrize("cls", [cls for cls in RULES if cls.__name__ not in NOT_IN_VALLEYS])
 def test_rosenbrock(cls):
-    x = arrive(cls, rosenbrock, [0.0, 0.0])
+    x = arrive(cls, rosenbrock, [0.0, 0.0], 1.0)
     np.testing.assert_allclose(x, [1.0, 1.0], atol=3e-2)
 
 
@@ -94,8 +103,8 @@ def without_a_rate(cls, steps=10_000):
 def test_no_rate_is_needed_whatever_the_first_guess(cls, factor):
     name = FIRST_GUESSES[cls]
     guess = {name: factor * cls.fields[name].default}
-    x = arrive(cls, parabola, [-1.0, 10.0, 1.0], lr=without_a_rate(cls), **guess)
-    np.testing.assert_allclose(x, [1.0, -1.0, 1.0], atol=3e-2)
+    x = arrive(cls, parabola, [-1.0, 10.0, 1.0], GOAL, lr=without_a_rate(cls), **guess)
+    np.testing.assert_allclose(x, GOAL, atol=3e-2)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
@@ -106,5 +115,5 @@ def test_no_rate_is_needed_at_any_scale(cls, scale):
         return scale**2 * loss, scale * gradient
 
     start = [-scale, 10 * scale, scale]
-    x = arrive(cls, scaled, start, lr=without_a_rate(cls)) / scale
-    np.testing.assert_allclose(x, [1.0, -1.0, 1.0], atol=3e-2)
+    x = arrive(cls, scaled, start, np.inf, lr=without_a_rate(cls)) / scale
+    np.testing.assert_allclose(x, GOAL, atol=3e-2)

@@ -6,6 +6,7 @@ import io
 import sys
 
 from stepsize.cli import main
+from stepsize.demo import Settings
 
 
 def on_a_terminal(monkeypatch, encoding, words):
@@ -18,3 +19,14 @@ def on_a_terminal(monkeypatch, encoding, words):
     for stream in streams:
         stream.flush()
     return code, *(stream.buffer.getvalue().decode(encoding) for stream in streams)
+
+
+def shorten_the_demo(monkeypatch):
+    """Three rates, two epochs and no pictures; what the demo shows and draws, its own tests ask."""
+
+    def savefig(figure, file, **_):
+        if hasattr(file, "write"):
+            file.write("<svg />")
+
+    monkeypatch.setattr(Settings, "quick", lambda: Settings(epochs=2, seeds=1, rates=3))
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
