@@ -9,12 +9,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stepsize.diagnosis import thresholds as th
+from stepsize.diagnosis.calibration import after_experiment
 from stepsize.diagnosis.features import CurveFeatures
 from stepsize.diagnosis.pace import slope_told
 from stepsize.diagnosis.verdicts import Diagnosis, Finding
 from stepsize.diagnosis.wording import went
 
 KIND = "no_floor"
+
+
+def endless(f: CurveFeatures) -> bool:
+    """Whether a loss ends so far below 0 that it has no floor, whatever its curve looks like."""
+    return f.levels.end < -th.ENDLESS * max(1.0, abs(f.levels.start))
 
 
 def no_floor(f: CurveFeatures) -> Finding | None:
@@ -40,7 +46,9 @@ def no_floor(f: CurveFeatures) -> Finding | None:
 def with_floor(f: CurveFeatures, found: Diagnosis) -> Diagnosis:
     """The diagnosis with that finding first, where the loss is said to fall."""
     first = found.findings[0].kind if found.findings else ""
+    if first == "diverging" and endless(f):
+        return replace(found, probabilities=after_experiment(found.probabilities, first))
     if not found.enough_data or first != found.verdict or first not in ("too_low", "healthy"):
         return found
-    endless = no_floor(f)
-    return found if endless is None else replace(found, findings=(endless, *found.findings))
+    line = no_floor(f)
+    return found if line is None else replace(found, findings=(line, *found.findings))
