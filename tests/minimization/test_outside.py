@@ -228,7 +228,8 @@ def flipped(x):
 
 
 def corner(x):
-    return float(np.abs(x - 1 / 3).sum()), np.sign(x - 1 / 3)
+    far = float(x.sum()) - 1 / 3
+    return max(far, -2 * far), np.full(2, 1.0 if far >= 0 else -2.0)
 
 
 def pole(x):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stepsize.diagnosis import thresholds as th
-from stepsize.diagnosis.calibration import after_experiment
 from stepsize.diagnosis.features import CurveFeatures
 from stepsize.diagnosis.pace import slope_told
 from stepsize.diagnosis.verdicts import Diagnosis, Finding
@@ -46,8 +45,6 @@ def no_floor(f: CurveFeatures) -> Finding | None:
 def with_floor(f: CurveFeatures, found: Diagnosis) -> Diagnosis:
     """The diagnosis with that finding first, where the loss is said to fall."""
     first = found.findings[0].kind if found.findings else ""
-    if first == "diverging" and endless(f):
-        return replace(found, probabilities=after_experiment(found.probabilities, first))
     if not found.enough_data or first != found.verdict or first not in ("too_low", "healthy"):
         return found
     line = no_floor(f)

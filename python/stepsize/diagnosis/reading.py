@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -86,7 +87,7 @@ def _numbers(name: str, values: Any) -> Curve:
         if is_text(values):
             raise TypeError
         if isinstance(values, list | tuple) and any(value is np.ma.masked for value in values):
-            values = np.ma.array(values)
+            values = [math.nan if value is np.ma.masked else value for value in values]
         if isinstance(values, np.ma.MaskedArray):
             values = np.ma.filled(values.astype(np.float64), np.nan)
         row = np.asarray(values, np.float64)

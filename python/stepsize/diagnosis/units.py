@@ -27,11 +27,15 @@ def unit_of(loss: Curve) -> float:
     if not len(seen):
         return 1.0
     typical, high = _lower(seen, 0.5), max(_lower(seen, HIGH), _lower(seen[-LAST:], 0.5))
-    if high > HIGHEST * max(typical, 1.0):  # more than a spike: its levels are to be told apart
-        typical = high
-    if USUAL[0] < typical < USUAL[1]:
+    unit = _near(typical)
+    return _near(high) if high > HIGHEST * unit else unit
+
+
+def _near(size: float) -> float:
+    """1, or a power of 2 near a size that is not usual."""
+    if USUAL[0] < size < USUAL[1]:
         return 1.0
-    return math.ldexp(1.0, min(max(math.frexp(typical)[1], -1020), 1020))
+    return math.ldexp(1.0, min(max(math.frexp(size)[1], -1020), 1020))
 
 
 def _lower(sizes: Curve, share: float) -> float:

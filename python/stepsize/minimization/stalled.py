@@ -48,7 +48,7 @@ def cause(seen: Evaluations, point: Point) -> str:
         return ""
     if all(abs(slope - 1) < APART for slope in slopes):
         return ""
-    if min(sides) > 0 and min(slopes) > -APART:
+    if min(sides) > 0:
         return f"{told}: it is a kink, or the gradient is wrong; {CHECKED}"
     if max(slopes) < -APART:
         return f"{told}: the gradient has the wrong sign; {CHECKED}"
