@@ -60,7 +60,7 @@ def diverging(f: CurveFeatures) -> Finding | None:
     if endless(f):
         what = f"the loss {went(levels.start, levels.end)}, which is no end"
         bound = "Look whether it has a lower bound, or a sign is wrong; where it has one, start "
-        return Finding("diverging", "critical", what, f"{bound}{advice.removeprefix("Start ")}", WHOLE)
+        return Finding("diverging", "critical", what, bound + advice.removeprefix("Start "), WHOLE)
     # At a rate of 0, or without a gradient for most weights, the loss is that of other batches:
     # what rises within their noise has not risen.
     rests = movement.idle >= th.IDLE or movement.moving < th.MOVING
