@@ -3,6 +3,7 @@
 
 #include "core/driver.hpp"
 #include "core/targets.hpp"
+#include "stub.hpp"
 
 namespace stepsize {
 
@@ -49,6 +50,7 @@ PYBIND11_MODULE(_core, m) {
     m.def("prefetches", prefetches);
     m.def("set_prefetches", set_prefetches, py::arg("on"));
     m.def("compiler", compiler);
+    m.attr("stub") = py::bytes(stub, sizeof(stub) - 1);
     m.def("has_openmp", has_openmp);
     m.def("thread_count", thread_count);
     m.def("set_thread_count", set_thread_count, py::arg("count"));

@@ -73,6 +73,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 # Packages whose every name is public; their `__all__` is the list.
 _CONTENTS = ("optimizers.rules", "optimizers.wrappers", "callbacks")
 
+_runtime.refuse_other_build()
 _runtime.use_environment()
 
 

@@ -9,6 +9,7 @@ from stepsize.optimizers.host import StepHost
 
 _Array = np.ndarray[Any, np.dtype[Any]]
 
+stub: bytes  # this file, as it was when the module was compiled
 chunk_size: int
 headroom: int
 tile: int

@@ -10,6 +10,30 @@ from stepsize import _core
 __version__ = "0.1.0"
 
 
+def refuse_other_build() -> None:
+    """Refuse a compiled module that is of other sources than the Python files beside it.
+
+    So it is where they were changed, by an update of a checkout, and nothing was compiled since.
+    The stub beside them is compared with what it was at the build.
+
+    Raises:
+        ImportError: They differ.
+    """
+    try:
+        with open(os.path.join(os.path.dirname(__file__), "_core.pyi"), "rb") as file:
+            here = file.read().replace(b"\r\n", b"\n")
+    except OSError:  # an installation without it, such as one in an archive
+        return
+    if getattr(_core, "stub", None) != here:
+        raise ImportError(
+            f"stepsize: the compiled module {_core.__file__} was built from other sources than the "
+            "Python files beside it: build it again, with pip install . (or pip install -e .) in "
+            "the folder of the sources, or install stepsize anew",
+            name="stepsize",
+            path=_core.__file__,
+        )
+
+
 def use_environment() -> None:
     """Take the instruction set that STEPSIZE_TARGET names; ValueError if it cannot be had."""
     name = os.environ.get("STEPSIZE_TARGET")

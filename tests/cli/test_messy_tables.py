@@ -100,7 +100,7 @@ TRAINS = {
     ),
     "a word of its own for a gap": (
         lines(changed(A, _2="below limit", _7="below limit"), B, CLASS),
-        ["column a: 2 cells without a number, 'below limit' (line 4): gaps"],
+        ["2 cells without a number, 'below limit' (line 4), 'below limit' (line 9): gaps"],
     ),
     "the index of pandas": (
         lines(range(N), A, B, CLASS, head=",a,b,y"),

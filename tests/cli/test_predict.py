@@ -63,7 +63,7 @@ def test_columns_are_found_by_name_and_cells_that_are_new_are_said(run, table, t
     code, out, err = run("predict", model, new)
     rows = [float(row["number"]) for row in rows_of(out)]
     assert code == 0 and len(rows) == 3 and abs(rows[0] - 5.5) < 1.5
-    assert "column kind: 1 cell with words that were not trained on, such as 'd' (line 3)" in err
+    assert "column kind: 1 cell with words that were not trained on, 'd' (line 3)" in err
     assert "column x: 1 cell without a number, the first is a gap (line 4); taken as" in err
 
 

@@ -1,5 +1,7 @@
 """Diagnosis: losses of any scale, infinite ones in a run, runs stopped at their start."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -85,3 +87,38 @@ def test_a_run_may_be_stopped_in_every_hook(hook, validation):
             ss.diagnose(run)
         return
     assert run.steps in (1, 3, 6)
+
+
+@pytest.mark.parametrize("top", [100, 150, 200, 250, 296.4, 307])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_words_agree_with_the_numbers_where_losses_run_away(top, sign):
+    loss = sign * 10 ** np.linspace(0, top, 200)
+    found = ss.diagnose(loss)
+    assert found.verdict == "diverging"
+    told = float(re.search(r"(?:ended at|to) (-?[\d.]+e\+\d+)", str(found))[1])
+    assert 0.05 < told / loss[-1] <= 1
+
+
+@pytest.mark.parametrize("level", [1e100, 1e150, 1e250, 1e300])
+@pytest.mark.parametrize("first", [1.0, 1e4])
+def test_a_level_is_told_wherever_it_is(level, first):
+    noise = 1 + 0.001 * np.random.default_rng(0).normal(size=100)
+    found = str(ss.diagnose(np.r_[np.geomspace(first * level, level, 100), level * noise]))
+    told = [float(number) for number in re.findall(r"\d[\d.]*e\+\d+", found)]
+    assert any(abs(number / level - 1) < 0.01 for number in told), found
+
+
+@pytest.mark.parametrize("kind", ["array", "list", "series"])
+def test_a_masked_loss_is_no_value_and_not_one_that_is_lost(kind):
+    loss = np.linspace(2, 0.5, 200) + 0.02 * np.random.default_rng(0).normal(size=200)
+    masked = np.ma.masked_array(loss, mask=np.arange(200) >= 150)
+    given = {
+        "array": masked,
+        "list": [value if value is np.ma.masked else float(value) for value in masked],
+        "series": {"loss": masked, "lr": np.full(200, 0.1)},
+    }[kind]
+    found, known = ss.diagnose(given), ss.diagnose(loss[:150])
+    assert found.verdict == known.verdict != "diverging"
+    assert found.findings[0].evidence == known.findings[0].evidence
+    with pytest.raises(ValueError, match=r"every value of history\['loss'\] is masked"):
+        ss.diagnose(np.ma.masked_all(50))

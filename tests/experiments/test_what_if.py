@@ -333,3 +333,12 @@ def test_words_and_table_agree_on_what_ends_lower():
         assert ("no factor ends lower than the present rate by 2 standard errors" in text) != clear
         assert (f"(x0.1 does by {lead:.2g} (+-{error:.1g}))" in text) == (lead > 0 and not clear)
         assert f"change the end by -0.1 (+-{error:.1g})" in text
+
+
+def test_a_loss_below_0_has_no_share_that_is_left():
+    x = np.array([3.0, 1.0])
+    found = ss.what_if(
+        lambda x, b: (float(x @ x) - 50, 2 * x), x, ss.SGD(x, lr=0.1), [None] * 4, steps=20
+    )
+    assert math.isnan(found.memorised) and "nan" not in str(found)
+    assert "its loss is not above 0" in str(found)

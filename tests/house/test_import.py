@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import types
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,13 @@ for name in sys.argv[1:]:
 def test_every_part_can_be_imported_first():
     parts = {f"stepsize.{part}" for part in PARTS - {"__init__", "__main__", "_core"}}
     subprocess.run([sys.executable, "-c", ORDERS, *sorted(parts)], check=True)
+
+
+def test_a_compiled_module_of_other_sources_is_refused(monkeypatch):
+    import stepsize.runtime as runtime
+
+    runtime.refuse_other_build()
+    for stub in (b"older", None):
+        monkeypatch.setattr(runtime, "_core", types.SimpleNamespace(stub=stub, __file__="_core.so"))
+        with pytest.raises(ImportError, match=r"built from other sources .* build it again"):
+            runtime.refuse_other_build()

@@ -222,3 +222,34 @@ def test_the_repr_is_one_line_and_the_print_a_text():
     result = ss.minimize(bowl, np.zeros(3))
     assert "\n" not in repr(result) and len(repr(result)) < 120
     assert str(result).startswith("converged: ")
+
+
+def flipped(x):
+    return float(x @ x), -2 * x
+
+
+def corner(x):
+    far = float(x.sum()) - 1 / 3
+    return max(far, -2 * far), np.full(2, 1.0 if far >= 0 else -2.0)
+
+
+def pole(x):
+    return float(np.log(np.abs(x)).sum()), 1 / x
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (flipped, "the gradient has the wrong sign"),
+        (lambda x: (float(x[0] ** 2 + x[1] ** 2), np.array([-2 * x[0], 0.1])), "wrong sign"),
+        (corner, "a kink, or the gradient is wrong"),
+        (pole, "a kink, or the gradient is wrong"),
+        (lambda x: (-float(x.sum()), -np.ones(2)), "seems to be unbounded below"),
+        (lambda x: (-float(x @ x), -2 * x), "seems to be unbounded below"),
+    ],
+    ids=["flipped", "partly flipped", "kink", "pole", "line", "quadratic"],
+)
+def test_where_a_line_search_finds_no_lower_point_its_cause_is_told(function, words):
+    found = ss.minimize(function, np.array([1.0, 2.0]), rule="lbfgs", max_iter=300)
+    assert not found.converged and words in found.message
+    assert "no lower point" in found.message or found.nit == 300

@@ -382,3 +382,19 @@ def test_a_count_of_skipped_steps_that_is_none_is_refused(tmp_path):
     nested.dump(path, "run", state)
     with pytest.raises(ss.CheckpointError, match="meta: skipped must be a whole number"):
         fit(epochs=2, checkpoint=path, resume=True)
+
+
+def test_a_measure_of_some_batches_alone_is_told_once():
+    x, calls = np.ones(3), []
+
+    def evaluate(params, batch):
+        calls.append(1)
+        return {"a": 1.0} | ({"b": 2.0} if len(calls) % 2 else {})
+
+    with pytest.warns(UserWarning, match=r"evaluate returned 'b' for 1 of 2 batches") as caught:
+        history = ss.fit(
+            lambda p, b: (float(p @ p), 2 * p), x, ss.SGD(x, lr=0.1), [1], epochs=3,
+            validation=[1, 2], evaluate=evaluate, count=lambda b: 1, progress=False,
+        )  # fmt: skip
+    assert len([w for w in caught if "batches" in str(w.message)]) == 1
+    assert history.last("val_b") == 2.0

@@ -75,3 +75,25 @@ def test_inside_of_a_run_and_after_one_that_failed_the_optimizer_is_free(door):
     with pytest.raises(OSError):
         again(broken, params, optimizer)
     ss.fit(clean, params, optimizer, ROWS, epochs=2, callbacks=[Inside()], progress=False)
+
+
+def test_two_optimizers_over_one_array_in_two_threads_are_told_as_what_is_known():
+    x, inside, go_on, over = np.ones(3), threading.Event(), threading.Event(), threading.Event()
+
+    def function(params, batch):
+        inside.set()
+        go_on.wait(5)
+        return float(params @ params), 2 * params
+
+    def other():
+        inside.wait(5)
+        ss.SGD(x, lr=0.1).step(np.ones(3))
+        go_on.set()
+        over.wait(5)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with pytest.raises(ValueError, match=r"value_and_grad, or another thread meanwhile, wrote"):
+        ss.fit(function, x, ss.SGD(x, lr=0.1), [1], steps=1, count=lambda b: 1, progress=False)
+    over.set()
+    thread.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -59,10 +60,16 @@ def refuse_changes(
             if spared is not None and name == "value_and_grad"
             else ""
         )
-        raise ValueError(
-            f"{owner}: {name} wrote into the parameters: {path} is {_found(leaf, before)}; compute "
-            f"with a copy inside (x = x - 1 instead of x -= 1){advice}"
-        )
+        cure = f"compute with a copy inside (x = x - 1 instead of x -= 1){advice}"
+        if threading.active_count() == 1:
+            what = f"{name} wrote into the parameters"
+        else:
+            what = f"{name}, or another thread meanwhile, wrote into the parameters"
+            cure = (
+                f"where {name} does, {cure}; where something else has the same arrays, such as "
+                "another optimizer that is stepped in another thread, give each arrays of its own"
+            )
+        raise ValueError(f"{owner}: {what}: {path} is {_found(leaf, before)}; {cure}")
 
 
 def same(leaf: Array, before: Array) -> bool:

@@ -10,6 +10,7 @@ from stepsize.cli.errors import CommandError
 from stepsize.cli.numerals import is_gap, notation_of, number_of
 from stepsize.cli.preparation import Column, words_of
 from stepsize.cli.schema import check_one_notation, first_of, note_notation, unit_of_column
+from stepsize.cli.strange import listed, refuse_amounts
 from stepsize.cli.table import Table
 from stepsize.cli.units import take_unit
 from stepsize.validation import counted
@@ -86,13 +87,11 @@ def _check_thousands(table: Table, column: Column, rows: Mapping[str, int]) -> N
 
 def _note_new_words(table: Table, column: Column) -> None:
     words = words_of(table.frame[column.name], column.words)
-    new = words[~words.isin(column.words)]
-    if len(new):
-        first = int(new.index[0])
-        cell = table.frame[column.name].iloc[first]
+    new = ~words.isin(column.words)
+    if new.any():
         table.notes.append(
-            f"column {column.name}: {counted(len(new), 'cell')} with words that were not "
-            f"trained on, such as {str(cell)!r:.40} ({table.place(first)})"
+            f"column {column.name}: {counted(new.sum(), 'cell')} with words that were not "
+            f"trained on, {listed(table, column.name, new)}"
         )
 
 
@@ -101,18 +100,25 @@ def _check_numbers(table: Table, column: Column, numbers: Series) -> None:
     lost = numbers.isna()
     coded = dataclasses.replace(column, codes=()).numbers(cells).isin(column.codes)
     odd = lost & ~cells.map(is_gap) & ~coded
+    what = f"date or time ({column.date})" if column.date else "number"
     if odd.any() and numbers.notna().sum() == 0:
-        what = f"a date or time ({column.date})" if column.date else "a number"
         raise CommandError(
             f"column {name}: {cells.iloc[first_of(odd)]!r:.40} ({table.place(first_of(odd))}) is "
-            f"not {what}, and no other cell of the column is, as when the model was trained; "
+            f"not a {what}, and no other cell of the column is, as when the model was trained; "
             "mend the column, or leave its cells empty"
         )
-    if lost.any():
-        first = first_of(lost)
+    refuse_amounts(table, name, odd, what)
+    if odd.any():
+        notes.append(
+            f"column {name}: {counted(odd.sum(), 'cell')} without a {what}, "
+            f"{listed(table, name, odd)}; taken as {_fill_of(column)}"
+        )
+    gaps = lost & ~odd
+    if gaps.any():
+        first = first_of(gaps)
         cell = "a gap" if is_gap(cells.iloc[first]) else repr(str(cells.iloc[first]))[:40]
         notes.append(
-            f"column {name}: {counted(lost.sum(), 'cell')} without a number, the first is "
+            f"column {name}: {counted(gaps.sum(), 'cell')} without a {what}, the first is "
             f"{cell} ({table.place(first)}); taken as {_fill_of(column)}"
         )
     if not column.date:
@@ -121,11 +127,9 @@ def _check_numbers(table: Table, column: Column, numbers: Series) -> None:
     span = column.high - column.low
     far = (numbers > column.high + span) | (numbers < column.low - span)
     if span > 0 and far.any():
-        first = first_of(far)
         notes.append(
             f"column {name}: {counted(far.sum(), 'cell')} far outside of what was trained on, "
-            f"{column.low:.6g} to {column.high:.6g}, the first is {cells.iloc[first]!s:.40} "
-            f"({table.place(first)})"
+            f"{column.low:.6g} to {column.high:.6g}: {listed(table, name, far, str)}"
         )
 
 
@@ -138,7 +142,8 @@ def _check_unit(table: Table, column: Column, numbers: Series) -> None:
     unit = unit_of_column(table, column.name, numbers)
     if column.unit is None or unit == column.unit or numbers.notna().sum() == 0:
         return
-    if "%" in (unit, column.unit) or (unit and column.unit):
+    behind_each = unit == table.units.get(column.name)  # such as kg, not a sign
+    if "%" in (unit, column.unit) or (unit and (column.unit or behind_each)):
         row = first_of(numbers.notna())
         behind = f" {unit}" if unit == table.units.get(column.name) else ""
         held = f"{table.frame[column.name].iloc[row]}{behind} ({table.place(row)})"

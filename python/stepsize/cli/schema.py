@@ -24,18 +24,17 @@ from stepsize.cli.numerals import (
     unit_of,
 )
 from stepsize.cli.preparation import GAP, Column, words_of
+from stepsize.cli.strange import few, listed, refuse_amounts
 from stepsize.cli.table import Table
 from stepsize.validation import counted
 
 if TYPE_CHECKING:
     from pandas import Series
 
-__all__ = ["check_one_notation", "codes_of", "column_of", "date_form_of", "decimals_of", "few"]
+__all__ = ["check_one_notation", "codes_of", "column_of", "date_form_of", "decimals_of"]
 __all__ += ["first_of", "note_capitals", "note_codes", "note_notation", "spelled", "unit_of_column"]
 
 MOST_WORDS = 50
-_FEW_ODD = 3  # different cells that are no numbers, in a column of numbers, that count as gaps
-_ODD_SHARE = 0.1
 _LONGEST = 2**53  # whole numbers beyond it are rounded
 _IDS = ("", "id", "index", "row", "nr", "no", "unnamed: 0", "column1", "rownames")
 
@@ -43,11 +42,6 @@ _IDS = ("", "id", "index", "row", "nr", "no", "unnamed: 0", "column1", "rownames
 def first_of(chosen: Any) -> int:
     """The number of the first row that is chosen."""
     return int(np.flatnonzero(chosen)[0])
-
-
-def few(odd: Any, words: Sequence[Any], gaps: Any) -> bool:
-    """Whether cells that are no numbers are so few that they are gaps among numbers."""
-    return bool(len(words) <= _FEW_ODD and odd.sum() <= max(1, _ODD_SHARE * (~gaps).sum()))
 
 
 def spelled(cells: Series) -> str:
@@ -240,10 +234,11 @@ def _numbers(
         note_notation(table, name, column.decimal)
         note_codes(table, column, numbers)
     if odd.any():
-        held = ", ".join(map(repr, cells[odd].map(str).unique()))
+        what = "date" if column.date else "number"
+        refuse_amounts(table, name, odd, what)
         notes.append(
-            f"column {name}: {counted(odd.sum(), 'cell')} without a number, {held} "
-            f"({table.place(first_of(odd))}): gaps"
+            f"column {name}: {counted(odd.sum(), 'cell')} without a {what}, "
+            f"{listed(table, name, odd)}: gaps"
         )
     there = column.numbers(cells)
     if there.nunique() == 1:

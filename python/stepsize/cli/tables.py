@@ -20,7 +20,6 @@ from stepsize.cli.reading import read_table
 from stepsize.cli.schema import (
     column_of,
     decimals_of,
-    few,
     first_of,
     note_capitals,
     note_codes,
@@ -28,6 +27,7 @@ from stepsize.cli.schema import (
     spelled,
     unit_of_column,
 )
+from stepsize.cli.strange import few, listed
 from stepsize.cli.table import Table
 from stepsize.cli.units import take_unit
 from stepsize.problems import Problem, classifier, regressor
@@ -134,7 +134,7 @@ def _answer(table: Table, name: str, task: str, decimal: str) -> Column:
                 f"({place}), which is no number"
             )
         table.notes.append(
-            f"{name}: {', '.join(map(repr, words))} ({place}) "
+            f"{name}: {listed(table, name, odd)} "
             f"{'is no number' if len(words) == 1 else 'are no numbers'}"
         )
         gaps |= odd

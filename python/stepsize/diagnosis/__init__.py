@@ -21,7 +21,7 @@ from stepsize.diagnosis.causes import not_the_rate
 from stepsize.diagnosis.checks import seen, unseen
 from stepsize.diagnosis.doubt import cost_of, in_doubt
 from stepsize.diagnosis.features import CurveFeatures
-from stepsize.diagnosis.floor import with_floor
+from stepsize.diagnosis.floor import endless, with_floor
 from stepsize.diagnosis.generalisation import settled
 from stepsize.diagnosis.holes import with_holes
 from stepsize.diagnosis.measurement import measure
@@ -104,6 +104,8 @@ def _diagnosed(
     shares = probabilities(_as_validated(features, verdict), verdict)
     if hidden is not None:
         shares = without(shares, ("diverging", "too_high", "plateau"))
+    if verdict == "diverging" and endless(features):
+        shares = at_least(shares, verdict, OUTRUN_SURE)
     broke = features.broke_at is not None or features.levels.runs_away
     if features.steps < FEWEST_STEPS and not (verdict == "diverging" and broke):
         short = _too_short(features, found[0])

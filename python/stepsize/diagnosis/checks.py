@@ -24,6 +24,7 @@ from dataclasses import replace
 
 from stepsize.diagnosis import thresholds as th
 from stepsize.diagnosis.features import CurveFeatures
+from stepsize.diagnosis.floor import endless
 from stepsize.diagnosis.generalisation import (
     early,
     few_validations,
@@ -56,6 +57,10 @@ def diverging(f: CurveFeatures) -> Finding | None:
     if path < th.DIVERGING_PATH or (math.isnan(path) and f.trend.flat):
         return None
     where = (levels.best_at, 1.0)
+    if endless(f):
+        what = f"the loss {went(levels.start, levels.end)}, which is no end"
+        bound = "Look whether it has a lower bound, or a sign is wrong; where it has one, start "
+        return Finding("diverging", "critical", what, bound + advice.removeprefix("Start "), WHOLE)
     # At a rate of 0, or without a gradient for most weights, the loss is that of other batches:
     # what rises within their noise has not risen.
     rests = movement.idle >= th.IDLE or movement.moving < th.MOVING

@@ -17,6 +17,11 @@ from stepsize.diagnosis.wording import went
 KIND = "no_floor"
 
 
+def endless(f: CurveFeatures) -> bool:
+    """Whether a loss ends so far below 0 that it has no floor, whatever its curve looks like."""
+    return f.levels.end < -th.ENDLESS * max(1.0, abs(f.levels.start))
+
+
 def no_floor(f: CurveFeatures) -> Finding | None:
     """The finding where the loss has gone below 0 and falls on as fast as ever, else None.
 
@@ -42,5 +47,5 @@ def with_floor(f: CurveFeatures, found: Diagnosis) -> Diagnosis:
     first = found.findings[0].kind if found.findings else ""
     if not found.enough_data or first != found.verdict or first not in ("too_low", "healthy"):
         return found
-    endless = no_floor(f)
-    return found if endless is None else replace(found, findings=(endless, *found.findings))
+    line = no_floor(f)
+    return found if line is None else replace(found, findings=(line, *found.findings))

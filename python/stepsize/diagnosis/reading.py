@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,13 @@ def read(history: Any) -> dict[str, Curve]:
         )
     names = [name for name in history if name in SERIES or is_metric(str(name))]
     found = {str(name): _numbers(str(name), history[name]) for name in names}
+    masked = _mask(history["loss"]) if "loss" in found else None
+    if masked is not None and masked.any() and len(masked) == len(found["loss"]):
+        if masked.all():
+            raise ValueError(
+                "diagnose: every value of history['loss'] is masked: there is no loss to look at"
+            )
+        found = _unmasked(found, masked)
     if not len(found.get("loss", ())):
         there = ", ".join(sorted(map(str, history))) or "nothing"
         if "loss" in found:
@@ -55,10 +63,31 @@ def read(history: Any) -> dict[str, Curve]:
     return found
 
 
+def _mask(values: Any) -> Any:
+    """Where a row of losses is masked, which is no value and not one that is NaN."""
+    if isinstance(values, np.ma.MaskedArray):
+        return np.ma.getmaskarray(values).reshape(-1)
+    if isinstance(values, list | tuple):
+        return np.array([value is np.ma.masked for value in values])
+    return None
+
+
+def _unmasked(found: dict[str, Curve], masked: Any) -> dict[str, Curve]:
+    """The rows that have a loss, and the steps that they are of."""
+    rows = len(masked)
+    steps = {} if "step" in found else {"step": np.arange(1.0, rows + 1)}
+    return {
+        name: values[~masked] if len(values) == rows else values
+        for name, values in {**steps, **found}.items()
+    }
+
+
 def _numbers(name: str, values: Any) -> Curve:
     try:
         if is_text(values):
             raise TypeError
+        if isinstance(values, list | tuple) and any(value is np.ma.masked for value in values):
+            values = [math.nan if value is np.ma.masked else value for value in values]
         if isinstance(values, np.ma.MaskedArray):
             values = np.ma.filled(values.astype(np.float64), np.nan)
         row = np.asarray(values, np.float64)

@@ -41,8 +41,9 @@ class WhatIf:
     branch, ``run_steps`` those of the run before it, ``before`` the losses of the held batches now.
     ``averaged`` are the losses of the held batches at the mean of the weights along the branch at
     the present rate, ``memorised`` the share of its loss that is left of one batch learnt alone for
-    ``memorised_steps`` steps; None where it was not asked for. ``gradients`` and ``values`` count
-    the calls of the function and of ``loss``; ``apart`` says whether no held batch was trained on.
+    ``memorised_steps`` steps, NaN for a loss that is not above 0; None where it was not asked for.
+    ``gradients`` and ``values`` count the calls of the function and of ``loss``; ``apart`` says
+    whether no held batch was trained on.
     ``interrupted`` says that Ctrl-C ended it: what was measured until then is there.
     """
 
@@ -218,10 +219,13 @@ class WhatIf:
             words += f"; the averaged weights change the end by {0.0 - average[0]:+.2g}"
             words += f" (+-{average[1]:.1g})"
         if self.memorised is not None:
-            words += (
-                f"; {counted(self.memorised_steps, 'step')} on one batch leave "
-                f"{self.memorised:.0%} of its loss"
-            )
+            alone = f"; {counted(self.memorised_steps, 'step')} on one batch"
+            if math.isfinite(self.memorised):
+                words += f"{alone} leave {self.memorised:.0%} of its loss"
+            elif math.isinf(self.memorised):
+                words += f"{alone} diverge"
+            else:
+                words += f"{alone} tell nothing: its loss is not above 0, so it has no share left"
         return words
 
     def _nearest(self) -> str:

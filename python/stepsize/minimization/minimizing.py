@@ -6,7 +6,7 @@ import math
 import numbers
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from stepsize.minimization.bounds import Bounds
 from stepsize.minimization.calls import Calls, Limits
 from stepsize.minimization.rates import rate_of
 from stepsize.minimization.results import SEARCHED, Result
+from stepsize.minimization.stalled import cause
 from stepsize.optimizers import LBFGS, Optimizer
 from stepsize.optimizers.registration import find_rule
 from stepsize.training.history import History
@@ -248,6 +249,7 @@ class _Steps:
                 leaves = flatten(optimizer.params)[0]
                 if all(map(np.array_equal, leaves, before)):
                     self.message = "the line search finds no lower point"
+                    self.doubt = self.doubt or cause(seen, replace(point, x=optimizer.params))
             else:
                 optimizer.step(point.grad, loss=point.fun)
             self.steps += 1

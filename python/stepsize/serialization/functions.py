@@ -117,7 +117,8 @@ def _version() -> str:
 
 def _followed(function: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
     """A function and those that it leads to, each with the values it holds by name."""
-    waiting, seen = [function], set()
+    waiting: list[Any] = [function]
+    seen: set[int] = set()
     home = getattr(inspect.unwrap(getattr(function, "func", function)), "__module__", None)
     while waiting and len(seen) < MOST:
         part = waiting.pop(0)
@@ -244,7 +245,7 @@ def _text(value: Any, containers: bool) -> str | None:
 
 def _is_value(thing: Any) -> bool:
     """Whether an object is told by what it holds, as a schedule or a date is, and prints it."""
-    kind = type(thing)
+    kind: Any = type(thing)
     if isinstance(thing, type | PurePath) or kind.__eq__ is object.__eq__:
         return False
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -52,6 +53,7 @@ class Evaluation:
         self._count = count
         self._name = "evaluate" if given else "value_and_grad"
         self.every = every
+        self._told: set[str] = set()  # names whose lack in some batches was said
 
     @property
     def kind(self) -> str:
@@ -73,10 +75,14 @@ class Evaluation:
         """Evaluate, and write the means into metrics and history."""
         sums: dict[str, float] = {}
         rows: dict[str, float] = {}
-        for size, measured in self._records(run, interrupt):
+        batches: dict[str, int] = {}
+        records = self._records(run, interrupt)
+        for size, measured in records:
             for name, value in measured.items():
                 sums[name] = sums.get(name, 0.0) + size * value
                 rows[name] = rows.get(name, 0.0) + size
+                batches[name] = batches.get(name, 0) + 1
+        self._warn_of_some(batches, len(records))
         run.validated = ()
         for name, value in sums.items():
             mean = value / rows[name]
@@ -85,6 +91,19 @@ class Evaluation:
             run.validated += (name,)
             if run.history.steps:  # a run that was stopped at its start has no row
                 run.history.record(name, mean)
+
+    def _warn_of_some(self, batches: dict[str, int], every: int) -> None:
+        """Say once of each name that it was measured on some of the batches alone."""
+        some = [name for name, count in batches.items() if count < every and name not in self._told]
+        if some:
+            self._told.update(some)
+            counts = ", ".join(f"{name!r:.40} for {batches[name]}" for name in some[:8])
+            warnings.warn(
+                f"fit: evaluate returned {counts} of {every} batches: the mean is over the rows of "
+                "these alone; return the same names for each batch",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _records(self, run: Run, interrupt: Pending) -> list[Record]:
         """Rows and values of all batches in order, of which each rank measures its share."""
