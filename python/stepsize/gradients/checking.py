@@ -104,6 +104,17 @@ def check_gradients(
     if tolerance is not None:
         tolerance = number(f"{OWNER}: tolerance", tolerance, 0.0, 1.0)
     calls = Calls(value_and_grad, params, batch)
+    return checked(calls, directions, coordinates, tolerance, seed)
+
+
+def checked(
+    calls: Calls,
+    directions: int = 3,
+    coordinates: int = 0,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> GradientCheck:
+    """What `check_gradients` finds with these calls."""
     ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
     with ignored:
         try:
