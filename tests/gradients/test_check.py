@@ -335,6 +335,20 @@ def test_neither_the_unit_of_the_loss_nor_of_the_parameters_matters(scale, size)
     assert check.leaves["b"].slopes[0, :2] == pytest.approx([along, -along], rel=1e-4, abs=0)
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_a_start_at_the_minimum_says_nothing_of_the_unit(scale, factor):
+    def function(x, batch):
+        return scale * float(((x - 1) ** 2 + (x - 1) ** 4).sum()), (
+            scale * (2 * (x - 1) + 4 * (x - 1) ** 3) / factor
+        )
+
+    check = ss.check_gradients(function, np.ones(3))
+    assert check.ok == (factor == 1), str(check)
+    assert factor == 1 or check.leaves["params"].factor == 2
+    assert not check.leaves["params"].kink
+
+
 @pytest.mark.parametrize("behaviour", SAME)
 def test_the_memory_of_a_function_is_its_own(behaviour):
     check = ss.check_gradients(SAME[behaviour](), make_params(), (X, Y))

@@ -90,7 +90,7 @@ def test_few_digits_hide_no_flipped_sign(kind):
     function = with_few_digits(FEW_DIGITS[kind], 30.0, ("v", np.negative))
     check = ss.check_gradients(function, start(), (X, Y))
     assert check.wrong == ["v"] and check.leaves["v"].cause == "sign_flipped"
-    assert any(note.startswith("the loss was rounded, to steps of ") for note in check.notes)
+    assert any(note.startswith("the loss goes in steps of ") for note in check.notes)
     assert "v: the sign is flipped" in seen(function, start(), (X, Y))[0]
 
 

@@ -152,7 +152,8 @@ class Calls:
             size = max((size for size in sizes if math.isfinite(size)), default=0.0)
             size = max(size, abs(loss) / MOST) if size and math.isfinite(loss) else size
             out = size and not 1 / MOST < size < MOST
-            self.exponent = -math.frexp(size)[1] if out else 0
+            if size:  # at a minimum there is none, and it is told from the next point
+                self.exponent = -math.frexp(size)[1] if out else 0
         if not self.exponent:
             return Answer(loss, grads)
         found = [None if g is None else np.ldexp(g, self.exponent) for g in grads]

@@ -131,10 +131,10 @@ def checked(
 
 def _result(calls: Calls, seen: Audit, leaves: dict[str, LeafCheck]) -> GradientCheck:
     notes, base = [], seen.bases[0]
-    if base.step:
+    if base.step and len(set(calls.losses)) > 1:
         notes.append(
-            f"the loss was rounded, to steps of {float(calls.unscaled(base.step)):.3g} here; "
-            "one of all its digits shows more"
+            f"the loss goes in steps of {float(calls.unscaled(base.step)):.3g} here: it was "
+            "rounded, or is a count, and one of all its digits shows more"
         )
     if calls.batch_changed:
         notes.append("the function changes its batch: work on a copy")
@@ -208,7 +208,8 @@ def _leaf(prober: Prober, i: int, directions: int, coordinates: int) -> LeafChec
         found = _blamed(found, Cause(known, WORDS[known]))
     elif off:
         cause = find_cause(prober, i, calls.sizes())
-        found = _blamed(_summary(found, probes, gradient), cause)
+        kink = found.kink  # which was looked at on a shorter step
+        found = _blamed(replace(_summary(found, probes, gradient), kink=kink), cause)
     return found
 
 
