@@ -70,7 +70,8 @@ def phase_retrieval(file: Path) -> None:
         right.plot(values.real, **style, label=f"{label}, real part")
         right.plot(values.imag, **style, linestyle=":", label=f"{label}, imaginary part")
     dress(right, title="The signal, up to one phase", xlabel="element", ylabel="")
-    right.legend(fontsize=7)
+    right.set_ylim(-1.15, 1.75)  # room for the legend above the curves
+    right.legend(fontsize=8, ncols=2, loc="upper center")
     file.write_bytes(plots.png(left, dpi=120))
 
 

@@ -96,13 +96,14 @@ for name, function in (
     errors.append(np.linalg.norm(z - specimen) / np.linalg.norm(specimen))
     pictures[f"{name}: {errors[-1]:.1%} off"] = np.angle(z)
 
-fig, axes = plt.subplots(2, 3, figsize=(7, 5))
+fig, axes = plt.subplots(2, 3, figsize=(8.4, 5.2), layout="constrained")
 for ax, (title, values) in zip(axes.flat, pictures.items(), strict=True):
     if title.startswith("seen"):
         ax.imshow(values, cmap="gray")
     else:
-        ax.imshow(values, vmin=-0.2, vmax=2)
-    ax.set_title(title)
+        phase = ax.imshow(values, vmin=-0.2, vmax=2)
+    ax.set_title(title, fontsize=11)
     ax.set_axis_off()
+fig.colorbar(phase, ax=axes, shrink=0.6, label="phase (radians)")
 plt.show()
 assert errors[0] < 0.05 < 0.15 < min(errors[1:])

@@ -82,7 +82,7 @@ def spacing(values: ArrayLike) -> Curve:
     binary = np.ldexp(1.0, np.frexp(numbers)[1] - bits) if bits >= FEWEST_BITS else 0.0
     decimal = decades * 10.0**-digits if digits < MOST_DIGITS else 0.0
     relative = np.where(numbers > 0, np.maximum(binary, decimal), 0.0)
-    return np.maximum(relative, _unit(known, single))
+    return np.maximum(relative, _unit(known, single) if len(known) > 1 else 0.0)
 
 
 def _bits(known: Curve) -> int:

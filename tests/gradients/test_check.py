@@ -261,6 +261,25 @@ def test_a_leaf_that_the_loss_ignores_is_unused_or_wrong():
     assert check.ok and check.leaves["extra"].verdict == "skipped"
 
 
+@pytest.mark.parametrize("share", [0.0, 0.01])
+def test_a_leaf_without_a_gradient_is_missing_where_the_loss_depends_on_it(share):
+    rng = [np.random.default_rng(1)]  # found nowhere, in a list
+
+    def function(params, batch):
+        mask = rng[0].random(batch[1].shape) > share
+        loss, grads = value_and_grad(params, (batch[0], batch[1] * mask))
+        params["mean"] += 0.1 * batch[0].mean()  # a state that the loss does not read
+        return loss, grads | {"b": None, "mean": None}
+
+    params = network() | {"mean": np.zeros(1)}
+    params["b"] += 0.5
+    check = ss.check_gradients(function, params, BATCH)
+    assert check.missing == ["b"] and not check.ok and not check.wrong and check.cause is None
+    assert check.leaves["mean"].verdict == "skipped"
+    assert "b: the gradient is None, and the loss depends on this leaf" in str(check)
+    assert str(check).startswith("1 of 5 gradients are missing") and "b missing" in repr(check)
+
+
 def test_one_wrong_element_is_seen_by_coordinates():
     params = {"x": np.linspace(1, 2, 2000)}
 
@@ -294,8 +313,10 @@ def test_any_nest_of_parameters(params):
     assert ss.check_gradients(function, params).ok
 
 
-@pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e6])
-@pytest.mark.parametrize("size", [1e-6, 1.0, 1e5])
+@pytest.mark.parametrize(
+    "scale, size",
+    [(1e-12, 1e-6), (1e6, 1e5), (1e-160, 1.0), (1e-290, 1e5), (1e200, 1e-6), (1e6, 1e-200)],
+)
 def test_neither_the_unit_of_the_loss_nor_of_the_parameters_matters(scale, size):
     def function(params, batch):
         inner = {name: leaf / size for name, leaf in params.items()}
@@ -307,6 +328,25 @@ def test_neither_the_unit_of_the_loss_nor_of_the_parameters_matters(scale, size)
     flipped = lambda p, b: (function(p, b)[0], {k: -g for k, g in function(p, b)[1].items()})  # noqa: E731
     check = ss.check_gradients(flipped, params, BATCH)
     assert {leaf.cause for leaf in check.leaves.values()} == {"sign_flipped"}
+    loss, grads = function(params, BATCH)
+    assert check.loss == loss
+    # The first direction is the gradient's, and its numbers are 1 in the root mean square.
+    along = np.sqrt(7) * np.linalg.norm(grads["b"] * (size / scale)) * (scale / size)
+    assert check.leaves["b"].slopes[0, :2] == pytest.approx([along, -along], rel=1e-4, abs=0)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_a_start_at_the_minimum_says_nothing_of_the_unit(scale, factor):
+    def function(x, batch):
+        return scale * float(((x - 1) ** 2 + (x - 1) ** 4).sum()), (
+            scale * (2 * (x - 1) + 4 * (x - 1) ** 3) / factor
+        )
+
+    check = ss.check_gradients(function, np.ones(3))
+    assert check.ok == (factor == 1), str(check)
+    assert factor == 1 or check.leaves["params"].factor == 2
+    assert not check.leaves["params"].kink
 
 
 @pytest.mark.parametrize("behaviour", SAME)

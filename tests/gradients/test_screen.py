@@ -42,6 +42,71 @@ def network(change=None, kinked=False, calls=None):
     return function
 
 
+def of_mantissa(bits):
+    def change(loss):
+        mantissa, exponent = np.frexp(loss)
+        return float(np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits))
+
+    return change
+
+
+FEW_DIGITS = {
+    "four places": lambda loss: round(loss, 4),
+    "one place": lambda loss: round(loss, 1),
+    "one place in single precision": lambda loss: float(np.float32(round(loss, 1))),
+    "cut after two places": lambda loss: np.floor(100 * loss) / 100,
+    "two digits": lambda loss: float(f"{loss:.1e}"),
+    "integer": round,
+    "shares of 200": lambda loss: round(200 * loss) / 200,
+    "float16": lambda loss: float(np.float16(loss)),
+    "bfloat16": of_mantissa(8),
+    "float8": of_mantissa(4),
+}
+
+
+def with_few_digits(change, scale, flipped=None):
+    def function(p, batch):
+        loss, grads = network(flipped)(p, batch)
+        return change(scale * loss), {name: scale * g for name, g in grads.items()}
+
+    return function
+
+
+@pytest.mark.parametrize("kind", FEW_DIGITS)
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_a_loss_of_few_digits_is_no_wrong_gradient(kind, scale):
+    function = with_few_digits(FEW_DIGITS[kind], scale)
+    assert not ss.check_gradients(function, start(), (X, Y)).wrong
+    assert not ss.lr_find(function, start(), [(X, Y)], progress=False).mismatch
+    for rate, size in ((1e-3, 256), (0.1, 64)):
+        params = start()
+        optimizer = ss.SGD(params, lr=rate / scale)
+        history = ss.fit(function, params, optimizer, (X, Y), steps=60, batch_size=size)
+        assert ss.diagnose(history).mismatch is None
+
+
+@pytest.mark.parametrize("kind", ["four places", "shares of 200", "float16"])
+def test_few_digits_hide_no_flipped_sign(kind):
+    function = with_few_digits(FEW_DIGITS[kind], 30.0, ("v", np.negative))
+    check = ss.check_gradients(function, start(), (X, Y))
+    assert check.wrong == ["v"] and check.leaves["v"].cause == "sign_flipped"
+    assert any(note.startswith("the loss goes in steps of ") for note in check.notes)
+    assert "v: the sign is flipped" in seen(function, start(), (X, Y))[0]
+
+
+def test_an_error_rate_is_told_from_the_loss_that_was_differentiated():
+    def function(p, batch):
+        x, y = batch
+        _, grads = network()(p, batch)
+        z = np.tanh(x @ p["w"] + p["b"]) @ p["v"] + p["c"]
+        return float(np.mean((z > 0) != (y > 0))), {name: 30 * g for name, g in grads.items()}
+
+    assert (
+        "an error rate, return the loss that was"
+        in ss.lr_find(function, start(), [(X, Y)], progress=False).mismatch
+    )
+
+
 every_kind = pytest.mark.parametrize("dtype, kinked", [(np.float32, True), (float, False)])
 
 

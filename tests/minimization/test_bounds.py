@@ -67,18 +67,51 @@ def test_every_form_of_bounds_is_the_same():
     assert nest.x["a"] == 1.0
 
 
-def test_the_function_is_never_asked_outside():
+@pytest.mark.parametrize("x0", [[3.0, 0.2], [5.0, 0.1]])
+@pytest.mark.parametrize("grad", [None, "central", "forward", "spsa"])
+def test_the_function_is_never_asked_outside(x0, grad):
+    """Not for a gradient by differences either, nor while gradients are looked at."""
     seen = []
 
     def logarithm(x):
         seen.append(x.copy())
-        return float((x - np.log(x)).sum()), 1 - 1 / x
+        value = float((x - np.log(x)).sum())
+        return (value, 1 - 1 / x) if grad is None else value
 
-    result = ss.minimize(logarithm, [3.0, 0.2], bounds=(1e-3, 5.0), rule="adam")
-    assert result.converged
-    np.testing.assert_allclose(result.x, 1, atol=1e-4)
+    result = ss.minimize(logarithm, x0, bounds=(0.1, 5.0), grad=grad, max_iter=399)
+    assert result.converged or grad == "spsa"
+    np.testing.assert_allclose(result.x, 1, atol=0.3 if grad == "spsa" else 1e-3)
     points = np.array(seen)
-    assert points.min() >= 1e-3 and points.max() <= 5.0
+    assert points.min() >= 0.1 and points.max() <= 5.0
+
+
+@pytest.mark.parametrize("low, high", [(0.0, 1.0), (0.5, 0.5 + 1e-9), (0.5, 0.5)])
+def test_differences_between_bounds(low, high):
+    """At a bound, near it and between two of them, in every precision and form."""
+    seen = []
+
+    def f(p, batch):
+        seen.append(p["x"].copy())
+        return float(np.sum(np.sin(p["x"].astype(float)))) + float(p["free"] ** 2)
+
+    for dtype, digits in ((float, 1e-8), (np.float32, 3e-3)):
+        x = np.array([low, high, (low + high) / 2], dtype)
+        params = {"x": x, "free": np.array(2.0, dtype)}
+        bounds = ({"x": low, "free": None}, {"x": np.full(3, high), "free": None})
+        for make in (ss.gradients.central, ss.gradients.forward, ss.gradients.spsa):
+            seen.clear()
+            _, grads = make(f, bounds=bounds)(params, None)
+            assert all(dtype(low) <= p.min() and p.max() <= dtype(high) for p in seen)
+            if make is ss.gradients.spsa:
+                continue
+            right = np.cos(x) if high - low == 1 else np.zeros(3)
+            error = digits if make is ss.gradients.central else 1e3 * digits
+            if high == low or high - low == 1:
+                np.testing.assert_allclose(grads["x"], right, atol=error)
+            np.testing.assert_allclose(grads["free"], 4, rtol=error)
+    outside = {"x": np.array([low, high, 2.0]), "free": np.array(2.0)}
+    with pytest.raises(ValueError, match="central: 1 of 3 elements of x start outside"):
+        ss.gradients.central(f, bounds=bounds)(outside, None)
 
 
 @pytest.mark.parametrize("rule", ["sgd", "adam", "rmsprop", "adagrad", "lion"])

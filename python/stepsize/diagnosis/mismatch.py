@@ -173,7 +173,7 @@ def _rounding(losses: Curve) -> Curve:
 def _unit(losses: Curve) -> float:
     """The steps in which losses go that are counts, or have few digits; else 0."""
     known = losses[np.isfinite(losses)]
-    unit = float(spacing(known).max(initial=0.0))
+    unit = float(spacing(known).max(initial=0.0)) if len(set(known.tolist())) > 1 else 0.0
     return unit if unit > FEW_DIGITS * float(np.abs(known).max(initial=0.0)) else 0.0
 
 

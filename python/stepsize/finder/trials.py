@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import (
-    Array,
     Nest,
     ValueAndGrad,
     as_numpy,
@@ -352,8 +351,11 @@ class TrialRunner:
         return self._first[batch]
 
 
-def _copied(array: Any) -> Array:
-    return np.array(as_numpy(array), subok=True)  # a mask is refused by who steps
+def _copied(array: Any) -> Any:
+    try:
+        return np.array(as_numpy(array), subok=True)
+    except (TypeError, ValueError, RuntimeError):
+        return array  # what is no gradient, as one with a mask, is refused by who steps
 
 
 def _largest(one: Any) -> float:

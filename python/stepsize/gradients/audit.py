@@ -101,6 +101,7 @@ def audit(calls: Calls, rng: np.random.Generator) -> Audit:
         )
     calls.broken = first.broken
     again = calls.at(x)
+    flat = calls.exponent is None
     beside: Point = x
     other = None
     for t in (BESIDE, BESIDE / 10, BESIDE / 100):
@@ -108,6 +109,9 @@ def audit(calls: Calls, rng: np.random.Generator) -> Audit:
         other = calls.near(beside)
         if other is not None:
             break
+    if flat and calls.exponent:
+        calls.losses.clear()  # of another unit, which is known only now
+        first, again, other = calls.at(x), calls.at(x), calls.near(beside)
     later = [calls.at(x) for _ in range(3)]
     losses = [answer.loss for answer in (first, again, *later)]
     single = all(float(np.float32(loss)) == loss for loss in losses)

@@ -31,6 +31,7 @@ from stepsize.arrays import (
     refuse_complex,
     unflatten,
 )
+from stepsize.optimizers.constraints import bounds_of_leaf
 from stepsize.validation import as_float, number, whole
 
 Function = Callable[[Nest, Any], Any]
@@ -40,7 +41,7 @@ SPSA_STEP = 1e-2  # times the scale of a leaf
 WIDE = {"f": np.complex64, "d": np.complex128}
 
 
-def central(f: Function, *, step: float | None = None) -> ValueAndGrad:
+def central(f: Function, *, step: float | None = None, bounds: Any = None) -> ValueAndGrad:
     r"""Gradient by central differences, the accurate one of the two.
 
     .. math:: g_i = \frac{f(x + h e_i) - f(x - h e_i)}{2 h}
@@ -49,6 +50,9 @@ def central(f: Function, *, step: float | None = None) -> ValueAndGrad:
     the cube root of the unit of rounding, 6e-6 in double and 5e-3 in single precision, for a value
     that is exact to rounding. For one with noise s give about the cube root of s. A relative
     error near 1e-10 in double precision, and 1e-4 in single, is what to expect.
+
+    ``f`` is not called outside of ``bounds``, as optimizers take them: where one is nearer than h,
+    the difference is that of three points on the other side, of the same order and a call more.
 
     Raises:
         TypeError: ``f`` is no function, or returns something other than one number.
@@ -64,10 +68,13 @@ def central(f: Function, *, step: float | None = None) -> ValueAndGrad:
     step = _checked("central", f, step)
 
     def value_and_grad(params: Nest, batch: Any = None) -> tuple[float, Nest]:
-        at = _Point("central", f, params, batch)
+        at = _Point("central", f, params, batch, bounds)
         value = at.value()
         for number_ in at.elements(1 / 3, step):
             x, h = number_.x, number_.h
+            if not number_.low <= x - h or not x + h <= number_.high:
+                number_.put(at.one_sided(number_, value))
+                continue
             high, top = at.moved(number_, x + h)
             low, bottom = at.moved(number_, x - h)
             number_.put((high - low) / (top - bottom))
@@ -76,14 +83,15 @@ def central(f: Function, *, step: float | None = None) -> ValueAndGrad:
     return value_and_grad
 
 
-def forward(f: Function, *, step: float | None = None) -> ValueAndGrad:
+def forward(f: Function, *, step: float | None = None, bounds: Any = None) -> ValueAndGrad:
     r"""Gradient by forward differences: half the calls of `central`, half the digits.
 
     .. math:: g_i = \frac{f(x + h e_i) - f(x)}{h}
 
     Costs n + 1 calls of ``f`` for n numbers. ``step`` is h in units of max(1, \|x_i\|); None is the
     square root of the unit of rounding, 1.5e-8 in double and 3e-4 in single precision. For a value
-    with noise s give about the square root of s.
+    with noise s give about the square root of s. At an upper one of ``bounds``, as optimizers take
+    them, the step is backward.
 
     Raises:
         TypeError: ``f`` is no function, or returns something other than one number.
@@ -98,11 +106,12 @@ def forward(f: Function, *, step: float | None = None) -> ValueAndGrad:
     step = _checked("forward", f, step)
 
     def value_and_grad(params: Nest, batch: Any = None) -> tuple[float, Nest]:
-        at = _Point("forward", f, params, batch)
+        at = _Point("forward", f, params, batch, bounds)
         value = at.value()
         for number_ in at.elements(1 / 2, step):
-            high, top = at.moved(number_, number_.x + number_.h)
-            number_.put((high - value) / (top - number_.x))
+            h = number_.room(1)
+            high, top = at.moved(number_, number_.x + h)
+            number_.put((high - value) / (top - number_.x) if h else 0.0)
         return value, at.gradient()
 
     return value_and_grad
@@ -143,7 +152,14 @@ def complex_step(f: Function) -> ValueAndGrad:
     return value_and_grad
 
 
-def spsa(f: Function, seed: int = 0, *, step: float = SPSA_STEP, directions: int = 1) -> Any:
+def spsa(
+    f: Function,
+    seed: int = 0,
+    *,
+    step: float = SPSA_STEP,
+    directions: int = 1,
+    bounds: Any = None,
+) -> Any:
     r"""A random gradient from two calls, whatever the number of parameters.
 
     .. math:: g = \frac{f(x + c \Delta) - f(x - c \Delta)}{2 c} \Delta, \quad \Delta_i = \pm 1
@@ -155,6 +171,9 @@ def spsa(f: Function, seed: int = 0, *, step: float = SPSA_STEP, directions: int
     least ``step`` times 0.1, so that a leaf of zeros moves); for a value with noise choose it so
     that the values differ by more than that. Value and gradient come from the 2 calls a direction;
     the value is the mean of both sides.
+
+    Nearer than c to one of ``bounds``, as optimizers take them, value and gradient are those of the
+    nearest point that is not (Sadegh 1997); between two bounds c is half of their distance at most.
 
     The directions go on from call to call, from ``seed``; finders, checks and rehearsals put them
     back as they do with other generators.
@@ -181,7 +200,8 @@ def spsa(f: Function, seed: int = 0, *, step: float = SPSA_STEP, directions: int
     rng = np.random.default_rng(whole("spsa: seed", seed, 0))
 
     def value_and_grad(params: Nest, batch: Any = None) -> tuple[float, Nest]:
-        at = _Point("spsa", f, params, batch)
+        at = _Point("spsa", f, params, batch, bounds)
+        at.reach = step
         total = 0.0
         for _ in range(directions):
             signs = [rng.choice((-1.0, 1.0), leaf.shape) for leaf in at.start]
@@ -202,12 +222,20 @@ def _checked(owner: str, f: Any, step: float | None) -> Any:
 class _Number:
     """One number of the parameters: where it is, its value, its step, and where its slope goes."""
 
-    __slots__ = ("_out", "h", "k", "leaf", "x")
+    __slots__ = ("_out", "h", "high", "k", "leaf", "low", "x")
 
-    def __init__(self, leaf: Array, out: Array, k: int, h: float) -> None:
+    def __init__(self, leaf: Array, out: Array, k: int, h: float, sides: tuple[Any, Any]) -> None:
         self.leaf, self.k, self.h = leaf, k, h
+        self.low, self.high = (float(side[k]) for side in sides)
         self.x = float(leaf[k].real)
         self._out = out
+
+    def room(self, steps: int) -> float:
+        """The step, or what fits in so many times: upwards, else downwards, else where more is."""
+        up, down = (self.high - self.x) / steps, (self.x - self.low) / steps
+        if up >= self.h or (up >= down and down < self.h):
+            return min(self.h, up)
+        return -min(self.h, down)
 
     def put(self, slope: float) -> None:
         self._out[self.k] = slope
@@ -216,7 +244,9 @@ class _Number:
 class _Point:
     """Copies of the parameters, which the function is called at and beside."""
 
-    def __init__(self, owner: str, f: Function, params: Nest, batch: Any) -> None:
+    def __init__(
+        self, owner: str, f: Function, params: Nest, batch: Any, bounds: Any = None
+    ) -> None:
         self.owner, self._f, self._batch = owner, f, batch
         given = Structure(params)
         if not given.leaves:
@@ -228,6 +258,8 @@ class _Point:
         self.start = given.leaves
         self._structure = given
         self._grads = [np.zeros(leaf.shape, computed(leaf.dtype)) for leaf in self.start]
+        self._sides = [_sides(owner, bounds, given, i) for i in range(len(self.start))]
+        self.reach = 0.0  # of a direction, in units of each leaf's scale
         self._set([np.array(leaf, order="C") for leaf in self.start])
 
     def _set(self, leaves: list[Array]) -> None:
@@ -262,17 +294,32 @@ class _Point:
 
     def elements(self, power: float, step: float | None) -> Any:
         """Each number in turn; it is put back afterwards."""
-        for leaf, start, out in zip(self._leaves, self.start, self._grads, strict=True):
+        parts = zip(self._leaves, self.start, self._grads, self._sides, strict=True)
+        for leaf, start, out, sides in parts:
             flat, slopes = leaf.reshape(-1), out.reshape(-1)
+            low, high = (np.broadcast_to(side, leaf.shape).reshape(-1) for side in sides)
             share = step or float(np.finfo(_digits(start)).eps) ** power
             for k in range(flat.size):
                 kept = flat[k]
-                yield _Number(flat, slopes, k, share * max(1.0, abs(float(kept.real))))
+                h = share * max(1.0, abs(float(kept.real)))
+                yield _Number(flat, slopes, k, h, (low, high))
                 flat[k] = kept
+
+    def one_sided(self, at: _Number, value: float) -> float:
+        """The slope by a parabola through three points to one side, 0 where there is no room."""
+        h = at.room(2)
+        if not h:
+            return 0.0
+        near, a = self.moved(at, at.x + h)
+        far, b = self.moved(at, at.x + 2 * h)
+        a, b = a - at.x, b - at.x
+        if not a or b == a:
+            return 0.0
+        return ((near - value) * b / a - (far - value) * a / b) / (b - a)
 
     def moved(self, at: _Number, x: float) -> tuple[float, float]:
         """The value with one number moved, and where that has come to."""
-        at.leaf[at.k] = x
+        at.leaf[at.k] = min(max(x, at.low), at.high)  # a sum may be rounded to beyond a bound
         there = float(at.leaf[at.k])
         return self._real(self._call()), there
 
@@ -288,20 +335,42 @@ class _Point:
 
     def along(self, signs: list[Array], step: float) -> float:
         """The value a step along a direction, in units of each leaf's scale."""
-        for leaf, start, sign in zip(self._leaves, self.start, signs, strict=True):
-            leaf[...] = start + (step * _scale(start) * sign).astype(computed(start.dtype))
+        for i, (leaf, sign) in enumerate(zip(self._leaves, signs, strict=True)):
+            middle, size = self._middle(i)
+            leaf[...] = middle + (step * size * sign).astype(computed(leaf.dtype))
+            low, high = self._sides[i]
+            if middle is not self.start[i]:
+                np.clip(leaf, low, high, out=leaf)
         self._kept = [np.array(leaf) for leaf in self._leaves]
         return self.value()
 
+    def _middle(self, i: int) -> tuple[Array, Any]:
+        """The nearest point that is a step away from the bounds, and the size of its numbers."""
+        start, (low, high) = self.start[i], self._sides[i]
+        size = _scale(start)
+        if not np.any(low > -np.inf) and not np.any(high < np.inf):
+            return start, size
+        far = np.minimum(self.reach * size, (high - low) / 2)
+        middle: Array = np.clip(start, low + far, high - far)
+        return middle, far / self.reach
+
     def add(self, signs: list[Array], slope: float) -> None:
-        for out, start, sign in zip(self._grads, self.start, signs, strict=True):
-            out += (slope / _scale(start) * sign).astype(out.dtype)
+        for i, (out, sign) in enumerate(zip(self._grads, signs, strict=True)):
+            size = self._middle(i)[1]
+            share = np.divide(slope, size, out=np.zeros(np.shape(size)), where=np.asarray(size) > 0)
+            out += (share * sign).astype(out.dtype)
 
     def gradient(self) -> Nest:
         """The gradient, once every number has been put back."""
         known = Structure(self._params)
         refuse_changes(known, self._kept, self.owner, "f")
         return unflatten(self._structure.spec, self._grads)
+
+
+def _sides(owner: str, bounds: Any, params: Structure, i: int) -> tuple[Any, Any]:
+    """The bounds of a leaf, infinite where there are none."""
+    found = None if bounds is None else bounds_of_leaf(owner, bounds, params, i)
+    return (np.array(-np.inf), np.array(np.inf)) if found is None else (found.low, found.high)
 
 
 def _digits(leaf: Array) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -32,6 +32,16 @@ Point = Sequence[Array]
 MOST = 1e100  # a gradient, beyond which squares may be no number
 
 
+class Sides(Protocol):
+    """The bounds of a leaf."""
+
+    @property
+    def low(self) -> Array: ...
+
+    @property
+    def high(self) -> Array: ...
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the function said at a point: the loss, and a gradient or None for each leaf."""
@@ -56,7 +66,13 @@ class Calls:
     that it cannot disturb what follows. With `frozen` each call draws the same random numbers.
     """
 
-    def __init__(self, value_and_grad: ValueAndGrad, params: Nest, batch: Any) -> None:
+    def __init__(
+        self,
+        value_and_grad: ValueAndGrad,
+        params: Nest,
+        batch: Any,
+        bounds: Sequence[Sides | None] | None = None,
+    ) -> None:
         structure = Structure(params)
         if not structure.leaves:
             raise ValueError(f"{OWNER}: params holds no array; give at least one")
@@ -77,6 +93,7 @@ class Calls:
         self.batch = map_leaves(_own, batch)
         self._parts = [leaf for leaf in flatten(self.batch)[0] if _comparable(leaf)]
         self._kept = [np.array(leaf, order="K") for leaf in self._parts]
+        self._bounds = [None] * len(own) if bounds is None else bounds
         self._function = value_and_grad
         self._given = batch
         self._rewind = rewinder(value_and_grad, batch)
@@ -135,7 +152,8 @@ class Calls:
             size = max((size for size in sizes if math.isfinite(size)), default=0.0)
             size = max(size, abs(loss) / MOST) if size and math.isfinite(loss) else size
             out = size and not 1 / MOST < size < MOST
-            self.exponent = -math.frexp(size)[1] if out else 0
+            if size:  # at a minimum there is none, and it is told from the next point
+                self.exponent = -math.frexp(size)[1] if out else 0
         if not self.exponent:
             return Answer(loss, grads)
         found = [None if g is None else np.ldexp(g, self.exponent) for g in grads]
@@ -146,12 +164,22 @@ class Calls:
         return np.ldexp(value, -self.exponent) if self.exponent else value
 
     def near(self, point: Point) -> Answer | None:
-        """The same beside the parameters, or None where the function is not finite or defined."""
+        """The same beside the parameters, or None where the function is not finite or defined.
+
+        It need not be defined outside of bounds.
+        """
+        if not all(map(np.all, map(self.inside, range(len(point)), point))):
+            return None
         try:
             answer = self.at(point)
         except (ArithmeticError, AssertionError, RuntimeError, ValueError):
             return None
         return answer if math.isfinite(answer.loss) and answer.broken <= self.broken else None
+
+    def inside(self, i: int, leaf: Array) -> Any:
+        """Which numbers of a leaf lie inside of its bounds."""
+        sides = self._bounds[i]
+        return True if sides is None else (leaf >= sides.low) & (leaf <= sides.high)
 
     def _own_gradients(self, grads: Nest) -> list[Array | None]:
         given: list[Any] = self.structure.flatten(grads)

@@ -104,6 +104,17 @@ def check_gradients(
     if tolerance is not None:
         tolerance = number(f"{OWNER}: tolerance", tolerance, 0.0, 1.0)
     calls = Calls(value_and_grad, params, batch)
+    return checked(calls, directions, coordinates, tolerance, seed)
+
+
+def checked(
+    calls: Calls,
+    directions: int = 3,
+    coordinates: int = 0,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> GradientCheck:
+    """What `check_gradients` finds with these calls."""
     ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
     with ignored:
         try:
@@ -120,10 +131,10 @@ def check_gradients(
 
 def _result(calls: Calls, seen: Audit, leaves: dict[str, LeafCheck]) -> GradientCheck:
     notes, base = [], seen.bases[0]
-    if base.step:
+    if base.step and len(set(calls.losses)) > 1:
         notes.append(
-            f"the loss was rounded, to steps of {float(calls.unscaled(base.step)):.3g} here; "
-            "one of all its digits shows more"
+            f"the loss goes in steps of {float(calls.unscaled(base.step)):.3g} here: it was "
+            "rounded, or is a count, and one of all its digits shows more"
         )
     if calls.batch_changed:
         notes.append("the function changes its batch: work on a copy")
@@ -197,7 +208,8 @@ def _leaf(prober: Prober, i: int, directions: int, coordinates: int) -> LeafChec
         found = _blamed(found, Cause(known, WORDS[known]))
     elif off:
         cause = find_cause(prober, i, calls.sizes())
-        found = _blamed(_summary(found, probes, gradient), cause)
+        kink = found.kink  # which was looked at on a shorter step
+        found = _blamed(replace(_summary(found, probes, gradient), kink=kink), cause)
     return found
 
 

@@ -16,7 +16,7 @@ from stepsize.arrays import Array, Nest, ValueAndGrad, flatten, is_narrow
 from stepsize.curves import spacing
 from stepsize.gradients.audit import norm, scales_of, wide
 from stepsize.gradients.calls import Answer, Calls
-from stepsize.gradients.checking import check_gradients
+from stepsize.gradients.checking import checked
 from stepsize.gradients.probes import CURVE, second
 from stepsize.schedules import Schedule
 
@@ -44,24 +44,25 @@ def wrong_gradients(
     leaves = flatten(params)[0]
     if any(is_narrow(leaf.dtype) for leaf in leaves):
         return "", 0
-    moving = [True] * len(leaves)
+    moving, bounds = [True] * len(leaves), None
     if hasattr(optimizer, "internals"):  # another package's has none
         groups = optimizer.internals.groups.by_leaf()
+        bounds = getattr(optimizer.internals.options.bounds, "by_leaf", None)
         moving = [isinstance(lr := group.get("lr"), Schedule) or lr != 0 for group in groups]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         try:
-            calls = Calls(value_and_grad, params, batch)
+            calls = Calls(value_and_grad, params, batch, bounds)
             try:
                 suspect, silent = _suspect(calls, moving, idle=start is None)
             finally:
                 calls.rewind()
             if not suspect:
                 return "", calls.count
-            check = check_gradients(value_and_grad, params, batch)
+            check = checked(Calls(value_and_grad, params, batch, bounds))
             count = calls.count + check.calls
             fits: set[str] = set()
             if check.wrong and start is not None:
-                before = check_gradients(value_and_grad, start, batch)
+                before = checked(Calls(value_and_grad, start, batch, bounds))
                 count += before.calls
                 fits = {path for path, leaf in before.leaves.items() if leaf.verdict == "fits"}
         except Exception:
@@ -128,6 +129,7 @@ def _rounding(one: Answer, other: Answer) -> float:
 
 def _strays(calls: Calls, here: Answer, moves: dict[int, Array], noise: float) -> bool:
     """Whether the loss changes by another amount than the gradients on the way say."""
+    moves = {i: _held_inside(calls, i, move) for i, move in moves.items()}
     for t in STEPS:
         ends = [calls.near(_moved(calls, moves, sign * t)) for sign in (-1.0, 1.0)]
         low, high = ends
@@ -148,6 +150,14 @@ def _strays(calls: Calls, here: Answer, moves: dict[int, Array], noise: float) -
         rest = abs(high.loss - low.loss - float(predicted))
         return rest > STRAY * whole + curve + noise
     return False
+
+
+def _held_inside(calls: Calls, i: int, move: Array) -> Array:
+    """The move without the numbers that it would take out of their bounds."""
+    leaf, far = calls.start[i], max(STEPS) * move
+    ends = ((wide(leaf) + side * far).astype(leaf.dtype) for side in (-1.0, 1.0))
+    low, high = (calls.inside(i, end) for end in ends)
+    return move * (low & high)
 
 
 def _moved(calls: Calls, moves: dict[int, Array], t: float) -> list[Array]:

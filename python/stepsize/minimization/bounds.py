@@ -109,7 +109,8 @@ def _check(path: str, leaf: Array, low: Array, high: Array) -> None:
         place = np.argwhere(crossed)[0]
         raise ValueError(
             f"minimize: {int(crossed.sum())} lower bounds of {path} lie above the upper ones, the "
-            f"first {low[tuple(place)]:g} above {high[tuple(place)]:g} at {place.tolist()}"
+            f"first {low[tuple(place)]:g} above {high[tuple(place)]:g} at {place.tolist()}; "
+            "exchange them"
         )
     outside = (leaf < low) | (leaf > high)
     if outside.any():

@@ -49,11 +49,16 @@ class Calls:
             raise TypeError(
                 f"minimize: jac must be a function x -> gradient, True or None, got {jac!r:.80}"
             )
-        self._made = None if grad is None else self._differences(grad)
+        self._made = None
+        if grad is not None:
+            choice("minimize: grad", grad, DIFFERENCES)
+            self._make = getattr(black_box, grad)
+            self._made = self._make(self._counted)
 
-    def _differences(self, grad: str) -> Any:
-        choice("minimize: grad", grad, DIFFERENCES)
-        return getattr(black_box, grad)(self._counted)
+    def stay_inside(self, bounds: Any) -> None:
+        """Have a gradient by differences call the function inside of the bounds alone."""
+        if self._made is not None and self._make is not black_box.complex_step:
+            self._made = self._make(self._counted, bounds=bounds)
 
     def _counted(self, x: Nest, batch: Any) -> Any:
         self.extra += 1

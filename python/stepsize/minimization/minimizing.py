@@ -145,6 +145,8 @@ def run(
         options = {**ours, "tolerance_grad": limits.gtol, "tolerance_change": 1e-20, **options}
     cls(copy(x), None if isinstance(lr, str) else lr, **options)  # refuses what is wrong at once
     inside = None if bounds is None else Bounds(bounds, x)
+    if inside is not None:
+        calls.stay_inside(inside.sides())
     make = maker(cls, options, inside)
     seen = Evaluations(calls, x, None if inside is None else inside.largest)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):

@@ -242,6 +242,11 @@ def _check_l1(rule: type[Rule], owner: str, values: Mapping[str, Any], l1: float
         )
 
 
+def bounds_of_leaf(owner: str, given: Any, params: Structure, i: int) -> Constraint | None:
+    """The bounds of one leaf of a nest in the forms that optimizers take; it lies inside."""
+    return _Sides(owner, given, params, i).constraint(0.0)
+
+
 class _Sides:
     """The bounds of one leaf, on their way from what was given."""
 
