@@ -145,6 +145,7 @@ def test_a_thread_that_a_run_leaves_holds_up_no_sweep(client, tmp_path):
 def test_what_is_no_exception_ends_a_run_or_the_search_and_no_worker(client, kind):
     def ends(point):
         if point["lr"] == 2:
+            time.sleep(0.5)  # the first run comes back before
             raise __import__("builtins").__dict__[kind]("as it says")
         return float(point["lr"])
 
