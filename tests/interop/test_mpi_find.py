@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import stepsize as ss
+from stepsize.collectives import Team
 from stepsize.interop.mpi import LocalComm, RankError, Zero1
 
 X = np.random.default_rng(0).standard_normal((101, 7))
@@ -118,3 +119,47 @@ def test_one_rank_may_ask_for_statistics_of_averaged_gradients(rule):
     alone = np.zeros(40_000, np.float32)
     stats = rule(alone, lr=0.1).step(grads, stats=True)
     assert one == (None, alone.tobytes()) and other == (stats.grad_norm, alone.tobytes())
+
+
+class Nothing:
+    def on_step(self, run):
+        pass
+
+
+@pytest.mark.parametrize("more", [{}, {"callbacks": [Nothing()]}, {"validation": (X, Y)}])
+def test_a_step_of_a_run_on_ranks_is_one_meeting_and_two_where_it_calls_back(more, monkeypatch):
+    places, meet = [], Team.meet
+
+    def counted(team, place, *given, **named):
+        places.extend([place] if team.leads else [])
+        return meet(team, place, *given, **named)
+
+    monkeypatch.setattr(Team, "meet", counted)
+
+    def program(comm):
+        params = np.zeros(7)
+        optimizer = ss.SGD(params, lr=0.01)
+        ss.fit(value_and_grad, params, optimizer, (X, Y), epochs=3, comm=comm, **more)
+
+    LocalComm.run(2, program)
+    steps, calls = 3 * 4, 12 if "callbacks" in more else 0
+    assert places.count("fit: gradients") == steps
+    assert places.count("fit: decisions") == 1 + 3 + calls  # at the start, of epochs, of steps
+
+
+@pytest.mark.parametrize("last", [0, 3, 4, 11])
+def test_a_step_that_fails_on_one_rank_is_told_to_all_at_the_last_one_too(last):
+    def program(comm):
+        class Failing(ss.SGD):
+            def step(self, *given, **more):
+                if comm.rank and self.step_count == last:
+                    raise OSError("no more memory")
+                return super().step(*given, **more)
+
+        params = np.zeros(7)
+        optimizer = Failing(params, lr=0.01)
+        limits = {"steps": 5} if last == 4 else {"epochs": 3}
+        with pytest.raises((OSError, RankError), match="no more memory"):
+            ss.fit(value_and_grad, params, optimizer, (X, Y), comm=comm, **limits)
+
+    LocalComm.run(2, program)
