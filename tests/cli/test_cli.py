@@ -216,6 +216,22 @@ def test_tune_goes_on_where_it_was(run, model, tmp_path):
     second = table.read_text().splitlines()
     assert second[:4] == first
     assert len(second) == 6
+    file = tmp_path / "trials.SGD.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines[2] |= {"state": "failed", "value": np.inf, "reason": "the disk was away"}
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run(*common, "--trials", 5)[0] == 0
+    assert len(file.read_text().splitlines()) == 6
+    assert run(*common, "--trials", 5, "--retry-failed", "--csv", table)[0] == 0
+    third = table.read_text().splitlines()
+    assert len(file.read_text().splitlines()) == 7 and len(third) == 6
+    assert [line.split(",")[:2] for line in third] == [line.split(",")[:2] for line in second]
+    assert not any(",failed" in line for line in third)
+
+
+def test_trials_that_no_file_keeps_cannot_be_made_again(run, model):
+    code, _, err = run("tune", f"{model}:make", "--retry-failed")
+    assert code == 1 and "give --storage FILE too" in err
 
 
 def test_bench_measures_every_shape(run, monkeypatch):

@@ -12,6 +12,7 @@ import distributed
 import pytest
 
 import stepsize as ss
+from stepsize.tuning import executors
 
 GRID = {"lr": [0.003, 0.01, 0.03, 0.1], "batch": [16, 32], "rule": ["sgd", "adam"]}
 
@@ -138,19 +139,19 @@ def test_a_thread_that_a_run_leaves_holds_up_no_sweep(client, tmp_path):
     assert (tmp_path / "began").exists() and not (tmp_path / "ended").exists()
 
 
-@pytest.mark.parametrize("kind", ["SystemExit", "GeneratorExit", "KeyboardInterrupt", "Ends"])
+@pytest.mark.parametrize(
+    "kind", ["SystemExit", "GeneratorExit", "KeyboardInterrupt", "BaseException"]
+)
 def test_what_is_no_exception_ends_a_run_or_the_search_and_no_worker(client, kind):
-    class Ends(BaseException):
-        pass
-
     def ends(point):
         if point["lr"] == 2:
-            raise {"Ends": Ends}.get(kind) or __import__("builtins").__dict__[kind]
+            time.sleep(0.5)  # the first run comes back before
+            raise __import__("builtins").__dict__[kind]("as it says")
         return float(point["lr"])
 
     go, before = partial(ss.sweep, ends, {"lr": [1, 2, 3]}), set(client.nthreads())
-    if kind == "Ends":
-        with pytest.raises(Ends):
+    if kind == "BaseException":
+        with pytest.raises(BaseException, match="as it says"):
             go(client)
     elif kind == "KeyboardInterrupt":
         assert "KeyboardInterrupt of run 1 after" in go(client).stopped
@@ -158,3 +159,24 @@ def test_what_is_no_exception_ends_a_run_or_the_search_and_no_worker(client, kin
         with pytest.warns(RuntimeWarning, match=f"run 1 failed: {kind}"):
             assert [t.state for t in go(client).trials] == ["done", "failed", "done"]
     assert set(client.nthreads()) == before
+
+
+def test_a_cluster_without_workers_is_told_and_waited_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(executors, "POLL", 0.02)
+    monkeypatch.setattr(executors, "MOMENT", 0.02)
+    told = []
+
+    def warn(message, *given, **more):
+        told.append(str(message))
+        if "has no workers" in told[-1]:
+            cluster.scale(1)
+
+    monkeypatch.setattr("warnings.warn", warn)
+    more = {"dashboard_address": "127.0.0.1:0", "local_directory": str(tmp_path)}
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, **more) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        assert ss.sweep(lambda p: p["lr"], {"lr": [1, 2]}, client).best_value == 1
+    words = [one for one in told if "no run begins; start some, dask worker inproc://" in one]
+    assert len(words) == 1

@@ -109,6 +109,28 @@ def test_another_study_is_refused_in_words(tmp_path):
             ss.tune(curve, space, trials=3, method="random", storage=url)
 
 
+@pytest.mark.parametrize("name", ["url", "journal", "study"])
+def test_two_searches_on_one_study_are_told_and_each_run_counts_once(name, tmp_path):
+    storage, calls = STORAGES[name](tmp_path), []
+    go = {"storage": storage, "progress": False}
+
+    def inner(point):
+        calls.append(point["k"])
+        return float(point["k"])
+
+    def outer(point):
+        if not calls:
+            ss.sweep(inner, {"k": [1, 2, 3]}, **go)
+        return inner(point)
+
+    with pytest.warns(RuntimeWarning, match="another program adds runs to the study .* same runs"):
+        told = ss.sweep(outer, {"k": [1, 2, 3]}, **go)
+    assert [t.value for t in told.trials] == [1, 2, 3] and len(calls) == 6
+    again = ss.sweep(inner, {"k": [1, 2, 3]}, **go)
+    assert [(t.number, t.value) for t in again.trials] == [(0, 1), (1, 2), (2, 3)]
+    assert len(calls) == 6
+
+
 PRUNERS = {
     "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=2),
     "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(),

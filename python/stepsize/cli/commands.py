@@ -221,6 +221,8 @@ def _report_training(
 
 def tune(args: argparse.Namespace) -> int:
     """A search over rates, for one rule after the other."""
+    if args.retry_failed and not args.storage:
+        raise CommandError("--retry-failed is for the trials of a file: give --storage FILE too")
     problem, prepared = load_noted(args)
     if problem.validation is None:
         raise CommandError("tune judges by the validation loss: give the problem validation data")
@@ -235,6 +237,7 @@ def tune(args: argparse.Namespace) -> int:
             method=args.method,
             prior=found if args.method in ("lr", "tpe") else None,
             storage=args.storage and args.storage.with_suffix(f".{name}{args.storage.suffix}"),
+            retry_failed=args.retry_failed,
             seed=args.seed,
             on_error="raise",
         )

@@ -337,6 +337,11 @@ def _add_tune(commands: _Commands) -> None:
         "--method", choices=("lr", "tpe", "random", "grid", "halving"), default="lr"
     )
     parser.add_argument("--storage", type=Path, metavar="FILE", help="keeps the trials")
+    parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="with --storage: make the trials in it again that failed or were killed",
+    )
 
 
 def _add_bench(commands: _Commands) -> None:

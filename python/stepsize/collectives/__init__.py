@@ -2,7 +2,6 @@
 
 from stepsize.collectives.alike import (
     arguments_of,
-    digest,
     options_of,
     refuse_other_parameters,
     settings_of,
@@ -10,6 +9,7 @@ from stepsize.collectives.alike import (
 from stepsize.collectives.averaging import GradientMean
 from stepsize.collectives.batches import own_rows
 from stepsize.collectives.communicator import Communicator, MPICommunicator
+from stepsize.collectives.digests import digest
 from stepsize.collectives.exchange import Exchange
 from stepsize.collectives.function import averaged, step_averaged
 from stepsize.collectives.layout import Layout, Part

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import zlib
 from typing import Any
 
 import numpy as np
 
 from stepsize.arrays import Nest, Structure
+from stepsize.collectives.digests import digest
 from stepsize.collectives.team import RankError, Team
 from stepsize.optimizers.wrappers.base import Wrapper
 
-__all__ = ["arguments_of", "digest", "options_of", "refuse_other_parameters", "settings_of"]
+__all__ = ["arguments_of", "options_of", "refuse_other_parameters", "settings_of"]
 
 
 def settings_of(optimizer: Any) -> dict[str, Any]:
@@ -100,14 +100,3 @@ def refuse_other_parameters(owner: str, team: Team, params: Nest, grads: Nest = 
             f"{owner}: the parameters are not the same on all ranks: {', '.join(other[:8])}; "
             "change them on all ranks alike, also in callbacks"
         )
-
-
-def digest(nest: Any) -> int:
-    """A checksum of numbers, text and arrays."""
-    if isinstance(nest, dict):
-        return digest([part for pair in nest.items() for part in pair])
-    if isinstance(nest, list | tuple):
-        return zlib.crc32(repr([digest(part) for part in nest]).encode())
-    if isinstance(nest, np.ndarray):
-        return zlib.crc32(np.ascontiguousarray(nest).tobytes())
-    return zlib.crc32(repr(nest).encode())

@@ -48,6 +48,7 @@ class GradientMean:
         reuse: whether the result is in the same arrays each time, for one who uses it at once.
         settings: gives what must be the same on all ranks at each mean, by name, such as
             hyperparameters: a checksum travels along, and `RankError` names what differs.
+        aside: gives a small value that travels along; ``said`` are those of all ranks then.
 
     Example:
         >>> import numpy as np
@@ -67,8 +68,10 @@ class GradientMean:
         layout: Layout | None = None,
         reuse: bool = False,
         settings: Callable[[], Mapping[str, Any]] | None = None,
+        aside: Callable[[], Any] | None = None,
     ) -> None:
-        self._settings = settings or dict
+        self._settings, self._aside = settings or dict, aside or (lambda: None)
+        self.said: list[Any] = []
         self._team, self._owner, self._reuse = team, owner, reuse
         self.structure = Structure(params)
         # Gradients are contiguous whatever the parameters are.
@@ -187,11 +190,12 @@ class GradientMean:
             settings = self._settings()
         except Exception as refused:  # by a schedule, perhaps
             error = error or refused
-        word = (float(rows), loss, here, bool(stats))
+        word = (float(rows), loss, here, self._aside(), bool(stats))
         words = self._team.meet_alike(
             f"{self._owner}: gradients", word, settings, f"{self._owner}: hyperparameters", error
         )
-        said = [tuple(rest) for *rest, _ in words]
+        said = [tuple(rest) for *rest, _, _ in words]
+        self.said = [word[-2] for word in words]
         asked = any(word[-1] for word in words)
         kinds: list[Any] = []
         sparse: list[bool] = []

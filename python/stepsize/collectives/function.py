@@ -14,7 +14,7 @@ __all__ = ["averaged", "step_averaged"]
 
 def step_averaged(optimizer: Any) -> Callable[..., Any]:
     """The step of an optimizer for gradients that are means over all ranks already."""
-    own = getattr(type(optimizer), "step_averaged", None)  # not what a wrapper passes on
+    own = getattr(type(optimizer), "step_alike", None)  # not what a wrapper passes on
     step: Callable[..., Any] = optimizer.step
     return step if own is None else functools.partial(own, optimizer)
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Nest, Structure
-from stepsize.collectives.alike import arguments_of, digest, options_of
+from stepsize.collectives.alike import arguments_of, options_of
+from stepsize.collectives.digests import digest
 from stepsize.collectives.team import Team
 
 __all__ = ["same_parameters", "same_start"]

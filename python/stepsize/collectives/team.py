@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from stepsize.arrays import Array
 from stepsize.collectives.communicator import Communicator, MPICommunicator
+from stepsize.collectives.digests import digest
 from stepsize.validation import words_of
 
 ARITHMETIC = (FloatingPointError, OverflowError)  # what a run may take for divergence
@@ -152,7 +152,7 @@ class Team:
         Raises:
             RankError: as `meet` and, at ``what``, as `alike`.
         """
-        found = self.meet(place, (value, zlib.crc32(repr(values).encode())), error)
+        found = self.meet(place, (value, digest(values)), error)
         if len({tag for _, tag in found}) > 1:
             self.alike(what, values)
         return [one for one, _ in found]

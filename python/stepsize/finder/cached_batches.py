@@ -63,8 +63,13 @@ class _Cut:
         self._arrays, self._size, self._drop_last = arrays, size, drop_last
         self._epoch = itertools.count()
 
+    @property
+    def rows(self) -> int:
+        """The rows of the arrays."""
+        return int(self._arrays[0].shape[0])
+
     def __call__(self) -> Iterator[tuple[Any, ...]]:
-        rows = self._arrays[0].shape[0]
+        rows = self.rows
         if self._size >= rows:
             yield tuple(part[:] for part in self._arrays)
             return

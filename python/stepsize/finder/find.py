@@ -35,7 +35,7 @@ from stepsize.finder.hyperparameters import PARAMETERS, find_parameter
 from stepsize.finder.pasting import constructor_call
 from stepsize.finder.racing import Advice, Race, race, refined
 from stepsize.finder.range_test import PERIOD, find_range, loss_change
-from stepsize.finder.ranks import on_ranks
+from stepsize.finder.ranks import on_ranks, same_copies, same_optimizer, shared
 from stepsize.finder.results import LRFindResult, ParameterResult
 from stepsize.finder.settings import FEWEST_STEPS, Options, Settings
 from stepsize.finder.suggestions import classical
@@ -338,42 +338,49 @@ def lr_find(
         >>> 0.1 < result.suggestion < 2
         True
     """
-    settings = Settings(
-        lr_min,
-        lr_max,
-        steps,
-        spacing,
-        smoothing,
-        stop_ratio,
-        repeats,
-        refine,
-        batch_size,
-        for_steps,
-    )
-    if parameter not in ("lr", *PARAMETERS):
-        allowed = ", ".join(("lr", *PARAMETERS))
-        raise ValueError(f"lr_find: parameter must be one of {allowed}, got {parameter!r:.80}")
-    length = settings.horizon
-    if not callable(value_and_grad):
-        raise TypeError(
-            "lr_find: value_and_grad must be a function (params, batch) -> (loss, grads), got "
-            f"{value_and_grad!r:.80}"
+    with on_ranks(comm) as team:
+        settings = Settings(
+            lr_min,
+            lr_max,
+            steps,
+            spacing,
+            smoothing,
+            stop_ratio,
+            repeats,
+            refine,
+            batch_size,
+            for_steps,
         )
-    given = source_of(batches, batch_size)
-    function, params, shown = on_ranks(comm, value_and_grad, params, given, settings)
-    tick, bar = ticker(progress if shown else False, steps * repeats)
-    ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
-    try:
-        with alone("lr_find", optimizer), isolate_rng(value_and_grad, batches), ignored:
-            runner = TrialRunner(function, params, CachedBatches(given), optimizer, tick)
-            _check_updates(runner, steps)
-            passes = _passes(runner, settings)
-            found = _result(passes, settings, runner, look=parameter == "lr")
-            if parameter == "lr":
-                return found
-            runner.grant(max(2 * length, steps))
-            unread = steps * repeats + length
-            return find_parameter(runner, parameter, found, length or steps, unread)
-    finally:
-        if bar is not None:
-            bar.close()
+        if parameter not in ("lr", *PARAMETERS):
+            allowed = ", ".join(("lr", *PARAMETERS))
+            raise ValueError(f"lr_find: parameter must be one of {allowed}, got {parameter!r:.80}")
+        length = settings.horizon
+        if not callable(value_and_grad):
+            raise TypeError(
+                "lr_find: value_and_grad must be a function (params, batch) -> (loss, grads), got "
+                f"{value_and_grad!r:.80}"
+            )
+        given = source_of(batches, batch_size)
+        function = value_and_grad
+        if team is not None:
+            params = same_copies(team, params, given, settings)
+            function = shared(team, function, params, given)
+            progress = progress if team.leads else False
+        tick, bar = ticker(progress, steps * repeats)
+        ignored = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
+        try:
+            with alone("lr_find", optimizer), isolate_rng(value_and_grad, batches), ignored:
+                runner = TrialRunner(function, params, CachedBatches(given), optimizer, tick)
+                if team is not None:
+                    same_optimizer(team, runner.build(copy(params)), parameter)
+                _check_updates(runner, steps)
+                passes = _passes(runner, settings)
+                found = _result(passes, settings, runner, look=parameter == "lr")
+                if parameter == "lr":
+                    return found
+                runner.grant(max(2 * length, steps))
+                unread = steps * repeats + length
+                return find_parameter(runner, parameter, found, length or steps, unread)
+        finally:
+            if bar is not None:
+                bar.close()

@@ -86,7 +86,9 @@ class FitLoop:
         self.diverged = False
         self.exhausted = False
         self.signals = Interrupt(terminate=bool(checkpoints))
-        self.interrupt = self.signals if ranks is None else ranks.interrupt
+        self.interrupt = self.signals
+        if ranks is not None:
+            ranks.signals, self.interrupt = self.signals, ranks.interrupt
 
     def execute(self, show: bool | None) -> None:
         """Run to the end, whatever the end is."""
@@ -189,7 +191,10 @@ class FitLoop:
             if made % REBINDING == 0 or made < 3:
                 self.check_params()
             append(made, run.epoch, loss, lr, stats.grad_norm, stats.update_ratio, stats.param_norm)
-            if self.ranks is not None or (every is not None and run.step % every == 0):
+            if (every is not None and run.step % every == 0) or (
+                # Ranks hear of each other with the next gradients, if there are any.
+                self.ranks is not None and (after or interrupt.pending or run.step >= steps)
+            ):
                 self.after_step()
             else:
                 for hook in after:
@@ -242,7 +247,7 @@ class FitLoop:
 
     def decided(self) -> AbstractContextManager[None]:
         """A block of callbacks, after which all ranks go the same way."""
-        return nullcontext() if self.ranks is None else self.ranks.together(self.signals, self.run)
+        return nullcontext() if self.ranks is None else self.ranks.together(self.run)
 
     def end_epoch(self) -> None:
         """What follows an epoch."""

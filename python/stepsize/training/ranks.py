@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from stepsize.arrays import Nest
 from stepsize.collectives import (
     GradientMean,
     Team,
@@ -47,16 +49,35 @@ class Ranks:
             return {**settings_of(run.optimizer), "batch_size": batches.batch_size}
 
         self._settings = settings
-        self.interrupt = Agreed()
+        self.interrupt, self.signals = Agreed(), Interrupt()
         self._splits = isinstance(batches, ArrayBatches)
         self._count = count
         self._lacks = False  # whether this rank has no batch for the step that the others make
-        self._mean = GradientMean(team, run.params, "fit", settings=settings)
+        self._mean = GradientMean(
+            team, run.params, "fit", settings=settings, aside=self._own_signals
+        )
 
     def averaged(self, function: Gradient, several: bool) -> Gradient:
         """The function of a batch, or of several, as the mean over the rows of all ranks."""
         own = self._several if several else self._one
-        return averaged(function, self._mean, own, "fit")
+        mean = averaged(function, self._mean, own, "fit")
+
+        @functools.wraps(mean)
+        def gradient(params: Nest, batch: Any) -> Any:
+            found = mean(params, batch)
+            self._hear(self._mean.said)
+            return found
+
+        return gradient
+
+    def _own_signals(self) -> tuple[bool, bool]:
+        return self.signals.pending, self.signals.terminated
+
+    def _hear(self, words: Sequence[Any]) -> None:
+        """Take the signals that came to any rank as this rank's."""
+        self.interrupt.pending = any(word[0] for word in words)
+        self.interrupt.terminated = any(word[1] for word in words)
+        self.signals.terminated = self.interrupt.terminated
 
     @property
     def rows(self) -> float:
@@ -98,7 +119,7 @@ class Ranks:
             yield batch, offset
 
     @contextlib.contextmanager
-    def together(self, signals: Interrupt, run: Run) -> Iterator[None]:
+    def together(self, run: Run) -> Iterator[None]:
         """A block after which all ranks have decided alike: to go on, to end, or to fail."""
         try:
             yield
@@ -107,11 +128,9 @@ class Ranks:
             raise
         # Nobody but a callback comes between here and the gradients, which compare them too.
         settings = self._settings() if run.callbacks else {}
-        word = signals.pending, signals.terminated, run.finished, run.history.stopped
+        word = *self._own_signals(), run.finished, run.history.stopped
         words = self.team.meet_alike("fit: decisions", word, settings, "fit: hyperparameters")
-        self.interrupt.pending = any(word[0] for word in words)
-        self.interrupt.terminated = any(word[1] for word in words)
-        signals.terminated = self.interrupt.terminated
+        self._hear(words)
         for _, _, finished, stopped in words:
             if finished:
                 run.stop(str(stopped))

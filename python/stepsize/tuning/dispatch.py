@@ -12,12 +12,10 @@ from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stepsize.tuning.executors import Workers
+from stepsize.tuning.executors import POLL, Workers
 from stepsize.tuning.pools import limit
 from stepsize.tuning.trials import Order, Outcome, Task, TrialRecord
 from stepsize.validation import words_of
-
-POLL = 1.0  # seconds after which a wait looks whether it was interrupted
 
 
 @dataclass
@@ -72,6 +70,7 @@ class Dispatcher:
             try:
                 number, attempt, future = self._ended.get(timeout=POLL)
             except queue.Empty:
+                self._workers.say_if_none()
                 return None
             sent = self._running.get(number)
             if sent is not None and sent.attempts == attempt:

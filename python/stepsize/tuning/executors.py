@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
+import threading
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from functools import partial
@@ -14,6 +17,8 @@ from typing import Any
 from stepsize.tuning.pools import Pool, shut_down
 from stepsize.validation import whole
 
+POLL = 1.0  # seconds after which a wait looks whether it was interrupted
+MOMENT = 3.0  # seconds without a worker that are said
 ASK_AGAIN = 2.0  # seconds between two questions of how many workers a cluster has
 
 HOW = (
@@ -32,6 +37,7 @@ class Workers:
         self._make: Callable[[], Any] | None = None
         self._label, self._executor, self.generation = label, executor, 0
         self._asked, self._width = -ASK_AGAIN, 1
+        self._none_since, self._said = math.inf, False
         self.threads = threads
         if isinstance(executor, type):
             self._make = executor
@@ -65,6 +71,7 @@ class Workers:
             self.close(kill=True)
             raise self._refusal(objective, error) from error
         try:
+            self._wait(future)
             host, process = future.result()
         except Exception as error:
             self.close(kill=True)
@@ -78,6 +85,38 @@ class Workers:
                 )
         elif self.threads is None:
             self.threads = max(1, processors() // self.width) if own else 1
+
+    def _wait(self, future: Any) -> None:
+        """Wait for the first answer, and say where nobody is there to give it."""
+        if not hasattr(future, "add_done_callback"):
+            return
+        came = threading.Event()
+        future.add_done_callback(lambda _: came.set())
+        while not came.wait(POLL):
+            self.say_if_none()
+
+    def say_if_none(self) -> None:
+        """Warn, once, where a Dask cluster has had no workers for a moment: no run begins then."""
+        client = getattr(self._executor, "_client", None)
+        if self._said or not hasattr(client, "nthreads"):
+            return
+        now = time.monotonic()
+        try:
+            if client.nthreads():
+                self._none_since = math.inf
+                return
+            address = client.scheduler.address
+        except Exception:  # of a scheduler that is gone, which its futures tell
+            return
+        self._none_since = min(self._none_since, now)
+        if now - self._none_since >= MOMENT:
+            self._said = True
+            warnings.warn(
+                f"{self._label}: the Dask cluster at {address} has no workers, so no run begins; "
+                f"start some, dask worker {address}, and the search goes on",
+                RuntimeWarning,
+                stacklevel=6,
+            )
 
     def try_to_send(self, *sent: Any) -> None:
         """Refuse what cannot be sent to a pool of processes, such as a lambda, before it starts."""

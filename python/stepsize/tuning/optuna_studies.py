@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,11 +81,11 @@ class OptunaStore:
         self._places = Places(space)
         self._places.check(origin.label)
         self._spans = {name: distribution(v, options=True) for name, v in space.items()}
-        self._empty = False
+        self._empty, self._count, self._said = False, 0, False
 
     def read(self) -> list[TrialRecord]:
         trials = self._study.get_trials()
-        self._empty = not trials
+        self._empty, self._count = not trials, len(trials)
         if trials:
             self._origin.check(self._study.user_attrs.get(NAME), self._where)
         return [self._record(t) for t in trials if t.state.is_finished()]
@@ -143,6 +144,21 @@ class OptunaStore:
                 distributions=self._spans,
                 user_attrs={NAME: {n: getattr(record, n) for n in kept} | {"options": texts}},
             )
+        )
+        self._count += 1
+        self._look_for_others()
+
+    def _look_for_others(self) -> None:
+        """Warn, once, of runs that came from elsewhere: two searches do not share their work."""
+        if self._said or len(self._study.get_trials(deepcopy=False)) <= self._count:
+            return
+        self._said = True
+        warnings.warn(
+            f"{self._origin.label}: another program adds runs to {self._where}; two searches on "
+            "one storage make the same runs, each of which counts once, and share no work: give "
+            "one of them all workers, or each a storage of its own",
+            RuntimeWarning,
+            stacklevel=7,
         )
 
 

@@ -76,6 +76,8 @@ class DataParallel(OnRanks):
         """A step with gradients that are the same on all ranks already."""
         return self.inner.step(grads, loss=loss, stats=stats)
 
+    step_alike = step_averaged  # which asks the others for nothing
+
     def state_dict(self) -> dict[str, Any]:
         """The state of the optimizer inside."""
         found: dict[str, Any] = self.inner.state_dict()

@@ -174,7 +174,24 @@ class Zero1(OnRanks):
         return stats if given.stats else None
 
     def step_averaged(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
-        """A step with gradients that are the same on all ranks already, and need no sending."""
+        """A step with gradients that are the same on all ranks already, and need no sending.
+
+        So is the loss; one rank may ask for statistics alone, as in `step`.
+        """
+        own: list[Any] = []
+        error: Exception | None = None
+        try:
+            self._refuse_torn()
+            own = self._mean.own_parts(grads)
+        except Exception as refused:
+            error = refused
+        told = {"loss": loss}, "Zero1: step_averaged"
+        words = self._team.meet_alike("Zero1: averaged", bool(stats), *told, error)
+        found = self._moved(lambda: own, loss, any(words))
+        return found if stats else None
+
+    def step_alike(self, grads: Nest, *, loss: float | None = None, stats: bool = False) -> Any:
+        """As `step_averaged`, where all ranks are sure to give the same, and nothing is asked."""
         return self._moved(lambda: self._mean.own_parts(grads), loss, stats)
 
     def _moved(self, own: Callable[[], list[Any]], loss: float | None, stats: bool) -> Any:
