@@ -6,12 +6,13 @@ plain Python type.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import numbers
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -115,6 +116,26 @@ def is_complex_number(value: Any) -> bool:
     """
     dtype = getattr(value, "dtype", None)
     return isinstance(value, complex) or (dtype is not None and "complex" in str(dtype))
+
+
+@contextlib.contextmanager
+def owned(owner: str) -> Iterator[None]:
+    """Errors of arguments that are checked in here begin with the name of whom they were given to.
+
+    Example:
+        >>> with owned("fit"):
+        ...     _ = whole("epochs", 0)
+        Traceback (most recent call last):
+        ...
+        ValueError: fit: epochs must be a whole number >= 1, got 0
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if type(error) in (TypeError, ValueError) and len(error.args) == 1:
+            words = str(error)
+            error.args = (words if words.startswith(f"{owner}: ") else f"{owner}: {words}",)
+        raise
 
 
 def counted(count: int, noun: str) -> str:

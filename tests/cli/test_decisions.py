@@ -310,4 +310,4 @@ def test_a_number_too_large_for_an_answer_is_refused_by_its_line(run, tmp_path):
     assert run("train", path, "--target", "y", "--epochs", 1, "--lr", 0.01, "--save", model)[0] == 0
     path.write_text("a,b\n1,1\n1e300,1\n")
     code, out, err = run("predict", model, path)
-    assert code == 1 and not out and "line 3: there is no finite answer" in err
+    assert code == 2 and not out and "line 3: there is no finite answer" in err

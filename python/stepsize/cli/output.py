@@ -60,7 +60,13 @@ def draw(path: Path | None, picture: Any) -> None:
         from stepsize.plots.style import offscreen
 
         with offscreen():
-            print(f"picture: {plots.save(picture(plots), path)}", file=sys.stderr)
+            try:
+                told = f"picture: {plots.save(picture(plots), path)}"
+            except ValueError as error:
+                if not str(error).startswith("nothing to draw"):
+                    raise
+                told = f"no picture, {error}"
+            print(told, file=sys.stderr)
 
 
 def check_paths(args: argparse.Namespace) -> None:

@@ -175,12 +175,21 @@ def _plain_log(axis: Any) -> None:
 
 
 def _plain_linear(axis: Any) -> None:
-    """Label a linear axis with whole values: no offset to be added by the reader."""
+    """Label a linear axis with whole values: no offset to be added, no power to be multiplied."""
     from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-    formatter = axis.get_major_formatter()
-    if isinstance(formatter, ScalarFormatter):
-        formatter.set_useOffset(False)
+    class Whole(ScalarFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            if not self.orderOfMagnitude or not x:
+                return "0" if self.orderOfMagnitude else str(super().__call__(x, pos))
+            mantissa, exponent = f"{x:.6e}".split("e")
+            return f"{float(mantissa):g}e{int(exponent)}"
+
+        def get_offset(self) -> str:
+            return ""
+
+    if isinstance(axis.get_major_formatter(), ScalarFormatter):
+        axis.set_major_formatter(Whole(useOffset=False))
     if axis.axis_name == "x" and max(map(abs, axis.get_view_interval())) >= 1e4:
         axis.set_major_locator(MaxNLocator(4))
 
