@@ -180,16 +180,16 @@ def _plain_linear(axis: Any) -> None:
 
     class Whole(ScalarFormatter):
         def __call__(self, x: float, pos: int | None = None) -> str:
-            if not self.orderOfMagnitude or not x:
-                return "0" if self.orderOfMagnitude else str(super().__call__(x, pos))
+            largest = float(np.abs(axis.get_view_interval()).max())
+            if 1e-4 <= largest < 1e6:
+                return str(super().__call__(x, pos))
             mantissa, exponent = f"{x:.6e}".split("e")
-            return f"{float(mantissa):g}e{int(exponent)}"
-
-        def get_offset(self) -> str:
-            return ""
+            return f"{float(mantissa):g}e{int(exponent)}" if x else "0"
 
     if isinstance(axis.get_major_formatter(), ScalarFormatter):
-        axis.set_major_formatter(Whole(useOffset=False))
+        formatter = Whole(useOffset=False)
+        formatter.set_scientific(False)
+        axis.set_major_formatter(formatter)
     if axis.axis_name == "x" and max(map(abs, axis.get_view_interval())) >= 1e4:
         axis.set_major_locator(MaxNLocator(4))
 
