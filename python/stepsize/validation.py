@@ -15,6 +15,21 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+# What other libraries call an argument, and its name here.
+ELSEWHERE = {
+    **dict.fromkeys(("learning_rate", "step_size", "stepsize", "eta", "alpha"), "lr"),
+    **dict.fromkeys(("wd", "decay", "weight_decay_rate"), "weight_decay"),
+    **dict.fromkeys(("beta1", "beta2", "beta_1", "beta_2", "b1", "b2"), "betas"),
+    **dict.fromkeys(("epsilon", "eps_root"), "eps"),
+    **dict.fromkeys(("clipnorm", "global_clipnorm", "max_norm", "max_grad_norm"), "clip_norm"),
+    "clipvalue": "clip_value",
+    "mu": "momentum",
+    "use_nesterov": "nesterov",
+    **dict.fromkeys(("maxiter", "max_steps", "n_iter"), "max_iter"),
+    "method": "rule",
+    "options": "max_iter",
+}
+
 
 def refusal(label: str, allowed: str, value: object, move: str = "") -> ValueError:
     """The error that names the argument, what it may be, what it was and the next move."""
@@ -280,6 +295,8 @@ def nearest(name: object, known: Iterable[str], most: int = 1) -> list[str]:
         (['momentum'], [])
     """
     by_lower = {word.lower(): word for word in known}
+    if (other := ELSEWHERE.get(str(name)[:60].lower(), "")) in by_lower:
+        return [other]
     close = difflib.get_close_matches(str(name)[:60].lower(), by_lower, n=most, cutoff=0.5)
     return [by_lower[word] for word in close]
 

@@ -74,6 +74,16 @@ def own_axes(width: float = _WIDTH, height: float = _HEIGHT) -> Any:
     return pyplot.figure(figsize=(width, height), dpi=150, layout="constrained").add_subplot()
 
 
+def given_axes(ax: Any) -> Any:
+    """The axes that were given to draw on; TypeError for what is none, such as a file's name."""
+    if not hasattr(ax, "transAxes"):
+        raise TypeError(
+            f"ax must be matplotlib axes or None, got {ax!r:.80}; to write a file: "
+            ".plot().figure.savefig('picture.png')"
+        )
+    return ax
+
+
 def new_axes(width: float = _WIDTH, height: float = _HEIGHT) -> Any:
     """Axes on a figure of their own, `width` x `height` inches, that belongs to no window."""
     try:
