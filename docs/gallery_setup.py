@@ -13,9 +13,11 @@ from stepsize.plots.style import COLOURS, GRID, INK, MUTED
 
 STORIES = Path(__file__).parent / "gallery"
 
-# As they are told: a first network, inverse problems, statistics, other libraries, long runs.
+# As they are told: a first network, its rate, inverse problems, statistics, other libraries, long
+# runs.
 ORDER = (
     "digits",
+    "what_if",
     "deconvolution",
     "phase_retrieval",
     "bounded_fit",

@@ -69,6 +69,15 @@ _HOMES = {
 }
 _MODULES = ("functional", "gradients", "optimizers", "problems", "projections", "schedules")
 _EXTRAS = ("arrays", "interop", "plots")  # public as well, but `import *` leaves them out
+# What other libraries, or habit, call what is here by another name.
+_ELSEWHERE = {
+    **dict.fromkeys(("find_lr", "lr_finder", "LRFinder", "range_test"), "lr_find"),
+    **dict.fromkeys(("lr_scheduler", "scheduler", "schedule"), "schedules"),
+    "optim": "optimizers",
+    "train": "fit",
+    "Trainer": "fit",
+    "gradcheck": "check_gradients",
+}
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 # Packages whose every name is public; their `__all__` is the list.
 _CONTENTS = ("optimizers.rules", "optimizers.wrappers", "callbacks")
@@ -89,7 +98,13 @@ def __getattr__(name: str) -> _Any:
         # A module is imported as one, not looked for among the names, which may need it themselves.
         found = next((getattr(page, name) for page in _pages() if name in page.__all__), None)
     if found is None:
-        raise AttributeError(f"module 'stepsize' has no attribute {name!r}")
+        other = _ELSEWHERE.get(name)
+        raise AttributeError(
+            f"module 'stepsize' has no attribute {name!r}"
+            + (f"; it is stepsize.{other} here" if other else ""),
+            name=name,
+            obj=_sys.modules[__name__],
+        )
     globals()[name] = found
     return found
 

@@ -6,13 +6,29 @@ plain Python type.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import numbers
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+# What other libraries call an argument, and its name here.
+ELSEWHERE = {
+    **dict.fromkeys(("learning_rate", "step_size", "stepsize", "eta", "alpha"), "lr"),
+    **dict.fromkeys(("wd", "decay", "weight_decay_rate"), "weight_decay"),
+    **dict.fromkeys(("beta1", "beta2", "beta_1", "beta_2", "b1", "b2"), "betas"),
+    **dict.fromkeys(("epsilon", "eps_root"), "eps"),
+    **dict.fromkeys(("clipnorm", "global_clipnorm", "max_norm", "max_grad_norm"), "clip_norm"),
+    "clipvalue": "clip_value",
+    "mu": "momentum",
+    "use_nesterov": "nesterov",
+    **dict.fromkeys(("maxiter", "max_steps", "n_iter"), "max_iter"),
+    "method": "rule",
+    "options": "max_iter",
+}
 
 
 def refusal(label: str, allowed: str, value: object, move: str = "") -> ValueError:
@@ -115,6 +131,26 @@ def is_complex_number(value: Any) -> bool:
     """
     dtype = getattr(value, "dtype", None)
     return isinstance(value, complex) or (dtype is not None and "complex" in str(dtype))
+
+
+@contextlib.contextmanager
+def owned(owner: str) -> Iterator[None]:
+    """Errors of arguments that are checked in here begin with the name of whom they were given to.
+
+    Example:
+        >>> with owned("fit"):
+        ...     _ = whole("epochs", 0)
+        Traceback (most recent call last):
+        ...
+        ValueError: fit: epochs must be a whole number >= 1, got 0
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if type(error) in (TypeError, ValueError) and len(error.args) == 1:
+            words = str(error)
+            error.args = (words if words.startswith(f"{owner}: ") else f"{owner}: {words}",)
+        raise
 
 
 def counted(count: int, noun: str) -> str:
@@ -259,6 +295,8 @@ def nearest(name: object, known: Iterable[str], most: int = 1) -> list[str]:
         (['momentum'], [])
     """
     by_lower = {word.lower(): word for word in known}
+    if (other := ELSEWHERE.get(str(name)[:60].lower(), "")) in by_lower:
+        return [other]
     close = difflib.get_close_matches(str(name)[:60].lower(), by_lower, n=most, cutoff=0.5)
     return [by_lower[word] for word in close]
 

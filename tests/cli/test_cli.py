@@ -135,41 +135,6 @@ def rates(path):
     return [row.split(",")[column] for row in rows]
 
 
-@pytest.mark.parametrize(
-    ("target", "message"),
-    [
-        ("{model}", "expected FILE.py:factory, module:factory or a table"),
-        ("{model}:mak", "did you mean 'make'?"),
-        ("{model}:number", "has no function 'number'"),
-        ("{model}:broken", "broken raised KeyError: 'lost'"),
-        ("{model}:wrong", "returned 3, expected an ss.Problem"),
-        ("missing.py:make", "no such file: missing.py"),
-        ("no_such_module_here:make", "cannot be imported: ModuleNotFoundError"),
-    ],
-)
-def test_a_target_that_does_not_work_is_explained(run, model, target, message):
-    for command in ("find", "train", "tune"):
-        code, out, err = run(command, target.format(model=model))
-        assert (code, out) == (2 if target.startswith("missing.py") else 1, "")
-        assert_one_line(err)
-        assert message in err
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--optimizer", "Adm"], "there is no optimizer 'Adm'; there is 'Adam'"),
-        (["--lr", "cosin(1, 0, 9)"], "did you mean 'cosine'?"),
-        (["--lr", "-1"], "lr"),
-        (["--resume"], "--resume needs --checkpoint"),
-    ],
-)
-def test_bad_options_of_train(run, model, words, message):
-    code, _, err = run("train", f"{model}:make", *words)
-    assert code == 1
-    assert message in err.splitlines()[-1]
-
-
 def test_traceback_on_request(model):
     with pytest.raises(Exception, match="broken raised KeyError"):
         main(["find", f"{model}:broken", "--traceback"])

@@ -93,7 +93,7 @@ def test_what_is_printed_can_be_given(name, run):
 
 def test_a_python_function_cannot_be_named(run):
     code, out, err = run("schedule", "from_function('posix:_exit')")
-    assert (code, out) == (1, "") and "a function cannot be named in text" in err
+    assert (code, out) == (2, "") and "a function cannot be named in text" in err
     assert_one_line(err)
 
 
@@ -132,7 +132,7 @@ def test_a_python_function_cannot_be_named(run):
 def test_nothing_else_is_evaluated(text, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, err = run("schedule", text)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert_one_line(err)
     assert list(tmp_path.iterdir()) == []
 
@@ -162,7 +162,7 @@ def test_a_schedule_of_any_length_is_drawn_in_no_time(run, tmp_path):
     assert (tmp_path / "picture.png").stat().st_size > 1000
     for words in (["--json"], ["--csv", tmp_path / "rows.csv"]):
         code, out, err = run("schedule", "linear(1, 0, 1e15)", *words)
-        assert (code, out) == (1, "") and "say how many with --steps" in err
+        assert (code, out) == (2, "") and "say how many with --steps" in err
         assert_one_line(err)
         assert run("schedule", "linear(1, 0, 1e15)", "--steps", 5, *words)[0] == 0
 

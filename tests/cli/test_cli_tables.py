@@ -62,7 +62,7 @@ def test_a_rule_with_a_line_search_needs_no_rate(run, iris):
     code, out, _ = run("train", *common, "--batch-size", 112, "--epochs", 5, "--json")
     assert code == 0 and json.loads(out)["final"]["val_accuracy"] > 0.85
     code, _, err = run("find", *common)
-    assert code == 1 and "LBFGS searches along each step for itself: just train" in err
+    assert code == 2 and "LBFGS searches along each step for itself: just train" in err
 
 
 def test_a_missing_extra_is_told_before_the_work(run, iris, monkeypatch):
@@ -139,14 +139,14 @@ def test_table_columns_are_scaled_by_the_training_rows(tmp_path):
 def test_tables_that_do_not_work_are_explained(run, tmp_path, text, options, message):
     path = write(tmp_path / "t.csv", text)
     code, out, err = run("train", path, *options)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert_one_line(err)
     assert message in err
 
 
 def test_table_options_need_a_table(run, model):
     code, _, err = run("train", f"{model}:make", "--target", "y")
-    assert code == 1
+    assert code == 2
     assert "--target goes with a table: .csv, .tsv" in err
 
 

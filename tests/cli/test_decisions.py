@@ -105,6 +105,12 @@ TOLD = {  # a column of cells, and what is said of it
     "American dates": ([f"3/{1 + i}/2024" for i in range(N)], "(month/day/year), read as days"),
     "compact dates": ([20240301 + i for i in range(N)], "(yearmonthday), read as days", "date"),
     "times": ([f"{i % 24}:30" for i in range(N)], "(hour:minute), read as hours: 0:30 is 0.5"),
+    "times of twelve hours": (
+        [f"{(i + 5) % 12 + 1}:10 {'PM' if i % 24 >= 6 else 'am'}" for i in range(N)],
+        "(hour:minute), read as hours: 6:10 am is 6.166",
+    ),
+    "noon and midnight": (["12:00 AM", "12:30 p.m."] * (N // 2), "read as hours: 12:00 AM is 0;"),
+    "debits": ([f"({i % 7}.5)" if i % 2 else i % 7 for i in range(N)], "(1.5) is read as -1.5"),
     "moments": ([f"2024-03-01T{i:02}:00:00Z" for i in range(N)], "(year-month-day), read as days"),
     "months by name": ([f"{1 + i} Mar 2024" for i in range(N)], "(day month year), read as days"),
     "a row number is missing": (
@@ -311,4 +317,4 @@ def test_a_number_too_large_for_an_answer_is_refused_by_its_line(run, tmp_path):
     assert run("train", path, "--target", "y", "--epochs", 1, "--lr", 0.01, "--save", model)[0] == 0
     path.write_text("a,b\n1,1\n1e300,1\n")
     code, out, err = run("predict", model, path)
-    assert code == 1 and not out and "line 3: there is no finite answer" in err
+    assert code == 2 and not out and "line 3: there is no finite answer" in err

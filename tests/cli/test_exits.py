@@ -162,7 +162,7 @@ def test_every_command_survives_a_terminal_of_few_signs(
         (["schedule", "cosine(1, 0, 9)", "--csv", tmp_path / "s.csv", *json], (0,)),
         (["info", *json], (0,)),
         (["train", "größe.py:make"], (2,)),
-        (["train", "größe"], (1,)),
+        (["train", "größe"], (2,)),
         (["train", "größe", "--epochs", "ü"], (2,)),
         (["--help"], (0,)),
     ):

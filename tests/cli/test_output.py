@@ -44,7 +44,7 @@ def test_a_file_that_cannot_be_written_is_said_before_the_work(
 
 def test_a_picture_of_no_format_is_said_before_the_work(run, model, untouched):
     code, _, err = run("train", f"{model}:make", "--plot", "no/such/dir")
-    assert code == 1 and "--plot no/such/dir: its ending is the format" in err
+    assert code == 2 and "--plot no/such/dir: its ending is the format" in err
 
 
 @pytest.mark.parametrize(("command", "option"), CASES)

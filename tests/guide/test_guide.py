@@ -211,7 +211,7 @@ def test_unknown_pages_are_refused(tmp_path, capsys):
     with pytest.raises(ValueError, match="there is no page 'nothing'; there are: update-rule"):
         build(tmp_path, only=["nothing"])
     code = main(["demo", "--guide", "--only", "nothing", "--out", str(tmp_path)])
-    assert code == 1
+    assert code == 2
     assert "there is no page 'nothing'" in capsys.readouterr().err
 
 

@@ -193,3 +193,24 @@ def test_a_masked_number_is_no_number():
 def test_a_masked_value_of_a_series_is_none():
     history = ss.History.from_arrays(loss=masked([3, 2, 1], 1))
     assert np.array_equal(history["loss"], [3.0, np.nan, 1.0], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "move"),
+    [
+        (lambda: ss.SGD(np.ones(2), learning_rate=0.1), "did you mean lr?"),
+        (lambda: ss.AdamW(np.ones(2), lr=0.1, wd=0.1), "did you mean weight_decay?"),
+        (lambda: ss.Adam(np.ones(2), beta1=0.8), "did you mean betas?"),
+        (lambda: ss.minimize(lambda x: (x @ x, 2 * x), np.ones(2), maxiter=3), "mean max_iter?"),
+        (lambda: ss.minimize(lambda x: (x @ x, 2 * x), np.ones(2), method="sgd"), "mean rule?"),
+        (lambda: ss.History.from_arrays(loss=[1.0]).loss, r"is history\['loss'\]"),
+        (lambda: ss.History.from_arrays(loss=[1.0]).plot("a.png"), "savefig"),
+        (lambda: ss.schedules.constant(1).plot("a.png"), "savefig"),
+        (lambda: ss.find_lr, "it is stepsize.lr_find here"),
+        (lambda: ss.schedules.OneCycleLR, "it is schedules.one_cycle here"),
+        (lambda: ss.fit([np.ones(2)], len, ss.SGD([np.ones(2)], lr=0.1), []), "comes second"),
+    ],
+)  # fmt: skip
+def test_what_is_asked_for_by_the_habit_of_other_libraries_is_named(asked, move):
+    with pytest.raises((AttributeError, TypeError), match=move):
+        asked()

@@ -238,7 +238,7 @@ def _formats() -> list[Messy]:
     ]  # fmt: skip
 
 
-def bad(name: str, content: str | bytes, *told: str, code: int = 1, **more: object) -> Messy:
+def bad(name: str, content: str | bytes, *told: str, code: int = 2, **more: object) -> Messy:
     """A table that ends in an error."""
     data = content if isinstance(content, bytes) else content.encode()
     return Messy(name, str(more.pop("file", "t.csv")), data, "", told, code=code, **more)  # type: ignore[arg-type]
@@ -291,10 +291,10 @@ def _refused() -> list[Messy]:
 def _refused_files() -> list[Messy]:
     plain = text(clean())
     return [
-        bad("nothing", b"", "is empty", code=2),
-        bad("a zero byte", plain.encode() + b"\0", "it holds a zero byte; save it as CSV", code=2),
+        bad("nothing", b"", "is empty"),
+        bad("a zero byte", plain.encode() + b"\0", "it holds a zero byte; save it as CSV"),
         bad("utf-16 that breaks off", plain.encode("utf-16")[:-1],
-            "is damaged: it begins as UTF-16", code=2),
+            "is damaged: it begins as UTF-16"),
         bad("gzip that breaks off", gzip.compress(plain.encode(), mtime=0)[:-20], "is damaged",
             "save it again", code=2, file="t.csv.gz"),
         bad("zip of two", zipped(a_csv=plain.encode(), b_csv=plain.encode()),

@@ -75,7 +75,7 @@ def test_whole_numbers_of_numpy_are_whole_numbers(kind, tmp_path):
 @pytest.mark.parametrize("name", ["epochs", "steps", "batch_size", "accumulate", "seed"])
 @pytest.mark.parametrize("value", [True, 1.5, -1, "2", np.float64(2)])
 def test_what_is_no_whole_number_is_refused_by_name(name, value):
-    with pytest.raises(ValueError, match=f"^{name} must be a whole number >= "):
+    with pytest.raises(ValueError, match=f"^fit: {name} must be a whole number >= "):
         fit(make_params(), **{name: value})
 
 

@@ -121,11 +121,11 @@ def failed(capsys, *arguments):
 def test_another_address_must_be_allowed(tmp_path, capsys):
     for host in ("0.0.0.0", "::", "10.9.8.7"):
         code, told = failed(capsys, tmp_path / "run.jsonl", "--host", host)
-        assert code == 1 and "--allow-remote" in told
+        assert code == 2 and "--allow-remote" in told
     code, told = failed(capsys, tmp_path / "x", "--host", "203.0.113.9", "--allow-remote")
-    assert code == 1 and "no address of this machine" in told
+    assert code == 2 and "no address of this machine" in told
     code, told = failed(capsys, tmp_path / "x", "--host", "no such.invalid")
-    assert code == 1 and "is unknown" in told
+    assert code == 2 and "is unknown" in told
 
 
 def test_a_port_that_is_taken_names_the_next_move(tmp_path, capsys, server):

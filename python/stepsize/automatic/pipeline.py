@@ -23,7 +23,7 @@ from stepsize.training.arguments import callbacks_of
 from stepsize.training.batches import ArrayBatches, StreamBatches
 from stepsize.training.batches import batches as batches_of
 from stepsize.training.fitting import fit
-from stepsize.validation import whole
+from stepsize.validation import owned, whole
 
 
 def autolr(
@@ -85,8 +85,9 @@ def autolr(
         True
     """
     build = _checked(value_and_grad, optimizer, validation, evaluate)
-    callbacks_of(callbacks, None)
-    source = _readable_again(batches_of(train, batch_size, seed))
+    with owned("autolr"):
+        callbacks_of(callbacks, None)
+        source = _readable_again(batches_of(train, batch_size, seed))
     rehearsals = whole("autolr: rehearsals", rehearsals, 0)
     total = _budget(steps, epochs, source.steps_per_epoch())
     plan = plan_of(schedule, total)

@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
 
-__all__ = ["names", "positive", "rates", "sizes"]
+__all__ = ["at_least", "folder", "names", "number", "positive", "rates", "sizes"]
 
 
-def positive(text: str) -> int:
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of a whole number that has a least value."""
+
+    def whole(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r:.80}") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
+        return value
+
+    return whole
+
+
+def number(text: str) -> float:
+    """A finite number above 0."""
     try:
-        value = int(text)
+        value = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a finite number above 0, got {text!r:.80}")
     return value
+
+
+def folder(text: str) -> Path:
+    """The path of a folder, which need not be there yet."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be the name of a folder, got ''")
+    return Path(text)
+
+
+positive = at_least(1)
 
 
 def sizes(text: str) -> tuple[int, ...]:
@@ -33,12 +62,18 @@ def sizes(text: str) -> tuple[int, ...]:
 
 def rates(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in text.split(","))
+        found = tuple(float(part) for part in text.split(","))
     except ValueError:
+        found = ()
+    if not found or not all(0 < rate < math.inf for rate in found):
         raise argparse.ArgumentTypeError(
-            f"must be numbers, such as 0.1,1,10, got {text!r}"
-        ) from None
+            f"must be numbers above 0, such as 0.1,1,10, got {text!r:.80}"
+        )
+    return found
 
 
 def names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"must be names, such as SGD,Adam, got {text!r:.80}")
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import dataclasses
 import importlib.util
 import math
 import os
@@ -17,13 +16,14 @@ import numpy as np
 
 import stepsize as ss
 from stepsize.cli.branching import what_if
-from stepsize.cli.errors import CommandError
+from stepsize.cli.errors import CommandError, RunError, usage
 from stepsize.cli.loading import load_noted, optimizer_class, parse_lr, started_rate
 from stepsize.cli.output import columns, draw, print_json
 from stepsize.cli.predicting import predict as predictions
 from stepsize.cli.predicting import to_extra
 from stepsize.cli.reporting import (
     final,
+    in_words_of_options,
     labelled,
     next_command,
     story_told,
@@ -62,11 +62,13 @@ def demo(args: argparse.Namespace) -> int:
 
 
 def _guide(args: argparse.Namespace) -> int:
-    from stepsize.guide import build
+    from stepsize.guide.build import build, check_only
 
     if args.seed is not None:
         raise CommandError("--seed does not go with --guide: the guide uses seeds of its own")
     out = args.out or Path("stepsize-guide")
+    with usage("--only"):
+        check_only(args.only or ())
     results = build(out, only=args.only or (), quick=args.quick)
     if args.json:
         print_json(
@@ -92,13 +94,15 @@ def _found_rate(args: argparse.Namespace, problem: Any, rule: Any) -> float:
     result = _range_test(args, problem, rule)
     if not math.isfinite(result.suggestion):
         name = rule.__name__
-        raise CommandError(f"the range test finds no rate for {name}, because {result.why}")
+        raise RunError(f"the range test finds no rate for {name}, because {result.why}")
     return float(result.suggestion)
 
 
 def find(args: argparse.Namespace) -> int:
     """A range test on the user's problem."""
     rule = optimizer_class(args.optimizer)
+    if args.lr_min >= args.lr_max:
+        raise CommandError(f"--lr-min {args.lr_min:g} must be below --lr-max {args.lr_max:g}")
     problem, prepared = load_noted(args)
     if rule.needs_closure:
         raise CommandError(f"{rule.__name__} searches along each step for itself: just train")
@@ -128,12 +132,11 @@ def train(args: argparse.Namespace) -> int:
     if args.resume and args.checkpoint is None:
         raise CommandError("--resume needs --checkpoint FILE to continue from")
     rule = optimizer_class(args.optimizer)
+    lr = None if args.lr is None else parse_lr(args.lr)
     problem, prepared = load_noted(args)
-    if args.lr is not None:
-        lr = parse_lr(args.lr)
-    elif args.resume and os.path.exists(args.checkpoint):
+    if lr is None and args.resume and os.path.exists(args.checkpoint):
         lr = started_rate(args.checkpoint)
-    else:
+    elif lr is None:
         lr = _found_rate(args, problem, rule)
         print(f"learning rate found: {number(lr)}", file=sys.stderr)
     optimizer = rule(problem.params, lr=lr)
@@ -153,7 +156,7 @@ def train(args: argparse.Namespace) -> int:
         callbacks=[ss.JSONLogger(args.log)] if args.log else [],
         progress=sys.stderr.isatty() and not args.json,
     )
-    diagnosis = _in_words_of_options(ss.diagnose(history))
+    diagnosis = in_words_of_options(ss.diagnose(history))
     if args.csv:
         history.to_csv(args.csv)
     if args.save:
@@ -167,16 +170,6 @@ def train(args: argparse.Namespace) -> int:
     if str(history.stopped).startswith("interrupted"):
         raise KeyboardInterrupt
     return DIVERGED if diagnosis.verdict == "diverging" else 0
-
-
-def _in_words_of_options(diagnosis: Any) -> Any:
-    """A diagnosis that advises what can be done on the command line: there no --lr finds a rate."""
-
-    def said(advice: str) -> str:
-        return advice.replace("ask lr_find", "leave out --lr")
-
-    findings = (dataclasses.replace(f, advice=said(f.advice)) for f in diagnosis.findings)
-    return dataclasses.replace(diagnosis, findings=tuple(findings))
 
 
 def predict(args: argparse.Namespace) -> int:
@@ -213,7 +206,10 @@ def _report_training(
         return
     from stepsize import plots
 
-    print(plots.text_learning_curves(history))
+    if np.isfinite(history["loss"]).any():
+        print(plots.text_learning_curves(history))
+    else:
+        print("the loss is finite at no step: no curve to draw")
     print(columns(labelled(ends)))
     print()
     print(diagnosis)
@@ -223,10 +219,10 @@ def tune(args: argparse.Namespace) -> int:
     """A search over rates, for one rule after the other."""
     if args.retry_failed and not args.storage:
         raise CommandError("--retry-failed is for the trials of a file: give --storage FILE too")
+    rules = {name: optimizer_class(name, "--optimizers") for name in args.optimizers}
     problem, prepared = load_noted(args)
     if problem.validation is None:
-        raise CommandError("tune judges by the validation loss: give the problem validation data")
-    rules = {name: optimizer_class(name) for name in args.optimizers}
+        raise RunError("tune judges by the validation loss: give the problem validation data")
     results = {}
     for name, rule in rules.items():
         found = _found_rate(args, problem, rule)
@@ -304,7 +300,11 @@ def bench(args: argparse.Namespace) -> int:
     """Step times on this machine."""
     from stepsize.cli.bench import SHAPES, measure
 
-    rules = {optimizer_class(n).__name__: optimizer_class(n) for n in args.optimizers}
+    found = [optimizer_class(name, "--optimizers") for name in args.optimizers]
+    rules = {rule.__name__: rule for rule in found}
+    for name, rule in rules.items():
+        if rule.needs_closure:
+            raise CommandError(f"--optimizers: {name} calls the function of its steps: no bench")
     shapes = [shape for shape in SHAPES if not (args.quick and shape == "1 x 10,000,000")]
     rows = measure(rules, shapes, args.seconds)
     if args.json:
@@ -329,7 +329,8 @@ def bench(args: argparse.Namespace) -> int:
 
 def schedule(args: argparse.Namespace) -> int:
     """Schedules, each an expression, as text, picture and numbers."""
-    schedules = {text: expression.parse(text) for text in args.expressions}
+    with usage():
+        schedules = {text: expression.parse(text) for text in args.expressions}
     lengths = [getattr(one, "length", math.inf) for one in schedules.values()]
     finite = [math.ceil(length) for length in lengths if math.isfinite(length)]
     # One step more than the longest shows the value that is held from then on.

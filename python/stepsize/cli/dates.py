@@ -9,7 +9,11 @@ from typing import Any
 
 __all__ = ["FORMS", "date_forms", "date_of", "looks_like_a_date", "unit_of_form"]
 
-_TIME = r"(?:[T ]+(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}(?:[.,]\d+)?))?)?"
+_CLOCK = (
+    r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}(?:[.,]\d+)?))?"
+    r"(?:\s?(?P<half>[AaPp])\.?[Mm]\.?)?"
+)
+_TIME = rf"(?:[T ]+{_CLOCK})?"
 _YMD = r"(?P<y>\d{4})(?P<s>[-/.])(?P<m>\d{1,2})(?P=s)(?P<d>\d{1,2})"
 _ZONE = r"\s?(?P<zone>Z|[+-]\d{2}:?\d{2})?"
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
@@ -21,7 +25,7 @@ _PATTERNS = {
     "month/day/year": rf"(?P<m>\d{{1,2}})(?P<s>[-/])(?P<d>\d{{1,2}})(?P=s)(?P<y>\d{{4}}){_TIME}",
     "day month year": rf"(?P<d>\d{{1,2}})[ .-]+{_NAME}[ -](?P<y>\d{{4}}){_TIME}",
     "month day, year": rf"{_NAME} (?P<d>\d{{1,2}}),? (?P<y>\d{{4}}){_TIME}",
-    "hour:minute": r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}(?:[.,]\d+)?))?",
+    "hour:minute": _CLOCK,
     "yearmonthday": r"(?P<y>(?:19|20)\d{2})(?P<m>\d{2})(?P<d>\d{2})",
 }
 FORMS = {form: re.compile(pattern) for form, pattern in _PATTERNS.items()}
@@ -52,7 +56,12 @@ def date_of(cell: Any, form: str) -> float | None:
     if found is None:
         return None
     part = found.groupdict()
-    hours = float(part.get("hour") or 0) + float(part.get("minute") or 0) / 60
+    hour = float(part.get("hour") or 0)
+    if half := part.get("half"):
+        if not 1 <= hour <= 12:
+            return None
+        hour = hour % 12 + 12 * (half in "Pp")  # 12:10 AM is ten past midnight
+    hours = hour + float(part.get("minute") or 0) / 60
     hours += float((part.get("second") or "0").replace(",", ".")) / 3600
     if float(part.get("minute") or 0) >= 60 or hours > 24:
         return None

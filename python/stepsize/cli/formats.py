@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.cli.errors import CommandError, FileError
+from stepsize.cli.errors import CommandError, FileError, RunError
 from stepsize.cli.table import Rows, Table, pandas_here
 from stepsize.validation import counted
 
@@ -65,7 +65,7 @@ def parquet_table(path: Path) -> Table:
     try:
         frame = pandas.read_parquet(path)
     except ImportError:
-        raise CommandError('reading parquet needs: pip install "stepsize[table]"') from None
+        raise RunError('reading parquet needs: pip install "stepsize[table]"') from None
     except Exception as error:  # of whatever kind pyarrow raises: the file is damaged
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise FileError(f"{path} cannot be read as .parquet: {why}") from None
@@ -85,7 +85,7 @@ def sheet_rows(path: Path, data: bytes, known: Sequence[str], notes: list[str]) 
     try:
         sheets = pandas.read_excel(io.BytesIO(data), sheet_name=None, header=None, dtype=object)
     except ImportError:
-        raise CommandError(f'reading {path.suffix} needs: pip install "stepsize[table]"') from None
+        raise RunError(f'reading {path.suffix} needs: pip install "stepsize[table]"') from None
     except Exception as error:  # of whatever kind its reader raises: the file is damaged
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise FileError(f"{path} cannot be read as {path.suffix}: {why}") from None

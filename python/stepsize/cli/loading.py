@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from stepsize.arrays import data_set
-from stepsize.cli.errors import CommandError, FileError
+from stepsize.cli.errors import CommandError, FileError, RunError, usage
 from stepsize.cli.reading import ENDINGS, KINDS, is_stream
 from stepsize.cli.tables import Prepared, load_table
 from stepsize.optimizers.registration import find_rule
@@ -82,9 +83,9 @@ def _made_by(target: str) -> Problem:
     try:
         problem = factory()
     except Exception as error:
-        raise CommandError(f"{target} raised {type(error).__name__}: {error}") from error
+        raise RunError(f"{target} raised {type(error).__name__}: {error}") from error
     if not isinstance(problem, Problem):
-        raise CommandError(f"{target} returned {problem!r:.60}, expected an ss.Problem")
+        raise RunError(f"{target} returned {problem!r:.60}, expected an ss.Problem")
     return problem
 
 
@@ -123,7 +124,9 @@ def _run(load: Callable[[], ModuleType], place: str) -> ModuleType:
     try:
         return load()
     except Exception as error:
-        raise CommandError(
+        # A module that is not there was named on the command line; what it imports was not.
+        named = isinstance(error, ModuleNotFoundError) and f"{place}.".startswith(f"{error.name}.")
+        raise (CommandError if named else RunError)(
             f"{place} cannot be imported: {type(error).__name__}: {error}"
         ) from error
 
@@ -133,17 +136,22 @@ def _functions(module: ModuleType) -> list[str]:
     return [name for name in own if callable(getattr(module, name)) and not name.startswith("_")]
 
 
-def optimizer_class(name: str) -> Any:
+def optimizer_class(name: str, option: str = "--optimizer") -> Any:
     """The optimizer class of that name, whatever its capitals and underscores."""
-    return find_rule(name, "--optimizer", "optimizer")
+    with usage():
+        return find_rule(name, option, "optimizer")
 
 
 def parse_lr(text: str) -> Any:
     """A rate from the command line: a number, or a schedule's expression."""
     try:
-        return float(text)
+        rate = float(text)
     except ValueError:
-        return expression.parse(text)
+        with usage("--lr"):
+            return expression.parse(text)
+    if not 0 <= rate < math.inf:
+        raise CommandError(f"--lr must be a finite number >= 0, or a schedule, got {text}")
+    return rate
 
 
 def started_rate(path: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from stepsize.cli import watch
-from stepsize.cli.argument_types import names, positive, rates, sizes
+from stepsize.cli.argument_types import at_least, folder, names, number, positive, rates, sizes
 
 __all__ = ["main"]
 
@@ -27,8 +27,8 @@ model.py holds a function that takes nothing and returns an ss.Problem:
   def make():
       return ss.Problem(params, value_and_grad, train=(x, y), validation=(xv, yv))
 
-exit codes: 0 done, 1 failed, 2 wrong usage or a file that cannot be read or written,
-            3 the training diverged, 130 interrupted
+exit codes: 0 done, 1 what was asked for failed, 2 wrong usage, or a file or table that cannot
+            be used, 3 the training diverged, 130 interrupted
 """
 _TARGET = (
     "FILE.py:FUNCTION or module:FUNCTION, returning an ss.Problem; or a table: "
@@ -72,7 +72,7 @@ def _run(argv: Sequence[str] | None) -> int:
         parser.print_help()
         return 2
     from stepsize.cli import commands
-    from stepsize.cli.errors import CommandError
+    from stepsize.cli.errors import CommandError, in_words, raised_at
     from stepsize.cli.output import check_paths
     from stepsize.errors import CheckpointError
 
@@ -86,12 +86,14 @@ def _run(argv: Sequence[str] | None) -> int:
             return run(args)
     except BrokenPipeError:
         raise
-    except (CommandError, ArithmeticError, ImportError, OSError, TypeError, ValueError) as error:
-        if args.traceback:
-            raise
-        message = " ".join(str(error).split()) or type(error).__name__
-        print(f"stepsize {args.command}: error: {message}", file=sys.stderr)
-        return getattr(error, "exit_code", 2 if isinstance(error, CheckpointError | OSError) else 1)
+    except Exception as error:
+        place = raised_at(error, getattr(args, "problem", ""))
+        known = (CommandError, ArithmeticError, ImportError, OSError, TypeError, ValueError)
+        if args.traceback or not (place or isinstance(error, known)):
+            raise  # what is of no known kind is a mistake of ours
+        print(f"stepsize {args.command}: error: {in_words(error, place)}", file=sys.stderr)
+        files = isinstance(error, CheckpointError | OSError) and not place
+        return getattr(error, "exit_code", 2 if files else 1)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -150,10 +152,10 @@ def _add_demo(commands: _Commands) -> None:
         'Needs the extra: pip install "stepsize[demo]", for the guide "stepsize[demo,tune]"',
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="default: stepsize-report, or stepsize-guide"
+        "--out", type=folder, metavar="DIR", help="default: stepsize-report, or stepsize-guide"
     )
     parser.add_argument(
-        "--seed", type=int, help="draws data split, weights and batches (default 0)"
+        "--seed", type=at_least(0), help="draws data split, weights and batches (default 0)"
     )
     parser.add_argument(
         "--quick", action="store_true", help="a few seconds: fewer epochs and rates"
@@ -204,7 +206,9 @@ def _add_running(parser: argparse.ArgumentParser, optimizer: bool = True) -> Non
         metavar="N",
         help="rows (default: about 32, with a last batch that is at least half full)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="draws the order of the batches")
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, help="draws the order of the batches"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw to .png, .svg or .pdf")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the numbers")
     _add_json(parser)
@@ -219,9 +223,9 @@ def _add_find(commands: _Commands) -> None:
         "The parameters are copied: nothing is trained.",
     )
     _add_running(parser)
-    parser.add_argument("--lr-min", type=float, default=1e-7, metavar="RATE")
-    parser.add_argument("--lr-max", type=float, default=10.0, metavar="RATE")
-    parser.add_argument("--steps", type=positive, default=100, metavar="N")
+    parser.add_argument("--lr-min", type=number, default=1e-7, metavar="RATE")
+    parser.add_argument("--lr-max", type=number, default=10.0, metavar="RATE")
+    parser.add_argument("--steps", type=at_least(20), default=100, metavar="N")
     parser.add_argument("--repeats", type=positive, default=1, metavar="N", help="tests to combine")
 
 
@@ -361,7 +365,7 @@ def _add_bench(commands: _Commands) -> None:
         metavar="NAME,NAME",
     )
     parser.add_argument(
-        "--seconds", type=float, default=0.3, metavar="S", help="per measurement (default: 0.3)"
+        "--seconds", type=number, default=0.3, metavar="S", help="per measurement (default: 0.3)"
     )
     parser.add_argument("--quick", action="store_true", help="leave out the largest size")
     _add_json(parser)

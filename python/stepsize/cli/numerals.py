@@ -21,10 +21,10 @@ UNITS = ("%", *_MONEY)
 _AFFIX = rf"(?:[{_MONEY}]\s?)?"
 _FORMS = {
     sign: re.compile(
-        rf"(?P<sign>[+\-\u2212]?){_AFFIX}"
+        rf"(?P<debit>\(\s?)?(?P<sign>[+\-\u2212]?){_AFFIX}"
         rf"(?P<whole>[1-9]\d{{0,2}}(?:[{re.escape(other + _SPACES)}]\d{{3}})+|\d+)?"
         rf"(?:{re.escape(sign)}(?P<part>\d*))?(?P<power>[eE][+-]?\d{{1,4}})?"
-        rf"(?:\s?[{_MONEY}])?(?P<percent>\s?%)?"
+        rf"(?:\s?[{_MONEY}])?(?P<percent>\s?%)?(?(debit)\s?\))"
     )
     for sign, other in ((".", ","), (",", "."))
 }
@@ -54,8 +54,10 @@ def number_of(cell: Any, decimal: str = ".") -> float | None:
     found = _FORMS[decimal].fullmatch(cell)
     if found is None or not (found["whole"] or found["part"]):
         return None
+    if found["debit"] and found["sign"]:
+        return None
     whole = re.sub(r"\D", "", found["whole"] or "0")
-    sign = "-" if found["sign"] in ("-", "\u2212") else ""
+    sign = "-" if found["sign"] in ("-", "\u2212") or found["debit"] else ""
     number = float(f"{sign}{whole}.{found['part'] or '0'}{found['power'] or ''}")
     if found["percent"]:
         number /= 100
@@ -101,6 +103,8 @@ def marks_of(cell: Any, decimal: str) -> list[str]:
         marks.append("e")
     if has_leading_zero(cell):
         marks.append("0")
+    if found["debit"]:
+        marks.append("(")
     return [*marks, unit_of(cell)] if unit_of(cell) else marks
 
 

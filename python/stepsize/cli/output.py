@@ -70,14 +70,25 @@ def draw(path: Path | None, picture: Any) -> None:
         from stepsize.plots.style import offscreen
 
         with offscreen():
-            print(f"picture: {plots.save(picture(plots), path)}", file=sys.stderr)
+            try:
+                told = f"picture: {plots.save(picture(plots), path)}"
+            except ValueError as error:
+                if not str(error).startswith("nothing to draw"):
+                    raise
+                told = f"no picture, {error}"
+            print(told, file=sys.stderr)
 
 
 def check_paths(args: argparse.Namespace) -> None:
     """Refuse, before any work, files that could not be written after it; make their folders."""
     given = {name: getattr(args, name, None) for name in _FILES}
     for name, path in given.items():
-        if path is None or (name == "out" and args.command == "demo"):
+        if path is None:
+            continue
+        if name == "out" and args.command == "demo":
+            taken = next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), None)
+            if taken is not None:
+                raise FileError(f"--out: {taken} is a file; give the name of a folder")
             continue
         if path.is_dir():
             raise FileError(f"--{name} {path} is a folder; give the name of a file in it")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsize.cli.dates import FORMS
-from stepsize.cli.errors import CommandError, FileError
+from stepsize.cli.errors import CommandError, FileError, RunError
 from stepsize.cli.matching import fitted
 from stepsize.cli.numerals import is_gap
 from stepsize.cli.preparation import GAP, Column, encode
@@ -150,7 +150,7 @@ def _write(text: str, out: Path | None) -> None:
     try:
         text.encode(encoding)
     except UnicodeEncodeError as error:
-        raise CommandError(
+        raise RunError(
             f"the answers hold {text[error.start]!a}, which the encoding of the output, "
             f"{encoding}, has no sign for: write them to a file with --out FILE, or set "
             "PYTHONIOENCODING=utf-8"

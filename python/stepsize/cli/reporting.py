@@ -138,3 +138,13 @@ def _figures(plots: Any, lr: Any, history: Any, diagnosis: Any) -> list[tuple[An
         )
     )
     return figures
+
+
+def in_words_of_options(diagnosis: Any) -> Any:
+    """A diagnosis that advises what can be done on the command line: there no --lr finds a rate."""
+
+    def said(advice: str) -> str:
+        return advice.replace("ask lr_find", "leave out --lr")
+
+    findings = (dataclasses.replace(f, advice=said(f.advice)) for f in diagnosis.findings)
+    return dataclasses.replace(diagnosis, findings=tuple(findings))

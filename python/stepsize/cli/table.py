@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from stepsize.cli.errors import CommandError
+from stepsize.cli.errors import RunError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -44,5 +44,5 @@ def pandas_here() -> Any:
     try:
         import pandas
     except ImportError:
-        raise CommandError('a table needs pandas: pip install "stepsize[table]"') from None
+        raise RunError('a table needs pandas: pip install "stepsize[table]"') from None
     return pandas

@@ -9,7 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
-from stepsize.cli.errors import CommandError, FileError
+from stepsize.cli.errors import CommandError, FileError, RunError
 
 __all__ = ["EPILOG", "SUMMARY", "add_arguments", "watch"]
 
@@ -68,7 +68,8 @@ def watch(args: argparse.Namespace) -> int:
     try:
         server = WatchServer(args.run, args.host, args.port)
     except OSError as error:
-        raise CommandError(_refused(error, args)) from None
+        kind = RunError if error.errno == errno.EADDRINUSE else CommandError
+        raise kind(_refused(error, args)) from None
     with server:
         print(f"{args.run.name} is at {server.url}  (Ctrl-C ends)", flush=True)
         if not args.run.exists():

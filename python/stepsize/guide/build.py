@@ -48,9 +48,8 @@ def build(
     """
     known = pages()
     names = list(only) or list(known)
+    check_only(names)
     for name in names:
-        if name not in known:
-            raise ValueError(f"there is no page {name!r}; there are: {', '.join(known)}")
         _check_needs(known[name])
     for page in (*names, "index", "paths", "start") if Path(out).is_dir() else ():
         check_replaceable("guide: out", Path(out) / f"{page}.html", "report of stepsize")
@@ -63,6 +62,14 @@ def build(
         seconds[name] += took
     with offscreen():
         return _write(Path(out), known, found, seconds, seeds, quick, extras=not only)
+
+
+def check_only(names: Iterable[str]) -> None:
+    """Raise ValueError for a name that is no page of the guide."""
+    known = pages()
+    for name in names:
+        if name not in known:
+            raise ValueError(f"there is no page {name!r}; there are: {', '.join(known)}")
 
 
 def _write(

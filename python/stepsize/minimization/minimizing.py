@@ -31,6 +31,7 @@ from stepsize.minimization.stalled import cause
 from stepsize.optimizers import LBFGS, Optimizer
 from stepsize.optimizers.registration import find_rule
 from stepsize.training.history import History
+from stepsize.validation import ELSEWHERE
 
 UNBOUNDED = 1e3  # times the start: a fall so large, at a gradient that stays, has no end in sight
 
@@ -105,6 +106,10 @@ def minimize(
         >>> result.converged, bool(abs(result.x).max() < 1e-5)
         (True, True)
     """
+    for name in options:
+        ours = ELSEWHERE.get(name, "")
+        if ours in ("max_iter", "rule"):
+            raise TypeError(f"minimize: unknown argument {name!r}; did you mean {ours}?")
     calls = Calls(fun_and_grad, jac, grad)
     gtol = gtol if tol is None else tol
     limits = Limits(max_iter, gtol, ftol, patience, max_time)

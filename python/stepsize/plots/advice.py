@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stepsize.diagnosis import diagnose, words
 from stepsize.finder.suggestions import RULE_NAMES
 from stepsize.plots.runs import run_curves
-from stepsize.plots.style import MUTED, colour, dress, number, own_axes
+from stepsize.plots.style import MUTED, colour, dress, given_axes, number, own_axes
 from stepsize.plots.views import series
 
 __all__ = ["diagnosed", "range_test"]
@@ -29,7 +29,7 @@ def range_test(result: Any, ax: Any = None, *, title: str = "") -> Any:
     best constant rate is likely to be, the dotted line the top for a one-cycle schedule; the ticks
     below are what other rules for reading the curve would have said.
     """
-    ax = own_axes() if ax is None else ax
+    ax = own_axes() if ax is None else given_axes(ax)
     lrs, losses = np.asarray(result.lrs, float), np.asarray(result.losses, float)
     smoothed = np.asarray(result.smoothed, float)
     races = _race_ends(getattr(result, "probes", ()))

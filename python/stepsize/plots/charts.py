@@ -13,6 +13,7 @@ from stepsize.plots.style import (
     MUTED,
     colour,
     dress,
+    given_axes,
     key,
     label_ends,
     makes_room,
@@ -40,7 +41,7 @@ def curves(
     A line is a row of values, or one row per seed: then the median is drawn in a band from the
     lowest to the highest. NaN leaves a gap.
     """
-    ax = own_axes() if ax is None else ax
+    ax = own_axes() if ax is None else given_axes(ax)
     at = np.asarray(x, float)
     labels = []
     for index, (name, values) in enumerate(lines.items()):
@@ -81,7 +82,7 @@ def comparison(
     A value that is not finite is counted in words instead: `lost` says what befell it. Rows keep
     the order given, the first on top. Returns the axes.
     """
-    ax = own_axes(height=0.9 + 0.32 * len(results)) if ax is None else ax
+    ax = own_axes(height=0.9 + 0.32 * len(results)) if ax is None else given_axes(ax)
     names, room = list(results), makes_room(ax)
     for row, name in enumerate(names):
         values = np.atleast_1d(np.asarray(results[name], float))
@@ -126,7 +127,7 @@ def heatmap(
 
     `y` may hold names. The best cell is up to the caller to mark. Returns the axes.
     """
-    ax = own_axes() if ax is None else ax
+    ax = own_axes() if ax is None else given_axes(ax)
     table = np.ma.masked_invalid(np.asarray(values, float))
     rows = np.asarray(y)
     names = rows.tolist() if rows.dtype.kind == "U" else None
@@ -170,7 +171,7 @@ def landscape(
 
     Crosses mark the minima, rings the starts. Returns the axes.
     """
-    ax = own_axes(height=3.6) if ax is None else ax
+    ax = own_axes(height=3.6) if ax is None else given_axes(ax)
     function = problem.value_and_grad
     gx, gy = np.meshgrid(np.linspace(*xlim, 160), np.linspace(*ylim, 160))
     heights = function.value(gx, gy)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsize.plots.style import MUTED, colour, dress, label_ends, own_axes
+from stepsize.plots.style import MUTED, colour, dress, given_axes, label_ends, own_axes
 from stepsize.plots.views import series, smoothed
 
 __all__ = ["futures"]
@@ -24,7 +24,7 @@ def futures(result: Any, ax: Any = None, *, title: str = "") -> Any:
     the end of each branch, a dot with a bar of one standard error. A branch that diverged ends with
     a cross where its loss left the picture.
     """
-    ax = own_axes() if ax is None else ax
+    ax = own_axes() if ax is None else given_axes(ax)
     now, end = result.run_steps, result.run_steps + result.steps
     at, past = _past(result)
     level = float(result.before.mean())

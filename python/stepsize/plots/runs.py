@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsize.curves import with_risers
-from stepsize.plots.style import MUTED, colour, dress, label_ends, own_axes, width_for
+from stepsize.plots.style import MUTED, colour, dress, given_axes, label_ends, own_axes, width_for
 from stepsize.plots.views import learning_curves, metrics_of, series, smoothed
 
 __all__ = ["run_curves"]
@@ -33,11 +33,8 @@ def run_curves(history: Any, ax: Any = None, *, title: str = "") -> Any:
     metrics = metrics_of(history)
     panels = _panels(metrics)
     heights = [HEIGHTS[0], *(HEIGHTS[1] for _ in panels), *(HEIGHTS[2:] if len(at) else ())]
-    ax = (
-        own_axes(width_for(metrics), 0.75 * sum(heights) + 0.9 * (len(heights) < 2) + 0.1)
-        if own
-        else ax
-    )
+    height = 0.75 * sum(heights) + 0.9 * (len(heights) < 2) + 0.1
+    ax = own_axes(width_for(metrics), height) if own else given_axes(ax)
     below = _room_below(ax, heights) if len(heights) > 1 else []
     learning_curves(history, ax, title=title)
     _gap(ax, history)

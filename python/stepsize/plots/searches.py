@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.plots.style import COLOURS, INK, MUTED, colour, dress, number, own_axes
+from stepsize.plots.style import COLOURS, INK, MUTED, colour, dress, given_axes, number, own_axes
 from stepsize.tuning.space import Listed, LogUniform
 
 __all__ = ["parameter", "tuning"]
@@ -21,7 +21,7 @@ def tuning(result: Any, ax: Any = None, *, title: str = "", name: str | None = N
     were killed. Where runs gave their histories, the colour is the verdict of `diagnose`. Where
     only one number was searched, a line joins the runs and the band is its interval.
     """
-    ax = own_axes() if ax is None else ax
+    ax = own_axes() if ax is None else given_axes(ax)
     trials = list(result.trials)
     numbers = [k for k in trials[0].point if result.is_number(k)]
     name = name or (numbers[0] if numbers else None)
@@ -111,7 +111,7 @@ def parameter(result: Any, ax: Any = None, *, title: str = "") -> Any:
 
     The band is the interval; returns matplotlib axes.
     """
-    ax = own_axes() if ax is None else ax
+    ax = own_axes() if ax is None else given_axes(ax)
     name = result.parameter.replace("_", " ")
     paint, _ = colour(0)
     if result.parameter == "batch_size":

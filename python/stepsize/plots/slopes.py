@@ -6,7 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.plots.style import MUTED, colour, dress, key, own_axes, shortened, width_for
+from stepsize.plots.style import (
+    MUTED,
+    colour,
+    dress,
+    given_axes,
+    key,
+    own_axes,
+    shortened,
+    width_for,
+)
 
 __all__ = ["gradient_check"]
 
@@ -27,20 +36,19 @@ def gradient_check(check: Any, ax: Any = None, *, title: str = "") -> Any:
     if not leaves:
         raise ValueError("nothing to draw: no slope was measured")
     few = len(leaves) <= _FEW
-    ax = (
-        own_axes(width_for(_says(one) for one in leaves if few or not one.ok)) if ax is None else ax
-    )
+    named = [_says(leaf) for leaf in leaves if few or not leaf.ok]
+    ax = own_axes(width_for(named)) if ax is None else given_axes(ax)
     names: list[tuple[Any, str, str]] = []
     for leaf in sorted(leaves, key=lambda one: one.ok, reverse=True):
         predicted, measured, bars = leaf.slopes.T
         unit = max(float(np.abs(leaf.slopes[:, :2]).max()), np.finfo(float).tiny)
-        named = few or not leaf.ok
-        paint, dark = colour(len(names)) if named else (MUTED, MUTED)
+        shown = few or not leaf.ok
+        paint, dark = colour(len(names)) if shown else (MUTED, MUTED)
         drawn = ax.errorbar(
             predicted / unit, measured / unit, np.minimum(bars / unit, 10),
             fmt="o" if leaf.ok else "D", color=paint, ms=4, alpha=0.8, elinewidth=0.8, capsize=0,
         )  # fmt: skip
-        if named:
+        if shown:
             names.append((drawn[0], _says(leaf), dark))
     ax.plot([-1, 1], [-1, 1], color=MUTED, linewidth=1, zorder=0)
     ax.set_xlim(-_MARGIN, _MARGIN)

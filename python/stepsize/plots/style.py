@@ -74,6 +74,16 @@ def own_axes(width: float = _WIDTH, height: float = _HEIGHT) -> Any:
     return pyplot.figure(figsize=(width, height), dpi=150, layout="constrained").add_subplot()
 
 
+def given_axes(ax: Any) -> Any:
+    """The axes that were given to draw on; TypeError for what is none, such as a file's name."""
+    if not hasattr(ax, "transAxes"):
+        raise TypeError(
+            f"ax must be matplotlib axes or None, got {ax!r:.80}; to write a file: "
+            ".plot().figure.savefig('picture.png')"
+        )
+    return ax
+
+
 def new_axes(width: float = _WIDTH, height: float = _HEIGHT) -> Any:
     """Axes on a figure of their own, `width` x `height` inches, that belongs to no window."""
     try:
@@ -175,12 +185,21 @@ def _plain_log(axis: Any) -> None:
 
 
 def _plain_linear(axis: Any) -> None:
-    """Label a linear axis with whole values: no offset to be added by the reader."""
+    """Label a linear axis with whole values: no offset to be added, no power to be multiplied."""
     from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-    formatter = axis.get_major_formatter()
-    if isinstance(formatter, ScalarFormatter):
-        formatter.set_useOffset(False)
+    class Whole(ScalarFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            largest = float(np.abs(axis.get_view_interval()).max())
+            if 1e-4 <= largest < 1e6:
+                return str(super().__call__(x, pos))
+            mantissa, exponent = f"{x:.6e}".split("e")
+            return f"{float(mantissa):g}e{int(exponent)}" if x else "0"
+
+    if isinstance(axis.get_major_formatter(), ScalarFormatter):
+        formatter = Whole(useOffset=False)
+        formatter.set_scientific(False)
+        axis.set_major_formatter(formatter)
     if axis.axis_name == "x" and max(map(abs, axis.get_view_interval())) >= 1e4:
         axis.set_major_locator(MaxNLocator(4))
 

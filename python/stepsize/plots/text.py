@@ -170,6 +170,8 @@ def text_range_test(result: Any, *, width: int = 78, height: int = 12) -> str:
     """Loss over the learning rate of a range test and the rate it suggests, as text."""
     lrs, smoothed = np.asarray(result.lrs, float), np.asarray(result.smoothed, float)
     finite = smoothed[np.isfinite(smoothed)]
+    if not len(finite):
+        return "no loss is finite: nothing to draw\nno learning rate to suggest"
     start, low = finite[0], finite.min()
     top = start + 0.5 * (start - low) if start > low else np.inf
     keep = smoothed <= top

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsize.curves import mad_noise, moving_average, sampled
-from stepsize.plots.style import INK, colour, dress, label_ends, own_axes, width_for
+from stepsize.plots.style import INK, colour, dress, given_axes, label_ends, own_axes, width_for
 
 __all__ = ["learning_curves", "schedule"]
 
@@ -138,7 +138,7 @@ def learning_curves(
     drawn = {name: both for name, both in drawn.items() if len(both[0][0])}
     losses = [loss for (_, loss), _ in drawn.values()]
     low, top, deep = readable_part(losses, [val for _, (_, val) in drawn.values()])
-    ax = own_axes(width_for(runs)) if ax is None else ax
+    ax = own_axes(width_for(runs)) if ax is None else given_axes(ax)
     yscale = yscale or ("log" if deep else "linear")
     labels = []
     averages = smoothed(losses, yscale == "log")
@@ -185,7 +185,7 @@ def schedule(
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     plans = named(schedule, "schedule")
-    ax = own_axes(width_for(plans)) if ax is None else ax
+    ax = own_axes(width_for(plans)) if ax is None else given_axes(ax)
     labels = []
     for index, (name, one) in enumerate(plans.items()):
         paint, text = colour(index)

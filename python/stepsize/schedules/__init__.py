@@ -6,6 +6,8 @@
 (0.0, 0.003, 0.0)
 """
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from stepsize.schedules.basic import (
     constant,
     cosine,
@@ -81,3 +83,27 @@ __all__ = [
     "warmup_linear",
     "wsd",
 ]
+
+# What torch calls them, for those who ask by habit.
+_TORCH = {
+    "ConstantLR": "constant",
+    "CosineAnnealingLR": "cosine",
+    "CosineAnnealingWarmRestarts": "cosine_restarts",
+    "CyclicLR": "cyclic",
+    "ExponentialLR": "exponential",
+    "LambdaLR": "from_function",
+    "LinearLR": "linear",
+    "MultiStepLR": "multistep",
+    "OneCycleLR": "one_cycle",
+    "PolynomialLR": "polynomial",
+    "ReduceLROnPlateau": "Plateau",
+    "StepLR": "step_decay",
+}
+
+
+if not _TYPE_CHECKING:  # which would take any name for one of the module
+
+    def __getattr__(name: str) -> object:
+        move = f"; it is schedules.{_TORCH[name]} here" if name in _TORCH else ""
+        words = f"module 'stepsize.schedules' has no attribute {name!r}{move}"
+        raise AttributeError(words, name=name)

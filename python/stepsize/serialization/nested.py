@@ -21,6 +21,14 @@ __all__ = ["Path", "contents_of", "dump", "load", "pack", "unpack"]
 # What reading values of the wrong kind raises; the digest of a file says nothing about its sense.
 MISFITS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
+# Who writes the files that are asked for by a person.
+WRITERS = {
+    "run": "fit(checkpoint=) or stepsize train --checkpoint",
+    "parameters and optimizer": "ss.save or stepsize train --save",
+    "history": "History.save",
+    "optimizer": "the save of an optimizer",
+}
+
 
 def dump(path: Path, kind: str, nested: Mapping[str, Any]) -> None:
     """Write a nested dict of numbers, strings, lists and arrays, marked as a file of this kind."""
@@ -34,7 +42,9 @@ def load(path: Path, *kinds: str) -> dict[str, Any]:
     found = meta.get("kind")
     if found not in kinds:
         expected = " or ".join(kinds)
-        raise CheckpointError(f"{os.fspath(path)}: it holds a {found!r}, expected {expected}")
+        writers = [WRITERS[kind] for kind in kinds if kind in WRITERS]
+        move = f"; give a file that {' or '.join(writers)} wrote" if writers else ""
+        raise CheckpointError(f"{os.fspath(path)}: it holds a {found!r}, expected {expected}{move}")
     try:
         nested = unpack(tensors, meta["tree"])
     except (*MISFITS, RecursionError) as error:

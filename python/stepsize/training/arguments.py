@@ -45,6 +45,11 @@ def optimizer_of(optimizer: Any, params: Any) -> Optimizer:
             f"rule, such as 'adamw', got {optimizer!r:.80}; a rule of your own derives from "
             "ss.optimizers.Optimizer"
         )
+    if callable(params):
+        raise TypeError(
+            "params is a function and comes second: "
+            "fit(value_and_grad, params, optimizer, train, ...)"
+        )
     leaves, paths, _ = arrays.flatten(params)
     updated = {id(leaf) for leaf in arrays.flatten(optimizer.params)[0]}
     for leaf, path in zip(leaves, paths, strict=True):

@@ -29,7 +29,7 @@ from stepsize.training.history import History
 from stepsize.training.loop import FitLoop, Limits
 from stepsize.training.ranks import ranks_of
 from stepsize.training.run import Run
-from stepsize.validation import truth, whole
+from stepsize.validation import owned, truth, whole
 
 
 def fit(
@@ -136,9 +136,10 @@ def fit(
         >>> history.stopped, bool(abs(params["w"][0] - 3) < 1e-3)
         ('finished 20 epochs', True)
     """
-    optimizer = arguments.optimizer_of(optimizer, params)
+    with owned("fit"):
+        optimizer = arguments.optimizer_of(optimizer, params)
     team = arguments.team_of_run(comm, optimizer)
-    with nullcontext() if team is None else team.together("fit: arguments"):
+    with nullcontext() if team is None else team.together("fit: arguments"), owned("fit"):
         arguments.function_of("value_and_grad", value_and_grad)
         epochs, steps = arguments.ends_of(epochs, steps)
         seed, rows = arguments.seed_of(seed, resume, team), arguments.count_of(count)

@@ -8,7 +8,7 @@ import math
 import os
 from array import array
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -262,6 +262,14 @@ class History(Mapping[str, Column]):
         from stepsize import plots
 
         return plots.text_learning_curves(self)
+
+    if not TYPE_CHECKING:  # which would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """No series is an attribute; one that is asked for as such is told as it is read."""
+            kept = name in self.__dict__.get("_columns", ())
+            move = f"; the series is history[{name!r}]" if kept else ""
+            raise AttributeError(f"'History' object has no attribute {name!r}{move}")
 
     def __repr__(self) -> str:
         parts = [counted(self._rows, "step")]
