@@ -1,9 +1,11 @@
-"""Steps over 2**31 + 7 elements, with canaries at both ends of every array.
+"""Arrays and nests that are far larger than those of the tests.
 
-    python bench/scale/beyond_int32.py          rows of such a leaf: a second, no memory
-    python bench/scale/beyond_int32.py --dense  every element: some 9 GB of sparse files, minutes
+    python bench/scale/extremes.py rows     rows of a leaf of 2**31 + 7: a second, no memory
+    python bench/scale/extremes.py leaves   a hundred thousand leaves: a step, a file and back
+    python bench/scale/extremes.py dense    2**31 + 7 elements: 9 GB of files, minutes
 
-Arrays are files that begin as holes, in the folder that TMPDIR names.
+Large arrays are files that begin as holes, in the folder that TMPDIR names, with canaries at both
+ends.
 """
 
 from __future__ import annotations
@@ -68,12 +70,32 @@ def dense(folder: str) -> None:
         raise SystemExit("a norm is wrong")
 
 
+def leaves(folder: str) -> None:
+    start, count, path = time.perf_counter(), 100_000, Path(folder) / "leaves.safetensors"
+    values = np.linspace(-1, 1, 3 * count, dtype=np.float32)
+    g = np.sin(values)
+    apart = {f"w{i}": values[3 * i : 3 * i + 3].copy() for i in range(count)}
+    whole = values.copy()
+    many, one = ss.AdamW(apart), ss.AdamW(whole)
+    for _ in range(3):
+        many.step({f"w{i}": g[3 * i : 3 * i + 3] for i in range(count)})
+        one.step(g)
+    ss.save(path, apart, many)
+    kept = {name: np.zeros(3, np.float32) for name in apart}
+    ss.load(path, kept, ss.AdamW(kept))
+    same = [np.concatenate(list(nest.values())).tobytes() for nest in (apart, kept)]
+    print(f"leaves: {time.perf_counter() - start:.1f} s")
+    if same != [whole.tobytes()] * 2:
+        raise SystemExit("many leaves differ from one")
+
+
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        rows(folder)
-    if "--dense" in sys.argv:
+    works = {work.__name__: work for work in (rows, leaves, dense)}
+    if not sys.argv[1:] or not works.keys() >= set(sys.argv[1:]):
+        raise SystemExit(__doc__)
+    for word in sys.argv[1:]:
         with tempfile.TemporaryDirectory() as folder:
-            dense(folder)
+            works[word](folder)
 
 
 if __name__ == "__main__":
