@@ -16,6 +16,7 @@
 
 #include "bind/interpreter.hpp"
 #include "core/driver.hpp"
+#include "core/fpenv.hpp"
 #include "core/targets.hpp"
 
 namespace py = pybind11;
@@ -317,6 +318,7 @@ size_t ScheduleObject::scratch_size(size_t n) const {
 }
 
 void ScheduleObject::evaluate(const double* steps, double* out, size_t n, double* scratch) const {
+    const DefaultFloatingPoint environment; // one step alone and in a step, as many in threads
     if (functions_.empty())
         return table().evaluate(nodes_.data(), nodes_.size() - 1, steps, out, n, scratch);
     std::exception_ptr error;

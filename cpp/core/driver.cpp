@@ -1,6 +1,7 @@
 #include "core/driver.hpp"
 
 #include "core/fpenv.hpp"
+#include "core/limits.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -22,6 +23,7 @@ namespace stepsize {
 namespace {
 
 std::atomic<int> requested{0};
+std::atomic<int> allowed_then{0}; // when that number was set
 std::atomic<bool> backs_off{true};
 
 std::atomic<int> forks{0};
@@ -51,6 +53,9 @@ int granted() {
     static const int count = std::min(quota(), most_threads());
     return count;
 }
+
+// What OpenMP allows the calling thread: ours and the copies that other libraries use.
+int allowed() { return std::max(1, std::min(omp_get_max_threads(), openmp_limit())); }
 
 // Below this many elements a second thread costs more than it saves. A sleeping thread takes some
 // thirty microseconds to wake.
@@ -142,15 +147,22 @@ int thread_count() {
 #ifdef _OPENMP
     if (fork_count() > 0) // libgomp hangs in the child of a process that has used threads
         return 1;
-    const int chosen = requested;
-    return chosen > 0 ? std::min(chosen, most_threads())
-                      : std::max(1, std::min(omp_get_max_threads(), granted()));
+    const int chosen = requested, most = allowed();
+    if (chosen == 0)
+        return std::min(most, granted());
+    // A limit that came after that number is the last word.
+    return std::min({chosen, most_threads(), most < allowed_then ? most : chosen});
 #else
     return 1;
 #endif
 }
 
-void set_thread_count(int count) { requested = count; }
+void set_thread_count(int count) {
+#ifdef _OPENMP
+    allowed_then = allowed();
+#endif
+    requested = count;
+}
 
 void set_back_off(bool on) { backs_off = on; }
 

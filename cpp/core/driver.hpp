@@ -18,8 +18,9 @@ template <class Job> void parallel_for(size_t count, size_t elements, const Job&
         const_cast<Job*>(&job));
 }
 
-// The number of threads for a large step of the calling thread: the one that was set, else
-// OpenMP's, which other libraries may limit temporarily, and at most the granted processors.
+// The number of threads for a large step of the calling thread: the one that was set, unless
+// OpenMP, which other libraries may limit for a while, has allowed fewer since; else OpenMP's, and
+// at most the granted processors.
 int thread_count();
 void set_thread_count(int count); // 0: what OpenMP would
 bool has_openmp();

@@ -226,11 +226,11 @@ template <class R, class F> inline void keep_start(const F* x, F* const* slots, 
 // rounded.
 template <class F> __attribute__((noinline)) void follow_up(F share, const Span& span, size_t from,
                                                             size_t count, bool free) {
-    F* x = static_cast<F*>(span.x) + from;
     if (free && span.bounds.low && !span.half.data)
-        constrain(span.bounds, from, count, x);
+        constrain(span.bounds, from, count, static_cast<F*>(span.x) + from);
     if (!span.average)
         return;
+    const F* x = static_cast<F*>(span.x) + from;
     F* average = static_cast<F*>(span.average) + from;
 #pragma omp simd
     for (size_t i = 0; i < count; ++i)

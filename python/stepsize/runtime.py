@@ -45,7 +45,9 @@ def set_num_threads(count: int | None) -> None:
     """Use this many threads for large steps; None for as many as the environment allows.
 
     The results do not depend on it. OMP_NUM_THREADS, processor affinity and a container's quota
-    bound the default.
+    bound the default, and so do limits of the calling thread: `threadpoolctl.threadpool_limits`,
+    `torch.set_num_threads`. The latest counts: a lower limit that comes after this call is
+    followed until it ends, and this call is where it comes after the limit.
 
     Args:
         count: From 1 to four times the number of processors (or 64), or None.

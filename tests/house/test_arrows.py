@@ -102,7 +102,9 @@ INCLUDES = {
     "core/driver.hpp": set(),
     "core/fpenv.hpp": set(),
     "core/targets.cpp": {"core/targets.hpp"},
-    "core/driver.cpp": {"core/driver.hpp", "core/fpenv.hpp"},
+    "core/driver.cpp": {"core/driver.hpp", "core/fpenv.hpp", "core/limits.hpp"},
+    "core/limits.hpp": set(),
+    "core/limits.cpp": {"core/limits.hpp"},
 }
 # What lies on one floor may include the floors below it.
 KERNELS = [

@@ -222,15 +222,102 @@ def test_no_number_of_threads_is_too_many():
 
 
 @pytest.mark.skipif(not _core.has_openmp(), reason="built without OpenMP")
-def test_limits_of_threadpoolctl_are_followed():
+def test_of_the_number_set_and_limits_of_threadpoolctl_the_latest_counts():
     threadpoolctl = pytest.importorskip("threadpoolctl")
-    with threadpoolctl.threadpool_limits(1):
-        assert ss.build_info()["threads"] == 1
-        ss.set_num_threads(2)
-        assert ss.build_info()["threads"] == 2
-        ss.set_num_threads(None)
-    with threadpoolctl.threadpool_limits(2):
+    limits = threadpoolctl.threadpool_limits
+    with limits(2):
         assert ss.build_info()["threads"] <= 2
+    with limits(1):
+        assert _core.thread_count() == 1
+        ss.set_num_threads(3)
+        assert _core.thread_count() == 3
+    assert _core.thread_count() == 3
+    ss.set_num_threads(2)
+    with limits(1):
+        assert _core.thread_count() == 1
+    assert _core.thread_count() == 2
+    ss.set_num_threads(None)
+    with limits(1):
+        assert _core.thread_count() == 1
+
+
+# A wheel has an OpenMP of its own, and so has torch's: a copy under another name stands for that.
+ANOTHER = """
+    import ctypes, os, shutil, sys
+    from stepsize import _core
+    maps = open("/proc/self/maps").read().split()
+    own = os.path.realpath(next(word for word in maps if "libgomp" in word))
+    other = ctypes.CDLL(shutil.copy(own, os.path.join(sys.argv[1], "libgomp-of-another.so.1")))
+    before = _core.thread_count()
+    other.omp_set_num_threads(1)
+    limited = _core.thread_count()
+    other.omp_set_num_threads(before)
+    print(before, limited, _core.thread_count())
+    """
+
+
+@pytest.mark.skipif(
+    not (_core.has_openmp() and sys.platform == "linux" and _core.compiler().startswith("GCC")),
+    reason="needs GCC's OpenMP",
+)
+def test_the_limits_of_another_copy_of_openmp_are_followed(tmp_path):
+    before, limited, after = run(ANOTHER, str(tmp_path)).split()
+    assert (limited, after) == ("1", before)
+
+
+# What a process has for all: nothing of it changes by import or use.
+UNCHANGED = """
+    import ctypes, gc, locale, os, platform, random, signal, sys, threading, warnings
+    import numpy as np
+
+    def everything():
+        modes = ctypes.create_string_buffer(32)
+        if platform.system() == "Linux" and platform.machine() == "x86_64":
+            ctypes.CDLL("libm.so.6").fegetenv(modes)
+        random_states = np.random.get_state()
+        return {
+            "environment": dict(os.environ),
+            "floating-point modes": int.from_bytes(modes[28:32], "little") & 0xFFC0,
+            "rounding of x87": modes[:2],
+            "errstate": (np.geterr(), np.geterrcall()),
+            "numpy's generator": (random_states[1].tobytes(), random_states[2:]),
+            "random": random.getstate(),
+            "signals": {s: signal.getsignal(s) for s in signal.valid_signals()},
+            "hooks": (sys.excepthook, sys.unraisablehook, threading.excepthook, sys.displayhook),
+            "interpreter": (sys.getrecursionlimit(), sys.getswitchinterval(), gc.get_threshold()),
+            "tracing": (sys.gettrace(), sys.getprofile(), gc.isenabled()),
+            "warnings": warnings.filters[:],
+            "printing": np.get_printoptions(),
+            "place": (os.getcwd(), sys.path[:], locale.setlocale(locale.LC_ALL)),
+            "process": (os.umask(os.umask(0o22)), os.getpriority(os.PRIO_PROCESS, 0)),
+            "threads": threading.active_count(),
+        }
+
+    os.umask(0o22)
+    before = everything()
+    import stepsize as ss
+    assert everything() == before, "import"
+
+    def value_and_grad(p, batch=None):
+        return 0.5 * float(p["x"] @ p["x"]), {"x": p["x"].copy()}
+
+    params = {"x": np.ones(300_000, np.float32)}
+    optimizer = ss.AdamW(params, lr=ss.schedules.cosine(0.1, 0.0, 4))
+    ss.fit(value_and_grad, params, optimizer, [None, None], epochs=2)
+    path = os.path.join(sys.argv[1], "all.safetensors")
+    ss.save(path, params, optimizer)
+    ss.load(path, params, optimizer)
+    small = {"x": np.ones(3)}
+    ss.lr_find(value_and_grad, small, [None], steps=20)
+    ss.check_gradients(value_and_grad, small, None)
+    ss.minimize(value_and_grad, small, max_iter=20)
+    after = everything()
+    print([name for name in before if before[name] != after[name]])
+    """
+
+
+def test_import_and_use_leave_the_process_as_it_was(tmp_path):
+    assert run(UNCHANGED, str(tmp_path)).strip() == "[]"
 
 
 # Floating-point modes.
@@ -278,3 +365,42 @@ def test_modes_of_other_libraries_change_no_bit(name, size, bits):
     finally:
         ss.set_num_threads(None)
     assert found[0].tobytes() == found[1].tobytes()
+
+
+def entries():
+    """What else computes in C++: a call for each, from the same start."""
+    x, g = np.linspace(-1, 1, 257, dtype=np.float32), np.sin(np.arange(257, dtype=np.float32))
+    rate = ss.schedules.cosine(0.3, 1e-5, 2999) * ss.schedules.exponential(0.7, 0.93, 3.3)
+    yield "schedule", lambda: [rate(step) for step in range(40)]
+    yield "schedule of an array", lambda: rate(np.arange(40.0)).tolist()
+    yield "first values", lambda: rate.values(40).tolist()
+    scheduled = ss.AdamW(x.copy(), lr=rate)
+    yield "rate of an optimizer", lambda: scheduled.step(g) or scheduled.lr
+    for more in ({"clip_norm": 0.1}, {"state_dtype": "int8"}, {"lr": rate, "weight_decay": 0.1}):
+        one = x.copy()
+        made = ss.AdamW(one, **more)
+        yield str(more), lambda made=made, one=one: made.step(g) or one.tobytes()
+    half = x.astype(np.float16)
+    narrow = ss.AdamW(half)
+    yield "half precision", lambda: narrow.step(g.astype(np.float16)) or half.tobytes()
+    rows, table = ss.RowGradient([3, 3, 7], np.full((3, 5), 0.1)), np.ones((50, 5))
+    sparse = ss.AdamW({"table": table})
+    yield "rows", lambda: sparse.step({"table": rows}) or table.tobytes()
+    many = ss.replicate({"x": x}, 2)
+    population = ss.population(ss.Adam, many, lr=[0.1, 0.2])
+    stacked = {"x": np.stack([g, -g])}
+    yield "population", lambda: population.step(stacked) is None or many["x"].tobytes()
+    kept, state = [x.copy()], ss.functional.state("adam", [x])
+    yield (
+        "function",
+        lambda: (
+            ss.functional.adam_(kept, [g], *state.values(), step=1, lr=0.1) or kept[0].tobytes()
+        ),
+    )
+
+
+@pytest.mark.skipif(not GLIBC, reason="needs glibc on x86-64")
+@pytest.mark.parametrize("bits", [FLUSH, 0x2000, 0x4000, 0x6000])
+def test_modes_of_other_libraries_change_nothing_that_is_compiled(bits):
+    expected = {name: with_modes(0, call) for name, call in entries()}
+    assert {name: with_modes(bits, call) for name, call in entries()} == expected

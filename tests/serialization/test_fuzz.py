@@ -8,8 +8,10 @@ import random
 import numpy as np
 import pytest
 
+import fuzz_targets
 import stepsize as ss
 from fitting import bits, fit, make_params
+from fuzz import mutated
 from stepsize.cli import main
 from stepsize.serialization import container, nested
 
@@ -165,3 +167,15 @@ def test_damaged_tables_are_one_line(ending, tmp_path, capsys):
         assert code in (0, 1, 2, 3)
         assert code != 1 or (err.splitlines()[-1].startswith("stepsize train: error: "))
         assert "Traceback" not in err
+
+
+# How many mutations take about half a second; tests/support/fuzz.py makes them for hours.
+MOMENTS = {"from_dict": 400, "text": 300, "groups": 300, "table": 12, "checkpoint": 25}
+MOMENTS |= {"compiled": 60}
+
+
+@pytest.mark.parametrize("name", fuzz_targets.TARGETS)
+def test_a_moment_of_fuzzing_finds_nothing(name):
+    draw, seeds = random.Random(0), fuzz_targets.TARGETS[name][1]()
+    for data in [*seeds, *(mutated(draw.choice(seeds), seeds, draw) for _ in range(MOMENTS[name]))]:
+        fuzz_targets.attempt(name, data)
