@@ -1,0 +1,100 @@
+"""A library beside the statements: digits, verdicts, what would explain a difference."""
+
+import itertools
+import traceback
+from dataclasses import asdict, dataclass, replace
+
+from .adapters.base import Unsupported
+from .cases import cases_of, digits, exact
+from .examples import smallest
+
+LIMITS = {"float64": 11.0, "float32": 4.5, "bfloat16": 1.0}
+LATE = "each update one step late"
+
+
+@dataclass
+class Result:
+    """One case of one rule or schedule in one library."""
+
+    rule: str
+    case: str
+    verdict: str  # "agrees", "as documented", "differs", "not supported", "error"
+    digits: float | None = None  # of the source's statement
+    documented: float | None = None  # of what the library's documentation says
+    note: str = ""
+    example: str = ""
+
+    def row(self):
+        return {key: value for key, value in asdict(self).items() if value not in ("", None)}
+
+
+def rule_results(adapter, name):
+    """A result for each case of a rule that the library has."""
+    binding = adapter.rules[name]
+    seen: set[tuple[str, ...]] = set()
+    return [one(adapter, binding, case, seen) for case in cases_of(name.split(":")[0])]
+
+
+def one(adapter, binding, case, seen):
+    try:
+        found = adapter.trajectory(binding, case)
+    except Unsupported as reason:
+        return Result(case.rule, case.label, "not supported", note=str(reason))
+    except Exception as error:  # a library may raise what it likes: that is its result
+        said = traceback.format_exception_only(error)[-1].strip()
+        return Result(case.rule, case.label, "error", note=said[:200])
+    case = given(binding, case)
+    limit = LIMITS[binding.dtype]
+    source, _ = agreement(found, case, {})
+    result = Result(case.rule, case.label, "agrees", round(source, 1))
+    if source >= limit:
+        return result
+    if binding.documented:
+        documented, _ = agreement(found, case, binding.documented)
+        result.documented = round(documented, 1)
+        if documented >= limit:
+            result.verdict = "as documented"
+            result.note = said_of(binding.documented, case)
+            return result
+    result.verdict = "differs"
+    late, choices = explanation(found, case, limit)
+    result.note = "; ".join(filter(None, (LATE if late else "", said_of(choices, case))))
+    if (result.verdict, result.note) not in seen:  # one example of each difference
+        seen.add((result.verdict, result.note))
+        result.example = smallest(adapter, binding, case, limit, {} if late else choices)
+    return result
+
+
+def given(binding, case):
+    return replace(case, numbers=case.numbers | binding.fixed) if binding.fixed else case
+
+
+def agreement(found, case, choices):
+    return digits(found, exact(case, choices), case.x0())
+
+
+def said_of(choices, case):
+    known = case.statement.choices
+    return "; ".join(f"{key} {value}" for key, value in choices.items() if key in known)
+
+
+def explanation(found, case, limit):
+    """Whether updates come a step late, and the fewest choices that make the statement agree."""
+    others = [(key, value) for key, options in case.statement.choices.items()
+              for value in options[1:]]  # fmt: skip
+    few = replace(case, steps=min(case.steps, 4))
+    for late, most in ((False, 3), (True, 1)):
+        for size in range(1 - late, most + 1):
+            for picked in itertools.combinations(others, size):
+                choices = dict(picked)
+                if len(choices) == size and all(
+                    beside(found[late : some.steps], some, choices, late) >= limit
+                    for some in (few, case)
+                ):
+                    return late, choices
+    return False, {}
+
+
+def beside(found, case, choices, late):
+    wanted = exact(case, choices)
+    return digits(found, wanted[:-1] if late else wanted, case.x0())[0]
