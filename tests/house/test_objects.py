@@ -38,8 +38,9 @@ def machine_is_x86():
     return found.stdout.startswith(("x86_64", "amd64"))
 
 
+@pytest.mark.parametrize("source", ["kernels", "matrices"])
 @pytest.mark.parametrize("target", kernel_flags())
-def test_an_object_exports_its_table_and_nothing_else(target, tmp_path):
+def test_an_object_exports_its_table_and_nothing_else(target, source, tmp_path):
     # An inline function that leaks from an object of a newer instruction set could be the copy
     # the linker keeps for old processors. A fused multiply-add rounds once where others do twice.
     flags = kernel_flags()[target] if machine_is_x86() else kernel_flags()["baseline"]
@@ -48,7 +49,7 @@ def test_an_object_exports_its_table_and_nothing_else(target, tmp_path):
     out = tmp_path / "kernels.o"
     command = ["c++", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden"]
     command += [*flags, f"-I{CPP}", f"-DSTEPSIZE_TARGET_NAME={target}"]
-    command += ["-c", str(CPP / "kernels.cpp"), "-o", str(out)]
+    command += ["-c", str(CPP / f"{source}.cpp"), "-o", str(out)]
     subprocess.run(command, check=True, timeout=200)
     names = subprocess.run(
         ["nm", "--extern-only", "--defined-only", "--demangle", out],
@@ -56,7 +57,9 @@ def test_an_object_exports_its_table_and_nothing_else(target, tmp_path):
         text=True,
         check=True,
     )
-    assert [line.split()[-1] for line in names.stdout.splitlines()] == [f"stepsize::table_{target}"]
+    table = {"kernels": "table", "matrices": "whole"}[source]
+    expected = [f"stepsize::{table}_{target}"]
+    assert [line.split()[-1] for line in names.stdout.splitlines()] == expected
     code = subprocess.run(
         ["objdump", "-d", "--no-show-raw-insn", out], capture_output=True, text=True, check=True
     )
