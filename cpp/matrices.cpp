@@ -6,7 +6,7 @@
 
 namespace stepsize {
 namespace {
-#define RULE(name, slots, ...)                                                                     \
+#define RULE(name, ...)                                                                            \
     struct name##Numbers {                                                                         \
         double __VA_ARGS__;                                                                        \
     };
@@ -16,14 +16,16 @@ namespace {
 } // namespace stepsize
 
 #include "rules/muon.hpp"
+#include "rules/shampoo.hpp"
+#include "rules/soap.hpp"
 
 namespace stepsize {
 namespace {
 
-#define RULE(name, slots, ...)                                                                     \
-    {describe<name, name##Numbers, slots>(#name, #__VA_ARGS__),                                    \
-     {name##Matrix<float>::scratch, name##Matrix<double>::scratch},                                \
-     {name##Matrix<float>::run, name##Matrix<double>::run}},
+#define RULE(name, ...)                                                                            \
+    {{#name, #__VA_ARGS__, 0, {}, {}, 0, {}, nullptr, false, {}, {}, {}, {}, {}},                  \
+     {name<float>::scratch, name<double>::scratch},                                                \
+     {name<float>::run, name<double>::run}},
 constexpr WholeRule rules[] = {
 #include "rules/matrices.def"
 };
@@ -40,6 +42,10 @@ template <class F> void product(const void* a, const void* b, void* c, size_t ro
     whole.compute(strip);
 }
 
+template <class F> void solve(const void* q, void* b, size_t n, size_t columns) {
+    solve_turned(static_cast<const F*>(q), static_cast<F*>(b), n, columns);
+}
+
 #define STEPSIZE_JOIN_(a, b) a##b
 #define STEPSIZE_JOIN(a, b) STEPSIZE_JOIN_(a, b)
 
@@ -51,6 +57,9 @@ const WholeTable STEPSIZE_JOIN(whole_, STEPSIZE_TARGET_NAME) = {
     int(sizeof rules / sizeof rules[0]),
     {strip_columns<float>, strip_columns<double>},
     {product<float>, product<double>},
+    eigen,
+    orthonormal,
+    {solve<float>, solve<double>},
 };
 
 } // namespace stepsize

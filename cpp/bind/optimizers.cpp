@@ -2,7 +2,6 @@
 #include <pybind11/stl.h>
 
 #include "bind/allocate.hpp"
-#include "bind/chunks.hpp"
 #include "bind/dlpack.hpp"
 #include "bind/engine/engine.hpp"
 #include "core/targets.hpp"
@@ -18,7 +17,7 @@ py::list rules() {
     for (int i = 0; i < table().rule_count; ++i)
         add(table().rules[i]);
     for (int i = 0; i < whole_table().rule_count; ++i)
-        add(whole_table().rules[i].flat);
+        add(whole_table().rules[i].rule);
     return result;
 }
 
@@ -40,33 +39,6 @@ double sum_lanes(const py::array& values) {
         throw py::type_error("sum_lanes: needs a contiguous float64 array");
     return table().sum_lanes(reinterpret_cast<const double*>(proxy(values.ptr())->data),
                              size_t(values.size()));
-}
-
-// The product of two matrices in its fixed order, see kernels/product.hpp.
-py::array product(const py::array& a, const py::array& b) {
-    const Dtype dtype = is_plain(a.ptr(), Dtype::float32) ? Dtype::float32 : Dtype::float64;
-    if (!is_plain(a.ptr(), dtype) || !is_plain(b.ptr(), dtype) || a.ndim() != 2 || b.ndim() != 2 ||
-        a.shape(1) != b.shape(0))
-        throw py::type_error("product: needs two contiguous matrices of one dtype, float32 or "
-                             "float64, that fit each other");
-    py::array c = py::array(a.dtype(), std::vector<py::ssize_t>{a.shape(0), b.shape(1)});
-    const size_t rows = size_t(a.shape(0)), columns = size_t(b.shape(1)),
-                 depth = size_t(a.shape(1));
-    char* out = proxy(c.ptr())->data;
-    if (depth == 0)
-        std::fill_n(out, c.nbytes(), char(0));
-    if (rows == 0 || columns == 0 || depth == 0)
-        return c;
-    Pins pins;
-    pins.add(a.ptr());
-    pins.add(b.ptr());
-    const char *left = proxy(a.ptr())->data, *right = proxy(b.ptr())->data;
-    const WholeTable& known = whole_table();
-    const size_t strip = known.strip_columns[int(dtype)];
-    run_chunks((columns + strip - 1) / strip, rows * columns * depth / 16, [=, &known](size_t i) {
-        known.product[int(dtype)](left, right, out, rows, columns, depth, i);
-    });
-    return c;
 }
 
 NonFinite nonfinite_of(const std::string& name) {
@@ -296,9 +268,6 @@ void bind_optimizers(py::module_& m) {
           "Each row once, in order, and the sum of its values");
     m.def("sum_of_squares", sum_of_squares, py::arg("values"));
     m.def("sum_lanes", sum_lanes, py::arg("values"), "Sum of one block, in its 16 lanes");
-    m.def("product", product, py::arg("a"), py::arg("b"),
-          "The product of two matrices, in its fixed order");
-    m.attr("depth_block") = depth_block;
     m.def("panel_rows", panel_rows, py::arg("rows"), py::arg("columns"),
           "Rows of a matrix whose sums by column are taken together");
     m.def(

@@ -25,7 +25,7 @@ struct WholeView {
 };
 
 struct WholeRule {
-    Rule flat; // updates the leaves that have as many state arrays as it says
+    Rule rule; // its name and numbers
     size_t (*scratch[dtype_count])(const double* numbers, const WholeView& view); // bytes
     void (*run[dtype_count])(const double* numbers, int64_t t, double* scalars,
                              const Prologue& prologue, const WholeView& view);
@@ -39,6 +39,10 @@ struct WholeTable {
     size_t strip_columns[dtype_count];
     void (*product[dtype_count])(const void* a, const void* b, void* c, size_t rows, size_t columns,
                                  size_t depth, size_t strip);
+    // Of n x n matrices; the first argument is overwritten, `work` is of (n + 4) n numbers.
+    void (*eigen)(double* a, double* values, double* vectors, size_t n, double* work);
+    void (*orthonormal)(double* a, double* q, size_t n, double* work);
+    void (*solve_turned[dtype_count])(const void* q, void* b, size_t n, size_t columns);
 };
 
 } // namespace stepsize

@@ -6,6 +6,12 @@
 #include "core/whole.hpp"
 #include "kernels/primitives.hpp"
 
+#if defined(__GNUC__)
+#define STEPSIZE_SHARED_CODE __attribute__((noinline)) // one copy for all who call it
+#else
+#define STEPSIZE_SHARED_CODE
+#endif
+
 namespace stepsize {
 namespace {
 
@@ -51,8 +57,8 @@ template <class F> struct MatrixRef {
 };
 
 // target[j][i] = source[i][j]. Four by four, since the compiler does not vectorize it otherwise.
-template <class F>
-void transpose(MatrixRef<const F> source, size_t rows, size_t columns, MatrixRef<F> target) {
+template <class F> STEPSIZE_SHARED_CODE void transpose(MatrixRef<const F> source, size_t rows,
+                                                       size_t columns, MatrixRef<F> target) {
     size_t i = 0;
     for (; i + 4 <= rows; i += 4) {
         size_t j = 0;
@@ -188,7 +194,7 @@ size_t Product<F>::sweep(size_t row, size_t first, size_t count, size_t from, si
 }
 
 // The sums of one strip of columns.
-template <class F> void Product<F>::compute(size_t strip) const {
+template <class F> STEPSIZE_SHARED_CODE void Product<F>::compute(size_t strip) const {
     alignas(64) F packed[depth_block * width];
     const size_t first = strip * width, left = columns - first;
     const size_t count = left < width ? left : width, top = symmetric ? first : 0;

@@ -2,8 +2,7 @@
 // and loops that are shared among threads.
 #pragma once
 
-#include "kernels/loop.hpp"
-#include "kernels/product.hpp"
+#include "kernels/decompose.hpp"
 
 namespace stepsize {
 namespace {
@@ -46,30 +45,46 @@ template <class Body> void each_chunk(const WholeView& view, size_t size, const 
                &context);
 }
 
-template <class F> void multiply(const WholeView& view, const Product<F>& product) {
+// Calls body(i) for every element, a vector at a time.
+template <class Body> void each_element(const WholeView& view, const Body& body) {
+    each_chunk(view, view.size, [&](size_t first, size_t count) {
+        const Body here = body; // a copy the compiler may keep in registers
+#pragma omp simd
+        for (size_t i = first; i < first + count; ++i)
+            here(i);
+    });
+}
+
+template <class F>
+STEPSIZE_SHARED_CODE void multiply(const WholeView& view, const Product<F>& product) {
     view.share(
         product.strips(), product.rows * product.columns * product.depth / 16,
         [](void* given, size_t i) { static_cast<const Product<F>*>(given)->compute(i); },
         const_cast<Product<F>*>(&product));
 }
 
-// The gradient of an element as rules see it.
-template <class F> struct Seen {
-    F scale, limit, decay, shrink;
-    explicit Seen(const Prologue& p)
-        : scale(F(p.scale)), limit(F(p.limit)), decay(F(p.decay)), shrink(F(p.shrink)) {}
-    F operator()(F g, F x) const { return clamp(g * scale, limit) + decay * x; }
+// A leaf and its gradient as rules see it.
+template <class F> struct Leaf {
+    F* x;
+    const F* g;
+    F scale, limit, decay;
+    void* const* slots;
+    Leaf(const Prologue& p, const WholeView& view)
+        : x(static_cast<F*>(view.x)), g(static_cast<const F*>(view.g)), scale(F(p.scale)),
+          limit(F(p.limit)), decay(F(p.decay)), slots(view.slots) {}
+    F gradient(size_t i) const { return clamp(g[i] * scale, limit) + decay * x[i]; }
+    F* slot(int k) const { return static_cast<F*>(slots[k]); }
 };
 
 // Sum of squares in double, in the order that all sums have.
-template <class F> double sum_squares(const F* values, size_t size) {
+template <class F> STEPSIZE_SHARED_CODE double sum_squares(const F* values, size_t size) {
     double total = 0;
     for (size_t at = 0; at < size; at += chunk_size)
         total += sum_of_squares<F>(values + at, size - at < chunk_size ? size - at : chunk_size, 1);
     return total;
 }
 
-template <class R, class Numbers> inline Numbers numbers_of(const double* numbers) {
+template <class Numbers> inline Numbers numbers_of(const double* numbers) {
     Numbers h;
     __builtin_memcpy(&h, numbers, sizeof h);
     return h;

@@ -7,23 +7,30 @@
 namespace stepsize {
 namespace {
 
-template <class F> struct Muon {
+// AdamW, for the leaves that are no matrices.
+template <class F> struct MuonFlat {
     F step, beta2, fresh1, fresh2, unbias, eps, shrink;
-    Muon(const MuonNumbers& h, StepContext context)
-        : step(F(h.lr * h.adamw_scale / (1 - power(h.adamw_beta1, context.t)))),
-          beta2(F(h.adamw_beta2)), fresh1(F(1 - h.adamw_beta1)), fresh2(F(1 - h.adamw_beta2)),
-          unbias(F(1 / root(1 - power(h.adamw_beta2, context.t)))), eps(F(h.adamw_eps)),
+    MuonFlat(const MuonNumbers& h, int64_t t)
+        : step(F(h.lr * h.adamw_scale / (1 - power(h.adamw_beta1, t)))), beta2(F(h.adamw_beta2)),
+          fresh1(F(1 - h.adamw_beta1)), fresh2(F(1 - h.adamw_beta2)),
+          unbias(F(1 / root(1 - power(h.adamw_beta2, t)))), eps(F(h.adamw_eps)),
           shrink(F(1 - h.lr * h.adamw_scale * h.weight_decay)) {}
 
-    void operator()(F& x, F g, F& exp_avg, F& exp_avg_sq) const {
-        exp_avg = lerp(exp_avg, g, fresh1);
-        exp_avg_sq = beta2 * exp_avg_sq + fresh2 * g * g;
-        x *= shrink;
-        x -= step * exp_avg / (root(exp_avg_sq) * unbias + eps);
+    void run(const Prologue& prologue, const WholeView& view) const {
+        const MuonFlat p = *this;
+        const Leaf<F> leaf(prologue, view);
+        F *first = leaf.slot(0), *second = leaf.slot(1);
+        each_element(view, [=](size_t i) {
+            const F g = leaf.gradient(i);
+            first[i] = lerp(first[i], g, p.fresh1);
+            second[i] = p.beta2 * second[i] + p.fresh2 * g * g;
+            leaf.x[i] *= p.shrink;
+            leaf.x[i] -= p.step * first[i] / (root(second[i]) * p.unbias + p.eps);
+        });
     }
 };
 
-template <class F> struct MuonMatrix {
+template <class F> struct Muon {
     MuonNumbers h;
     const WholeView& view;
     size_t rows, columns;
@@ -32,10 +39,10 @@ template <class F> struct MuonMatrix {
     MatrixRef<F> x, next, gram, poly;
     size_t bytes;
 
-    MuonMatrix(const double* numbers, const WholeView& view_, char* memory)
-        : view(view_), rows(view.lengths[0]), columns(view.size / rows), tall(rows > columns),
-          small(tall ? columns : rows), large(tall ? rows : columns) {
-        __builtin_memcpy(&h, numbers, sizeof h);
+    Muon(const double* numbers, const WholeView& view_, char* memory)
+        : h(numbers_of<MuonNumbers>(numbers)), view(view_), rows(view.lengths[0]),
+          columns(view.size / rows), tall(rows > columns), small(tall ? columns : rows),
+          large(tall ? rows : columns) {
         Scratch<F> scratch = {memory};
         x = scratch.matrix(small, large);
         next = scratch.matrix(small, large);
@@ -46,19 +53,15 @@ template <class F> struct MuonMatrix {
 
     // Moves the momentum, and leaves the update in `next`, row after row of the leaf.
     void average(const Prologue& prologue) const {
-        const Seen<F> seen(prologue);
         const F fresh = F(1 - h.momentum), kept = F(h.momentum);
         const bool nesterov = h.nesterov > 0;
-        const F *g = static_cast<const F*>(view.g), *p = static_cast<const F*>(view.x);
-        F* momentum = static_cast<F*>(view.slots[0]);
-        F* update = next.data;
-        each_chunk(view, view.size, [=](size_t first, size_t count) {
-            for (size_t i = first; i < first + count; ++i) {
-                const F gradient = seen(g[i], p[i]);
-                const F moved = lerp(momentum[i], gradient, fresh);
-                momentum[i] = moved;
-                update[i] = nesterov ? lerp(gradient, moved, kept) : moved;
-            }
+        const Leaf<F> leaf(prologue, view);
+        F *momentum = leaf.slot(0), *update = next.data;
+        each_element(view, [=](size_t i) {
+            const F g = leaf.gradient(i);
+            const F moved = lerp(momentum[i], g, fresh);
+            momentum[i] = moved;
+            update[i] = nesterov ? lerp(g, moved, kept) : moved;
         });
     }
 
@@ -116,12 +119,15 @@ template <class F> struct MuonMatrix {
         }
     }
 
+    static bool is_matrix(const WholeView& view) { return view.slot_count == 1; }
     static size_t scratch(const double* numbers, const WholeView& view) {
-        return MuonMatrix(numbers, view, nullptr).bytes;
+        return is_matrix(view) ? Muon(numbers, view, nullptr).bytes : 0;
     }
-    static void run(const double* numbers, int64_t, double*, const Prologue& prologue,
+    static void run(const double* numbers, int64_t t, double*, const Prologue& prologue,
                     const WholeView& view) {
-        MuonMatrix matrix(numbers, view, static_cast<char*>(view.scratch));
+        if (!is_matrix(view))
+            return MuonFlat<F>(numbers_of<MuonNumbers>(numbers), t).run(prologue, view);
+        Muon matrix(numbers, view, static_cast<char*>(view.scratch));
         matrix.average(prologue);
         matrix.normalize();
         matrix.iterate();

@@ -107,12 +107,12 @@ KERNELS = [
     {"half", "bounds", "product"},
     {"reduce", "quantization"},
     {"rule", "operands"},
-    {"quantized_loop", "curves"},
+    {"quantized_loop", "curves", "decompose"},
     {"loop"},
     {"matrix_loop", "whole", "schedule"},
 ]
 # Families whose members share the arithmetic of the first one.
-SHARED_RULES = {"rules/adam.hpp", "rules/dadapt.hpp"}
+SHARED_RULES = {"rules/adam.hpp", "rules/dadapt.hpp", "rules/by_axis.hpp"}
 
 
 def allowed_includes(name):

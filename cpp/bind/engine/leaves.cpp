@@ -176,7 +176,7 @@ void Leaves::add_group(const py::object& kernel, const std::string& decay,
     if (!kernel.is_none()) {
         const std::string name = kernel.cast<std::string>();
         group.whole = find_whole(name);
-        group.rule = group.whole ? &group.whole->flat : find_rule(name);
+        group.rule = group.whole ? &group.whole->rule : find_rule(name);
     }
     group.scalars = scalars;
     shared_scalars_ = scope == "all";
@@ -208,8 +208,7 @@ void Leaves::add(const py::array& x, const py::object& master, const py::tuple& 
     Leaf leaf = parameters_of(x, master, shape);
     leaf.group = group;
     const Group& owner = groups_.at(size_t(group));
-    if (owner.whole && int(slots.size()) != owner.rule->slots)
-        leaf.whole = owner.whole;
+    leaf.whole = owner.whole;
     leaf.matrix = leaf.whole || (owner.rule && owner.rule->update[0] && leaf.shape.size() > 1);
     if (leaf.matrix && leaf.complex)
         throw std::invalid_argument(std::string(owner.rule->name) + ": no complex matrices");

@@ -178,6 +178,8 @@ void Plan::bind(const StepTerms& terms) {
                                    terms.share};
         entry.prologue = prologue;
         group.threshold = lr * group.l1;
+        if (group.whole)
+            continue;
         group.rule->prepare[int(leaf.dtype)](numbers, leaf.t + 1, leaves_.scalars_of(leaf),
                                              prologue, entry.fields);
     }

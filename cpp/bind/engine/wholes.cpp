@@ -28,13 +28,13 @@ void together(size_t count, size_t work, Job job, void* context) {
 
 std::vector<void*> arrays_of(const Leaf& leaf, const WholeRule& rule, const py::list& slots) {
     if (leaf.shape.size() > max_axes || slots.size() > max_whole_slots)
-        throw std::invalid_argument(std::string(rule.flat.name) +
+        throw std::invalid_argument(std::string(rule.rule.name) +
                                     ": too many axes or state arrays");
     std::vector<void*> arrays;
     for (const py::handle slot : slots) {
         const py::array array = slot.cast<py::tuple>()[0].cast<py::array>();
         if (!is_plain(array.ptr(), leaf.dtype))
-            throw std::invalid_argument(std::string(rule.flat.name) + ": state of a wrong dtype");
+            throw std::invalid_argument(std::string(rule.rule.name) + ": state of a wrong dtype");
         arrays.push_back(proxy(array.ptr())->data);
     }
     return arrays;
@@ -43,7 +43,7 @@ std::vector<void*> arrays_of(const Leaf& leaf, const WholeRule& rule, const py::
 const WholeRule* find_whole(const std::string& name) {
     const WholeTable& known = whole_table();
     for (int i = 0; i < known.rule_count; ++i)
-        if (name == known.rules[i].flat.name)
+        if (name == known.rules[i].rule.name)
             return &known.rules[i];
     return nullptr;
 }

@@ -124,6 +124,21 @@ def product(a: Array, b: Array) -> Any:
     return _core.product(np.ascontiguousarray(a), np.ascontiguousarray(b))
 
 
+def eigen(a: Array) -> tuple[Any, Any]:
+    """Eigenvalues of a symmetric matrix in ascending order, and its eigenvectors, in double."""
+    return _core.eigen(np.ascontiguousarray(a, np.float64))  # type: ignore[no-any-return]
+
+
+def orthonormal(a: Array) -> Any:
+    """The orthonormal factor of a square matrix, in double."""
+    return _core.orthonormal(np.ascontiguousarray(a, np.float64))
+
+
+def solve_turned(q: Array, b: Array) -> Any:
+    """The solution x of ``q.T @ x = b`` for an upper triangular ``q``."""
+    return _core.solve_turned(np.ascontiguousarray(q), np.ascontiguousarray(b))
+
+
 def sum_of_squares(a: Array) -> float:
     """The sum of the squares in double precision, in lanes and blocks."""
     return float(_core.sum_of_squares(np.ascontiguousarray(a)))
