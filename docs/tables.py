@@ -17,13 +17,14 @@ ROOT = Path(__file__).parents[1]
 
 
 def rules() -> str:
-    """One row per optimizer: what it does, its state and its source."""
+    """One row per optimizer: what it does, its state, whether its bits are fixed, its source."""
     rows = []
     for cls in registry():
         defaults = {name: field.default for name, field in cls.fields.items()}
         state = _named(cls.variant(defaults)[1]) or "none"
-        rows.append((f"`{cls.__name__}`", first_sentence(cls), state, _source(cls)))
-    return _table(("Rule", "What it does", "State per parameter", "Source"), rows)
+        bits = "yes" if cls.reproducible else "no"
+        rows.append((f"`{cls.__name__}`", first_sentence(cls), state, bits, _source(cls)))
+    return _table(("Rule", "What it does", "State per parameter", "Same bits", "Source"), rows)
 
 
 def wrappers() -> str:

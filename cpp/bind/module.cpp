@@ -13,6 +13,7 @@ void bind_optimizers(py::module_& m);
 void bind_update(py::module_& m);
 void bind_population(py::module_& m);
 void bind_schedules(py::module_& m);
+void bind_matrices(py::module_& m);
 void bind_triad(py::module_& m);
 
 namespace {
@@ -59,6 +60,7 @@ PYBIND11_MODULE(_core, m) {
     bind_update(m);
     bind_population(m);
     bind_schedules(m);
+    bind_matrices(m);
     bind_triad(m);
 }
 

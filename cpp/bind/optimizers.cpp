@@ -11,9 +11,13 @@ namespace {
 
 py::list rules() {
     py::list result;
+    const auto add = [&](const Rule& rule) {
+        result.append(py::make_tuple(rule.name, rule.numbers, rule.slots));
+    };
     for (int i = 0; i < table().rule_count; ++i)
-        result.append(py::make_tuple(table().rules[i].name, table().rules[i].numbers,
-                                     table().rules[i].slots));
+        add(table().rules[i]);
+    for (int i = 0; i < whole_table().rule_count; ++i)
+        add(whole_table().rules[i].rule);
     return result;
 }
 

@@ -5,11 +5,14 @@
 namespace stepsize {
 
 extern const Table table_baseline;
+extern const WholeTable whole_baseline;
 #ifdef STEPSIZE_HAS_avx2
 extern const Table table_avx2;
+extern const WholeTable whole_avx2;
 #endif
 #ifdef STEPSIZE_HAS_avx512
 extern const Table table_avx512;
+extern const WholeTable whole_avx512;
 #endif
 
 namespace {
@@ -51,6 +54,18 @@ const std::vector<const Table*>& available_tables() {
 }
 
 const Table& table() { return *current(); }
+
+const WholeTable& whole_table() {
+#ifdef STEPSIZE_HAS_avx512
+    if (current() == &table_avx512)
+        return whole_avx512;
+#endif
+#ifdef STEPSIZE_HAS_avx2
+    if (current() == &table_avx2)
+        return whole_avx2;
+#endif
+    return whole_baseline;
+}
 
 bool prefetches() { return ahead(); }
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "core/table.hpp"
+#include "core/whole.hpp"
 
 namespace stepsize {
 
@@ -13,6 +13,7 @@ const std::vector<const Table*>& available_tables();
 
 // The table in use: the best one until choose_target says otherwise.
 const Table& table();
+const WholeTable& whole_table();
 
 // Whether large steps prefetch in software: Intel's processors gain by it, AMD's lose.
 bool prefetches();

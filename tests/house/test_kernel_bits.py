@@ -55,6 +55,33 @@ def test_sum_of_lanes_is_the_tree_by_hand(target, random):
         assert _core.sum_lanes(terms) == lanes_by_hand(terms)
 
 
+def product_by_hand(a, b):
+    """Term after term, in blocks that are added in order."""
+    total = np.zeros((len(a), b.shape[1]), a.dtype)
+    for start in range(0, a.shape[1], _core.depth_block):
+        part = np.zeros_like(total)
+        for k in range(start, min(start + _core.depth_block, a.shape[1])):
+            part = part + a[:, k, None] * b[k]
+        total = total + part if start else part
+    return total
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_product_of_matrices_is_the_sum_by_hand(target, dtype, random):
+    for rows, depth, columns in ((1, 1, 1), (3, 0, 2), (17, 255, 7), (23, 256, 33), (37, 600, 40)):
+        a, b = random.standard_normal((rows, depth)), random.standard_normal((depth, columns))
+        a, b = a.astype(dtype), b.astype(dtype)
+        expected = product_by_hand(a, b)
+        for threads in (1, 2, 3):
+            ss.set_num_threads(threads)
+            assert np.array_equal(primitives.product(a, b), expected)
+        ss.set_num_threads(None)
+        gram = primitives.product(a, a.T)
+        assert np.array_equal(gram, gram.T)
+    with pytest.raises(TypeError, match="that fit each other"):
+        _core.product(a, a)
+
+
 @given(st.floats(0, 1), st.integers(0, 10**7))
 def test_power_is_the_exact_one_rounded(base, n):
     found = _core.power(base, n)

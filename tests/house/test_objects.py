@@ -3,6 +3,8 @@
 import re
 import subprocess
 
+import pytest
+
 from source_tree import CPP, ROOT
 from stepsize import _core
 
@@ -37,16 +39,17 @@ def said_by(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=200).stdout
 
 
-def test_an_object_exports_its_table_and_nothing_else(tmp_path):
+@pytest.mark.parametrize(("source", "table"), [("kernels", "table"), ("matrices", "whole")])
+def test_an_object_exports_its_table_and_nothing_else(source, table, tmp_path):
     # An inline function that leaks from an object of a newer instruction set could be the copy
     # the linker keeps for old processors. Where nothing is inlined all that could leak does.
     out = tmp_path / "kernels.o"
     command = ["c++", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden"]
     command += [flag.replace("-O3", "-O0") for flag in kernel_flags()]
     command += [f"-I{CPP}", "-DSTEPSIZE_TARGET_NAME=some"]
-    said_by(*command, "-c", str(CPP / "kernels.cpp"), "-o", str(out))
+    said_by(*command, "-c", str(CPP / f"{source}.cpp"), "-o", str(out))
     names = said_by("nm", "--extern-only", "--defined-only", "--demangle", out)
-    assert [line.split()[-1] for line in names.splitlines()] == ["stepsize::table_some"]
+    assert [line.split()[-1] for line in names.splitlines()] == [f"stepsize::{table}_some"]
 
 
 def test_no_instruction_rounds_once_where_others_do_twice():

@@ -70,3 +70,19 @@ def test_the_stub_has_every_rule_with_its_arguments():
     for cls in RULES:
         given = [line.split(":")[0].strip("*") for line in rules_stub.arguments(cls)[1:]]
         assert [name for name in given if name] == list(cls.__signature__.parameters)
+
+
+def test_all_rules_are_reproducible_but_those_that_say_so():
+    assert {cls.__name__ for cls in RULES if not cls.reproducible} == {"Kron"}
+
+
+def test_a_rule_of_a_user_is_reproducible_where_it_is_ours_with_other_defaults():
+    class Named(ss.Muon):
+        lr = ss.optimizers.fields.nonnegative(0.1)
+
+    class Other(ss.Muon):
+        def rule(self, x, g, s, h):
+            x -= h.lr * g @ g.T @ g
+
+    assert Named.reproducible and not Other.reproducible
+    assert not ss.optimizers.Optimizer.reproducible

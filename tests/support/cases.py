@@ -16,7 +16,7 @@ import numpy as np
 import stepsize as ss
 from stepsize import _core
 from stepsize.optimizers import rule
-from stepsize.optimizers.fields import Choice, Flag, Number, Several
+from stepsize.optimizers.fields import Choice, Count, Flag, Number, Several
 
 RULES = [cls for cls in ss.optimizers.registry() if not cls.needs_closure]
 DTYPES = (np.float32, np.float64)
@@ -65,6 +65,8 @@ def other_value(known: Any) -> Any:
         return not known.default
     if isinstance(known, Choice):
         return known.words[1]
+    if isinstance(known, Count) and known.default is not None:
+        return 2 if known.default != 2 else 3
     if isinstance(known, Several):
         return tuple(item / 2 for item in known.default)
     if isinstance(known, Number) and known.default is not None:
@@ -186,12 +188,19 @@ def extremes(dtype: Any) -> np.ndarray:
 
 @cache
 def edge_run(
-    dtype: Any, with_extremes: bool, shaped: bool = False
+    dtype: Any, with_extremes: bool, shaped: bool = False, axis: int = 0
 ) -> tuple[dict[str, np.ndarray], list[Any]]:
-    """Parameters of every edge length, aligned and not, and the gradients of three steps."""
-    shapes: dict[str, Any] = {f"{place}{n}": n for n in EDGES for place in ("aligned", "unaligned")}
+    """Parameters of every edge length, aligned and not, and the gradients of three steps.
+
+    ``axis``: where eigenvectors make long axes slow, only axes up to that length.
+    """
+    edges = [n for n in EDGES if n <= (axis or n)]
+    shapes: dict[str, Any] = {f"{place}{n}": n for n in edges for place in ("aligned", "unaligned")}
     if shaped:
-        shapes |= {f"shape{shape}": shape for shape in SHAPES} | {"scalar": ()}
+        few = [shape for shape in SHAPES if max(shape) <= (axis or max(shape))]
+        shapes |= {f"shape{shape}": shape for shape in few} | {"scalar": ()}
+    if axis:
+        shapes |= {f"shape{shape}": shape for shape in ((7, 300), (5, 2, 9), (129, 2))}
     params = random_nest(shapes, dtype)
     grads = [random_grads(params, seed) for seed in (1, 2, 3)]
     if with_extremes:
@@ -208,7 +217,8 @@ def edge_run(
 
 def run_edges(case: Case, dtype: Any, threads: int = 1) -> dict[str, np.ndarray]:
     """Every array that three steps over the edge lengths leave behind."""
-    source, grads = edge_run(dtype, "clip_norm" not in case.keywords, case.cls.shaped)
+    axis = 65 if "max_dim" in case.cls.fields else 0
+    source, grads = edge_run(dtype, "clip_norm" not in case.keywords, case.cls.shaped, axis)
     params = {
         name: unaligned(leaf) if name.startswith("un") else leaf.copy()
         for name, leaf in source.items()

@@ -11,8 +11,8 @@ import optuna
 import pytest
 
 import stepsize as ss
-from stepsize.training.resume import ResumeWarning
 from stepsize.serialization.functions import code_digest
+from stepsize.training.resume import ResumeWarning
 from stepsize.tuning.origin import function_name
 
 GRID = {"lr": [1, 2, 3, 4]}

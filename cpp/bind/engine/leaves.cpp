@@ -173,7 +173,11 @@ void Leaves::add_group(const py::object& kernel, const std::string& decay,
     if (scalars.size() > max_scalars)
         throw std::invalid_argument("too many scalars for one leaf");
     Group group = {};
-    group.rule = kernel.is_none() ? nullptr : find_rule(kernel.cast<std::string>());
+    if (!kernel.is_none()) {
+        const std::string name = kernel.cast<std::string>();
+        group.whole = find_whole(name);
+        group.rule = group.whole ? &group.whole->rule : find_rule(name);
+    }
     group.scalars = scalars;
     shared_scalars_ = scope == "all";
     if (shared_scalars_)
@@ -204,7 +208,8 @@ void Leaves::add(const py::array& x, const py::object& master, const py::tuple& 
     Leaf leaf = parameters_of(x, master, shape);
     leaf.group = group;
     const Group& owner = groups_.at(size_t(group));
-    leaf.matrix = owner.rule && owner.rule->update[0] && leaf.shape.size() > 1;
+    leaf.whole = owner.whole;
+    leaf.matrix = leaf.whole || (owner.rule && owner.rule->update[0] && leaf.shape.size() > 1);
     if (leaf.matrix && leaf.complex)
         throw std::invalid_argument(std::string(owner.rule->name) + ": no complex matrices");
     if (owner.rule && !leaf.matrix && int(slots.size()) != owner.rule->slots)
@@ -223,7 +228,8 @@ void Leaves::add(const py::array& x, const py::object& master, const py::tuple& 
         leaf.coded = leaf.coded || slot.storage != Storage::native;
     }
     if (leaf.matrix)
-        leaf.vectors = vectors_of(leaf, *owner.rule, slots);
+        leaf.vectors =
+            leaf.whole ? arrays_of(leaf, *leaf.whole, slots) : vectors_of(leaf, *owner.rule, slots);
     std::copy(owner.scalars.begin(), owner.scalars.end(), leaf.scalars.begin());
     leaves_.push_back(leaf);
 }
@@ -361,27 +367,6 @@ void Leaves::read_rows() const {
 void Leaves::write_rows() const {
     for (const RowSlice& rows : rows_)
         rows.write();
-}
-
-void Leaves::set_averages(const py::list& averages) {
-    if (averages.size() != leaves_.size())
-        throw std::invalid_argument("there must be one average for each leaf");
-    std::vector<py::object> kept;
-    for (size_t i = 0; i < leaves_.size(); ++i) {
-        const py::array average = averages[i].cast<py::array>();
-        if (!is_plain(average.ptr(), leaves_[i].type()) || !average.writeable() ||
-            size_t(average.size()) * leaves_[i].parts() != leaves_[i].size)
-            throw std::invalid_argument("an average must be a writable array as its leaf");
-        kept.push_back(average);
-        kept.push_back(keep_in_place(average.ptr()));
-    }
-    averaged_ = Occupied();
-    for (size_t i = 0; i < leaves_.size(); ++i) {
-        leaves_[i].average = proxy(kept[2 * i].ptr())->data;
-        averaged_.add(leaves_[i].average, leaves_[i].bytes());
-    }
-    averaged_.sort();
-    averages_ = kept;
 }
 
 int Leaves::visit_functions(visitproc visit, void* arg) const {

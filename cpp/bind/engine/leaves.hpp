@@ -10,7 +10,7 @@
 #include "bind/host.hpp"
 #include "bind/hyperparameter.hpp"
 #include "bind/overlap.hpp"
-#include "core/table.hpp"
+#include "core/whole.hpp"
 
 namespace stepsize {
 
@@ -28,10 +28,11 @@ struct Leaf {
     uint32_t first = 0; // and its first tile there: rounding depends on both
     Dtype dtype;
     int group;
-    bool adjacent; // x and state follow those of the leaf before
-    bool coded;    // some operand is quantized
-    bool matrix;   // the rule sees it as matrices
-    bool complex;  // the caller sees complex numbers, where two numbers of `dtype` lie
+    bool adjacent;          // x and state follow those of the leaf before
+    bool coded;             // some operand is quantized
+    bool matrix;            // the rule sees it as matrices, or
+    const WholeRule* whole; // updates it as a whole
+    bool complex;           // the caller sees complex numbers, where two numbers of `dtype` lie
     std::array<Slot, max_slots> slots;
     std::array<double, max_scalars> scalars;
     std::vector<py::object> kept; // its state arrays, and what pins them
@@ -52,6 +53,7 @@ struct Group {
     enum class Decay { coupled, decoupled, none };
 
     const Rule* rule;            // null: the reference implementation runs it
+    const WholeRule* whole;      // of leaves that the rule updates as a whole, or null
     std::vector<double> scalars; // initial values of the rule's scalars
     Decay decay;
     std::vector<Hyperparameter> hyperparameters;
@@ -71,7 +73,10 @@ struct Group {
     double value(int index) const { return index < 0 ? 0 : values[size_t(index)]; }
 };
 
-const Rule* find_rule(const std::string& name); // throws where there is none
+const Rule* find_rule(const std::string& name);       // throws where there is none
+const WholeRule* find_whole(const std::string& name); // null where there is none
+// The state of a leaf that is updated as a whole, in shapes that the rule knows.
+std::vector<void*> arrays_of(const Leaf& leaf, const WholeRule& rule, const py::list& slots);
 
 // Whether both have no bounds, or the same two numbers.
 bool alike(const Bounds& a, const Bounds& b, Dtype dtype);

@@ -42,10 +42,13 @@ size_t panel_rows(size_t rows, size_t columns) {
 
 void MatrixPlan::clear() {
     matrices_.clear();
+    wholes_.clear();
     panels_.clear();
 }
 
 void MatrixPlan::add(const Leaf& leaf, const void* gradient, size_t bound) {
+    if (leaf.whole)
+        return wholes_.add(leaf, gradient, bound);
     const Rule* rule = leaves_.group_of(leaf).rule;
     MatrixView view = {};
     view.x = leaf.x;
@@ -145,6 +148,7 @@ void MatrixPlan::update(size_t elements, const std::vector<Chunk>& chunks,
     sweep(elements, [](const MatrixLeaf& leaf, const void* fields, size_t panel) {
         leaf.rule->update[int(leaf.dtype)](fields, leaf.view, panel);
     });
+    wholes_.update();
     for (const MatrixLeaf& leaf : matrices_)
         leaf.rule->merge_axes[int(leaf.dtype)](leaf.view);
     const auto constrained = [](const Chunk& chunk) {

@@ -3,15 +3,9 @@
 
 #include <vector>
 
-#include "bind/engine/leaves.hpp"
+#include "bind/engine/wholes.hpp"
 
 namespace stepsize {
-
-// The fields of a rule for one step, shared by leaves that have the same ones.
-struct alignas(64) BoundFields {
-    unsigned char fields[max_bound_rule];
-    size_t leaf; // one of them
-};
 
 // A chunk of a span: a range of memory that may extend over several leaves.
 struct Chunk {
@@ -26,11 +20,13 @@ struct Chunk {
 class MatrixPlan {
   public:
     MatrixPlan(Leaves& leaves, const std::vector<BoundFields>& bound)
-        : leaves_(leaves), bound_(bound) {}
+        : leaves_(leaves), bound_(bound), wholes_(leaves, bound) {}
 
     void clear();
     void add(const Leaf& leaf, const void* gradient, size_t bound);
-    bool empty() const { return matrices_.empty(); }
+    bool empty() const { return matrices_.empty() && wholes_.empty(); }
+
+    void finish() { wholes_.finish(); } // after the last one
 
     // Everything before the last pass, on several threads if `elements` is large enough.
     void prepare(size_t elements);
@@ -57,6 +53,7 @@ class MatrixPlan {
     std::vector<MatrixLeaf> matrices_;
     std::vector<RowPanels> panels_;
     std::vector<std::vector<double>> scratch_; // per leaf, what one pass leaves for the next
+    WholePlan wholes_;
 };
 
 // Rows of a matrix whose column sums are taken together.

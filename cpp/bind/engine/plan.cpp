@@ -105,6 +105,7 @@ void Plan::lay_out(bool by_leaf, bool averages) {
         fresh = false;
     }
     close(open);
+    matrices_.finish();
     block_sums_.resize(blocks_.size());
     gradients_.set_moved(false);
     valid_ = true;
@@ -175,7 +176,10 @@ void Plan::bind(const StepTerms& terms) {
                                    group.decay == Group::Decay::decoupled ? 1 - lr * decay : 1,
                                    group.value(group.cautious),
                                    terms.share};
+        entry.prologue = prologue;
         group.threshold = lr * group.l1;
+        if (group.whole)
+            continue;
         group.rule->prepare[int(leaf.dtype)](numbers, leaf.t + 1, leaves_.scalars_of(leaf),
                                              prologue, entry.fields);
     }

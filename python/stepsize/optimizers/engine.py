@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from stepsize.arrays import is_narrow, view_as_real
+from stepsize.optimizers.fields import Choice, Count
 from stepsize.optimizers.groups import ParameterGroups
 from stepsize.optimizers.leaves import Leaves
 from stepsize.optimizers.options import Options
 from stepsize.optimizers.rule import COMPILED, Rule, runs_compiled
 from stepsize.optimizers.slots import Slots
+
+
+def _words(rule: Rule, values: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """Counts, and the places of words among those to choose from, as compiled rules read them."""
+    for name, field in rule.fields.items():
+        value = values[name]
+        if isinstance(field, Choice):
+            value = field.words.index(value)
+        elif not isinstance(field, Count) or value is None:
+            continue
+        yield (name, -math.inf, math.inf, True, True, float(value))
 
 
 def fill(
@@ -33,6 +46,7 @@ def fill(
             for part, (_, value) in zip(field.parts(), groups.sources(k, field), strict=True):
                 limits = (part.low, part.high, part.low_open, part.high_open)
                 numbers.append((part.name, *limits, value))
+        numbers += _words(rule, values)
         if rule.needs_loss:
             numbers.append(("loss", -math.inf, math.inf, True, True, 0.0))
         kernel = rule.variant(values)[0]

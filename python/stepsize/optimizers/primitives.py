@@ -119,6 +119,31 @@ def column_sums(a: Array) -> Any:
     return total
 
 
+def product(a: Array, b: Array) -> Any:
+    """The product of two matrices: sums term after term, in blocks of 256 added in order."""
+    return _core.product(np.ascontiguousarray(a), np.ascontiguousarray(b))
+
+
+def eigen(a: Array) -> tuple[Any, Any]:
+    """Eigenvalues of a symmetric matrix in ascending order, and its eigenvectors, in double."""
+    return _core.eigen(np.ascontiguousarray(a, np.float64))  # type: ignore[no-any-return]
+
+
+def orthonormal(a: Array) -> Any:
+    """The orthonormal factor of a square matrix, in double."""
+    return _core.orthonormal(np.ascontiguousarray(a, np.float64))
+
+
+def solve_turned(q: Array, b: Array) -> Any:
+    """The solution x of ``q.T @ x = b`` for an upper triangular ``q``."""
+    return _core.solve_turned(np.ascontiguousarray(q), np.ascontiguousarray(b))
+
+
+def sum_of_squares(a: Array) -> float:
+    """The sum of the squares in double precision, in lanes and blocks."""
+    return float(_core.sum_of_squares(np.ascontiguousarray(a)))
+
+
 def power(base: float, n: int) -> float:
     """``base ** n`` by squaring in double-double: as exact as ``**``, the same bits everywhere."""
     squares = [(base, 0.0)]

@@ -57,6 +57,7 @@ class Rule:
     later: ClassVar[tuple[str, ...]] = ()  # fields that older files lack
     decay: ClassVar[str] = "coupled"  # what weight_decay does: coupled, decoupled, or none of both
     accelerated: ClassVar[bool] = False
+    reproducible: ClassVar[bool] = False  # whether its bits are the same on every processor
     kernel: ClassVar[str] = ""  # the compiled rule of the class, or of the one it is made from
     _made_of: ClassVar[tuple[Any, ...]] = ()
 
@@ -66,9 +67,12 @@ class Rule:
         cls.fields = {**cls.fields, **own}
         if cls.__module__.startswith(_HOME):
             cls.kernel = cls.__name__
+            cls.reproducible = vars(cls).get("reproducible", True)
         if abstract:
             return
         check_declaration(cls)
+        if "reproducible" not in vars(cls):
+            cls.reproducible = cls.reproducible and _is_as_declared(cls)
         defaults = {name: field.default for name, field in cls.fields.items()}
         cls.accelerated = _is_as_declared(cls) and cls.variant(defaults)[0] in COMPILED
         cls._made_of = _contents(cls)

@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from stepsize.arrays import Array
+from stepsize.optimizers.elementary import real_power
 from stepsize.optimizers.fields import Choice, Number, Value, count, nonnegative, unit
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import power
+from stepsize.optimizers.primitives import power, product, solve_turned, sum_of_squares
 from stepsize.optimizers.rules.matrix import AXES, gram_of, turn
 from stepsize.optimizers.slots import signed
 
@@ -23,7 +24,7 @@ _TINY = 2.0**-126
 
 def _annealed(t: int) -> float:
     """The authors' update probability of the preconditioner, which decays from 1 to 0.03."""
-    return min(1.0, max(0.03, math.exp(-0.001 * (t - 500))))
+    return min(1.0, max(0.03, real_power(math.e, 0.001 * (500 - t))))
 
 
 def _triangular(shape: Sequence[int], values: Mapping[str, Value]) -> list[bool]:
@@ -57,7 +58,7 @@ class Kron(Optimizer):
     run draws the same. The fifth and later axes have no factor. Good rates are about a third of
     Adam's. State: the average (``momentum_buffer``), for each axis a triangular matrix or a
     diagonal (``q0``, ``q1``, ...), up to m² + n² numbers for an m x n matrix, and two numbers.
-    Matrix products are NumPy's.
+    The random numbers are NumPy's, which may change with its version; all else has a fixed order.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
@@ -96,6 +97,7 @@ class Kron(Optimizer):
     slots = (signed("momentum_buffer"), *(signed(f"q{k}") for k in range(AXES)))
     scalars: ClassVar = {"waited": 0.0, "fits": 0.0}
     shaped = True
+    reproducible = False  # as its random numbers
     decay = "none"
 
     def slot_shape(
@@ -129,7 +131,7 @@ class Kron(Optimizer):
             _fit(factors, seen, random.standard_normal(seen.shape).astype(x.dtype), h.precond_lr)
         for axis, q in enumerate(factors):
             seen = _times(q.T, _times(q, seen, axis), axis)
-        length = math.sqrt(float(np.mean(np.square(seen, dtype=float))))
+        length = math.sqrt(sum_of_squares(seen) / seen.size)
         update = (min(1.0, 1.1 / (length + 1e-8)) * seen).reshape(x.shape)
         if x.ndim > 1:
             update += h.weight_decay * x
@@ -145,12 +147,11 @@ def _fit(factors: list[Array], g: Array, v: Array, rate: float) -> None:
     a, b = a / size, b / size
     for axis, q in enumerate(factors):
         if q.ndim == 1:
-            others = tuple(k for k in range(a.ndim) if k != axis)
-            one, two = np.sum(a * a, axis=others), np.sum(b * b, axis=others)
+            one, two = _squares(a, axis), _squares(b, axis)
             q -= rate * (one - two) * q / (np.max(np.abs(one + two)) + _TINY)
         else:
             one, two = gram_of(a, axis), gram_of(b, axis)
-            q -= rate * np.triu(one - two) @ q / (_norm(one + two) + _TINY)
+            q -= rate * product(np.triu(one - two), q) / (_norm(one + two) + _TINY)
 
 
 def _times(q: Array, g: Array, axis: int) -> Any:
@@ -165,12 +166,20 @@ def _solved(q: Array, g: Array, axis: int) -> Any:
     rows = np.moveaxis(g, axis, 0)
     if not np.all(np.isfinite(q)):
         return np.full_like(g, np.nan)
-    solved = np.linalg.solve(q.T, rows.reshape(len(q), -1))
+    if not np.all(q.diagonal()):
+        raise np.linalg.LinAlgError("Kron: a factor has become singular")
+    solved = solve_turned(q, rows.reshape(len(q), -1))
     return np.moveaxis(solved.reshape(rows.shape), 0, axis)
 
 
 def _along(q: Array, g: Array, axis: int) -> Array:
     return q.reshape([-1 if k == axis else 1 for k in range(g.ndim)])
+
+
+def _squares(g: Array, axis: int) -> Any:
+    """The sums of the squares of the slices of ``g`` along an axis."""
+    rows = np.moveaxis(g, axis, 0).reshape(g.shape[axis], -1)
+    return product(rows * rows, np.ones((rows.shape[1], 1), g.dtype))[:, 0]
 
 
 def _norm(a: Array) -> Any:
@@ -179,8 +188,10 @@ def _norm(a: Array) -> Any:
     if not 0 < top < np.inf:
         return top
     a = a / top
-    x = a[np.argmax(np.sum(a * a, axis=0))] @ a
-    return top * np.linalg.norm(x / np.linalg.norm(x) @ a)
+    longest = np.argmax(_squares(a, 1))
+    x = product(a[longest : longest + 1], a)
+    x = x / a.dtype.type(math.sqrt(sum_of_squares(x)))
+    return top * a.dtype.type(math.sqrt(sum_of_squares(product(x, a))))
 
 
 def _balance(factors: list[Array]) -> None:

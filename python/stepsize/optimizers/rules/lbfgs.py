@@ -14,6 +14,7 @@ from stepsize.arrays import Array, Nest, value_and_grad_of, view_as_complex, vie
 from stepsize.optimizers.fields import Choice, Value, count, nonnegative
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.optimizer import Optimizer
+from stepsize.optimizers.reference import add_blocks
 from stepsize.optimizers.rules.line_search import Trial, is_finite, strong_wolfe
 from stepsize.optimizers.slots import signed
 from stepsize.optimizers.transaction import Uninterrupted, assign
@@ -182,8 +183,10 @@ class _Search:
                 break
             s.iterations += 1
             self.turn(grad)
-            slope = float(grad @ self.direction)
-            s.t = min(1.0, 1.0 / float(np.abs(grad).sum())) * h.lr if s.iterations == 1 else h.lr
+            slope = _dot(grad, self.direction)
+            s.t = (
+                min(1.0, 1.0 / add_blocks(0.0, np.abs(grad))) * h.lr if s.iterations == 1 else h.lr
+            )
             if not -math.inf < slope <= -h.tolerance_change:
                 break
             before = loss
@@ -216,27 +219,27 @@ class _Search:
 
     def along(self, t: float) -> Trial:
         loss, grad = self.evaluate(self.x + t * self.direction)
-        return Trial(t, loss, grad, float(grad @ self.direction))
+        return Trial(t, loss, grad, _dot(grad, self.direction))
 
     def turn(self, grad: Array) -> None:
         """The next direction by the two-loop recursion, Algorithm 7.4."""
         s = self.s
         if s.iterations > 1:
             change, move = grad - self.grad, s.t * self.direction
-            product = float(change @ move)
+            product = _dot(change, move)
             if product > _SMALLEST_CURVATURE:
                 self.changes = [*self.changes, change][-self.h.history_size :]
                 self.moves = [*self.moves, move][-self.h.history_size :]
-                s.curvature = product / float(change @ change)
-        pairs = [(y, m, 1.0 / float(y @ m)) for y, m in zip(self.changes, self.moves, strict=True)]
+                s.curvature = product / _dot(change, change)
+        pairs = [(y, m, 1.0 / _dot(y, m)) for y, m in zip(self.changes, self.moves, strict=True)]
         q = -grad
         shares = []
         for y, m, weight in reversed(pairs):
-            shares.append(float(m @ q) * weight)
+            shares.append(_dot(m, q) * weight)
             q = q - shares[-1] * y
         q = q * s.curvature
         for (y, m, weight), share in zip(pairs, reversed(shares), strict=True):
-            q = q + (share - float(y @ q) * weight) * m
+            q = q + (share - _dot(y, q) * weight) * m
         self.direction, self.grad = q, grad
 
     def keep(self) -> None:
@@ -253,6 +256,11 @@ class _Search:
         engine = self.parts.engine
         engine.times = [t + 1 for t in engine.times]
         engine.step_count += 1
+
+
+def _dot(a: Array, b: Array) -> float:
+    """The inner product, in the fixed order of all sums."""
+    return add_blocks(0.0, a * b)
 
 
 def _flat(arrays: Sequence[Array]) -> Any:

@@ -12,7 +12,17 @@ import numpy as np
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value, count, nonnegative, positive, unit, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import clamp, lerp, power, root
+from stepsize.optimizers.primitives import (
+    clamp,
+    cube_root,
+    eigen,
+    lerp,
+    maximum,
+    orthonormal,
+    power,
+    product,
+    root,
+)
 from stepsize.optimizers.slots import signed, squares
 
 __all__ = ["SOAP", "Shampoo"]
@@ -23,7 +33,7 @@ AXES = 4  # the most axes that get a matrix
 def gram_of(g: Array, axis: int) -> Any:
     """The Gram matrix of the slices of ``g`` along an axis."""
     rows = np.moveaxis(g, axis, 0).reshape(g.shape[axis], -1)
-    return rows @ rows.T
+    return product(rows, rows.T)
 
 
 def _squarable(g: Array) -> Any:
@@ -35,7 +45,9 @@ def _squarable(g: Array) -> Any:
 
 def turn(g: Any, matrix: Array, axis: int) -> Any:
     """The product of the matrix with an axis of ``g``."""
-    return np.moveaxis(np.tensordot(matrix, g, axes=(1, axis)), 0, axis)
+    moved = np.moveaxis(g, axis, 0)
+    found = product(matrix, moved.reshape(len(matrix), -1))
+    return np.moveaxis(found.reshape(moved.shape), 0, axis)
 
 
 def _axes_of(leaf: Array, max_dim: int) -> list[int]:
@@ -73,7 +85,7 @@ class Shampoo(_ByAxis):
     With k preconditioned axes the power is :math:`-1 / 2k`: -1/2 for vectors. Axes longer than
     ``max_dim``, and the fifth and later ones, are not preconditioned. State: the average
     (``momentum_buffer``) and two matrices for each axis (``gram0``, ``root0``, ...), 2 (m² + n²)
-    numbers for an m x n matrix. Matrix products and eigenvalues are NumPy's.
+    numbers for an m x n matrix. Eigenvectors are computed in double precision.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
@@ -131,10 +143,17 @@ def _inverse_root(gram: Array, order: int) -> Any:
     """The positive definite matrix to the power -1 / order."""
     if not np.all(np.isfinite(gram)):
         return np.full_like(gram, np.nan)
-    values, vectors = np.linalg.eigh(gram.astype(np.float64))
-    floor = np.finfo(gram.dtype).eps * max(float(values[-1]), 0.0)
-    powers = np.maximum(values, max(floor * 1e-3, 1e-300)) ** (-1 / order)
-    return (vectors * powers) @ vectors.T
+    values, vectors = eigen(gram)
+    floor = float(np.finfo(gram.dtype).eps) * max(float(values[-1]), 0.0)
+    power = root(maximum(values, max(floor * 1e-3, 1e-300)))
+    if order == 6:
+        power = cube_root(power)
+    elif order >= 4:
+        power = root(power)
+    if order == 8:
+        power = root(power)
+    half = vectors * (1 / root(power))
+    return product(half, half.T)
 
 
 class SOAP(_ByAxis):
@@ -230,8 +249,9 @@ def _eigenvectors(gram: Array) -> Any:
     """Eigenvectors in descending order of their eigenvalues."""
     if not np.all(np.isfinite(gram)):
         return np.eye(len(gram))
-    tilted = gram.astype(np.float64) + 1e-30 * np.eye(len(gram))
-    return np.linalg.eigh(tilted)[1][:, ::-1]
+    tilted = gram.astype(np.float64)
+    np.fill_diagonal(tilted, tilted.diagonal() + 1e-30)
+    return eigen(tilted)[1][:, ::-1]
 
 
 def _improve(s: SimpleNamespace, axes: list[int], grams: list[Array], bases: list[Array]) -> None:
@@ -242,8 +262,10 @@ def _improve(s: SimpleNamespace, axes: list[int], grams: list[Array], bases: lis
         if not np.all(np.isfinite(gram)):
             average = turn(average, basis.T, axis)
             continue
-        order = np.argsort(-np.einsum("ji,jk,ki->i", basis, gram, basis), kind="stable")
+        turned = product(gram, basis)
+        values = product(np.ones((1, len(gram)), gram.dtype), basis * turned)[0]
+        order = np.argsort(-values, kind="stable")
         s.exp_avg_sq[...] = np.take(s.exp_avg_sq, order, axis=axis)
-        basis[...] = np.linalg.qr(gram @ basis[:, order])[0]
+        basis[...] = orthonormal(turned[:, order])
         average = turn(average, basis.T, axis)
     s.exp_avg[...] = average

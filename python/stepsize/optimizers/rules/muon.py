@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import (
     Value,
@@ -22,7 +20,7 @@ from stepsize.optimizers.fields import (
     unit_pair,
 )
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import lerp, power, root, square, wide
+from stepsize.optimizers.primitives import lerp, power, product, root, sum_of_squares
 from stepsize.optimizers.slots import signed, squares
 
 __all__ = ["Muon"]
@@ -40,10 +38,10 @@ def orthogonalize(
     a, b, c = coefficients
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = x / x.dtype.type(max(math.sqrt(float(np.sum(square(wide(x))))), eps))
+    x = x / x.dtype.type(max(math.sqrt(sum_of_squares(matrix)), eps))
     for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
+        gram = product(x, x.T)
+        x = a * x + product(b * gram + c * product(gram, gram), x)
     return x.T if tall else x
 
 
@@ -59,8 +57,8 @@ class Muon(Optimizer):
 
     Leaves that are not matrices, and groups with ``use_muon=False`` (embeddings, heads), follow
     AdamW at the rate ``lr * adamw_scale``. State: one array for a matrix (``momentum_buffer``), two
-    for any other leaf (``exp_avg``, ``exp_avg_sq``). Matrix products are NumPy's, in the dtype of
-    the leaf; torch rounds to bfloat16.
+    for any other leaf (``exp_avg``, ``exp_avg_sq``). Matrix products are in the dtype of the
+    leaf and in a fixed order; torch rounds to bfloat16.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.

@@ -1,0 +1,123 @@
+#include "bind/engine/wholes.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "bind/chunks.hpp"
+#include "core/targets.hpp"
+
+namespace stepsize {
+namespace {
+
+// Below this the products of one leaf are too short to be shared: matrices of about 400 x 400.
+constexpr size_t large_work = size_t(1) << 22;
+
+using Job = void (*)(void*, size_t);
+
+void alone(size_t count, size_t, Job job, void* context) {
+    for (size_t i = 0; i < count; ++i)
+        job(context, i);
+}
+
+void together(size_t count, size_t work, Job job, void* context) {
+    parallel_for(count, work, job, context);
+}
+
+} // namespace
+
+std::vector<void*> arrays_of(const Leaf& leaf, const WholeRule& rule, const py::list& slots) {
+    if (leaf.shape.size() > max_axes || slots.size() > max_whole_slots)
+        throw std::invalid_argument(std::string(rule.rule.name) +
+                                    ": too many axes or state arrays");
+    std::vector<void*> arrays;
+    for (const py::handle slot : slots) {
+        const py::array array = slot.cast<py::tuple>()[0].cast<py::array>();
+        if (!is_plain(array.ptr(), leaf.dtype))
+            throw std::invalid_argument(std::string(rule.rule.name) + ": state of a wrong dtype");
+        arrays.push_back(proxy(array.ptr())->data);
+    }
+    return arrays;
+}
+
+const WholeRule* find_whole(const std::string& name) {
+    const WholeTable& known = whole_table();
+    for (int i = 0; i < known.rule_count; ++i)
+        if (name == known.rules[i].rule.name)
+            return &known.rules[i];
+    return nullptr;
+}
+
+void WholePlan::clear() {
+    wholes_.clear();
+    small_.clear();
+    large_.clear();
+    small_work_ = bytes_ = hands_ = 0;
+}
+
+void WholePlan::add(const Leaf& leaf, const void* gradient, size_t bound) {
+    WholeLeaf whole = {};
+    whole.leaf = leaves_.index(leaf);
+    whole.bound = bound;
+    WholeView& view = whole.view;
+    view.x = leaf.x;
+    view.g = gradient;
+    view.size = leaf.size;
+    view.axes = int(leaf.shape.size());
+    std::copy(leaf.shape.begin(), leaf.shape.end(), view.lengths);
+    view.slot_count = int(leaf.vectors.size());
+    std::copy(leaf.vectors.begin(), leaf.vectors.end(), view.slots);
+    double numbers[max_numbers];
+    leaves_.group_of(leaf).numbers(numbers);
+    whole.bytes = (leaf.whole->scratch[int(leaf.dtype)](numbers, view) + 63) / 64 * 64;
+    // Products cost about as much as so many elements of other rules.
+    whole.work = size_t(double(view.size) * std::sqrt(double(view.size)) / 16);
+    (whole.work < large_work ? small_ : large_).push_back(wholes_.size());
+    wholes_.push_back(whole);
+}
+
+void WholePlan::finish() {
+    const size_t many = 2 * size_t(thread_count());
+    if (small_.size() < many) { // each would be the last one, on one thread
+        large_.insert(large_.end(), small_.begin(), small_.end());
+        small_.clear();
+    }
+    hands_ = std::min(small_.size(), 2 * many);
+    for (const size_t i : small_) {
+        bytes_ = std::max(bytes_, wholes_[i].bytes);
+        small_work_ += wholes_[i].work;
+    }
+    size_t needed = hands_ * bytes_;
+    for (const size_t i : large_)
+        needed = std::max(needed, wholes_[i].bytes);
+    if (needed <= held_)
+        return;
+    memory_.reset();
+    held_ = 0;
+    memory_.reset(static_cast<char*>(::operator new[](needed, std::align_val_t(64))));
+    held_ = needed;
+}
+
+void WholePlan::run(WholeLeaf& whole, char* scratch, bool shared) {
+    Leaf& leaf = leaves_[whole.leaf];
+    double numbers[max_numbers];
+    leaves_.group_of(leaf).numbers(numbers);
+    whole.view.scratch = scratch;
+    whole.view.share = shared ? together : alone;
+    leaf.whole->run[int(leaf.dtype)](numbers, leaf.t + 1, leaves_.scalars_of(leaf),
+                                     bound_[whole.bound].prologue, whole.view);
+}
+
+void WholePlan::update() {
+    if (empty())
+        return;
+    const InterpreterReleased released;
+    parallel_for(hands_, small_work_, [&](size_t hand) {
+        for (size_t i = hand; i < small_.size(); i += hands_)
+            run(wholes_[small_[i]], memory_.get() + hand * bytes_, false);
+    });
+    for (const size_t i : large_)
+        run(wholes_[i], memory_.get(), true);
+}
+
+} // namespace stepsize
