@@ -165,5 +165,5 @@ LOWER_DIVERGED, LOWER_DIVERGED_LEAST, LOWER_DIVERGED_MOST = 0.1, 0.1, 1e-3
 GOOD_FIRST_STEP = 0.01  # length: trainings that go well begin with steps of about this
 USUAL_RATES = (1e-7, 10)  # where `lr_find` looks: a next rate outside is a shot in the dark
 
-# A loss so many times its start below 0 has no floor, whatever its curve looks like.
-ENDLESS = 1e30
+# A level so far below 0 is no floor, whatever the curve looks like.
+ENDLESS = 1e30  # times the start, or 1 where that is less; not fitted

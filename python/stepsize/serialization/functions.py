@@ -5,6 +5,7 @@ A name does not tell it: two lambdas have the same one, and code is edited betwe
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
 import hashlib
@@ -43,13 +44,14 @@ def described(function: Callable[..., Any], containers: bool = True) -> dict[str
     """
     codes: list[str] = []
     values: dict[str, str] = {}
-    for part, held in _followed(function):
-        if isinstance(part, FunctionType) and not part.__code__.co_filename.startswith(OURS):
-            codes.append(_code(part.__code__, part.__doc__))
-        for name, value in held.items():
-            text = _text(value, containers)
-            if text is not None:
-                values.setdefault(name, text)
+    with contextlib.suppress(Exception):  # of an object that answers to no question: it may train
+        for part, held in _followed(function):
+            if isinstance(part, FunctionType) and not _ours(part):
+                codes.append(_code(part.__code__, part.__doc__))
+            for name, value in held.items():
+                text = _text(value, containers)
+                if text is not None:
+                    values.setdefault(name, text)
     digest = hashlib.sha256("\n".join(codes).encode()).hexdigest()[:16] if codes else ""
     return {"name": name_of(function), "python": _version(), "code": digest, "values": values}
 
@@ -110,6 +112,10 @@ def without_address(text: str) -> str:
     '<function f>'
     """
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+
+
+def _ours(function: FunctionType) -> bool:
+    return function.__code__.co_filename.startswith(OURS)
 
 
 def _version() -> str:
