@@ -215,3 +215,21 @@ def test_arguments_that_one_rank_refuses_leave_no_rank_waiting(kind):
     assert told.count("RankError") == 4
     assert told.count("[-1.0, -1.0, -1.0]") == 2
     assert len(told) == 10
+
+
+def test_a_search_for_a_rate_ends_on_all_ranks_with_a_killed_one_and_at_ctrl_c():
+    program = """
+        import itertools, os, signal, sys
+        import numpy as np
+        import stepsize as ss
+        x = np.random.default_rng(0).standard_normal((96, 7))
+        calls = itertools.count()
+        def value_and_grad(w, batch):
+            if comm.rank == 1 and next(calls) == 20:
+                os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+            error = batch[0] @ w - 1
+            return float(np.mean(error**2)), 2 * batch[0].T @ error / len(error)
+        ss.lr_find(value_and_grad, np.zeros(7), (x,), batch_size=16, comm=comm)
+    """
+    for name, code in (("SIGKILL", 9), ("SIGINT", 130)):
+        assert launch(2, program, name).returncode == code

@@ -236,6 +236,17 @@ def _passes(runner: TrialRunner, settings: Settings) -> list[Advice]:
     return passes
 
 
+def _check_call(parameter: Any, value_and_grad: Any) -> None:
+    if parameter not in ("lr", *PARAMETERS):
+        allowed = ", ".join(("lr", *PARAMETERS))
+        raise ValueError(f"lr_find: parameter must be one of {allowed}, got {parameter!r:.80}")
+    if not callable(value_and_grad):
+        raise TypeError(
+            "lr_find: value_and_grad must be a function (params, batch) -> (loss, grads), got "
+            f"{value_and_grad!r:.80}"
+        )
+
+
 @overload
 def lr_find(
     value_and_grad: ValueAndGrad,
@@ -351,15 +362,8 @@ def lr_find(
             batch_size,
             for_steps,
         )
-        if parameter not in ("lr", *PARAMETERS):
-            allowed = ", ".join(("lr", *PARAMETERS))
-            raise ValueError(f"lr_find: parameter must be one of {allowed}, got {parameter!r:.80}")
+        _check_call(parameter, value_and_grad)
         length = settings.horizon
-        if not callable(value_and_grad):
-            raise TypeError(
-                "lr_find: value_and_grad must be a function (params, batch) -> (loss, grads), got "
-                f"{value_and_grad!r:.80}"
-            )
         given = source_of(batches, batch_size)
         function = value_and_grad
         if team is not None:

@@ -109,8 +109,9 @@ class Guarded:
     def _give_up(self, why: str, error: OSError | None = None) -> NoReturn:
         """End the search with all its lines in a file beside the one that is lost to it."""
         self._given_up = True
-        for k in itertools.count(1):
-            beside = self.path.with_name(f"{self.path.name}.kept-{k}")
+        numbers = itertools.count(1)
+        while True:
+            beside = self.path.with_name(f"{self.path.name}.kept-{next(numbers)}")
             try:
                 with beside.open("xb") as stream:
                     stream.writelines(self._lines())
