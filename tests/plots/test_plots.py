@@ -509,3 +509,18 @@ def test_a_run_is_drawn_with_what_was_found_in_it(rise):
     shared = style.new_axes()
     assert plots.diagnosed(history, ax=shared) is shared
     assert not shared.figure.get_supxlabel()
+
+
+@pytest.mark.parametrize(
+    ("top", "labels"),
+    [(1.2e299, ["4e298", "1.2e299"]), (5e-6, ["1e-6", "5e-6"]), (0.5, ["0.0", "0.1"])],
+)
+def test_a_linear_axis_has_whole_numbers_and_no_power_to_multiply_by(top, labels):
+    from stepsize.plots.style import dress, new_axes
+
+    ax = new_axes()
+    ax.plot([0.0, top])
+    dress(ax, xlabel="step")
+    ax.figure.canvas.draw()
+    drawn = [text.get_text() for text in ax.get_yticklabels()]
+    assert set(labels) <= set(drawn) and not ax.yaxis.get_offset_text().get_text()

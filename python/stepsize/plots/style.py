@@ -186,20 +186,22 @@ def _plain_log(axis: Any) -> None:
 
 def _plain_linear(axis: Any) -> None:
     """Label a linear axis with whole values: no offset to be added, no power to be multiplied."""
-    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
-    class Whole(ScalarFormatter):
-        def __call__(self, x: float, pos: int | None = None) -> str:
-            largest = float(np.abs(axis.get_view_interval()).max())
-            if 1e-4 <= largest < 1e6:
-                return str(super().__call__(x, pos))
-            mantissa, exponent = f"{x:.6e}".split("e")
-            return f"{float(mantissa):g}e{int(exponent)}" if x else "0"
+    plain = ScalarFormatter(useOffset=False)
+    plain.set_scientific(False)
+    plain.set_axis(axis)
+
+    def written(value: float, _: object) -> str:
+        largest = float(np.abs(axis.get_view_interval()).max())
+        if 1e-4 <= largest < 1e6:
+            plain.set_locs(axis.get_majorticklocs())
+            return str(plain(value))
+        mantissa, exponent = f"{value:.6e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}" if value else "0"
 
     if isinstance(axis.get_major_formatter(), ScalarFormatter):
-        formatter = Whole(useOffset=False)
-        formatter.set_scientific(False)
-        axis.set_major_formatter(formatter)
+        axis.set_major_formatter(FuncFormatter(written))
     if axis.axis_name == "x" and max(map(abs, axis.get_view_interval())) >= 1e4:
         axis.set_major_locator(MaxNLocator(4))
 

@@ -105,8 +105,8 @@ def _measured(history: Mapping[str, Curve], names: list[str]) -> Iterator[tuple[
         # NaN means "not measured here", but for the loss, which each step has.
         values = history[name] if name == "loss" else history[name][~np.isnan(history[name])]
         finite = values[np.isfinite(values)]
-        ends = (values[0], values[-1]) if values.size else ()
-        ends += (finite.min(), finite.max()) if finite.size else ()
+        ends = [values[0], values[-1]] if values.size else []
+        ends += [finite.min(), finite.max()] if finite.size else []
         cells = [f"{value:.4g}" for value in ends] + ["-"] * (4 - len(ends))
         yield name, _spark(finite) if finite.size else "", *cells
 
