@@ -33,10 +33,11 @@ template <class F, int slot_count> struct TileOperands {
     }
 
     void open(size_t from, size_t count) {
+        // Parameters in half precision may have no others, and what is null may not be moved.
+        x = reinterpret_cast<F*>(reinterpret_cast<size_t>(span.x) + from * sizeof(F));
+        g = static_cast<const F*>(span.g) + from;
         if (span.coded)
             return open_coded(from, count);
-        x = static_cast<F*>(span.x) + from;
-        g = static_cast<const F*>(span.g) + from;
         for (int k = 0; k < slot_count; ++k)
             slots[k] = static_cast<F*>(span.slots[k].data) + from;
     }
@@ -62,12 +63,8 @@ template <class F, int slot_count> struct TileOperands {
         if (span.g_dtype == Dtype::float16 || span.g_dtype == Dtype::bfloat16)
             g = load_master<F>({const_cast<void*>(span.g), span.g_dtype}, nullptr, from, count,
                                buffers[slot_count + 1]);
-        else
-            g = static_cast<const F*>(span.g) + from;
-        if (span.half.data) // perhaps without master weights
+        if (span.half.data)
             x = load_master(span.half, static_cast<F*>(span.x), from, count, buffers[slot_count]);
-        else
-            x = static_cast<F*>(span.x) + from;
         for (int k = 0; k < slot_count; ++k)
             slots[k] = open_tile(span.slots[k], from, count, buffers[k]);
     }

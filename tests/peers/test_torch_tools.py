@@ -16,6 +16,7 @@ import torch
 
 import stepsize as ss
 import stepsize.interop.torch as interop
+from stepsize import _core
 from stepsize.interop.torch import ScheduleLR, lr_find
 from torch_cases import CLASSES
 
@@ -465,3 +466,21 @@ def test_the_line_to_paste_sets_what_was_found_in_each_group(parameter):
         assert optimizer.param_groups[1]["weight_decay"] == pytest.approx(
             result.suggestion, rel=1e-3
         )
+
+
+def test_the_number_of_threads_of_torch_is_followed():
+    before = torch.get_num_threads()
+    free = _core.thread_count()
+    try:
+        torch.set_num_threads(1)
+        assert _core.thread_count() == 1
+        ss.set_num_threads(2)
+        assert _core.thread_count() == 2  # the later word
+        torch.set_num_threads(2)
+        ss.set_num_threads(2)
+        torch.set_num_threads(1)
+        assert _core.thread_count() == 1
+    finally:
+        ss.set_num_threads(None)
+        torch.set_num_threads(before)
+    assert _core.thread_count() == free

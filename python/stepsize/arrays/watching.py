@@ -61,15 +61,13 @@ def refuse_changes(
             else ""
         )
         cure = f"compute with a copy inside (x = x - 1 instead of x -= 1){advice}"
-        if threading.active_count() == 1:
-            what = f"{name} wrote into the parameters"
-        else:
-            what = f"{name}, or another thread meanwhile, wrote into the parameters"
-            cure = (
-                f"where {name} does, {cure}; where something else has the same arrays, such as "
-                "another optimizer that is stepped in another thread, give each arrays of its own"
+        if threading.active_count() > 1:
+            cure += (
+                "; or another thread did, such as one that steps another optimizer over the same "
+                "arrays: give each arrays of its own"
             )
-        raise ValueError(f"{owner}: {what}: {path} is {_found(leaf, before)}; {cure}")
+        wrote = f"{name} wrote into the parameters: {path} is {_found(leaf, before)}"
+        raise ValueError(f"{owner}: {wrote}; {cure}")
 
 
 def same(leaf: Array, before: Array) -> bool:
