@@ -21,16 +21,40 @@ template <class F> inline void add_row(F factor, const F* x, F* y, size_t count)
         y[i] += factor * x[i];
 }
 
+// sum = v[0] a[0] + v[1] a[1] + ..., row after row; four at a time, which read `sum` once.
+STEPSIZE_SHARED_CODE inline void sum_rows(const double* v, size_t rows, MatrixRef<const double> a,
+                                          double* sum, size_t count) {
+    for (size_t j = 0; j < count; ++j)
+        sum[j] = 0;
+    size_t i = 0;
+    for (; i + 4 <= rows; i += 4) {
+        const double *one = a.row(i), *two = a.row(i + 1), *three = a.row(i + 2);
+        const double *four = a.row(i + 3), *w = v + i;
+#pragma omp simd
+        for (size_t j = 0; j < count; ++j)
+            sum[j] =
+                (((sum[j] + w[0] * one[j]) + w[1] * two[j]) + w[2] * three[j]) + w[3] * four[j];
+    }
+    for (; i < rows; ++i)
+        add_row(v[i], a.row(i), sum, count);
+}
+
 // Turns v into the vector of the reflection I - beta v v^T that leaves of v only its first number,
 // and returns beta; 0 where nothing else is there.
 inline double reflector(double* v, size_t count, double& left) {
     left = v[0];
-    const double rest = count > 1 ? dot(v + 1, v + 1, count - 1) : 0;
-    if (!(rest > 0))
+    double top = 0;
+    for (size_t i = 1; i < count; ++i)
+        top = maximum(top, abs_(v[i]));
+    if (!(top > 0))
         return 0;
-    const double length = root(v[0] * v[0] + rest);
-    left = v[0] > 0 ? -length : length;
-    v[0] -= left;
+    top = maximum(top, abs_(v[0])); // the length of v does not matter, but its square has to be one
+    for (size_t i = 0; i < count; ++i)
+        v[i] /= top;
+    const double rest = dot(v + 1, v + 1, count - 1);
+    const double length = root(v[0] * v[0] + rest), leaves = v[0] > 0 ? -length : length;
+    v[0] -= leaves;
+    left = leaves * top;
     return 2 / (v[0] * v[0] + rest);
 }
 
@@ -38,10 +62,7 @@ inline double reflector(double* v, size_t count, double& left) {
 STEPSIZE_SHARED_CODE inline void reflect(double* a, size_t n, size_t first, size_t column,
                                          const double* v, double beta, double* row) {
     const size_t count = n - column;
-    for (size_t j = 0; j < count; ++j)
-        row[j] = 0;
-    for (size_t i = first; i < n; ++i)
-        add_row(v[i - first], a + i * n + column, row, count);
+    sum_rows(v, n - first, {a + first * n + column, n}, row, count);
     for (size_t i = first; i < n; ++i)
         add_row(-beta * v[i - first], row, a + i * n + column, count);
 }
@@ -86,10 +107,7 @@ inline void tridiagonal(double* a, double* q, size_t n, double* d, double* e, do
         const double beta = betas[k] = reflector(v, count, e[k + 1]);
         if (beta == 0)
             continue;
-        for (size_t i = 0; i < count; ++i)
-            row[i] = 0;
-        for (size_t i = 0; i < count; ++i)
-            add_row(v[i], a + (k + 1 + i) * n + k + 1, row, count);
+        sum_rows(v, count, {a + (k + 1) * n + k + 1, n}, row, count);
         const double share = beta * beta / 2 * dot(v, row, count);
 #pragma omp simd
         for (size_t i = 0; i < count; ++i)
@@ -117,15 +135,17 @@ STEPSIZE_SHARED_CODE inline void ql_step(double* d, double* e, double* z, size_t
     double g = d[last] - d[first] + e[first] / (half + (half < 0 ? -size : size));
     double s = 1, c = 1, p = 0;
     for (size_t i = last; i-- > first;) {
-        const double f = s * e[i], b = c * e[i], r = root(f * f + g * g);
-        e[i + 1] = r;
-        if (r == 0) { // recover from underflow
+        const double f = s * e[i], b = c * e[i], top = maximum(abs_(f), abs_(g));
+        if (!(top > 0)) { // both have left the range of numbers
+            e[i + 1] = 0;
             d[i + 1] -= p;
             e[last] = 0;
             return;
         }
-        s = f / r;
-        c = g / r;
+        const double x = f / top, y = g / top, length = root(x * x + y * y);
+        e[i + 1] = top * length;
+        s = x / length;
+        c = y / length;
         g = d[i + 1] - p;
         const double t = (d[i] - g) * s + 2 * c * b;
         p = s * t;
@@ -134,9 +154,9 @@ STEPSIZE_SHARED_CODE inline void ql_step(double* d, double* e, double* z, size_t
         double *one = z + i * n, *two = one + n;
 #pragma omp simd
         for (size_t k = 0; k < n; ++k) {
-            const double x = one[k], y = two[k];
-            two[k] = s * x + c * y;
-            one[k] = c * x - s * y;
+            const double upper = one[k], lower = two[k];
+            two[k] = s * upper + c * lower;
+            one[k] = c * upper - s * lower;
         }
     }
     d[first] -= p;
@@ -165,7 +185,8 @@ STEPSIZE_SHARED_CODE inline void eigen(double* a, double* values, double* vector
         for (int round = 0; round < 60; ++round) {
             size_t last = first;
             for (; last + 1 < n; ++last)
-                if (abs_(e[last]) <= 0x1p-53 * (abs_(values[last]) + abs_(values[last + 1])))
+                if (abs_(e[last]) <=
+                    0x1p-53 * (abs_(values[last]) + abs_(values[last + 1])) + 0x1p-200)
                     break;
             if (last == first)
                 break;

@@ -20,18 +20,12 @@ inline double most_squarable(double) { return 0x1p508; }
 
 // As `_squarable`: the power of two that makes sums of the gradient's squares finite.
 template <class F> STEPSIZE_SHARED_CODE F squaring_scale(const F* g, size_t size) {
-    F top = 0;
-    bool finite = true;
-    for (size_t i = 0; i < size; ++i) {
-        const F height = abs_(g[i]);
-        finite = finite && height <= Bits<F>::largest;
-        top = maximum(top, height);
-    }
+    const double top = largest<F>(g, size);
     const double limit = most_squarable(F()) / root(double(size));
-    if (!finite || !(limit < double(top)))
+    if (!(limit < top) || !all_finite<F>(g, size, 1))
         return 1;
     // top / limit = m 2^e with m in [1/2, 1).
-    const uint64_t bits = __builtin_bit_cast(uint64_t, double(top) / limit);
+    const uint64_t bits = __builtin_bit_cast(uint64_t, top / limit);
     const int e = int(bits >> 52 & 2047) - 1022;
     return F(__builtin_bit_cast(double, uint64_t(1023 - e) << 52));
 }

@@ -30,6 +30,20 @@ template <class F> struct MuonFlat {
     }
 };
 
+// Amsel et al. 2025, arXiv:2505.16932, Algorithm 1: of each iteration, the last one from then on.
+constexpr double polar_express[][3] = {
+    {8.28721201814563, -23.595886519098837, 17.300387312530933},
+    {4.107059111542203, -2.9478499167379106, 0.5448431082926601},
+    {3.9486908534822946, -2.908902115962949, 0.5518191394370137},
+    {3.3184196573706015, -2.488488024314874, 0.51004894012372},
+    {2.300652019954817, -1.6689039845747493, 0.4188073119525673},
+    {1.891301407787398, -1.2679958271945868, 0.37680408948524835},
+    {1.8750014808534479, -1.2500016453999487, 0.3750001645474248},
+    {1.875, -1.25, 0.375},
+};
+constexpr int polar_last = 7;
+constexpr double safety = 1.01; // against rounding
+
 template <class F> struct Muon {
     MuonNumbers h;
     const WholeView& view;
@@ -37,6 +51,7 @@ template <class F> struct Muon {
     bool tall;           // then the transpose is iterated
     size_t small, large; // what is iterated has so many rows and columns
     MatrixRef<F> x, next, gram, poly;
+    F *ones, *means;
     size_t bytes;
 
     Muon(const double* numbers, const WholeView& view_, char* memory)
@@ -48,6 +63,8 @@ template <class F> struct Muon {
         next = scratch.matrix(small, large);
         gram = scratch.matrix(small, small);
         poly = scratch.matrix(small, small);
+        ones = scratch.take(columns);
+        means = scratch.take(rows);
         bytes = scratch.bytes;
     }
 
@@ -67,7 +84,8 @@ template <class F> struct Muon {
 
     // The update over its norm, as the iteration takes it.
     void normalize() const {
-        const double length = root(sum_squares(next.data, view.size));
+        const double length =
+            root(sum_squares(next.data, view.size)) * (h.ns_table > 0 ? safety : 1.0);
         const F norm = F(h.eps > length ? h.eps : length);
         if (tall)
             transpose<F>({next.data, columns}, rows, columns, x);
@@ -79,9 +97,24 @@ template <class F> struct Muon {
         }
     }
 
+    void coefficients(int step, double (&out)[3]) const {
+        out[0] = h.ns_coefficient1;
+        out[1] = h.ns_coefficient2;
+        out[2] = h.ns_coefficient3;
+        if (h.ns_table <= 0)
+            return;
+        const double* known = polar_express[step < polar_last ? step : polar_last];
+        const double unit = step < polar_last ? safety : 1, cube = unit * unit * unit;
+        out[0] = known[0] / unit;
+        out[1] = known[1] / cube;
+        out[2] = known[2] / (cube * unit * unit);
+    }
+
     void iterate() {
         const MatrixRef<const F> given = {gram.data, gram.apart};
         for (int step = 0; step < int(h.ns_steps); ++step) {
+            double polynomial[3];
+            coefficients(step, polynomial);
             const MatrixRef<const F> from = {x.data, x.apart};
             Product<F> square = {small, small, large, from, from, gram};
             square.turned = square.symmetric = true;
@@ -89,12 +122,12 @@ template <class F> struct Muon {
             Product<F> quintic = {small, small, small, given, given, poly};
             quintic.symmetric = true;
             quintic.base = gram.data;
-            quintic.kept = F(h.ns_coefficient2);
-            quintic.share = F(h.ns_coefficient3);
+            quintic.kept = F(polynomial[1]);
+            quintic.share = F(polynomial[2]);
             multiply(view, quintic);
             Product<F> product = {small, large, small, {poly.data, poly.apart}, from, next};
             product.base = x.data;
-            product.kept = F(h.ns_coefficient1);
+            product.kept = F(polynomial[0]);
             multiply(view, product);
             const MatrixRef<F> last = x;
             x = next;
@@ -108,29 +141,61 @@ template <class F> struct Muon {
         const double scale =
             h.adjust_lr_fn > 0 ? 0.2 * root(longest) : root(ratio > 1 ? ratio : 1.0);
         const F shrink = F(1 - h.lr * h.weight_decay), rate = F(h.lr * scale);
-        if (tall)
-            transpose<F>({x.data, x.apart}, small, large, {next.data, columns});
-        F* p = static_cast<F*>(view.x);
-        for (size_t i = 0; i < rows; ++i) {
-            const F* update = tall ? next.data + i * columns : x.row(i);
-            F* to = p + i * columns;
-            for (size_t j = 0; j < columns; ++j)
-                to[j] = to[j] * shrink - rate * update[j];
-        }
+        F* const p = static_cast<F*>(view.x);
+        const F* const update = next.data;
+        each_element(view, [=](size_t i) {
+            const F shrunk = p[i] * shrink;
+            p[i] = shrunk - rate * update[i];
+        });
     }
 
-    static bool is_matrix(const WholeView& view) { return view.slot_count == 1; }
+    // What the iteration found goes to `next`, row after row of the leaf.
+    void lay_out() const {
+        if (tall)
+            return transpose<F>({x.data, x.apart}, small, large, {next.data, columns});
+        for (size_t i = 0; i < rows; ++i)
+            __builtin_memcpy(next.data + i * columns, x.row(i), columns * sizeof(F));
+    }
+
+    // NorMuon, Li et al. 2025, arXiv:2510.05491, Algorithm 1: rows over the roots of their mean
+    // squares, and the norm as it was.
+    void normalize_rows() const {
+        F* const kept = static_cast<F*>(view.slots[1]);
+        F *const found = next.data, *const squares = x.data;
+        each_element(view, [=](size_t i) { squares[i] = found[i] * found[i]; });
+        for (size_t j = 0; j < columns; ++j)
+            ones[j] = 1;
+        multiply(view, Product<F>{rows, 1, columns, {squares, columns}, {ones, 1}, {means, 1}});
+        const F fresh = F(1 - h.row_beta2);
+        const double length = root(sum_squares(found, view.size));
+        for (size_t i = 0; i < rows; ++i) {
+            kept[i] = lerp(kept[i], means[i] / F(columns), fresh);
+            const F factor = 1 / (root(kept[i]) + F(1e-10));
+            for (size_t j = 0; j < columns; ++j)
+                found[i * columns + j] *= factor;
+        }
+        const F back = F(length / (root(sum_squares(found, view.size)) + 1e-10));
+        each_element(view, [=](size_t i) { found[i] *= back; });
+    }
+
+    static bool is_matrix(const double* numbers, const WholeView& view) {
+        const MuonNumbers h = numbers_of<MuonNumbers>(numbers);
+        return h.use_muon > 0 && (view.axes == 2 || (view.axes > 2 && h.flatten > 0));
+    }
     static size_t scratch(const double* numbers, const WholeView& view) {
-        return is_matrix(view) ? Muon(numbers, view, nullptr).bytes : 0;
+        return is_matrix(numbers, view) ? Muon(numbers, view, nullptr).bytes : 0;
     }
     static void run(const double* numbers, int64_t t, double*, const Prologue& prologue,
                     const WholeView& view) {
-        if (!is_matrix(view))
+        if (!is_matrix(numbers, view))
             return MuonFlat<F>(numbers_of<MuonNumbers>(numbers), t).run(prologue, view);
         Muon matrix(numbers, view, static_cast<char*>(view.scratch));
         matrix.average(prologue);
         matrix.normalize();
         matrix.iterate();
+        matrix.lay_out();
+        if (view.slot_count > 1)
+            matrix.normalize_rows();
         matrix.move();
     }
 };

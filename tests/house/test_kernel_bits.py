@@ -82,6 +82,40 @@ def test_a_product_of_matrices_is_the_sum_by_hand(target, dtype, random):
         _core.product(a, a)
 
 
+def graded(random):
+    """A Gram matrix whose rows have sizes of up to 200 orders of magnitude, some of them 0."""
+    n, span = int(random.integers(1, 12)), random.choice([0, 50, 200])
+    rows = random.normal(size=(n, 3)) * 10.0 ** random.uniform(-span, 0, (n, 1))
+    rows[random.uniform(size=n) < 0.2] = 0
+    return rows @ rows.T
+
+
+def test_decompositions_are_right_and_the_same_on_every_target(random):
+    before = _core.target()
+    matrices = [graded(random) for _ in range(50)] + [random.normal(size=(70, 70)) for _ in "ab"]
+    for a in matrices:
+        found, one = [], np.eye(len(a))
+        gram = a if (a == a.T).all() else a @ a.T
+        for target in TARGETS:
+            _core.choose_target(target)
+            found.append((*primitives.eigen(gram), primitives.orthonormal(a)))
+        _core.choose_target(before)
+        values, vectors, q = found[0]
+        assert all(
+            np.array_equal(x, y) for each in found for x, y in zip(each, found[0], strict=True)
+        )
+        assert np.all(np.diff(values) >= 0)
+        np.testing.assert_allclose((vectors * values) @ vectors.T, gram, atol=1e-13 * gram.max())
+        np.testing.assert_allclose(vectors.T @ vectors, one, atol=1e-12)
+        np.testing.assert_allclose(q.T @ q, one, atol=1e-12)
+        np.testing.assert_allclose(np.tril(q.T @ a, -1), 0, atol=1e-12 * np.abs(a).max())
+    upper = np.triu(random.normal(size=(9, 9))) + 5 * one[:9, :9]
+    b = random.normal(size=(9, 4))
+    np.testing.assert_allclose(
+        upper.T @ primitives.solve_turned(upper, b), b, rtol=1e-12, atol=1e-12
+    )
+
+
 @given(st.floats(0, 1), st.integers(0, 10**7))
 def test_power_is_the_exact_one_rounded(base, n):
     found = _core.power(base, n)

@@ -91,6 +91,60 @@ def test_muon_makes_singular_values_alike():
     assert found.min() > 0.6 and found.max() < 1.3
 
 
+def test_polar_express_brings_singular_values_nearer_to_one():
+    matrix = np.diag([100.0, 1.0, 0.2]) @ rotation(3, 6)
+    for steps, apart in ((5, 0.2), (8, 1e-3), (12, 1e-9)):  # the factor of safety goes last
+        found = orthogonalize(matrix, steps, 1e-7, table="polar_express")
+        assert np.abs(np.linalg.svd(found, compute_uv=False) - 1).max() < apart
+
+
+def normuon(x, grads, lr, beta2):
+    """Algorithm 1 of arXiv:2510.05491 as its authors' code has it, with NumPy's products."""
+    momentum, second = np.zeros_like(x), np.zeros((len(x), 1))
+    for g in grads:
+        momentum += 0.05 * (g - momentum)
+        update = g + 0.95 * (momentum - g)
+        update = orthogonalize(update, 5, 1e-7)
+        norm = np.linalg.norm(update)
+        second += (1 - beta2) * (np.mean(update**2, axis=1, keepdims=True) - second)
+        update = update / (np.sqrt(second) + 1e-10)
+        update *= norm / (np.linalg.norm(update) + 1e-10)
+        x = x * (1 - lr * 0.1) - lr * update * np.sqrt(max(1, x.shape[0] / x.shape[1]))
+    return x
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (3, 20), (1, 4)])
+def test_normuon_is_what_its_authors_compute(shape):
+    random = np.random.default_rng(12)
+    x, grads = random.normal(size=shape), random.normal(size=(100, *shape))
+    expected = normuon(x, grads, 0.02, 0.95)
+    optimizer = ss.Muon(x, lr=0.02, row_beta2=0.95)
+    for g in grads:
+        optimizer.step(g)
+    np.testing.assert_allclose(x, expected, rtol=0, atol=1e-9)
+    assert optimizer.state["params"]["row_avg_sq"].shape == shape[:1]
+
+
+def test_muon_sees_kernels_as_first_axis_and_rest():
+    random = np.random.default_rng(13)
+    for options in ({}, {"row_beta2": 0.9}):
+        x = random.normal(size=(4, 3, 2, 2))
+        y = x.reshape(4, 12).copy()
+        one = ss.Muon(x, lr=0.1, flatten=True, **options)
+        two = ss.Muon(y, lr=0.1, **options)
+        for g in random.normal(size=(5, *x.shape)):
+            one.step(g)
+            two.step(g.reshape(4, 12))
+        np.testing.assert_array_equal(x.reshape(4, 12), y)
+    assert "exp_avg" in ss.Muon(x).state["params"]
+
+
+def test_row_averages_are_there_from_the_start_or_never():
+    optimizer = ss.Muon(np.ones((2, 2)))
+    with pytest.raises(ValueError, match=r"row_beta2=0\.9 needs state"):
+        optimizer.row_beta2 = 0.9
+
+
 @pytest.mark.parametrize("cls", [ss.Adafactor, ss.SM3, ss.Shampoo, ss.SOAP, ss.Muon, ss.Kron])
 def test_states_of_their_own_shape_are_saved(cls, tmp_path):
     random = np.random.default_rng(7)

@@ -781,7 +781,10 @@ class Muon(Optimizer):
     ns_steps: Any
     ns_coefficients: Any
     adjust_lr_fn: Any
+    ns_table: Any
+    row_beta2: Any
     use_muon: Any
+    flatten: Any
     adamw_scale: Any
     adamw_betas: Any
     adamw_eps: Any
@@ -797,7 +800,10 @@ class Muon(Optimizer):
         ns_steps: int = 5,
         ns_coefficients: tuple[_Number, _Number, _Number] = (3.4445, -4.775, 2.0315),
         adjust_lr_fn: Literal["original", "match_rms_adamw"] | None = "original",
+        ns_table: Literal["polar_express"] | None = None,
+        row_beta2: _Number = 0.0,
         use_muon: bool = True,
+        flatten: bool = False,
         adamw_scale: _Number = 1.0,
         adamw_betas: tuple[_Number, _Number] = (0.9, 0.95),
         adamw_eps: _Number = 1e-08,
