@@ -67,7 +67,7 @@ def spacing(values: ArrayLike) -> Curve:
 
     >>> spacing([0.7, 1.3, 12.4]).round(6)
     array([0.1, 0.1, 0.1])
-    >>> spacing([0.0512, 1.34e5])
+    >>> spacing([0.0517, 1.34e5])
     array([1.e-04, 1.e+03])
     """
     row = np.asarray(values, np.float64)

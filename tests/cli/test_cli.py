@@ -196,7 +196,7 @@ def test_tune_goes_on_where_it_was(run, model, tmp_path):
 
 def test_trials_that_no_file_keeps_cannot_be_made_again(run, model):
     code, _, err = run("tune", f"{model}:make", "--retry-failed")
-    assert code == 1 and "give --storage FILE too" in err
+    assert code == 2 and "give --storage FILE too" in err
 
 
 def test_bench_measures_every_shape(run, monkeypatch):

@@ -70,6 +70,9 @@ def build(tree):
     """Compile the copy for the baseline alone, all of it but the kernels as one source."""
     cpp, out = tree / "cpp", tree / "objects"
     out.mkdir()
+    stub = (tree / "python/stepsize/_core.pyi").read_text("utf-8")  # as CMake does
+    head = (cpp / "bind/stub.hpp.in").read_text("utf-8").replace("@STEPSIZE_STUB@", stub)
+    (cpp / "stub.hpp").write_text(head, "utf-8")
     once = [*cpp.glob("bind/**/*.cpp"), *cpp.glob("core/**/*.cpp")]
     (cpp / "once.cpp").write_text("".join(f'#include "{path}"\n' for path in once))
     command = ["c++", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-O0"]
@@ -84,7 +87,7 @@ def build(tree):
         return target
 
     with ThreadPoolExecutor() as pool:
-        objects = list(pool.map(compiled, ["once", "kernels"]))
+        objects = list(pool.map(compiled, ["once", "kernels", "matrices"]))
     module = tree / "python" / "stepsize" / "_core.so"
     subprocess.run(["c++", "-shared", *objects, "-o", module], check=True)
 

@@ -260,7 +260,7 @@ DOORS = {
 def test_a_list_of_x_and_y_is_refused_with_the_cure(door, data):
     with pytest.raises(TypeError, match=r"is a list of .* give a tuple, \(x, y\)") as refused:
         DOORS[door](data)
-    assert str(refused.value).startswith(door.split(" of ")[0])
+    assert door.split(" of ")[0].split(": ")[-1] in str(refused.value).split()[:3]
 
 
 def test_two_rows_of_numbers_may_be_either():

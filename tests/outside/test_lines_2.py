@@ -119,7 +119,7 @@ def test_callbacks_of_autolr_are_checked_first(wrong):
     def never(params, batch):
         raise AssertionError("called")
 
-    with pytest.raises(TypeError, match=r"^callbacks"):
+    with pytest.raises(TypeError, match=r"^autolr: callbacks"):
         ss.autolr(never, make_params(), (X, Y), steps=3, callbacks=wrong)
 
 

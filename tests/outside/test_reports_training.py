@@ -301,7 +301,7 @@ def test_a_csv_log_takes_a_late_metric(tmp_path):
 
     def evaluate(params, batch):
         seen.append(0)
-        return {"val_loss": 1.0} if len(seen) < 3 else {"val_loss": 1.0, "val_late": 2.0}
+        return {"val_loss": 1.0} if len(seen) <= 3 else {"val_loss": 1.0, "val_late": 2.0}
 
     fit(params, validation=(X, Y), evaluate=evaluate, callbacks=[ss.CSVLogger(log)])
     with open(log, newline="") as file:

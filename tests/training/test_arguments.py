@@ -13,7 +13,7 @@ class Ends:
 
 
 def test_a_missing_folder_is_said_before_anything_is_trained(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"folder of the checkpoint is missing.*missing'"):
+    with pytest.raises(FileNotFoundError, match=r"checkpoint: the folder is missing.*missing'"):
         fit(params := make_params(), checkpoint=tmp_path / "missing" / "c")
     assert bits(params) == bits(make_params())
 
