@@ -289,7 +289,7 @@ def test_an_exception_in_the_gradient_is_saved_too(tmp_path):
 
 def test_a_failing_checkpoint_is_told_and_nothing_is_torn(tmp_path):
     class InTheWay:
-        def on_step(self, run, step):
+        def on_step(self, run):
             (tmp_path / "c").mkdir(exist_ok=True)
 
     with pytest.raises(OSError) as caught:
