@@ -158,8 +158,8 @@ def _one_sided(looks: Curve, losses: Curve, steps: Curve) -> Evidence | None:
     these = above if balance > 0 else below
     first = np.flatnonzero(these)[: FEWEST_LOOKS // 2]  # of an explosion, before it is one
     starts, ends = looks[first, 1], looks[first, 2]
-    sums = (float(part.sum()) for part in (starts, ends, seen[first]))
-    return Evidence(*sums, len(first), _unit(losses))
+    start, end, change = (float(part.sum()) for part in (starts, ends, seen[first]))
+    return Evidence(start, end, change, len(first), _unit(losses))
 
 
 def _rounding(losses: Curve) -> Curve:
@@ -206,8 +206,8 @@ def of_pairs(rows: Any) -> tuple[Evidence, Curve] | None:
             return None
     ratios = seen[wrong] / middle[wrong]
     best = int(np.argmax(np.where(wrong, sizes, 0.0)))
-    clearest = (float(part[best]) for part in (starts, ends, seen))
-    return Evidence(*clearest, 1, _unit(losses)), ratios
+    start, end, change = (float(part[best]) for part in (starts, ends, seen))
+    return Evidence(start, end, change, 1, _unit(losses)), ratios
 
 
 def _noise_beside(k: int, sizes: Curve, middle: Curve, seen: Curve) -> float:
@@ -253,8 +253,8 @@ def _in_all(looks: Curve, losses: Curve, steps: Curve) -> Evidence | None:
     if not _wrong(blocks, others, SIGMAS_REST):
         return None
     made = int(min(looks[-1, 0], steps[-1]) - looks[0, 0])
-    sums = (float(part.sum()) for part in (starts, ends, seen))
-    return Evidence(*sums, made, _unit(losses))
+    start, end, change = (float(part.sum()) for part in (starts, ends, seen))
+    return Evidence(start, end, change, made, _unit(losses))
 
 
 def _wrong(blocks: Any, these: Any, sigmas: float) -> bool:

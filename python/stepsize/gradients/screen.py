@@ -157,7 +157,8 @@ def _held_inside(calls: Calls, i: int, move: Array) -> Array:
     leaf, far = calls.start[i], max(STEPS) * move
     ends = ((wide(leaf) + side * far).astype(leaf.dtype) for side in (-1.0, 1.0))
     low, high = (calls.inside(i, end) for end in ends)
-    return move * (low & high)
+    held: Array = move * (low & high)
+    return held
 
 
 def _moved(calls: Calls, moves: dict[int, Array], t: float) -> list[Array]:

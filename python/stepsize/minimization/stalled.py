@@ -23,8 +23,8 @@ def cause(seen: Evaluations, point: Point) -> str:
     The gradient says that the value changes by t |g|^2 from x to x + t g. Of two distances both
     have to tell the same.
     """
-    leaves = flatten(point.x)[0]
-    grads = list(seen.structure.spec.flatten_up_to(point.grad))
+    leaves: list[Array] = flatten(point.x)[0]
+    grads: list[Any] = list(seen.structure.spec.flatten_up_to(point.grad))
     size = math.sqrt(sum(sum_of_squares(g) for g in grads if g is not None))
     length = max(math.sqrt(sum(map(sum_of_squares, leaves))), 1.0)
     eps = max(float(np.finfo(leaf.dtype).eps) for leaf in leaves)

@@ -109,8 +109,9 @@ def refuse_pairs(owner: str, given: Any, structure: Structure) -> None:
     else:
         if len(structure.leaves) != 2 or any(type(side) is not nest for side in given):
             return
+        kind: Any = nest
         sides, pairs = (
-            ", ".join(str(nest(map("np.array({})".format, side))) for side in one).replace("'", "")
+            ", ".join(str(kind(map("np.array({})".format, side))) for side in one).replace("'", "")
             for one in (given, transposed)
         )
     raise ValueError(

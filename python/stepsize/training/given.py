@@ -57,8 +57,9 @@ def differences(saved: Any, here: Given) -> dict[str, str]:
     callbacks = saved.get("callbacks")
     if isinstance(callbacks, list | tuple) and len(callbacks) == len(here["callbacks"]):
         for old, (name, arguments) in zip(callbacks, here["callbacks"], strict=True):
-            before = old[1] if isinstance(old, list | tuple) and len(old) == 2 else None
-            for key, value in arguments.items() if isinstance(before, Mapping) else ():
+            pair = isinstance(old, list | tuple) and len(old) == 2
+            before = old[1] if pair and isinstance(old[1], Mapping) else None
+            for key, value in arguments.items() if before is not None else ():
                 text = _changed(before.get(key, value), value)
                 if text:
                     found[f"{name}: {key}"] = f"{name}: {key}={text}"

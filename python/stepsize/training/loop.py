@@ -23,7 +23,7 @@ from stepsize.training.batches import ArrayBatches, Count, begin_mean, end_mean
 from stepsize.training.evaluation import Evaluation, EvaluationInterrupted, evaluation_params
 from stepsize.training.interrupts import Interrupt
 from stepsize.training.progress import Progress
-from stepsize.training.ranks import Ranks
+from stepsize.training.ranks import Agreed, Ranks
 from stepsize.training.run import Run
 from stepsize.training.slopes import StepSlopes
 from stepsize.training.stepping import rate_of, stepper_of
@@ -86,7 +86,7 @@ class FitLoop:
         self.diverged = False
         self.exhausted = False
         self.signals = Interrupt(terminate=bool(checkpoints))
-        self.interrupt = self.signals
+        self.interrupt: Interrupt | Agreed = self.signals
         if ranks is not None:
             ranks.signals, self.interrupt = self.signals, ranks.interrupt
 

@@ -97,7 +97,7 @@ class Workers:
 
     def say_if_none(self) -> None:
         """Warn, once, where a Dask cluster has had no workers for a moment: no run begins then."""
-        client = getattr(self._executor, "_client", None)
+        client: Any = getattr(self._executor, "_client", None)
         if self._said or not hasattr(client, "nthreads"):
             return
         now = time.monotonic()

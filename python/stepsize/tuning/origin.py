@@ -88,7 +88,7 @@ class Origin:
         return f"{name} {value!s:.80}"
 
 
-def told_of(function: Callable[..., Any]) -> dict[str, str]:
+def told_of(function: Callable[..., Any]) -> dict[str, Any]:
     """What an `Origin` holds of a function."""
     return {"function": function_name(function), "code": code_digest(function)}
 
