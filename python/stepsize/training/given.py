@@ -59,7 +59,9 @@ def differences(saved: Any, here: Given) -> dict[str, str]:
         for old, (name, arguments) in zip(callbacks, here["callbacks"], strict=True):
             pair = isinstance(old, list | tuple) and len(old) == 2
             before = old[1] if pair and isinstance(old[1], Mapping) else None
-            for key, value in arguments.items() if before is not None else ():
+            if before is None:
+                continue
+            for key, value in arguments.items():
                 text = _changed(before.get(key, value), value)
                 if text:
                     found[f"{name}: {key}"] = f"{name}: {key}={text}"
