@@ -9,6 +9,10 @@ namespace {
 inline double machine_epsilon(float) { return 1.1920928955078125e-07; }
 inline double machine_epsilon(double) { return 2.220446049250313e-16; }
 
+// Not 0, which a small number becomes in a narrower type: 0 may not be divided by its root.
+inline float positive(float a) { return a > 0 ? a : __FLT_MIN__; }
+inline double positive(double a) { return a > 0 ? a : __DBL_MIN__; }
+
 // Adafactor. Shazeer & Stern 2018, arXiv:1804.04235, Algorithm 4; Algorithm 5 for vectors.
 template <class F> struct Adafactor {
     static constexpr int sums = 2;
@@ -18,9 +22,9 @@ template <class F> struct Adafactor {
     Adafactor(const AdafactorNumbers& h, StepContext context) {
         const double eps = h.eps1 > 0 ? h.eps1 : machine_epsilon(F());
         fresh = F(real_power(double(context.t), h.beta2_decay));
-        tiny = F(eps);
-        floor = F(eps * eps);
-        most = F(1 / eps);
+        tiny = positive(F(eps));
+        floor = positive(F(eps * eps));
+        most = F(minimum(1 / eps, double(Bits<F>::largest)));
         shrink = F(1 - h.lr * h.weight_decay);
         step = F(context.scalars[0]);
     }

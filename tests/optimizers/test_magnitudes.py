@@ -1,5 +1,6 @@
 """Finite gradients of every size: parameters stay finite, or an error names the gradient."""
 
+import contextlib
 import itertools
 import math
 
@@ -204,3 +205,20 @@ def test_an_overflow_of_a_wrapper_is_its_own():
     with pytest.raises(ss.NonFiniteGradientError, match=r"SGD: the gradient of .* holds NaN"):
         opt.step(np.full((2, 4), np.nan, np.float32))
     assert not x.any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("eps", [1e-20, 1e-30, 1e-170, 5e-324])
+@pytest.mark.parametrize("shape", [(6,), (2, 3)])
+def test_an_epsilon_whose_square_is_nothing_divides_no_zero(shape, eps, dtype):
+    """1e-30 is the published one of Adafactor; its square is 0 in float32, and in float64 not."""
+    found = []
+    for native in (True, False):
+        x, g = np.ones(shape, dtype), np.zeros(shape, dtype)
+        g[..., 0] = 2
+        with contextlib.nullcontext() if native else numpy_rule(ss.Adafactor):
+            optimizer = ss.Adafactor(x, eps=(eps, 1e-3))
+        optimizer.step(g)
+        assert np.isfinite(x).all() and (x[g == 0] == 1).all() and (x[g != 0] < 1).all()
+        found.append(x.tobytes())
+    assert found[0] == found[1]

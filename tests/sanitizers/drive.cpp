@@ -1,7 +1,7 @@
-// drive [--rounds N] [--digests] [--fault KIND]: every rule, dtype and length under options that
-// change from case to case, the loops of no rule and schedules, on every instruction set and
-// several threads. The digests of a case must agree. --digests prints them, so that machines can be
-// compared;
+// drive [--rounds N] [--digests] [--each] [--fault KIND]: every rule, dtype and length under
+// options that change from case to case, the loops of no rule and schedules, on every instruction
+// set and several threads. The digests of a case must agree. --digests prints them, so that
+// machines can be compared;
 // --fault commits one, so that a sanitizer can be seen to find it.
 #include <atomic>
 #include <cstdio>
@@ -21,7 +21,7 @@ constexpr int thread_counts[] = {1, 2, 3, 5};
 
 class Report {
   public:
-    explicit Report(bool shown) : shown_(shown) {}
+    Report(bool shown, bool each) : shown_(shown), each_(each) {}
 
     // The case on the best instruction set and one thread, and on all others.
     template <class Check> void check(const std::string& name, Source source, const Check& run) {
@@ -29,6 +29,8 @@ class Report {
         set_thread_count(1);
         const uint64_t expected = run(*tables[0], source);
         all_.bytes(&expected, sizeof expected);
+        if (each_)
+            show(expected, name);
         compare(name, *tables[0], thread_counts[1 + cases_ % 3], expected, source, run);
         for (size_t k = 1; k < tables.size(); ++k)
             compare(name, *tables[k], thread_counts[(cases_ + k) % 4], expected, source, run);
@@ -36,8 +38,7 @@ class Report {
     }
     void close(const std::string& title) {
         if (shown_)
-            std::printf("%016llx %s\n", static_cast<unsigned long long>(all_.value()),
-                        title.c_str());
+            show(all_.value(), title);
         all_ = Digest();
     }
     int finish() const {
@@ -47,6 +48,9 @@ class Report {
     }
 
   private:
+    static void show(uint64_t digest, const std::string& name) {
+        std::printf("%016llx %s\n", static_cast<unsigned long long>(digest), name.c_str());
+    }
     template <class Check> void compare(const std::string& name, const Table& table, int threads,
                                         uint64_t expected, Source source, const Check& run) {
         set_thread_count(threads);
@@ -56,7 +60,7 @@ class Report {
         std::printf("differs: %s on %s, %d threads\n", name.c_str(), table.target, threads);
     }
 
-    const bool shown_;
+    const bool shown_, each_;
     Digest all_;
     size_t cases_ = 0, failed_ = 0;
 };
@@ -84,9 +88,9 @@ void check_rule(Report& report, int rule, Dtype dtype, uint64_t round) {
     report.close(title);
 }
 
-int drive(uint64_t rounds, bool shown) {
+int drive(uint64_t rounds, bool shown, bool each) {
     set_back_off(false);
-    Report report(shown);
+    Report report(shown, each);
     for (uint64_t round = 0; round < rounds; ++round) {
         for (int rule = 0; rule < available_tables()[0]->rule_count; ++rule)
             for (const Dtype dtype : {Dtype::float32, Dtype::float64})
@@ -141,19 +145,21 @@ int fault(const std::string& kind) {
 
 int main_with(const std::vector<std::string>& words) {
     uint64_t rounds = 1;
-    bool shown = false;
+    bool shown = false, each = false;
     for (size_t i = 0; i < words.size(); ++i) {
         const bool more = i + 1 < words.size();
         if (words[i] == "--digests")
             shown = true;
+        else if (words[i] == "--each")
+            each = true;
         else if (words[i] == "--rounds" && more)
             rounds = std::stoull(words[++i]);
         else if (words[i] == "--fault" && more)
             return fault(words[i + 1]);
         else
-            return std::printf("drive [--rounds N] [--digests] [--fault KIND]\n"), 2;
+            return std::printf("drive [--rounds N] [--digests] [--each] [--fault KIND]\n"), 2;
     }
-    return drive(rounds, shown);
+    return drive(rounds, shown, each);
 }
 
 } // namespace

@@ -117,14 +117,15 @@ class Adafactor(Optimizer):
         x -= s.rate * update
 
     def _update(self, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> Any:
-        tiny = h.eps1 or float(np.finfo(g.dtype).eps)
-        if hasattr(s, "variance"):
-            return g / root(maximum(g.dtype.type(tiny * tiny), s.variance))
+        info, dtype = np.finfo(g.dtype), g.dtype.type
+        tiny = h.eps1 or float(info.eps)
+        if hasattr(s, "variance"):  # where the square is 0 in this dtype, 0 would be divided by it
+            return g / root(maximum(dtype(tiny * tiny) or info.tiny, s.variance))
         rows = np.swapaxes(wide(s.row_var), -1, -2)
         middle = (row_sums(rows) / g.shape[-2]).astype(g.dtype)
-        by_row = 1 / root(s.row_var / maximum(middle, g.dtype.type(tiny)))
+        by_row = 1 / root(s.row_var / maximum(middle, dtype(tiny) or info.tiny))
         by_column = 1 / root(s.col_var)
-        return g * minimum(g.dtype.type(1 / tiny), by_row * by_column)
+        return g * minimum(dtype(min(1 / tiny, float(info.max))), by_row * by_column)
 
     def effective(self, s: SimpleNamespace, h: SimpleNamespace) -> float:
         return float(s.rate)
