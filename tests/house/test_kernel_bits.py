@@ -101,9 +101,8 @@ def test_decompositions_are_right_and_the_same_on_every_target(random):
             found.append((*primitives.eigen(gram), primitives.orthonormal(a)))
         _core.choose_target(before)
         values, vectors, q = found[0]
-        assert all(
-            np.array_equal(x, y) for each in found for x, y in zip(each, found[0], strict=True)
-        )
+        for other in found:
+            assert all(map(np.array_equal, other, found[0]))
         assert np.all(np.diff(values) >= 0)
         np.testing.assert_allclose((vectors * values) @ vectors.T, gram, atol=1e-13 * gram.max())
         np.testing.assert_allclose(vectors.T @ vectors, one, atol=1e-12)

@@ -126,7 +126,7 @@ def product(a: Array, b: Array) -> Any:
 
 def eigen(a: Array) -> tuple[Any, Any]:
     """Eigenvalues of a symmetric matrix in ascending order, and its eigenvectors, in double."""
-    return _core.eigen(np.ascontiguousarray(a, np.float64))  # type: ignore[no-any-return]
+    return _core.eigen(np.ascontiguousarray(a, np.float64))
 
 
 def orthonormal(a: Array) -> Any:
