@@ -10,7 +10,6 @@ from .exact import array, mp, number
 from .registry import DECAYS, RULES, Rule
 
 STEPS = 12
-KINDS = ("plain", "zeros", "moving rate", "quadratic")
 
 
 class Numbers:
@@ -66,6 +65,8 @@ class Case:
         if self.values is not None:
             return np.full(x.shape, self.values[t])
         g = formula(x.shape, 7, 7 * t + 3 * k) / 16
+        if self.kind == "of one sign":
+            g = abs(g)
         if self.kind == "zeros":
             i = np.arange(g.size).reshape(g.shape)
             g = g * ((t + i + k) % 3 != 0)

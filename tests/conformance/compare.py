@@ -5,8 +5,10 @@ import traceback
 from dataclasses import asdict, dataclass, replace
 
 from .adapters.base import Unsupported
-from .cases import cases_of, digits, exact
+from .cases import Numbers, cases_of, digits, exact
+from .exact import mp, number
 from .examples import smallest
+from .registry import SCHEDULES
 
 LIMITS = {"float64": 11.0, "float32": 4.5, "bfloat16": 1.0}
 LATE = "each update one step late"
@@ -63,6 +65,74 @@ def one(adapter, binding, case, seen):
         seen.add((result.verdict, result.note))
         result.example = smallest(adapter, binding, case, limit, {} if late else choices)
     return result
+
+
+STEPS = 48  # of a schedule without an end
+
+
+def schedule_results(adapter, name):
+    """A result for each case of a schedule that the library has, and for what is past its end."""
+    binding, stated = adapter.schedules[name], SCHEDULES[name.split(":")[0]]
+    results = []
+    for numbers in ({}, *stated.cases):
+        label = ", ".join(f"{key}={value:g}" for key, value in numbers.items()) or "plain"
+        numbers = stated.numbers | numbers | binding.fixed
+        end = stated.ends(numbers) if stated.ends else None
+        results.append(values_beside(adapter, binding, stated, numbers, label, 0, end or STEPS))
+        if end and results[-1].verdict != "not supported":
+            label = "past the end" if label == "plain" else f"{label}, past the end"
+            results.append(
+                values_beside(adapter, binding, stated, numbers, label, end + 1, 2 * end + 2)
+            )
+    return results
+
+
+def values_beside(adapter, binding, stated, numbers, label, first, last):
+    result = Result(stated.name, label, "agrees")
+    try:
+        seen = Numbers(numbers)
+        arguments = binding.given(seen)
+        adapter.checked(binding, seen)
+        found = adapter.values(binding, arguments, seen, last + 1)
+    except Unsupported as reason:
+        return Result(stated.name, label, "not supported", note=str(reason))
+    except Exception as error:  # a library may raise what it likes: that is its result
+        said = traceback.format_exception_only(error)[-1].strip()
+        return Result(stated.name, label, "error", note=said[:200])
+    limit = LIMITS[binding.dtype]
+
+    def beside(choices):
+        return values_digits(stated, numbers, choices, found, first, last)
+
+    source, step, wanted = beside({})
+    result.digits = round(source, 1)
+    if source >= limit:
+        return result
+    if binding.documented:
+        documented, step, wanted = beside(binding.documented)
+        result.documented = round(documented, 1)
+        if documented >= limit:
+            result.verdict = "as documented"
+            result.note = "; ".join(f"{k}: {v}" for k, v in binding.documented.items())
+            return result
+    result.verdict = "differs"
+    for key, options in stated.choices.items():
+        for value in options[1:]:
+            if beside({key: value})[0] >= limit:
+                result.note = f"{key}: {value}"
+    made = ", ".join(f"{k}={v}" for k, v in numbers.items())
+    result.example = f"{made}: step {step} is {wanted:.6g} by the statement, {found[step]:.6g} found"
+    return result
+
+
+def values_digits(stated, numbers, choices, found, first, last):
+    """The digits, relative to the largest value; the worst step and the value stated for it."""
+    exact_numbers = {key: number(value) for key, value in numbers.items()}
+    exact_numbers |= {key: options[0] for key, options in stated.choices.items()} | choices
+    wanted = [mp.mpf(stated.value(s, Numbers(exact_numbers))) for s in range(last + 1)]
+    off, step = max((abs(mp.mpf(float(found[s])) - wanted[s]), -s) for s in range(first, last + 1))
+    scale = max(abs(v) for v in wanted)
+    return (float(-mp.log10(off / scale)) if off else 50.0), -step, float(wanted[-step])
 
 
 def given(binding, case):

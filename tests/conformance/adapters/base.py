@@ -89,7 +89,7 @@ class Adapter:
         """The leaves after each step, as NumPy arrays; raises `Unsupported`."""
         raise NotImplementedError
 
-    def values(self, binding, numbers, steps):
+    def values(self, binding, arguments, numbers, steps):
         """A schedule's value before each of `steps` updates."""
         raise NotImplementedError
 
@@ -111,6 +111,26 @@ class TorchLike(Adapter):
 
     def made(self, binding, params, arguments):
         return self.find(binding.name)(params, **arguments)
+
+    def values(self, binding, arguments, numbers, steps):
+        import torch
+
+        first = numbers.values.get("init", numbers.values.get("peak", 1.0))
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=first, momentum=0.5)
+        scheduler = self.scheduler(binding, optimizer, arguments)
+        found = []
+        for t in range(steps):
+            group = optimizer.param_groups[0]
+            found.append(float(group["momentum" if "momentum" in numbers.read else "lr"]))
+            optimizer.step()
+            self.advance(scheduler, t)
+        return found
+
+    def scheduler(self, binding, optimizer, arguments):
+        return self.find(binding.name)(optimizer, **arguments)
+
+    def advance(self, scheduler, t):
+        scheduler.step()
 
     def step(self, optimizer, params, case, t, rates):
         import torch

@@ -55,10 +55,45 @@ RULES = {
 }
 
 
+INIT = {"initial_learning_rate": "init"}
+DECAY = {**INIT, "decay_steps": "steps", "decay_rate": "rate"}
+
+
+def planned(name, **arguments):
+    return of(f"schedules.{name}", dtype="float32", **arguments)
+
+
+SCHEDULES = {
+    "polynomial": planned("PolynomialDecay", decay_steps="steps", end_learning_rate="end",
+                          power="power", **INIT),
+    "polynomial, cycled": planned("PolynomialDecay", decay_steps="steps", end_learning_rate="end",
+                                  power="power", cycle=lambda n: True, **INIT),
+    "cosine": planned("CosineDecay", decay_steps="steps", alpha=lambda n: n.end / n.init, **INIT),
+    "cosine restarts": planned("CosineDecayRestarts", first_decay_steps="period", t_mul="multiplier",
+                               m_mul="decay", alpha=lambda n: n.end / n.init, **INIT),
+    "exponential": planned("ExponentialDecay", **DECAY),
+    "exponential staircase": planned("ExponentialDecay", staircase=lambda n: True, **DECAY),
+    "piecewise constant": planned("PiecewiseConstantDecay", boundaries=lambda n: list(n.boundaries),
+                                  values=lambda n: list(n.levels)),
+    "inverse time": planned("InverseTimeDecay", **DECAY),
+    "inverse time staircase": planned("InverseTimeDecay", staircase=lambda n: True, **DECAY),
+    "warm-up, cosine to 0": planned("CosineDecay", warmup_target="peak", warmup_steps="warmup",
+                                    decay_steps=lambda n: n.total - n.warmup,
+                                    initial_learning_rate=lambda n: 0.0),
+}  # fmt: skip
+
+
 class Keras(Adapter):
     distribution = "keras"
     module = "keras.optimizers"
     rules = RULES
+    schedules = SCHEDULES
+
+    def values(self, binding, arguments, numbers, steps):
+        made = self.find(binding.name)(**arguments)
+        import keras
+
+        return [float(keras.ops.convert_to_numpy(made(s))) for s in range(steps)]
 
     def find(self, name):
         os.environ.setdefault("KERAS_BACKEND", "torch")

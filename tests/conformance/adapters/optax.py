@@ -133,9 +133,47 @@ RULES = {
 }
 
 
+INIT = {"init_value": "init"}
+DECAY = {**INIT, "transition_steps": "steps"}
+WARM = {"init_value": always(0.0), "peak_value": "peak", "warmup_steps": "warmup"}
+ONE = {"transition_steps": "total", "peak_value": "peak", "pct_start": "share", "div_factor": "div",
+       "final_div_factor": lambda n: n.div * n.final}  # fmt: skip
+
+SCHEDULES = {
+    "constant": of("constant_schedule", value="peak"),
+    "linear": of("linear_schedule", end_value="end", **DECAY),
+    "polynomial": of("polynomial_schedule", end_value="end", power="power", **DECAY),
+    "cosine": of("cosine_decay_schedule", decay_steps="steps", alpha=lambda n: n.end / n.init, **INIT),
+    "cosine to a power": of("cosine_decay_schedule", decay_steps="steps", exponent="power",
+                            alpha=lambda n: n.end / n.init, **INIT),
+    "exponential": of("exponential_decay", decay_rate="rate", **DECAY),
+    "exponential staircase": of("exponential_decay", decay_rate="rate", staircase=always(True), **DECAY),
+    "multistep": of("piecewise_constant_schedule", boundaries_and_scales=lambda n: dict.fromkeys(
+        n.milestones, n.factor), **INIT),
+    "piecewise linear": of("piecewise_interpolate_schedule", interpolate_type=always("linear"),
+                           init_value=lambda n: n.points[0][1],
+                           boundaries_and_scales=lambda n: {
+                               b: v / u for (_, u), (b, v) in zip(n.points, n.points[1:], strict=False)}),
+    "one cycle": of("cosine_onecycle_schedule", **ONE),
+    "one cycle, linear": of("linear_onecycle_schedule", pct_final=always(1.0), **ONE),
+    "warm-up, constant": of("warmup_constant_schedule", **WARM),
+    "warm-up, cosine": of("warmup_cosine_decay_schedule", decay_steps="total", end_value="end",
+                          **(WARM | INIT)),
+    "warm-up, cosine to 0": of("warmup_cosine_decay_schedule", decay_steps="total", **WARM),
+    "warm-up, exponential": of("warmup_exponential_decay_schedule", transition_steps="steps",
+                               decay_rate="rate", **WARM),
+}  # fmt: skip
+
+
 class Optax(Adapter):
     distribution = module = "optax"
     rules = RULES
+    schedules = SCHEDULES
+
+    def values(self, binding, arguments, numbers, steps):
+        jax.config.update("jax_enable_x64", True)
+        made = self.find(binding.name)(**arguments)
+        return [float(made(s)) for s in range(steps)]
 
     def trajectory(self, binding, case: Case):
         import optax

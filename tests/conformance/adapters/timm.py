@@ -1,5 +1,7 @@
 """timm.optim and timm.scheduler."""
 
+import importlib
+
 from .base import ADAM, DECAYED, TorchLike, always, both, of
 
 RULES = {
@@ -32,13 +34,49 @@ RULES = {
 }  # fmt: skip
 
 
+WARM = {"warmup_t": "warmup", "warmup_prefix": always(True)}
+
+SCHEDULES = {
+    "polynomial": of("PolyLRScheduler", t_initial="steps", lr_min="end", power="power", lr="init"),
+    "cosine": of("CosineLRScheduler", t_initial="steps", lr_min="end", lr="init"),
+    "cosine, k-decay": of("CosineLRScheduler", t_initial="steps", lr_min="end", k_decay="k", lr="init"),
+    "cosine restarts": of("CosineLRScheduler", t_initial="period", lr_min="end",
+                          cycle_mul="multiplier", cycle_decay="decay", cycle_limit=always(99),
+                          lr="init"),
+    "step decay": of("StepLRScheduler", decay_t="every", decay_rate="factor", lr="init"),
+    "multistep": of("MultiStepLRScheduler", decay_t=lambda n: list(n.milestones),
+                    decay_rate="factor", lr="init"),
+    "tanh": of("TanhLRScheduler", t_initial="steps", lb="lower", ub="upper", lr_min="end", lr="init"),
+    "warm-up, cosine to 0": of("CosineLRScheduler", t_initial=lambda n: n.total - n.warmup,
+                               lr="peak", **WARM),
+    "WSD": of("WSDLRScheduler", lr="peak", warmup_t="warmup", decay_t="decay", decay_fn=always("linear"),
+              t_initial=lambda n: n.stable + n.decay),
+    "WSD, 1-sqrt": of("WSDLRScheduler", lr="peak", warmup_t="warmup", decay_t="decay",
+                      t_initial=lambda n: n.stable + n.decay),
+}  # fmt: skip
+
+
 class Timm(TorchLike):
     distribution = "timm"
     module = "timm.optim"
     rules = RULES
+    schedules = SCHEDULES
 
     def find(self, name):
-        return getattr(__import__("timm.optim", fromlist=["optim"]), name.split("(")[0])
+        module = "timm.scheduler" if "Scheduler" in name else "timm.optim"
+        if name == "WSDLRScheduler":
+            module = "timm.scheduler.wsd_lr"
+        return getattr(importlib.import_module(module), name.split("(")[0])
+
+    def scheduler(self, binding, optimizer, arguments):
+        for group in optimizer.param_groups:
+            group["lr"] = arguments.pop("lr")
+        made = super().scheduler(binding, optimizer, arguments)
+        made.step(0)
+        return made
+
+    def advance(self, scheduler, t):
+        scheduler.step(t + 1)
 
 
 ADAPTER = Timm()

@@ -46,6 +46,7 @@ def adam(x, h):
 for name, source, kinds in (
     ("Adam", "Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1", ("coupled",)),
     ("AdamW", "Loshchilov & Hutter 2019, arXiv:1711.05101, Algorithm 2", DECOUPLED),
+    ("AdamW, undone", "a step that is undone and made again is one step of AdamW", DECOUPLED),
 ):
     rule(
         name,

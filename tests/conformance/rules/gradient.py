@@ -134,7 +134,7 @@ def tiger(x, h):
     "Rprop",
     "Igel & Huesken 2000, NC, iRprop-; Riedmiller & Braun 1993, ICNN",
     decay=None,
-    gradients=("plain", "zeros"),
+    gradients=("plain", "zeros", "of one sign"),
     lr=0.125,
     shrink=0.5,
     grow=1.25,
