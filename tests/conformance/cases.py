@@ -1,7 +1,7 @@
 """Cases, and the exact trajectory of each: what a statement computes from closed formulas."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,9 @@ class Case:
     def all_numbers(self):
         return self.statement.numbers | self.numbers
 
+    def first(self, steps):
+        return replace(self, steps=steps)
+
     def x0(self):
         shapes = self.shapes or self.statement.shapes
         if self.start is not None:
@@ -86,15 +89,15 @@ def formula(shape, slope, offset):
     return 2.0 * ((slope * i * (i + 2) + offset * (offset + 4)) % 11) - 9.0
 
 
-def cases_of(name: str) -> Iterator[Case]:
+def cases_of(name: str, steps: int = STEPS) -> Iterator[Case]:
     """All cases of a rule: its kinds of gradients, then its options one by one."""
     rule = RULES[name]
     for kind in rule.gradients:
-        yield Case(name, kind=kind, label=kind)
+        yield Case(name, kind=kind, steps=steps, label=kind)
     for numbers in rule.cases:
         label = ", ".join(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
                           for key, value in numbers.items())  # fmt: skip
-        yield Case(name, numbers, kind=rule.gradients[0], label=label)
+        yield Case(name, numbers, kind=rule.gradients[0], steps=steps, label=label)
 
 
 def exact(case: Case, choices: dict[str, str] | None = None):

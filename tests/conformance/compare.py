@@ -5,7 +5,7 @@ import traceback
 from dataclasses import asdict, dataclass, replace
 
 from .adapters.base import Unsupported
-from .cases import Numbers, cases_of, digits, exact
+from .cases import STEPS, Numbers, cases_of, digits, exact
 from .exact import mp, number
 from .examples import smallest
 from .registry import SCHEDULES
@@ -30,11 +30,11 @@ class Result:
         return {key: value for key, value in asdict(self).items() if value not in ("", None)}
 
 
-def rule_results(adapter, name):
+def rule_results(adapter, name, steps=STEPS):
     """A result for each case of a rule that the library has."""
     binding = adapter.rules[name]
     seen: set[tuple[str, ...]] = set()
-    return [one(adapter, binding, case, seen) for case in cases_of(name.split(":")[0])]
+    return [one(adapter, binding, case, seen) for case in cases_of(name.split(":")[0], steps)]
 
 
 def one(adapter, binding, case, seen):
@@ -67,7 +67,7 @@ def one(adapter, binding, case, seen):
     return result
 
 
-STEPS = 48  # of a schedule without an end
+LONG = 48  # steps of a schedule without an end
 
 
 def schedule_results(adapter, name):
@@ -76,9 +76,11 @@ def schedule_results(adapter, name):
     results = []
     for numbers in ({}, *stated.cases):
         label = ", ".join(f"{key}={value:g}" for key, value in numbers.items()) or "plain"
+        if any(numbers.get(key, value) != value for key, value in binding.fixed.items()):
+            continue
         numbers = stated.numbers | numbers | binding.fixed
         end = stated.ends(numbers) if stated.ends else None
-        results.append(values_beside(adapter, binding, stated, numbers, label, 0, end or STEPS))
+        results.append(values_beside(adapter, binding, stated, numbers, label, 0, end or LONG))
         if end and results[-1].verdict != "not supported":
             label = "past the end" if label == "plain" else f"{label}, past the end"
             results.append(
@@ -99,6 +101,9 @@ def values_beside(adapter, binding, stated, numbers, label, first, last):
     except Exception as error:  # a library may raise what it likes: that is its result
         said = traceback.format_exception_only(error)[-1].strip()
         return Result(stated.name, label, "error", note=said[:200])
+    last = min(last, len(found) - 1)
+    if last < first:
+        return Result(stated.name, label, "not supported", note="ends there")
     limit = LIMITS[binding.dtype]
 
     def beside(choices):
@@ -120,16 +125,19 @@ def values_beside(adapter, binding, stated, numbers, label, first, last):
         for value in options[1:]:
             if beside({key: value})[0] >= limit:
                 result.note = f"{key}: {value}"
+    late = values_digits(stated, numbers, {}, [None, *found[1:]], max(first, 1), last, 1)[0]
+    if not result.note and late >= limit:
+        result.note = LATE.replace("update", "value")
     made = ", ".join(f"{k}={v}" for k, v in numbers.items())
     result.example = f"{made}: step {step} is {wanted:.6g} by the statement, {found[step]:.6g} found"
     return result
 
 
-def values_digits(stated, numbers, choices, found, first, last):
+def values_digits(stated, numbers, choices, found, first, last, late=0):
     """The digits, relative to the largest value; the worst step and the value stated for it."""
     exact_numbers = {key: number(value) for key, value in numbers.items()}
     exact_numbers |= {key: options[0] for key, options in stated.choices.items()} | choices
-    wanted = [mp.mpf(stated.value(s, Numbers(exact_numbers))) for s in range(last + 1)]
+    wanted = [mp.mpf(stated.value(max(s - late, 0), Numbers(exact_numbers))) for s in range(last + 1)]
     off, step = max((abs(mp.mpf(float(found[s])) - wanted[s]), -s) for s in range(first, last + 1))
     scale = max(abs(v) for v in wanted)
     return (float(-mp.log10(off / scale)) if off else 50.0), -step, float(wanted[-step])

@@ -90,7 +90,7 @@ class Adapter:
         raise NotImplementedError
 
     def values(self, binding, arguments, numbers, steps):
-        """A schedule's value before each of `steps` updates."""
+        """A schedule's value before each of `steps` updates, or of those that it allows."""
         raise NotImplementedError
 
 
@@ -115,15 +115,18 @@ class TorchLike(Adapter):
     def values(self, binding, arguments, numbers, steps):
         import torch
 
-        first = numbers.values.get("init", numbers.values.get("peak", 1.0))
+        first = arguments.pop("lr", 0.25)
+        shown = "momentum" if "base_momentum" in arguments else "lr"
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=first, momentum=0.5)
         scheduler = self.scheduler(binding, optimizer, arguments)
         found = []
         for t in range(steps):
-            group = optimizer.param_groups[0]
-            found.append(float(group["momentum" if "momentum" in numbers.read else "lr"]))
+            found.append(float(optimizer.param_groups[0][shown]))
             optimizer.step()
-            self.advance(scheduler, t)
+            try:
+                self.advance(scheduler, t)
+            except ValueError:  # past its end
+                break
         return found
 
     def scheduler(self, binding, optimizer, arguments):

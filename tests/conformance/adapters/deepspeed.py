@@ -46,13 +46,6 @@ class DeepSpeed(TorchLike):
         package, name = name.split(".")
         return getattr(importlib.import_module(f"deepspeed.ops.{package}"), name)
 
-    def scheduler(self, binding, optimizer, arguments):
-        for group in optimizer.param_groups:
-            group["lr"] = arguments.pop("lr", group["lr"])
-        made = super().scheduler(binding, optimizer, arguments)
-        made.step()  # as its engine does before the first update
-        return made
-
     def trajectory(self, binding, case):
         if case.rule == "AdamW, undone":
             return self.undone(binding, case)

@@ -137,7 +137,7 @@ INIT = {"init_value": "init"}
 DECAY = {**INIT, "transition_steps": "steps"}
 WARM = {"init_value": always(0.0), "peak_value": "peak", "warmup_steps": "warmup"}
 ONE = {"transition_steps": "total", "peak_value": "peak", "pct_start": "share", "div_factor": "div",
-       "final_div_factor": lambda n: n.div * n.final}  # fmt: skip
+       "final_div_factor": "final"}  # fmt: skip
 
 SCHEDULES = {
     "constant": of("constant_schedule", value="peak"),
@@ -155,7 +155,7 @@ SCHEDULES = {
                            boundaries_and_scales=lambda n: {
                                b: v / u for (_, u), (b, v) in zip(n.points, n.points[1:], strict=False)}),
     "one cycle": of("cosine_onecycle_schedule", **ONE),
-    "one cycle, linear": of("linear_onecycle_schedule", pct_final=always(1.0), **ONE),
+    "one cycle, three phases": of("linear_onecycle_schedule", pct_final=lambda n: 2 * n.share, **ONE),
     "warm-up, constant": of("warmup_constant_schedule", **WARM),
     "warm-up, cosine": of("warmup_cosine_decay_schedule", decay_steps="total", end_value="end",
                           **(WARM | INIT)),

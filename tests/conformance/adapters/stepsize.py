@@ -145,7 +145,15 @@ RULES = {
         **DECAYED,
     ),
     "Shampoo": of("Shampoo", eps="eps", **DECAYED),
-    "SOAP": adams("SOAP", {"bias": "corrected"}, precondition_frequency="every"),
+    "SOAP": adams(
+        "SOAP",
+        {
+            "bias": "corrected",
+            "place of eps": "before the correction",
+            "order": "from the largest eigenvalue",
+        },
+        precondition_frequency="every",
+    ),
 }
 
 

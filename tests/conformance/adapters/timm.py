@@ -69,8 +69,6 @@ class Timm(TorchLike):
         return getattr(importlib.import_module(module), name.split("(")[0])
 
     def scheduler(self, binding, optimizer, arguments):
-        for group in optimizer.param_groups:
-            group["lr"] = arguments.pop("lr")
         made = super().scheduler(binding, optimizer, arguments)
         made.step(0)
         return made

@@ -80,6 +80,10 @@ ONE = {"max_lr": "peak", "total_steps": "total", "pct_start": "share", "div_fact
        "final_div_factor": "final"}  # fmt: skip
 
 
+POINTS = {"points": "up to share * total - 1"}
+SOURCE = "the source of the class"
+
+
 def rate(name, documented=None, where="", first="init", **arguments):
     """A scheduler; the rate it starts from is the optimizer's."""
     return of(f"lr_scheduler.{name}", documented, where, lr=first, **arguments)
@@ -92,8 +96,8 @@ SCHEDULES = {
     "polynomial": of("lr_scheduler.PolynomialLR", fixed={"end": 0.0}, lr="init", power="power",
                      total_iters="steps"),
     "cosine": rate("CosineAnnealingLR", T_max="steps", eta_min="end"),
-    "cosine restarts": rate("CosineAnnealingWarmRestarts", T_0="period", T_mult="multiplier",
-                            eta_min="end"),
+    "cosine restarts": of("lr_scheduler.CosineAnnealingWarmRestarts", fixed={"decay": 1.0},
+                          lr="init", T_0="period", T_mult="multiplier", eta_min="end"),
     "exponential": rate("ExponentialLR", gamma=lambda n: n.rate ** (1 / n.steps)),
     "step decay": rate("StepLR", step_size="every", gamma="factor"),
     "multistep": rate("MultiStepLR", milestones="milestones", gamma="factor"),
@@ -105,12 +109,12 @@ SCHEDULES = {
     "triangular momentum": of("lr_scheduler.CyclicLR", base_momentum="low", max_momentum="high",
                               base_lr=always(0.1), max_lr=always(1.0), step_size_up="up",
                               step_size_down="down"),
-    "one cycle": of("lr_scheduler.OneCycleLR", cycle_momentum=always(False), **ONE),
-    "one cycle, linear": of("lr_scheduler.OneCycleLR", anneal_strategy=always("linear"),
+    "one cycle": of("lr_scheduler.OneCycleLR", POINTS, SOURCE, cycle_momentum=always(False), **ONE),
+    "one cycle, linear": of("lr_scheduler.OneCycleLR", POINTS, SOURCE, anneal_strategy=always("linear"),
                             cycle_momentum=always(False), **ONE),
-    "one cycle, three phases": of("lr_scheduler.OneCycleLR", anneal_strategy=always("linear"),
+    "one cycle, three phases": of("lr_scheduler.OneCycleLR", POINTS, SOURCE, anneal_strategy=always("linear"),
                                   three_phase=always(True), cycle_momentum=always(False), **ONE),
-    "one cycle momentum": of("lr_scheduler.OneCycleLR", max_lr="peak", base_momentum="low",
+    "one cycle momentum": of("lr_scheduler.OneCycleLR", POINTS, SOURCE, max_lr="peak", base_momentum="low",
                              max_momentum="high", total_steps="total", pct_start="share"),
 }  # fmt: skip
 
@@ -120,11 +124,6 @@ class Torch(TorchLike):
     module = "torch.optim"
     rules = RULES
     schedules = SCHEDULES
-
-    def scheduler(self, binding, optimizer, arguments):
-        for group in optimizer.param_groups:
-            group["lr"] = arguments.pop("lr", group["lr"])
-        return super().scheduler(binding, optimizer, arguments)
 
 
 ADAPTER = Torch()

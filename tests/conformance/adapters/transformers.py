@@ -37,10 +37,5 @@ class Transformers(TorchLike):
     def made(self, binding, params, arguments):
         return super().made(binding, params, {**arguments, "scale_parameter": True})
 
-    def scheduler(self, binding, optimizer, arguments):
-        for group in optimizer.param_groups:
-            group["lr"] = arguments.pop("lr")
-        return super().scheduler(binding, optimizer, arguments)
-
 
 ADAPTER = Transformers()
