@@ -1,4 +1,4 @@
-"""`python -m conformance torch`: which rules and schedules of a library agree, to how many digits."""
+"""`python -m conformance torch`: what of a library agrees, and to how many digits."""
 
 import argparse
 import json
@@ -23,6 +23,7 @@ def main(argv=None):
         return 0
     library = adapter(options.library)
     report = {"library": options.library, "version": library.version(), "results": []}
+    report["stated"] = {"rules": len(RULES), "schedules": len(SCHEDULES)}
     for names, results in ((library.rules, rule_results), (library.schedules, schedule_results)):
         for name in names:
             if not options.rule or name in options.rule:

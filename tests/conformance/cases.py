@@ -161,11 +161,12 @@ def digits(found, wanted, x0):
             if not np.all(np.isfinite(a)):
                 return 0.0, t
             far = max(far, *(abs(v - s) for v, s in zip(b.ravel(), start.ravel(), strict=True)))
-            off = max(off, *(abs(mp.mpf(float(u)) - v) for u, v in zip(np.ravel(a), b.ravel(), strict=True)))
+            off = max(
+                off,
+                *(abs(mp.mpf(float(u)) - v) for u, v in zip(np.ravel(a), b.ravel(), strict=True)),
+            )
         if off:
             now = -mp.log10(off / far) if far else mp.zero
             if now < least:
                 least, where = now, t
     return max(0.0, min(float(least), 50.0)), where
-
-

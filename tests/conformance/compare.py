@@ -129,7 +129,9 @@ def values_beside(adapter, binding, stated, numbers, label, first, last):
     if not result.note and late >= limit:
         result.note = LATE.replace("update", "value")
     made = ", ".join(f"{k}={v}" for k, v in numbers.items())
-    result.example = f"{made}: step {step} is {wanted:.6g} by the statement, {found[step]:.6g} found"
+    result.example = (
+        f"{made}: step {step} is {wanted:.6g} by the statement, {found[step]:.6g} found"
+    )
     return result
 
 
@@ -137,7 +139,9 @@ def values_digits(stated, numbers, choices, found, first, last, late=0):
     """The digits, relative to the largest value; the worst step and the value stated for it."""
     exact_numbers = {key: number(value) for key, value in numbers.items()}
     exact_numbers |= {key: options[0] for key, options in stated.choices.items()} | choices
-    wanted = [mp.mpf(stated.value(max(s - late, 0), Numbers(exact_numbers))) for s in range(last + 1)]
+    wanted = [
+        mp.mpf(stated.value(max(s - late, 0), Numbers(exact_numbers))) for s in range(last + 1)
+    ]
     off, step = max((abs(mp.mpf(float(found[s])) - wanted[s]), -s) for s in range(first, last + 1))
     scale = max(abs(v) for v in wanted)
     return (float(-mp.log10(off / scale)) if off else 50.0), -step, float(wanted[-step])
@@ -160,7 +164,7 @@ def explanation(found, case, limit):
     """Whether updates come a step late, and the fewest choices that make the statement agree."""
     others = [(key, value) for key, options in case.statement.choices.items()
               for value in options[1:]]  # fmt: skip
-    few = replace(case, steps=min(case.steps, 4))
+    few = replace(case, steps=min(case.steps, 3))
     for late, most in ((False, 3), (True, 1)):
         for size in range(1 - late, most + 1):
             for picked in itertools.combinations(others, size):

@@ -84,7 +84,8 @@ def in_words(case, wanted, seen):
         return f"{value:.{places}g}"
 
     options = ", ".join(f"{k} = {said(v)}" for k, v in case.all_numbers.items() if v)
-    return f"{text}; {options}: step {step + 1} is {near(worst[1])} by the statement, {near(worst[2])} found"
+    values = f"{near(worst[1])} by the statement, {near(worst[2])} found"
+    return f"{text}; {options}: step {step + 1} is {values}"
 
 
 def said(value):

@@ -46,7 +46,7 @@ class Schedule:
 
 
 def rule(name, source, *, decay=DECAYS, choices=None, cases=(), **options):
-    """Register a rule. `decay` lists the kinds of weight decay, the source's first; None: its own."""
+    """Register a rule. `decay` lists kinds of weight decay, the source's first; None: its own."""
     shape = {k: options.pop(k) for k in ("shapes", "whole", "gradients") if k in options}
     choices = dict(choices or {})
     if decay:

@@ -1,5 +1,7 @@
 """The statements of schedules: the value for an update is that of the updates applied before it."""
 
+import itertools
+
 from .exact import mp
 from .registry import schedule
 
@@ -108,11 +110,12 @@ def step_decay(s, n):
 
 
 MILESTONES = "a new value from the milestone on"
+MOMENTS = ("holds from its step on", "one step later", "one step sooner")
 
 
 @schedule("multistep", f"He et al. 2015, arXiv:1512.03385, section 3.4; {MILESTONES}", init=0.5,
           milestones=(5, 12, 20), factor=0.5,
-          choices={"milestone": ("holds from its step on", "one step later", "one step sooner")})  # fmt: skip
+          choices={"milestone": MOMENTS})  # fmt: skip
 def multistep(s, n):
     moved = {"one step later": -1, "one step sooner": 1}.get(n.milestone, 0)
     return n.init * mp.power(n.factor, sum(s + moved >= m for m in n.milestones))
@@ -120,17 +123,18 @@ def multistep(s, n):
 
 @schedule("piecewise constant", f"values between boundaries; {MILESTONES}",
           boundaries=(5, 12), levels=(0.5, 0.25, 0.0625),
-          choices={"boundary": ("holds from its step on", "one step later", "one step sooner")})  # fmt: skip
+          choices={"boundary": MOMENTS})  # fmt: skip
 def piecewise_constant(s, n):
     moved = {"one step later": -1, "one step sooner": 1}.get(n.boundary, 0)
     return mp.mpf(n.levels[sum(s + moved >= b for b in n.boundaries)])
 
 
-@schedule("piecewise linear", "interpolation between points", points=((0, 0.125), (5, 0.5), (17, 0.0625)),
+@schedule("piecewise linear", "interpolation between points",
+          points=((0, 0.125), (5, 0.5), (17, 0.0625)),
           ends=lambda n: n["points"][-1][0])  # fmt: skip
 def piecewise_linear(s, n):
     points = [(a, mp.mpf(v)) for a, v in n.points]
-    for (a, u), (b, v) in zip(points, points[1:], strict=False):
+    for (a, u), (b, v) in itertools.pairwise(points):
         if s < b:
             return line(u, v, part(s, a, b))
     return points[-1][1]
@@ -142,12 +146,14 @@ def inverse_time(s, n):
     return n.init / (1 + n.rate * mp.mpf(s) / n.steps)
 
 
-@schedule("inverse time staircase", "1 / (1 + rate floor(step / steps))", init=0.5, rate=0.5, steps=7)
+@schedule(
+    "inverse time staircase", "1 / (1 + rate floor(step / steps))", init=0.5, rate=0.5, steps=7
+)
 def inverse_time_staircase(s, n):
     return n.init / (1 + n.rate * (s // n.steps))
 
 
-@schedule("inverse sqrt", "Raffel et al. 2020, arXiv:1910.10683, section 3.1.2, after a linear warm-up",
+@schedule("inverse sqrt", "Raffel et al. 2020, arXiv:1910.10683, section 3.1.2, after a warm-up",
           peak=0.5, warmup=8)  # fmt: skip
 def inverse_sqrt(s, n):
     return warmed(s, n, lambda s: n.peak * mp.sqrt(mp.mpf(n.warmup) / s))
@@ -184,7 +190,9 @@ def exp_range(s, n):
     return line(n.low, n.high, triangle(s, n)[1] * n.gamma**s)
 
 
-@schedule("triangular momentum", "Smith 2018, arXiv:1803.09820, section 4.3: inverse to the rate", **CYCLE)
+@schedule(
+    "triangular momentum", "Smith 2018, arXiv:1803.09820, section 4.3: inverse to the rate", **CYCLE
+)
 def triangular_momentum(s, n):
     return line(n.high, n.low, triangle(s, n)[1])
 
@@ -204,10 +212,16 @@ def one_cycle(s, n, shape, three):
     if not three:
         return shape(n.peak, end, part(s, top, last))
     down = 2 * top
-    return shape(n.peak, low, part(s, top, down)) if s <= down else shape(low, end, part(s, down, last))
+    return (
+        shape(n.peak, low, part(s, top, down))
+        if s <= down
+        else shape(low, end, part(s, down, last))
+    )
 
 
-POINTS = {"points": ("up to share * (total - 1)", "up to share * total - 1", "whole steps to the total")}
+POINTS = {
+    "points": ("up to share * (total - 1)", "up to share * total - 1", "whole steps to the total")
+}
 
 
 @schedule("one cycle", f"{SMITH}, with cosines, Howard & Gugger 2020 (fastai)", **ONE, **LAST,
@@ -232,7 +246,11 @@ def one_cycle_three(s, n):
 def one_cycle_momentum(s, n):
     last = n.total - 1
     top = n.share * n.total - 1 if n.points == "up to share * total - 1" else n.share * last
-    return half_wave(n.high, n.low, s / top) if s <= top else half_wave(n.low, n.high, part(s, top, last))
+    return (
+        half_wave(n.high, n.low, s / top)
+        if s <= top
+        else half_wave(n.low, n.high, part(s, top, last))
+    )
 
 
 @schedule("warm-up, constant", "Goyal et al. 2017, arXiv:1706.02677, section 2.2, gradual warm-up",
@@ -249,7 +267,9 @@ def warmup_linear(s, n):
     return warmed(s, n, lambda s: n.peak * (1 - part(s, n.warmup, n.total)))
 
 
-@schedule("warm-up, cosine", f"Goyal et al. 2017, then {SGDR}", init=0.0625, end=0.03125, **WARM, **TOTAL)
+@schedule(
+    "warm-up, cosine", f"Goyal et al. 2017, then {SGDR}", init=0.0625, end=0.03125, **WARM, **TOTAL
+)
 def warmup_cosine(s, n):
     return warmed(s, n, lambda s: half_wave(n.peak, n.end, part(s, n.warmup, n.total)))
 
@@ -271,7 +291,13 @@ def warmup_exponential(s, n):
     return warmed(s, n, lambda s: n.peak * mp.power(n.rate, mp.mpf(s - n.warmup) / n.steps))
 
 
-WSD = {"peak": 0.5, "warmup": 8, "stable": 12, "decay": 10, "ends": lambda n: n["warmup"] + n["stable"] + n["decay"]}
+WSD = {
+    "peak": 0.5,
+    "warmup": 8,
+    "stable": 12,
+    "decay": 10,
+    "ends": lambda n: n["warmup"] + n["stable"] + n["decay"],
+}
 
 
 def stable(s, n, shape):
@@ -294,7 +320,7 @@ def wsd_cosine(s, n):
     return stable(s, n, lambda p: (1 + mp.cos(mp.pi * p)) / 2)
 
 
-@schedule("flat cosine", "constant, then SGDR's half wave (fastai's fit_flat_cos)", peak=0.5, total=32,
+@schedule("flat cosine", "constant, then SGDR's half wave (fastai)", peak=0.5, total=32,
           share=0.75, **TOTAL)  # fmt: skip
 def flat_cosine(s, n):
     return half_wave(n.peak, 0, part(s, int(n.share * n.total), n.total))
@@ -325,7 +351,7 @@ def range_test(s, n):
     return n.init * (1 + n.rate * mp.mpf(s + first) / n.every)
 
 
-@schedule("warm-up, logarithmic", "DeepSpeed's documentation: log(step + 1) / log(warmup)", peak=0.5,
+@schedule("warm-up, logarithmic", "DeepSpeed's page: log(step + 1) / log(warmup)", peak=0.5,
           warmup=8)  # fmt: skip
 def warmup_log(s, n):
     return n.peak * min(mp.log(s + 1) / mp.log(n.warmup), 1)

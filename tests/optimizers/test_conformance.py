@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 
 import pytest
-
 from tests.conformance import vectors
 from tests.conformance.adapters import adapter
 from tests.conformance.cases import cases_of, digits, exact

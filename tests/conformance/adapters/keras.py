@@ -64,23 +64,43 @@ def planned(name, **arguments):
 
 
 SCHEDULES = {
-    "polynomial": planned("PolynomialDecay", decay_steps="steps", end_learning_rate="end",
-                          power="power", **INIT),
-    "polynomial, cycled": planned("PolynomialDecay", decay_steps="steps", end_learning_rate="end",
-                                  power="power", cycle=lambda n: True, **INIT),
+    "polynomial": planned(
+        "PolynomialDecay", decay_steps="steps", end_learning_rate="end", power="power", **INIT
+    ),
+    "polynomial, cycled": planned(
+        "PolynomialDecay",
+        decay_steps="steps",
+        end_learning_rate="end",
+        power="power",
+        cycle=lambda n: True,
+        **INIT,
+    ),
     "cosine": planned("CosineDecay", decay_steps="steps", alpha=lambda n: n.end / n.init, **INIT),
-    "cosine restarts": planned("CosineDecayRestarts", first_decay_steps="period", t_mul="multiplier",
-                               m_mul="decay", alpha=lambda n: n.end / n.init, **INIT),
+    "cosine restarts": planned(
+        "CosineDecayRestarts",
+        first_decay_steps="period",
+        t_mul="multiplier",
+        m_mul="decay",
+        alpha=lambda n: n.end / n.init,
+        **INIT,
+    ),
     "exponential": planned("ExponentialDecay", **DECAY),
     "exponential staircase": planned("ExponentialDecay", staircase=lambda n: True, **DECAY),
-    "piecewise constant": planned("PiecewiseConstantDecay", boundaries=lambda n: list(n.boundaries),
-                                  values=lambda n: list(n.levels)),
+    "piecewise constant": planned(
+        "PiecewiseConstantDecay",
+        boundaries=lambda n: list(n.boundaries),
+        values=lambda n: list(n.levels),
+    ),
     "inverse time": planned("InverseTimeDecay", **DECAY),
     "inverse time staircase": planned("InverseTimeDecay", staircase=lambda n: True, **DECAY),
-    "warm-up, cosine to 0": planned("CosineDecay", warmup_target="peak", warmup_steps="warmup",
-                                    decay_steps=lambda n: n.total - n.warmup,
-                                    initial_learning_rate=lambda n: 0.0),
-}  # fmt: skip
+    "warm-up, cosine to 0": planned(
+        "CosineDecay",
+        warmup_target="peak",
+        warmup_steps="warmup",
+        decay_steps=lambda n: n.total - n.warmup,
+        initial_learning_rate=lambda n: 0.0,
+    ),
+}
 
 
 class Keras(Adapter):
@@ -116,8 +136,10 @@ class Keras(Adapter):
         for t in range(case.steps):
             if case.kind == "moving rate":
                 optimizer.learning_rate = numbers.lr * case.rate(t)
-            grads = [keras.ops.convert_to_tensor(case.gradient(t, k, np.zeros(x.shape)))
-                     for k, x in enumerate(params)]  # fmt: skip
+            grads = [
+                keras.ops.convert_to_tensor(case.gradient(t, k, np.zeros(x.shape)))
+                for k, x in enumerate(params)
+            ]
             optimizer.apply(grads, params)
             found.append([np.array(keras.ops.convert_to_numpy(x)) for x in params])
         return found

@@ -1,6 +1,7 @@
 """stepsize."""
 
 import numpy as np
+
 import stepsize as ss
 
 from .base import ADAM, DECAYED, Adapter, always, both
@@ -32,7 +33,9 @@ RULES = {
         etas=lambda n: (n.shrink, n.grow),
         step_sizes=lambda n: (n.smallest, n.largest),
     ),
-    "PolyakSGD": of("PolyakSGD", {"scaling": "of the step"}, lr="lr", scaling="scale", f_min="f_min"),
+    "PolyakSGD": of(
+        "PolyakSGD", {"scaling": "of the step"}, lr="lr", scaling="scale", f_min="f_min"
+    ),
     "MoMo": of("MoMo", beta="beta", lb="lb", **DECAYED),
     "MoMoAdam": adams("MoMoAdam", lb="lb"),
     "LBFGS": of(
@@ -58,7 +61,13 @@ RULES = {
     ),
     "Adadelta": of("Adadelta", rho="rho", eps="eps", **DECAYED),
     "FTRL": of(
-        "FTRL", {"penalty": "l2"}, lr="lr", beta="beta", l1="l1", l2="l2", initial_accumulator_value="initial"
+        "FTRL",
+        {"penalty": "l2"},
+        lr="lr",
+        beta="beta",
+        l1="l1",
+        l2="l2",
+        initial_accumulator_value="initial",
     ),
     "SM3": of("SM3", momentum="momentum", eps="eps", **DECAYED),
     "MADGRAD": of("MADGRAD", {"rate": "with eps"}, momentum="momentum", eps="eps", **DECAYED),
@@ -250,7 +259,9 @@ class Stepsize(Adapter):
             return [case.gradient(t, k, x) for k, x in enumerate(params)]
 
         if case.rule == "LBFGS":
-            optimizer.step(lambda p: (case.loss(t), [case.gradient(t, k, x) for k, x in enumerate(p)]))
+            optimizer.step(
+                lambda p: (case.loss(t), [case.gradient(t, k, x) for k, x in enumerate(p)])
+            )
         elif case.rule in ("PolyakSGD", "MoMo", "MoMoAdam"):
             optimizer.step(gradients(), loss=case.loss(t))
         else:

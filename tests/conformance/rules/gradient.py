@@ -146,8 +146,9 @@ def rprop(x, h):
     while True:
         x, g = yield x
         turn = sign(g * last)
-        grown, shrunk = np.minimum(h.grow * size, h.largest), np.maximum(
-            h.shrink * size, h.smallest
+        grown, shrunk = (
+            np.minimum(h.grow * size, h.largest),
+            np.maximum(h.shrink * size, h.smallest),
         )
         size = np.where(turn > 0, grown, np.where(turn < 0, shrunk, size))
         last = np.where(turn < 0, mp.zero, g)
