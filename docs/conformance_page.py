@@ -20,7 +20,8 @@ libraries beside the statements: the same numbers, starts and gradients, each ex
 figure is the number of decimal digits that agree over 12 steps, relative to the largest move, in
 double precision where a library has it. A library may follow its own documentation where that
 departs from the paper: then both figures are taken, and `documented` says with which choices the
-statement is what it computes. What is left is a *difference*, with the smallest example that the
+statement is what it computes (for stepsize, torch and Keras these places were read; elsewhere the
+paper alone is asked). What is left is a *difference*, with the smallest example that the
 suite finds by itself, and the choices that would explain it. What a library cannot be told is not
 counted.
 
@@ -52,8 +53,9 @@ def cell(rows) -> str:
     known = [row for row in rows if row["verdict"] not in ("not supported", "error")]
     if not known:
         return ""
-    if any(row["verdict"] == "differs" for row in known):
-        return "**differs**"
+    others = [row for row in known if row["verdict"] == "differs"]
+    if others:
+        return "variant" if all(row.get("note") for row in others) else "**differs**"
     least = min(row.get("documented", row["digits"]) for row in known)
     said = " d" if any(row["verdict"] == "as documented" for row in known) else ""
     return "exact" if least >= 49 else f"{least:.0f}{said}"
@@ -97,8 +99,9 @@ def page() -> str:
     text += ["## Libraries", table(head, [counts(report) for report in reports])]
     text += [
         "## Digits",
-        "The least over the cases of a rule; `d`: of what the library's documentation says instead "
-        "of the paper; `exact`: no digit differs; empty: not there.",
+        "The least over the cases of a rule, past the end of a schedule too. `d`: of what the "
+        "library's documentation says instead of the paper; `exact`: no digit differs; `variant`: "
+        "another form than the paper's, which the suite can name; empty: not there, or an error.",
         table(("", *columns), rows),
         "## Differences",
         "From the paper, or from the library's own documentation where that has a figure, too.",

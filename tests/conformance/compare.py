@@ -38,6 +38,7 @@ def rule_results(adapter, name, steps=STEPS):
 
 
 def one(adapter, binding, case, seen):
+    case = replace(case, shapes=binding.shapes) if binding.shapes else case
     try:
         found = adapter.trajectory(binding, case)
     except Unsupported as reason:

@@ -45,7 +45,8 @@ def candidates(case, step, binding):
         yield from (replace(case, shapes=(shape,)) for shape in shapes)
     elif shapes[0] not in ((1,), (1, 1)):
         before = np.prod(shapes[0])
-        smaller = SHAPES[1] + SHAPES[2] if len(shapes[0]) > 1 else SHAPES[1]
+        fewer = [(int(before) // 2,), (int(before) - 1,)] if before > 2 else []
+        smaller = SHAPES[1] + (SHAPES[2] if len(shapes[0]) > 1 else fewer)
         yield from (replace(case, shapes=(s,)) for s in smaller if np.prod(s) < before)
     if case.start is None:
         yield from (replace(case, start=x) for x in (1.0, 0.0))

@@ -31,14 +31,24 @@ class Binding:
     fixed: dict[str, Any] = field(default_factory=dict)
     dtype: str = "float64"  # what it computes in, whatever it is given
     without: tuple[str, ...] = ()  # kinds of cases that it cannot be driven through
+    shapes: tuple[tuple[int, ...], ...] | None = None  # of leaves, where size decides what runs
 
     def given(self, n):
         return {key: get(n) if callable(get) else n[get] for key, get in self.arguments.items()}
 
 
-def of(name, documented=None, where="", fixed=None, dtype="float64", without=(), **arguments):
+def of(
+    name,
+    documented=None,
+    where="",
+    fixed=None,
+    dtype="float64",
+    without=(),
+    shapes=None,
+    **arguments,
+):
     """A binding, its arguments given by keyword."""
-    return Binding(name, arguments, documented or {}, where, fixed or {}, dtype, without)
+    return Binding(name, arguments, documented or {}, where, fixed or {}, dtype, without, shapes)
 
 
 def both(n):

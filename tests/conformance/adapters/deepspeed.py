@@ -9,12 +9,15 @@ from .base import ADAM, DECAYED, TorchLike, always, both, of
 
 WARM = {"warmup_min_lr": always(0.0), "warmup_max_lr": "peak", "warmup_num_steps": "warmup"}
 
+# Long enough for the instructions of vectors, and not a multiple of their length.
+LONG = {"dtype": "float32", "shapes": ((67,),)}
+
 RULES = {
-    "Adam": of("adam.DeepSpeedCPUAdam", dtype="float32", adamw_mode=always(False), **ADAM),
-    "AdamW": of("adam.DeepSpeedCPUAdam(adamw_mode)", dtype="float32", **ADAM),
-    "Adagrad": of("adagrad.DeepSpeedCPUAdagrad", dtype="float32", eps="eps", **DECAYED),
-    "Lion": of("lion.DeepSpeedCPULion", dtype="float32", betas=both, **DECAYED),
-    "AdamW, undone": of("adam.DeepSpeedCPUAdam", dtype="float32", **ADAM),
+    "Adam": of("adam.DeepSpeedCPUAdam", **LONG, adamw_mode=always(False), **ADAM),
+    "AdamW": of("adam.DeepSpeedCPUAdam(adamw_mode)", **LONG, **ADAM),
+    "Adagrad": of("adagrad.DeepSpeedCPUAdagrad", **LONG, eps="eps", **DECAYED),
+    "Lion": of("lion.DeepSpeedCPULion", **LONG, betas=both, **DECAYED),
+    "AdamW, undone": of("adam.DeepSpeedCPUAdam", without=("moving rate",), **LONG, **ADAM),
 }
 
 SCHEDULES = {

@@ -10,6 +10,7 @@ DECAYED = {"learning_rate": "lr", "weight_decay": lambda n: n.weight_decay or No
 ADAM = {**DECAYED, "beta_1": "beta1", "beta_2": "beta2", "epsilon": "eps"}
 NADAM = {"average": "by beta1", "second moment": "corrected"}
 PAGE = "the docstring of the class"
+HAT = {"place of eps": "before the correction"}  # its "epsilon hat"
 
 RULES = {
     "SGD": of("SGD", momentum="momentum", nesterov="nesterov", **DECAYED),
@@ -26,8 +27,8 @@ RULES = {
         l2_regularization_strength="l2",
         initial_accumulator_value="initial",
     ),
-    "Adam": of("Adam", amsgrad="amsgrad", **ADAM),
-    "AdamW": of("AdamW", amsgrad="amsgrad", **(ADAM | {"weight_decay": "weight_decay"})),
+    "Adam": of("Adam", HAT, PAGE, amsgrad="amsgrad", **ADAM),
+    "AdamW": of("AdamW", HAT, PAGE, amsgrad="amsgrad", **(ADAM | {"weight_decay": "weight_decay"})),
     "Adamax": of("Adamax", **ADAM),
     "NAdam": of("Nadam", NADAM, PAGE, fixed={"momentum_decay": 0.004}, **ADAM),
     "Adafactor": of(
