@@ -1,13 +1,13 @@
-"""`python -m conformance torch`: which rules and schedules of a library agree, to how many digits."""
+"""`python -m conformance torch`: what of a library agrees, and to how many digits."""
 
 import argparse
 import json
 import sys
 
-from . import rules  # noqa: F401
+from . import rules, schedules  # noqa: F401
 from .adapters import NAMES, adapter
-from .compare import rule_results
-from .registry import RULES
+from .compare import rule_results, schedule_results
+from .registry import RULES, SCHEDULES
 
 
 def main(argv=None):
@@ -18,17 +18,18 @@ def main(argv=None):
     parser.add_argument("--json", metavar="FILE", help="write the results there, too")
     options = parser.parse_args(argv)
     if options.list or not options.library:
-        for name, stated in RULES.items():
-            print(f"{name:22} {stated.source}")
+        for name, stated in (RULES | SCHEDULES).items():
+            print(f"{name:24} {stated.source}")
         return 0
     library = adapter(options.library)
-    report = {"library": options.library, "version": library.version(), "rules": []}
-    for name in library.rules:
-        if options.rule and name not in options.rule:
-            continue
-        for result in rule_results(library, name):
-            report["rules"].append(result.row())
-            show(result)
+    report = {"library": options.library, "version": library.version(), "results": []}
+    report["stated"] = {"rules": len(RULES), "schedules": len(SCHEDULES)}
+    for names, results in ((library.rules, rule_results), (library.schedules, schedule_results)):
+        for name in names:
+            if not options.rule or name in options.rule:
+                for result in results(library, name):
+                    report["results"].append(result.row())
+                    show(result)
     if options.json:
         with open(options.json, "w") as file:
             json.dump(report, file, indent=1)

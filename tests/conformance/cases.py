@@ -1,7 +1,7 @@
 """Cases, and the exact trajectory of each: what a statement computes from closed formulas."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,6 @@ from .exact import array, mp, number
 from .registry import DECAYS, RULES, Rule
 
 STEPS = 12
-KINDS = ("plain", "zeros", "moving rate", "quadratic")
 
 
 class Numbers:
@@ -53,6 +52,9 @@ class Case:
     def all_numbers(self):
         return self.statement.numbers | self.numbers
 
+    def first(self, steps):
+        return replace(self, steps=steps)
+
     def x0(self):
         shapes = self.shapes or self.statement.shapes
         if self.start is not None:
@@ -66,6 +68,8 @@ class Case:
         if self.values is not None:
             return np.full(x.shape, self.values[t])
         g = formula(x.shape, 7, 7 * t + 3 * k) / 16
+        if self.kind == "of one sign":
+            g = abs(g)
         if self.kind == "zeros":
             i = np.arange(g.size).reshape(g.shape)
             g = g * ((t + i + k) % 3 != 0)
@@ -85,15 +89,15 @@ def formula(shape, slope, offset):
     return 2.0 * ((slope * i * (i + 2) + offset * (offset + 4)) % 11) - 9.0
 
 
-def cases_of(name: str) -> Iterator[Case]:
+def cases_of(name: str, steps: int = STEPS) -> Iterator[Case]:
     """All cases of a rule: its kinds of gradients, then its options one by one."""
     rule = RULES[name]
     for kind in rule.gradients:
-        yield Case(name, kind=kind, label=kind)
+        yield Case(name, kind=kind, steps=steps, label=kind)
     for numbers in rule.cases:
         label = ", ".join(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
                           for key, value in numbers.items())  # fmt: skip
-        yield Case(name, numbers, kind=rule.gradients[0], label=label)
+        yield Case(name, numbers, kind=rule.gradients[0], steps=steps, label=label)
 
 
 def exact(case: Case, choices: dict[str, str] | None = None):
@@ -157,11 +161,12 @@ def digits(found, wanted, x0):
             if not np.all(np.isfinite(a)):
                 return 0.0, t
             far = max(far, *(abs(v - s) for v, s in zip(b.ravel(), start.ravel(), strict=True)))
-            off = max(off, *(abs(mp.mpf(float(u)) - v) for u, v in zip(np.ravel(a), b.ravel(), strict=True)))
+            off = max(
+                off,
+                *(abs(mp.mpf(float(u)) - v) for u, v in zip(np.ravel(a), b.ravel(), strict=True)),
+            )
         if off:
             now = -mp.log10(off / far) if far else mp.zero
             if now < least:
                 least, where = now, t
     return max(0.0, min(float(least), 50.0)), where
-
-

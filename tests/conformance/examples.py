@@ -45,7 +45,8 @@ def candidates(case, step, binding):
         yield from (replace(case, shapes=(shape,)) for shape in shapes)
     elif shapes[0] not in ((1,), (1, 1)):
         before = np.prod(shapes[0])
-        smaller = SHAPES[1] + SHAPES[2] if len(shapes[0]) > 1 else SHAPES[1]
+        fewer = [(int(before) // 2,), (int(before) - 1,)] if before > 2 else []
+        smaller = SHAPES[1] + (SHAPES[2] if len(shapes[0]) > 1 else fewer)
         yield from (replace(case, shapes=(s,)) for s in smaller if np.prod(s) < before)
     if case.start is None:
         yield from (replace(case, start=x) for x in (1.0, 0.0))
@@ -84,7 +85,8 @@ def in_words(case, wanted, seen):
         return f"{value:.{places}g}"
 
     options = ", ".join(f"{k} = {said(v)}" for k, v in case.all_numbers.items() if v)
-    return f"{text}; {options}: step {step + 1} is {near(worst[1])} by the statement, {near(worst[2])} found"
+    values = f"{near(worst[1])} by the statement, {near(worst[2])} found"
+    return f"{text}; {options}: step {step + 1} is {values}"
 
 
 def said(value):

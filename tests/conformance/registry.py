@@ -42,11 +42,11 @@ class Schedule:
     numbers: dict[str, Any]
     choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
     cases: tuple[dict[str, Any], ...] = ()
-    end: Callable[..., int] | None = None  # of the numbers: the last step it is defined for
+    ends: Callable[..., int] | None = None  # of the numbers: from this step on the value holds
 
 
 def rule(name, source, *, decay=DECAYS, choices=None, cases=(), **options):
-    """Register a rule. `decay` lists the kinds of weight decay, the source's first; None: its own."""
+    """Register a rule. `decay` lists kinds of weight decay, the source's first; None: its own."""
     shape = {k: options.pop(k) for k in ("shapes", "whole", "gradients") if k in options}
     choices = dict(choices or {})
     if decay:
@@ -63,11 +63,11 @@ def rule(name, source, *, decay=DECAYS, choices=None, cases=(), **options):
     return register
 
 
-def schedule(name, source, *, choices=None, cases=(), end=None, **numbers):
+def schedule(name, source, *, choices=None, cases=(), ends=None, **numbers):
     """Register a schedule, given as a function of the step and the numbers."""
 
     def register(value):
-        SCHEDULES[name] = Schedule(name, source, value, numbers, choices or {}, tuple(cases), end)
+        SCHEDULES[name] = Schedule(name, source, value, numbers, choices or {}, tuple(cases), ends)
         return value
 
     return register

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import conformance_page
 import pages
 import stepsize
 import tables
@@ -66,6 +67,11 @@ def test_tables_are_made_from_the_code():
         assert sum(f"<!-- {name} -->" in text for text in texts) == 1
     for text in texts:
         assert tables.fill(text) == text, "run: python docs/tables.py"
+
+
+def test_the_page_of_conformance_is_made_from_its_results():
+    text = conformance_page.PAGE.read_text(encoding="utf-8")
+    assert conformance_page.page() == text, "run: python docs/conformance_page.py"
 
 
 def test_contributing_shows_lion_as_it_is():

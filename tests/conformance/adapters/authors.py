@@ -5,7 +5,14 @@ import importlib.metadata
 
 from .base import ADAM, DECAYED, TorchLike, always, both, of
 
-PACKAGES = ("dadaptation", "prodigyopt", "dog-optimizer", "momo-opt", "lion-pytorch", "adan-pytorch")
+PACKAGES = (
+    "dadaptation",
+    "prodigyopt",
+    "dog-optimizer",
+    "momo-opt",
+    "lion-pytorch",
+    "adan-pytorch",
+)
 
 RULES = {
     "DAdaptSGD": of("dadaptation.DAdaptSGD", momentum="momentum", d0="d0", **DECAYED),

@@ -31,14 +31,24 @@ class Binding:
     fixed: dict[str, Any] = field(default_factory=dict)
     dtype: str = "float64"  # what it computes in, whatever it is given
     without: tuple[str, ...] = ()  # kinds of cases that it cannot be driven through
+    shapes: tuple[tuple[int, ...], ...] | None = None  # of leaves, where size decides what runs
 
     def given(self, n):
         return {key: get(n) if callable(get) else n[get] for key, get in self.arguments.items()}
 
 
-def of(name, documented=None, where="", fixed=None, dtype="float64", without=(), **arguments):
+def of(
+    name,
+    documented=None,
+    where="",
+    fixed=None,
+    dtype="float64",
+    without=(),
+    shapes=None,
+    **arguments,
+):
     """A binding, its arguments given by keyword."""
-    return Binding(name, arguments, documented or {}, where, fixed or {}, dtype, without)
+    return Binding(name, arguments, documented or {}, where, fixed or {}, dtype, without, shapes)
 
 
 def both(n):
@@ -89,8 +99,8 @@ class Adapter:
         """The leaves after each step, as NumPy arrays; raises `Unsupported`."""
         raise NotImplementedError
 
-    def values(self, binding, numbers, steps):
-        """A schedule's value before each of `steps` updates."""
+    def values(self, binding, arguments, numbers, steps):
+        """A schedule's value before each of `steps` updates, or of those that it allows."""
         raise NotImplementedError
 
 
@@ -111,6 +121,29 @@ class TorchLike(Adapter):
 
     def made(self, binding, params, arguments):
         return self.find(binding.name)(params, **arguments)
+
+    def values(self, binding, arguments, numbers, steps):
+        import torch
+
+        first = arguments.pop("lr", 0.25)
+        shown = "momentum" if "base_momentum" in arguments else "lr"
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=first, momentum=0.5)
+        scheduler = self.scheduler(binding, optimizer, arguments)
+        found = []
+        for t in range(steps):
+            found.append(float(optimizer.param_groups[0][shown]))
+            optimizer.step()
+            try:
+                self.advance(scheduler, t)
+            except ValueError:  # past its end
+                break
+        return found
+
+    def scheduler(self, binding, optimizer, arguments):
+        return self.find(binding.name)(optimizer, **arguments)
+
+    def advance(self, scheduler, t):
+        scheduler.step()
 
     def step(self, optimizer, params, case, t, rates):
         import torch

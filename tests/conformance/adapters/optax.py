@@ -104,13 +104,9 @@ RULES = {
         without=("moving rate",),
         **WEIGHED,
     ),
-    "DAdaptAdam": of(
-        "contrib.dadapt_adamw", betas=both, eps="eps", estim_lr0="d0", **DECAYED
-    ),
+    "DAdaptAdam": of("contrib.dadapt_adamw", betas=both, eps="eps", estim_lr0="d0", **DECAYED),
     "Prodigy": of("contrib.prodigy", betas=both, eps="eps", estim_lr0="d0", **DECAYED),
-    "DoG": of(
-        "contrib.dog", init_step=lambda n: ("heuristic", n.first), eps="eps", **DECAYED
-    ),
+    "DoG": of("contrib.dog", init_step=lambda n: ("heuristic", n.first), eps="eps", **DECAYED),
     "LDoG": of(
         "contrib.dog(layer_wise=True)",
         init_step=lambda n: ("heuristic", n.first),
@@ -133,9 +129,72 @@ RULES = {
 }
 
 
+INIT = {"init_value": "init"}
+DECAY = {**INIT, "transition_steps": "steps"}
+WARM = {"init_value": always(0.0), "peak_value": "peak", "warmup_steps": "warmup"}
+ONE = {
+    "transition_steps": "total",
+    "peak_value": "peak",
+    "pct_start": "share",
+    "div_factor": "div",
+    "final_div_factor": "final",
+}
+
+SCHEDULES = {
+    "constant": of("constant_schedule", value="peak"),
+    "linear": of("linear_schedule", end_value="end", **DECAY),
+    "polynomial": of("polynomial_schedule", end_value="end", power="power", **DECAY),
+    "cosine": of(
+        "cosine_decay_schedule", decay_steps="steps", alpha=lambda n: n.end / n.init, **INIT
+    ),
+    "cosine to a power": of(
+        "cosine_decay_schedule",
+        decay_steps="steps",
+        exponent="power",
+        alpha=lambda n: n.end / n.init,
+        **INIT,
+    ),
+    "exponential": of("exponential_decay", decay_rate="rate", **DECAY),
+    "exponential staircase": of(
+        "exponential_decay", decay_rate="rate", staircase=always(True), **DECAY
+    ),
+    "multistep": of(
+        "piecewise_constant_schedule",
+        boundaries_and_scales=lambda n: dict.fromkeys(n.milestones, n.factor),
+        **INIT,
+    ),
+    "piecewise linear": of(
+        "piecewise_interpolate_schedule",
+        interpolate_type=always("linear"),
+        init_value=lambda n: n.points[0][1],
+        boundaries_and_scales=lambda n: {
+            b: v / u for (_, u), (b, v) in zip(n.points, n.points[1:], strict=False)
+        },
+    ),
+    "one cycle": of("cosine_onecycle_schedule", **ONE),
+    "one cycle, three phases": of(
+        "linear_onecycle_schedule", pct_final=lambda n: 2 * n.share, **ONE
+    ),
+    "warm-up, constant": of("warmup_constant_schedule", **WARM),
+    "warm-up, cosine": of(
+        "warmup_cosine_decay_schedule", decay_steps="total", end_value="end", **(WARM | INIT)
+    ),
+    "warm-up, cosine to 0": of("warmup_cosine_decay_schedule", decay_steps="total", **WARM),
+    "warm-up, exponential": of(
+        "warmup_exponential_decay_schedule", transition_steps="steps", decay_rate="rate", **WARM
+    ),
+}
+
+
 class Optax(Adapter):
     distribution = module = "optax"
     rules = RULES
+    schedules = SCHEDULES
+
+    def values(self, binding, arguments, numbers, steps):
+        jax.config.update("jax_enable_x64", True)
+        made = self.find(binding.name)(**arguments)
+        return [float(made(s)) for s in range(steps)]
 
     def trajectory(self, binding, case: Case):
         import optax
@@ -154,7 +213,9 @@ class Optax(Adapter):
         state = method.init(params)
         found = []
         for t in range(case.steps):
-            grads = [jax.numpy.array(case.gradient(t, k, np.array(x))) for k, x in enumerate(params)]
+            grads = [
+                jax.numpy.array(case.gradient(t, k, np.array(x))) for k, x in enumerate(params)
+            ]
             updates, state = method.update(grads, state, params, value=case.loss(t))
             params = optax.apply_updates(params, updates)
             found.append([np.array(x, np.float64) for x in params])

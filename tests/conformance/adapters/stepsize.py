@@ -1,9 +1,10 @@
 """stepsize."""
 
 import numpy as np
+
 import stepsize as ss
 
-from .base import ADAM, DECAYED, Adapter, both
+from .base import ADAM, DECAYED, Adapter, always, both
 from .base import of as binding
 
 PAGE = "docstring of the class, its equations"
@@ -32,7 +33,9 @@ RULES = {
         etas=lambda n: (n.shrink, n.grow),
         step_sizes=lambda n: (n.smallest, n.largest),
     ),
-    "PolyakSGD": of("PolyakSGD", {"scaling": "of the step"}, lr="lr", scaling="scale", f_min="f_min"),
+    "PolyakSGD": of(
+        "PolyakSGD", {"scaling": "of the step"}, lr="lr", scaling="scale", f_min="f_min"
+    ),
     "MoMo": of("MoMo", beta="beta", lb="lb", **DECAYED),
     "MoMoAdam": adams("MoMoAdam", lb="lb"),
     "LBFGS": of(
@@ -40,9 +43,9 @@ RULES = {
         {"first step": "rate times min(1, 1 / |g|_1)"},
         lr="lr",
         history_size="history",
-        max_iter=lambda n: 1,
-        tolerance_grad=lambda n: 0.0,
-        tolerance_change=lambda n: 0.0,
+        max_iter=always(1),
+        tolerance_grad=always(0.0),
+        tolerance_change=always(0.0),
     ),
     "Adagrad": of(
         "Adagrad", lr_decay="lr_decay", initial_accumulator_value="initial", eps="eps", **DECAYED
@@ -58,7 +61,13 @@ RULES = {
     ),
     "Adadelta": of("Adadelta", rho="rho", eps="eps", **DECAYED),
     "FTRL": of(
-        "FTRL", {"penalty": "l2"}, lr="lr", beta="beta", l1="l1", l2="l2", initial_accumulator_value="initial"
+        "FTRL",
+        {"penalty": "l2"},
+        lr="lr",
+        beta="beta",
+        l1="l1",
+        l2="l2",
+        initial_accumulator_value="initial",
     ),
     "SM3": of("SM3", momentum="momentum", eps="eps", **DECAYED),
     "MADGRAD": of("MADGRAD", {"rate": "with eps"}, momentum="momentum", eps="eps", **DECAYED),
@@ -89,7 +98,7 @@ RULES = {
         beta3_warmup=lambda n: float(n.warmup),
         **DECAYED,
     ),
-    "ADOPT": adams("ADOPT", use_clipping="clipped", decouple=lambda n: True),
+    "ADOPT": adams("ADOPT", use_clipping="clipped", decouple=always(True)),
     "LaProp": adams("LaProp", {"decay": "decoupled"}),
     "LARS": of(
         "LARS",
@@ -123,7 +132,7 @@ RULES = {
     "ScheduleFreeRAdam": adams("ScheduleFreeRAdam", r="power", silent_sgd_phase="silent"),
     "DAdaptSGD": of("DAdaptSGD", momentum="momentum", d0="d0", **DECAYED),
     "DAdaptAdam": adams(
-        "DAdaptAdam", {"scale of r": "of the step before"}, d0="d0", decouple=lambda n: True
+        "DAdaptAdam", {"scale of r": "of the step before"}, d0="d0", decouple=always(True)
     ),
     "Prodigy": adams("Prodigy", d0="d0"),
     "DoG": of("DoG", reps_rel="first", eps="eps", **DECAYED),
@@ -145,13 +154,81 @@ RULES = {
         **DECAYED,
     ),
     "Shampoo": of("Shampoo", eps="eps", **DECAYED),
-    "SOAP": adams("SOAP", {"bias": "corrected"}, precondition_frequency="every"),
+    "SOAP": adams(
+        "SOAP",
+        {
+            "bias": "corrected",
+            "place of eps": "before the correction",
+            "order": "from the largest eigenvalue",
+        },
+        precondition_frequency="every",
+    ),
 }
+
+
+ENDS = {"init": "init", "end": "end", "steps": "steps"}
+WARM = {"peak": "peak", "warmup_steps": "warmup"}
+TOTAL = {**WARM, "total_steps": "total"}
+WSD = {**WARM, "stable_steps": "stable", "decay_steps": "decay"}
+CYCLE = {"low": "low", "high": "high", "up": "up", "down": "down"}
+ONE = {"peak": "peak", "total_steps": "total", "pct_start": "share", "div": "div",
+       "final_div": "final"}  # fmt: skip
+POINTS = {"points": "up to share * total - 1"}
+DOC = "the docstring of the function"
+
+
+def planned(name, documented=None, **arguments):
+    return binding(name, documented, DOC if documented else "", **arguments)
+
+
+SCHEDULES = {
+    "constant": planned("constant", value="peak"),
+    "linear": planned("linear", **ENDS),
+    "polynomial": planned("polynomial", power="power", **ENDS),
+    "polynomial, cycled": planned("polynomial", power="power", cycle=always(True), **ENDS),
+    "cosine": planned("cosine", **ENDS),
+    "cosine to a power": planned("cosine", power="power", **ENDS),
+    "cosine restarts": planned("cosine_restarts", init="init", period="period", end="end",
+                               multiplier="multiplier", decay="decay"),
+    "exponential": planned("exponential", init="init", rate="rate", steps="steps"),
+    "exponential staircase": planned("exponential", init="init", rate="rate", steps="steps",
+                                     staircase=always(True)),
+    "step decay": planned("step_decay", init="init", every="every", factor="factor"),
+    "multistep": planned("multistep", init="init", milestones="milestones", factor="factor"),
+    "piecewise constant": planned("piecewise_constant", boundaries="boundaries", values="levels"),
+    "piecewise linear": planned("piecewise_linear", points="points"),
+    "inverse time": planned("inverse_time", init="init", rate="rate", steps="steps"),
+    "inverse time staircase": planned("inverse_time", init="init", rate="rate", steps="steps",
+                                      staircase=always(True)),
+    "inverse sqrt": planned("inverse_sqrt", **WARM),
+    "Noam": planned("noam", dim="dim", warmup_steps="warmup"),
+    "triangular": planned("cyclic", **CYCLE),
+    "triangular2": planned("cyclic", mode=always("triangular2"), **CYCLE),
+    "exp_range": planned("cyclic", mode=always("exp_range"), gamma="gamma", **CYCLE),
+    "triangular momentum": planned("cyclic_momentum()[1]", base_momentum="low", low=always(0.1),
+                                   max_momentum="high", high=always(1.0), up="up", down="down"),
+    "one cycle": planned("one_cycle", POINTS, **ONE),
+    "one cycle, linear": planned("one_cycle", POINTS, shape=always("linear"), **ONE),
+    "one cycle, three phases": planned("one_cycle", POINTS, shape=always("linear"),
+                                       three_phase=always(True), **ONE),
+    "one cycle momentum": planned("one_cycle_momentum()[1]", POINTS, peak="peak", pct_start="share",
+                                  total_steps="total", base_momentum="low", max_momentum="high"),
+    "warm-up, linear": planned("warmup_linear", **TOTAL),
+    "warm-up, cosine": planned("warmup_cosine", init="init", end="end", **TOTAL),
+    "warm-up, cosine to 0": planned("warmup_cosine", **TOTAL),
+    "WSD": planned("wsd", **WSD),
+    "WSD, 1-sqrt": planned("wsd", shape=always("sqrt"), **WSD),
+    "WSD, cosine": planned("wsd", shape=always("cosine"), **WSD),
+    "flat cosine": planned("flat_cosine", peak="peak", total_steps="total", flat="share"),
+    "REX": planned("rex", peak="peak", steps="steps"),
+    "tanh": planned("tanh", lower="lower", upper="upper", **ENDS),
+}  # fmt: skip
 
 
 class Stepsize(Adapter):
     distribution = module = "stepsize"
     rules = RULES
+    schedules = SCHEDULES
 
     def version(self):
         return ss.__version__
@@ -171,12 +248,20 @@ class Stepsize(Adapter):
             found.append([x.copy() for x in params])
         return found
 
+    def values(self, binding, arguments, numbers, steps):
+        name, *item = binding.name.split("()")
+        made = getattr(ss.schedules, name)(**arguments)
+        made = made[int(item[0][1])] if item else made
+        return [made(s) for s in range(steps)]
+
     def step(self, optimizer, params, case, t):
         def gradients():
             return [case.gradient(t, k, x) for k, x in enumerate(params)]
 
         if case.rule == "LBFGS":
-            optimizer.step(lambda p: (case.loss(t), [case.gradient(t, k, x) for k, x in enumerate(p)]))
+            optimizer.step(
+                lambda p: (case.loss(t), [case.gradient(t, k, x) for k, x in enumerate(p)])
+            )
         elif case.rule in ("PolyakSGD", "MoMo", "MoMoAdam"):
             optimizer.step(gradients(), loss=case.loss(t))
         else:

@@ -30,7 +30,10 @@ def adagrad(x, h):
 @rule(
     "RMSprop",
     "Tieleman & Hinton 2012, lecture 6.5; centered, Graves 2013, arXiv:1308.0850, equations 38-41",
-    choices={"place of eps": ("inside the root", "outside the root"), "rate": ("outside", "inside")},
+    choices={
+        "place of eps": ("inside the root", "outside the root"),
+        "rate": ("outside", "inside"),
+    },
     lr=0.125,
     alpha=0.875,
     eps=0.0078125,
@@ -87,7 +90,10 @@ def ftrl(x, h):
         x, g = yield x
         sigma = (sqrt(n + g * g) - sqrt(n)) / h.lr
         z, n = z + g - sigma * x, n + g * g
-        w = -ratio(z - sign(z) * h.l1, (h.beta + sqrt(n)) / h.lr + (h.l2 if h.penalty == "l2 / 2" else 2 * h.l2))
+        w = -ratio(
+            z - sign(z) * h.l1,
+            (h.beta + sqrt(n)) / h.lr + (h.l2 if h.penalty == "l2 / 2" else 2 * h.l2),
+        )
         x = np.where(abs(z) <= h.l1, mp.zero, w)
 
 

@@ -46,6 +46,7 @@ def adam(x, h):
 for name, source, kinds in (
     ("Adam", "Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1", ("coupled",)),
     ("AdamW", "Loshchilov & Hutter 2019, arXiv:1711.05101, Algorithm 2", DECOUPLED),
+    ("AdamW, undone", "a step that is undone and made again is one step of AdamW", DECOUPLED),
 ):
     rule(
         name,
@@ -165,7 +166,9 @@ def adabelief(x, h):
         m = h.beta1 * m + (1 - h.beta1) * g
         moment = h.eps * (h["place of eps"] != "in the root alone")
         s = h.beta2 * s + (1 - h.beta2) * (g - m) * (g - m) + moment
-        root = sqrt(corrected(s, h.beta2, t, h)) + h.eps * (h["place of eps"] != "in the moment alone")
+        root = sqrt(corrected(s, h.beta2, t, h)) + h.eps * (
+            h["place of eps"] != "in the moment alone"
+        )
         x = x - h.lr * corrected(m, h.beta1, t, h) / root
 
 

@@ -134,7 +134,7 @@ def tiger(x, h):
     "Rprop",
     "Igel & Huesken 2000, NC, iRprop-; Riedmiller & Braun 1993, ICNN",
     decay=None,
-    gradients=("plain", "zeros"),
+    gradients=("plain", "zeros", "of one sign"),
     lr=0.125,
     shrink=0.5,
     grow=1.25,
@@ -146,8 +146,9 @@ def rprop(x, h):
     while True:
         x, g = yield x
         turn = sign(g * last)
-        grown, shrunk = np.minimum(h.grow * size, h.largest), np.maximum(
-            h.shrink * size, h.smallest
+        grown, shrunk = (
+            np.minimum(h.grow * size, h.largest),
+            np.maximum(h.shrink * size, h.smallest),
         )
         size = np.where(turn > 0, grown, np.where(turn < 0, shrunk, size))
         last = np.where(turn < 0, mp.zero, g)

@@ -78,8 +78,9 @@ def shampoo(x, h):
 @rule(
     "SOAP",
     "Vyas et al. 2024, arXiv:2409.11321, Algorithms 3 and 4; first step, the authors' code",
-    decay=DECOUPLED,
+    decay=None,
     choices={
+        "decay": ("after the step", "before the step", "before each step, the first too"),
         "bias": ("not corrected", "corrected"),
         "place of eps": ("inside the root", "outside the root", "before the correction"),
         "first step": ("sets the bases alone", "moves too"),
@@ -92,6 +93,8 @@ def shampoo(x, h):
     beta2=0.96875,
     eps=0.0078125,
     every=1,
+    weight_decay=0.0,
+    cases=({"weight_decay": 0.125},),
 )
 def soap(x, h):
     m = v = zeros(x)
@@ -99,6 +102,9 @@ def soap(x, h):
     for t in count(0):
         x, g = yield x
         moves = t or h["first step"] == "moves too"
+        shrink = 1 - h.lr * h.weight_decay
+        if h.decay != "after the step" and (moves or "too" in h.decay):
+            x = x * shrink
         if ql is None:
             left, right = (1 - h.beta2) * g @ g.T, (1 - h.beta2) * g.T @ g
             ql, qr = first_basis(left), first_basis(right)
@@ -115,6 +121,7 @@ def soap(x, h):
             elif h["place of eps"] == "before the correction":
                 below = (sqrt(v) + h.eps) / mp.sqrt(c2)
             x = x - h.lr * ql @ (ql.T @ m @ qr / c1 / below) @ qr.T
+            x = x * shrink if h.decay == "after the step" else x
         if t:
             left = h.beta2 * left + (1 - h.beta2) * g @ g.T
             right = h.beta2 * right + (1 - h.beta2) * g.T @ g

@@ -93,7 +93,10 @@ def diffgrad(x, h):
 @rule(
     "Padam",
     "Chen & Gu 2018, arXiv:1806.06763, Algorithm 1, with the corrections of the authors' code",
-    choices={"maximum": ("of v", "none"), "place of eps": ("none", "in the root", "in the corrected root")},
+    choices={
+        "maximum": ("of v", "none"),
+        "place of eps": ("none", "in the root", "in the corrected root"),
+    },
     gradients=("plain", "moving rate"),
     partial=0.25,
     **ADAM,
