@@ -20,10 +20,11 @@ libraries beside the statements: the same numbers, starts and gradients, each ex
 figure is the number of decimal digits that agree over 12 steps, relative to the largest move, in
 double precision where a library has it. A library may follow its own documentation where that
 departs from the paper: then both figures are taken, and `documented` says with which choices the
-statement is what it computes (for stepsize, torch and Keras these places were read; elsewhere the
-paper alone is asked). What is left is a *difference*, with the smallest example that the
-suite finds by itself, and the choices that would explain it. What a library cannot be told is not
-counted.
+statement is what it computes (for stepsize these were read in its documentation; those of torch and
+Keras are as we know them, and elsewhere the paper alone is asked). What is left is a *difference*,
+with the smallest example that the suite finds by itself, and the choices that would explain it. It
+says that library and statement are apart, not which of them is at fault. What a library cannot be
+told is not counted.
 
 ```text
 cd tests
