@@ -159,7 +159,7 @@ int thread_count() {
 
 void set_thread_count(int count) {
 #ifdef _OPENMP
-    allowed_then = allowed();
+    allowed_then = fork_count() > 0 ? 1 : allowed(); // a child uses one, and asks no library
 #endif
     requested = count;
 }

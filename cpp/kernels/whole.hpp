@@ -20,9 +20,9 @@ template <class F> struct Scratch {
     size_t bytes = 0;
 
     F* take(size_t numbers) {
-        F* found = reinterpret_cast<F*>(at + bytes);
+        F* found = at ? reinterpret_cast<F*>(at + bytes) : nullptr;
         bytes += (numbers * sizeof(F) + 63) / 64 * 64;
-        return at ? found : nullptr;
+        return found;
     }
     MatrixRef<F> matrix(size_t rows, size_t columns) {
         const size_t apart = spaced<F>(columns);

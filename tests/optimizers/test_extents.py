@@ -67,3 +67,17 @@ def test_rows_of_a_leaf_that_no_int32_can_count(tmp_path):
     assert x[[*rows[:5], 1, 2**31 + 1], 0].tolist() == [-1, -1, -1, -1, -2, 0, 0]
     with pytest.raises(ValueError, match=rf"has row {count}, but the leaf has rows 0 to"):
         optimizer.step({"x": ss.RowGradient([count], np.ones((1, 1), np.float32))})
+
+
+@pytest.mark.parametrize("cls", [ss.Muon, ss.SOAP, ss.Shampoo])
+def test_a_leaf_of_more_axes_than_a_kernel_sees_is_stepped_as_stated(cls):
+    def stepped():
+        x = np.linspace(-1, 1, 2**9).reshape((2,) * 9)
+        optimizer = cls(x, lr=0.1)
+        for k in range(3):
+            optimizer.step(np.cos(x + k))
+        return x.tobytes()
+
+    with numpy_rule(cls):
+        expected = stepped()
+    assert stepped() == expected

@@ -61,3 +61,6 @@ def test_what_can_be_read_in_one_way_alone_is():
     assert np.array_equal(minimized(((0, 1), (0, 2)), [[0.5], [0.5]]), [[1], [2]])
     assert np.array_equal(minimized(((0, 1), (1, 2)), (0.5, 1.5)), HIGH)  # the same either way
     assert np.array_equal(minimized(Bounds(LOW, HIGH)), HIGH)
+    x = np.array([6.0, 0.5])
+    ss.SGD(x, lr=1.0, bounds=((5.0, 0.0), (9.0, 1.0))).step(np.full(2, -9.0))
+    assert np.array_equal(x, [9, 1])  # as a pair (5, 0) has its ends crossed

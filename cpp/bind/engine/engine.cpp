@@ -97,7 +97,7 @@ py::object Engine::advance(const Host& host, bool stats, NonFinite policy, bool 
     const DefaultFloatingPoint environment;
     plan_.lay_out(stats || leaves_.two_passes(), !stacked && can_average());
     Pins pins;
-    if (plan_.elements() >= release_elements)
+    if (plan_.elements() >= release_elements || plan_.has_wholes())
         pin(pins);
     double scale = (maximize ? -1 : 1) / loss_scale;
     if (!usable(host, policy, scale))

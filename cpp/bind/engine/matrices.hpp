@@ -26,6 +26,7 @@ class MatrixPlan {
     void add(const Leaf& leaf, const void* gradient, size_t bound);
     bool empty() const { return matrices_.empty() && wholes_.empty(); }
 
+    bool has_wholes() const { return !wholes_.empty(); }
     void finish() { wholes_.finish(); } // after the last one
 
     // Everything before the last pass, on several threads if `elements` is large enough.

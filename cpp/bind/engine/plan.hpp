@@ -38,6 +38,7 @@ class Plan {
     void lay_out(bool by_leaf, bool averages);
     bool averages() const { return averages_; }
     size_t elements() const { return elements_; }
+    bool has_wholes() const { return matrices_.has_wholes(); } // whose update frees the interpreter
 
     // Global norm of the gradients, and whether they are finite.
     double gradient_norm(bool& finite, const Host* ranks);

@@ -12,6 +12,8 @@ namespace {
 
 // Below this the products of one leaf are too short to be shared: matrices of about 400 x 400.
 constexpr size_t large_work = size_t(1) << 22;
+// Bytes of scratch memory that each thread may have for leaves of its own.
+constexpr size_t most_scratch = size_t(4) << 20;
 
 using Job = void (*)(void*, size_t);
 
@@ -27,9 +29,8 @@ void together(size_t count, size_t work, Job job, void* context) {
 } // namespace
 
 std::vector<void*> arrays_of(const Leaf& leaf, const WholeRule& rule, const py::list& slots) {
-    if (leaf.shape.size() > max_axes || slots.size() > max_whole_slots)
-        throw std::invalid_argument(std::string(rule.rule.name) +
-                                    ": too many axes or state arrays");
+    if (slots.size() > max_whole_slots)
+        throw std::invalid_argument(std::string(rule.rule.name) + ": too many state arrays");
     std::vector<void*> arrays;
     for (const py::handle slot : slots) {
         const py::array array = slot.cast<py::tuple>()[0].cast<py::array>();
@@ -63,8 +64,9 @@ void WholePlan::add(const Leaf& leaf, const void* gradient, size_t bound) {
     view.x = leaf.x;
     view.g = gradient;
     view.size = leaf.size;
-    view.axes = int(leaf.shape.size());
-    std::copy(leaf.shape.begin(), leaf.shape.end(), view.lengths);
+    // Rules read the first few lengths, and whether there are more.
+    view.axes = int(std::min<size_t>(leaf.shape.size(), max_axes));
+    std::copy_n(leaf.shape.begin(), view.axes, view.lengths);
     view.slot_count = int(leaf.vectors.size());
     std::copy(leaf.vectors.begin(), leaf.vectors.end(), view.slots);
     double numbers[max_numbers];
@@ -72,7 +74,8 @@ void WholePlan::add(const Leaf& leaf, const void* gradient, size_t bound) {
     whole.bytes = (leaf.whole->scratch[int(leaf.dtype)](numbers, view) + 63) / 64 * 64;
     // Products cost about as much as so many elements of other rules.
     whole.work = size_t(double(view.size) * std::sqrt(double(view.size)) / 16);
-    (whole.work < large_work ? small_ : large_).push_back(wholes_.size());
+    const bool light = whole.work < large_work && whole.bytes <= most_scratch;
+    (light ? small_ : large_).push_back(wholes_.size());
     wholes_.push_back(whole);
 }
 

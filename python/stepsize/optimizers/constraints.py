@@ -89,6 +89,11 @@ def _side_text(side: Array) -> str:
     return f"<array of shape {side.shape}, {zlib.crc32(side.tobytes()):08x}>"
 
 
+def _crossed(pair: Any) -> bool:
+    """Whether two numbers are no lower and upper bound."""
+    return all(isinstance(end, int | float) for end in pair) and pair[0] > pair[1]
+
+
 def refuse_pairs(owner: str, given: Any, structure: Structure) -> None:
     """Refuse what is two sides by its form and reads as well as one pair for each of two numbers.
 
@@ -96,7 +101,7 @@ def refuse_pairs(owner: str, given: Any, structure: Structure) -> None:
     Arrays are sides, and so is what says the same either way.
     """
     two = isinstance(given, tuple | list) and len(given) == 2 and all(map(is_pair, given))
-    if not two or given[0][1] == given[1][0]:
+    if not two or given[0][1] == given[1][0] or any(map(_crossed, given)):
         return
     transposed = list(zip(*given, strict=True))
     nest = structure.spec.type

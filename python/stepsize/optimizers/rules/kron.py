@@ -197,7 +197,7 @@ def _norm(a: Array) -> Any:
 def _balance(factors: list[Array]) -> None:
     """Rescale the factors to the same largest element; their product does not change."""
     tops = [float(np.max(np.abs(q))) for q in factors]
-    middle = math.prod(top ** (1 / len(tops)) for top in tops)
+    middle = math.prod(real_power(top, 1 / len(tops)) for top in tops)
     for q, top in zip(factors, tops, strict=True):
         if 0 < top < math.inf:
             q *= middle / top

@@ -117,7 +117,8 @@ class Muon(Optimizer):
 
     Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/; scaling, Liu et al.
     2025, arXiv:2502.16982, section 2.2; Amsel et al. 2025, arXiv:2505.16932; NorMuon, Li et al.
-    2025, arXiv:2510.05491, Algorithm 1. As torch.optim.Muon for matrices.
+    2025, arXiv:2510.05491, as its authors' code: with ``match_rms_adamw`` and without Nesterov it
+    is near the paper's Algorithm 1. As torch.optim.Muon for matrices.
 
     Example:
         >>> import numpy as np, stepsize as ss
