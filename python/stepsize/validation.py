@@ -18,7 +18,7 @@ from typing import Any
 # What other libraries call an argument, and its name here.
 ELSEWHERE = {
     **dict.fromkeys(("learning_rate", "step_size", "stepsize", "eta", "alpha"), "lr"),
-    **dict.fromkeys(("wd", "decay", "weight_decay_rate"), "weight_decay"),
+    **dict.fromkeys(("wd", "weight_decay_rate"), "weight_decay"),
     **dict.fromkeys(("beta1", "beta2", "beta_1", "beta_2", "b1", "b2"), "betas"),
     **dict.fromkeys(("epsilon", "eps_root"), "eps"),
     **dict.fromkeys(("clipnorm", "global_clipnorm", "max_norm", "max_grad_norm"), "clip_norm"),
@@ -27,7 +27,6 @@ ELSEWHERE = {
     "use_nesterov": "nesterov",
     **dict.fromkeys(("maxiter", "max_steps", "n_iter"), "max_iter"),
     "method": "rule",
-    "options": "max_iter",
 }
 
 

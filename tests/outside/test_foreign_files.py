@@ -111,7 +111,6 @@ def test_every_kind_knows_its_own_and_no_other(tmp_path):
         "CSV of stepsize": b"step,loss\n",
         "log of stepsize": b'{"event": "start"}\n',
         "picture": b"\x89PNG\r\n",
-        "search of stepsize": b'{"stepsize": "search"}\n',
     }
     path = tmp_path / "file"
     ss.save(path, np.ones(2), ss.SGD(np.ones(2)))
@@ -131,3 +130,19 @@ def test_every_kind_knows_its_own_and_no_other(tmp_path):
             taken.append(name)
         others = ["CSV of stepsize"] if kind == "log of stepsize" else []
         assert sorted(taken) == sorted([kind, *others])
+    for start in (b"MM dear diary", b"RIFF raff", b"plain words"):
+        path.write_bytes(start)
+        with pytest.raises(FileExistsError, match="no picture"):
+            check_replaceable("x", path, "picture")
+
+
+def test_a_command_writes_into_pipes_and_devices(capsys):
+    words = ["schedule", "cosine(0.1, 0.0, 5)", "--steps", "4", "--csv"]
+    assert main([*words, os.devnull]) == 0
+    reads, writes = os.pipe()
+    try:
+        assert main([*words, f"/dev/fd/{writes}"]) == 0
+    finally:
+        os.close(writes)
+    with os.fdopen(reads) as stream:
+        assert stream.readline().startswith("step,")

@@ -1,5 +1,7 @@
 """Bounds that are a lower and an upper side by their form, and pairs by another package's."""
 
+from collections import namedtuple
+
 import numpy as np
 import pytest
 from scipy.optimize import Bounds
@@ -64,3 +66,12 @@ def test_what_can_be_read_in_one_way_alone_is():
     x = np.array([6.0, 0.5])
     ss.SGD(x, lr=1.0, bounds=((5.0, 0.0), (9.0, 1.0))).step(np.full(2, -9.0))
     assert np.array_equal(x, [9, 1])  # as a pair (5, 0) has its ends crossed
+
+
+Pair = namedtuple("Pair", "a b")
+
+
+def test_a_type_of_ones_own_is_a_side():
+    x = Pair(np.array([0.5]), np.array([0.5]))
+    ss.SGD(x, lr=1.0, bounds=(Pair(0.0, 0.0), Pair(1.0, 2.0))).step(Pair(*-9 * np.ones((2, 1))))
+    assert (x.a, x.b) == (1, 2)

@@ -1,6 +1,11 @@
 """A resumed run says where a function is another than that of the run, whatever its name."""
 
 import functools
+import os
+import subprocess
+import sys
+import sysconfig
+import time
 import warnings
 
 import numpy as np
@@ -129,3 +134,65 @@ def test_what_a_function_counts_itself_is_no_difference():
         counting(step)
     assert changes(before, described(counting)) == ""
     assert changes(before, described(lambda step: 0.1)).endswith(f"instead of {name_of(counting)}")
+
+
+BEGUN, NAMES, MANY = time.time(), frozenset("abcdefgh"), list(range(100_000))
+
+
+def test_what_differs_in_every_process_is_no_difference():
+    def function(step):
+        return (time.time() - BEGUN) * len(NAMES) * len(MANY)
+
+    told = described(function)
+    assert "BEGUN" not in told["values"] and told["values"]["MANY"] == "list of 100000"
+    script = "from stepsize.serialization.functions import _text; print(_text({'a', 'b', 'c'}, 1))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in "123"
+    }
+    assert len(found) == 1
+
+
+def test_the_code_of_an_installed_package_is_not_the_users():
+    def wrap(function, text):
+        place = os.path.join(sysconfig.get_paths()["purelib"], "other.py")
+        names = {}
+        exec(compile(text, place, "exec"), names)
+        return functools.wraps(function)(names["wrapped"](function))
+
+    texts = [f"def wrapped(f):\n    return lambda *a: f(*a) * {k}" for k in (1, 2)]
+    one, two = (described(wrap(value_and_grad, text)) for text in texts)
+    assert changes(one, two) == "" and one["code"] == described(value_and_grad)["code"]
+
+
+class Keeps:
+    """A callback with a value that moves, under the name of its argument."""
+
+    def __init__(self, value=0.0, hook=None):
+        self.value, self.hook = value, hook
+
+    def on_step(self, run):
+        self.value += 1.0
+
+    def state_dict(self):
+        return {"value": self.value}
+
+    def load_state_dict(self, state):
+        self.value = state["value"]
+
+
+def test_what_a_callback_changes_is_its_state_and_a_function_beside_none_is_told(tmp_path):
+    path, weights = tmp_path / "run", np.ones(3)
+    keeps = {"callbacks": [Keeps(hook=lambda: weights.sum())]}
+    assert run(path, 1, **keeps) == []
+    weights += 1.0
+    assert run(path, 2, **keeps) == []
+    (said,) = run(path, 3, callbacks=[Keeps()])
+    assert "hook=None instead of" in said and "<lambda>" in said and "{" not in said
+    (said,) = run(path, 4, **keeps)
+    assert "<lambda> instead of None" in said

@@ -327,3 +327,20 @@ def test_what_is_no_number_is_told_of_the_function_and_of_no_line_of_ours(told):
     assert ".py" not in reason and repr(told) in reason
     assert reason.endswith("test_what_is_no_number_is_told_of_the_function_and_of_no_line_of_ours"
                            ".<locals>.objective returns")  # fmt: skip
+
+
+def test_a_last_line_that_lost_its_end_alone_is_a_run(tmp_path):
+    kept = tmp_path / "runs"
+    expected = ss.sweep(rate, GRID, storage=kept).trials
+    kept.write_bytes(kept.read_bytes()[:-1])
+    made = []
+
+    def counted(point):
+        made.append(point)
+        return rate(point)
+
+    with pytest.warns(ResumeWarning):
+        assert ss.sweep(counted, GRID, storage=kept).trials == expected and not made
+        more = ss.sweep(counted, {"lr": [*GRID["lr"], 9.0]}, storage=kept)
+    assert len(made) == 1 and len(more.trials) == len(expected) + 1
+    assert len(kept.read_text().splitlines()) == len(expected) + 2

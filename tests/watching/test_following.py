@@ -300,3 +300,10 @@ def test_steps_that_go_back_are_of_a_run_that_was_begun_anew(path):
     assert losses(follower) == [0.0, 1.0, 8.0, 9.0, 10.0] and follower.log.step == 5
     assert len(follower.log.series["a"]) == 4 and len(follower.notes) == 1
     assert "in line 9 the steps go back from 8 to 3" in follower.notes[0]
+
+
+def test_an_object_is_no_line_of_names(path):
+    path.write_text('{"names":["loss","step","lr"]}\n' + line(1, loss=2.0))
+    follower = Follower(path)
+    follower.read()
+    assert losses(follower) == [2.0]

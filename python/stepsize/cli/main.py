@@ -88,8 +88,8 @@ def _run(argv: Sequence[str] | None) -> int:
         raise
     except Exception as error:
         place = raised_at(error, getattr(args, "problem", ""))
-        known = (CommandError, ArithmeticError, ImportError, OSError, TypeError, ValueError)
-        if args.traceback or not (place or isinstance(error, known)):
+        known = (CommandError, ArithmeticError, ImportError, OSError, RuntimeError)
+        if args.traceback or not (place or isinstance(error, (*known, TypeError, ValueError))):
             raise  # what is of no known kind is a mistake of ours
         print(f"stepsize {args.command}: error: {in_words(error, place)}", file=sys.stderr)
         files = isinstance(error, CheckpointError | OSError) and not place

@@ -98,6 +98,8 @@ def check_paths(args: argparse.Namespace) -> None:
             raise FileError(f"--{name} {path}: {error.strerror}: {error.filename}") from None
         if not os.access(path if path.exists() else path.parent, os.W_OK):
             raise FileError(f"--{name} {path}: no permission to write there")
+        if path.exists() and not path.is_file():  # /dev/stdout: nothing in it is lost
+            continue
         if name in _KINDS and (args.command, name) != ("what-if", "checkpoint"):
             try:
                 check_replaceable(f"--{name}", path, _KINDS[name])

@@ -114,9 +114,10 @@ def refuse_pairs(owner: str, given: Any, structure: Structure) -> None:
     else:
         if len(structure.leaves) != 2 or any(type(side) is not nest for side in given):
             return
-        kind: Any = nest
+        if nest not in (tuple, list):  # a type of one's own has a value for each leaf
+            return
         sides, pairs = (
-            ", ".join(str(kind(map("np.array({})".format, side))) for side in one).replace("'", "")
+            ", ".join(str(nest(map("np.array({})".format, side))) for side in one).replace("'", "")
             for one in (given, transposed)
         )
     raise ValueError(

@@ -12,6 +12,8 @@ import hashlib
 import inspect
 import re
 import sys
+import sysconfig
+import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path, PurePath
 from types import CodeType, FunctionType, MethodType
@@ -19,10 +21,13 @@ from typing import Any
 
 import numpy as np
 
-OURS = str(Path(__file__).parents[1])  # what an upgrade changes is not the user's
+OURS = str(Path(__file__).parents[1])
+INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
 MOST = 64  # functions that one is followed through
 SHOWN = 40  # letters of a value that is kept as it is; of others a checksum is
 LARGEST = 1 << 20  # elements of an array that are read
+LONGEST = 1 << 14  # parts of a list that are read
+YEAR = 86400.0 * 365  # a number so near to the present time tells it, and is another in every run
 CHANGING = {"append", "extend", "insert", "pop", "update", "add", "setdefault", "clear", "remove"}
 STORES = {"STORE_DEREF", "DELETE_DEREF", "STORE_GLOBAL", "DELETE_GLOBAL"}
 
@@ -45,8 +50,11 @@ def described(function: Callable[..., Any], containers: bool = True) -> dict[str
     codes: list[str] = []
     values: dict[str, str] = {}
     with contextlib.suppress(Exception):  # of an object that answers to no question: it may train
+        here = _is_installed(inspect.unwrap(function))
         for part, held in _followed(function):
-            if isinstance(part, FunctionType) and not _ours(part):
+            if _is_ours(part) or (_is_installed(part) and not here):
+                continue  # what an upgrade changes is not the user's
+            if isinstance(part, FunctionType):
                 codes.append(_code(part.__code__, part.__doc__))
             for name, value in held.items():
                 text = _text(value, containers)
@@ -114,8 +122,13 @@ def without_address(text: str) -> str:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
-def _ours(function: FunctionType) -> bool:
-    return function.__code__.co_filename.startswith(OURS)
+def _is_ours(part: Any) -> bool:
+    return isinstance(part, FunctionType) and part.__code__.co_filename.startswith(OURS)
+
+
+def _is_installed(part: Any) -> bool:
+    """Whether a function is of a package that was installed, such as one that wraps the user's."""
+    return isinstance(part, FunctionType) and part.__code__.co_filename.startswith(INSTALLED)
 
 
 def _version() -> str:
@@ -143,7 +156,7 @@ def _held(part: Any, home: str | None) -> tuple[dict[str, Any], list[Any]]:
         names = {f"argument {i}": value for i, value in enumerate(part.args)} | part.keywords
         return names, [part.func, *_functions(names.values())]
     if isinstance(part, MethodType):
-        return _attributes(part.__self__), [part.__func__]
+        return attributes(part.__self__), [part.__func__]
     if isinstance(part, FunctionType):
         held = _variables(part)
         helpers = [f for f in _functions(held.values()) if _belongs(f, part, home)]
@@ -152,7 +165,7 @@ def _held(part: Any, home: str | None) -> tuple[dict[str, Any], list[Any]]:
     if inner is not None and callable(inner):
         return {}, [inner]
     call = next((vars(c)["__call__"] for c in type(part).__mro__ if "__call__" in vars(c)), None)
-    return _attributes(part), [call] if isinstance(call, FunctionType) else []
+    return attributes(part), [call] if isinstance(call, FunctionType) else []
 
 
 def _functions(values: Any) -> list[Any]:
@@ -186,7 +199,7 @@ def _variables(function: FunctionType) -> dict[str, Any]:
     return kept
 
 
-def _attributes(thing: Any) -> dict[str, Any]:
+def attributes(thing: Any) -> dict[str, Any]:
     """The attributes of an object that none of its methods but the constructor assigns."""
     methods = [
         value
@@ -225,6 +238,8 @@ def _code(code: CodeType, doc: str | None = None) -> str:
 
 def _text(value: Any, containers: bool) -> str | None:
     """A value as text that is alike in every process; None where there is none."""
+    if type(value) is float and abs(value - time.time()) < YEAR:
+        return None
     if value is None or isinstance(value, bool | int | float | complex | np.generic):
         return repr(value.item() if isinstance(value, np.generic) else value)[:SHOWN]
     if isinstance(value, str | bytes):
@@ -232,6 +247,11 @@ def _text(value: Any, containers: bool) -> str | None:
             return None
         data = value.encode(errors="replace") if isinstance(value, str) else value
         return f"text {_short(data)}"
+    if containers and isinstance(value, set | frozenset):  # whose order differs in every process
+        inside = [_text(part, containers) for part in value]
+        return None if None in inside else f"set {_short(repr(sorted(map(str, inside))).encode())}"
+    if isinstance(value, tuple | list | dict) and len(value) > LONGEST:
+        return f"{type(value).__name__} of {len(value)}"
     if isinstance(value, tuple) or (containers and isinstance(value, list | dict)):
         pairs = value.items() if isinstance(value, dict) else ()
         parts = [part for pair in pairs for part in pair] or list(value)

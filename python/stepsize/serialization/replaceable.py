@@ -16,12 +16,20 @@ from stepsize.serialization.container import START
 
 Kind = Callable[[bytes], bool]
 
-_PICTURES = (b"\x89PNG", b"%PDF", b"%!PS", b"<?xml", b"<svg", b"\xff\xd8", b"RIFF", b"II*", b"MM")
+_PICTURES = (
+    *(b"\x89PNG", b"%PDF", b"%!PS", b"<?xml", b"<svg", b"\x1f\x8b", b"%% Creator: Matplotlib"),
+    *(b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*"),
+)
 _TABLES = ("step,", "lr,", "rule,", "factor,")  # how those of a history, a search, ... begin
 
 
 def _table(head: bytes) -> bool:
     return head.decode("utf-8", "replace").startswith(_TABLES)
+
+
+def _picture(head: bytes) -> bool:
+    webp = head.startswith(b"RIFF") and head[8:12] == b"WEBP"
+    return head.startswith(_PICTURES) or webp or head[4:12] == b"ftypavif"
 
 
 # What the first bytes of each kind of file are, and what it is called.
@@ -32,8 +40,7 @@ KINDS: dict[str, Kind] = {
     "report of stepsize": lambda head: head.startswith(
         b'<!doctype html>\n<html lang="en">\n<head>'
     ),
-    "picture": lambda head: head.startswith(_PICTURES),
-    "search of stepsize": lambda head: head.startswith((b'{"stepsize": "search"', b'{"point"')),
+    "picture": _picture,
 }
 
 
@@ -83,6 +90,8 @@ def check_replaceable(label: str, path: str | os.PathLike[str], kind: str) -> No
 def _head(path: str) -> bytes:
     """How a file begins; empty where there is none, or nothing in it."""
     try:
+        if not os.path.isfile(path):  # a pipe would wait for ever
+            return b""
         with open(path, "rb") as file:
             return file.read(256)
     except FileNotFoundError:

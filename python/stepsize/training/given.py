@@ -12,7 +12,7 @@ from typing import Any
 
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.schedules import Schedule
-from stepsize.serialization.functions import changes, described
+from stepsize.serialization.functions import attributes, changes, described
 from stepsize.training.run import Run, stateful
 
 SKIPPED = {"path", "folder", "directory", "file"}  # where a callback writes changes nothing
@@ -73,9 +73,15 @@ def _name(saved: Any) -> str:
 
 
 def _changed(old: Any, new: Any) -> str:
-    if isinstance(new, Mapping) and set(new) == {"name", "python", "code", "values"}:
+    if _is_told(old) and _is_told(new):
         return changes(old, new)
-    return "" if old == new else f"{new!r:.80} instead of {old!r:.80}"
+    shown = [one["name"][:200] if _is_told(one) else repr(one)[:80] for one in (new, old)]
+    return "" if old == new else f"{shown[0]} instead of {shown[1]}"
+
+
+def _is_told(value: Any) -> bool:
+    """Whether it is what `described` says of a function."""
+    return isinstance(value, Mapping) and set(value) == {"name", "python", "code", "values"}
 
 
 def _schedules(optimizer: Optimizer) -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -105,7 +111,7 @@ def _arguments(callback: Any) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {}
     for name, parameter in list(parameters.items())[1:]:
-        kept = vars(callback) if hasattr(callback, "__dict__") else {}
+        kept = attributes(callback)
         value = kept.get(name, kept.get(f"_{name}"))
         if parameter.kind is parameter.VAR_KEYWORD and isinstance(value, Mapping):
             found |= {key: _kept(item) for key, item in value.items()}
@@ -128,4 +134,8 @@ def _kept(value: Any) -> Any:
         return _UNKNOWN if any(part is _UNKNOWN for part in parts) else parts
     if isinstance(value, Mapping):
         return _kept([list(pair) for pair in value.items()])
-    return described(value) if callable(value) and not isinstance(value, type) else _UNKNOWN
+    return (
+        described(value, containers=False)
+        if callable(value) and not isinstance(value, type)
+        else _UNKNOWN
+    )

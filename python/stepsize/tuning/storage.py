@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -56,6 +57,7 @@ class JsonLines:
         self._places.check(label)
         self._head = b""  # the first line, where there is one
         self._known: list[TrialRecord] = []  # what the file holds
+        self._open_line = b""  # a last line that is whole but for its end
         # A path that cannot be written fails before anything has run.
         self._file = Guarded(path, label, self._lines)
 
@@ -68,7 +70,8 @@ class JsonLines:
         self._known.append(record)
         first = b"" if len(self._known) > 1 or self._file.length else self._head
         try:
-            self._file.append(first + self._coded(record))
+            self._file.append(self._open_line + first + self._coded(record))
+            self._open_line = b""
         except OSError as error:  # such as that of a disk without room
             error.add_note(
                 f"{self._origin.label}: run {record.number} could not be kept in "
@@ -97,6 +100,10 @@ class JsonLines:
         elif rest and not end and not rest.startswith(HEAD[: len(rest)]):
             raise self._refusal()
         self._known = [self._record(line, number) for number, line in enumerate(lines, first)]
+        with contextlib.suppress(ValueError):  # an editor took its end away, or a kill cut it short
+            if end and rest:
+                self._known.append(self._record(rest, first + len(lines)))
+                self._open_line = rest + b"\n"
         self._file.length, self._file.cut = len(whole + end), len(rest)
         return list(self._known)
 

@@ -189,7 +189,7 @@ class Follower:
 
     def _is_header(self, text: str) -> bool:
         """Whether a line before all rows names the columns of a CSV, which are then known."""
-        if self._header is not None or self.log.events:
+        if self._header is not None or self.log.events or text.lstrip()[:1] in ("{", "["):
             return False
         for mark in DELIMITERS:
             names = [name.strip() for name in next(csv.reader([text], delimiter=mark), [])]
