@@ -106,8 +106,8 @@ def test_a_gradient_that_numpy_cannot_read_is_named(kind):
 
 @pytest.mark.parametrize("own", [False, True])
 def test_the_random_numbers_of_torch_are_held_fixed_and_put_back(own):
-    generator = torch.Generator().manual_seed(3) if own else None
-    drawn = generator or torch.default_generator
+    generator = torch.Generator() if own else None
+    drawn = (generator or torch.default_generator).manual_seed(3)
     before = drawn.get_state()
     function = of_torch(generator, 0.3)
     check = ss.check_gradients(function, params(), BATCH)
