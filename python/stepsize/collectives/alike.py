@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from stepsize.arrays import Nest, Structure
 from stepsize.collectives.digests import digest
 from stepsize.collectives.team import RankError, Team
 from stepsize.optimizers.wrappers.base import Wrapper
+from stepsize.serialization.functions import without_address
 
 __all__ = ["arguments_of", "options_of", "refuse_other_parameters", "settings_of"]
 
@@ -74,7 +74,7 @@ def _in_text(value: Any) -> Any:
         return f"array of shape {value.shape}, {digest(value):08x}"
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+    return without_address(repr(value))
 
 
 def refuse_other_parameters(owner: str, team: Team, params: Nest, grads: Nest = None) -> None:
