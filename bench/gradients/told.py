@@ -14,7 +14,7 @@ import json
 import sys
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import stepsize as ss
 ADVICE = Path(__file__).parents[1] / "advice"
 sys.path.insert(0, str(ADVICE))
 from families import make  # noqa: E402
-from tasks import RULES, tasks  # noqa: E402
+from tasks import RULES, SPLITS, tasks  # noqa: E402
 
 KINDS: dict[str, Callable[[Any, str], Any]] = {
     "right": lambda grads, leaf: grads,
@@ -68,7 +68,7 @@ def ask(task: Any, rule: str, leaf: str, centre: float, kinds: list[str]) -> lis
     rows = []
     for kind in kinds:
         function = planted(task, kind, leaf)
-        row = {"task": task.name, "rule": rule, "kind": kind, "leaf": leaf}
+        row = {"task": task.name, "split": task.split, "rule": rule, "kind": kind, "leaf": leaf}
         row |= {"detectable": kind != "right" and detectable(task, kind, leaf)}
         found = ss.lr_find(
             function, task.params(0), lambda: task.batches(0), optimizer=make(rule), progress=False
@@ -88,8 +88,16 @@ def ask(task: Any, rule: str, leaf: str, centre: float, kinds: list[str]) -> lis
     return rows
 
 
-def table(rows: list[Any]) -> str:
-    lines = [f"{'':22s} asked   told  advice | detectable  advice about the rate"]
+def mixed(chosen: Sequence[Any]) -> list[Any]:
+    """In an order of which each beginning has tasks of all splits."""
+    golden = (np.sqrt(5) - 1) / 2
+    return [chosen[k] for k in np.argsort(golden * np.arange(len(chosen)) % 1)]
+
+
+def table(rows: list[Any], title: str) -> str:
+    names = {row["task"] for row in rows}
+    heading = f"{title}, {len(names)} tasks"
+    lines = [f"{heading:22s}   asked    told  advice | detectable, advice about the rate"]
     for who in ("lr_find", "fit"):
         for kind in dict.fromkeys(row["kind"] for row in rows):
             these = [row for row in rows if (row["who"], row["kind"]) == (who, kind)]
@@ -106,13 +114,18 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="one task in so many")
     parser.add_argument("--first", type=int, default=0, help="where to begin")
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=KINDS)
-    parser.add_argument("--rows", type=Path, help="a file that gets a line of JSON for each")
+    parser.add_argument("--rows", type=Path, help="gets a line of JSON for each; goes on from it")
     chosen = parser.parse_args()
     truth = json.loads((ADVICE / "truth.json").read_text("utf-8"))
     rows: list[Any] = []
+    if chosen.rows is not None and chosen.rows.exists():
+        rows = [json.loads(line) for line in chosen.rows.read_text("utf-8").splitlines()]
+    done = {row["task"] for row in rows}
     warnings.simplefilter("ignore")
     with np.errstate(all="ignore"):
-        for task in tasks()[chosen.first : chosen.first + chosen.most : chosen.every]:
+        for task in mixed(tasks()[chosen.first : chosen.first + chosen.most : chosen.every]):
+            if task.name in done:
+                continue
             rng = np.random.default_rng(zlib.crc32(task.name.encode()))
             leaves = sorted(task.params(0))
             rule = str(rng.choice(sorted(RULES)))
@@ -122,7 +135,10 @@ def main() -> None:
             if chosen.rows is not None:
                 with chosen.rows.open("a", encoding="utf-8") as file:
                     file.writelines(json.dumps(row) + "\n" for row in new)
-    sys.stdout.write(table(rows) + "\n")
+    for split in SPLITS:
+        of_split = [row for row in rows if row["split"] == split]
+        sys.stdout.write(table(of_split, split) + "\n\n" if of_split else "")
+    sys.stdout.write(table(rows, "all") + "\n")
 
 
 if __name__ == "__main__":

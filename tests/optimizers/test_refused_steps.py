@@ -32,6 +32,16 @@ def without_a_leaf():
     return grads
 
 
+class Sparse:
+    """As of scipy.sparse: NumPy would make an array of one object of it."""
+
+    nnz = 1
+
+    def toarray(self):
+        return ones(4)
+
+
+NEST = "give the gradients the nesting of the parameters"
 CONVERT = "convert it with .astype(np.float64)"
 BAD_GRADS = {
     "missing": (
@@ -47,29 +57,32 @@ BAD_GRADS = {
     "too long": (
         lambda: changed(layers=[*nest()["layers"], None]),
         ValueError,
-        "grads: layers must be a list of 1, got a list of 2",
+        f"grads: layers must be a list of 1, got a list of 2; {NEST}",
     ),
     "another sequence": (
         lambda: changed(layers=tuple(nest()["layers"])),
         ValueError,
-        "grads: layers must be a list of 1, got a tuple of 1",
+        f"grads: layers must be a list of 1, got a tuple of 1; {NEST}",
     ),
     "an array for a dict": (
         lambda: ones(3),
         ValueError,
-        "grads: the nest must be a dict, got a ndarray",
+        f"grads: the nest must be a dict, got a ndarray; {NEST}",
     ),
     "an array for a list": (
         lambda: changed(layers=ones(3)),
         ValueError,
-        "grads: layers must be a list of 1, got a ndarray",
+        f"grads: layers must be a list of 1, got a ndarray; {NEST}",
     ),
-    "nothing": (lambda: None, ValueError, "grads: the nest must be a dict, got a NoneType"),
+    "nothing": (
+        lambda: None,
+        ValueError,
+        f"grads: the nest must be a dict, got a NoneType; {NEST}",
+    ),
     "a list for an array": (
         lambda: changed(out=[1.0, 2.0]),
         ValueError,
-        "grads: out is a list, expected an array or None; give the gradients the nesting of the "
-        "parameters",
+        f"grads: out is a list, expected an array or None; {NEST}",
     ),
     "a number": (
         lambda: changed(out=1.0),
@@ -80,12 +93,37 @@ BAD_GRADS = {
     "shape": (
         lambda: changed(w=ones(2, 3)),
         ValueError,
-        "X: the gradient of layers/0/w has shape (2, 3), expected (3, 2)",
+        "X: the gradient of layers/0/w has shape (2, 3), expected (3, 2); transpose "
+        "it, or the product that makes it",
     ),
     "number of axes": (
         lambda: changed(out=ones(4, 1)),
         ValueError,
-        "X: the gradient of out has shape (4, 1), expected (4,)",
+        "X: the gradient of out has shape (4, 1), expected (4,); give it the shape of "
+        "its leaf, as .reshape does",
+    ),
+    "a gradient for each row": (
+        lambda: changed(b=ones(7, 2)),
+        ValueError,
+        "X: the gradient of layers/0/b has shape (7, 2), expected (2,); add up its rows, as "
+        ".sum(axis=0) does",
+    ),
+    "shape that tells nothing": (
+        lambda: changed(out=ones(3)),
+        ValueError,
+        "X: the gradient of out has shape (3,), expected (4,)",
+    ),
+    "another name": (
+        lambda: {"layers": nest()["layers"], "Out": ones(4)},
+        ValueError,
+        "grads: out is missing, and Out is not a parameter; give the gradients the names of the "
+        "parameters",
+    ),
+    "sparse": (
+        lambda: changed(out=Sparse()),
+        TypeError,
+        "X: the gradient of out is a Sparse, expected an array of float64; convert it with "
+        ".toarray(), or give its rows as a ss.RowGradient",
     ),
     "float32": (
         lambda: changed(out=ones(4, dtype=np.float32)),

@@ -1,6 +1,7 @@
 """Nests (pytrees) of arrays: their types, their leaves and names, their memory."""
 
 from stepsize.arrays.data import data_set, listed, refuse_unpacked
+from stepsize.arrays.functions import batch_in_words, check_function
 from stepsize.arrays.memory import (
     FLOATS,
     LEAST_SUM,
@@ -55,9 +56,11 @@ __all__ = [
     "ValueAndGrad",
     "as_numpy",
     "assign",
+    "batch_in_words",
     "check_alike",
     "check_apart",
     "check_dtype",
+    "check_function",
     "check_parameters",
     "computed",
     "conversion",

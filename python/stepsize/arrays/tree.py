@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,10 +69,19 @@ def explain_difference(spec: Any, nest: Nest, path: str) -> None:
     entries, children = list(spec.entries()), spec.children()
     if issubclass(spec.type, dict):
         if not isinstance(nest, dict):
-            raise ValueError(f"grads: {where} must be a dict, got a {type(nest).__name__}")
+            raise ValueError(
+                f"grads: {where} must be a dict, got a {type(nest).__name__}; "
+                "give the gradients the nesting of the parameters"
+            )
         known = set(entries)
         missing = [key for key in entries if key not in nest]
         extra = [key for key in nest if key not in known]
+        if missing and extra:
+            name = f"{path}/{missing[0]}".lstrip("/")
+            raise ValueError(
+                f"grads: {name} is missing, and {extra[0]!s:.80} is not a parameter; give the "
+                "gradients the names of the parameters"
+            )
         for keys, problem, fix in (
             (missing, "is missing", "add it, or None where a leaf has no gradient"),
             (extra, "is not a parameter", "leave it out"),
@@ -84,7 +94,8 @@ def explain_difference(spec: Any, nest: Nest, path: str) -> None:
         if isinstance(nest, list | tuple):
             found += f" of {len(nest)}"
         raise ValueError(
-            f"grads: {where} must be a {spec.type.__name__} of {len(entries)}, got {found}"
+            f"grads: {where} must be a {spec.type.__name__} of {len(entries)}, got {found}; "
+            "give the gradients the nesting of the parameters"
         )
     for i, (key, child) in enumerate(zip(entries, children, strict=True)):
         value = nest[key] if isinstance(nest, dict) else nest[i]
@@ -178,10 +189,44 @@ def loss_and_grads(result: Any, function: str = "value_and_grad") -> tuple[float
         _refuse_complex(result, function)
         what = type(result).__name__
         if isinstance(result, tuple):
-            what = f"a tuple ({', '.join(type(part).__name__ for part in result)})"
+            what = f"a tuple ({', '.join(map(_part, result))})"
         raise TypeError(
             f"{function} must return (loss, grads), the loss one number; it returned {what}"
+            f"{_instead(result)}"
         ) from None
+
+
+def _part(value: Any) -> str:
+    shape = getattr(value, "shape", ())
+    return f"{type(value).__name__}{f' of shape {tuple(shape)}' if shape else ''}"
+
+
+def _instead(result: Any) -> str:
+    """What to return in the place of something that is not (loss, grads)."""
+    if result is None:
+        return "; end it with return loss, grads"
+    if not isinstance(result, tuple):
+        return "" if isinstance(result, dict | list) else "; give the gradients too"
+    if len(result) > 2:
+        return "; keep what else it computes elsewhere, as in a list of its own"
+    if len(result) < 2:
+        return ""
+    loss, grads = result
+    if isinstance(loss, tuple | list) and loss and _is_number(loss[0]):
+        return "; keep what comes with the loss elsewhere, as in a list of its own"
+    if _is_number(grads) and not _is_number(loss):
+        return "; the loss comes first"
+    if math.prod(getattr(loss, "shape", ())) > 1:
+        return "; give the mean or the sum of these losses, and the gradients of that"
+    return ""
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        as_loss(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _refuse_complex(result: Any, function: str) -> None:

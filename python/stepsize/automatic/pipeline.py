@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from typing import Any
 
-from stepsize.arrays import Nest, ValueAndGrad, copy
+from stepsize.arrays import Nest, ValueAndGrad, check_function, copy
 from stepsize.automatic.branching import looking
 from stepsize.automatic.guard import Guard
 from stepsize.automatic.plans import plan_of
@@ -154,11 +154,7 @@ def _refuse_steady(optimizer: Any) -> None:
 
 def _checked(value_and_grad: Any, optimizer: Any, validation: Any, evaluate: Any) -> Any:
     """Refuse what `fit` or `lr_find` would refuse later; the function that makes the optimizer."""
-    if not callable(value_and_grad):
-        raise TypeError(
-            "autolr: value_and_grad must be a function (params, batch) -> (loss, grads), got "
-            f"{value_and_grad!r:.80}"
-        )
+    check_function("autolr", value_and_grad)
     if evaluate is not None and validation is None:
         raise ValueError("autolr: evaluate=... is for validation data; give validation=... too")
     build = maker_of(optimizer, "autolr")

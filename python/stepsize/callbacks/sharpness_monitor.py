@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from stepsize.arrays import Nest, copy
+from stepsize.arrays import Nest, check_function, copy
 from stepsize.curvature.critical import UpdateLine, critical_rate
 from stepsize.curvature.measuring import check_optimizer
 from stepsize.rng import rewinder
@@ -54,11 +54,7 @@ class SharpnessMonitor:
     """
 
     def __init__(self, loss: Callable[[Nest, Any], Any], every: int = 50) -> None:
-        if not callable(loss):
-            raise TypeError(
-                "SharpnessMonitor: loss must be a function (params, batch) -> loss, got "
-                f"{loss!r:.80}"
-            )
+        check_function("SharpnessMonitor", loss, "loss", "loss")
         self.every = whole("SharpnessMonitor: every", every)
         self.calls = 0
         self._loss = loss

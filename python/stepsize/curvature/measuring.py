@@ -15,6 +15,7 @@ from stepsize.arrays import (
     Structure,
     ValueAndGrad,
     as_numpy,
+    check_function,
     copy,
     flatten,
     refuse_complex,
@@ -129,13 +130,9 @@ def sharpness(
         >>> print(ss.sharpness(value_and_grad, x, optimizer=ss.SGD(x, lr=0.5)))
         sharpness along the update 3.824, critical rate 0.5231 (5 gradients)
     """
-    if not callable(value_and_grad):
-        raise TypeError(
-            "sharpness: value_and_grad must be a function (params, batch) -> (loss, grads), got "
-            f"{value_and_grad!r:.80}"
-        )
-    if loss is not None and not callable(loss):
-        raise TypeError(f"sharpness: loss must be a function or None, got {loss!r:.80}")
+    check_function("sharpness", value_and_grad)
+    if loss is not None:
+        check_function("sharpness", loss, "loss", "loss")
     probe = Probe(value_and_grad, params, batch, loss)
     if optimizer is None:
         return _by_lanczos(probe, products, tolerance, seed)

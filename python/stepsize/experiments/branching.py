@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Curve, Nest, ValueAndGrad, flatten, where_not_finite
+from stepsize.arrays import Curve, Nest, ValueAndGrad, check_function, flatten, where_not_finite
 from stepsize.experiments.branches import OWNER, Laboratory
 from stepsize.experiments.results import Branch, WhatIf
 from stepsize.finder.cached_batches import CachedBatches, source_of
@@ -194,11 +194,7 @@ def _factors(factors: Sequence[float]) -> list[float]:
 
 
 def _check(value_and_grad: Any, params: Nest, optimizer: Any, loss: Any, held: Any) -> None:
-    if not callable(value_and_grad):
-        raise TypeError(
-            f"{OWNER}: value_and_grad must be a function (params, batch) -> (loss, grads), got "
-            f"{value_and_grad!r:.80}"
-        )
+    check_function(OWNER, value_and_grad)
     if not isinstance(optimizer, Optimizer | Wrapper):
         raise TypeError(
             f"{OWNER}: optimizer must be the optimizer of the run, got {optimizer!r:.80}"
@@ -216,8 +212,8 @@ def _check(value_and_grad: Any, params: Nest, optimizer: Any, loss: Any, held: A
             f"{OWNER}: an optimizer inside Accumulate(every={per_step(optimizer)}) makes one step "
             "of several batches; give the one inside, opt.inner, and batches of that many rows"
         )
-    if loss is not None and not callable(loss):
-        raise TypeError(f"{OWNER}: loss must be a function (params, batch) -> loss, got {loss!r}")
+    if loss is not None:
+        check_function(OWNER, loss, "loss", "loss")
     if whole(f"{OWNER}: held", held) < FEWEST_HELD:
         raise ValueError(f"{OWNER}: held must be at least {FEWEST_HELD}, got {held}")
     if getattr(optimizer, "needs_closure", False) and getattr(optimizer, "adapts_lr", False):

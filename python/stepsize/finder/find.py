@@ -13,6 +13,7 @@ from stepsize.arrays import (
     Curve,
     Nest,
     ValueAndGrad,
+    check_function,
     copy,
     flatten,
     path_not_finite,
@@ -240,11 +241,7 @@ def _check_call(parameter: Any, value_and_grad: Any) -> None:
     if parameter not in ("lr", *PARAMETERS):
         allowed = ", ".join(("lr", *PARAMETERS))
         raise ValueError(f"lr_find: parameter must be one of {allowed}, got {parameter!r:.80}")
-    if not callable(value_and_grad):
-        raise TypeError(
-            "lr_find: value_and_grad must be a function (params, batch) -> (loss, grads), got "
-            f"{value_and_grad!r:.80}"
-        )
+    check_function("lr_find", value_and_grad)
 
 
 @overload

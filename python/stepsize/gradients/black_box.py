@@ -25,6 +25,7 @@ from stepsize.arrays import (
     Structure,
     ValueAndGrad,
     check_dtype,
+    check_function,
     computed,
     is_narrow,
     refuse_changes,
@@ -214,8 +215,7 @@ def spsa(
 
 
 def _checked(owner: str, f: Any, step: float | None) -> Any:
-    if not callable(f):
-        raise TypeError(f"{owner}: f must be a function (params, batch) -> value, got {f!r:.80}")
+    check_function(owner, f, "f", "value")
     return None if step is None else number(f"{owner}: step", step, 0.0, 1.0, low_open=True)
 
 

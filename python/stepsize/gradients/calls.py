@@ -15,6 +15,7 @@ from stepsize.arrays import (
     Nest,
     Structure,
     ValueAndGrad,
+    batch_in_words,
     check_dtype,
     flatten,
     loss_and_grads,
@@ -103,6 +104,7 @@ class Calls:
         self.count = 0
         self.losses: list[float] = []  # all that were finite
         self.exponent: int | None = None  # of 2, by which losses and gradients are multiplied
+        self.together: dict[str, str] = {}  # leaves whose gradients begin at one place of memory
         self.changed: set[str] = set()
         self.batch_changed = False
 
@@ -138,6 +140,13 @@ class Calls:
                 f"{OWNER}: batch is a {type(self.batch).__name__} that has run out, since the "
                 "function is called again and again; give one batch, next(batch)"
             ) from error
+        except Exception as error:
+            if self.count == 1:
+                error.add_note(
+                    f"{OWNER}: raised in the first call, value_and_grad(params, batch), of which "
+                    f"batch is {batch_in_words(self._given)}"
+                )
+            raise
         loss, grads = loss_and_grads(found)
         answer = self._scaled(loss, self._own_gradients(grads))
         self._look_for_changes(point, answer)
@@ -185,6 +194,8 @@ class Calls:
         given: list[Any] = self.structure.flatten(grads)
         if all(one is None for one in given):
             raise TypeError(f"{OWNER}: value_and_grad must return gradients, got None for each")
+        if self.count == 1:
+            self.together = _together(self.paths, given)
         found: list[Array | None] = []
         for path, leaf, value in zip(self.paths, self.structure.leaves, given, strict=True):
             if isinstance(value, RowGradient):
@@ -215,6 +226,20 @@ class Calls:
             for n in part.shape[1:]:
                 found.setdefault(n, "the length of an axis: a sum against a mean")
         return {n: text for n, text in found.items() if n > 1}
+
+
+def _together(paths: Sequence[str], given: Sequence[Any]) -> dict[str, str]:
+    """For each path, another one whose gradient begins at the same place of memory."""
+    places: dict[int, list[str]] = {}
+    for path, value in zip(paths, given, strict=True):
+        if isinstance(value, np.ndarray) and value.size:
+            places.setdefault(value.ctypes.data, []).append(path)
+    return {
+        path: next(other for other in some if other != path)
+        for some in places.values()
+        if len(some) > 1
+        for path in some
+    }
 
 
 def _own(leaf: Any) -> Any:

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array
+from stepsize.gradients.all_leaves import from_all
+from stepsize.gradients.audit import wide
 from stepsize.gradients.probes import CURVE, Probe, Prober, second
 from stepsize.gradients.structure import (
     changes_of_order,
@@ -28,6 +30,7 @@ from stepsize.gradients.structure import (
 DIRECTIONS = 6  # from each point
 EXPLAINED = 0.15  # mismatch that a cause may leave, as a share of what was there
 SHARE = 0.05  # how near a factor must come to one that has a name
+UNNAMED = 1.5  # the rank of a factor that is no number known
 TWISTED = 0.03  # asymmetry of the second derivatives above which there is no such function
 
 
@@ -60,13 +63,21 @@ def find_cause(prober: Prober, i: int, sizes: dict[int, str]) -> Cause:
     if all(probe.slope == 0 for probe in probes):
         return Cause("unused", "the loss does not depend on this leaf, and the gradient is not 0")
     tried = _simple(probes, gradient, sizes | _own_sizes(gradient), prober.calls.unscaled)
-    if tried:
-        return min(tried, key=lambda one: one.left * one.rank).cause
-    return _by_structure(prober, i, gradient, probes)
+    tried += _of_its_function(prober, probes)
+    best = min(tried, key=lambda one: one.left * one.rank, default=None)
+    if best is None or best.rank == UNNAMED:
+        whole = from_all(prober, i)
+        if whole is not None:
+            return Cause(*whole)
+    return _by_structure(prober, i, gradient, probes) if best is None else best.cause
 
 
 ZERO = Cause("zero", "the gradient is 0 where the loss has a slope")
 STALE = "the gradient is of the parameters of an earlier call"
+KEPT = (
+    "the gradient is the same at other parameters: it is of an earlier call, or of arrays other "
+    "than those that the function is given"
+)
 UNKNOWN = "no known cause fits; look at this leaf's backward pass"
 ONE_USE = (
     "a part of the gradient is missing, as where one of several uses of the leaf is left out: "
@@ -95,7 +106,7 @@ def _by_structure(prober: Prober, i: int, gradient: Array, probes: Sequence[Prob
     if len(prober.audit.bases) > 1:
         one, other = (base.answer.grads[i] for base in prober.audit.bases[:2])
         if one is not None and other is not None and np.array_equal(one, other):
-            return Cause("stale", STALE)
+            return Cause("stale", KEPT)
     towards = sum(p.slope * p.predicted for p in probes)
     given = sum(p.predicted**2 for p in probes)
     part = given > 0 and towards / given > 0.1
@@ -128,12 +139,23 @@ def features(
         "l1": np.array([float(np.vdot(np.sign(x), v)) for x in points]),
     }
     changes = [changes_of_order(g, pairs) for g in nodes]
+    if not pairs:
+        changes = [{**c, **by_scale(g, x)} for c, g, x in zip(changes, nodes, points, strict=True)]
     for name in changes[0]:
         found[name] = np.array([float(np.vdot(change[name], v)) for change in changes])
     for axis, n in enumerate(v.shape[: v.ndim - pairs]):
         if n > 1:
             found[f"shift/{axis}"] = np.array([_correlated(g, v, axis) for g in nodes])
     return found
+
+
+def by_scale(g: Array, x: Array) -> dict[str, Array]:
+    """What a gradient by exp(x) or by log(x) lacks to be that by x, as `kind: words`."""
+    x = wide(x)
+    return {
+        "log_scale: multiply it by exp(x): it is the gradient by exp(x)": g * np.exp(x),
+        "log_scale: divide it by x: it is the gradient by log(x)": g / x,
+    }
 
 
 def _correlated(g: Array, v: Array, axis: int) -> Array:
@@ -259,4 +281,23 @@ def _factor(factor: float, left: float, sizes: dict[int, str]) -> _Tried:
         words = f"multiply it by {sign}{number} ({named[near]})"
         return _Tried(Cause("factor", words, math.copysign(near, factor)), left, 0.9)
     words = f"multiply it by {factor:.4g}"
-    return _Tried(Cause("factor", words, factor), left, 1.5)
+    return _Tried(Cause("factor", words, factor), left, UNNAMED)
+
+
+def _of_its_function(prober: Prober, probes: Sequence[Probe]) -> list[_Tried]:
+    """Where the loss is the square root, or the logarithm, of the function differentiated."""
+    if prober.audit.hidden or len(prober.audit.bases) < 2:
+        return []  # another factor at each point is what tells these from a factor
+    losses = {b.name: float(prober.calls.unscaled(b.answer.loss)) for b in prober.audit.bases}
+    seen, found = _Evidence(probes), []
+    given = np.array([p.products for p in probes]).T
+    if min(losses.values()) > 0:
+        left, fits = seen.left(given, np.array([1 / (2 * losses[p.base]) for p in probes]))
+        if fits:
+            words = "divide it by 2 * loss: it is that of the square of the loss"
+            found.append(_Tried(Cause("of_function", words), left, 1.0))
+    left, fits = seen.left(given, np.array([np.exp(-losses[p.base]) for p in probes]))
+    if fits:
+        words = "divide it by exp(loss): it is that of exp(loss), of which the loss is the log"
+        found.append(_Tried(Cause("of_function", words), left, 1.0))
+    return found

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsize.arrays import Array, Nest, ValueAndGrad
+from stepsize.arrays import Array, Nest, ValueAndGrad, check_function
 from stepsize.gradients.audit import Audit, Base, audit, norm, wide
 from stepsize.gradients.calls import OWNER, Calls, finite
 from stepsize.gradients.causes import STALE, Cause, find_cause
@@ -58,7 +58,8 @@ def check_gradients(
     batch and random generators come back as they were.
 
     Causes: ``sign_flipped``, ``factor``, ``transposed``, ``reversed``, ``shifted``, ``permuted``,
-    ``conjugated``, ``missing_decay``, ``missing_l1``, ``missing_term``, ``one_use``, ``stale``,
+    ``conjugated``, ``log_scale``, ``of_function``, ``missing_decay``, ``missing_l1``,
+    ``missing_term``, ``one_use``, ``clipped``, ``swapped``, ``one_array``, ``stale``,
     ``accumulated``, ``isolated``, ``zero``, ``zero_in_part``, ``unused``, ``not_finite``,
     ``not_deterministic``, ``changes_params``, ``changes_batch``, ``unknown``.
 
@@ -93,11 +94,7 @@ def check_gradients(
         >>> check.ok, check.leaves["b"].verdict, check.leaves["w"].cause, check.leaves["w"].factor
         (False, 'fits', 'factor', 2.0)
     """
-    if not callable(value_and_grad):
-        raise TypeError(
-            f"{OWNER}: value_and_grad must be a function (params, batch) -> (loss, grads), got "
-            f"{value_and_grad!r:.200}"
-        )
+    check_function(OWNER, value_and_grad)
     directions = whole(f"{OWNER}: directions", directions, 2)
     coordinates = whole(f"{OWNER}: coordinates", coordinates, 0)
     seed = whole(f"{OWNER}: seed", seed, 0)
@@ -152,6 +149,11 @@ def _result(calls: Calls, seen: Audit, leaves: dict[str, LeafCheck]) -> Gradient
         notes.append(
             f"the loss has a kink at these parameters ({', '.join(kinks)}), where any slope "
             "between those of both sides is right"
+        )
+    if all("unused" in (leaf.verdict, leaf.cause) for leaf in leaves.values()):
+        notes.append(
+            "the loss is the same wherever the parameters are: is it computed from those that the "
+            "function is given?"
         )
     cause = "changes_batch" if calls.batch_changed else None
     if calls.changed:

@@ -44,15 +44,19 @@ def changes_of_order(g: Array, pairs: bool = False) -> dict[str, Array]:
 
 def fits_where_not_zero(prober: Prober, i: int) -> bool:
     """Whether the gradient is right in its elements that are not 0, and wrong in the others."""
-    base = prober.audit.bases[0]
-    gradient = base.answer.grads[i]
+    gradient = prober.audit.bases[0].answer.grads[i]
     assert gradient is not None
-    mask = wide(gradient) != 0
+    return fits_inside(prober, i, wide(gradient) != 0)
+
+
+def fits_inside(prober: Prober, i: int, mask: Array) -> bool:
+    """Whether the gradient is right in some of its elements, and wrong in the others."""
+    base = prober.audit.bases[0]
     if mask.all() or not mask.any():
         return False
     inside, outside = [], []
     for _ in range(2):
-        v = prober.random(gradient)
+        v = prober.random(base.point[i])
         inside.append(prober.settled(base, i, v * mask))
         outside.append(prober.settled(base, i, v * ~mask))
     return all(p is not None and not p.off for p in inside) and any(

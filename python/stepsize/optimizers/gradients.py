@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -84,10 +85,12 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
         )
     if not isinstance(value, np.ndarray):
         if not hasattr(value, "__array__"):
+            # What np.asarray makes of a sparse matrix is no matrix.
+            cure = f"np.asarray(..., np.{computed(leaf.dtype)})"
+            cure = ".toarray(), or give its rows as a ss.RowGradient" if _sparse(value) else cure
             raise TypeError(
                 f"{owner}: the gradient of {path} is a {type(value).__name__}, expected an array "
-                f"of {computed(leaf.dtype)}; convert it with "
-                f"np.asarray(..., np.{computed(leaf.dtype)})"
+                f"of {computed(leaf.dtype)}; convert it with {cure}"
             )
         try:
             value = as_numpy(value)
@@ -108,8 +111,25 @@ def plain(owner: str, path: str, leaf: Array, value: Any) -> Array | None:
     if value.shape != leaf.shape:
         raise ValueError(
             f"{owner}: the gradient of {path} has shape {value.shape}, expected {leaf.shape}"
+            f"{_into(value.shape, leaf.shape)}"
         )
     return np.require(value, dtype, ["C", "A"]).reshape(leaf.shape)
+
+
+def _sparse(value: Any) -> bool:
+    """Whether it is a matrix or array of scipy.sparse, or one like them."""
+    return hasattr(value, "toarray") and hasattr(value, "nnz")
+
+
+def _into(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """What makes a gradient of one shape one of another, where that can be told."""
+    if len(shape) > 1 and shape[::-1] == wanted:
+        return "; transpose it, or the product that makes it"
+    if math.prod(shape) == math.prod(wanted):
+        return "; give it the shape of its leaf, as .reshape does"
+    if len(shape) == len(wanted) + 1 and shape[1:] == wanted:
+        return "; add up its rows, as .sum(axis=0) does"
+    return ""
 
 
 def bindable(parts: Internals, grads: Nest) -> list[Any]:

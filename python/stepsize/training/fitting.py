@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from stepsize.arrays import check_function
 from stepsize.callbacks.base import Callback
 from stepsize.callbacks.checkpoint import Checkpoint
 from stepsize.optimizers.optimizer import Optimizer
@@ -140,7 +141,7 @@ def fit(
         optimizer = arguments.optimizer_of(optimizer, params)
     team = arguments.team_of_run(comm, optimizer)
     with nullcontext() if team is None else team.together("fit: arguments"), owned("fit"):
-        arguments.function_of("value_and_grad", value_and_grad)
+        check_function("fit", value_and_grad)
         epochs, steps = arguments.ends_of(epochs, steps)
         seed, rows = arguments.seed_of(seed, resume, team), arguments.count_of(count)
         source = arguments.source_of(train, batch_size, seed, drop_last, epochs)
