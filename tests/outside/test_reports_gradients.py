@@ -69,3 +69,83 @@ def test_complex_parameters_converge_and_have_norms_of_moduli(rule):
     history = ss.fit(value_and_grad, z, optimizer, [None], steps=300)
     assert np.isclose(history["grad_norm"][0], size)
     np.testing.assert_allclose(z, goal, atol=1e-3)
+
+
+@report(
+    "scikit-learn/scikit-learn#18702",
+    "the gradient of a kernel by the logarithm of its parameter is taken for that by the parameter",
+    "mended: the cause is named, `log_scale`",
+)
+@pytest.mark.parametrize("by_log", [True, False])
+def test_a_gradient_by_the_logarithm_is_told_from_that_by_the_parameter(by_log):
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(9, 2)), rng.normal(size=9)
+
+    def value_and_grad(p, batch):
+        kernel = x @ x.T + p["sigma"] ** 2 + np.eye(9)
+        solved = np.linalg.solve(kernel, y)
+        by_kernel = (np.linalg.inv(kernel) - np.outer(solved, solved)) / 2
+        slope = 2 * p["sigma"] ** (2 if by_log else 1)
+        loss = (y @ solved + np.linalg.slogdet(kernel)[1]) / 2
+        return float(loss), {"sigma": by_kernel.sum(keepdims=True)[0] * slope}
+
+    check = ss.check_gradients(value_and_grad, {"sigma": np.array([1.7])})
+    assert check.cause == ("log_scale" if by_log else None), str(check)
+
+
+@report(
+    "HomericIntelligence/Odyssey#2018",
+    "right gradients of normalised outputs, which add up to 0, fail their check",
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weights", ["ones", "others"])
+def test_a_gradient_that_rounding_has_left_over_is_not_called_wrong(dtype, weights):
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(8, 3)).astype(dtype)
+    w = np.ones_like(x) if weights == "ones" else rng.normal(size=x.shape).astype(dtype)
+
+    def value_and_grad(p, batch):
+        x, gain = p["x"], p["gain"]
+        size = np.sqrt(x.var(0))
+        unit = (x - x.mean(0)) / size
+        d = w * gain
+        dx = (d - d.mean(0) - unit * (d * unit).mean(0)) / size
+        return (gain * unit * w).sum(), {"x": dx, "gain": (unit * w).sum(0)}
+
+    check = ss.check_gradients(value_and_grad, {"x": x, "gain": np.ones(3, dtype)})
+    assert not check.wrong and check.ok == (weights == "others"), str(check)
+
+
+@report(
+    "chainer/chainer#488",
+    "the numerical gradient is 0 where the function returns a view of its input",
+)
+def test_views_of_the_parameters_may_be_returned():
+    first = np.eye(4)[0]
+    assert ss.check_gradients(lambda p, b: (p[:1], first), np.arange(1.0, 5.0)).ok
+    check = ss.check_gradients(lambda p, b: (float(p @ p) / 2, p), np.arange(1.0, 5.0))
+    assert check.ok, str(check)
+
+
+@report(
+    "google-deepmind/torch-totem#26",
+    "a right gradient is called wrong where the input is not contiguous",
+)
+@pytest.mark.parametrize("view", ["transposed", "strided", "reversed", "repeated"])
+def test_parameters_of_any_strides_are_checked_by_element(view):
+    whole = np.random.default_rng(6).normal(size=(8, 10))
+    views = {
+        "transposed": whole.T,
+        "strided": whole[::2, 1::3],
+        "reversed": whole[::-1],
+        "repeated": np.broadcast_to(whole[0], (3, 10)),
+    }
+    x = views[view]
+    weights = np.arange(1.0, x.size + 1).reshape(x.shape)
+
+    def value_and_grad(p, batch):
+        return float((weights * np.sin(p)).sum()), weights * np.cos(p)
+
+    assert ss.check_gradients(value_and_grad, x, coordinates=x.size).ok
+    turned = ss.check_gradients(lambda p, b: (value_and_grad(p, b)[0], -np.cos(p) * weights), x)
+    assert turned.cause == "sign_flipped"

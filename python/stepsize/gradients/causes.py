@@ -62,7 +62,13 @@ def find_cause(prober: Prober, i: int, sizes: dict[int, str]) -> Cause:
         return Cause("unknown", UNKNOWN)
     if all(probe.slope == 0 for probe in probes):
         return Cause("unused", "the loss does not depend on this leaf, and the gradient is not 0")
-    tried = _simple(probes, gradient, sizes | _own_sizes(gradient), prober.calls.unscaled)
+    tried = _simple(
+        probes,
+        gradient,
+        sizes | _own_sizes(gradient),
+        prober.calls.unscaled,
+        prober.audit.hidden,
+    )
     tried += _of_its_function(prober, probes)
     best = min(tried, key=lambda one: one.left * one.rank, default=None)
     if best is None or best.rank == UNNAMED:
@@ -207,7 +213,11 @@ class _Evidence:
 
 
 def _simple(
-    probes: Sequence[Probe], gradient: Array, sizes: dict[int, str], unscaled: Callable[[Any], Any]
+    probes: Sequence[Probe],
+    gradient: Array,
+    sizes: dict[int, str],
+    unscaled: Callable[[Any], Any],
+    hidden: bool,
 ) -> list[_Tried]:
     """The causes that need no more calls and explain the mismatch."""
     seen = _Evidence(probes)
@@ -220,7 +230,8 @@ def _simple(
         factor = float(weights @ (seen.slopes * seen.given)) / energy
         left, fits = seen.left(given, factor)
         if fits and factor:
-            found.append(_factor(factor, left, sizes))
+            each = _of_each_point(probes, seen)
+            found.append(_factor(factor, left, sizes, {} if hidden else each))
     for name in (key for key in probes[0].features if key not in ("decay", "l1")):
         products = np.array([p.features[name] for p in probes])
         if name.startswith("shift/"):
@@ -266,8 +277,24 @@ def _term(name: str, size: float) -> Cause:
     return Cause("missing_decay" if name == "decay" else "missing_l1", words, size)
 
 
-def _factor(factor: float, left: float, sizes: dict[int, str]) -> _Tried:
-    """A constant factor, with what is known of such a number."""
+def _of_each_point(probes: Sequence[Probe], seen: _Evidence) -> dict[str, float]:
+    """The factor that fits best at each of the points alone, where it has the digits."""
+    found = {}
+    for name in dict.fromkeys(probe.base for probe in probes):
+        some = np.array([probe.base == name for probe in probes])
+        given, slopes = seen.given[some], seen.slopes[some]
+        unsure = [p.noise + p.curve for p in probes if p.base == name]
+        if min(_rms(given), _rms(slopes)) > _rms(unsure) / SHARE:
+            found[name] = float(given @ slopes / (given @ given))
+    return found
+
+
+def _factor(factor: float, left: float, sizes: dict[int, str], each: dict[str, float]) -> _Tried:
+    """A constant factor, with what is known of such a number; `each` are those of the points."""
+    here, beside = each.get("here", factor), each.get("beside", factor)
+    if abs(here - beside) > SHARE * abs(factor):
+        words = f"multiply it by {here:.4g} here, and by {beside:.4g} beside: its length is wrong"
+        return _Tried(Cause("factor", words, here), left, UNNAMED)
     size, sign = abs(factor), "-" if factor < 0 else ""
     if abs(size - 1) < SHARE and factor < 0:
         return _Tried(Cause("sign_flipped", "the sign is flipped", -1.0), left, 0.9)
