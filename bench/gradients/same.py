@@ -80,7 +80,7 @@ def main() -> None:
     asked = differ = 0
     more: dict[str, int] = {}
     with np.errstate(all="ignore"):
-        for task in tasks()[chosen.first :: chosen.every]:
+        for task in told.mixed(tasks()[chosen.first :: chosen.every]):
             rng = np.random.default_rng(zlib.crc32(task.name.encode()))
             rule = str(rng.choice(sorted(RULES)))
             centre = told.best_rate(truth, task.name, rule)
@@ -89,10 +89,14 @@ def main() -> None:
             after, calls = answers(task, rule, centre)
             asked += len(after)
             more = {name: more.get(name, 0) + n for name, n in calls.items()}
+            known = differ
             for one, other in zip(before, after, strict=True):
                 if repr(one) != repr(other):
                     differ += 1
                     sys.stdout.write(f"{task.name}, {rule}:\n  {one!r:.600}\n  {other!r:.600}\n")
+            sys.stdout.write(
+                f"{task.name}, {task.split}: {differ - known} of {len(after)} differ\n"
+            )
             sys.stdout.flush()
     sys.stdout.write(f"{asked} answers, {differ} differ; calls more: {more}\n")
 

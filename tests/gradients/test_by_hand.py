@@ -245,3 +245,15 @@ def test_exactly_the_leaves_that_are_wrong_are_called_so(case):
     check = ss.check_gradients(function, params, (X, Y))
     assert check.wrong == wrong, str(check)
     assert check.ok == (not wrong)
+
+
+def test_leaves_of_which_the_same_is_said_share_a_line():
+    params = {f"w{k}": np.ones(2) for k in range(9)} | {"b": np.ones(1)}
+
+    def function(params, batch):
+        loss = sum((leaf**2).sum() for leaf in params.values())
+        return loss, {k: (-2 if k == "b" else 1) * leaf for k, leaf in params.items()}
+
+    lines = str(ss.check_gradients(function, params)).splitlines()
+    assert "b: the sign is flipped" in lines
+    assert "w0, w1, w2, w3, w4, w5 and 3 more: multiply it by 2 (as of a square)" in lines

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from stepsize.arrays import Curve
+
+NAMED = 6  # leaves of which the same is said
 
 
 @dataclass(frozen=True, repr=False)
@@ -139,7 +142,7 @@ class GradientCheck:
                 for k, (cell, width) in enumerate(zip(row, widths, strict=True))
             ]
             lines.append("  ".join(cells).rstrip())
-        lines += [f"{path}: {leaf.words}" for path, leaf in self.leaves.items() if leaf.words]
+        lines += in_words(self.leaves)
         lines += self.notes
         lines.append(f"{self.calls} calls on copies; parameters and batch are untouched")
         return "\n".join(lines)
@@ -167,6 +170,19 @@ class GradientCheck:
             f"nothing is wrong that could be seen, but {len(self.unclear)} of {len(self.leaves)} "
             "gradients cannot be compared with the loss"
         )
+
+
+def in_words(leaves: Mapping[str, LeafCheck]) -> list[str]:
+    """What there is to say of leaves, a line each; those of which the same is said share one."""
+    paths: dict[str, list[str]] = {}
+    for path, leaf in leaves.items():
+        if leaf.words:
+            paths.setdefault(leaf.words, []).append(path)
+    lines = []
+    for words, some in paths.items():
+        more = f" and {len(some) - NAMED} more" if len(some) > NAMED else ""
+        lines.append(f"{', '.join(some[:NAMED])}{more}: {words}")
+    return lines
 
 
 def _plain(value: float) -> str:

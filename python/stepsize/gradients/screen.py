@@ -18,6 +18,7 @@ from stepsize.gradients.audit import norm, scales_of, wide
 from stepsize.gradients.calls import Answer, Calls
 from stepsize.gradients.checking import checked
 from stepsize.gradients.probes import CURVE, second
+from stepsize.gradients.results import in_words
 from stepsize.schedules import Schedule
 
 STEPS = (1e-3, 0.03)  # lengths in units of a leaf's scale, tried until the loss shows the change
@@ -25,6 +26,7 @@ LONGER = 10.0  # times longer steps that a leaf with little gradient may make
 ALIKE = 3.0  # times less change than the others' that is still looked at together with them
 STRAY = 0.03  # of what the leaves together are to change: how far beyond curvature is suspect
 UNITS = 64  # of rounding that a loss may differ by
+MOST_SAID = 3  # causes that are told
 MIXES = 2  # of the leaves, with other shares of the change
 
 
@@ -67,16 +69,16 @@ def wrong_gradients(
                 fits = {path for path, leaf in before.leaves.items() if leaf.verdict == "fits"}
         except Exception:
             return "", 0  # the function is not defined there, and what is known stays known
-    said = [
-        f"{path}: {leaf.words}"
+    said = {
+        path: leaf
         for i, (path, leaf) in enumerate(check.leaves.items())
         if path in check.wrong
         and path not in fits
         and moving[i]
         # Behind a tanh so saturated that its slope has no digits left, the loss goes in jumps.
         and (i not in silent or leaf.cause == "zero")
-    ]
-    return "; ".join(said[:3]), count
+    }
+    return "; ".join(in_words(said)[:MOST_SAID]), count
 
 
 def _suspect(calls: Calls, moving: list[bool], idle: bool) -> tuple[bool, set[int]]:
