@@ -88,6 +88,32 @@ def test_functions_of_other_arguments_are_refused_before_they_are_called(door):
     assert all(np.array_equal(params[k], v) for k, v in make_params().items())
 
 
+OF_ONE = {
+    "fun_and_grad must be a function x -> (value, gradient), and clean takes (params, "
+    "batch); give the others beforehand, lambda x: clean(x, ...)": {"fun_and_grad": clean},
+    "jac must be a function x -> gradient, True or None, and of_parts takes (params, x, y); give": {
+        "fun_and_grad": lambda x: 0.0, "jac": of_parts,
+    },
+    "fun_and_grad must be a function x -> value, and <lambda> takes (x, n); give the others": {
+        "fun_and_grad": lambda x, n: 0.0, "grad": "central",
+    },
+    "fun_and_grad must be a function x -> (value, gradient), and OfNothing takes ()": {
+        "fun_and_grad": OfNothing(), "jac": True,
+    },
+}  # fmt: skip
+
+
+def test_functions_of_one_argument_are_asked_for_by_name():
+    for words, given in OF_ONE.items():
+        with pytest.raises(TypeError, match=f"^minimize: {re.escape(words)}"):
+            ss.minimize(x0=np.ones(2), **given)
+    with pytest.raises(TypeError, match=r"^fit: evaluate must be a function .*; where there is no"):
+        ss.fit(
+            clean, params := make_params(), ss.SGD(params), (X, Y), epochs=1,
+            validation=(X, Y), evaluate=of_params,
+        )  # fmt: skip
+
+
 def wrapped(function):
     """What says that it takes what the function inside takes, and takes two."""
 
@@ -122,7 +148,7 @@ def test_what_is_returned_in_other_ways_is_told_from_what_should_be():
     grads = clean(make_params(), (X, Y))[1]
     returns = {
         "; end it with return loss, grads": None,
-        "float; give the gradients too": 1.0,
+        "float; give gradients too, as ss.gradients.central makes them": 1.0,
         "(float, dict, dict); keep what else it computes elsewhere": (1.0, grads, {"hits": 3}),
         "(tuple, dict); keep what comes with the loss elsewhere": ((1.0, {"hits": 3}), grads),
         "(dict, float); the loss comes first": (grads, 1.0),

@@ -11,9 +11,13 @@ MOST = 4  # parts of a batch that are listed
 
 
 def check_function(
-    owner: str, function: Any, name: str = "value_and_grad", result: str = "(loss, grads)"
+    owner: str,
+    function: Any,
+    name: str = "value_and_grad",
+    result: str = "(loss, grads)",
+    of: str = "(params, batch)",
 ) -> None:
-    """Raise a TypeError that names a function which cannot be called with parameters and a batch.
+    """Raise a TypeError that names a function which cannot be called with these arguments.
 
     What says nothing of its arguments, as a function of C, is let through.
 
@@ -23,7 +27,7 @@ def check_function(
         TypeError: fit: value_and_grad must be a function (params, batch) -> (loss, grads), and \
 <lambda> takes (params); where there is no batch, give lambda params, batch: f(params)
     """
-    wanted = f"{owner}: {name} must be a function (params, batch) -> {result}"
+    wanted = f"{owner}: {name} must be a function {of} -> {result}"
     if not callable(function):
         raise TypeError(f"{wanted}, got {function!r:.80}")
     try:
@@ -31,30 +35,34 @@ def check_function(
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):
         return
-    try:
-        signature.bind(None, None)
-    except TypeError:
+    count = of.count(",") + 1
+    if not _takes(signature, count):
         called = getattr(function, "__name__", type(function).__name__)
-        takes = str(signature.replace(return_annotation=signature.empty))
-        cure = _cure("f" if called == "<lambda>" else called, signature)
-        raise TypeError(f"{wanted}, and {called} takes {takes:.80}{cure}") from None
+        empty = inspect.Parameter.empty
+        names = [p.replace(annotation=empty) for p in signature.parameters.values()]
+        takes = str(signature.replace(parameters=names, return_annotation=empty))
+        cure = _cure("f" if called == "<lambda>" else called, signature, count)
+        raise TypeError(f"{wanted}, and {called} takes {takes:.80}{cure}")
 
 
-def _cure(called: str, signature: inspect.Signature) -> str:
-    """What makes a function of one argument, or of the parts of a batch, one of two."""
-    needed = [
-        parameter
-        for parameter in signature.parameters.values()
-        if parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
+def _takes(signature: inspect.Signature, count: int) -> bool:
     try:
-        signature.bind(None)
+        signature.bind(*[None] * count)
     except TypeError:
-        if len(needed) <= 2:
-            return ""
+        return False
+    return True
+
+
+def _cure(called: str, signature: inspect.Signature, count: int) -> str:
+    """What makes a function of other arguments one of these."""
+    more = any(_takes(signature, count + extra) for extra in (1, 2, 3))
+    if count == 1:
+        return f"; give the others beforehand, lambda x: {called}(x, ...)" if more else ""
+    if _takes(signature, 1):
+        return f"; where there is no batch, give lambda params, batch: {called}(params)"
+    if more:
         return f"; where a batch has parts, give lambda params, batch: {called}(params, *batch)"
-    return f"; where there is no batch, give lambda params, batch: {called}(params)"
+    return ""
 
 
 def batch_in_words(batch: Any) -> str:

@@ -206,7 +206,11 @@ def _instead(result: Any) -> str:
     if result is None:
         return "; end it with return loss, grads"
     if not isinstance(result, tuple):
-        return "" if isinstance(result, dict | list) else "; give the gradients too"
+        return (
+            ""
+            if isinstance(result, dict | list)
+            else "; give gradients too, as ss.gradients.central makes them"
+        )
     if len(result) > 2:
         return "; keep what else it computes elsewhere, as in a list of its own"
     if len(result) < 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stepsize.arrays import Nest, copy
+from stepsize.arrays import Nest, check_function, copy
 from stepsize.gradients import black_box
 from stepsize.validation import choice, number, whole
 
@@ -36,19 +36,14 @@ class Calls:
     """The user's function with its gradient, whatever form they came in, and how often called."""
 
     def __init__(self, function: Any, jac: Any = None, grad: str | None = None) -> None:
-        if not callable(function):
-            raise TypeError(
-                "minimize: fun_and_grad must be a function x -> (value, gradient), got "
-                f"{function!r:.80}"
-            )
+        result = "(value, gradient)" if jac in (None, True) and grad is None else "value"
+        check_function("minimize", function, "fun_and_grad", result, "x")
         self.extra = 0  # calls behind a gradient by differences, besides one each
         self._function, self._jac = function, None if jac is True else jac
         if jac is not None and grad is not None:
             raise ValueError(f"minimize: give jac or grad={grad!r:.80}, not both")
-        if self._jac is not None and not callable(jac):
-            raise TypeError(
-                f"minimize: jac must be a function x -> gradient, True or None, got {jac!r:.80}"
-            )
+        if self._jac is not None:
+            check_function("minimize", jac, "jac", "gradient, True or None", "x")
         self._made = None
         if grad is not None:
             choice("minimize: grad", grad, DIFFERENCES)

@@ -149,7 +149,7 @@ def evaluation_of(
 ) -> Evaluation | None:
     """What is measured on the validation data; without these there is nothing to measure."""
     if evaluate is not None:
-        function_of("evaluate", evaluate)
+        arrays.check_function("fit", evaluate, "evaluate", "measurements by name")
     if validation is None:
         for name, given in (("validate_every", every), ("evaluate", evaluate)):
             if given is not None:
