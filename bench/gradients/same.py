@@ -25,14 +25,17 @@ from tasks import RULES, tasks
 import stepsize as ss
 from stepsize.finder import trials
 from stepsize.training import fitting, loop
+from stepsize.training.slopes import StepSlopes
 
 
-class NoSlopes:
-    """In the place of `StepSlopes`, never due."""
+class UnitsAlone(StepSlopes):
+    """Keeps what `StepSlopes` sees of units without a gradient, a finding of its own."""
 
-    next = np.inf
+    def gradient(self, grads: Any) -> None:
+        super().gradient(grads)
+        self._run.history.meta.pop("slopes", None)
 
-    def __init__(self, run: Any) -> None:
+    def _note_still(self) -> None:
         pass
 
 
@@ -42,7 +45,7 @@ def unscreened() -> Iterator[None]:
         mock.patch.object(trials, "wrong_gradients", lambda *given, **more: ("", 0)),
         mock.patch.object(trials.Trial, "_pair", lambda *given: None),
         mock.patch.object(fitting, "look_for_wrong_gradients", lambda *given: None),
-        mock.patch.object(loop, "StepSlopes", NoSlopes),
+        mock.patch.object(loop, "StepSlopes", UnitsAlone),
     ):
         yield
 

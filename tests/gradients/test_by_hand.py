@@ -71,6 +71,12 @@ def test_what_is_done_to_the_gradients_of_all_leaves_is_named(mistake, dtype):
     assert check.wrong == sorted(network()), str(check)
     assert {leaf.cause for leaf in check.leaves.values()} == {cause}, str(check)
     assert all(words in leaf.words for leaf in check.leaves.values())
+    # A leaf beside them, that has no gradient and that the loss ignores, changes nothing of that.
+    beside = network(dtype) | {"seen": np.zeros(1, dtype)}
+    check = ss.check_gradients(
+        lambda p, b: (function(p, b)[0], function(p, b)[1] | {"seen": None}), beside, (X, Y)
+    )
+    assert [leaf.cause for leaf in check.leaves.values()].count(cause) == len(network())
 
 
 def scales(kind):

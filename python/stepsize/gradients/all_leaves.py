@@ -21,11 +21,11 @@ def from_all(prober: Prober, i: int) -> tuple[str, str] | None:
 
 def _clipped(prober: Prober, i: int) -> tuple[str, str] | None:
     if len(prober.audit.bases) > 1 and not prober.audit.hidden:
-        one, other = (base.answer.grads for base in prober.audit.bases[:2])
-        norms = [norm(np.array([norm(g) for g in all_ if g is not None])) for all_ in (one, other)]
-        alike = abs(norms[0] - norms[1]) <= SAME_NORM * norms[0]
-        if alike and not any(map(np.array_equal, one, other)):
-            size = float(prober.calls.unscaled(norms[0]))
+        given = [[g for g in base.answer.grads if g is not None] for base in prober.audit.bases[:2]]
+        here, beside = (norm(np.array([norm(g) for g in grads])) for grads in given)
+        same = [np.array_equal(a, b) for a, b in zip(*given, strict=True)]
+        if abs(here - beside) <= SAME_NORM * here and not all(same):
+            size = float(prober.calls.unscaled(here))
             return (
                 "clipped",
                 f"all gradients together have the norm {size:.4g} here and elsewhere, as if "
