@@ -219,8 +219,7 @@ std::pair<Arrived, double> Engine::arrive(const Host& host, size_t leaf, py::han
     const Ending ending{*this};
     if (!open_)
         throw std::runtime_error("the step of this gradient has ended");
-    this->check(host);
-    leaves_.at(leaf);
+    leaves_.check(host, leaves_.at(leaf));
     gradients_.gather_leaf(host, leaf, gradient);
     const DefaultFloatingPoint environment;
     plan_.lay_out_leaf(leaf);

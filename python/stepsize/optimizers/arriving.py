@@ -16,7 +16,7 @@ from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers import gradients
 from stepsize.optimizers.sparse import RowGradient
 from stepsize.optimizers.transaction import alone
-from stepsize.validation import did_you_mean, number
+from stepsize.validation import nearest, number
 
 if TYPE_CHECKING:
     from stepsize.optimizers.internals import Internals
@@ -134,23 +134,27 @@ class Arriving:
             Whether the leaf has moved, or will.
 
         Raises:
-            KeyError: There is no such leaf.
-            ValueError, TypeError: For a gradient that does not fit, or a second one of a leaf.
+            ValueError, TypeError: For an unknown leaf, a gradient that does not fit, or a second
+                one of a leaf.
             NonFiniteGradientError: For one that is not finite, with ``on_nonfinite="raise"`` and
                 ``nonfinite="leaf"``; this leaf has not moved.
         """
         place = self._places.get(path) if isinstance(path, str) else None
         if place is None:
-            known = did_you_mean(path, self._places)
-            raise KeyError(f"{self._owner}: there is no leaf {path!r:.80}; {known}")
-        if place in self._came:
-            raise ValueError(
-                f"{self._owner}: a second gradient of {path} in one step; add up the gradients of "
-                "a leaf, and give their sum once"
-            )
+            near = nearest(path, self._places)
+            cure = f"did you mean {near[0]!r:.80}?" if near else "opt.paths has their names"
+            raise ValueError(f"{self._owner}: there is no leaf {path!r:.80}; {cure}")
+        self._refuse_second(place)
         if grad is None:
             return False
-        return self._hold(place, grad) if self.waits else self._move(place, grad)
+        return self._hold(place, grad) if self.waits else self.move(place, grad)
+
+    def _refuse_second(self, place: int) -> None:
+        if place in self._came:
+            raise ValueError(
+                f"{self._owner}: a second gradient of {self._parts.leaves.paths[place]} in one "
+                "step; add up the gradients of a leaf, and give their sum once"
+            )
 
     def _hold(self, place: int, grad: Any) -> bool:
         if not self._parts.engine.is_open:
@@ -161,7 +165,9 @@ class Arriving:
         self._came.add(place)
         return True
 
-    def _move(self, place: int, grad: Any) -> bool:
+    def move(self, place: int, grad: Any) -> bool:
+        """Move a leaf, by its number; whether it has moved."""
+        self._refuse_second(place)
         engine, options = self._parts.engine, self._parts.options
         check = options.on_nonfinite != "ignore"
         given = float(self._norm) if not isinstance(self._norm, str) else 0.0
@@ -180,8 +186,7 @@ class Arriving:
             f"{self._owner}: the gradient of {path} holds "
             f"{gradients.refused(found != _NOT_FINITE, dtype)} at step "
             f"{self._optimizer.step_count}; this leaf has not moved, {len(self._came)} others "
-            'have. Leave the step before it can, without nonfinite="leaf", or choose '
-            'on_nonfinite="skip" to leave out such leaves'
+            'have. nonfinite="exact" would move none, on_nonfinite="skip" leaves out such leaves'
         )
 
     def __exit__(

@@ -11,6 +11,7 @@ from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, Structure, check_alike
 from stepsize.optimizers import engine, gradients, state_dict
 from stepsize.optimizers.arriving import Arriving
+from stepsize.optimizers.averages import SwapsAverage
 from stepsize.optimizers.constraints import overrides_of, resolve
 from stepsize.optimizers.fields import Part, Value
 from stepsize.optimizers.groups import (
@@ -260,7 +261,7 @@ class Optimizer(Rule, abstract=True):
             >>> params["a"], opt.step_count, arrived.waits
             (array([0.5, 0.5]), 1, '')
         """
-        plain = type(self).step is Optimizer.step
+        plain = type(self).step in (Optimizer.step, SwapsAverage.step)
         return Arriving(self, plain, loss, norm, nonfinite)
 
     # Reading and setting.

@@ -19,6 +19,7 @@ from stepsize.interop.torch import arguments
 from stepsize.interop.torch.places import Place, TensorHost, check_memory, labels
 from stepsize.interop.torch.states import Kept, States
 from stepsize.interop.torch.wrapping import of_wrapped
+from stepsize.optimizers.arriving import Arriving
 from stepsize.optimizers.constraints import resolve
 from stepsize.optimizers.optimizer import Optimizer as Rule
 from stepsize.optimizers.options import CONSTRAINTS
@@ -41,6 +42,8 @@ class Optimizer(torch.optim.Optimizer):
     rule: ClassVar[type[Rule]]
     __signature__: ClassVar[inspect.Signature]
     param_groups: list[dict[str, Any]]
+
+    arriving: Any = None  # the hooks of `in_backward`, which step in the backward pass
 
     _compiled: Any = None
     _bounded_by: Any = None  # the constraints that groups had when it was made, if some had any
@@ -77,7 +80,14 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 found = closure()
-        loss = found if loss is None else loss
+        if self.arriving is not None:
+            self.arriving.step()
+            return found
+        self.step_whole(found if loss is None else loss)
+        return found
+
+    def step_whole(self, loss: Any = None, stats: bool = False) -> Any:
+        """One step with the gradients as they are, and with ``stats`` what it did, if anything."""
         self._follow()
         tensors = self._tensors
         grads = [p.grad for p in tensors]
@@ -85,24 +95,26 @@ class Optimizer(torch.optim.Optimizer):
         if moved:
             if any(map(_is_negative, filter(_is_given, grads))):
                 grads = [grad if grad is None else grad.resolve_neg() for grad in grads]
-            self._move(grads, self._number(loss) if self.rule.needs_loss else None)
+            number = self._number(loss) if self.rule.needs_loss else None
+            found = self._move(grads, number, stats)
             increment_version(moved)
-        return found
+            return found
+        return None
 
-    def _move(self, grads: list[Any], loss: float | None) -> None:
+    def _move(self, grads: list[Any], loss: float | None, stats: bool) -> Any:
         for i, place in self._special:
             if grads[i] is not None:
                 grads[i] = place.gradient(grads[i])
         if not self._copied:
-            self._compiled.step(grads, loss=loss)
-            return
+            return self._compiled.step(grads, loss=loss, stats=stats)
         with torch.no_grad():
             copied = [place for i, place in self._copied if grads[i] is not None]
             for place in copied:
                 place.copy_in()
-            self._compiled.step(grads, loss=loss)
+            found = self._compiled.step(grads, loss=loss, stats=stats)
             for place in copied:
                 place.copy_out()
+        return found
 
     def _number(self, loss: Any) -> float:
         if loss is None:
@@ -116,6 +128,31 @@ class Optimizer(torch.optim.Optimizer):
             raise TypeError(
                 f"{type(self).__name__}: loss must be one number, got {loss!r:.80}"
             ) from None
+
+    # The step inside of the backward pass.
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """The parameters, group after group."""
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def begin(self, norm: Any, nonfinite: str) -> Arriving:
+        """A step by parts, with the groups as they are now."""
+        self._follow()
+        return self._compiled.arriving(norm=norm, nonfinite=nonfinite)  # type: ignore[no-any-return]
+
+    def take(self, step: Arriving, i: int, gradient: torch.Tensor) -> None:
+        """Move one parameter."""
+        place = self._places[i]
+        gradient = gradient.resolve_neg()
+        gradient = gradient if place.plain else place.gradient(gradient)
+        with torch.no_grad():
+            if place.copied:
+                place.copy_in()
+            step.move(i, gradient)
+            if place.copied:
+                place.copy_out()
+        increment_version([place.tensor])
 
     # Groups, parameters and state as they are now.
 
@@ -231,6 +268,8 @@ class Optimizer(torch.optim.Optimizer):
         self._seen_state = True
 
     def _show_state(self) -> None:
+        if self._compiled is not None:
+            self._compiled.internals.refuse_arriving("its state")
         if self._seen_state or self._compiled is None:
             return
         for i, count in enumerate(self._compiled.internals.engine.times):
