@@ -202,7 +202,7 @@ def test_a_second_backward_pass_is_refused_by_name():
     in_backward(optimizer)
     x = batches(1)[0]
     net(x).square().mean().backward()
-    with pytest.raises(ValueError, match=r"second gradient of parameter .*call optimizer\.step"):
+    with pytest.raises(ValueError, match=r"second gradient of parameter .*call step"):
         net(x).square().mean().backward()
     optimizer.zero_grad()
     train(net, optimizer, 2)
@@ -253,7 +253,7 @@ def test_what_is_refused():
         in_backward(steps.PolyakSGD(net.parameters()))
     optimizer = steps.AdamW(net.parameters())
     for policies, message in (
-        ({"norm": "last"}, "norm must be 'exact', 'previous' or 'leaf'"),
+        ({"norm": "last"}, "norm must be 'exact', 'previous' or 'leaf' in"),
         ({"norm": "previous"}, "clip_norm is None"),
         ({"nonfinite": "leaf"}, 'on_nonfinite is "ignore"'),
     ):

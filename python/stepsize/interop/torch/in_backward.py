@@ -7,12 +7,11 @@ import queue
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 import torch
 
 from stepsize.interop.torch.optimizer import Optimizer
-from stepsize.interop.torch.places import labels
 from stepsize.interop.torch.wrapping import wrapped
 from stepsize.optimizers.arriving import EXACT, LEAF, Arriving
 
@@ -68,7 +67,60 @@ def in_backward(
             f"in_backward: optimizer must be one of stepsize.interop.torch, got "
             f"{type(optimizer).__name__}"
         )
-    return InBackward(inner, norm, nonfinite, worker)
+    owner = inner.owner
+    if inner.rule.needs_loss:
+        raise TypeError(
+            f"in_backward: {owner} needs the loss, which the backward pass does not pass on; call "
+            "step(loss=loss) after it"
+        )
+    if inner.arriving is not None:
+        raise ValueError(f"in_backward: {owner} steps in the backward pass already")
+    if not isinstance(worker, bool):
+        raise TypeError(f"in_backward: worker must be True or False, got {worker!r:.80}")
+    inner.arriving = made = InBackward(inner, norm, nonfinite, worker)
+    if made.waits:
+        warnings.warn(
+            f"in_backward: the gradients of {owner} are kept until step(), since {made.waits}; "
+            'norm="previous" or "leaf" and nonfinite="leaf" do not wait',
+            stacklevel=2,
+        )
+    return made
+
+
+class Stepped(Protocol):
+    """What `InBackward` steps: an optimizer of this package, or one of copies elsewhere.
+
+    Attributes:
+        owner: What errors call it.
+        arriving: The hooks, while there are some.
+        fetches: Whether gradients are taken as they arrive where the step itself waits for all.
+        tensors: The parameters.
+        names: What errors call these.
+    """
+
+    arriving: Any
+    fetches: bool
+
+    @property
+    def owner(self) -> str: ...
+
+    @property
+    def tensors(self) -> list[torch.Tensor]: ...
+
+    @property
+    def names(self) -> list[str]: ...
+
+    def begin(self, norm: Any, nonfinite: str) -> Arriving:
+        """A step by parts."""
+
+    def fetch(self, i: int, gradient: torch.Tensor) -> Any:
+        """What `take` is given of a gradient that has arrived."""
+
+    def take(self, step: Arriving, i: int, given: Any) -> None:
+        """Move one parameter."""
+
+    def step_whole(self, loss: Any, stats: bool, given: dict[int, Any]) -> Any:
+        """One step with all gradients, and what it did, if that is asked for."""
 
 
 class InBackward:
@@ -76,40 +128,26 @@ class InBackward:
 
     Attributes:
         waits: Why gradients are kept until `step`, or "".
-        grad_norm: The norm of the gradients of the last step, if the optimizer clips by norm.
-            ``norm="previous"`` clips the next step by it: set it when a run goes on.
+        grad_norm: With ``norm`` "previous" or "leaf", the norm of the gradients of the last step.
+            "previous" clips the next step by it: set it when a run goes on.
         skipped: The parameters that the last step left out.
     """
 
-    def __init__(self, optimizer: Optimizer, norm: str, nonfinite: str, worker: bool) -> None:
-        owner = type(optimizer).__name__
-        if optimizer.rule.needs_loss:
-            raise TypeError(
-                f"in_backward: {owner} needs the loss, which the backward pass does not pass on; "
-                "call step(loss=loss) after it"
-            )
-        if optimizer.arriving is not None:
-            raise ValueError(f"in_backward: {owner} steps in the backward pass already")
-        if not isinstance(worker, bool):
-            raise TypeError(f"in_backward: worker must be True or False, got {worker!r:.80}")
+    def __init__(self, optimizer: Stepped, norm: str, nonfinite: str, worker: bool) -> None:
         if norm not in (EXACT, PREVIOUS, LEAF):
             raise ValueError(
-                f"in_backward: norm must be {EXACT!r}, {PREVIOUS!r} or {LEAF!r}, got {norm!r:.80}"
+                f"{optimizer.owner}: norm must be {EXACT!r}, {PREVIOUS!r} or {LEAF!r} in the "
+                f"backward pass, got {norm!r:.80}"
             )
         self._optimizer, self._norm, self._nonfinite = optimizer, norm, nonfinite
         self._hooks: dict[int, Any] = {}
         self._step: Arriving | None = None
         self.grad_norm = math.nan
         self.skipped: list[str] = []
+        self._held: dict[int, Any] = {}
+        self._came: set[int] = set()
         self.waits = self._begun(LEAF if norm == PREVIOUS else norm).waits
-        if self.waits:
-            warnings.warn(
-                f"in_backward: the gradients of {owner} are kept until step(), since {self.waits}"
-                '; norm="previous" or "leaf" and nonfinite="leaf" do not wait',
-                stacklevel=3,
-            )
         self._worker = _Worker() if worker else None
-        optimizer.arriving = self
         self._hook()
 
     def _begun(self, norm: Any) -> Arriving:
@@ -117,7 +155,7 @@ class InBackward:
 
     def _hook(self) -> None:
         """Listen to parameters that are new."""
-        if self.waits:
+        if self.waits and not self._optimizer.fetches:
             return
         for tensor in self._optimizer.tensors:
             if id(tensor) not in self._hooks and tensor.requires_grad:
@@ -143,67 +181,82 @@ class InBackward:
         return self._norm == PREVIOUS and not self.grad_norm > 0 and self._step is None
 
     def _arrived(self, tensor: torch.Tensor) -> None:
-        if self._measures:
+        optimizer = self._optimizer
+        whole = self.waits or self._measures
+        if whole and not optimizer.fetches:
             return
-        if self._step is None:
-            self._begin()
-        gradient, tensor.grad = tensor.grad, None
+        if not self._came:
+            self._places = {id(each): i for i, each in enumerate(optimizer.tensors)}
         place = self._places[id(tensor)]
+        gradient, tensor.grad = tensor.grad, None
         if place in self._came:
-            error = ValueError(
-                f"{type(self._optimizer).__name__}: a second gradient of {self._names[place]} in "
-                "one step, whose first has moved it; call optimizer.step() after each backward "
-                "pass, and to accumulate add up the losses before one"
-            )
-            self._abandon(error)
-            raise error
+            self._refuse_second(place)
+        if not whole and self._step is None:
+            self._begin()
         self._came.add(place)
-        if self._worker is None:
-            self._take(tensor, gradient)
+        given = optimizer.fetch(place, gradient)
+        if whole:
+            self._held[place] = given
+        elif self._worker is None:
+            self._take(place, given)
         else:
-            self._worker.do(lambda: self._take(tensor, gradient))
+            self._worker.do(lambda: self._take(place, given))
+
+    def _refuse_second(self, place: int) -> NoReturn:
+        error = ValueError(
+            f"{self._optimizer.owner}: a second gradient of {self._optimizer.names[place]} in one "
+            "step; call step() after each backward pass, and to accumulate add up the losses "
+            "before one"
+        )
+        self._abandon(error)
+        raise error
 
     def _begin(self) -> None:
         step = self._begun(self.grad_norm if self._norm == PREVIOUS else self._norm)
-        self._places = {id(tensor): i for i, tensor in enumerate(self._optimizer.tensors)}
-        self._names = labels(self._optimizer.param_groups)
-        self._came: set[int] = set()
         step.__enter__()
         self._step = step
 
-    def _take(self, tensor: torch.Tensor, gradient: Any) -> None:
+    def _take(self, place: int, given: Any) -> None:
         """Move a parameter; an error ends the step, with those that have moved."""
-        if self._step is None:  # an error has ended it
+        step = self._step
+        if step is None:  # an error has ended it
             return
         try:
-            self._optimizer.take(self._step, self._places[id(tensor)], gradient)
+            self._optimizer.take(step, place, given)
         except BaseException as error:
             self._abandon(error)
             raise
 
     def _abandon(self, error: BaseException) -> None:
         step, self._step = self._step, None
+        self._came.clear()
+        self._held.clear()
         if step is not None:
             step.__exit__(type(error), error, None)
 
     # Called by the optimizer's step.
 
-    def step(self) -> None:
+    def step(self, loss: Any = None) -> None:
         """End the step, with the gradients that have come by another way."""
         self._hook()
         optimizer = self._optimizer
-        if self.waits or self._measures:
-            found = optimizer.step_whole(stats=self._measures)
-            self.grad_norm = self.grad_norm if found is None else float(found.grad_norm)
-            for tensor in optimizer.tensors:
-                tensor.grad = None
-            return
-        if self._step is None:
+        whole = self.waits or self._measures
+        if not whole and self._step is None:
             self._begin()
+        if optimizer.fetches or not whole:
+            for tensor in optimizer.tensors:
+                if tensor.grad is not None:
+                    self._arrived(tensor)
+        if not whole:
+            return self._end()
+        try:
+            found = optimizer.step_whole(loss, self._norm == PREVIOUS, self._held)
+        finally:
+            self._held.clear()
+            self._came.clear()
+        self.grad_norm = self.grad_norm if found is None else float(found.grad_norm)
         for tensor in optimizer.tensors:
-            if tensor.grad is not None:
-                self._arrived(tensor)
-        self._end()
+            tensor.grad = None
 
     def _end(self) -> None:
         try:
@@ -211,6 +264,7 @@ class InBackward:
                 self._worker.wait()
         finally:
             step, self._step = self._step, None
+            self._came.clear()
             if step is not None:
                 step.__exit__(None, None, None)
                 self.skipped = step.skipped

@@ -16,10 +16,10 @@ from torch.nn.parameter import is_lazy
 from stepsize import _core
 from stepsize.arrays import Array, Structure
 from stepsize.interop.torch import arguments
+from stepsize.interop.torch.by_parts import StepsByParts
 from stepsize.interop.torch.places import Place, TensorHost, check_memory, labels
 from stepsize.interop.torch.states import Kept, States
 from stepsize.interop.torch.wrapping import of_wrapped
-from stepsize.optimizers.arriving import Arriving
 from stepsize.optimizers.constraints import resolve
 from stepsize.optimizers.optimizer import Optimizer as Rule
 from stepsize.optimizers.options import CONSTRAINTS
@@ -31,7 +31,7 @@ _is_negative = torch.Tensor.is_neg
 _is_given = partial(is_not, None)
 
 
-class Optimizer(torch.optim.Optimizer):
+class Optimizer(StepsByParts, torch.optim.Optimizer):
     """Base of the optimizers here; a torch.optim.Optimizer in every respect.
 
     `param_groups` and `state` are the interface, as everywhere in torch: what is changed there is
@@ -42,8 +42,6 @@ class Optimizer(torch.optim.Optimizer):
     rule: ClassVar[type[Rule]]
     __signature__: ClassVar[inspect.Signature]
     param_groups: list[dict[str, Any]]
-
-    arriving: Any = None  # the hooks of `in_backward`, which step in the backward pass
 
     _compiled: Any = None
     _bounded_by: Any = None  # the constraints that groups had when it was made, if some had any
@@ -86,7 +84,7 @@ class Optimizer(torch.optim.Optimizer):
         self.step_whole(found if loss is None else loss)
         return found
 
-    def step_whole(self, loss: Any = None, stats: bool = False) -> Any:
+    def step_whole(self, loss: Any, stats: bool = False, given: Any = None) -> Any:
         """One step with the gradients as they are, and with ``stats`` what it did, if anything."""
         self._follow()
         tensors = self._tensors
@@ -128,31 +126,6 @@ class Optimizer(torch.optim.Optimizer):
             raise TypeError(
                 f"{type(self).__name__}: loss must be one number, got {loss!r:.80}"
             ) from None
-
-    # The step inside of the backward pass.
-
-    @property
-    def tensors(self) -> list[torch.Tensor]:
-        """The parameters, group after group."""
-        return [p for group in self.param_groups for p in group["params"]]
-
-    def begin(self, norm: Any, nonfinite: str) -> Arriving:
-        """A step by parts, with the groups as they are now."""
-        self._follow()
-        return self._compiled.arriving(norm=norm, nonfinite=nonfinite)  # type: ignore[no-any-return]
-
-    def take(self, step: Arriving, i: int, gradient: torch.Tensor) -> None:
-        """Move one parameter."""
-        place = self._places[i]
-        gradient = gradient.resolve_neg()
-        gradient = gradient if place.plain else place.gradient(gradient)
-        with torch.no_grad():
-            if place.copied:
-                place.copy_in()
-            step.move(i, gradient)
-            if place.copied:
-                place.copy_out()
-        increment_version([place.tensor])
 
     # Groups, parameters and state as they are now.
 
