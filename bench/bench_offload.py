@@ -2,10 +2,10 @@
 
     python bench/bench_offload.py [--layers 20] [--width 1000] [--rounds 7]
 
-Its copies sleep as long as a link of so many GB/s would take that copies a gradient in the time of
-its step, one thread for each direction. Gradients arrive at once. Three times are taken, alternating:
-copies to the CPU alone, steps alone, and all of it, whose end is that of the last parameter's way
-back. Were nothing to overlap, the third would be twice the first plus the second.
+Its copies sleep as long as a link would take that copies a gradient in the time of its step, one
+thread for each direction. Gradients arrive at once. Three times are taken, alternating: copies to
+the CPU alone, steps alone, and all of it, whose end is that of the last parameter's way back. Were
+nothing to overlap, the third would be twice the first plus the second.
 """
 
 from __future__ import annotations

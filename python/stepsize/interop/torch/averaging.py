@@ -119,7 +119,7 @@ class TwoPointOptimizer(AveragingOptimizer):
         self._refuse_evaluation("a step starts")
         return super()._move(grads, loss, stats)
 
-    def begin(self, norm: Any, nonfinite: str) -> Arriving:
+    def begin(self, norm: Any, nonfinite: Any) -> Arriving:
         """As any of these; RuntimeError while the parameters hold the average."""
         self._refuse_evaluation("a step starts")
         return super().begin(norm, nonfinite)

@@ -38,11 +38,11 @@ class StepsByParts:
         """What errors call this."""
         return type(self).__name__
 
-    def fetch(self, i: int, gradient: torch.Tensor) -> torch.Tensor:
+    def fetch(self, i: int, gradient: Any) -> Any:
         """A gradient that has arrived, which is taken where it is."""
         return gradient
 
-    def begin(self, norm: Any, nonfinite: str) -> Arriving:
+    def begin(self, norm: Any, nonfinite: Any) -> Arriving:
         """A step by parts, with the groups as they are now."""
         self._follow()
         return self._compiled.arriving(norm=norm, nonfinite=nonfinite)  # type: ignore[no-any-return]

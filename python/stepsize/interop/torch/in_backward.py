@@ -110,10 +110,10 @@ class Stepped(Protocol):
     @property
     def names(self) -> list[str]: ...
 
-    def begin(self, norm: Any, nonfinite: str) -> Arriving:
+    def begin(self, norm: Any, nonfinite: Any) -> Arriving:
         """A step by parts."""
 
-    def fetch(self, i: int, gradient: torch.Tensor) -> Any:
+    def fetch(self, i: int, gradient: Any) -> Any:
         """What `take` is given of a gradient that has arrived."""
 
     def take(self, step: Arriving, i: int, given: Any) -> None:
@@ -159,7 +159,8 @@ class InBackward:
             return
         for tensor in self._optimizer.tensors:
             if id(tensor) not in self._hooks and tensor.requires_grad:
-                self._hooks[id(tensor)] = tensor.register_post_accumulate_grad_hook(self._arrived)
+                register: Any = tensor.register_post_accumulate_grad_hook
+                self._hooks[id(tensor)] = register(self._arrived)
 
     def remove(self) -> None:
         """End the step that is under way, if one is, and step as before."""

@@ -222,12 +222,12 @@ class Offload:
                 copy.copy_(tensor.detach())
                 self._seen[i] = now
 
-    def begin(self, norm: Any, nonfinite: str) -> Arriving:
+    def begin(self, norm: Any, nonfinite: Any) -> Arriving:
         """A step by parts, from the parameters as they are now."""
         self._follow()
         return self.optimizer.arriving(norm=norm, nonfinite=nonfinite)
 
-    def fetch(self, i: int, gradient: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    def fetch(self, i: int, gradient: Any) -> tuple[torch.Tensor, Any]:
         """Start the way of a gradient to the CPU."""
         gradient = gradient.detach().resolve_conj().resolve_neg()
         if gradient.layout != torch.strided:
@@ -281,7 +281,8 @@ def _named(params: Iterable[Any]) -> tuple[list[str], list[torch.Tensor]]:
             "Offload: params must be tensors or pairs of a name and a tensor, as "
             f"model.named_parameters() gives them, got {type(params).__name__}"
         )
-    names, tensors = [], []
+    names: list[str] = []
+    tensors: list[torch.Tensor] = []
     for number, item in enumerate(params):
         name, tensor = item if isinstance(item, tuple) and len(item) == 2 else (str(number), item)
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
