@@ -38,7 +38,7 @@ OPTIMIZERS = [
     ["host", "slots"],
     ["internals"],
     ["averages", "engine", "gradients", "reference", "snapshot", "state_dict"],
-    ["own_host"],
+    ["arriving", "own_host"],
     ["optimizer"],
     ["registration", "rules"],
     ["population", "wrappers"],

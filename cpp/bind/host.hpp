@@ -17,6 +17,11 @@ struct Host {
     // The gradients as a flat list of plain arrays, None and rows.
     py::list gather(py::handle grads) const { return call("gather", grads); }
 
+    // The same for the gradient of one leaf, as a list of one.
+    py::list gather_leaf(size_t leaf, py::handle gradient) const {
+        return call("gather_leaf", leaf, gradient);
+    }
+
     // Raises the error of this kind.
     template <class... Details>
     [[noreturn]] void fail(const char* kind, const Details&... details) const {

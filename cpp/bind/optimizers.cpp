@@ -186,6 +186,24 @@ void add_use(py::class_<Engine>& type) {
         .def(
             "check", [](Engine& engine, const py::object& host) { engine.check(Host{host}); },
             py::arg("host"))
+        .def(
+            "open",
+            [](Engine& engine, const py::object& host, const py::object& loss, bool evaluates) {
+                engine.open(Host{host}, loss, evaluates);
+            },
+            py::arg("host"), py::arg("loss"), py::arg("evaluates"))
+        .def(
+            "arrive",
+            [](Engine& engine, const py::object& host, size_t leaf, const py::object& gradient,
+               bool check, bool own_norm, double norm) {
+                const auto [what, taken] =
+                    engine.arrive(Host{host}, leaf, gradient, check, own_norm, norm);
+                return py::make_tuple(int(what), taken);
+            },
+            py::arg("host"), py::arg("leaf"), py::arg("gradient"), py::arg("check"),
+            py::arg("own_norm"), py::arg("norm"))
+        .def("close", &Engine::close, py::arg("counted"))
+        .def_property_readonly("is_open", &Engine::is_open)
         .def("track_average", &Engine::track_average, py::arg("averages"), py::arg("share"))
         .def("cancel_average", &Engine::cancel_average)
         .def_property_readonly("average_tracked", &Engine::average_tracked)

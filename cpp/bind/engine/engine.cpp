@@ -60,11 +60,13 @@ void Engine::recover() {
         return;
     mutex_.abandoned = false;
     share_ = -1;
+    open_ = false;
     gradients_.release();
     plan_.invalidate();
 }
 
 void Engine::evaluate(const Host& host, py::handle loss) {
+    refuse_open();
     const DefaultFloatingPoint environment;
     leaves_.evaluate(host, loss, step_count, lr_scale);
 }
@@ -130,16 +132,19 @@ int Engine::octaves() const {
     return clip_norm > 0 || clip_value > 0 || loss_scale >= 1 << headroom ? 1 : headroom;
 }
 
+// What gradients of this norm are multiplied with.
+double Engine::clipped(double norm) const {
+    const double ratio = clip_norm / (norm + 1e-6);
+    return ratio < 1 ? ratio : 1;
+}
+
 // Whether the gradients are to be used; with clipping, it also changes their scale.
 bool Engine::usable(const Host& host, NonFinite policy, double& scale) {
     const Host* const ranks = sharded ? &host : nullptr;
     bool finite = true;
     const bool matters = policy != NonFinite::ignore || dynamic;
     if (clip_norm > 0) {
-        const double norm = plan_.gradient_norm(finite, ranks) / loss_scale;
-        const double ratio = clip_norm / (norm + 1e-6);
-        if (ratio < 1)
-            scale *= ratio;
+        scale *= clipped(plan_.gradient_norm(finite, ranks) / loss_scale);
     } else if (matters) {
         finite = plan_.all_finite(octaves());
         if (ranks)
@@ -190,6 +195,76 @@ void Engine::count() {
     }
 }
 
+void Engine::refuse_open() const {
+    if (open_)
+        throw std::runtime_error(
+            "a step is under way whose gradients arrive one by one, and nothing else steps until "
+            "it ends; leave its block (in torch: call step) first");
+}
+
+void Engine::open(const Host& host, py::handle loss, bool evaluates) {
+    const StepLock lock(mutex_);
+    recover();
+    refuse_open();
+    if (evaluates)
+        evaluate(host, loss);
+    check(host);
+    open_ = true;
+}
+
+// Another thread than the one that opened the step may bring the gradients.
+std::pair<Arrived, double> Engine::arrive(const Host& host, size_t leaf, py::handle gradient,
+                                          bool check, bool own_norm, double norm) {
+    const StepLock lock(mutex_, false);
+    const Ending ending{*this};
+    if (!open_)
+        throw std::runtime_error("the step of this gradient has ended");
+    leaves_.check(host, leaves_.at(leaf));
+    gradients_.gather_leaf(host, leaf, gradient);
+    const DefaultFloatingPoint environment;
+    plan_.lay_out_leaf(leaf);
+    Pins pins;
+    if (plan_.elements() >= release_elements || plan_.has_wholes()) {
+        pins.reserve(leaves_.size() + 1);
+        leaves_.pin(pins);
+        gradients_.pin_leaf(pins, leaf);
+    }
+    double scale = (maximize ? -1 : 1) / loss_scale;
+    bool finite = true;
+    double own = std::numeric_limits<double>::quiet_NaN();
+    if (own_norm || norm > 0) {
+        own = plan_.gradient_norm(finite, nullptr) / loss_scale;
+        scale *= clipped(own_norm ? own : norm);
+    }
+    if (check && finite)
+        finite = plan_.all_finite(octaves());
+    if (check && !finite)
+        return {plan_.all_finite(1) ? Arrived::too_large : Arrived::not_finite, own};
+
+    leaves_.read_rows();
+    if (leaves_.reference()) {
+        py::list all;
+        for (size_t i = 0; i < leaves_.size(); ++i)
+            all.append(i == leaf ? py::handle(gradients_[i].object) : py::handle(Py_None));
+        host.run_reference(all, scale, false);
+    } else {
+        const double limit = clip_value > 0 ? clip_value : std::numeric_limits<double>::infinity();
+        plan_.move({scale, limit, -1, step_count}, false, false, {nullptr, nullptr});
+    }
+    leaves_.write_rows();
+    if (leaves_.has_rows() && leaves_.reference())
+        host.write_rows();
+    ++leaves_[leaf].t;
+    return {Arrived::moved, own};
+}
+
+void Engine::close(bool counted) {
+    const EngineLock lock(mutex_);
+    if (open_ && counted)
+        ++step_count;
+    open_ = false;
+}
+
 void Engine::bind(const Host& host, const py::list& flat) {
     const StepLock lock(mutex_, false);
     recover();
@@ -198,6 +273,7 @@ void Engine::bind(const Host& host, const py::list& flat) {
 
 void Engine::track_average(const py::list& averages, double share) {
     const StepLock lock(mutex_, false);
+    refuse_open();
     if (!averages.is(averages_)) {
         leaves_.set_averages(averages);
         averages_ = averages;

@@ -1,6 +1,7 @@
 // One optimizer's step: a single call for all tensors.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "bind/engine/plan.hpp"
@@ -9,6 +10,7 @@
 namespace stepsize {
 
 enum class NonFinite { raise, skip, ignore };
+enum class Arrived { moved, not_finite, too_large };
 
 // The order of the parts of a step, and what stops it; an error changes nothing.
 class Engine {
@@ -26,6 +28,19 @@ class Engine {
     // A null grads means the bound ones. Returns a new reference.
     py::object step(const Host& host, py::handle grads, py::handle loss, bool stats);
     void bind(const Host& host, const py::list& flat);
+
+    // A step in parts: `open` evaluates its hyperparameters (unless a whole step will, after
+    // `close`), `arrive` moves one leaf by them, and `close` ends it, counted or not. Until then
+    // nothing else steps.
+    void open(const Host& host, py::handle loss, bool evaluates);
+    // With `check`, a gradient that is not finite moves nothing. Gradients are clipped by their own
+    // norm, or by one that is given (0: not at all). Returns what became of it and its norm, where
+    // that was taken.
+    std::pair<Arrived, double> arrive(const Host& host, size_t leaf, py::handle gradient,
+                                      bool check, bool own_norm, double norm);
+    void close(bool counted);
+    bool is_open() const { return open_; }
+
     // Fused EMA update: the next call of step moves averages, one for each leaf, towards the
     // parameters with the weight `share`, unless it is cancelled; average_tracked tells whether it
     // did.
@@ -81,6 +96,8 @@ class Engine {
     py::object leave_out(const Host& host, bool stats, NonFinite policy);
     Sums move(const Host& host, double scale, bool stats, bool may_wait);
     void count();
+    void refuse_open() const;
+    double clipped(double norm) const;
     bool shrink_loss_scale();
 
     Leaves leaves_;
@@ -88,6 +105,7 @@ class Engine {
     Plan plan_;
     EngineMutex mutex_;
     py::object averages_; // the list that `track_average` was given last
+    bool open_ = false;   // a step in parts has begun
     double share_ = -1;   // weight of the next EMA update; below 0: none
 };
 

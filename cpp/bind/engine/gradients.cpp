@@ -78,24 +78,35 @@ void GradientSource::gather(const Host& host, py::handle grads) {
         return;
     release();
     // Copies, conversions and error messages are made in Python.
-    const py::list flat = host.gather(grads);
+    settle(host, host.gather(grads), 0);
+}
+
+void GradientSource::gather_leaf(const Host& host, size_t i, py::handle gradient) {
+    gathered_ = py::reinterpret_borrow<py::object>(gradient);
+    if (!is_subclass(gradient.ptr()) && take(i, gradient.ptr()))
+        return;
+    settle(host, host.gather_leaf(i, gradient), i);
+}
+
+// Takes what Python has made plain, of the leaves from this one on.
+void GradientSource::settle(const Host& host, const py::list& flat, size_t first) {
     gathered_ = flat;
-    for (size_t i = 0; i < leaves_.size(); ++i)
-        if (!PyTuple_Check(flat[i].ptr()) && !take(i, flat[i].ptr()))
-            flat[i] = flat[i].attr("copy")(); // it overlaps what is written
+    for (size_t k = 0; k < flat.size(); ++k)
+        if (!PyTuple_Check(flat[k].ptr()) && !take(first + k, flat[k].ptr()))
+            flat[k] = flat[k].attr("copy")(); // it overlaps what is written
     leaves_.check(host);                      // once more: Python has run
-    for (size_t i = 0; i < leaves_.size(); ++i) {
-        const py::object given = flat[i];
+    for (size_t k = 0; k < flat.size(); ++k) {
+        const py::object given = flat[k];
         if (!PyTuple_Check(given.ptr())) {
-            if (!take(i, given.ptr()))
+            if (!take(first + k, given.ptr()))
                 throw std::invalid_argument("a gradient could not be taken");
             continue;
         }
         const auto rows = py::reinterpret_borrow<py::tuple>(given);
-        gradients_[i].verified = nullptr;
+        gradients_[first + k].verified = nullptr;
         moved_ = true;
-        leaves_.bind_rows(i, rows[1].cast<py::array>());
-        if (!take(i, rows[0].ptr()))
+        leaves_.bind_rows(first + k, rows[1].cast<py::array>());
+        if (!take(first + k, rows[0].ptr()))
             throw std::invalid_argument("a gradient of rows could not be taken");
     }
 }
@@ -167,9 +178,14 @@ py::list GradientSource::objects() const {
 }
 
 void GradientSource::pin(Pins& pins) const {
-    for (const Gradient& gradient : gradients_)
-        if (gradient.data && is_array(gradient.object))
-            pins.add(gradient.object);
+    for (size_t i = 0; i < gradients_.size(); ++i)
+        pin_leaf(pins, i);
+}
+
+void GradientSource::pin_leaf(Pins& pins, size_t i) const {
+    const Gradient& gradient = gradients_[i];
+    if (gradient.data && is_array(gradient.object))
+        pins.add(gradient.object);
 }
 
 int GradientSource::first_nonfinite(int octaves) const {

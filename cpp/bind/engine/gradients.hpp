@@ -30,6 +30,7 @@ class GradientSource {
 
     void gather(const Host& host, py::handle grads);
     void gather_bound(const Host& host);
+    void gather_leaf(const Host& host, size_t i, py::handle gradient); // of one leaf alone
     void gather_row(PyObject* const* stacked, size_t row);
     void release();
 
@@ -40,6 +41,7 @@ class GradientSource {
     const Gradient& operator[](size_t i) const { return gradients_[i]; }
     py::list objects() const;
     void pin(Pins& pins) const;
+    void pin_leaf(Pins& pins, size_t i) const;
 
     // Whether some gradient has another address or kind than in the last step.
     bool moved() const { return moved_; }
@@ -52,6 +54,7 @@ class GradientSource {
     bool take(size_t i, PyObject* object);
     bool turns(size_t i, PyObject* object);
     bool gather_nest(py::handle grads);
+    void settle(const Host& host, const py::list& flat, size_t first);
 
     Pytree nest_;
     Leaves& leaves_;

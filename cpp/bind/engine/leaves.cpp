@@ -267,14 +267,17 @@ void Leaves::finish() {
 }
 
 void Leaves::check(const Host& host) const {
+    for (const Leaf& leaf : leaves_)
+        check(host, leaf);
+}
+
+void Leaves::check(const Host& host, const Leaf& leaf) const {
     constexpr int needed = contiguous_flag | aligned_flag | writeable_flag;
-    for (const Leaf& leaf : leaves_) {
-        const ArrayProxy* array = proxy(leaf.array.ptr());
-        if (array->data != leaf.seen() || (array->flags & needed) != needed ||
-            !has_shape(array, leaf.shape) ||
-            (array->descr != leaf.descr.ptr() && !has_type(leaf.array.ptr(), leaf.type_seen())))
-            host.fail("parameter", index(leaf));
-    }
+    const ArrayProxy* array = proxy(leaf.array.ptr());
+    if (array->data != leaf.seen() || (array->flags & needed) != needed ||
+        !has_shape(array, leaf.shape) ||
+        (array->descr != leaf.descr.ptr() && !has_type(leaf.array.ptr(), leaf.type_seen())))
+        host.fail("parameter", index(leaf));
 }
 
 void Leaves::evaluate(Group& group, const Host& host, py::handle loss, int64_t step,

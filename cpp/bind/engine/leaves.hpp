@@ -125,6 +125,7 @@ class Leaves {
 
     // Refuses parameters whose memory or layout has changed. Calls no other code.
     void check(const Host& host) const;
+    void check(const Host& host, const Leaf& leaf) const;
     // The hyperparameters of this step; the user's functions run here.
     void evaluate(const Host& host, py::handle loss, int64_t step, double lr_scale);
     void set_number(int group, const std::string& name, const py::object& source);

@@ -73,6 +73,29 @@ void Plan::close(const Chunk& open) {
     split(chunks_, open, open.rule && !open.matrix ? open.rule->slots : 0, ahead_);
 }
 
+// What a leaf adds to the step beside its span; the index of its fields.
+size_t Plan::add(size_t i) {
+    const Leaf& leaf = leaves_[i];
+    const Gradient& gradient = gradients_[i];
+    const size_t bound = bound_for(leaf);
+    if (leaf.matrix)
+        matrices_.add(leaf, gradient.data, bound);
+    elements_ += leaf.size;
+    for (size_t at = 0; at < leaf.size; at += chunk_size)
+        blocks_.push_back({gradient.data + at * item_size(gradient.dtype),
+                           std::min(chunk_size, leaf.size - at), gradient.dtype, i});
+    return bound;
+}
+
+void Plan::lay_out_leaf(size_t i) {
+    valid_ = waiting_ = false;
+    clear(true, false);
+    if (gradients_[i].data && leaves_[i].size)
+        close(open_at(i, add(i)));
+    matrices_.finish();
+    block_sums_.resize(blocks_.size());
+}
+
 void Plan::lay_out(bool by_leaf, bool averages) {
     waiting_ = false;
     if (valid_ && !gradients_.moved() && by_leaf == by_leaf_ && ahead_ == prefetches() &&
@@ -83,21 +106,13 @@ void Plan::lay_out(bool by_leaf, bool averages) {
     Chunk open = {};
     bool fresh = true; // no span is open at the leaf before
     for (size_t i = 0; i < leaves_.size(); ++i) {
-        const Leaf& leaf = leaves_[i];
-        const Gradient& gradient = gradients_[i];
-        if (!gradient.data || leaf.size == 0) {
+        if (!gradients_[i].data || leaves_[i].size == 0) {
             fresh = true;
             continue;
         }
-        const size_t bound = bound_for(leaf);
-        if (leaf.matrix)
-            matrices_.add(leaf, gradient.data, bound);
-        elements_ += leaf.size;
-        for (size_t at = 0; at < leaf.size; at += chunk_size)
-            blocks_.push_back({gradient.data + at * item_size(gradient.dtype),
-                               std::min(chunk_size, leaf.size - at), gradient.dtype, i});
+        const size_t bound = add(i);
         if (!fresh && runs_on(i, open, bound)) {
-            open.span.size += leaf.size;
+            open.span.size += leaves_[i].size;
         } else {
             close(open);
             open = open_at(i, bound);

@@ -36,6 +36,7 @@ class Plan {
     // Leaves that are contiguous in memory form one span, unless sums are taken leaf by leaf.
     // Averages, if given, are updated in the same pass.
     void lay_out(bool by_leaf, bool averages);
+    void lay_out_leaf(size_t i); // alone, for one step
     bool averages() const { return averages_; }
     size_t elements() const { return elements_; }
     bool has_wholes() const { return matrices_.has_wholes(); } // whose update frees the interpreter
@@ -62,6 +63,7 @@ class Plan {
     using Parts = std::array<double, max_sums + 1>;
 
     void clear(bool by_leaf, bool averages);
+    size_t add(size_t i);
     bool runs_on(size_t i, const Chunk& open, size_t bound) const;
     Chunk open_at(size_t i, size_t bound) const;
     void close(const Chunk& open);

@@ -47,6 +47,7 @@ class SwapsAverage:
         into the parameters is lost.
         """
         self._refuse_average("averaged() cannot be nested")
+        self.internals.refuse_arriving("an average")
         leaves, averages = self.internals.leaves, self._averages()
         training = [np.array(leaf) for leaf in leaves.arrays]
         try:
@@ -70,6 +71,11 @@ class SwapsAverage:
         """As any step; RuntimeError while the parameters hold the average."""
         self._refuse_average("a step starts from the training point")
         return super().step(grads, loss=loss, stats=stats)  # type: ignore[misc]
+
+    def arriving(self, **policies: Any) -> Any:
+        """As any optimizer's; RuntimeError while the parameters hold the average."""
+        self._refuse_average("a step starts from the training point")
+        return super().arriving(**policies)  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
         """As any optimizer's; RuntimeError while the parameters hold the average."""

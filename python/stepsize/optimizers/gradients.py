@@ -28,25 +28,31 @@ from stepsize.optimizers.sparse import RowGradient, RowSlice
 def gather(parts: Internals, grads: Nest, bind_rows: bool = False) -> list[Any]:
     """The gradients of all leaves as plain arrays, and rows as what a step needs of them."""
     parts.engine.check(parts.host)  # errors below are of gradients, not of what they should fit
-    owner, leaves = parts.owner, parts.leaves
-    result: list[Any] = []
+    leaves = parts.leaves
     leaves.rows = {}
     flat = leaves.flatten(grads)
-    for i, (path, leaf, value) in enumerate(zip(leaves.paths, leaves.arrays, flat, strict=True)):
-        if not isinstance(value, RowGradient):
-            given = plain(owner, path, leaf, value)
-            if given is not None and parts.rule.shaped:
-                given = half.to_float32(given)
-            result.append(given)
-        elif not bind_rows:
-            result.append(value.whole(owner, path, leaf))
-        else:
-            _check_rows(parts, path, leaf)
-            rows, grad = value.merged(owner, path, leaf)
-            if parts.engine.reference:
-                leaves.rows[i] = RowSlice(leaf, parts.slots.arrays[i], rows, grad)
-            result.append((grad, rows))
-    return result
+    return [_gathered(parts, i, value, bind_rows) for i, value in enumerate(flat)]
+
+
+def gather_leaf(parts: Internals, leaf: int, value: Any) -> Any:
+    """The gradient of one leaf, number ``leaf``, as `gather` gives it with rows."""
+    parts.engine.check(parts.host)
+    parts.leaves.rows = {}
+    return _gathered(parts, leaf, value, bind_rows=True)
+
+
+def _gathered(parts: Internals, i: int, value: Any, bind_rows: bool) -> Any:
+    owner, path, leaf = parts.owner, parts.leaves.paths[i], parts.leaves.arrays[i]
+    if not isinstance(value, RowGradient):
+        given = plain(owner, path, leaf, value)
+        return half.to_float32(given) if given is not None and parts.rule.shaped else given
+    if not bind_rows:
+        return value.whole(owner, path, leaf)
+    _check_rows(parts, path, leaf)
+    rows, grad = value.merged(owner, path, leaf)
+    if parts.engine.reference:
+        parts.leaves.rows[i] = RowSlice(leaf, parts.slots.arrays[i], rows, grad)
+    return grad, rows
 
 
 def refused(finite: bool, dtype: Any) -> str:

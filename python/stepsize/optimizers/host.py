@@ -19,6 +19,9 @@ class StepHost(Protocol):
         Rows come as a tuple: their gradient, and their numbers, each once.
         """
 
+    def gather_leaf(self, leaf: int, grad: Any) -> list[Any]:
+        """The same of the gradient of one leaf, by its number, as a list of one."""
+
     def fail(self, kind: str, *details: Any) -> NoReturn:
         """Raise the error of this kind. Nothing has changed when a step calls this."""
 

@@ -41,6 +41,14 @@ class Internals(NamedTuple):
         """The optimizer's name, for messages."""
         return type(self.rule).__name__
 
+    def refuse_arriving(self, wanted: str) -> None:
+        """Refuse what would see some leaves before a step and others after it."""
+        if self.engine.is_open:
+            raise RuntimeError(
+                f"{self.owner}: a step is under way whose gradients arrive one by one, so that "
+                f"{wanted} would be of no whole step; leave the block of arriving() first"
+            )
+
     def scalars(self, leaf: int) -> SimpleNamespace:
         """The numbers that the rule keeps for a leaf, by name."""
         values = self.engine.scalars(leaf)

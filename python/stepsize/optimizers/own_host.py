@@ -74,6 +74,13 @@ class OptimizerHost:
             self.write_rows = parts.leaves.rows_written()
         return found
 
+    def gather_leaf(self, leaf: int, grad: Any) -> list[Any]:
+        parts = self.optimizer.internals
+        found = gradients.gather_leaf(parts, leaf, grad)
+        if parts.leaves.rows:
+            self.write_rows = parts.leaves.rows_written()
+        return [found]
+
     def fail(self, kind: str, *details: Any) -> NoReturn:
         _KINDS[kind](self.optimizer, *details)
 

@@ -27,6 +27,7 @@ def save(parts: Internals) -> dict[str, Any]:
     Steps of other threads wait.
     """
     with parts.engine:
+        parts.refuse_arriving("its state")
         return _copied(parts)
 
 
@@ -90,6 +91,7 @@ def _loaded(owner: str, name: str, saved: Any, current: Value) -> Value:
 def load(parts: Internals, d: Mapping[str, Any]) -> None:
     """Check everything, then take it over."""
     owner, paths = parts.owner, parts.leaves.paths
+    parts.refuse_arriving("a state to load")
     _check_head(parts, d)
     tables = []
     for current, entry in zip(parts.groups.tables, d["groups"], strict=True):

@@ -14,13 +14,15 @@ except ImportError as error:
     ) from error
 
 from stepsize.interop.torch.finding import lr_find
+from stepsize.interop.torch.in_backward import in_backward
 from stepsize.interop.torch.making import CLASSES
+from stepsize.interop.torch.offload import Offload
 from stepsize.interop.torch.optimizer import Optimizer
 from stepsize.interop.torch.schedules import ScheduleLR
 
 globals().update(CLASSES)
 
-__all__ = ["Optimizer", "ScheduleLR", "lr_find", *CLASSES]
+__all__ = ["Offload", "Optimizer", "ScheduleLR", "in_backward", "lr_find", *CLASSES]
 
 
 def __getattr__(name: str) -> Any:

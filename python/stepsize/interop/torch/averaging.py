@@ -13,6 +13,7 @@ from stepsize.interop.torch.optimizer import Optimizer
 from stepsize.interop.torch.places import Place
 from stepsize.interop.torch.states import TRAINING
 from stepsize.interop.torch.wrapping import of_wrapped
+from stepsize.optimizers.arriving import Arriving
 
 
 class AveragingOptimizer(Optimizer):
@@ -114,9 +115,14 @@ class TwoPointOptimizer(AveragingOptimizer):
         super()._take_state(loaded)
         self._evaluates = any(TRAINING in entry for entry in self._state.values())
 
-    def _move(self, grads: list[Any], loss: float | None) -> None:
+    def _move(self, grads: list[Any], loss: float | None, stats: bool) -> Any:
         self._refuse_evaluation("a step starts")
-        super()._move(grads, loss)
+        return super()._move(grads, loss, stats)
+
+    def begin(self, norm: Any, nonfinite: Any) -> Arriving:
+        """As any of these; RuntimeError while the parameters hold the average."""
+        self._refuse_evaluation("a step starts")
+        return super().begin(norm, nonfinite)
 
     @of_wrapped
     def places(self) -> list[Place]:

@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from stepsize import _core
 from stepsize.arrays import Array, Structure
 from stepsize.interop.torch import arguments
+from stepsize.interop.torch.by_parts import StepsByParts
 from stepsize.interop.torch.places import Place, TensorHost, check_memory, labels
 from stepsize.interop.torch.states import Kept, States
 from stepsize.interop.torch.wrapping import of_wrapped
@@ -30,7 +31,7 @@ _is_negative = torch.Tensor.is_neg
 _is_given = partial(is_not, None)
 
 
-class Optimizer(torch.optim.Optimizer):
+class Optimizer(StepsByParts, torch.optim.Optimizer):
     """Base of the optimizers here; a torch.optim.Optimizer in every respect.
 
     `param_groups` and `state` are the interface, as everywhere in torch: what is changed there is
@@ -77,7 +78,14 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 found = closure()
-        loss = found if loss is None else loss
+        if self.arriving is not None:
+            self.arriving.step()
+            return found
+        self.step_whole(found if loss is None else loss)
+        return found
+
+    def step_whole(self, loss: Any, stats: bool = False, given: Any = None) -> Any:
+        """One step with the gradients as they are, and with ``stats`` what it did, if anything."""
         self._follow()
         tensors = self._tensors
         grads = [p.grad for p in tensors]
@@ -85,24 +93,26 @@ class Optimizer(torch.optim.Optimizer):
         if moved:
             if any(map(_is_negative, filter(_is_given, grads))):
                 grads = [grad if grad is None else grad.resolve_neg() for grad in grads]
-            self._move(grads, self._number(loss) if self.rule.needs_loss else None)
+            number = self._number(loss) if self.rule.needs_loss else None
+            found = self._move(grads, number, stats)
             increment_version(moved)
-        return found
+            return found
+        return None
 
-    def _move(self, grads: list[Any], loss: float | None) -> None:
+    def _move(self, grads: list[Any], loss: float | None, stats: bool) -> Any:
         for i, place in self._special:
             if grads[i] is not None:
                 grads[i] = place.gradient(grads[i])
         if not self._copied:
-            self._compiled.step(grads, loss=loss)
-            return
+            return self._compiled.step(grads, loss=loss, stats=stats)
         with torch.no_grad():
             copied = [place for i, place in self._copied if grads[i] is not None]
             for place in copied:
                 place.copy_in()
-            self._compiled.step(grads, loss=loss)
+            found = self._compiled.step(grads, loss=loss, stats=stats)
             for place in copied:
                 place.copy_out()
+        return found
 
     def _number(self, loss: Any) -> float:
         if loss is None:
@@ -231,6 +241,8 @@ class Optimizer(torch.optim.Optimizer):
         self._seen_state = True
 
     def _show_state(self) -> None:
+        if self._compiled is not None:
+            self._compiled.internals.refuse_arriving("its state")
         if self._seen_state or self._compiled is None:
             return
         for i, count in enumerate(self._compiled.internals.engine.times):

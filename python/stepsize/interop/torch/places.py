@@ -152,6 +152,9 @@ class TensorHost(OptimizerHost):
     def gather(self, grads: Sequence[Any]) -> list[Any]:
         return gather(self._owner, self._places, grads)
 
+    def gather_leaf(self, leaf: int, grad: Any) -> list[Any]:
+        return [_array(self._owner, self._places[leaf], grad)]
+
 
 def _array(owner: str, place: Place, grad: torch.Tensor) -> Array:
     name = f"the gradient of {place.label}"

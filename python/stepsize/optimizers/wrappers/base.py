@@ -12,6 +12,7 @@ import numpy as np
 from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, computed, unflatten
 from stepsize.errors import NonFiniteGradientError
+from stepsize.optimizers.arriving import Arriving
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.internals import Internals
@@ -148,6 +149,12 @@ class Wrapper(_Base):
     def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """The inner optimizer's step."""
         return self.inner.step(grads, loss=loss, stats=stats)
+
+    def arriving(
+        self, *, loss: float | None = None, norm: Any = "exact", nonfinite: Any = "exact"
+    ) -> Arriving:
+        """As `Optimizer.arriving`; what a wrapper does takes all gradients, so it waits."""
+        return Arriving(self, False, loss, norm, nonfinite)
 
     def state_dict(self) -> dict[str, Any]:
         """The inner optimizer's state, followed by that of this wrapper."""
