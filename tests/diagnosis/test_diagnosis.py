@@ -613,10 +613,10 @@ def test_a_data_frame_is_a_history():
 def test_a_run_at_rest_tells_its_slope_and_its_error(level):
     rows = noisy(level + 2 * np.exp(-30 * T), noise=0.01)
     said, trend = ss.diagnose(rows), measure(rows).trend
-    unit = 1000 * measure(rows).levels.decrease
+    unit = 100 * measure(rows).levels.decrease
     way = "fell" if trend.slope > 0 else "rose"
     told = (
-        f"{way} by {abs(unit * trend.slope):.2g} (+-{unit * trend.slope_error:.1g}) per 1000 steps"
+        f"{way} by {abs(unit * trend.slope):.2g} (+-{unit * trend.slope_error:.1g}) per 100 steps"
     )
     assert said.verdict in ("converged", "underfitting") and told in str(said)
 
@@ -638,7 +638,7 @@ def test_converged_is_not_said_where_more_is_to_come_than_noise_and_half_a_per_c
     said, trend = ss.diagnose(rows), measure(rows).trend
     more = trend.forecast > 0.005 and trend.slope > 3 * trend.slope_error
     assert (said.verdict == "converged") != more == (creep > 0.005)
-    assert "per 1000 steps" in str(said) and ("gains nothing" in str(said)) != more
+    assert "per 100 steps" in str(said) and ("gains nothing" in str(said)) != more
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 
 import stepsize as ss
 from stepsize.diagnosis import VERDICTS, Finding
-from stepsize.diagnosis.ahead import likelier
+from stepsize.diagnosis.ahead import advice
 from stepsize.diagnosis.doubt import cost_of
+from stepsize.diagnosis.likelier import with_branches
 
 T = np.linspace(0, 1, 400)
 NOISE = 0.01 * np.random.default_rng(0).standard_normal(400)
@@ -232,16 +233,18 @@ def test_a_real_plateau_is_told_by_its_branches_and_left_by_the_fade():
     assert fade < factor < noisy(1400, 0.2)[-1]
 
 
-def test_what_is_far_likelier_takes_the_place_of_the_rule():
+def test_what_is_likelier_takes_the_place_of_the_rule():
     rule, curves = (Finding(kind, "info", kind, "") for kind in ("converged", "healthy"))
 
     def told(healthy, converged, before=curves):
         shares = dict.fromkeys(VERDICTS, 0.0) | {"healthy": healthy, "converged": converged}
-        return likelier([rule], [before], shares, Experiment())
+        return with_branches([rule], [before], shares, advice(Experiment()))
 
-    assert told(0.65, 0.2) == [curves] and told(0.55, 0.2) == [rule]
+    assert told(0.65, 0.2) == [curves] and told(0.45, 0.55) == [rule]
     (new,) = told(0.65, 0.2, before=rule)
     assert new.kind == "healthy" and "healthy with 65%" in new.evidence
+    shares = dict.fromkeys(VERDICTS, 0.0) | {"overfitting": 0.9}
+    assert with_branches([rule], [curves], shares, advice(Experiment())) == [rule]
 
 
 CONFIDENT = {**falling(1.5, end=0.0), "grad_norm": np.full(400, 1.0)}

@@ -109,6 +109,18 @@ def check(rows):
         assert said.probabilities[other] == max(
             p for k, p in said.probabilities.items() if k != said.verdict
         )
+    share = said.probabilities.get(said.verdict, 1.0)
+    assert said.unsure == (share < 0.5 and said.enough_data)
+    first = text.split(". ")[0] if said.findings[0].kind != "no_floor" else text
+    assert said.unsure == (" may be " in first or " may have " in first), text
+    if said.unsure:
+        assert said.runner_up is not None and VERDICTS[said.runner_up].phrase in text
+    if 0.005 < share < 1:
+        assert "0.0%" not in text, text
+    for per in re.findall(r"per (\d+) steps?", text):
+        assert 2 * int(per) <= np.isfinite(rows["loss"]).sum(), text
+    for part, start in re.findall(r"rate was 0 in ([\d.]+)% of the run, from ([\d.]+)%", text):
+        assert float(part) <= 100 - float(start) + 100 / len(rows["loss"]) + 1, text
     if said.suggested_lr is not None:
         assert VERDICTS[said.verdict].way in (-1, 1)
         assert (said.suggested_lr > np.nanmax(rows["lr"])) == (VERDICTS[said.verdict].way > 0)

@@ -26,8 +26,8 @@ import numpy as np
 from stepsize.arrays import Curve
 from stepsize.curves import paired
 from stepsize.diagnosis import thresholds as th
-from stepsize.diagnosis.doubt import TOLD_BY_BRANCHES
 from stepsize.diagnosis.features import CurveFeatures
+from stepsize.diagnosis.likelier import ADVICE
 from stepsize.diagnosis.pace import creeps, slope_told
 from stepsize.diagnosis.verdicts import VERDICTS, Finding
 from stepsize.diagnosis.wording import percent
@@ -190,39 +190,15 @@ def revised(
     return [told, *others]
 
 
-def likelier(
-    found: list[Finding], before: list[Finding], shares: dict[str, float], e: Experiment
-) -> list[Finding]:
-    """The findings once more where another verdict is far likelier by curves and branches together.
-
-    `before` are those of the curves alone. The rule knows the branches by their signs, and the
-    probabilities how sure the curves were.
-    """
-    first = found[0]
-    kind = max(TOLD_BY_BRANCHES, key=lambda name: shares[name])
-    if first.kind not in TOLD_BY_BRANCHES or shares[kind] < shares[first.kind] + th.OVERRULED:
-        return found
-    known = [o for o in before if o.kind == kind]
-    if known:
-        return [*known, *(o for o in before if o.kind not in VERDICTS)]
-    share = percent(shares[kind])
-    what = f"{first.evidence}; together with the curves it is {VERDICTS[kind].phrase} with {share}"
-    severity = "info" if VERDICTS[kind].tone == "good" else "warning"
-    rest = [o for o in found if o.kind not in VERDICTS]
-    return [Finding(kind, severity, what, _advice(kind, e), first.span), *rest]
+def advice(e: Experiment) -> dict[str, str]:
+    """What follows from each verdict that branches tell."""
+    fade = "Let the rate fade to 0 along a line over the steps that are left, "
+    fade += f"lr=ss.schedules.linear({e.lr:.3g}, 0, steps): that ends lower than any one factor."
+    return ADVICE | {"healthy": "Carry on.", "plateau": fade}
 
 
 def _advice(kind: str, e: Experiment) -> str:
-    fade = "Let the rate fade to 0 along a line over the steps that are left, "
-    fade += f"lr=ss.schedules.linear({e.lr:.3g}, 0, steps): that ends lower than any one factor."
-    return {
-        "too_high": "The steps overshoot: lower the rate, or let it decay.",
-        "healthy": "Carry on.",
-        "too_low": "The steps go the right way but are too short: raise the rate.",
-        "plateau": fade,
-        "converged": "Stop here: neither more steps nor another rate gains anything to speak of.",
-        "underfitting": "This model is too small for its data: try a larger one, or better inputs.",
-    }[kind]
+    return advice(e)[kind]
 
 
 def _lost(e: Experiment) -> Finding:

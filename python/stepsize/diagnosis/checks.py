@@ -89,7 +89,7 @@ def idle(f: CurveFeatures) -> Finding | None:
     if share < th.IDLE:
         return None
     what = f"the rate was 0 in {percent(share)} of the run"
-    at_end = start < 1
+    at_end = start < 1 and share <= 1 - start + 1 / f.rows  # and not here and there
     if at_end:
         what += f", from {percent(start)} of it on" if start > 0 else ", from its start"
     advice = "Fix the schedule first: its length counts updates, not epochs, and has to reach the "
@@ -327,7 +327,8 @@ def at_rest(f: CurveFeatures) -> list[Finding]:
         severity = "warning" if clear else "info"
         under = Finding("underfitting", severity, why, advice, LAST_HALF)
         found.insert(0 if clear else 1, under)
-    found[0] = replace(found[0], evidence=f"{found[0].evidence}; {slope_told(f)}")
+    if slope := slope_told(f):
+        found[0] = replace(found[0], evidence=f"{found[0].evidence}; {slope}")
     # Both are said where noise in the data may explain what is left.
     return found if least < share < most else found[:1]
 

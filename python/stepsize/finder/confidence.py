@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stepsize.curves import TINY, difference_noise
+from stepsize.finder.horizon import BASE
 from stepsize.finder.racing import Advice
 from stepsize.finder.range_test import SPREAD
 
@@ -26,6 +27,10 @@ DECREASE_LOW = 1.5  # decrease of the loss in standard deviations of its noise: 
 DECREASE_MEDIUM = 15  # the same: below it "medium"
 FEWEST_STEPS = 25  # steps of the race: below it "medium"
 LATE_DECREASE = 0.2  # share of the decrease made in the last third: above it "medium", not settled
+# The same: above it "low" where the rate that won lies beyond the interval of the suggestion, so
+# that a longer race might have gone higher still. Set with all splits but the held-out one in view.
+LATE_BEYOND = 0.3
+LOST_AGAIN = -1  # the same: below it more was lost in the last third than was kept, "low"
 FLAT_VALLEY = math.log(SPREAD) / 2  # |log(weighted rate / winner)|: above it "medium"
 CLEAR_LEAD = 2  # lead of the first over the second in its standard errors: below it "medium"
 PARTS = 3  # of the race, for the late decrease
@@ -50,6 +55,10 @@ def confidence(passes: Sequence[Advice]) -> tuple[str, str]:
     late = (thirds[1] - thirds[2]) / max(thirds[0] - thirds[2], TINY)
     if decrease < DECREASE_LOW:
         return "low", f"the loss fell by less than its noise in {size} steps"
+    if late < LOST_AGAIN:
+        return "low", f"the loss lost more than it kept in the last third of {size} steps"
+    if late > LATE_BEYOND and finalists[0].rate > passes[0].rate * BASE ** INTERVALS["medium"][1]:
+        return "low", f"a far higher rate won, and its loss still fell after {size} steps"
     if decrease < DECREASE_MEDIUM:
         return "medium", "the loss is noisy"
     if size < FEWEST_STEPS or late > LATE_DECREASE or thirds[0] < thirds[2]:

@@ -155,6 +155,7 @@ def _result(
         rate = settings.bounded(_geometric_mean(a.rate for a in good))
         peak = settings.bounded(_geometric_mean(a.peak for a in good))
     trust, why = confidence(good)
+    decades = 0.0
     if good and settings.for_steps is not None:
         length = settings.horizon or LENGTH
         decades, rule = longer(runner, rate, 0, length, settings.for_steps)
@@ -172,7 +173,7 @@ def _result(
         suggestion=rate,
         suggestions={**classical(lrs, smoothed), "race": rate},
         peak=peak,
-        interval=_interval(rate, peak, settings, good, trust),
+        interval=_interval(rate, peak, settings, good, trust, decades),
         confidence=trust,
         why=(why or _why_not(passes[0], runner.params, runner.batches[0]))
         + (_of_range(rate, settings, good) if usable else ""),
@@ -190,14 +191,26 @@ def _result(
 
 
 def _interval(
-    rate: float, peak: float, settings: Settings, good: list[Advice], trust: Any
+    rate: float,
+    peak: float,
+    settings: Settings,
+    good: list[Advice],
+    trust: Any,
+    decades: float,
 ) -> tuple[float, float]:
-    """Where the best rate lies, as often as was measured; below any rate that was seen to fail."""
+    """Where the best rate lies, as often as was measured; below any rate that was seen to fail.
+
+    The rates that won races are inside, moved by the decades of another length: what came lowest is
+    as likely the best.
+    """
+    if not math.isfinite(rate):
+        return math.nan, math.nan
     below, above = (REFINED_INTERVALS if settings.horizon else INTERVALS)[trust]
     lost = [t.rate for a in good for t in a.race.trials if t.failure is not None]
     lost += [float(a.range_test.lrs[-1]) for a in good if a.range_test.diverged]
     high = min([settings.bounded(rate * 10**above), *(lr for lr in lost if lr > rate)])
-    return settings.bounded(rate * 10**below), max(high, peak)
+    won = [settings.bounded(a.race.best.rate * 10**decades) for a in good]
+    return min(settings.bounded(rate * 10**below), *won), max(high, peak, *won)
 
 
 def _mismatch(runner: TrialRunner, look: bool) -> tuple[str, bool]:
