@@ -240,9 +240,14 @@ def test_what_is_likelier_takes_the_place_of_the_rule():
         shares = dict.fromkeys(VERDICTS, 0.0) | {"healthy": healthy, "converged": converged}
         return with_branches([rule], [before], shares, advice(Experiment()))
 
-    assert told(0.65, 0.2) == [curves] and told(0.45, 0.55) == [rule]
+    assert told(0.55, 0.45) == [curves] and told(0.45, 0.55) == [rule]
     (new,) = told(0.65, 0.2, before=rule)
     assert new.kind == "healthy" and "healthy with 65%" in new.evidence
+    shares = dict.fromkeys(VERDICTS, 0.0) | {"underfitting": 0.6, "converged": 0.3}
+    assert with_branches([rule], [curves], shares, advice(Experiment())) == [rule]
+    shares["converged"] = 0.1
+    (new,) = with_branches([rule], [curves], shares, advice(Experiment()))
+    assert new.kind == "underfitting"
     shares = dict.fromkeys(VERDICTS, 0.0) | {"overfitting": 0.9}
     assert with_branches([rule], [curves], shares, advice(Experiment())) == [rule]
 

@@ -407,7 +407,9 @@ def test_a_race_that_shows_no_end_or_lost_what_it_had_is_not_trusted():
     assert trust == "low" and "a far higher rate won" in why
     settled = np.append(np.linspace(9, 3, 10), np.full(20, 3.0))
     assert trusted(settled, 0.1)[0] != "low"
-    trust, why = trusted(np.concatenate([np.full(10, 9.0), np.full(10, 3.0), np.full(10, 7.0)]), 1.0)
+    trust, why = trusted(
+        np.concatenate([np.full(10, 9.0), np.full(10, 3.0), np.full(10, 7.0)]), 1.0
+    )
     assert trust == "low" and "lost more than it kept" in why
     partly = np.concatenate([np.full(10, 9.0), np.full(10, 3.0), np.full(10, 5.0)])
     assert trusted(partly, 1.0)[0] != "low"

@@ -306,9 +306,12 @@ def not_below(f: CurveFeatures, e: Experiment) -> str:
     what += f"{percent(lead / unit)} of the whole decrease"
     if factor > 1:
         return what + ", but falls no faster than the run did on average"
-    way, spread = (percent(x / unit) for x in _below(e, factor))
+    way, spread = (x / unit for x in _below(e, factor))
     line = percent(th.AHEAD_PLATEAU)
-    return what + f" ({way} (+-{spread}) along its steps, where a plateau begins at {line})"
+    return (
+        what
+        + f" ({percent(way)} (+-{spread:.1%}) along its steps, where a plateau begins at {line})"
+    )
 
 
 def _going_on(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:

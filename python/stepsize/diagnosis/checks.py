@@ -221,7 +221,7 @@ def too_high(f: CurveFeatures) -> Finding | None:
     return Finding("too_high", "warning", evidence, advice, signs[0][1])
 
 
-def _of_batches(f: CurveFeatures) -> bool:
+def of_batches(f: CurveFeatures) -> bool:
     """Whether the loss swings by far more than a step can change it: batches differ."""
     return f.noise.swing > th.SWING_REACH * f.movement.late_reach
 
@@ -230,7 +230,7 @@ def _bounces(f: CurveFeatures) -> bool:
     """Whether the loss moves to and fro, and not only because batches differ: the weights do."""
     noise = f.noise
     calm = noise.gradient_jitter <= th.SWING_GRADIENT_JITTER
-    calm = calm or _of_batches(f)
+    calm = calm or of_batches(f)
     moves = noise.swing > th.SWING and noise.jitter > th.SWING_JITTER and not calm
     return moves and not _goes_on(f)
 
@@ -256,7 +256,7 @@ def healthy(f: CurveFeatures) -> Finding | None:
         return None
     levels = f.levels
     if levels.decrease_z < th.START_Z:
-        if _of_batches(f):
+        if of_batches(f):
             return None
         end, start = apart(levels.end, levels.start)
         below = "not clearly below" if levels.end < levels.start else "not below"
@@ -314,7 +314,9 @@ def at_rest(f: CurveFeatures) -> list[Finding]:
         return [settled(f) or _creeping(f)]
     why = f"the loss has settled at {beside(levels.end, levels.start)}"
     if f.movement.gradient_ratio < th.GRADIENT_FELL:
-        why += f", and the gradient norm fell to {f.movement.gradient_ratio:.1%} of what it was"
+        why += (
+            f", and the gradient norm fell to {percent(f.movement.gradient_ratio)} of what it was"
+        )
     advice = "Stop here: longer training at this rate gains nothing to speak of."
     found = [Finding("converged", "info", why, advice, LAST_HALF)]
     least, most = th.REST_LEVEL_BOTH

@@ -3,11 +3,13 @@
 The rule asks its checks in their order, and the first that answers decides; the probabilities weigh
 all features at once. Where they give the rule's verdict next to nothing they are right far more
 often: of histories whose verdict had less than RUNNER_UP it was right in 8%, the likeliest in 66%.
+After branches too what the past claims need only be likelier than what the branches tell.
 """
 
 from __future__ import annotations
 
 from stepsize.diagnosis import thresholds as th
+from stepsize.diagnosis.checks import of_batches
 from stepsize.diagnosis.doubt import TOLD_BY_BRANCHES
 from stepsize.diagnosis.features import CurveFeatures
 from stepsize.diagnosis.verdicts import VERDICTS, Finding
@@ -25,35 +27,61 @@ ADVICE = {
 }
 
 
+# What the past of a run claims, and no short branch refutes: these need only be the likeliest,
+# where branches told the rule another; any other needs OVERRULED more than the rule's.
+PAST = ("healthy", "too_high")
+
+
 def by_the_curves(found: list[Finding], f: CurveFeatures, shares: Shares) -> list[Finding]:
     """The findings of the curves, after the likeliest where the verdict has next to nothing.
 
-    A rate of 0 is no matter of likelihood, nor are signs of the gradient or the sharpness, which
-    the probabilities do not know.
+    A rate of 0 is no matter of likelihood, nor is what the probabilities do not know: signs of the
+    gradient, the sharpness, swings that batches make, and, of a model that is too small, a path
+    that had not got there yet. A plateau is known by branches: few of the labelled runs were on
+    one, so that the probabilities of the curves hardly give it any; there it is only doubted.
     """
     first, move = found[0].kind, f.movement
     unknown = move.sign_flip_rate > th.SIGN_FLIPS or move.lr_times_sharpness > th.STABILITY
-    if first not in shares or shares[first] >= th.RUNNER_UP or move.idle >= th.IDLE or unknown:
+    if first not in shares or shares[first] >= th.RUNNER_UP or first == "plateau":
         return found
-    return _replaced(found, found, shares, ADVICE, "by all its curves together it is")
+    if move.idle >= th.IDLE or unknown:
+        return found
+    kind = max(shares, key=lambda name: shares[name])
+    if kind == "too_high" and of_batches(f):
+        return found
+    if kind == "underfitting" and move.relative_path < th.REST_PATH:
+        return found
+    return _after(kind, found, found, shares, ADVICE, "by all its curves together it is")
 
 
 def with_branches(
     found: list[Finding], before: list[Finding], shares: Shares, advice: dict[str, str]
 ) -> list[Finding]:
-    """The findings of branches and curves, after the likeliest of the verdicts branches tell.
+    """The findings of branches and curves, after what is likelier by both together.
 
     `before` are those of the curves alone. The rule knows the branches by their signs, and the
     probabilities how sure the curves were.
     """
-    return _replaced(found, before, shares, advice, "together with the curves it is")
+    own = shares[found[0].kind]
+    likelier = [
+        name
+        for name in TOLD_BY_BRANCHES
+        if shares[name] > own + (0.0 if name in PAST else th.OVERRULED)
+    ]
+    kind = max(likelier, key=lambda name: shares[name], default=found[0].kind)
+    return _after(kind, found, before, shares, advice, "together with the curves it is")
 
 
-def _replaced(
-    found: list[Finding], known: list[Finding], shares: Shares, advice: dict[str, str], by: str
+def _after(
+    kind: str,
+    found: list[Finding],
+    known: list[Finding],
+    shares: Shares,
+    advice: dict[str, str],
+    by: str,
 ) -> list[Finding]:
-    """The findings with the likeliest verdict first, if it is one that branches tell."""
-    first, kind = found[0], max(shares, key=lambda name: shares[name])
+    """The findings after one of another kind, where branches tell both verdicts."""
+    first = found[0]
     if kind == first.kind or not {kind, first.kind} <= set(TOLD_BY_BRANCHES):
         return found
     rest = [o for o in known if o.kind not in VERDICTS]

@@ -147,12 +147,16 @@ AHEAD_LATE_LEVEL = 0.3  # of the loss that is left, x: a gain of the last half t
 AHEAD_LATE_Z = 6  # z, x: where it is clear
 AHEAD_LATE_LEAST = 0.005  # decrease, x: and no rounding
 AHEAD_MEMORISED = 0.65  # of the loss of one batch, x: more left is a model too small
+OVERRULED = 0.4  # probability, x: what is so much likelier takes the place of the rule's verdict;
+#                  what the past of a run claims, without a margin
 ASK_BELOW = 0.95  # probability of a verdict, x: with less an experiment is worth its cost
 ASK_OVERFITTING_BELOW = 0.7  # the same, x: a validation loss that a rate too high has turned
 SAY_BELOW = 0.8  # probability: with less that is said in words too; not fitted
 
 LOWER_ABOVE = 0.5  # probability of the verdicts that ask for a lower rate; not fitted
-RUNNER_UP = 0.2  # probability of another verdict that is worth saying; not fitted. A verdict with less
+RUNNER_UP = (
+    0.2  # probability of another verdict that is worth saying; not fitted. A verdict with less
+)
 #                  gives way: right in 8 %, the likeliest in 66 % (tuning, report, validation)
 UNSURE = 0.5  # probability of a verdict: with less it is said with a "may"; not fitted
 
