@@ -3,7 +3,7 @@
 The rule asks its checks in their order, and the first that answers decides; the probabilities weigh
 all features at once. Where they give the rule's verdict next to nothing they are right far more
 often: of histories whose verdict had less than RUNNER_UP it was right in 8%, the likeliest in 66%.
-After branches too what the past claims need only be likelier than what the branches tell.
+After branches a margin is asked for, which is smaller for what the past of the run claims.
 """
 
 from __future__ import annotations
@@ -25,11 +25,6 @@ ADVICE = {
     "converged": "Stop here: neither more steps nor another rate gains anything to speak of.",
     "underfitting": "This model is too small for its data: try a larger one, or better inputs.",
 }
-
-
-# What the past of a run claims, and no short branch refutes: these need only be the likeliest,
-# where branches told the rule another; any other needs OVERRULED more than the rule's.
-PAST = ("healthy", "too_high")
 
 
 def by_the_curves(found: list[Finding], f: CurveFeatures, shares: Shares) -> list[Finding]:
@@ -63,10 +58,10 @@ def with_branches(
     probabilities how sure the curves were.
     """
     own = shares[found[0].kind]
+    # That the run went on falling is a claim of its past, which no short branch refutes.
+    margins = {"healthy": th.OVERRULED_BY_THE_PAST}
     likelier = [
-        name
-        for name in TOLD_BY_BRANCHES
-        if shares[name] > own + (0.0 if name in PAST else th.OVERRULED)
+        name for name in TOLD_BY_BRANCHES if shares[name] > own + margins.get(name, th.OVERRULED)
     ]
     kind = max(likelier, key=lambda name: shares[name], default=found[0].kind)
     return _after(kind, found, before, shares, advice, "together with the curves it is")

@@ -147,8 +147,8 @@ AHEAD_LATE_LEVEL = 0.3  # of the loss that is left, x: a gain of the last half t
 AHEAD_LATE_Z = 6  # z, x: where it is clear
 AHEAD_LATE_LEAST = 0.005  # decrease, x: and no rounding
 AHEAD_MEMORISED = 0.65  # of the loss of one batch, x: more left is a model too small
-OVERRULED = 0.4  # probability, x: what is so much likelier takes the place of the rule's verdict;
-#                  what the past of a run claims, without a margin
+OVERRULED = 0.4  # probability, x: what is so much likelier takes the place of the rule's verdict
+OVERRULED_BY_THE_PAST = 0.1  # the same, x: for healthy
 ASK_BELOW = 0.95  # probability of a verdict, x: with less an experiment is worth its cost
 ASK_OVERFITTING_BELOW = 0.7  # the same, x: a validation loss that a rate too high has turned
 SAY_BELOW = 0.8  # probability: with less that is said in words too; not fitted

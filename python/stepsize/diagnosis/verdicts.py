@@ -215,7 +215,7 @@ class Diagnosis:
         if (second := self.runner_up) is not None:
             share = percent(self.probabilities[second])
             likelier = self.probabilities[second] > self.probabilities.get(self.verdict, 0.0)
-            place = "By the shape of its curves alone likelier" if likelier else "Runner-up"
+            place = "By the probabilities alone likelier" if likelier else "Runner-up"
             parts.append(f"{place}: {VERDICTS[second].phrase} ({share} probable).")
         said = self.probabilities.get(self.verdict, 1.0)
         if self.experiment_cost is not None and said < th.SAY_BELOW:
