@@ -252,6 +252,20 @@ def test_what_is_likelier_takes_the_place_of_the_rule():
     assert with_branches([rule], [curves], shares, advice(Experiment())) == [rule]
 
 
+def test_the_same_is_not_said_twice():
+    for history, some in ((falling(30), gains()), (falling(3), gains(present=0.01))):
+        text = str(tried(history, gains=some))
+        assert text.count("in the last half") + text.count("over the last half") <= 1, text
+
+
+def test_gains_in_proportion_to_the_rate_show_steps_too_short_to_be_seen():
+    unseen = {"loss": 1 + 5000 * NOISE, "lr": np.full(400, 0.1)}
+    small = gains(tenth=0.0012, third=0.0036, present=0.012, ten=0.12)
+    said = tried(unseen, gains=small)
+    assert said.verdict == "too_low" and said.probabilities["too_low"] >= 0.95
+    assert tried(unseen, gains=small | {10.0: 0.04}).verdict != "too_low"
+
+
 CONFIDENT = {**falling(1.5, end=0.0), "grad_norm": np.full(400, 1.0)}
 WINS = gains(tenth=0.003, third=0.01, present=0.03, ten=0.3)
 

@@ -29,7 +29,13 @@ from stepsize.diagnosis.measurement import measure
 from stepsize.diagnosis.mismatch import gradient_mismatch, without_advice, zero_gradients
 from stepsize.diagnosis.reading import read
 from stepsize.diagnosis.silent import dead_units
-from stepsize.diagnosis.thresholds import FEWEST_LOSSES, FEWEST_STEPS, IDLE, OUTRUN_SURE
+from stepsize.diagnosis.thresholds import (
+    FEWEST_LOSSES,
+    FEWEST_STEPS,
+    HIDDEN_SURE,
+    IDLE,
+    OUTRUN_SURE,
+)
 from stepsize.diagnosis.verdicts import (
     VERDICTS,
     Diagnosis,
@@ -105,6 +111,8 @@ def _diagnosed(
     shares = probabilities(_as_validated(features, verdict), verdict)
     if hidden is not None:
         shares = without(shares, ("diverging", "too_high", "plateau"))
+        if features.steps >= FEWEST_STEPS:
+            shares = at_least(shares, verdict, HIDDEN_SURE)
     if verdict == "diverging" and (features.broke_at is not None or endless(features)):
         shares = at_least(shares, verdict, OUTRUN_SURE)
     broke = features.broke_at is not None or features.levels.runs_away
@@ -113,9 +121,7 @@ def _diagnosed(
         return Diagnosis(short[0].kind, short, None, False, shares)
     if verdict == "diverging" and (cause := not_the_rate(history, features)) is not None:
         return Diagnosis(verdict, (cause, *found[1:]), None, probabilities=shares)
-    checked = found
-    if hidden is None:
-        found = by_the_curves(checked, features, shares)
+    checked, found = found, by_the_curves(found, features, shares)
     verdict = found[0].kind
     silent, most = dead_units(history)
     most = most and verdict != "diverging"

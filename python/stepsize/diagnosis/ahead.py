@@ -184,9 +184,13 @@ def revised(
         return found
     others = [o for o in found if o.kind == told.kind or o.kind not in VERDICTS]
     if others and others[0].kind == told.kind:
-        first = f"{others[0].evidence}; {told.evidence}"
-        told = Finding(told.kind, told.severity, first, told.advice, others[0].span)
-        others = others[1:]
+        known, *others = others
+        what = f"{known.evidence}; {told.evidence}"
+        if told.kind == "healthy":
+            what = f"{known.evidence}; {counted(e.steps, 'more step')} do not refute it"
+        elif told.kind == "converged":  # with its level and slope
+            what = told.evidence
+        told = Finding(told.kind, told.severity, what, told.advice, known.span)
     return [told, *others]
 
 
@@ -256,6 +260,8 @@ def outrun(found: Sequence[Finding], f: CurveFeatures, a: Ahead, e: Experiment) 
     gains = [e.gain(factor)[0] for factor in factors]
     falls = gains == sorted(gains) and _z(*e.gain(1.0)) > th.OUTRUN_Z
     faster = a.raised > th.OUTRUN * a.pace and a.raised_lead > th.AHEAD_RAISED_LEAD
+    if f.levels.decrease_z < th.START_Z:  # nothing fell that one could see: then in proportion
+        faster |= gains[-1] > th.PROPORTIONAL * gains[factors.index(1.0)]
     return _faster(f, a, e) if falls and faster and a.raised_z > th.OUTRUN_Z else None
 
 
@@ -264,13 +270,16 @@ def _lowering(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
     if a.lead_z < th.AHEAD_Z or a.lead <= th.AHEAD_NOTHING:
         return None
     gained = max(f.trend.late_decrease, 0.0) if f.trend.late_decrease_z > th.LATE_Z else 0.0
-    ends = f"{a.lead * f.levels.decrease:.2g}, {percent(a.lead)} of the whole decrease,"
+    lead = a.lead * f.levels.decrease
+    ends = f"{lead:.2g} (+-{lead / a.lead_z:.1g}), {percent(a.lead)} of the whole decrease,"
     more = counted(e.steps, "more step")
     if a.lead_of != MEAN:
+        last = e.advantage(float(a.lead_of[1:]))[0]
         what = (
             f"{more} at {a.lead_of[1:]} times the rate lie {ends} below those at the present one "
         )
-        what += f"on their way, and {e.advantage(float(a.lead_of[1:]))[0]:.2g} at their end"
+        side = "below" if last >= 0 else "above"
+        what += f"on their way, and {abs(last):.2g} {side} at their end"
     else:
         what = f"{MEAN} over {more} ends {ends} below the weights themselves"
     if a.lead > th.AHEAD_TOO_HIGH:
@@ -334,7 +343,7 @@ def _at_rest(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
         what = f"{not_below(f, e)}, and the loss rests at {level:.4g}; {slope_told(f)}"
         return Finding("converged", "info", what, _advice("converged", e), (0.5, 1.0))
     what = f"{not_below(f, e)}, and of one batch learnt alone "
-    what += f"{percent(min(kept, 1.0))} of the loss is left"
+    what += f"{kept:.0%} of the loss is left"
     return Finding("underfitting", "warning", what, _advice("underfitting", e), (0.5, 1.0))
 
 
