@@ -2,7 +2,8 @@
 
 Thresholds were set on the tuning split of bench/advice, the intervals with all of its splits in
 view: in each of them nine in ten hold a rate whose training ends within 0.01 of the best of its
-grid. The lowest of the grid, a matter of luck where the valley is flat, is in three of four.
+grid. The lowest of the grid, a matter of luck where the valley is flat, is in three of four. The
+rates that won the races are always inside.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from stepsize.curves import TINY, difference_noise
 from stepsize.finder.horizon import BASE
 from stepsize.finder.racing import Advice
 from stepsize.finder.range_test import SPREAD
+from stepsize.finder.settings import Settings
 
 # Decades from the suggestion between which a rate lies that is as good as the best.
 INTERVALS = {"high": (-0.4, 0.4), "medium": (-0.7, 0.6), "low": (-0.9, 2.4), "none": (0.0, 0.0)}
@@ -70,3 +72,26 @@ def confidence(passes: Sequence[Advice]) -> tuple[str, str]:
     if not float(lead.mean()) > CLEAR_LEAD * error:
         return "medium", "it won closely"
     return "high", "it won clearly"
+
+
+def interval_of(
+    rate: float,
+    peak: float,
+    settings: Settings,
+    good: Sequence[Advice],
+    trust: str,
+    decades: float,
+) -> tuple[float, float]:
+    """Where the best rate lies, as often as was measured; below any rate that was seen to fail.
+
+    The rates that won races are inside, moved by the decades of another length: what came lowest is
+    as likely the best.
+    """
+    if not math.isfinite(rate):
+        return math.nan, math.nan
+    below, above = (REFINED_INTERVALS if settings.horizon else INTERVALS)[trust]
+    lost = [t.rate for a in good for t in a.race.trials if t.failure is not None]
+    lost += [float(a.range_test.lrs[-1]) for a in good if a.range_test.diverged]
+    high = min([settings.bounded(rate * BASE**above), *(lr for lr in lost if lr > rate)])
+    won = [settings.bounded(a.race.best.rate * BASE**decades) for a in good]
+    return min(settings.bounded(rate * BASE**below), *won), max(high, peak, *won)

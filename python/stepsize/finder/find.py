@@ -23,7 +23,7 @@ from stepsize.diagnosis.mismatch import CALL, factor_of, of_pairs, told
 from stepsize.diagnosis.silent import WAKE, told_of
 from stepsize.diagnosis.thresholds import SILENT_MOST
 from stepsize.finder.cached_batches import CachedBatches, source_of
-from stepsize.finder.confidence import INTERVALS, REFINED_INTERVALS, confidence
+from stepsize.finder.confidence import confidence, interval_of
 from stepsize.finder.horizon import (
     LENGTH,
     REFINED_PEAK_LIFT,
@@ -173,7 +173,7 @@ def _result(
         suggestion=rate,
         suggestions={**classical(lrs, smoothed), "race": rate},
         peak=peak,
-        interval=_interval(rate, peak, settings, good, trust, decades),
+        interval=interval_of(rate, peak, settings, good, trust, decades),
         confidence=trust,
         why=(why or _why_not(passes[0], runner.params, runner.batches[0]))
         + (_of_range(rate, settings, good) if usable else ""),
@@ -188,29 +188,6 @@ def _result(
         mismatch=mismatch,
         checks=runner.checks,
     )
-
-
-def _interval(
-    rate: float,
-    peak: float,
-    settings: Settings,
-    good: list[Advice],
-    trust: Any,
-    decades: float,
-) -> tuple[float, float]:
-    """Where the best rate lies, as often as was measured; below any rate that was seen to fail.
-
-    The rates that won races are inside, moved by the decades of another length: what came lowest is
-    as likely the best.
-    """
-    if not math.isfinite(rate):
-        return math.nan, math.nan
-    below, above = (REFINED_INTERVALS if settings.horizon else INTERVALS)[trust]
-    lost = [t.rate for a in good for t in a.race.trials if t.failure is not None]
-    lost += [float(a.range_test.lrs[-1]) for a in good if a.range_test.diverged]
-    high = min([settings.bounded(rate * 10**above), *(lr for lr in lost if lr > rate)])
-    won = [settings.bounded(a.race.best.rate * 10**decades) for a in good]
-    return min(settings.bounded(rate * 10**below), *won), max(high, peak, *won)
 
 
 def _mismatch(runner: TrialRunner, look: bool) -> tuple[str, bool]:
