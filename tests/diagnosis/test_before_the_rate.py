@@ -139,7 +139,8 @@ def test_a_linear_loss_has_no_floor_in_view():
         text = str(said)
         assert text.startswith("This loss has no floor in view. The loss fell from ")
         assert (
-            re.search(r"per 10+ steps, along a line", text) and "The learning rate is" not in text
+            re.search(r"per 1[0,]+ steps, along a line", text)
+            and "The learning rate is" not in text
         )
 
 

@@ -509,6 +509,10 @@ def test_a_rate_of_0_is_said_before_anything_else(start):
     assert said.findings[0].span == pytest.approx((start, 1.0), abs=0.01)
     decay = np.where(T < 0.6, 0.1, 0.0)
     assert "rate was 0" not in str(ss.diagnose({"loss": loss, "lr": decay}))
+    restarts = np.where(np.arange(STEPS) % 4 < 2, 0.1, 0.0)
+    said = ss.diagnose({"loss": loss, "lr": restarts})
+    assert said.findings[0].evidence == "the rate was 0 in 50% of the run"
+    assert said.findings[0].span == (0, 1)
 
 
 def test_a_divergence_counts_for_more_than_a_rate_of_0():

@@ -253,7 +253,9 @@ def test_what_is_likelier_takes_the_place_of_the_rule():
 
 
 def test_the_same_is_not_said_twice():
-    for history, some in ((falling(30), gains()), (falling(3), gains(present=0.01))):
+    rests, falls = falling(30, end=0.05), falling(3)
+    assert ss.diagnose(rests).verdict == "converged" and ss.diagnose(falls).verdict == "healthy"
+    for history, some in ((rests, gains()), (falls, gains(present=0.01))):
         text = str(tried(history, gains=some))
         assert text.count("in the last half") + text.count("over the last half") <= 1, text
 

@@ -117,8 +117,8 @@ def check(rows):
     assert said.unsure == (" may be " in first or " may have " in first), text
     if said.unsure:
         assert said.runner_up is not None and VERDICTS[said.runner_up].phrase in text
-    for per in re.findall(r"per (\d+) steps?", text):
-        assert 2 * int(per) <= np.isfinite(rows["loss"]).sum(), text
+    for per in re.findall(r"per ([\d,]+) steps?", text):
+        assert 2 * value(per) <= np.isfinite(rows["loss"]).sum(), text
     for part, start in re.findall(r"rate was 0 in ([\d.]+)% of the run, from ([\d.]+)%", text):
         assert float(part) <= 100 - float(start) + 100 / len(rows["loss"]) + 1, text
     if said.suggested_lr is not None:

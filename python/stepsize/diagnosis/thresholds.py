@@ -156,9 +156,9 @@ ASK_OVERFITTING_BELOW = 0.7  # the same, x: a validation loss that a rate too hi
 SAY_BELOW = 0.8  # probability: with less that is said in words too; not fitted
 
 LOWER_ABOVE = 0.5  # probability of the verdicts that ask for a lower rate; not fitted
-# Probability of another verdict that is worth saying; not fitted. A verdict of the curves with less
-# gives way to the likeliest: in folds with whole tasks held out it was right in 25 %, that in 49 %.
-RUNNER_UP = 0.2
+# A verdict of the curves with less than the first gives way to the likeliest: in folds with whole
+# tasks held out it was right in 25 %, the likeliest in 49 %.
+RUNNER_UP = 0.2  # probability of another verdict that is worth saying; not fitted
 UNSURE = 0.5  # probability of a verdict: with less it is said with a "may"; not fitted
 
 # The next rate: a long way only where the signs are strong. Factors of the rate, all t.
