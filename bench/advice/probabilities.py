@@ -182,6 +182,14 @@ def main() -> None:
             f"runner-up {low} to {high}: verdict right {part[0]:.3f}, runner-up {part[1]:.3f} "
             f"of {here.sum()}"
         )
+    own, top = said[np.arange(len(y)), verdict], said.argmax(axis=1)
+    for low, high in ((0, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.5)):
+        here = (own >= low) & (own < high) & (top != verdict)
+        part = [np.mean(some[here] == y[here]) for some in (verdict, top)]
+        out.append(
+            f"verdict given {low} to {high}: right {part[0]:.3f}, the likeliest {part[1]:.3f} "
+            f"of {here.sum()}"
+        )
     rests = y == NAMES.index("plateau")
     told, next_ = np.mean(verdict[rests] == y[rests]), np.mean(runner_up[rests] == y[rests])
     out.append(f"a plateau is the verdict in {told:.3f}, the runner-up in {next_:.3f}")

@@ -9,8 +9,9 @@ import pytest
 
 import stepsize as ss
 from stepsize.diagnosis import VERDICTS, Finding
-from stepsize.diagnosis.ahead import likelier
+from stepsize.diagnosis.ahead import advice
 from stepsize.diagnosis.doubt import cost_of
+from stepsize.diagnosis.likelier import with_branches
 
 T = np.linspace(0, 1, 400)
 NOISE = 0.01 * np.random.default_rng(0).standard_normal(400)
@@ -232,16 +233,39 @@ def test_a_real_plateau_is_told_by_its_branches_and_left_by_the_fade():
     assert fade < factor < noisy(1400, 0.2)[-1]
 
 
-def test_what_is_far_likelier_takes_the_place_of_the_rule():
+def test_what_is_likelier_takes_the_place_of_the_rule():
     rule, curves = (Finding(kind, "info", kind, "") for kind in ("converged", "healthy"))
 
     def told(healthy, converged, before=curves):
         shares = dict.fromkeys(VERDICTS, 0.0) | {"healthy": healthy, "converged": converged}
-        return likelier([rule], [before], shares, Experiment())
+        return with_branches([rule], [before], shares, advice(Experiment()))
 
-    assert told(0.65, 0.2) == [curves] and told(0.55, 0.2) == [rule]
+    assert told(0.58, 0.42) == [curves] and told(0.52, 0.48) == [rule]
     (new,) = told(0.65, 0.2, before=rule)
     assert new.kind == "healthy" and "healthy with 65%" in new.evidence
+    shares = dict.fromkeys(VERDICTS, 0.0) | {"underfitting": 0.6, "converged": 0.3}
+    assert with_branches([rule], [curves], shares, advice(Experiment())) == [rule]
+    shares["converged"] = 0.1
+    (new,) = with_branches([rule], [curves], shares, advice(Experiment()))
+    assert new.kind == "underfitting"
+    shares = dict.fromkeys(VERDICTS, 0.0) | {"overfitting": 0.9}
+    assert with_branches([rule], [curves], shares, advice(Experiment())) == [rule]
+
+
+def test_the_same_is_not_said_twice():
+    rests, falls = falling(30, end=0.05), falling(3)
+    assert ss.diagnose(rests).verdict == "converged" and ss.diagnose(falls).verdict == "healthy"
+    for history, some in ((rests, gains()), (falls, gains(present=0.01))):
+        text = str(tried(history, gains=some))
+        assert text.count("in the last half") + text.count("over the last half") <= 1, text
+
+
+def test_gains_in_proportion_to_the_rate_show_steps_too_short_to_be_seen():
+    unseen = {"loss": 1 + 5000 * NOISE, "lr": np.full(400, 0.1)}
+    small = gains(tenth=0.0012, third=0.0036, present=0.012, ten=0.12)
+    said = tried(unseen, gains=small)
+    assert said.verdict == "too_low" and said.probabilities["too_low"] >= 0.95
+    assert tried(unseen, gains=small | {10.0: 0.04}).verdict != "too_low"
 
 
 CONFIDENT = {**falling(1.5, end=0.0), "grad_norm": np.full(400, 1.0)}

@@ -7,7 +7,10 @@ import pytest
 
 import stepsize as ss
 from stepsize.diagnosis import FEWEST_STEPS, VERDICTS, Diagnosis, calibration
+from stepsize.diagnosis.checks import judge, of_batches
+from stepsize.diagnosis.doubt import TOLD_BY_BRANCHES
 from stepsize.diagnosis.measurement import measure
+from stepsize.diagnosis.thresholds import RUNNER_UP
 
 T = np.linspace(0, 1, 400)
 
@@ -83,3 +86,71 @@ def test_what_steps_can_have_changed_is_asked_once(history, monkeypatch):
         monkeypatch.setattr(module, "unseen", lambda f: asked.append(1) or own(f))
     ss.diagnose(history)
     assert len(asked) == 1
+
+
+def random_histories():
+    """Curves of every shape, with the path of the weights or without."""
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        t = np.linspace(0, 1, int(rng.integers(20, 500)))
+        loss = rng.choice([0, 0.3, 2]) + np.exp(-rng.uniform(0, 20) * t) + rng.choice([0, 0.5]) * t
+        rows = {"loss": loss + rng.choice([0.001, 0.02, 0.2]) * rng.normal(size=len(t))}
+        if seed % 2:
+            rows["update_ratio"] = np.full(len(t), 10 ** rng.uniform(-5, 0))
+        yield rows
+
+
+def test_a_verdict_that_has_next_to_nothing_gives_way_to_the_likeliest():
+    moved = 0
+    for rows in random_histories():
+        said, features = ss.diagnose(rows), measure(rows)
+        checked = judge(features)[0].kind
+        shares = calibration.probabilities(features, checked)
+        likeliest = max(shares, key=shares.get)
+        told = {checked, likeliest} <= set(TOLD_BY_BRANCHES) and checked != "plateau"
+        told = told and not (likeliest == "too_high" and of_batches(features))
+        told = told and not (likeliest == "underfitting" and features.movement.relative_path < 1)
+        if shares[checked] < RUNNER_UP and told:
+            moved += likeliest != checked
+            assert said.verdict == likeliest == said.findings[0].kind
+            assert said.probabilities[said.verdict] == max(said.probabilities.values())
+        else:
+            assert said.verdict == checked
+        if said.probabilities[said.verdict] < RUNNER_UP:
+            assert not told and "alone likelier" in str(said) and said.unsure
+    assert moved > 10
+
+
+def test_the_sign_of_the_rule_is_told_where_the_likeliest_takes_its_place():
+    for rows in random_histories():
+        said = ss.diagnose(rows)
+        if "one sign speaks for" in said.findings[0].evidence:
+            assert f"it is {VERDICTS[said.verdict].phrase} with" in said.findings[0].evidence
+            assert said.findings[0].advice
+            return
+    raise AssertionError("none was replaced")
+
+
+@pytest.mark.parametrize("zero", [True, False])
+def test_what_the_probabilities_do_not_know_of_is_not_overruled(zero):
+    for rows in random_histories():
+        rows["lr"] = np.where(np.arange(len(rows["loss"])) > 5 * zero, 0.0 if zero else 0.1, 0.1)
+        if not zero:
+            rows["sign_flips"] = np.full(len(rows["loss"]), 0.9)
+        assert ss.diagnose(rows).verdict == judge(measure(rows))[0].kind
+
+
+@pytest.mark.parametrize("lost", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_is_diverging_beyond_doubt(lost):
+    for rows in random_histories():
+        rows["loss"][-3:] = lost
+        said = ss.diagnose(rows)
+        assert said.verdict == "diverging" and said.probabilities["diverging"] >= 0.95
+        assert "likelier" not in str(said) and not said.unsure
+
+
+def test_few_losses_have_no_slope_and_a_constant_one_does_not_change():
+    for steps in range(1, 8):
+        assert "+-" not in str(ss.diagnose({"loss": np.linspace(1, 0.5, steps)}))
+    flat = {"loss": np.append(np.linspace(1, 0.5, 10), np.full(200, 0.5)).round(1)}
+    assert "did not change" in str(ss.diagnose(flat))

@@ -98,7 +98,9 @@ def check(rows):
     # One paragraph gives one advice about the rate.
     assert not ("raise the rate" in text and "ower the rate" in text), text
     assert not (said.verdict == "overfitting" and "raise the rate" in text), text
-    others = re.findall(r"(Runner-up|[^.]*alone likelier): ([^.]+) \(([\d.]+)% probable\)", text)
+    others = re.findall(
+        r"(Runner-up|[^.]*alone likelier): ([^.]+) \((?:more than )?([\d.]+)% probable\)", text
+    )
     assert len(others) == (said.runner_up is not None), text
     for place, name, share in others:
         other = said.runner_up
@@ -109,6 +111,16 @@ def check(rows):
         assert said.probabilities[other] == max(
             p for k, p in said.probabilities.items() if k != said.verdict
         )
+    share = said.probabilities.get(said.verdict, 1.0)
+    assert said.unsure == (share < 0.5 and said.enough_data)
+    first = text.split(". ")[0] if said.findings[0].kind != "no_floor" else text
+    assert said.unsure == (" may be " in first or " may have " in first), text
+    if said.unsure:
+        assert said.runner_up is not None and VERDICTS[said.runner_up].phrase in text
+    for per in re.findall(r"per ([\d,]+) steps?", text):
+        assert 2 * value(per) <= np.isfinite(rows["loss"]).sum(), text
+    for part, start in re.findall(r"rate was 0 in ([\d.]+)% of the run, from ([\d.]+)%", text):
+        assert float(part) <= 100 - float(start) + 100 / len(rows["loss"]) + 1, text
     if said.suggested_lr is not None:
         assert VERDICTS[said.verdict].way in (-1, 1)
         assert (said.suggested_lr > np.nanmax(rows["lr"])) == (VERDICTS[said.verdict].way > 0)

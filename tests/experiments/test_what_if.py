@@ -331,7 +331,7 @@ def test_words_and_table_agree_on_what_ends_lower():
         clear = lead > 2 * error
         assert ("lowest is x0.1" in text) == clear
         assert ("no factor ends lower than the present rate by 2 standard errors" in text) != clear
-        assert (f"(x0.1 does by {lead:.2g} (+-{error:.1g}))" in text) == (lead > 0 and not clear)
+        assert (f"(x0.1 ends {lead:.2g} (+-{error:.1g}) lower)" in text) == (lead > 0 and not clear)
         assert f"change the end by -0.1 (+-{error:.1g})" in text
 
 

@@ -16,6 +16,7 @@ import pytest
 import stepsize as ss
 from cases import RULES
 from stepsize.curves import debiased_ema
+from stepsize.finder.confidence import confidence
 from stepsize.finder.racing import _weighted_rate
 from stepsize.finder.suggestions import classical, minimum, slide, steepest, valley
 
@@ -387,6 +388,31 @@ def test_a_short_race_gives_no_high_confidence():
     assert long.confidence == "high"
     for steps in (20, 40):
         assert ss.lr_find(quadratic(), start(), [None], steps=steps).confidence != "high"
+
+
+def trusted(losses, suggested):
+    """The confidence in a rate, where another won a race with these losses."""
+    trials = [trial(1.0, losses), trial(0.3, np.add(losses, 0.5))]
+    won = SimpleNamespace(trials=trials, weighted_rate=1.0)
+    return confidence(
+        [SimpleNamespace(race=won, rate=suggested, range_test=SimpleNamespace(start=10.0))]
+    )
+
+
+def test_a_race_that_shows_no_end_or_lost_what_it_had_is_not_trusted():
+    falls = np.linspace(9, 3, 30)
+    assert trusted(falls, 1.0)[0] == "medium"
+    assert trusted(falls, 0.3)[0] == "medium"  # the winner is inside of the interval
+    trust, why = trusted(falls, 0.1)
+    assert trust == "low" and "a far higher rate won" in why
+    settled = np.append(np.linspace(9, 3, 10), np.full(20, 3.0))
+    assert trusted(settled, 0.1)[0] != "low"
+    trust, why = trusted(
+        np.concatenate([np.full(10, 9.0), np.full(10, 3.0), np.full(10, 7.0)]), 1.0
+    )
+    assert trust == "low" and "lost more than it kept" in why
+    partly = np.concatenate([np.full(10, 9.0), np.full(10, 3.0), np.full(10, 5.0)])
+    assert trusted(partly, 1.0)[0] != "low"
 
 
 def trial(rate, losses, failure=None):

@@ -159,8 +159,8 @@ def test_the_numbers_of_a_print_agree():
             if won != rate and abs(np.log(found.probes[0][0] / found.suggestion)) > 0.06:
                 word = "lower" if found.suggestion < found.probes[0][0] else "higher"
                 assert f"the suggestion is {word}" in raced[0]
-                low, high = found.interval
-                assert (won in raced[0]) == (low <= found.probes[0][0] <= high)
+                assert won in raced[0]
+            assert found.interval[0] <= found.probes[0][0] <= found.interval[1]
             _agree(found, text)
             assert "won" not in found.why or "e-" not in found.why
 
@@ -192,7 +192,8 @@ def test_a_print_has_one_number_one_confidence_and_one_interval(ends):
             _agree(found, text)
             assert text.count("confidence") == 1
             decades = np.log10(found.interval[1] / found.interval[0])
-            assert decades < 1.31 or found.confidence == "low"
+            stretched = found.probes[0][0] in found.interval  # by the rate that won
+            assert decades < 1.31 or found.confidence == "low" or stretched
 
 
 def test_a_frozen_group_stays_frozen_and_a_scale_is_left_out():

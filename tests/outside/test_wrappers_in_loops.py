@@ -96,4 +96,4 @@ def test_a_masked_value_is_no_loss_and_no_metric():
 def test_a_likelier_verdict_is_not_called_the_runner_up():
     diagnosis = ss.Diagnosis("too_low", (), None, True, {"too_low": 0.28, "healthy": 0.72})
     assert "Runner-up" not in str(diagnosis)
-    assert "By the shape of its curves alone likelier" in str(diagnosis)
+    assert "By the probabilities alone likelier" in str(diagnosis)

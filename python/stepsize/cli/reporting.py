@@ -115,7 +115,8 @@ def write_report(
     page.cards(cards)
     if diagnosis.enough_data:
         verdict = VERDICTS[diagnosis.verdict]
-        page.verdict(f"{verdict.phrase.capitalize()}.", str(diagnosis), verdict.tone)
+        phrase = f"perhaps {verdict.phrase}" if diagnosis.unsure else verdict.phrase
+        page.verdict(f"{phrase.capitalize()}.", str(diagnosis), verdict.tone)
     else:
         page.verdict("Not enough data.", str(diagnosis), "fair")
     with offscreen():

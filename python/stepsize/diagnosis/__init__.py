@@ -8,10 +8,10 @@ from typing import Any
 from stepsize.diagnosis.ahead import (
     Asked,
     Experiment,
+    advice,
     ahead_of,
     is_experiment,
     is_void,
-    likelier,
     outrun,
     rate_after,
     revised,
@@ -24,11 +24,18 @@ from stepsize.diagnosis.features import CurveFeatures
 from stepsize.diagnosis.floor import endless, with_floor
 from stepsize.diagnosis.generalisation import settled
 from stepsize.diagnosis.holes import with_holes
+from stepsize.diagnosis.likelier import by_the_curves, with_branches
 from stepsize.diagnosis.measurement import measure
 from stepsize.diagnosis.mismatch import gradient_mismatch, without_advice, zero_gradients
 from stepsize.diagnosis.reading import read
 from stepsize.diagnosis.silent import dead_units
-from stepsize.diagnosis.thresholds import FEWEST_LOSSES, FEWEST_STEPS, IDLE, OUTRUN_SURE
+from stepsize.diagnosis.thresholds import (
+    FEWEST_LOSSES,
+    FEWEST_STEPS,
+    HIDDEN_SURE,
+    IDLE,
+    OUTRUN_SURE,
+)
 from stepsize.diagnosis.verdicts import (
     VERDICTS,
     Diagnosis,
@@ -104,7 +111,9 @@ def _diagnosed(
     shares = probabilities(_as_validated(features, verdict), verdict)
     if hidden is not None:
         shares = without(shares, ("diverging", "too_high", "plateau"))
-    if verdict == "diverging" and endless(features):
+        if features.steps >= FEWEST_STEPS:
+            shares = at_least(shares, verdict, HIDDEN_SURE)
+    if verdict == "diverging" and (features.broke_at is not None or endless(features)):
         shares = at_least(shares, verdict, OUTRUN_SURE)
     broke = features.broke_at is not None or features.levels.runs_away
     if features.steps < FEWEST_STEPS and not (verdict == "diverging" and broke):
@@ -112,13 +121,16 @@ def _diagnosed(
         return Diagnosis(short[0].kind, short, None, False, shares)
     if verdict == "diverging" and (cause := not_the_rate(history, features)) is not None:
         return Diagnosis(verdict, (cause, *found[1:]), None, probabilities=shares)
+    checked, found = found, by_the_curves(found, features, shares)
+    verdict = found[0].kind
     silent, most = dead_units(history)
     most = most and verdict != "diverging"
     before = gradient_mismatch(history) or (silent if most else None)
     if before is not None:
         told = without_advice(zero_gradients(history, found))
         return Diagnosis(verdict, (before, *told), None, probabilities=shares)
-    found = [*zero_gradients(history, found), *([silent] if silent is not None else [])]
+    also = [silent] if silent is not None else []
+    found = [*zero_gradients(history, found), *also]
     doubtful = in_doubt(features, verdict, shares)
     experiment = _asked(what_if, doubtful)
     if experiment is None or is_void(experiment):
@@ -127,6 +139,8 @@ def _diagnosed(
             found, rate = [*found, to_find(rate, features)], None
         cost = cost_of(features.steps) if doubtful and experiment is None else None
         return Diagnosis(verdict, tuple(found), rate, True, shares, cost)
+    if doubtful:  # the branches are asked what the checks found, and the likeliest comes after
+        found = [*zero_gradients(history, checked), *also]
     return _tried(features, found, shares, experiment, doubtful)
 
 
@@ -164,7 +178,7 @@ def _tried(
     if won:
         shares = at_least(shares, found[0].kind, OUTRUN_SURE)
     elif doubtful and not ahead.broke:
-        found = likelier(found, before, shares, experiment)
+        found = with_branches(found, before, shares, advice(experiment))
     verdict = found[0].kind
     rate = rate_after(verdict, features, experiment)
     if rate is not None and not is_usual(rate):

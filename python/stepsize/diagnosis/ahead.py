@@ -26,8 +26,8 @@ import numpy as np
 from stepsize.arrays import Curve
 from stepsize.curves import paired
 from stepsize.diagnosis import thresholds as th
-from stepsize.diagnosis.doubt import TOLD_BY_BRANCHES
 from stepsize.diagnosis.features import CurveFeatures
+from stepsize.diagnosis.likelier import ADVICE
 from stepsize.diagnosis.pace import creeps, slope_told
 from stepsize.diagnosis.verdicts import VERDICTS, Finding
 from stepsize.diagnosis.wording import percent
@@ -184,45 +184,25 @@ def revised(
         return found
     others = [o for o in found if o.kind == told.kind or o.kind not in VERDICTS]
     if others and others[0].kind == told.kind:
-        first = f"{others[0].evidence}; {told.evidence}"
-        told = Finding(told.kind, told.severity, first, told.advice, others[0].span)
-        others = others[1:]
+        known, *others = others
+        what = f"{known.evidence}; {told.evidence}"
+        if told.kind == "healthy":
+            what = f"{known.evidence}; {counted(e.steps, 'more step')} do not refute it"
+        elif told.kind == "converged":  # with its level and slope
+            what = told.evidence
+        told = Finding(told.kind, told.severity, what, told.advice, known.span)
     return [told, *others]
 
 
-def likelier(
-    found: list[Finding], before: list[Finding], shares: dict[str, float], e: Experiment
-) -> list[Finding]:
-    """The findings once more where another verdict is far likelier by curves and branches together.
-
-    `before` are those of the curves alone. The rule knows the branches by their signs, and the
-    probabilities how sure the curves were.
-    """
-    first = found[0]
-    kind = max(TOLD_BY_BRANCHES, key=lambda name: shares[name])
-    if first.kind not in TOLD_BY_BRANCHES or shares[kind] < shares[first.kind] + th.OVERRULED:
-        return found
-    known = [o for o in before if o.kind == kind]
-    if known:
-        return [*known, *(o for o in before if o.kind not in VERDICTS)]
-    share = percent(shares[kind])
-    what = f"{first.evidence}; together with the curves it is {VERDICTS[kind].phrase} with {share}"
-    severity = "info" if VERDICTS[kind].tone == "good" else "warning"
-    rest = [o for o in found if o.kind not in VERDICTS]
-    return [Finding(kind, severity, what, _advice(kind, e), first.span), *rest]
+def advice(e: Experiment) -> dict[str, str]:
+    """What follows from each verdict that branches tell."""
+    fade = "Let the rate fade to 0 along a line over the steps that are left, "
+    fade += f"lr=ss.schedules.linear({e.lr:.3g}, 0, steps): that ends lower than any one factor."
+    return ADVICE | {"healthy": "Carry on.", "plateau": fade}
 
 
 def _advice(kind: str, e: Experiment) -> str:
-    fade = "Let the rate fade to 0 along a line over the steps that are left, "
-    fade += f"lr=ss.schedules.linear({e.lr:.3g}, 0, steps): that ends lower than any one factor."
-    return {
-        "too_high": "The steps overshoot: lower the rate, or let it decay.",
-        "healthy": "Carry on.",
-        "too_low": "The steps go the right way but are too short: raise the rate.",
-        "plateau": fade,
-        "converged": "Stop here: neither more steps nor another rate gains anything to speak of.",
-        "underfitting": "This model is too small for its data: try a larger one, or better inputs.",
-    }[kind]
+    return advice(e)[kind]
 
 
 def _lost(e: Experiment) -> Finding:
@@ -280,6 +260,8 @@ def outrun(found: Sequence[Finding], f: CurveFeatures, a: Ahead, e: Experiment) 
     gains = [e.gain(factor)[0] for factor in factors]
     falls = gains == sorted(gains) and _z(*e.gain(1.0)) > th.OUTRUN_Z
     faster = a.raised > th.OUTRUN * a.pace and a.raised_lead > th.AHEAD_RAISED_LEAD
+    if f.levels.decrease_z < th.START_Z:  # nothing fell that one could see: then in proportion
+        faster |= gains[-1] > th.PROPORTIONAL * gains[factors.index(1.0)]
     return _faster(f, a, e) if falls and faster and a.raised_z > th.OUTRUN_Z else None
 
 
@@ -288,13 +270,16 @@ def _lowering(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
     if a.lead_z < th.AHEAD_Z or a.lead <= th.AHEAD_NOTHING:
         return None
     gained = max(f.trend.late_decrease, 0.0) if f.trend.late_decrease_z > th.LATE_Z else 0.0
-    ends = f"{a.lead * f.levels.decrease:.2g}, {percent(a.lead)} of the whole decrease,"
+    lead = a.lead * f.levels.decrease
+    ends = f"{lead:.2g} (+-{lead / a.lead_z:.1g}), {percent(a.lead)} of the whole decrease,"
     more = counted(e.steps, "more step")
     if a.lead_of != MEAN:
+        last = e.advantage(float(a.lead_of[1:]))[0]
         what = (
             f"{more} at {a.lead_of[1:]} times the rate lie {ends} below those at the present one "
         )
-        what += f"on their way, and {e.advantage(float(a.lead_of[1:]))[0]:.2g} at their end"
+        side = "below" if last >= 0 else "above"
+        what += f"on their way, and {abs(last):.2g} {side} at their end"
     else:
         what = f"{MEAN} over {more} ends {ends} below the weights themselves"
     if a.lead > th.AHEAD_TOO_HIGH:
@@ -330,9 +315,12 @@ def not_below(f: CurveFeatures, e: Experiment) -> str:
     what += f"{percent(lead / unit)} of the whole decrease"
     if factor > 1:
         return what + ", but falls no faster than the run did on average"
-    way, spread = (percent(x / unit) for x in _below(e, factor))
+    way, spread = (x / unit for x in _below(e, factor))
     line = percent(th.AHEAD_PLATEAU)
-    return what + f" ({way} (+-{spread}) along its steps, where a plateau begins at {line})"
+    return (
+        what
+        + f" ({percent(way)} (+-{spread:.1%}) along its steps, where a plateau begins at {line})"
+    )
 
 
 def _going_on(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
@@ -355,7 +343,7 @@ def _at_rest(f: CurveFeatures, a: Ahead, e: Experiment) -> Finding | None:
         what = f"{not_below(f, e)}, and the loss rests at {level:.4g}; {slope_told(f)}"
         return Finding("converged", "info", what, _advice("converged", e), (0.5, 1.0))
     what = f"{not_below(f, e)}, and of one batch learnt alone "
-    what += f"{percent(min(kept, 1.0))} of the loss is left"
+    what += f"{kept:.0%} of the loss is left"
     return Finding("underfitting", "warning", what, _advice("underfitting", e), (0.5, 1.0))
 
 

@@ -89,7 +89,7 @@ def idle(f: CurveFeatures) -> Finding | None:
     if share < th.IDLE:
         return None
     what = f"the rate was 0 in {percent(share)} of the run"
-    at_end = start < 1
+    at_end = start < 1 and share <= 1 - start + 1 / f.rows  # and not here and there
     if at_end:
         what += f", from {percent(start)} of it on" if start > 0 else ", from its start"
     advice = "Fix the schedule first: its length counts updates, not epochs, and has to reach the "
@@ -221,7 +221,7 @@ def too_high(f: CurveFeatures) -> Finding | None:
     return Finding("too_high", "warning", evidence, advice, signs[0][1])
 
 
-def _of_batches(f: CurveFeatures) -> bool:
+def of_batches(f: CurveFeatures) -> bool:
     """Whether the loss swings by far more than a step can change it: batches differ."""
     return f.noise.swing > th.SWING_REACH * f.movement.late_reach
 
@@ -230,7 +230,7 @@ def _bounces(f: CurveFeatures) -> bool:
     """Whether the loss moves to and fro, and not only because batches differ: the weights do."""
     noise = f.noise
     calm = noise.gradient_jitter <= th.SWING_GRADIENT_JITTER
-    calm = calm or _of_batches(f)
+    calm = calm or of_batches(f)
     moves = noise.swing > th.SWING and noise.jitter > th.SWING_JITTER and not calm
     return moves and not _goes_on(f)
 
@@ -256,7 +256,7 @@ def healthy(f: CurveFeatures) -> Finding | None:
         return None
     levels = f.levels
     if levels.decrease_z < th.START_Z:
-        if _of_batches(f):
+        if of_batches(f):
             return None
         end, start = apart(levels.end, levels.start)
         below = "not clearly below" if levels.end < levels.start else "not below"
@@ -314,7 +314,9 @@ def at_rest(f: CurveFeatures) -> list[Finding]:
         return [settled(f) or _creeping(f)]
     why = f"the loss has settled at {beside(levels.end, levels.start)}"
     if f.movement.gradient_ratio < th.GRADIENT_FELL:
-        why += f", and the gradient norm fell to {f.movement.gradient_ratio:.1%} of what it was"
+        why += (
+            f", and the gradient norm fell to {percent(f.movement.gradient_ratio)} of what it was"
+        )
     advice = "Stop here: longer training at this rate gains nothing to speak of."
     found = [Finding("converged", "info", why, advice, LAST_HALF)]
     least, most = th.REST_LEVEL_BOTH
@@ -327,7 +329,8 @@ def at_rest(f: CurveFeatures) -> list[Finding]:
         severity = "warning" if clear else "info"
         under = Finding("underfitting", severity, why, advice, LAST_HALF)
         found.insert(0 if clear else 1, under)
-    found[0] = replace(found[0], evidence=f"{found[0].evidence}; {slope_told(f)}")
+    if slope := slope_told(f):
+        found[0] = replace(found[0], evidence=f"{found[0].evidence}; {slope}")
     # Both are said where noise in the data may explain what is left.
     return found if least < share < most else found[:1]
 

@@ -21,7 +21,8 @@ def overfitting(f: CurveFeatures) -> Finding | None:
     far = far and v.best_at < th.OVERFIT_LATEST and v.end >= levels.end
     if not (far or _rose_of_its_own(f)) or v.training_decrease < th.OVERFIT_TRAINING:
         return None
-    what = f"{_turned(v)} while the training loss {went(v.training_then, levels.end)}"
+    trained = went(v.training_then, levels.end).replace("rose", "only rose")
+    what = f"{_turned(v)} while the training loss {trained}"
     if f.metric is not None:
         better = f.metric.own_rise <= th.METRIC_FALL
         what += f"; the {series_name(f.metric.name)} "

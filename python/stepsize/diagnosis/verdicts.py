@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -151,10 +152,9 @@ class Diagnosis:
         return first if first is not None and first.kind == "gradient_mismatch" else None
 
     @property
-    def _weak(self) -> bool:
-        """Whether the curves, without an experiment, leave a lower rate in doubt."""
-        asked = self.experiment_cost is not None and self.suggested_lr is None
-        return asked and _is_weak(self.verdict, self.probabilities)
+    def unsure(self) -> bool:
+        """Whether the verdict has less than half of the probability: then "may" is said of it."""
+        return self.enough_data and self.probabilities.get(self.verdict, 1.0) < th.UNSURE
 
     @property
     def runner_up(self) -> str | None:
@@ -163,7 +163,7 @@ class Diagnosis:
             return None
         others = {k: v for k, v in self.probabilities.items() if k != self.verdict}
         name = max(others, key=others.__getitem__, default=None)
-        return name if name is not None and others[name] >= th.RUNNER_UP else None
+        return name if name and (others[name] >= th.RUNNER_UP or self.unsure) else None
 
     def __repr__(self) -> str:
         parts = [repr(self.verdict)]
@@ -186,12 +186,13 @@ class Diagnosis:
             lead = "There is not enough data for a verdict."
             return " ".join([lead, *map(str, self.findings[:1]), *so_far])
         row = VERDICTS[self.verdict]
-        lead = row.lead.replace(" is ", " may be ") if self._weak else row.lead
+        lead = hedged(row.lead) if self.unsure else row.lead
         parts, way, others = [lead, *map(str, self.findings[:1])], int(row.way), self.findings[1:]
         first = self.findings[0].kind if self.findings else ""
         if first in BEFORE_THE_RATE:
             but = "But for that" if first == "no_floor" else "By its curves alone"
-            looks = [f"{but} it is {row.phrase}: {f.evidence}." for f in others[:1]]
+            it = hedged("it is") if self.unsure else "it is"
+            looks = [f"{but} {it} {row.phrase}: {f.evidence}." for f in others[:1]]
             parts, others = [BEFORE_THE_RATE[first], parts[1], *looks], others[1:]
             if first != "no_floor":
                 return " ".join(parts)
@@ -214,7 +215,7 @@ class Diagnosis:
         if (second := self.runner_up) is not None:
             share = percent(self.probabilities[second])
             likelier = self.probabilities[second] > self.probabilities.get(self.verdict, 0.0)
-            place = "By the shape of its curves alone likelier" if likelier else "Runner-up"
+            place = "By the probabilities alone likelier" if likelier else "Runner-up"
             parts.append(f"{place}: {VERDICTS[second].phrase} ({share} probable).")
         said = self.probabilities.get(self.verdict, 1.0)
         if self.experiment_cost is not None and said < th.SAY_BELOW:
@@ -222,6 +223,15 @@ class Diagnosis:
             sure = f"This is {percent(said)} sure"
             parts.append(f"{sure}: what_if would tell, at the cost of {cost}.")
         return " ".join(parts)
+
+
+def hedged(lead: str) -> str:
+    """A sentence that only may be so.
+
+    >>> hedged("This run has converged."), hedged("The learning rate is too low.")
+    ('This run may have converged.', 'The learning rate may be too low.')
+    """
+    return re.sub(r"\bhas\b", "may have", re.sub(r"\bis\b", "may be", lead, count=1), count=1)
 
 
 def to_find(rate: float, f: CurveFeatures) -> Finding:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+LEAST_TOLD = 0.001  # share; what would be rounded to less is only said to be less, or nearly all
+
 
 def words(verdict: str) -> str:
     """A verdict as one says it: "too high" for "too_high"."""
@@ -49,9 +51,13 @@ def beside(end: float, start: float) -> str:
 def percent(share: float) -> str:
     """A share as per cent; what is neither nothing nor all is not rounded to it.
 
-    >>> percent(0.5), percent(0.9991), percent(1.0)
-    ('50%', '99.9%', '100%')
+    >>> percent(0.5), percent(0.9991), percent(1.0), percent(1e-5)
+    ('50%', '99.9%', '100%', 'less than 0.1%')
     """
+    if 0 < abs(share) < LEAST_TOLD / 2:
+        return f"less than {LEAST_TOLD:.1%}"
+    if 1 - LEAST_TOLD / 2 < share < 1:
+        return f"more than {1 - LEAST_TOLD:.1%}"
     near = 0 < abs(share) < 0.01 or 0.99 < share < 1
     return f"{share:.0%}" if not near else f"{share:.1%}"
 

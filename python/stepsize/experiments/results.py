@@ -193,7 +193,7 @@ class WhatIf:
         said = []
         for branch in self.branches:
             gained, error = self.gain(branch.factor)
-            change = f"{gained:+.2g}".replace("+", "-", 1) if gained >= 0 else f"+{-gained:.2g}"
+            change = f"{-gained:+.2g}" if gained else "0"
             words = "diverges" if branch.diverged else f"{change} (+-{error:.1g})"
             said.append(f"x{branch.factor:g} {words}")
         return (
@@ -235,7 +235,7 @@ class WhatIf:
         if not lower:
             return ""
         factor = max(lower, key=lower.__getitem__)
-        return f" (x{factor:g} does by {lower[factor]:.2g} (+-{leads[factor][1]:.1g}))"
+        return f" (x{factor:g} ends {lower[factor]:.2g} (+-{leads[factor][1]:.1g}) lower)"
 
     def _cost(self) -> str:
         cost = counted(self.gradients, "gradient")

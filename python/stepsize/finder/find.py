@@ -24,7 +24,7 @@ from stepsize.diagnosis.mismatch import CALL, factor_of, of_pairs, told
 from stepsize.diagnosis.silent import WAKE, told_of
 from stepsize.diagnosis.thresholds import SILENT_MOST
 from stepsize.finder.cached_batches import CachedBatches, source_of
-from stepsize.finder.confidence import INTERVALS, REFINED_INTERVALS, confidence
+from stepsize.finder.confidence import confidence, interval_of
 from stepsize.finder.horizon import (
     LENGTH,
     REFINED_PEAK_LIFT,
@@ -156,6 +156,7 @@ def _result(
         rate = settings.bounded(_geometric_mean(a.rate for a in good))
         peak = settings.bounded(_geometric_mean(a.peak for a in good))
     trust, why = confidence(good)
+    decades = 0.0
     if good and settings.for_steps is not None:
         length = settings.horizon or LENGTH
         decades, rule = longer(runner, rate, 0, length, settings.for_steps)
@@ -173,7 +174,7 @@ def _result(
         suggestion=rate,
         suggestions={**classical(lrs, smoothed), "race": rate},
         peak=peak,
-        interval=_interval(rate, peak, settings, good, trust),
+        interval=interval_of(rate, peak, settings, good, trust, decades),
         confidence=trust,
         why=(why or _why_not(passes[0], runner.params, runner.batches[0]))
         + (_of_range(rate, settings, good) if usable else ""),
@@ -188,17 +189,6 @@ def _result(
         mismatch=mismatch,
         checks=runner.checks,
     )
-
-
-def _interval(
-    rate: float, peak: float, settings: Settings, good: list[Advice], trust: Any
-) -> tuple[float, float]:
-    """Where the best rate lies, as often as was measured; below any rate that was seen to fail."""
-    below, above = (REFINED_INTERVALS if settings.horizon else INTERVALS)[trust]
-    lost = [t.rate for a in good for t in a.race.trials if t.failure is not None]
-    lost += [float(a.range_test.lrs[-1]) for a in good if a.range_test.diverged]
-    high = min([settings.bounded(rate * 10**above), *(lr for lr in lost if lr > rate)])
-    return settings.bounded(rate * 10**below), max(high, peak)
 
 
 def _mismatch(runner: TrialRunner, look: bool) -> tuple[str, bool]:
