@@ -11,6 +11,7 @@ from stepsize.arrays import data_set
 from stepsize.cli.errors import CommandError
 from stepsize.cli.loading import load_noted, optimizer_class
 from stepsize.cli.output import draw, print_json
+from stepsize.cli.prose import prose
 from stepsize.training.history import History
 
 
@@ -38,8 +39,8 @@ def what_if(args: argparse.Namespace) -> int:
         print_json({**result.to_dict(), **_told(diagnosis)})
     else:
         print(result.table())
-        print(result)
-        print(f"\n{diagnosis}")
+        print(prose(result))
+        print(f"\n{prose(diagnosis)}")
     draw(args.plot, lambda plots: plots.futures(result, title=problem.name))
     return 0
 
