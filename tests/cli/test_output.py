@@ -10,7 +10,7 @@ import pytest
 from one_line import assert_one_line
 from stepsize.cli import main
 from stepsize.cli.commands import DIVERGED
-from stepsize.cli.prose import prose
+from stepsize.validation import prose
 
 FILES = {
     "find": ["--plot", "--csv"],

@@ -11,8 +11,8 @@ from stepsize.arrays import data_set
 from stepsize.cli.errors import CommandError
 from stepsize.cli.loading import load_noted, optimizer_class
 from stepsize.cli.output import draw, print_json
-from stepsize.cli.prose import prose
 from stepsize.training.history import History
+from stepsize.validation import prose
 
 
 def what_if(args: argparse.Namespace) -> int:

@@ -21,7 +21,6 @@ from stepsize.cli.loading import load_noted, optimizer_class, parse_lr, started_
 from stepsize.cli.output import columns, draw, print_json
 from stepsize.cli.predicting import predict as predictions
 from stepsize.cli.predicting import to_extra
-from stepsize.cli.prose import prose
 from stepsize.cli.reporting import (
     final,
     in_words_of_options,
@@ -36,6 +35,7 @@ from stepsize.cli.tables import Prepared
 from stepsize.cli.watch import watch
 from stepsize.plots.style import number
 from stepsize.schedules import expression
+from stepsize.validation import prose
 
 __all__ = [
     "bench", "demo", "find", "info", "predict", "schedule", "train", "tune", "watch", "what_if",

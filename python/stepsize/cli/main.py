@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from stepsize.cli import watch
 from stepsize.cli.argument_types import at_least, folder, names, number, positive, rates, sizes
-from stepsize.cli.prose import Help
+from stepsize.cli.helping import Help
 
 __all__ = ["main"]
 
