@@ -25,7 +25,7 @@ _PACKED = tuple(
     f"{kind}{packer}" for kind in _TEXTS + _RECORDS for packer in (".gz", ".bz2", ".xz")
 )
 ENDINGS = (*_TEXTS, *_RECORDS, *_SHEETS, ".npz", ".parquet", *_PACKED, ".zip")
-_WEB_PAGE = re.compile(r"\s*<(?:!doctype html|html|head|body)\b", re.IGNORECASE)
+_WEB_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|body)\b", re.IGNORECASE)
 KINDS = ".csv, .tsv, .txt, .xlsx, .json, .jsonl, .parquet, .npz, text also as .gz or .zip"
 
 
@@ -65,6 +65,8 @@ def read_table(
     inner, data = unpacked(path, data, notes)
     if inner.suffix.lower() in (".npz", ".parquet"):
         raise FileError(f"{path} holds a packed {inner.suffix}; unpack it and give the file")
+    if _WEB_PAGE.match(data[:200]):
+        raise FileError(f"{path} holds a web page (HTML), not its table: save the file it links to")
     if inner.suffix.lower() in _SHEETS:
         if not data:
             raise FileError(f"{path} is empty; save the table again")
@@ -73,8 +75,6 @@ def read_table(
     text = decoded(path, data, notes, encoding)
     if inner.suffix.lower() in _RECORDS or _looks_like_records(inner, text):
         return json_table(path, text, notes)
-    if _WEB_PAGE.match(text):
-        raise FileError(f"{path} holds a web page (HTML), not its table: save the file it links to")
     delimiter = "\t" if inner.suffix.lower() == ".tsv" else delimiter_of(text)
     rows = split(path, text, delimiter, notes, keep_blank)
     return _arranged(path, rows, delimiter, known, notes, keep_blank)
