@@ -105,7 +105,7 @@ def rule(cls: type[Optimizer]) -> str:
             else "Each at the rate, of a grid, that loses most without steps too long to follow."
         ),
         _title("Hyperparameters", "-"),
-        table(("Name", "Default", "Allowed"), rows, "25 25 50"),
+        table(("Name", "Default", "Allowed"), rows, "25 25 50", "numbers"),
         f"{note}Every optimizer also takes {common}: see :doc:`../api/optimizers`.",
         _title("State and step", "-"),
         _state(cls),
@@ -179,8 +179,12 @@ def schedule(call: str) -> ss.Schedule:
     return made
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]], widths: str) -> str:
-    lines = [".. list-table::", "   :header-rows: 1", f"   :widths: {widths}", ""]
+def table(
+    head: tuple[str, ...], rows: list[tuple[str, ...]], widths: str, kind: str = "words"
+) -> str:
+    """A table; of the kind "numbers" its second column may be narrow."""
+    lines = [".. list-table::", "   :header-rows: 1", f"   :widths: {widths}"]
+    lines += [f"   :class: {kind}", ""]
     for row in (head, *rows):
         lines += [f"   {'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(row)]
     return "\n".join(lines)

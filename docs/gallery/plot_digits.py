@@ -107,7 +107,7 @@ ax.legend()
 plt.show()
 
 # %%
-# The digits that it got wrong, are hard for us too.
+# The digits that it got wrong are hard for us too.
 
 answers = forward(best, x_test)[1].argmax(axis=1)
 wrong = np.flatnonzero(answers != y_test)

@@ -76,7 +76,14 @@ _ELSEWHERE = {
     "optim": "optimizers",
     "train": "fit",
     "Trainer": "fit",
-    "gradcheck": "check_gradients",
+    **dict.fromkeys(("gradcheck", "check_grad", "check_grads"), "check_gradients"),
+    "ReduceLROnPlateau": "ReduceOnPlateau",
+    **dict.fromkeys(("ModelCheckpoint", "BackupAndRestore"), "Checkpoint"),
+    **dict.fromkeys(("LearningRateMonitor", "LearningRateScheduler"), "LRMonitor"),
+    **dict.fromkeys(("AveragedModel", "StochasticWeightAveraging"), "SWA"),
+    "TerminateOnNaN": "StopOnDivergence",
+    "LightningModule": "fit",
+    "TensorBoardLogger": "TensorBoard",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 # Packages whose every name is public; their `__all__` is the list.
@@ -91,14 +98,14 @@ def __getattr__(name: str) -> _Any:
         return sorted((*_HOME, *_MODULES, *(other for page in _pages() for other in page.__all__)))
     if name in (*_MODULES, *_EXTRAS):
         return _importlib.import_module(f"stepsize.{name}")
-    found = None
+    found, other = None, _ELSEWHERE.get(name)
     if name in _HOME:
         found = getattr(_importlib.import_module(f"stepsize.{_HOME[name]}"), name)
     elif not name.startswith("_") and _find_spec(f"stepsize.{name}") is None:
         # A module is imported as one, not looked for among the names, which may need it themselves.
         found = next((getattr(page, name) for page in _pages() if name in page.__all__), None)
+        other = other or (None if found else _alike(name))
     if found is None:
-        other = _ELSEWHERE.get(name)
         raise AttributeError(
             f"module 'stepsize' has no attribute {name!r}"
             + (f"; it is stepsize.{other} here" if other else ""),
@@ -107,6 +114,12 @@ def __getattr__(name: str) -> _Any:
         )
     globals()[name] = found
     return found
+
+
+def _alike(name: str) -> str | None:
+    """The public name that differs in capitals and underscores alone, such as AdamW of adamw."""
+    known = {other.lower().replace("_", ""): other for other in __getattr__("__all__")}
+    return known.get(name.lower().replace("_", ""))
 
 
 def _pages() -> _Iterator[_Any]:

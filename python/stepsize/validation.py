@@ -12,6 +12,9 @@ import math
 import numbers
 import operator
 import os
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -161,6 +164,25 @@ def counted(count: int, noun: str) -> str:
     """
     many = f"{noun}{'es' if noun.endswith(('s', 'tch')) else 's'}"
     return f"{count:,} {noun if count == 1 else many}"
+
+
+def prose(words: object, indent: int = 0) -> str:
+    """Lines for a person, broken between words at the terminal's width; in a pipe as they are."""
+    if not sys.stdout.isatty():
+        return str(words)
+    width = shutil.get_terminal_size().columns
+    return "\n".join(filled(line, width, indent) for line in str(words).splitlines())
+
+
+def filled(line: str, width: int, indent: int = 0) -> str:
+    """A line as several of at most this width, those after the first indented; words stay whole."""
+    if len(line) <= width or width <= indent + 8:
+        return line
+    lead = line[: len(line) - len(line.lstrip())]
+    return textwrap.fill(
+        line.lstrip(), width, initial_indent=lead, subsequent_indent=lead or " " * indent,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def words_of(error: BaseException) -> str:

@@ -10,6 +10,7 @@ import pytest
 from one_line import assert_one_line
 from stepsize.cli import main
 from stepsize.cli.commands import DIVERGED
+from stepsize.validation import prose
 
 FILES = {
     "find": ["--plot", "--csv"],
@@ -73,3 +74,20 @@ def test_a_terminal_of_few_signs_shows_what_it_can(words, encoding, model, monke
     if words[0] == "schedule":
         assert "cosine(1.0, 0.0, 100)" in text
         assert (("*" in text) and ("|" in text)) == (encoding != "utf-8")
+
+
+def test_help_and_words_keep_to_the_width_of_a_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    commands = ["find", "train", "watch", "what-if", "predict", "tune", "schedule", "bench", "info"]
+    for words in ([], ["demo"], *([command] for command in commands)):
+        assert main([*words, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert max(map(len, shown.splitlines())) <= 80, words
+    main(["--help"])
+    assert "\nstart here:\n  stepsize demo " in capsys.readouterr().out
+    long = "one word after another, and no end of them in sight " * 3 + "unbreakable" * 9
+    assert prose(long) == long  # into a file, as it is
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert [len(line) <= 80 for line in prose(long).splitlines()] == [True, True, False]
+    assert prose(long).replace("\n", " ") == long
+    assert prose("a b " * 30, indent=4).splitlines()[1].startswith("    a")

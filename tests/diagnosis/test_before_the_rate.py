@@ -175,6 +175,20 @@ def test_what_learns_and_generalises_nothing_is_never_a_matter_of_the_rate(rise,
     assert ss.diagnose(falling).verdict != "overfitting" or rise > 0.2
 
 
+@pytest.mark.parametrize("level", [2.0, 7.0])
+def test_an_overshoot_that_the_validation_loss_keeps_is_a_rate_too_high(level):
+    """Each row is learnt by heart after it: the training loss rests, near 0, and shows nothing."""
+    t, noise = np.linspace(0, 1, 1_600), 0.01 * np.random.default_rng(3).standard_normal(1_600)
+    loss = np.exp(-200 * t) + 0.3 * np.exp(-7 * t) + 9e5 * t**2 * np.exp(-90 * t) + 0.1 + noise
+    val = np.full(1_600, np.nan)
+    val[79::80] = level + level * np.exp(-15 * t[79::80])
+    history = {"loss": loss, "val_loss": val, "lr": np.full(1_600, 1.0)}
+    said = ss.diagnose(history)
+    assert said.verdict == "too_high"
+    assert f"the validation loss, {level:.3g} at best, never came back below 1.4" in str(said)
+    assert ss.diagnose(history | {"val_loss": val / level}).verdict != "too_high"
+
+
 @pytest.mark.parametrize(("rate", "steps"), [(3e-3, 800), (1e-2, 800)])
 def test_shuffled_labels_are_told_early(rate, steps):
     shuffled = np.random.default_rng(5).permutation(np.sign(Y))

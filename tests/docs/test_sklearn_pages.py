@@ -1,5 +1,6 @@
 """The page about scikit-learn, and the lines for those who come from there or from Keras."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -161,3 +162,13 @@ def test_from_timm(there, here, random):
     row = next(row for row in names() if row[0] == [type(opt).__name__])
     assert their_name in [*row[4], "momentum"]
     assert f"lr={opt.lr}" in there
+
+
+def test_words_of_other_trainers_are_those_of_ours():
+    text = (DOCS / "coming-from.md").read_text(encoding="utf-8")
+    rows = text.split("\n## Words of other trainers\n")[1].split("\n## ")[0].splitlines()
+    ours = [row.strip("| ").rpartition(" | ")[2] for row in rows]
+    calls = [call for cell in ours for call in re.findall(r"`(\w+)\((\w+)=", cell)]
+    assert len(calls) >= 12
+    for name, argument in calls:
+        assert argument in inspect.signature(getattr(ss, name)).parameters, (name, argument)

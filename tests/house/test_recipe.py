@@ -39,3 +39,8 @@ def test_it_is_of_this_version_and_about_this_package():
     assert f'version: "{ss.__version__}"' in RECIPE
     for key in ("description", "license"):
         assert PROJECT["project"][key] in RECIPE
+
+
+def test_it_skips_the_pythons_that_the_package_does_not_take():
+    least = PROJECT["project"]["requires-python"].removeprefix(">=")
+    assert f'- match(python, "<{least}")' in RECIPE

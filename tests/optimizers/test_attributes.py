@@ -122,3 +122,30 @@ def test_copies_have_them_too(way):
     opt.step(np.ones(2))
     twin.step(np.ones(2))
     assert list(opt.params) == list(twin.params)
+
+
+@pytest.mark.parametrize("wrap", [lambda opt: opt, ss.Lookahead])
+def test_habits_of_other_libraries_are_answered(wrap):
+    optimizer = wrap(ss.SGD(np.ones(2), lr=0.1))
+    for name, near in (
+        ("zero_grad", "keeps none"),
+        ("param_groups", "hyperparams"),
+        ("apply_gradients", "step.grads."),
+        ("learning_rate", "it is lr here"),
+    ):
+        with pytest.raises(
+            AttributeError, match=f"'SGD' object has no attribute '{name}'; .*{near}"
+        ):
+            getattr(optimizer, name)
+    assert not hasattr(optimizer, "nothing") and not hasattr(optimizer, "__array__")
+    for name, ours in (
+        ("adamw", "AdamW"),
+        ("EarlyStopper", None),
+        ("ModelCheckpoint", "Checkpoint"),
+    ):
+        with pytest.raises(AttributeError, match=f"it is stepsize.{ours} here" if ours else name):
+            getattr(ss, name)
+    with pytest.raises(AttributeError, match=r"it is schedules\.cosine here"):
+        _ = ss.schedules.cosine_decay
+    assert set(ss._ELSEWHERE.values()) <= {*ss.__all__, *ss._EXTRAS}
+    assert set(ss.schedules._ELSEWHERE.values()) <= set(ss.schedules.__all__)

@@ -229,3 +229,38 @@ def test_thousands_separators_are_numbers(tmp_path, capsys):
         words = ["train", str(table), "--target", "y", "--hidden", "0", "--epochs", "60", "--json"]
         assert main(words) == 0
     assert json.loads(capsys.readouterr().out)["final"]["val_r2"] > 0.99
+
+
+@report(
+    "pandas-dev/pandas#64655",
+    "with thousands separators the cell '1 ,' is read as the number 1",
+)
+def test_a_cell_that_ends_in_a_separator_is_no_number(tmp_path, capsys):
+    cells = ["1 ," if i == 5 else f"{i + 1},{i * 7 % 1000:03d}" for i in range(40)]
+    table = tmp_path / "table.csv"
+    table.write_text("a,y\n" + "".join(f'"{cell}",{i % 3}.5\n' for i, cell in enumerate(cells)))
+    assert main(["train", str(table), "--target", "y"]) == 2
+    assert "column a holds '1 ,' (line 7) among its numbers" in capsys.readouterr().err
+
+
+@report(
+    "pandas-dev/pandas#8200",
+    "a page of the web that is called .xls is read as a table, 5,5 as 55",
+)
+@pytest.mark.parametrize("name", ["t.xls", "t.xlsx", "t.csv"])
+def test_a_page_of_the_web_is_no_table_by_whatever_name(name, tmp_path, capsys):
+    page = tmp_path / name
+    page.write_text("<html><body><table><tr><td>a</td></tr><tr><td>5,5</td></tr></table></html>")
+    assert main(["train", str(page), "--target", "a"]) == 2
+    assert "holds a web page (HTML), not its table: save" in capsys.readouterr().err
+
+
+@report(
+    "keras-team/keras#8414",
+    "where the output goes to a file as well, by tee, the progress bar is a line for every batch",
+)
+def test_progress_in_a_pipe_is_no_line_a_step(capsys):
+    params = start()
+    ss.fit(value_and_grad, params, ss.SGD(params, lr=0.01), batches(8), epochs=50, progress=None)
+    shown = capsys.readouterr()
+    assert (shown.out + shown.err).count("\n") + (shown.out + shown.err).count("\r") < 5

@@ -436,6 +436,37 @@ def test_each_line_of_the_pages_table():
         torch.testing.assert_close(p, q, rtol=1e-6, atol=0, msg=f"{theirs} and {ours}")
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ((torch.nn.MSELoss(), [1]), "loss_fn=MSELoss takes outputs and targets"),
+        ((torch.nn.functional.mse_loss, [1]), "loss_fn=mse_loss takes outputs and targets"),
+        (
+            ([1], torch.nn.MSELoss()),
+            "loss_fn is a list, .* the order is lr_find.model, loss_fn, ba",
+        ),
+        ((max, torch.nn.MSELoss()), "batches is a MSELoss, .* the order is"),
+    ],
+)
+def test_arguments_in_the_order_of_other_finders_are_refused_in_words(given, told):
+    with pytest.raises(TypeError, match=told):
+        lr_find(torch.nn.Linear(2, 1), *given)
+
+
+def test_a_class_for_arrays_stands_for_that_of_its_name():
+    model, x = torch.nn.Linear(3, 1), torch.randn(64, 3)
+
+    def loss_fn(model, batch):
+        return (model(batch) ** 2).mean()
+
+    one, other = (lr_find(model, loss_fn, [x], optimizer=c) for c in (ss.SGD, interop.SGD))
+    assert one.suggestion == other.suggestion and one.call == other.call
+    with pytest.raises(TypeError, match=r"take the optimizers of stepsize\.interop\.torch"):
+        ss.SGD(list(model.parameters()), lr=0.1)
+    with pytest.raises(TypeError, match=r"take the optimizers of stepsize\.interop\.torch"):
+        ss.SGD(model.parameters(), lr=0.1)
+
+
 @pytest.mark.parametrize("name", ["adamw", "AdamW", "sign_sgd"])
 def test_an_optimizer_goes_by_name(name):
     model, batches = model_and_batches()

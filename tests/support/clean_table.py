@@ -89,7 +89,8 @@ def typed(table: dict[str, list[str]]) -> list[list[object]]:
     """The rows of a table with numbers as numbers."""
     rows: list[list[object]] = [list(table)]
     for age, height, income, city, bought in zip(*table.values(), strict=True):
-        rows.append([int(age), float(height), float(income), city, bought])
+        whole: object = int(age) if isinstance(age, str) else age
+        rows.append([whole, float(height), float(income), city, bought])
     return rows
 
 

@@ -11,8 +11,10 @@ import gzip
 import json
 import lzma
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 from clean_table import (
     NAMES,
@@ -105,6 +107,8 @@ def _notations() -> list[Messy]:
         Messy("per cent", "t.csv", text(each("age", lambda c: f"{c}%")).encode(),
               text(each("age", lambda c: f"{int(c) / 100}")),
               (f"{age}{table['age'][0]}% is read",)),
+        Messy("a minus behind", "t.csv", text(each("age", lambda c: f"{c}-")).encode(),
+              text(each("age", lambda c: f"-{c}")), (f"{age}{table['age'][0]}- is read as -",)),
         Messy("the minus of typesetters", "t.csv",
               text(each("age", lambda c: f"\u2212{c}")).encode(),
               text(each("age", lambda c: f"-{c}"))),
@@ -117,6 +121,12 @@ def _notations() -> list[Messy]:
               text(each("age", lambda c: f"{19723 + int(c) % 28}.5")),
               (f"{age[:-2]} holds dates or times (day.month.year)",)),
     ]  # fmt: skip
+
+
+def totals(table: dict[str, list[str]], of: Callable[[list[float]], float]) -> str:
+    """A row of sums or means of the columns of numbers."""
+    made = [f"{of([float(c) for c in table[name]]):.2f}" for name in ("age", "height", "income")]
+    return ",".join([*made, of.__name__.title(), ""])
 
 
 def _layouts() -> list[Messy]:
@@ -147,6 +157,14 @@ def _layouts() -> list[Messy]:
         ("marks of the direction of writing", plain.replace("\n", "\n\u200e"),
          ("signs that cannot be seen",)),
         ("spaces in names", plain.replace("height", "  body   height ", 1), ()),
+    ]  # fmt: skip
+    shown += [
+        ("the header once more", "\n".join([*lines[:40], lines[0], *lines[40:]]) + "\n",
+         ("line 41 is the header once more: left out",)),
+        ("sums below", plain + totals(table, sum) + "\n",
+         ("line 122 holds sums or means of the rows above: left out",)),
+        ("sums and means below", plain + totals(table, mean) + "\n" + totals(table, sum) + "\n",
+         ("lines 122, 123 hold sums or means of the rows above: left out",)),
     ]  # fmt: skip
     found = [Messy(name, "t.csv", data.encode(), plain, told) for name, data, told in shown]
     headless = text(table, head=False)
@@ -227,6 +245,10 @@ def _formats() -> list[Messy]:
         Messy("excel, titles and sheets", "t.xlsx",
               sheet(("Read me", [["see below"]]), ("Data", dated)), plain,
               ("sheet 'Data' is read, the first that holds bought", "row 1 above the names")),
+        Messy("excel, names in two rows", "t.xlsx",
+              sheet(("Data", [["who", "", "what", "", "bought"],
+                              ["age", "height", "income", "city", ""], *typed(table)[1:]])), plain,
+              ("row 2 holds names below those above: who age, who height, what income",)),
         Messy("excel called csv", "t.csv", sheet(("Data", typed(table))), plain,
               ("it holds a workbook of Excel, whatever its name",)),
         Messy("json records", "t.json", json.dumps(many).encode(), plain),
@@ -257,6 +279,13 @@ def _refused() -> list[Messy]:
     censored = clean()
     censored["income"] = [c if i % 4 else "<1.0" for i, c in enumerate(censored["income"])]
     return [
+        bad("a total that is none", plain + "Total,,9.50,Oslo,yes\n",
+            "line 122: 'Total' in column age", "delete the line"),
+        bad("dates in two forms", text(each("age", lambda c: f"2024-03-{int(c) % 28 + 1:02}" if
+            int(c) % 2 else f"{int(c) % 28 + 1}.3.2024")), "column age holds dates or times in sev",
+            "(line ", "--drop age"),
+        bad("marks of footnotes", text(each("income", lambda c: f"{c}*" if c[-1] in "01" else c)),
+            "column income holds", "*' (line", "--drop income"),
         bad("a short row", short, "line 7: 2 cells, expected 5", "mend or delete the line"),
         bad("a separator in a cell", long, "line 7: 6 cells, expected 5", "put quotes around"),
         bad("a point and a comma", text(mixed), "column height holds", "1,80 (line 6)", "one way"),
@@ -292,6 +321,10 @@ def _refused_files() -> list[Messy]:
     plain = text(clean())
     return [
         bad("nothing", b"", "is empty"),
+        bad("a page of the web", "\n<!DOCTYPE html>\n<html><body>Log in</body></html>\n",
+            "holds a web page (HTML), not its table: save"),
+        bad("lists in parquet", parquet({**clean(), "age": [[1, 2]] * ROWS}), "column age holds",
+            "(row 0)", "one value in a cell", file="t.parquet"),
         bad("a zero byte", plain.encode() + b"\0", "it holds a zero byte; save it as CSV"),
         bad("utf-16 that breaks off", plain.encode("utf-16")[:-1],
             "is damaged: it begins as UTF-16"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,12 @@ def computed(dtype: Any) -> np.dtype[Any]:
 def check_dtype(leaf: Any, path: str, owner: str) -> None:
     """Refuse what is not an array of floats of two, four or eight bytes, or of complex numbers."""
     if not isinstance(leaf, np.ndarray):
+        cure = "convert it with np.array(..., np.float32)"
+        if isinstance(leaf, Iterator) or type(leaf).__module__.partition(".")[0] == "torch":
+            cure = "for a model of PyTorch take the optimizers of stepsize.interop.torch"
         raise TypeError(
             f"{owner}: parameter {path} is a {type(leaf).__name__}, expected a NumPy array or a "
-            "nest of them; convert it with np.array(..., np.float32)"
+            f"nest of them; {cure}"
         )
     refuse_masked(owner, f"parameter {path}", leaf, UNMASK)
     if leaf.dtype not in (*FLOATS, *COMPLEX) and not is_narrow(leaf.dtype):

@@ -12,6 +12,7 @@ from stepsize.cli.errors import CommandError
 from stepsize.cli.loading import load_noted, optimizer_class
 from stepsize.cli.output import draw, print_json
 from stepsize.training.history import History
+from stepsize.validation import prose
 
 
 def what_if(args: argparse.Namespace) -> int:
@@ -38,8 +39,8 @@ def what_if(args: argparse.Namespace) -> int:
         print_json({**result.to_dict(), **_told(diagnosis)})
     else:
         print(result.table())
-        print(result)
-        print(f"\n{diagnosis}")
+        print(prose(result))
+        print(f"\n{prose(diagnosis)}")
     draw(args.plot, lambda plots: plots.futures(result, title=problem.name))
     return 0
 

@@ -35,6 +35,7 @@ from stepsize.cli.tables import Prepared
 from stepsize.cli.watch import watch
 from stepsize.plots.style import number
 from stepsize.schedules import expression
+from stepsize.validation import prose
 
 __all__ = [
     "bench", "demo", "find", "info", "predict", "schedule", "train", "tune", "watch", "what_if",
@@ -122,7 +123,7 @@ def find(args: argparse.Namespace) -> int:
         print_json({name: getattr(result, name) for name in names} | told(prepared))
     else:
         print(result.plot_text())
-        print(result)
+        print(prose(result))
     draw(args.plot, lambda plots: plots.range_test(result, title=f"{problem.name}: range test"))
     return 0
 
@@ -212,7 +213,7 @@ def _report_training(
         print("the loss is finite at no step: no curve to draw")
     print(columns(labelled(ends)))
     print()
-    print(diagnosis)
+    print(prose(diagnosis))
 
 
 def tune(args: argparse.Namespace) -> int:
@@ -393,5 +394,5 @@ def info(args: argparse.Namespace) -> int:
     width = max(map(len, facts))
     for name, value in facts.items():
         words = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        print(f"{name:<{width}}  {words}")
+        print(prose(f"{name:<{width}}  {words}", indent=width + 2))
     return 0

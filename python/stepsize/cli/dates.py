@@ -30,7 +30,7 @@ _PATTERNS = {
 }
 FORMS = {form: re.compile(pattern) for form, pattern in _PATTERNS.items()}
 _DATE = re.compile(
-    r"\s*(\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{1,2}:\d{2}(:\d{2})?"
+    r"\s*(\d{4}[-/]\d{1,2}(?!\d)|\d{4}\.\d{1,2}\.\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{1,2}:\d{2}(:\d{2})?"
     r"|(\d{1,2} )?(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]* \d)"
 )
 _EPOCH = datetime.datetime(1970, 1, 1)

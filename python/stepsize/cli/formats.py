@@ -7,7 +7,7 @@ import json
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def _add_array(columns: dict[str, list[Any]], path: Path, name: str, array: Any)
 
 def parquet_table(path: Path) -> Table:
     """The columns of a file in the format Parquet."""
-    pandas = pandas_here()
+    pandas, notes = pandas_here(), list[str]()
     try:
         frame = pandas.read_parquet(path)
     except ImportError:
@@ -73,7 +73,12 @@ def parquet_table(path: Path) -> Table:
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
         raise CommandError(f"{path} has several columns named {repeated[0]}: rename all but one")
-    return Table(path, frame, list(range(len(frame))))
+    for name in frame.columns:
+        if frame[name].dtype.kind == "m":  # durations, which pandas writes as words
+            frame[name] = frame[name].dt.total_seconds()
+            notes.append(f"column {name} holds durations, read as seconds")
+    _refuse_nested(path, frame, range(len(frame)), "row")
+    return Table(path, frame, list(range(len(frame))), notes=notes)
 
 
 # -- sheets and records ------------------------------------------------------------------------
@@ -145,14 +150,21 @@ def json_table(path: Path, text: str, notes: list[str]) -> Table:
     if not len(frame):
         raise FileError(f"{path} is empty: it holds no record")
     numbers = filled if counts == "line" else list(range(1, len(frame) + 1))
+    _refuse_nested(path, frame, numbers, counts)
+    return Table(path, frame, numbers, notes=notes, counts=counts)
+
+
+def _refuse_nested(path: Path, frame: Any, numbers: Iterable[int], counts: str) -> None:
+    """Refuse cells that hold several values."""
     for name in frame.columns:
+        if frame[name].dtype != object:
+            continue
         for row, cell in zip(numbers, frame[name], strict=True):
-            if isinstance(cell, list | dict):
+            if isinstance(cell, list | dict | np.ndarray):
                 raise CommandError(
                     f"{path}: column {name} holds {str(cell)!r:.40} ({counts} {row}), which is "
                     "neither number nor text; write one value in a cell, or delete the column"
                 )
-    return Table(path, frame, numbers, notes=notes, counts=counts)
 
 
 def _loaded(path: Path, text: str, place: str) -> Any:

@@ -16,7 +16,7 @@ from stepsize.cli.table import Rows, is_filled
 from stepsize.cli.units import MEASURES
 from stepsize.validation import counted
 
-__all__ = ["header_of", "names_of", "rectangular", "without_units"]
+__all__ = ["header_of", "joined_names", "names_of", "rectangular", "without_units"]
 
 
 _DEEPEST = 30  # rows above the names of columns, such as titles
@@ -52,13 +52,55 @@ def _below_titles(rows: Rows, known: Sequence[str], notes: list[str], counts: st
     header = 0
     if not set(known) & set(rows[0][1]):
         wide = [i for i, (_, cells) in enumerate(rows[:_DEEPEST]) if set(known) & set(cells)]
-        narrow = rows[0][1][1:] == [""] * (len(rows[0][1]) - 1)  # a title has one cell
-        header = wide[0] if wide and narrow else 0
+        above = rows[0][1]
+        narrow = above[1:] == [""] * (len(above) - 1)  # a title has one cell
+        header = wide[0] if wide and (narrow or _is_grouping(above, rows[wide[0]][1])) else 0
     if header:
         lines = [str(line) for line, cells in rows[:header] if cells]
         shown = f"{counts} {lines[0]}" if len(lines) == 1 else f"{counts}s {listed(lines)}"
         notes.append(f"{shown} above the names of the columns left out")
     return rows[header:]
+
+
+def _is_grouping(above: Sequence[Any], names: Sequence[Any]) -> bool:
+    """Whether one row groups the columns that the next one names, as in merged cells of sheets.
+
+    It has a gap, and there and wherever it has none the next has a name; no other stands there
+    twice.
+    """
+    filled = [str(name) for name in names if name != ""]
+    return (
+        len(above) == len(names) == len(filled) == len(set(filled))
+        and "" in above
+        and not any(map(is_numeral, filled))
+    )
+
+
+def joined_names(
+    header: list[str], body: Rows, notes: list[str], counts: str
+) -> tuple[list[str], Rows]:
+    """Names of two rows as one: ``2023 | | 2024 |`` above ``q1 | q2 | q1 | q2``, as sheets merge.
+
+    So are rows read of which the first has a gap behind a name wherever the second has a name too,
+    and the second has no number, with numbers below it.
+    """
+    if len(body) < 3 or "" not in header[1:] or not header[0]:
+        return header, body
+    line, second = body[0]
+    words = [str(cell) for cell in second]
+    width = max((i + 1 for i, name in enumerate(header) if name), default=0)
+    width = max(width, max((i + 1 for i, word in enumerate(words) if word), default=0))
+    gaps = [i for i in range(width) if i >= len(header) or not header[i]]
+    if not gaps or len(words) < width or any(is_gap(words[i]) for i in gaps):
+        return header, body
+    if any(map(is_numeral, words)) or not any(map(is_numeral, map(str, body[1][1]))):
+        return header, body
+    names, group = list(header), ""
+    for i in range(min(width, len(header))):
+        group = header[i] or group
+        names[i] = f"{group} {words[i]}".rstrip()
+    notes.append(f"{counts} {line} holds names below those above: {listed(names)}")
+    return names, body[1:]
 
 
 def without_units(header: Sequence[str], body: Rows, notes: list[str], counts: str) -> Rows:

@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from stepsize.cli import watch
 from stepsize.cli.argument_types import at_least, folder, names, number, positive, rates, sizes
+from stepsize.cli.helping import Help
 
 __all__ = ["main"]
 
 _DESCRIPTION = "Find, schedule and judge the learning rate of gradient descent."
 _EPILOG = """\
 start here:
-  stepsize demo                       the whole story on real data, in under a minute
-  stepsize find  model.py:make        which learning rate suits my model?
-  stepsize train model.py:make        train with it, and say how the run went
-  stepsize train table.csv --target species    no code: a network for a table
+  stepsize demo                 the whole story on real data, under a minute
+  stepsize find  model.py:make  which learning rate suits my model?
+  stepsize train model.py:make  train with it, and say how the run went
+  stepsize train table.csv --target species  a network for a table
 
 model.py holds a function that takes nothing and returns an ss.Problem:
-
   import stepsize as ss
   def make():
-      return ss.Problem(params, value_and_grad, train=(x, y), validation=(xv, yv))
+      return ss.Problem(params, value_and_grad, train=(x, y), validation=held)
 
-exit codes: 0 done, 1 what was asked for failed, 2 wrong usage, or a file or table that cannot
-            be used, 3 the training diverged, 130 interrupted
+exit codes: 0 done, 1 what was asked for failed, 2 wrong words, file or table, 3 diverged,
+130 interrupted
 """
 _TARGET = (
     "FILE.py:FUNCTION or module:FUNCTION, returning an ss.Problem; or a table: "
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         "stepsize",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     from importlib.metadata import PackageNotFoundError, version
 
@@ -128,7 +128,7 @@ def _command(commands: _Commands, name: str, summary: str, epilog: str) -> argpa
         help=summary,
         description=summary,
         epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     parser.add_argument(
         "--traceback", action="store_true", help="show where in the code an error came from"
@@ -378,7 +378,7 @@ def _add_schedule(commands: _Commands) -> None:
         "Print and draw learning-rate schedules.",
         "examples:\n"
         '  stepsize schedule "warmup_cosine(3e-3, 100, 2000)"\n'
-        '  stepsize schedule "linear(0, 0.1, 50).then(exponential(0.1, 0.99), at=50)" --steps 400\n'
+        '  stepsize schedule "linear(0, 1, 50).then(rex(1, 350), at=50)" --steps 400\n'
         '  stepsize schedule "cosine(1, 0, 100)" "step_decay(1, 25, 0.5)" --plot both.png\n\n'
         "An expression may use the functions of stepsize.schedules, numbers, lists, + - * / and\n"
         "the methods of a schedule: all that Python prints for one can be given here.",

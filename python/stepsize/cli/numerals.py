@@ -14,6 +14,8 @@ __all__ += ["has_thousands", "number_of", "unit_of"]
 GAPS = {
     *("", "na", "n/a", "#n/a", "<na>", "n.a.", "nan", "null", "nil", "none", "missing", "nat"),
     *("?", "-", "--", ".", "..", "...", "n.d.", "nd", "\u2013", "\u2014"),
+    *("k.a.", "\\n"),  # of German forms, of MySQL
+    *("#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!"),  # of spreadsheets
 }
 _SPACES = "\u00a0\u202f\u2009 '’_"  # signs between thousands that are no decimal sign
 _MONEY = "$€£¥"
@@ -24,7 +26,7 @@ _FORMS = {
         rf"(?P<debit>\(\s?)?(?P<sign>[+\-\u2212]?){_AFFIX}"
         rf"(?P<whole>[1-9]\d{{0,2}}(?:[{re.escape(other + _SPACES)}]\d{{3}})+|\d+)?"
         rf"(?:{re.escape(sign)}(?P<part>\d*))?(?P<power>[eE][+-]?\d{{1,4}})?"
-        rf"(?:\s?[{_MONEY}])?(?P<percent>\s?%)?(?(debit)\s?\))"
+        rf"(?:\s?[{_MONEY}])?(?P<percent>\s?%)?(?(debit)\s?\)|(?P<behind>[-\u2212])?)"
     )
     for sign, other in ((".", ","), (",", "."))
 }
@@ -54,10 +56,10 @@ def number_of(cell: Any, decimal: str = ".") -> float | None:
     found = _FORMS[decimal].fullmatch(cell)
     if found is None or not (found["whole"] or found["part"]):
         return None
-    if found["debit"] and found["sign"]:
+    if found["sign"] and (found["debit"] or found["behind"]):
         return None
     whole = re.sub(r"\D", "", found["whole"] or "0")
-    sign = "-" if found["sign"] in ("-", "\u2212") or found["debit"] else ""
+    sign = "-" if found["sign"] in ("-", "\u2212") or found["debit"] or found["behind"] else ""
     number = float(f"{sign}{whole}.{found['part'] or '0'}{found['power'] or ''}")
     if found["percent"]:
         number /= 100
@@ -105,6 +107,8 @@ def marks_of(cell: Any, decimal: str) -> list[str]:
         marks.append("0")
     if found["debit"]:
         marks.append("(")
+    if found["behind"]:
+        marks.append("-")  # 2,310.00-, as accounting programs write
     return [*marks, unit_of(cell)] if unit_of(cell) else marks
 
 

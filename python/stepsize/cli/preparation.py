@@ -15,7 +15,7 @@ from stepsize.cli.numerals import is_gap, number_of
 if TYPE_CHECKING:
     from pandas import Series
 
-__all__ = ["GAP", "Column", "encode", "moments", "numbers_of", "words_of"]
+__all__ = ["GAP", "Column", "encode", "middle", "moments", "numbers_of", "words_of"]
 
 GAP = ""  # the word of a cell without one
 
@@ -62,7 +62,7 @@ class Column:
         numbers = self.numbers(cells).dropna()
         if not self.words and len(numbers):
             self.mean, self.deviation = moments(numbers)
-            self.fill = _median(numbers)
+            self.fill = middle(numbers)
             self.low, self.high = float(numbers.min()), float(numbers.max())
 
 
@@ -91,7 +91,7 @@ def moments(numbers: Series) -> tuple[float, float]:
     return float(part.mean()) * size, float(part.std()) * size or 1.0
 
 
-def _median(numbers: Series) -> float:
+def middle(numbers: Series) -> float:
     """The number in the middle, without overflow."""
     size = float(numbers.abs().max())
     return float((numbers / size).median()) * size if size > 1e300 else float(numbers.median())

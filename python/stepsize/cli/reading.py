@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 from stepsize.cli.decoding import decoded, unpacked
 from stepsize.cli.errors import CommandError, FileError
 from stepsize.cli.formats import json_table, npz_table, parquet_table, sheet_rows
-from stepsize.cli.layout import header_of, names_of, rectangular, without_units
+from stepsize.cli.layout import header_of, joined_names, names_of, rectangular, without_units
 from stepsize.cli.splitting import delimiter_of, split
 from stepsize.cli.table import Rows, Table, is_filled, pandas_here
+from stepsize.cli.totals import without_headers, without_totals
 from stepsize.serialization.container import is_ours
 
 __all__ = ["ENDINGS", "KINDS", "Table", "is_stream", "read_table"]
@@ -23,6 +25,7 @@ _PACKED = tuple(
     f"{kind}{packer}" for kind in _TEXTS + _RECORDS for packer in (".gz", ".bz2", ".xz")
 )
 ENDINGS = (*_TEXTS, *_RECORDS, *_SHEETS, ".npz", ".parquet", *_PACKED, ".zip")
+_WEB_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|body)\b", re.IGNORECASE)
 KINDS = ".csv, .tsv, .txt, .xlsx, .json, .jsonl, .parquet, .npz, text also as .gz or .zip"
 
 
@@ -62,6 +65,8 @@ def read_table(
     inner, data = unpacked(path, data, notes)
     if inner.suffix.lower() in (".npz", ".parquet"):
         raise FileError(f"{path} holds a packed {inner.suffix}; unpack it and give the file")
+    if _WEB_PAGE.match(data[:200]):
+        raise FileError(f"{path} holds a web page (HTML), not its table: save the file it links to")
     if inner.suffix.lower() in _SHEETS:
         if not data:
             raise FileError(f"{path} is empty; save the table again")
@@ -104,10 +109,13 @@ def _arranged(
     header, body = header_of(rows, known, notes, counts)
     if not body:
         raise CommandError(f"{path} holds no rows below its header; add rows")
+    header, body = joined_names(header, body, notes, counts)
     header, body = rectangular(path, header, body, notes, counts)
+    body = without_headers(header, body, notes, counts)
     header = [" ".join(name.split()) for name in header]
     names = names_of(path, header, known, notes)
     body = without_units(names, body, notes, counts)
+    body = without_totals(path, names, body, notes, counts)
     empty = [row for row, (_, cells) in enumerate(body) if not is_filled(cells)]
     frame = pandas_here().DataFrame([cells for _, cells in body], columns=names, dtype=object)
     return Table(path, frame, [line for line, _ in body], delimiter, notes, empty, counts=counts)

@@ -23,7 +23,7 @@ from stepsize.cli.numerals import (
     number_of,
     unit_of,
 )
-from stepsize.cli.preparation import GAP, Column, words_of
+from stepsize.cli.preparation import GAP, Column, middle, moments, words_of
 from stepsize.cli.strange import few, listed, refuse_amounts
 from stepsize.cli.table import Table
 from stepsize.validation import counted
@@ -35,6 +35,7 @@ __all__ = ["check_one_notation", "codes_of", "column_of", "date_form_of", "decim
 __all__ += ["first_of", "note_capitals", "note_codes", "note_notation", "spelled", "unit_of_column"]
 
 MOST_WORDS = 50
+_DWARFED = 1e-3  # of the deviation of a column: what is left of it without its farthest number
 _LONGEST = 2**53  # whole numbers beyond it are rounded
 _IDS = ("", "id", "index", "row", "nr", "no", "unnamed: 0", "column1", "rownames")
 
@@ -245,6 +246,7 @@ def _numbers(
         where = "every row" if there.notna().all() else "every row that has it"
         notes.append(f"column {name} is {there.dropna().iloc[0]:.6g} in {where}, left out")
         return None
+    _note_far(table, name, there)
     if there.abs().max() > _LONGEST and (there.dropna() == there.dropna().round()).all():
         row = first_of(there.abs() > _LONGEST)
         notes.append(
@@ -254,12 +256,26 @@ def _numbers(
     return column
 
 
+def _note_far(table: Table, name: str, there: Series) -> None:
+    """Say of one number that it is so far from all others that these look alike beside it."""
+    there = there.dropna()
+    far = (there / 2 - middle(there) / 2).abs().idxmax()
+    if len(there) > 2 and moments(there.drop(far))[1] < _DWARFED * moments(there)[1]:
+        table.notes.append(
+            f"column {name}: {table.frame[name].loc[far]!s:.40} ({table.place(int(far))}) is so "
+            "far from the other numbers that they are all alike beside it; where it is an error, "
+            "leave the cell empty"
+        )
+
+
 def _words(
     table: Table, name: str, odd: Series, numbers: Series, coded: bool = False
 ) -> Column | None:
     cells = words_of(table.frame[name])
     kinds, rows = sorted(cells.unique()), len(cells)
     gaps, most = (cells == GAP).sum(), rows / 2
+    if _is_dates(cells):
+        _refuse_forms(table, name, cells)
     if coded and len(kinds) > MOST_WORDS:
         table.notes.append(f"column {name} holds {len(kinds)} different codes, left out")
         return None
@@ -267,7 +283,15 @@ def _words(
         _refuse_words(table, name, odd, numbers, len(kinds))
     if len(kinds) == 1 or len(kinds) > most:
         what = f"{kinds[0]!r:.40}" if len(kinds) == 1 else f"{len(kinds)} different words"
-        table.notes.append(f"column {name}: {what} in {counted(rows, 'row')}, left out")
+        why = ""
+        if numbers.notna().any() and len(kinds) > 1:
+            first = first_of(odd)
+            why = (
+                f": {counted(odd.sum(), 'cell')} that {'is' if odd.sum() == 1 else 'are'} no "
+                f"number, the first {str(table.frame[name].iloc[first])!r:.40} "
+                f"({table.place(first)})"
+            )
+        table.notes.append(f"column {name}: {what} in {counted(rows, 'row')}, left out{why}")
         return None
     shown = ", ".join(repr(kind)[:20] for kind in kinds[:5]) + (", ..." if kinds[5:] else "")
     table.notes.append(
@@ -311,6 +335,22 @@ def _refuse_words(table: Table, name: str, odd: Series, numbers: Series, kinds: 
         f"column {name} holds {kinds} different words; leave it out with --drop {name}, "
         f"or write numbers ({about})"
     )
+
+
+def _refuse_forms(table: Table, name: str, cells: Series) -> None:
+    """Refuse dates that are written in several forms, with one of each."""
+    looking = cells[cells.map(looks_like_a_date)]
+    first = looking.iloc[0]
+    forms = date_forms([first])
+    for row, cell in looking.items():
+        held = [form for form in forms if date_of(cell, form) is not None]
+        if forms and not held:
+            raise CommandError(
+                f"column {name} holds dates or times in several forms, {first!r:.40} "
+                f"({table.place(int(looking.index[0]))}) and {cell!r:.40} ({table.place(int(row))})"
+                f": write all in one, such as year-month-day, or leave it out with --drop {name}"
+            )
+        forms = held
 
 
 def _numbers_the_rows(table: Table, name: str, numbers: Series, gaps: Series) -> bool:

@@ -40,6 +40,7 @@ __all__ = ["Prepared", "load_table"]
 
 FEW_NUMBERS = 20  # a target of at most so many different whole numbers is one of classes
 LEAST_ROWS = 8
+_COPIES = 0.1  # of the held-out rows
 
 
 @dataclass
@@ -260,7 +261,8 @@ def _note_leaks(table: Table, columns: list[Column], answer: Column, y: NDArray[
 
 def _is_line(x: NDArray[Any], y: NDArray[Any]) -> bool:
     """Whether y is a x + b, up to rounding."""
-    spread = float(x.std()) * float(y.std())
+    with np.errstate(over="ignore"):  # what has no deviation is no line
+        spread = float(x.std()) * float(y.std())
     if not spread > 0 or not np.isfinite(spread):
         return False
     return bool(abs(float(np.mean((x - x.mean()) * (y - y.mean())))) > (1 - 1e-9) * spread)
@@ -277,6 +279,20 @@ def _note_gaps(table: Table, columns: list[Column]) -> None:
         table.notes.append(
             f"column {column.name}: {counted(gaps.sum(), 'gap')} filled with {what}"
             f"{spelled(cells[cells.map(is_gap)])}"
+        )
+
+
+def _note_copies(
+    table: Table, x: NDArray[Any], y: NDArray[Any], train: NDArray[Any], held_out: NDArray[Any]
+) -> None:
+    """Say that many of the held-out rows are copies of training rows, which they should judge."""
+    rows = [(a.tobytes(), b.tobytes()) for a, b in zip(x, y, strict=True)]
+    seen = {rows[i] for i in train}
+    copies = sum(rows[i] in seen for i in held_out)
+    if copies >= _COPIES * len(held_out):
+        table.notes.append(
+            f"{copies} of {counted(len(held_out), 'held-out row')} stand among the training rows "
+            "as well: the figures of held-out rows may be too good"
         )
 
 
@@ -297,6 +313,8 @@ def _scaled(
         column.fit(table.frame[column.name].iloc[train])
     _note_gaps(table, columns)
     x = encode(columns, table.frame)
+    if len(columns) > 1:  # a number alone is in many rows
+        _note_copies(table, x, y, train, held_out)
     problem = make(x, y, hidden=hidden, seed=seed, name=table.path.stem)
     return replace(
         problem,

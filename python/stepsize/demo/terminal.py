@@ -11,6 +11,7 @@ from stepsize import plots
 from stepsize.demo.story import Story, TrainingRun
 from stepsize.diagnosis import VERDICTS
 from stepsize.plots.style import number
+from stepsize.validation import prose
 
 
 def _columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -56,7 +57,7 @@ def tell_find(story: Story) -> str:
     return (
         f"1  Which rate?  A range test on {len(train[0]):,} handwritten digits, "
         f"{len(held_out[0])} held out\n\n"
-        f"{plots.text_range_test(story.found)}\n\n{story.found}"
+        f"{plots.text_range_test(story.found)}\n\n{prose(story.found)}"
     )
 
 
@@ -68,7 +69,7 @@ def tell_rates(story: Story) -> str:
         for run in runs
     ]
     table = _columns(["rate", "value", "accuracy", "diagnosis"], rows)
-    words = "\n".join(f"  {run.name}: {run.diagnosis}" for run in runs)
+    words = prose("\n".join(f"  {run.name}: {run.diagnosis}" for run in runs))
     return f"2  Too low, right, too high\n\n{table}\n\n{words}"
 
 

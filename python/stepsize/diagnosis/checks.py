@@ -153,7 +153,18 @@ def _overshot(f: CurveFeatures) -> bool:
     v, peak = f.validation, f.levels.peak
     fell = v is not None and v.decrease > th.OVERSHOT_VALIDATION
     jumped = fell and peak > th.OVERSHOT_VALIDATION_PEAK
-    return f.noise.swing > th.OVERSHOT_SWING and (peak > th.OVERSHOT_PEAK or jumped)
+    return _harmed(f) or (f.noise.swing > th.OVERSHOT_SWING and (peak > th.OVERSHOT_PEAK or jumped))
+
+
+def _harmed(f: CurveFeatures) -> bool:
+    """Whether the loss went far above its start and what is validated never came back below that.
+
+    Though the training rests by now, as where each row has got numbers of its own by heart.
+    """
+    v, levels = f.validation, f.levels
+    if v is None or levels.peak <= th.OVERSHOT_PEAK:
+        return False
+    return levels.start < v.lowest and v.first < levels.highest  # of one scale with the training
 
 
 def _late_decrease(f: CurveFeatures) -> float:
@@ -196,10 +207,18 @@ def too_high(f: CurveFeatures) -> Finding | None:
             *apart(levels.end, levels.best)
         )
         signs.append((what, (levels.best_at, 1.0)))
-    restless = noise.swing > th.OVERSHOT_RESTLESS_SWING or levels.remaining > th.OVERSHOT_LEVEL
+    harmed = _harmed(f)
+    restless = (
+        harmed or noise.swing > th.OVERSHOT_RESTLESS_SWING or levels.remaining > th.OVERSHOT_LEVEL
+    )
     if _overshot(f) and restless:
         what = f"the loss {went(levels.start, levels.highest)}, {percent(levels.highest_at)} into "
         what += "the run"
+        if harmed and f.validation is not None:
+            what += (
+                f", and the validation loss, {f.validation.lowest:.3g} at best, never came back "
+                f"below {levels.start:.3g}"
+            )
         signs.append((what, (0.0, levels.highest_at)))
     if _bounces(f) and levels.remaining > th.SWING_LEVEL:
         what = f"the loss swings by {noise.swing * levels.decrease:.2g} at the end, "

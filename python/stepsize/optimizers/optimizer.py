@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from stepsize import _core
 from stepsize._core import BOUND
@@ -45,6 +45,16 @@ def registry() -> list[type[Optimizer]]:
         True
     """
     return registered()
+
+
+# What is done elsewhere by a method or an attribute, and its place here.
+_ELSEWHERE = {
+    "zero_grad": "step(grads) takes the gradients and keeps none, so that there is none to clear",
+    "param_groups": "hyperparams has what the next step will use, and opt.lr = 0.1 sets it",
+    **dict.fromkeys(("apply_gradients", "update", "apply"), "it is step(grads) here"),
+    "minimize": "it is stepsize.minimize(function, x) here",
+    "learning_rate": "it is lr here",
+}
 
 
 class Optimizer(Rule, abstract=True):
@@ -328,6 +338,13 @@ class Optimizer(Rule, abstract=True):
     def hyperparams(self) -> dict[str, Any]:
         """The values that the next step will use; with groups, tuples of one entry a group."""
         return {name: self._groups.read(field) for name, field in self.fields.items()}
+
+    if not TYPE_CHECKING:  # which would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            move = f"; {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+            words = f"{type(self).__name__!r} object has no attribute {name!r}{move}"
+            raise AttributeError(words, name=name, obj=self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         known = name in self.fields or name.startswith("_") or name in vars(self)

@@ -168,6 +168,8 @@ def _searched(result: Any) -> Card:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, tuple) and value:
+        return f"({', '.join(map(_short, value))})"
     return f"{value:.4g}" if isinstance(value, float) else repr(value)
 
 

@@ -77,7 +77,7 @@ border-bottom:1px solid var(--ss-line);white-space:nowrap;color:inherit;backgrou
 vertical-align:baseline;max-width:none}
 .ss-card th{color:var(--ss-soft);font-weight:600}
 .ss-card th:first-child,.ss-card td:first-child,.ss-card .ss-words{text-align:left}
-.ss-card .ss-words{white-space:normal;min-width:120px}
+.ss-card .ss-words{white-space:normal;min-width:190px}
 .ss-card tr.ss-best td{color:var(--ss-good);font-weight:600}
 .ss-card td svg{vertical-align:middle;color:var(--c0)}
 @media(max-width:480px){.ss-card td svg{width:60px}.ss-card{padding:10px 12px}}

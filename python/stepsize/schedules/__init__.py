@@ -84,8 +84,8 @@ __all__ = [
     "wsd",
 ]
 
-# What torch calls them, for those who ask by habit.
-_TORCH = {
+# What other libraries call them, for those who ask by habit.
+_ELSEWHERE = {
     "ConstantLR": "constant",
     "CosineAnnealingLR": "cosine",
     "CosineAnnealingWarmRestarts": "cosine_restarts",
@@ -98,12 +98,26 @@ _TORCH = {
     "PolynomialLR": "polynomial",
     "ReduceLROnPlateau": "Plateau",
     "StepLR": "step_decay",
+    **dict.fromkeys(("CosineDecay", "cosine_decay", "cosine_decay_schedule"), "cosine"),
+    **dict.fromkeys(("CosineDecayRestarts", "sgdr_schedule"), "cosine_restarts"),
+    **dict.fromkeys(("ExponentialDecay", "exponential_decay"), "exponential"),
+    "InverseTimeDecay": "inverse_time",
+    **dict.fromkeys(
+        ("PiecewiseConstantDecay", "piecewise_constant_schedule"), "piecewise_constant"
+    ),
+    **dict.fromkeys(("PolynomialDecay", "polynomial_schedule"), "polynomial"),
+    "constant_schedule": "constant",
+    "linear_schedule": "linear",
+    **dict.fromkeys(("cosine_onecycle_schedule", "OneCycle", "fit_one_cycle"), "one_cycle"),
+    "warmup_cosine_decay_schedule": "warmup_cosine",
+    "get_cosine_schedule_with_warmup": "warmup_cosine",
+    "get_linear_schedule_with_warmup": "warmup_linear",
 }
 
 
 if not _TYPE_CHECKING:  # which would take any name for one of the module
 
     def __getattr__(name: str) -> object:
-        move = f"; it is schedules.{_TORCH[name]} here" if name in _TORCH else ""
+        move = f"; it is schedules.{_ELSEWHERE[name]} here" if name in _ELSEWHERE else ""
         words = f"module 'stepsize.schedules' has no attribute {name!r}{move}"
         raise AttributeError(words, name=name)

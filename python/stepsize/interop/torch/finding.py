@@ -15,6 +15,7 @@ from stepsize.finder.results import LRFindResult, ParameterResult
 from stepsize.interop.torch.making import CLASSES
 from stepsize.interop.torch.optimizer import Optimizer
 from stepsize.interop.torch.places import gather
+from stepsize.optimizers import Optimizer as Compiled
 from stepsize.optimizers.registration import find_rule
 
 
@@ -35,9 +36,9 @@ def lr_find(
         model: The model in the mode in which it is to train, on the CPU.
         loss_fn: ``(model, batch) -> loss``, a tensor of one number.
         batches: An iterable of batches such as a DataLoader, or a function that returns one.
-        optimizer: A class of here or of torch.optim, its name, a function of the parameters that
-            returns an optimizer, or an optimizer, whose groups and state the trials start from;
-            `AdamW` when left out.
+        optimizer: A class of here, of stepsize or of torch.optim, its name, a function of the
+            parameters that returns an optimizer, or an optimizer, whose groups and state the
+            trials start from; `AdamW` when left out.
         **settings: Those of `stepsize.lr_find`: ``lr_min``, ``steps``, ``parameter``, ...
 
     Raises:
@@ -55,12 +56,35 @@ def lr_find(
         >>> 0.03 < result.suggestion < 3
         True
     """
+    _check_function(loss_fn, batches)
     made = _optimizer(model, optimizer)
     with _kept(model, made, batches):
         function = _Function(model, loss_fn, made)
         found = find(function, function.start(), batches, optimizer=function.build, **settings)
     result: LRFindResult | ParameterResult = found
     return dataclasses.replace(result, call=_call(result, made))
+
+
+def _check_function(loss_fn: Any, batches: Any) -> None:
+    """Refuse a loss of outputs and targets, as other finders take it, and swapped arguments."""
+    name = type(loss_fn).__name__ if isinstance(loss_fn, torch.nn.Module) else ""
+    if str(getattr(loss_fn, "__module__", "")).startswith("torch.nn"):
+        name = name or getattr(loss_fn, "__name__", type(loss_fn).__name__)
+        raise TypeError(
+            f"lr_find: loss_fn={name} takes outputs and targets, expected a function of model and "
+            "batch; write lambda model, batch: loss(model(batch[0]), batch[1])"
+        )
+    if not callable(loss_fn):
+        raise TypeError(
+            f"lr_find: loss_fn is a {type(loss_fn).__name__}, expected a function of model and "
+            "batch, such as lambda model, batch: loss(model(batch[0]), batch[1]); the order is "
+            "lr_find(model, loss_fn, batches)"
+        )
+    if isinstance(batches, torch.nn.Module):
+        raise TypeError(
+            f"lr_find: batches is a {type(batches).__name__}, expected batches such as a "
+            "DataLoader; the order is lr_find(model, loss_fn, batches)"
+        )
 
 
 def _call(result: LRFindResult | ParameterResult, made: Optimizer) -> str:
@@ -98,6 +122,8 @@ def _optimizer(model: torch.nn.Module, given: Any) -> Optimizer:
                 f"be found; choose one of {', '.join(CLASSES)}"
             )
         given = CLASSES[rule.__name__]
+    if isinstance(given, type):  # one for NumPy arrays stands for that of its name here
+        given = CLASSES.get(given.__name__, given) if issubclass(given, Compiled) else given
     if callable(given):
         given = given([p for p in model.parameters() if p.requires_grad])
     if isinstance(given, Optimizer):
