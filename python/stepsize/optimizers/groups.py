@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from stepsize.optimizers.rule import Rule
 
 
+Variant = tuple[str, tuple[str, ...]]  # as `Rule.variant` has it
+
+
 @dataclass(frozen=True)
 class GroupSpec:
     """A pattern of leaf names and the hyperparameters that differ there."""
@@ -232,6 +235,8 @@ class ParameterGroups:
         tables: Each group's hyperparameters by name, as given.
         several: Whether a hyperparameter is read as a tuple of one value a group.
         engine: The compiled step, which evaluates schedules.
+        variants: Each group's compiled rule and state arrays, which are those of its construction:
+            a momentum that is set to 0 later keeps its array, and may be set to another value.
     """
 
     rule: type[Rule]
@@ -239,14 +244,19 @@ class ParameterGroups:
     tables: list[dict[str, Any]]
     several: bool
     engine: Any
+    variants: list[Variant]
 
     def by_leaf(self) -> list[dict[str, Any]]:
         """The hyperparameters of each leaf."""
         return [self.tables[group] for group in self.assignment]
 
-    def copy_tables(self) -> tuple[list[int], list[dict[str, Any]]]:
-        """Assignment and tables, for another optimizer."""
-        return list(self.assignment), [dict(table) for table in self.tables]
+    def copy_tables(self) -> tuple[list[int], list[dict[str, Any]], list[Variant]]:
+        """Assignment, tables and variants, for another optimizer."""
+        return list(self.assignment), [dict(table) for table in self.tables], list(self.variants)
+
+    def lacks_state(self, group: int, values: Mapping[str, Any]) -> bool:
+        """Whether hyperparameters ask for state arrays that the group was made without."""
+        return not set(self.rule.variant(values)[1]) <= set(self.variants[group][1])
 
     def read(self, field: Field) -> Any:
         """The value that the next step will use; with groups, a tuple of one entry a group."""
@@ -294,7 +304,7 @@ class ParameterGroups:
                 f"replaces the schedule by that constant{scale}",
                 stacklevel=4,
             )
-        for table, new in zip(self.tables, values, strict=True):
+        for k, (table, new) in enumerate(zip(self.tables, values, strict=True)):
             changed = {**table, field.name: new}
             old = table[field.name]
             if not field.same_kind(old, new) or (old is None) != (new is None):
@@ -303,7 +313,7 @@ class ParameterGroups:
                     f"{old!r}); make a new one with {field.name}={new!r}"
                 )
             self.rule.check_together(changed)
-            if not set(self.rule.variant(changed)[1]) <= set(self.rule.variant(table)[1]):
+            if self.lacks_state(k, changed):
                 raise ValueError(
                     f"{owner}: {field.name}={new!r} needs state that this optimizer was made "
                     f"without; make a new one with {field.name}={new!r}"

@@ -14,6 +14,7 @@ from stepsize.optimizers.constraints import overrides_of, resolve
 from stepsize.optimizers.fields import Part, Value
 from stepsize.optimizers.groups import (
     ParameterGroups,
+    Variant,
     assign_groups,
     check_grouped,
     check_values,
@@ -92,7 +93,7 @@ class Optimizer(Rule, abstract=True):
         cls,
         params: Nest,
         paths: tuple[str, ...] | None,
-        groups: tuple[list[int], list[dict[str, Any]]],
+        groups: tuple[Any, ...],
         options: Options,
         host: Callable[[Any], StepHost] | None = None,
         places: Sequence[Place] | None = None,
@@ -102,7 +103,8 @@ class Optimizer(Rule, abstract=True):
         Args:
             params: A nest of arrays.
             paths: The leaves' names, if not those of the nest.
-            groups: The group of each leaf, and the hyperparameters of each group.
+            groups: The group of each leaf, the hyperparameters of each group, and for copies the
+                variants of the original, see `ParameterGroups`.
             options: The keywords that all optimizers take.
             host: Makes the host of the optimizer's steps, if not an `OptimizerHost`.
             places: For leaves that are parts of other ones, where each lies.
@@ -111,7 +113,8 @@ class Optimizer(Rule, abstract=True):
         structure.paths = structure.paths if paths is None else paths
         made = object.__new__(cls)
         made._part_places = places
-        made._setup(params, structure, *groups, options, host)
+        assignment, tables, *variants = groups
+        made._setup(params, structure, assignment, tables, options, host, *variants)
         return made
 
     def _setup(
@@ -122,6 +125,7 @@ class Optimizer(Rule, abstract=True):
         tables: list[dict[str, Any]],
         options: Options,
         host: Callable[[Any], StepHost] | None = None,
+        variants: list[Variant] | None = None,
     ) -> None:
         for values in tables:
             self.check_together(values)
@@ -131,7 +135,10 @@ class Optimizer(Rule, abstract=True):
         self._host: StepHost = (host or OptimizerHost)(self)
         self._options = options
         self._leaves = Leaves.of(type(self).__name__, params, structure, options.master_weights)
-        self._groups = ParameterGroups(type(self), assignment, tables, several, self._engine)
+        variants = [self.variant(values) for values in tables] if variants is None else variants
+        self._groups = ParameterGroups(
+            type(self), assignment, tables, several, self._engine, variants
+        )
         self._slots = Slots.allocate(
             self, self._leaves, self._groups, options.state_dtype, self._part_places
         )

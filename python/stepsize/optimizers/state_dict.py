@@ -108,6 +108,12 @@ def load(parts: Internals, d: Mapping[str, Any]) -> None:
                     "load"
                 )
             loaded[name] = value
+        if parts.groups.lacks_state(len(tables), loaded):
+            raise ValueError(
+                f"{owner}: the saved hyperparameters of group {len(tables)} need state that this "
+                "optimizer was made without; make one with the hyperparameters it was saved with, "
+                "then load"
+            )
         tables.append(loaded)
     stored = parts.slots.stored(parts.leaves.masters)
     for path, slots in zip(paths, stored, strict=True):
