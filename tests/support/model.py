@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-import stepsize as ss
 from stepsize import _core
 from stepsize.optimizers import quantization
 from stepsize.optimizers.fields import Choice, Count, Flag
@@ -93,7 +92,9 @@ def plain_value(value: Any) -> Any:
         return [plain_value(item) for item in value]
     if isinstance(value, Schedule):
         return {"schedule": value.to_dict()}
-    return {"function": value.__qualname__} if callable(value) else value
+    if callable(value):
+        return {"function": getattr(value, "__qualname__", type(value).__qualname__)}
+    return value
 
 
 class Rows:
@@ -284,7 +285,7 @@ class Model:
             terms = self.rule.measure(work.x, work.gradient(), work.s, work.h)
             if self.cls.scope == "leaf" or not totals:
                 totals, size = [0.0] * len(terms), 0
-            totals = [a + lane_sum(b) if np.size(b) else a for a, b in zip(totals, terms)]
+            totals = [a + lane_sum(b) for a, b in zip(totals, terms, strict=True)]
             size += work.x.size
             if self.cls.scope == "leaf":
                 self._settle(work, work.h, [*totals, size])
@@ -332,6 +333,12 @@ class Model:
 
     def points(self) -> list[np.ndarray]:
         return [leaf.x for leaf in self.leaves]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        made = copy.copy(self)
+        for name in ("leaves", "tables"):
+            setattr(made, name, copy.deepcopy(getattr(self, name), memo))
+        return made
 
     def copy(self) -> Model:
         return copy.deepcopy(self)
@@ -427,11 +434,8 @@ class Work:
             quantization.quantize(new.reshape(-1), slot.reshape(-1), leaf.scales.get(name), key)
 
 
-def states(model: Any, change: Callable[[Any], Any] = lambda x: x) -> dict[str, Any]:
+def states(model: Any) -> dict[str, Any]:
     """The state dict that an optimizer with wrappers is due to give."""
     found = model.innermost.state_dict()
     own = model.wrappers()
     return {**found, "wrappers": own} if own else found
-
-
-__all__ = ["Leaf", "Model", "NotFinite", "Rows", "norm", "real", "ss", "states", "widened"]

@@ -29,7 +29,8 @@ def like(values: np.ndarray, dtype: Any) -> np.ndarray:
     """Pairs as complex numbers again where the dtype is complex."""
     if np.dtype(dtype).kind != "c":
         return np.asarray(values)
-    return np.ascontiguousarray(values).view(dtype)[..., 0]
+    kind = np.complex128 if values.dtype == np.float64 else np.complex64
+    return np.ascontiguousarray(values).view(kind)[..., 0]
 
 
 class Wrapped:
@@ -156,9 +157,10 @@ class Accumulate(Wrapped):
     def step(self, grads: Sequence[Any], loss: float | None = None) -> bool:
         core, n = self.innermost, self.numbers["calls"]
         flat = whole(self, grads)
-        if core.options.get("on_nonfinite", "raise") == "raise" and not core.dynamic:
-            if not all(g is None or np.isfinite(widened(real(g))).all() for g in flat):
-                raise NotFinite
+        refuses = core.options.get("on_nonfinite", "raise") == "raise" and not core.dynamic
+        finite = all(g is None or np.isfinite(widened(real(g))).all() for g in flat)
+        if refuses and not finite:
+            raise NotFinite
         average = self.numbers["loss"]
         average += ((0.0 if loss is None else loss) - average) / (n + 1)
         means = []
@@ -273,6 +275,10 @@ class Mechanic(Wrapped):
         pull = way * self.decay * (old * norm(gs, LEAST_SUM) / (norm(xs, LEAST_SUM) + self.eps))
         slopes = [g.astype(float) + pull * x for g, x in zip(gs, xs, strict=True)]
         gain = sum(float(np.vdot(a, b)) for a, b in zip(slopes, ahead, strict=True))
+        if not math.isfinite(gain):
+            one, two = (max(float(np.abs(p).max(initial=0)) for p in c) for c in (slopes, ahead))
+            shares = (float(np.vdot(a / one, b / two)) for a, b in zip(slopes, ahead, strict=True))
+            gain = 1e150 * sum(shares)
         scale = self.learn(way * float(np.clip(gain, -1e150, 1e150)))
         for i, delta in zip(used, ahead, strict=True):
             x = real(self.points()[i])

@@ -60,6 +60,7 @@ class Leaves:
             whole = leaf
             if not (leaf.flags.c_contiguous and leaf.flags.aligned):
                 whole = _core.allocate(leaf.nbytes).view(leaf.dtype).reshape(leaf.shape)
+                whole[...] = leaf
                 strided.append((i, leaf, whole))
             contiguous.append(whole)
         masters = [half.make_master(leaf, master_weights) for leaf in contiguous]

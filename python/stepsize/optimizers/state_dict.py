@@ -78,7 +78,7 @@ def _loaded(owner: str, name: str, saved: Any, current: Value) -> Value:
         return Schedule.from_dict(saved["schedule"], trust=current)
     if isinstance(saved, dict):
         check_names(owner, f"the saved {name}", saved, ("function",))
-        if not callable(current):
+        if not (callable(current) and "function" in _saved(current)):
             raise ValueError(
                 f"{owner}: {name} was the function {saved['function']}, which no file can hold; "
                 f"make the optimizer with {name}= that function, then load"

@@ -11,6 +11,7 @@ import numpy as np
 from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, view_as_real
 from stepsize.optimizers.averages import SwapsAverage
+from stepsize.optimizers.fields import real
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.primitives import lerp
 from stepsize.optimizers.rules.momentum import SGD
@@ -41,11 +42,12 @@ class AverageWrapper(SwapsAverage, Wrapper):
 
     def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """The inner optimizer's step; the average is updated in the same pass over memory."""
-        self._refuse_average("a step starts from the training point")
-        engine, share = self.internals.engine, self._share()
-        # Another wrapper may move the parameters after the step.
-        along = share is not None and not isinstance(self.inner, Wrapper)
+        engine = self.internals.engine
         with Uninterrupted(), engine:  # the average is part of the step
+            self._refuse_average("a step starts from the training point")
+            share = self._share()
+            # Another wrapper may move the parameters after the step.
+            along = share is not None and not isinstance(self.inner, Wrapper)
             if along:
                 engine.track_average(self._arrays["average"], share)
             before = engine.step_count
@@ -74,11 +76,19 @@ class AverageWrapper(SwapsAverage, Wrapper):
                 _towards(average, leaf, share)
             return
         if self._follower is None or self._follower.params is not averages:  # a clone has its own
-            # e - w (e - x) is e + w (x - e).
-            follower = SGD(averages, weight_decay=1.0, maximize=True, on_nonfinite="ignore")
-            self._set(_follower=follower)
-        self._follower.lr = share
+            self._set(_follower=_Follower(averages, on_nonfinite="ignore"))
+        self._follower.lr = -share
         self._follower.step(self._points)
+
+
+class _Follower(SGD):
+    """SGD whose step towards the gradient is that of `lerp`, zeros with their signs too.
+
+    With the rate -w, e - (-w) (x - e) is e + w (x - e).
+    """
+
+    lr = real(0.0)
+    weight_decay = real(-1.0)
 
 
 def _towards(average: Array, leaf: Array, share: float) -> None:
@@ -239,8 +249,8 @@ class Lookahead(Wrapper):
 
     def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """The inner optimizer's step; every k-th one also updates the slow weights."""
-        before = self.step_count
         with Uninterrupted(), self.internals.engine:
+            before = self.step_count
             result = self.inner.step(grads, loss=loss, stats=stats)
             self._numbers["ahead"] += self.step_count - before
             if self._numbers["ahead"] >= self.k:

@@ -81,6 +81,10 @@ class Wrapper(_Base):
             )
         self._set(inner=optimizer, _numbers={}, _arrays={})
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy steps with no copies of the gradients that are bound here."""
+        return {**self.__dict__, "_bound": None}
+
     def _set(self, **attributes: Any) -> None:
         self.__dict__.update(attributes)
 
@@ -249,13 +253,14 @@ class GradientWrapper(Wrapper):
 
     def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """The inner optimizer's step with the changed gradients."""
-        given = self._given(grads)
-        changed = self._changed(given, self.change)
-        try:
-            return self.inner.step(changed, loss=loss, stats=stats)
-        except NonFiniteGradientError:
-            self._own_up(given, changed)
-            raise
+        with self.internals.engine:  # what is read here is changed by steps of other threads
+            given = self._given(grads)
+            changed = self._changed(given, self.change)
+            try:
+                return self.inner.step(changed, loss=loss, stats=stats)
+            except NonFiniteGradientError:
+                self._own_up(given, changed)
+                raise
 
     def _own_up(self, given: Nest, changed: Nest) -> None:
         """Raise for a gradient that is finite as it was given and not as it was changed."""
