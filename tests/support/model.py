@@ -245,13 +245,14 @@ class Model:
             ratio = most / (size + 1e-6)
             ratio = ratio if ratio < 1 else 1.0
         else:
-            easy = self.options.get("clip_value") or self.loss_scale >= 1 << _core.headroom
-            finite = all(self._small(g, 1 if easy else _core.headroom) for g in grads)
+            finite = all(map(self.small, grads))
         return finite or not matters, ratio
 
-    @staticmethod
-    def _small(g: np.ndarray, octaves: int) -> bool:
-        """Whether all numbers lie so many octaves below infinity."""
+    def small(self, g: np.ndarray) -> bool:
+        """Whether all numbers lie far enough below infinity to be added up."""
+        limits = self.options.get("clip_value") or self.options.get("clip_norm")
+        easy = limits or self.loss_scale >= 1 << _core.headroom
+        octaves = 1 if easy else _core.headroom
         flat = widened(real(g))
         top = 1024 if flat.dtype == np.float64 else 128
         octaves = 1 if g.dtype == np.float16 else octaves

@@ -157,10 +157,6 @@ class Accumulate(Wrapped):
     def step(self, grads: Sequence[Any], loss: float | None = None) -> bool:
         core, n = self.innermost, self.numbers["calls"]
         flat = whole(self, grads)
-        refuses = core.options.get("on_nonfinite", "raise") == "raise" and not core.dynamic
-        finite = all(g is None or np.isfinite(widened(real(g))).all() for g in flat)
-        if refuses and not finite:
-            raise NotFinite
         average = self.numbers["loss"]
         average += ((0.0 if loss is None else loss) - average) / (n + 1)
         means = []
@@ -170,6 +166,9 @@ class Accumulate(Wrapped):
                 given = pairs.dtype.type(0) if g is None else widened(real(g))
                 new = np.asarray(pairs + (given - pairs) / pairs.dtype.type(n + 1))
                 means.append(like(new, mean.dtype))
+        refuses = core.options.get("on_nonfinite", "raise") == "raise" and not core.dynamic
+        if refuses and not all(core.small(mean) for mean in means):
+            raise NotFinite
         moved, last = False, n + 1 >= self.every
         if last:
             moved = self.inner.step(means, None if loss is None else average)
