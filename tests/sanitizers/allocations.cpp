@@ -1,5 +1,5 @@
-// To be preloaded: lets one allocation of a span fail, the k-th that C++ code or a chosen library
-// makes in the thread that asked for it. Python's own are for `_testcapi.set_nomemory`.
+// To be preloaded: lets allocations fail, from the k-th on that the chosen libraries make in the
+// thread that asked for it. Python's own are for `_testcapi.set_nomemory`.
 
 #include <cerrno>
 #include <cstddef>
@@ -31,14 +31,6 @@ size_t range_count = 0;
 thread_local bool counting = false;
 thread_local long seen = 0, failing = 0, more = 0;
 
-// Whether this allocation is the one, or one of those, that fail.
-bool fails() {
-    if (!counting)
-        return false;
-    ++seen;
-    return failing > 0 && seen >= failing && seen < failing + more;
-}
-
 bool of_a_library(const void* caller) {
     const uintptr_t at = reinterpret_cast<uintptr_t>(caller);
     for (size_t i = 0; i < range_count; ++i)
@@ -47,13 +39,19 @@ bool of_a_library(const void* caller) {
     return false;
 }
 
-bool fails_for(const void* caller) { return counting && of_a_library(caller) && fails(); }
+// Whether this allocation is the one, or one of those, that fail.
+bool fails_for(const void* caller) {
+    if (!counting || !of_a_library(caller))
+        return false;
+    ++seen;
+    return failing > 0 && seen >= failing && seen < failing + more;
+}
 
-void* made(size_t size, size_t alignment) {
-    if (fails())
+void* made(size_t size, size_t alignment, const void* caller) {
+    if (fails_for(caller))
         throw std::bad_alloc();
-    void* found = alignment ? __libc_memalign(alignment, size ? size : 1)
-                            : __libc_malloc(size ? size : 1);
+    void* found =
+        alignment ? __libc_memalign(alignment, size ? size : 1) : __libc_malloc(size ? size : 1);
     if (!found)
         throw std::bad_alloc();
     return found;
@@ -109,7 +107,7 @@ void* realloc(void* memory, size_t size) {
 void* mmap(void* address, size_t size, int protection, int flags, int file, off_t offset) {
     using Function = void* (*)(void*, size_t, int, int, int, off_t);
     static const Function next = reinterpret_cast<Function>(dlsym(RTLD_NEXT, "mmap"));
-    if (size >= large && file == -1 && fails()) {
+    if (size >= large && file == -1 && fails_for(__builtin_return_address(0))) {
         errno = ENOMEM;
         return MAP_FAILED;
     }
@@ -118,19 +116,29 @@ void* mmap(void* address, size_t size, int protection, int flags, int file, off_
 
 } // extern "C"
 
-void* operator new(size_t size) { return made(size, 0); }
-void* operator new[](size_t size) { return made(size, 0); }
+void* operator new(size_t size) { return made(size, 0, __builtin_return_address(0)); }
+void* operator new[](size_t size) { return made(size, 0, __builtin_return_address(0)); }
 void* operator new(size_t size, std::align_val_t alignment) {
-    return made(size, size_t(alignment));
+    return made(size, size_t(alignment), __builtin_return_address(0));
 }
 void* operator new[](size_t size, std::align_val_t alignment) {
-    return made(size, size_t(alignment));
+    return made(size, size_t(alignment), __builtin_return_address(0));
 }
 void* operator new(size_t size, const std::nothrow_t&) noexcept {
-    return fails() ? nullptr : __libc_malloc(size ? size : 1);
+    return fails_for(__builtin_return_address(0)) ? nullptr : __libc_malloc(size ? size : 1);
 }
 void* operator new[](size_t size, const std::nothrow_t&) noexcept {
-    return fails() ? nullptr : __libc_malloc(size ? size : 1);
+    return fails_for(__builtin_return_address(0)) ? nullptr : __libc_malloc(size ? size : 1);
+}
+void* operator new(size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+    return fails_for(__builtin_return_address(0))
+               ? nullptr
+               : __libc_memalign(size_t(alignment), size ? size : 1);
+}
+void* operator new[](size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+    return fails_for(__builtin_return_address(0))
+               ? nullptr
+               : __libc_memalign(size_t(alignment), size ? size : 1);
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }

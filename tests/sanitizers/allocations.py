@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ try:
 except ImportError:
     set_nomemory = remove_mem_hooks = None
 
-SHAPES = {"w": (7, 5), "b": (40,), "s": ()}
+SHAPES = {"w": (40, 30), "b": (300,), "s": ()}  # NumPy keeps memory of less than 1,024 bytes
 ALL = 1 << 40
 
 
@@ -86,14 +87,17 @@ KINDS: dict[str, tuple[Maker, Callable[[dict[str, Any]], Any]]] = {
     "schedule-free": (ss.ScheduleFreeAdamW, plain),
     "EMA": (lambda p: ss.EMA(ss.Adam(p, lr=0.1), 0.9), plain),
     "EMA, strided": (lambda p: ss.EMA(ss.Adam(p, lr=0.1), 0.9), strided),
-    "SWA of Lookahead": (lambda p: ss.SWA(ss.Lookahead(ss.SGD(p, lr=0.1), k=1)), plain),
-    "Lookahead": (lambda p: ss.Lookahead(ss.SGD(p, lr=0.1), k=1), plain),
     "Accumulate": (lambda p: ss.Accumulate(ss.Adam(p, lr=0.1), every=2), plain),
-    "Mechanic": (lambda p: ss.Mechanic(ss.Adam(p, lr=1.0)), plain),
+    "Centralize": (lambda p: ss.Centralize(ss.Adam(p, lr=0.1)), plain),
+    "GradientNoise": (lambda p: ss.GradientNoise(ss.Adam(p, lr=0.1)), plain),
     "AdaptiveClip": (lambda p: ss.AdaptiveClip(ss.Adam(p, lr=0.1)), plain),
-    "Project": (lambda p: ss.Project(ss.Adam(p), ss.projections.box(-9.0, 9.0)), plain),
 }
+WRAPPED = ("EMA", "EMA, strided", "Accumulate", "Centralize", "GradientNoise", "AdaptiveClip")
 QUICK = ("AdamW", "strided", "LAMB", "Adafactor", "EMA, strided", "NumPy")
+# Where Python's own are tried: optree, which rows go through, does not survive it.
+PYTHON = ("first", "step", "stats", "state_dict", "save", "load")
+# NumPy's indexing by rows tells of no memory so, and has written nothing.
+OF_NUMPY = "SystemError: error return without exception set"
 
 
 class Work:
@@ -104,7 +108,8 @@ class Work:
         self.optimizer = make(params(SHAPES))
         self.path = os.path.join(folder, "state.safetensors")
         self.grads = [random_grads(self.optimizer.params, seed) for seed in range(3)]
-        self.rows = {**self.grads[1], "w": ss.RowGradient([3, 1, 3], np.ones((3, 5)))}
+        rows = np.ones((3, 30), self.grads[1]["w"].dtype)
+        self.rows = {**self.grads[1], "w": ss.RowGradient([3, 1, 3], rows)}
 
     def warm(self) -> Work:
         self.optimizer.step(self.grads[0])
@@ -137,9 +142,6 @@ class Work:
 
     def load(self) -> None:
         self.optimizer.load(self.path)
-
-    def clone(self) -> None:
-        self.optimizer.clone({name: x.copy() for name, x in self.optimizer.params.items()})
 
 
 def prepared(kind: str, call: str, folder: str) -> tuple[Work, Callable[[], None]]:
@@ -180,9 +182,7 @@ class Native:
 
 
 class OfPython:
-    """Allocations of Python. How many there were is not told: those of the last call are counted."""
-
-    most = 0
+    """Allocations of Python, of which nobody tells how many there were."""
 
     @contextlib.contextmanager
     def failing(self, first: int, count: int) -> Iterator[None]:
@@ -219,42 +219,67 @@ def swept(kind: str, call: str, source: Any, count: int, folder: str) -> tuple[i
         missed = told == "done" if source.__class__ is OfPython else not source.reached(first)
         calm = calm + 1 if missed else 0
         now = work.everything()
+        told = "MemoryError" if told == OF_NUMPY else told
         if told not in ("done", "MemoryError"):
-            wrong.append(f"{kind}, {call}, allocation {first}: {told}")
+            wrong.append(f"allocation {first}: {told}")
         elif now != (after if told == "done" else before):
-            wrong.append(f"{kind}, {call}, allocation {first}: {told}, but something has changed")
+            wrong.append(f"allocation {first}: {told}, but something has changed")
         elif told == "MemoryError":
             act()
             if work.everything() != after:
-                wrong.append(f"{kind}, {call}, allocation {first}: the next call does otherwise")
+                wrong.append(f"allocation {first}: the next call does otherwise")
         if len(wrong) > 3 or first > 20_000:
             break
     return first - calm, wrong
 
 
-CALLS = ("first", "step", "stats", "by_rows", "state_dict", "save", "load", "clone")
+CALLS = ("first", "step", "stats", "by_rows", "state_dict", "save", "load")
+
+
+def cases(kinds: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for kind in kinds:
+        for call in CALLS:
+            rows = kind.startswith(("AdamW", "SGD", "strided", "NumPy"))
+            made = kind == "a schedule" and call == "load"  # pybind11 makes an object
+            if (call != "by_rows" or rows) and not made:
+                yield kind, call
+
+
+def in_a_child(work: Callable[[], tuple[int, list[str]]]) -> tuple[int, list[str]]:
+    """What the work answers, in a child, which a crash ends alone."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        with os.fdopen(writer, "w") as pipe:
+            json.dump(work(), pipe)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        text = pipe.read()
+    status = os.waitpid(child, 0)[1]
+    if status:
+        return 0, [f"the process ended with {os.waitstatus_to_exitcode(status)}"]
+    number, wrong = json.loads(text)
+    return number, wrong
 
 
 def main(how: str = "") -> int:
     warnings.simplefilter("ignore")
-    sources: list[tuple[str, Any, int]] = []
-    native = Native()
-    sources += [("one of C++ and NumPy", native, 1), ("all of C++ and NumPy", native, ALL)]
+    native, failed, calls, wrong = Native(), 0, 0, []
+    sources: list[tuple[str, Any, int]] = [("one", native, 1), ("all", native, ALL)]
     if set_nomemory is not None:
-        sources += [("one of Python", OfPython(), 1)]
-    failed, wrong = 0, []
+        sources.append(("one of Python", OfPython(), 1))
     with tempfile.TemporaryDirectory() as folder:
-        for kind in QUICK if how == "quick" else KINDS:
-            for call in CALLS:
-                if call == "by_rows" and not kind.startswith(("AdamW", "SGD", "strided", "NumPy")):
+        for kind, call in cases(QUICK if how == "quick" else KINDS):
+            for name, source, count in sources:
+                if source is not native and (call not in PYTHON or kind in WRAPPED):
                     continue
-                for name, source, count in sources:
-                    print(f"{kind}, {call}, {name}", file=sys.stderr, flush=True)
-                    number, found = swept(kind, call, source, count, folder)
-                    failed += number
-                    wrong += [f"{name}: {line}" for line in found]
+                number, found = in_a_child(lambda: swept(kind, call, source, count, folder))  # noqa: B023
+                failed, calls = failed + number, calls + 1
+                wrong += [f"{name}: {kind}, {call}: {line}" for line in found]
     print("\n".join(wrong[:200]))
-    print(f"{failed} allocations failed, {len(wrong)} calls went wrong")
+    print(f"{failed} allocations of {calls} calls failed, {len(wrong)} went wrong")
     return int(bool(wrong))
 
 

@@ -125,7 +125,8 @@ class Operations:
     @staticmethod
     def for_model(flat: Sequence[Any]) -> list[Any]:
         return [
-            Rows(*g) if isinstance(g, tuple) else None if g is None else np.array(g) for g in flat
+            Rows(*g) if isinstance(g, tuple) else None if g is None else np.array(g, order="C")
+            for g in flat
         ]
 
     def loss(self) -> float | None:

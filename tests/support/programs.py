@@ -206,7 +206,7 @@ def drawn(seed: int, cls: type | None = None, wrappers: Sequence[str] | None = N
                 return found, found.make(found.arrays)
         except (TypeError, ValueError):
             continue
-    raise AssertionError(f"no configuration of {cls} with {wrappers} from seed {seed}")
+    raise LookupError(f"{cls} does not go together with {wrappers}")
 
 
 def bits(value: Any) -> Any:
@@ -315,6 +315,8 @@ def main(programs: str = "100", length: str = "300", first: str = "0") -> int:
         which = (cls, kinds[seed // len(RULES) % len(kinds)])
         ops = operations(seed, int(length))
         error = fails(seed, ops, *which)
+        if isinstance(error, LookupError):  # a rule that averages, in a projection
+            continue
         if error is None:
             done += len(ops)
             continue

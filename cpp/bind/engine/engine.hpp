@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "bind/assignment.hpp"
 #include "bind/engine/plan.hpp"
 #include "bind/lock.hpp"
 
@@ -65,6 +66,11 @@ class Engine {
     // Where a leaf that is a part of another one lies in it, for stochastic rounding.
     void set_place(size_t leaf, int64_t place, uint32_t first);
 
+    // All of a saved state, or nothing: an `assignment` of its arrays; the updates of each leaf, of
+    // all and the good steps; each leaf's scalars; lr_scale and loss_scale.
+    void take_over(const py::object& arrays, const std::vector<int64_t>& counts,
+                   const std::vector<std::vector<double>>& scalars,
+                   const std::vector<double>& scales);
     std::vector<int64_t> times();
     void set_times(const std::vector<int64_t>& times);
     std::vector<double> scalars(size_t leaf);
@@ -81,7 +87,6 @@ class Engine {
     py::object leave_out(const Host& host, bool stats, NonFinite policy);
     Sums move(const Host& host, double scale, bool stats, bool may_wait);
     void count();
-    bool shrink_loss_scale();
 
     Leaves leaves_;
     GradientSource gradients_;

@@ -338,6 +338,14 @@ class ParameterGroups:
             if new is not None:
                 self.pass_on(group, field)
 
+    def set_tables(self, tables: Sequence[dict[str, Any]]) -> None:
+        """Take over the hyperparameters of all groups, which are checked."""
+        for k, table in enumerate(tables):
+            self.tables[k] = table
+            for field in self.rule.fields.values():
+                if table[field.name] is not None:
+                    self.pass_on(k, field)
+
     def pass_on(self, group: int, field: Field) -> None:
         """Tell the compiled step a changed hyperparameter."""
         for name, item in self.sources(group, field):

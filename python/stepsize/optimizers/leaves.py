@@ -89,4 +89,4 @@ class Leaves:
         """A call in C that puts the rows of this step, as they are then, into leaves and state."""
         written = [item for rows in self.rows.values() for item in rows.written()]
         targets, indices, values = zip(*written, strict=True)
-        return assignment(targets, values, indices)  # type: ignore[no-any-return]
+        return assignment(targets, values, indices)

@@ -48,6 +48,8 @@ class AverageWrapper(SwapsAverage, Wrapper):
             share = self._share()
             # Another wrapper may move the parameters after the step.
             along = share is not None and not isinstance(self.inner, Wrapper)
+            if share is not None:
+                self._prepare_to_follow()
             if along:
                 engine.track_average(self._arrays["average"], share)
             before = engine.step_count
@@ -68,6 +70,12 @@ class AverageWrapper(SwapsAverage, Wrapper):
     def _count_update(self) -> None:
         self._numbers["updates"] += 1
 
+    def _prepare_to_follow(self) -> None:
+        """Make what updates the average, before the step: after it there may be no memory."""
+        averages = self._arrays["average"]
+        if self._follower is None or self._follower.params is not averages:  # a clone has its own
+            self._set(_follower=_Follower(averages, on_nonfinite="ignore"))
+
     def _follow(self, share: float) -> None:
         """Update the average in a separate pass, with bitwise the same result."""
         averages = self._arrays["average"]
@@ -75,8 +83,6 @@ class AverageWrapper(SwapsAverage, Wrapper):
             for average, leaf in zip(averages, self._points, strict=True):
                 _towards(average, leaf, share)
             return
-        if self._follower is None or self._follower.params is not averages:  # a clone has its own
-            self._set(_follower=_Follower(averages, on_nonfinite="ignore"))
         self._follower.lr = -share
         self._follower.step(self._points)
 

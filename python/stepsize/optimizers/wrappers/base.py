@@ -16,7 +16,7 @@ from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.state_dict import check_names, check_slots
-from stepsize.optimizers.transaction import Uninterrupted
+from stepsize.optimizers.transaction import Uninterrupted, assignment
 from stepsize.serialization import nested
 from stepsize.validation import number, whole
 
@@ -192,12 +192,16 @@ class Wrapper(_Base):
             )
         self._check_own(owner, own)
         rest = {key: value for key, value in d.items() if key != "wrappers"}
+        inner = {**rest, "wrappers": wrappers} if wrappers else rest
+        numbers = copy.deepcopy(own["numbers"])
+        write = assignment(
+            [array for arrays in self._arrays.values() for array in arrays],
+            [own["arrays"][name][path] for name in self._arrays for path in self.paths],
+        )
         with Uninterrupted(), self.internals.engine:
-            self.inner.load_state_dict({**rest, "wrappers": wrappers} if wrappers else rest)
-            self._numbers.update(copy.deepcopy(own["numbers"]))
-            for name, arrays in self._arrays.items():
-                for path, array in zip(self.paths, arrays, strict=True):
-                    array[...] = own["arrays"][name][path]
+            self.inner.load_state_dict(inner)
+            write()  # which cannot fail
+            self._numbers.update(numbers)
 
     def _check_own(self, owner: str, own: Mapping[str, Any]) -> None:
         check_names(owner, "the wrapper's state", own, ("name", "numbers", "arrays"))
