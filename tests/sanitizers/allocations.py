@@ -93,7 +93,7 @@ KINDS: dict[str, tuple[Maker, Callable[[dict[str, Any]], Any]]] = {
     "AdaptiveClip": (lambda p: ss.AdaptiveClip(ss.Adam(p, lr=0.1)), plain),
 }
 WRAPPED = ("EMA", "EMA, strided", "Accumulate", "Centralize", "GradientNoise", "AdaptiveClip")
-QUICK = ("AdamW", "strided", "LAMB", "Adafactor", "EMA, strided", "NumPy")
+QUICK = ("AdamW", "Adafactor, strided", "EMA")
 # Where Python's own are tried: optree, which rows go through, does not survive it.
 PYTHON = ("first", "step", "stats", "state_dict", "save", "load")
 # NumPy's indexing by rows tells of no memory so, and has written nothing.
@@ -113,7 +113,6 @@ class Work:
 
     def warm(self) -> Work:
         self.optimizer.step(self.grads[0])
-        self.optimizer.save(self.path)
         return self
 
     def everything(self) -> Any:
@@ -152,6 +151,7 @@ def prepared(kind: str, call: str, folder: str) -> tuple[Work, Callable[[], None
     if call != "first":
         work.warm()
     if call in ("save", "load"):
+        work.optimizer.save(work.path)
         work.optimizer.step(work.grads[2])
     return work, getattr(work, "step" if call == "first" else call)
 
@@ -245,6 +245,12 @@ def cases(kinds: Iterable[str]) -> Iterator[tuple[str, str]]:
                 yield kind, call
 
 
+def tries_python(kind: str, call: str) -> bool:
+    """Whether Python's own fail too; a file has thousands, which one kind stands for."""
+    files = call in ("save", "load")
+    return call in PYTHON and kind not in WRAPPED and (not files or kind == "AdamW")
+
+
 def in_a_child(work: Callable[[], tuple[int, list[str]]]) -> tuple[int, list[str]]:
     """What the work answers, in a child, which a crash ends alone."""
     reader, writer = os.pipe()
@@ -268,12 +274,12 @@ def main(how: str = "") -> int:
     warnings.simplefilter("ignore")
     native, failed, calls, wrong = Native(), 0, 0, []
     sources: list[tuple[str, Any, int]] = [("one", native, 1), ("all", native, ALL)]
-    if set_nomemory is not None:
+    if set_nomemory is not None and how != "quick":
         sources.append(("one of Python", OfPython(), 1))
     with tempfile.TemporaryDirectory() as folder:
         for kind, call in cases(QUICK if how == "quick" else KINDS):
             for name, source, count in sources:
-                if source is not native and (call not in PYTHON or kind in WRAPPED):
+                if source is not native and not tries_python(kind, call):
                     continue
                 number, found = in_a_child(lambda: swept(kind, call, source, count, folder))  # noqa: B023
                 failed, calls = failed + number, calls + 1

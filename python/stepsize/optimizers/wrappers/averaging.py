@@ -33,6 +33,7 @@ class AverageWrapper(SwapsAverage, Wrapper):
             _numbers={"updates": 0},
             _arrays={"average": copies(self._points)},
         )
+        self._prepare_to_follow()
 
     def _averages(self) -> list[Array]:
         return [np.array(average) for average in self._arrays["average"]]
@@ -84,7 +85,8 @@ class AverageWrapper(SwapsAverage, Wrapper):
                 _towards(average, leaf, share)
             return
         self._follower.lr = -share
-        self._follower.step(self._points)
+        inner = isinstance(self.inner, Wrapper)  # it may have moved the leaves themselves
+        self._follower.step(self._points if inner else self.internals.leaves.contiguous)
 
 
 class _Follower(SGD):
