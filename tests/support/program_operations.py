@@ -42,6 +42,8 @@ WEIGHTS = {
     "fail": 6,
     "bad": 8,
     "spoil": 3,
+    "resize": 2,
+    "bad_loss": 1,
     "shared": 2,
     "threads": 2,
 }
@@ -463,6 +465,29 @@ class Operations:
         assert refused or "Accumulate" in self.configuration.wrappers
         if not refused:
             self.model.step(self.for_model(flat), loss)
+
+    def resize(self, rng: Any) -> None:
+        """Bound gradients of another length, which move in memory, until they are as they were."""
+        owned = [g for g in self.bound or () if g is not None and g.flags.owndata and g.size]
+        if not owned:
+            return
+        g = owned[rng.integers(len(owned))]
+        shape, loss = g.shape, self.loss()
+        g.resize((g.size + 100,), refcheck=False)
+        try:
+            assert self.refused(lambda: self.optimizer.step(loss=loss), ValueError)
+        finally:
+            g.resize(shape, refcheck=False)
+        self.step_bound(rng)
+
+    def bad_loss(self, rng: Any) -> None:
+        """A loss that is no number, for the rules that need one."""
+        if not self.cls.needs_loss or self.sam:
+            return
+        grads = self.nest(self.gradients(rng, plain=True))
+        loss = [None, "1", float("nan"), float("inf"), 1j][rng.integers(5)]
+        call = lambda: self.optimizer.step(grads, loss=loss)  # noqa: E731
+        assert self.refused(call, TypeError, ValueError), "a loss that is no number was taken"
 
     def shared(self, rng: Any) -> None:
         """Gradients that are parameters: as copies of them, or refused."""
