@@ -69,7 +69,8 @@ def test_copies_of_an_optimizer_with_a_changed_number_go_on(case, tmp_path):
                 continue
             advance(optimizer, grads[1])
             turn += 1
-            for way in WAYS if value == 0 else [WAYS[turn % len(WAYS)]]:
+            ways = {WAYS[turn % len(WAYS)]} | ({cloned} if value == 0 else set())
+            for way in ways:
                 twin = way(optimizer, case.make, tmp_path / "state")
                 assert snapshot(twin) == snapshot(optimizer), (name, value)
                 for one in (optimizer, twin):

@@ -91,7 +91,7 @@ def load(parts: Internals, d: Mapping[str, Any]) -> None:
     """Check everything, then take it over."""
     owner, paths = parts.owner, parts.leaves.paths
     _check_head(parts, d)
-    tables = []
+    tables: list[dict[str, Any]] = []
     for current, entry in zip(parts.groups.tables, d["groups"], strict=True):
         loaded = {}
         for name, field in parts.rule.fields.items():
