@@ -308,26 +308,30 @@ def shortened(seed: int, ops: list[Op], *which: Any) -> list[Op]:
 
 def main(programs: str = "100", length: str = "300", first: str = "0") -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also in the background
-    start, done, failed = time.monotonic(), 0, 0
-    for seed in range(int(first), int(first) + int(programs)):
-        cls = RULES[seed % len(RULES)]
-        kinds = [None, *([name] for name in WRAPPERS)]
-        which = (cls, kinds[seed // len(RULES) % len(kinds)])
-        ops = operations(seed, int(length))
-        error = fails(seed, ops, *which)
-        if isinstance(error, LookupError):  # a rule that averages, in a projection
-            continue
-        if error is None:
-            done += len(ops)
-            continue
-        failed += 1
-        few = shortened(seed, ops, *which)
-        last = fails(seed, few, *which) or error
-        told = "\n".join([f"{type(last).__name__}: {last}", *getattr(last, "__notes__", ())])
-        print(f"run({seed}, {few}, ss.{cls.__name__}, {which[1]})\n{told}\n", flush=True)
-    spent = time.monotonic() - start
-    print(f"{programs} programs of {length} operations, {failed} failed, {done} operations equal")
-    print(f"{spent:.0f} s", file=sys.stderr)
+    start, made, done, failed = time.monotonic(), 0, 0, 0
+    kinds = [None, *([name] for name in WRAPPERS)]
+    try:
+        for seed in range(int(first), int(first) + int(programs)):
+            # Every rule in turn, and in the end each in every wrapper.
+            cls = RULES[seed % len(RULES)]
+            which = (cls, kinds[(seed + seed // len(RULES)) % len(kinds)])
+            ops = operations(seed, int(length))
+            error = fails(seed, ops, *which)
+            if isinstance(error, LookupError):  # a rule that averages, in a projection
+                continue
+            made += 1
+            if error is None:
+                done += len(ops)
+                continue
+            failed += 1
+            few = shortened(seed, ops, *which)
+            last = fails(seed, few, *which) or error
+            told = "\n".join([f"{type(last).__name__}: {last}", *getattr(last, "__notes__", ())])
+            print(f"run({seed}, {few}, ss.{cls.__name__}, {which[1]})\n{told}\n", flush=True)
+    except KeyboardInterrupt:
+        print("interrupted")
+    print(f"{made} programs of {length} operations, {failed} failed, {done} operations equal")
+    print(f"{time.monotonic() - start:.0f} s", file=sys.stderr)
     return int(failed > 0)
 
 
