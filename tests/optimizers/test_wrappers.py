@@ -354,3 +354,14 @@ def test_what_is_accumulated_is_refused_at_once_or_makes_a_step(sizes, more):
         else:
             taken += 1
     assert optimizer.step_count == taken // 2 and taken >= 3
+
+
+def test_adaptive_clipping_is_the_same_in_every_layout():
+    random = np.random.default_rng(0)
+    start, grad = random.standard_normal((7, 40, 9)), random.standard_normal((7, 40, 9))
+    found = []
+    for layout in (np.array, np.asfortranarray, lambda x: np.repeat(x, 2, axis=2)[..., ::2]):
+        x = layout(start)
+        ss.AdaptiveClip(ss.SGD(x, lr=1.0)).step(grad)
+        found.append(x.tobytes())
+    assert len(set(found)) == 1

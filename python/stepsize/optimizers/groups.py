@@ -16,10 +16,7 @@ from stepsize.optimizers.options import CONSTRAINTS
 from stepsize.validation import nearest
 
 if TYPE_CHECKING:
-    from stepsize.optimizers.rule import Rule
-
-
-Variant = tuple[str, tuple[str, ...]]  # as `Rule.variant` has it
+    from stepsize.optimizers.rule import Rule, Variant
 
 
 @dataclass(frozen=True)
@@ -245,10 +242,6 @@ class ParameterGroups:
     several: bool
     engine: Any
     variants: list[Variant]
-
-    def by_leaf(self) -> list[dict[str, Any]]:
-        """The hyperparameters of each leaf."""
-        return [self.tables[group] for group in self.assignment]
 
     def copy_tables(self) -> tuple[list[int], list[dict[str, Any]], list[Variant]]:
         """Assignment, tables and variants, for another optimizer."""

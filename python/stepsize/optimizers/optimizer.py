@@ -14,7 +14,6 @@ from stepsize.optimizers.constraints import overrides_of, resolve
 from stepsize.optimizers.fields import Part, Value
 from stepsize.optimizers.groups import (
     ParameterGroups,
-    Variant,
     assign_groups,
     check_grouped,
     check_values,
@@ -27,7 +26,7 @@ from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.leaves import Leaves, check_real
 from stepsize.optimizers.options import Options
 from stepsize.optimizers.own_host import OptimizerHost
-from stepsize.optimizers.rule import Rule, is_settable, registered
+from stepsize.optimizers.rule import Rule, Variant, is_settable, registered
 from stepsize.optimizers.slots import Place, Slots
 from stepsize.optimizers.stats import StepStats
 from stepsize.serialization import nested

@@ -257,6 +257,7 @@ class AdaptiveClip(GradientWrapper):
                 unit = np.ldexp(1.0, np.clip(np.frexp(top)[1], -1020, 1020))
                 return unit * np.sqrt(np.square(a / unit).sum(axis=axes, keepdims=True))
 
+        leaf = np.asarray(leaf, order="C")  # NumPy adds up in the order of memory
         limit, size = self.clip * np.maximum(size_of(leaf), self.eps), size_of(g)
         factor = np.where(size > limit, limit / np.maximum(size, 1e-6), 1.0)
         real = view_as_real(g)
