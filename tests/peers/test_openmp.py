@@ -5,7 +5,6 @@ import subprocess
 import sys
 import textwrap
 
-
 ORDER = """
     import sys, threading
     import numpy as np
