@@ -62,12 +62,12 @@ struct Host {
     // The largest of a number on all ranks.
     double largest(double value) const { return call("largest", value).cast<double>(); }
 
-    // Non-contiguous parameters, copied in and out.
+    // Non-contiguous parameters, copied in.
     void read_strided() const { call("read_strided"); }
-    void write_strided() const { call("write_strided"); }
 
-    // Rows that the reference implementation has moved in copies, back into their leaves.
-    void write_rows() const { call("write_rows"); }
+    // What copies them out, and what puts rows that the reference implementation has moved in
+    // copies back into their leaves: to be asked for before a step, after which nothing may fail.
+    py::object writer(const char* name) const { return object.attr(name); }
 
   private:
     template <class... Arguments>

@@ -1,6 +1,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "bind/errors.hpp"
 #include "core/driver.hpp"
 #include "core/targets.hpp"
 #include "stub.hpp"
@@ -43,6 +44,14 @@ const char* compiler() {
 #define PyInit__core init_in_main_interpreter
 
 PYBIND11_MODULE(_core, m) {
+    py::register_local_exception_translator([](std::exception_ptr raised) {
+        try {
+            std::rethrow_exception(raised);
+        } catch (const std::runtime_error&) {
+            if (!no_memory())
+                throw;
+        }
+    });
     m.doc() = "Compiled rules and schedules of stepsize.";
     watch_forks();
     m.def("available_targets", available_targets);

@@ -2,8 +2,10 @@
 #include <pybind11/stl.h>
 
 #include "bind/allocate.hpp"
+#include "bind/assignment.hpp"
 #include "bind/dlpack.hpp"
 #include "bind/engine/engine.hpp"
+#include "bind/errors.hpp"
 #include "core/targets.hpp"
 
 namespace stepsize {
@@ -83,16 +85,9 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count) {
         const py::handle grads = args[1] == bound_gradients ? py::handle() : args[1];
         const bool stats = PyObject_IsTrue(args[3]) == 1;
         return engine_of(self).step(Host{args[0]}, grads, args[2], stats).release().ptr();
-    } catch (py::error_already_set& error) {
-        error.restore();
-    } catch (const py::builtin_exception& error) {
-        error.set_error();
-    } catch (const std::runtime_error& error) {
-        PyErr_SetString(PyExc_RuntimeError, error.what());
-    } catch (const std::exception& error) {
-        PyErr_SetString(PyExc_ValueError, error.what());
+    } catch (...) {
+        return raise_current();
     }
-    return nullptr;
 }
 
 // Engine.evaluate(function, *arguments): what a function of the user returns, during which nobody
@@ -108,12 +103,9 @@ PyObject* evaluate(PyObject* self, PyObject* const* args, Py_ssize_t count) {
             throw py::type_error("evaluate needs a function");
         const Evaluating evaluating(engine_of(self).mutex().evaluating);
         return PyObject_Vectorcall(args[0], args + 1, static_cast<size_t>(count - 1), nullptr);
-    } catch (const py::builtin_exception& error) {
-        error.set_error();
-    } catch (const std::exception& error) {
-        PyErr_SetString(PyExc_RuntimeError, error.what());
+    } catch (...) {
+        return raise_current();
     }
-    return nullptr;
 }
 
 // An engine holds hyperparameters that are Python functions, which may own its optimizer: without
@@ -266,7 +258,9 @@ void add_settings(py::class_<Engine>& type) {
                       })
         .def_property("times", &Engine::times, &Engine::set_times)
         .def("scalars", &Engine::scalars, py::arg("leaf"))
-        .def("set_scalars", &Engine::set_scalars, py::arg("leaf"), py::arg("values"));
+        .def("set_scalars", &Engine::set_scalars, py::arg("leaf"), py::arg("values"))
+        .def("take_over", &Engine::take_over, py::arg("arrays"), py::arg("counts"),
+             py::arg("scalars"), py::arg("scales"));
 }
 
 } // namespace
@@ -281,6 +275,9 @@ void bind_optimizers(py::module_& m) {
     m.def(
         "register_bfloat16", [](const py::dtype& dtype) { register_bfloat16(dtype.num()); },
         py::arg("dtype"), "Tell the compiled step which of NumPy's dtypes is bfloat16");
+    m.def("assignment", assignment, py::arg("targets"), py::arg("values"),
+          py::arg("rows") = py::none(),
+          "A call in C that writes every value, as it is then, into its array (at its rows)");
     m.def("layout", layout, py::arg("groups"));
     m.def("merge_rows", merge_rows, py::arg("rows"), py::arg("values"),
           "Each row once, in order, and the sum of its values");

@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "bind/errors.hpp"
 #include "bind/interpreter.hpp"
 #include "core/driver.hpp"
 #include "core/fpenv.hpp"
@@ -208,14 +209,9 @@ PyObject* call(PyObject* self, PyObject* args, PyObject* keywords) {
     }
     try {
         return value_of(*py::handle(self).cast<const ScheduleObject*>(), PyTuple_GET_ITEM(args, 0));
-    } catch (py::error_already_set& error) {
-        error.restore();
-    } catch (const py::type_error& error) {
-        PyErr_SetString(PyExc_TypeError, error.what());
-    } catch (const std::exception& error) {
-        PyErr_SetString(PyExc_ValueError, error.what());
+    } catch (...) {
+        return raise_current();
     }
-    return nullptr;
 }
 
 bool made(PyObject* self) {

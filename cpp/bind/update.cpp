@@ -10,6 +10,7 @@
 
 #include "bind/chunks.hpp"
 #include "bind/engine/leaves.hpp"
+#include "bind/errors.hpp"
 #include "core/fpenv.hpp"
 #include "core/targets.hpp"
 
@@ -286,12 +287,9 @@ PyObject* apply(PyObject* self, PyObject* const* args, Py_ssize_t count) {
             .apply(args[0], args[1], state, t, lr, factor, args[6])
             .release()
             .ptr();
-    } catch (py::error_already_set& error) {
-        error.restore();
-    } catch (const std::exception& error) {
-        PyErr_SetString(PyExc_ValueError, error.what());
+    } catch (...) {
+        return raise_current();
     }
-    return nullptr;
 }
 
 } // namespace

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
+#include <new>
 #include <vector>
 
 #ifdef _OPENMP
@@ -104,7 +106,12 @@ std::atomic<int64_t> BackOff::alone_until{0};
 void run_team(int threads, size_t count, void (*job)(void*, size_t), void* context) {
     const size_t team = size_t(threads);
     const size_t few = count / (team * 64) + 1;
-    std::vector<Range> ranges(team);
+    const std::unique_ptr<Range[]> ranges(new (std::nothrow) Range[team]);
+    if (!ranges) { // a step that has begun goes to its end
+        for (size_t i = 0; i < count; ++i)
+            job(context, i);
+        return;
+    }
     for (size_t k = 0; k < team; ++k) {
         ranges[k].next = count * k / team;
         ranges[k].end = count * (k + 1) / team;

@@ -1,6 +1,7 @@
 """Ctrl-C in the middle of a step leaves all of it done, or nothing."""
 
 import signal
+import types
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_strided_parameters_are_written_without_a_bytecode_in_between():
     optimizer.step(np.ones((3, 4)))
     np.testing.assert_array_equal(x, 0.5)
     write = optimizer.internals.host.write_strided
-    assert not hasattr(write, "__code__") and not hasattr(write.func, "__code__")
+    assert isinstance(write, types.BuiltinFunctionType)
 
 
 def test_the_handler_is_called_at_the_end_of_the_outermost_block():

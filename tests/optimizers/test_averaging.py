@@ -204,3 +204,22 @@ def test_after_a_refused_step_the_inner_optimizer_steps_alone():
         optimizer.step(np.full(4, np.nan))  # and in it
     optimizer.inner.step(np.ones(4))
     assert (optimizer._arrays["average"][0] == 1).all() and (x < 1).all()
+
+
+def test_an_average_that_follows_keeps_the_signs_of_zeros():
+    """e + w (x - e), as beside the step: of two negative zeros the sum is a positive one."""
+    zeros = np.array([0.0, -0.0, 0.0, -0.0, -0.0, 1.0])
+    points = np.array([0.0, -0.0, -0.0, 0.0, -5e-324, -0.0])
+    params = {"x": zeros.copy(), "without": np.ones(2)}
+    beside = {"x": zeros.copy()}
+    optimizers = [ss.EMA(ss.SGD(nest, lr=0.0), 0.875) for nest in (params, beside)]
+    for nest, optimizer in zip((params, beside), optimizers, strict=True):
+        nest["x"][...] = points
+        optimizer.step(
+            {"x": np.zeros(6)} if nest is beside else {"x": np.zeros(6), "without": None}
+        )
+    follows, along = (optimizer.eval_params()["x"] for optimizer in optimizers)
+    assert not optimizers[0].internals.engine.average_tracked
+    assert optimizers[1].internals.engine.average_tracked
+    assert follows.tobytes() == along.tobytes()
+    assert not np.signbit(along[1])

@@ -1,6 +1,8 @@
 """Bound gradients: the same step as with gradients passed, and clear words for misfits."""
 
+import copy
 import gc
+import pickle
 import weakref
 
 import numpy as np
@@ -135,3 +137,25 @@ def test_dicts_are_read_by_their_keys_in_any_order():
     assert params["a"][0] == -4 * ord("a") and params["b"][0] == -4 * ord("b") - 1
     with pytest.raises(ValueError, match="c is missing"):
         opt.step({"a": None, "b": None, "d": None})
+
+
+@pytest.mark.parametrize("copied", ["deepcopy", "pickle", "clone"])
+@pytest.mark.parametrize(
+    "wrap", [lambda o: o, ss.Centralize, ss.Mechanic, lambda o: ss.EMA(o, 0.5)]
+)
+def test_a_copy_has_no_gradients_bound(wrap, copied):
+    """Those of the original are written by its model, and the copy's would stay as they are."""
+    x, g = np.ones(3), np.ones(3)
+    optimizer = wrap(ss.SGD(x, lr=0.1))
+    optimizer.bind(g)
+    optimizer.step()
+    ways = {
+        "deepcopy": copy.deepcopy,
+        "pickle": lambda o: pickle.loads(pickle.dumps(o)),
+        "clone": lambda o: o.clone(x.copy()),
+    }
+    twin = ways[copied](optimizer)
+    with pytest.raises(ValueError, match="none are bound"):
+        twin.step()
+    optimizer.step()
+    assert optimizer.step_count == 2 and twin.step_count == 1

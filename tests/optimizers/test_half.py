@@ -283,6 +283,7 @@ def test_averages_are_those_of_the_numbers_passed(dtype, make):
         # The other average follows the same numbers, which are float32 there.
         other.inner.step({"p40": None})
         passed["p40"][...] = half.to_float32(params["p40"])
+        other._prepare_to_follow()
         other._follow(other._share())
         other._count_update()
     assert opt.eval_params()["p40"].dtype == np.float32
@@ -303,3 +304,13 @@ def test_wrappers_take_gradients_of_two_bytes(dtype):
         assert np.isfinite(leaf.astype(float)).all()
     with pytest.raises(TypeError, match=f"Mechanic: p40 has dtype {dtype}, expected float32"):
         ss.Mechanic(ss.AdamW(params))
+
+
+@pytest.mark.parametrize("layout", [np.asfortranarray, lambda x: np.repeat(x, 2, axis=0)[::2]])
+def test_masters_of_parameters_in_any_layout_are_there_from_the_start(layout):
+    x = layout(np.arange(12, dtype=np.float16).reshape(4, 3))
+    optimizer = ss.AdamW(x)
+    (state,) = optimizer.state_dict()["state"].values()
+    np.testing.assert_array_equal(state["master"], x)
+    twin = ss.AdamW(np.ascontiguousarray(x))
+    twin.load_state_dict(optimizer.state_dict())

@@ -65,6 +65,13 @@ def test_loading_takes_over_hyperparameters_and_schedule():
     assert second.hyperparams == first.hyperparams and second.step_count == 3
 
 
+def test_no_schedule_stands_in_for_a_function_that_was_saved():
+    optimizer = ss.SGD(np.ones(3), lr=lambda t: 0.1)
+    scheduled = ss.SGD(np.ones(3), lr=ss.schedules.constant(0.1))
+    with pytest.raises(ValueError, match=r"lr was the function .*, which no file can hold"):
+        scheduled.load_state_dict(optimizer.state_dict())
+
+
 def test_a_function_cannot_be_saved_but_kept():
     first = trained(lr=lambda step: 0.1)
     second = ss.Adam(random_nest(SHAPES, np.float32), lr=lambda step: 0.2)

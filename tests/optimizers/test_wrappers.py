@@ -337,3 +337,31 @@ def test_a_truth_value_is_no_loss_of_a_step(loss):
         with pytest.raises(TypeError, match=r"loss is a \w+, not a number"):
             opt.step(np.ones(2), loss=loss)
     assert x.tolist() == [1.0, 1.0] and [opt.step_count for opt in doors] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("more", [{}, {"clip_value": 1.0}, {"clip_norm": 1.0}])
+@pytest.mark.parametrize("sizes", [(0.03, 0.2), (0.9, -0.9), (0.9, 0.9)])
+def test_what_is_accumulated_is_refused_at_once_or_makes_a_step(sizes, more):
+    """A mean that no step takes would be kept, and refused at every later call."""
+    x = np.ones(3)
+    optimizer = ss.Accumulate(ss.SGD(x, lr=0.1, **more), every=2)
+    taken = 0
+    for size in (*sizes, 0.0, 0.0, 0.0):
+        try:
+            optimizer.step(np.full(3, size * np.finfo(float).max))
+        except ss.NonFiniteGradientError as error:
+            assert "nothing was changed" in str(error)
+        else:
+            taken += 1
+    assert optimizer.step_count == taken // 2 and taken >= 3
+
+
+def test_adaptive_clipping_is_the_same_in_every_layout():
+    random = np.random.default_rng(0)
+    start, grad = random.standard_normal((7, 40, 9)), random.standard_normal((7, 40, 9))
+    found = []
+    for layout in (np.array, np.asfortranarray, lambda x: np.repeat(x, 2, axis=2)[..., ::2]):
+        x = layout(start)
+        ss.AdaptiveClip(ss.SGD(x, lr=1.0)).step(grad)
+        found.append(x.tobytes())
+    assert len(set(found)) == 1

@@ -6,9 +6,10 @@
     python tests/sanitizers/run.py thread     data races, with Clang and its OpenMP
     python tests/sanitizers/run.py python     the extension under a cross-section of the suite
     python tests/sanitizers/run.py machines   equal digests of GCC, Clang and aarch64 under qemu
+    python tests/sanitizers/run.py allocations  each one of a step, a save and a load fails
     python tests/sanitizers/run.py fuzz 600   libFuzzer steers the driver for so many seconds
 
-Each but the last two first commits a fault that its sanitizer must find. Nothing is suppressed.
+The first four commit a fault on purpose that the sanitizer must find. Nothing is suppressed.
 Packages of Debian: clang-14, libclang-rt-14-dev and libomp-14-dev; g++-aarch64-linux-gnu and
 qemu-user. CLANG names another compiler. What is built lies in build/sanitizers.
 """
@@ -164,6 +165,19 @@ def machines() -> None:
     print(f"{len(first)} digests agree on {', '.join(answers)}")
 
 
+def allocations(how: str = "") -> None:
+    """With the extension of this tree; "quick" for some optimizers and without Python's own."""
+    shim = BUILDS / "allocations.so"
+    shim.parent.mkdir(parents=True, exist_ok=True)
+    here = ROOT / "tests" / "sanitizers"
+    compiler = os.environ.get("CXX") or shutil.which("g++") or "clang++"
+    must(compiler, "-std=c++17", "-O1", "-shared", "-fPIC", "-o", shim, here / "allocations.cpp",
+         "-ldl")  # fmt: skip
+    path = os.pathsep.join(str(ROOT / name) for name in ("python", "tests/support"))
+    must(sys.executable, here / "allocations.py", how, LD_PRELOAD=str(shim), PYTHONPATH=path,
+         OMP_NUM_THREADS="1")  # fmt: skip
+
+
 def fuzz(seconds: str = "60") -> None:
     sets = "TARGETS=avx2;baseline"  # the third makes each execution longer, and the build
     folder = build("fuzz", "SANITIZE=address,undefined", "FUZZER=ON", sets, compiler=CLANG)
@@ -174,7 +188,8 @@ def fuzz(seconds: str = "60") -> None:
 
 
 SESSIONS = {
-    work.__name__: work for work in (quick, address, undefined, thread, python, machines, fuzz)
+    work.__name__: work
+    for work in (quick, address, undefined, thread, python, machines, allocations, fuzz)
 }
 
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 
 #include "bind/chunks.hpp"
@@ -18,6 +19,39 @@ double norm_of(double plain, double small, double large) {
         return std::sqrt(plain);
     return plain < least_sum ? std::sqrt(small) * 0x1p-600 : std::sqrt(large) * 0x1p600;
 }
+
+// The statistics of a step, as the host makes them, before it: nothing may fail once parameters
+// have moved, so the norms are put into floats that are there, and that nobody else has.
+class Report {
+  public:
+    Report(const Host& host, size_t nonfinite)
+        : host_(host), nonfinite_(nonfinite), told_(host.step_stats(1, 1, 1, nonfinite)) {
+        PyObject* const made = told_.ptr();
+        ready_ = PyTuple_Check(made) && PyTuple_GET_SIZE(made) == numbers + 1;
+        for (Py_ssize_t k = 0; ready_ && k < numbers; ++k) {
+            PyObject* const number = PyTuple_GET_ITEM(made, k);
+            ready_ = PyFloat_CheckExact(number) && Py_REFCNT(number) == 1;
+        }
+    }
+
+    py::object of(double grad, double update, double param) const {
+        if (!ready_)
+            return host_.step_stats(grad, update, param, nonfinite_);
+        constexpr double infinite = std::numeric_limits<double>::infinity();
+        const double nothing = update != 0 ? infinite : std::numeric_limits<double>::quiet_NaN();
+        const double values[numbers] = {grad, update, param, param != 0 ? update / param : nothing};
+        for (Py_ssize_t k = 0; k < numbers; ++k)
+            reinterpret_cast<PyFloatObject*>(PyTuple_GET_ITEM(told_.ptr(), k))->ob_fval = values[k];
+        return told_;
+    }
+
+  private:
+    static constexpr Py_ssize_t numbers = 4; // grad_norm, update_norm, param_norm, update_ratio
+    const Host& host_;
+    size_t nonfinite_;
+    py::object told_;
+    bool ready_ = false;
+};
 
 } // namespace
 
@@ -105,6 +139,14 @@ py::object Engine::advance(const Host& host, bool stats, NonFinite policy, bool 
     if (!usable(host, policy, scale))
         return leave_out(host, stats, policy);
 
+    const bool rows = leaves_.has_rows() && leaves_.reference();
+    const py::object write_strided = strided ? host.writer("write_strided") : py::none();
+    const py::object write_rows = rows ? host.writer("write_rows") : py::none();
+    const py::tuple nothing(0);
+    const bool unseen = stats && policy == NonFinite::ignore && !plan_.all_finite(1);
+    std::optional<Report> report;
+    if (stats)
+        report.emplace(host, unseen ? gradients_.count_nonfinite() : 0);
     if (strided)
         host.read_strided();
     leaves_.read_rows();
@@ -112,19 +154,18 @@ py::object Engine::advance(const Host& host, bool stats, NonFinite policy, bool 
     const double divisor = loss_scale;
     leaves_.write_rows();
     if (strided)
-        host.write_strided();
-    if (leaves_.has_rows() && leaves_.reference())
-        host.write_rows();
+        call_python(write_strided, nothing);
+    if (rows)
+        call_python(write_rows, nothing);
     count();
     if (!stats)
         return py::none();
-    const size_t nonfinite = std::isfinite(total.grad) ? 0 : gradients_.count_nonfinite();
     const double unscaled = total.grad / (divisor * divisor);
     const bool ordinary = unscaled >= least_sum && std::isfinite(unscaled);
     const double grad = norm_of(total.grad, total.small[0], total.large[0]) / divisor;
-    return host.step_stats(ordinary ? std::sqrt(unscaled) : grad,
-                           norm_of(total.update, total.small[2], total.large[2]),
-                           norm_of(total.param, total.small[1], total.large[1]), nonfinite);
+    return report->of(ordinary ? std::sqrt(unscaled) : grad,
+                      norm_of(total.update, total.small[2], total.large[2]),
+                      norm_of(total.param, total.small[1], total.large[1]));
 }
 
 // How far below infinity gradients must lie; what makes them smaller takes any finite number.
@@ -155,25 +196,20 @@ bool Engine::usable(const Host& host, NonFinite policy, double& scale) {
 
 // A skipped step, because of non-finite gradients.
 py::object Engine::leave_out(const Host& host, bool stats, NonFinite policy) {
-    const bool mended = shrink_loss_scale();
+    const bool mended = dynamic && loss_scale > 1;
     if (policy == NonFinite::raise && !mended) {
         const int wrong = gradients_.first_nonfinite(1);
         const bool finite = wrong < 0;
         host.fail("gradient", finite ? gradients_.first_nonfinite(octaves()) : wrong, finite);
     }
+    constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
+    py::object told = py::none();
+    if (stats)
+        told = host.step_stats(unknown, 0.0, unknown, gradients_.count_nonfinite());
+    if (mended)
+        loss_scale = std::max(loss_scale / 2, 1.0);
     good_steps = 0;
-    if (!stats)
-        return py::none();
-    const double unknown = std::numeric_limits<double>::quiet_NaN();
-    return host.step_stats(unknown, 0.0, unknown, gradients_.count_nonfinite());
-}
-
-// Halves the loss scale; false if that is not the reason.
-bool Engine::shrink_loss_scale() {
-    if (!dynamic || loss_scale <= 1)
-        return false;
-    loss_scale = std::max(loss_scale / 2, 1.0);
-    return true;
+    return told;
 }
 
 Sums Engine::move(const Host& host, double scale, bool stats, bool may_wait) {
@@ -241,19 +277,22 @@ std::pair<Arrived, double> Engine::arrive(const Host& host, size_t leaf, py::han
     if (check && !finite)
         return {plan_.all_finite(1) ? Arrived::too_large : Arrived::not_finite, own};
 
+    py::list all;
+    for (size_t i = 0; leaves_.reference() && i < leaves_.size(); ++i)
+        all.append(i == leaf ? py::handle(gradients_[i].object) : py::handle(Py_None));
+    const bool rows = leaves_.has_rows() && leaves_.reference();
+    const py::object write_rows = rows ? host.writer("write_rows") : py::none();
+    const py::tuple nothing(0);
     leaves_.read_rows();
     if (leaves_.reference()) {
-        py::list all;
-        for (size_t i = 0; i < leaves_.size(); ++i)
-            all.append(i == leaf ? py::handle(gradients_[i].object) : py::handle(Py_None));
         host.run_reference(all, scale, false);
     } else {
         const double limit = clip_value > 0 ? clip_value : std::numeric_limits<double>::infinity();
         plan_.move({scale, limit, -1, step_count}, false, false, {nullptr, nullptr});
     }
     leaves_.write_rows();
-    if (leaves_.has_rows() && leaves_.reference())
-        host.write_rows();
+    if (rows)
+        call_python(write_rows, nothing);
     ++leaves_[leaf].t;
     return {Arrived::moved, own};
 }
@@ -320,6 +359,32 @@ void Engine::set_times(const std::vector<int64_t>& times) {
         throw std::invalid_argument("there must be one number of updates for each leaf");
     for (size_t i = 0; i < leaves_.size(); ++i)
         leaves_[i].t = times[i];
+    plan_.invalidate(); // leaves may share their fields differently now
+}
+
+void Engine::take_over(const py::object& arrays, const std::vector<int64_t>& counts,
+                       const std::vector<std::vector<double>>& scalars,
+                       const std::vector<double>& scales) {
+    const EngineLock lock(mutex_);
+    const Assignment& state = assignment_of(arrays);
+    bool alike = counts.size() == leaves_.size() + 2 && scalars.size() == leaves_.size() &&
+                 scales.size() == 2;
+    for (size_t i = 0; alike && i < leaves_.size(); ++i)
+        alike = scalars[i].size() == leaves_.group_of(leaves_[i]).scalars.size();
+    if (!alike)
+        throw std::invalid_argument("take_over: wrong number of counts, scalars or scales");
+    if (!state.run())
+        throw std::invalid_argument("take_over: a state array has changed its shape");
+    for (size_t i = 0; i < leaves_.size(); ++i) {
+        leaves_[i].t = counts[i];
+        std::copy(scalars[i].begin(), scalars[i].end(), leaves_.scalars_of(leaves_[i]));
+    }
+    step_count = counts[leaves_.size()];
+    lr_scale = scales[0];
+    if (dynamic) {
+        loss_scale = scales[1];
+        good_steps = counts[leaves_.size() + 1];
+    }
     plan_.invalidate(); // leaves may share their fields differently now
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "bind/assignment.hpp"
 #include "bind/engine/plan.hpp"
 #include "bind/lock.hpp"
 
@@ -80,6 +81,11 @@ class Engine {
     // Where a leaf that is a part of another one lies in it, for stochastic rounding.
     void set_place(size_t leaf, int64_t place, uint32_t first);
 
+    // All of a saved state, or nothing: an `assignment` of its arrays; the updates of each leaf, of
+    // all and the good steps; each leaf's scalars; lr_scale and loss_scale.
+    void take_over(const py::object& arrays, const std::vector<int64_t>& counts,
+                   const std::vector<std::vector<double>>& scalars,
+                   const std::vector<double>& scales);
     std::vector<int64_t> times();
     void set_times(const std::vector<int64_t>& times);
     std::vector<double> scalars(size_t leaf);
@@ -98,7 +104,6 @@ class Engine {
     void count();
     void refuse_open() const;
     double clipped(double norm) const;
-    bool shrink_loss_scale();
 
     Leaves leaves_;
     GradientSource gradients_;

@@ -8,13 +8,12 @@
 namespace stepsize {
 namespace {
 
-// Parameters or gradients of a chunk, in double.
-std::vector<double> numbers_of(const Chunk& chunk, const void* data) {
-    std::vector<double> numbers(chunk.span.size);
+// Parameters or gradients of a chunk, in double, into memory that there is.
+void read_numbers(const Chunk& chunk, const void* data, std::vector<double>& numbers) {
+    numbers.resize(chunk.span.size);
     for (size_t i = 0; i < numbers.size(); ++i)
         numbers[i] = chunk.dtype == Dtype::float32 ? double(static_cast<const float*>(data)[i])
                                                    : static_cast<const double*>(data)[i];
-    return numbers;
 }
 
 // As add_extremes of the loop, for a whole chunk.
@@ -125,11 +124,21 @@ void MatrixPlan::settle(const MatrixLeaf& matrix) {
     matrix.rule->settle(numbers, leaf.t + 1, leaves_.scalars_of(leaf), sums);
 }
 
+void MatrixPlan::reserve(const std::vector<Chunk>& chunks, bool stats) {
+    before_.resize(stats ? chunks.size() : 0);
+    for (size_t i = 0; i < before_.size(); ++i)
+        if (chunks[i].matrix)
+            before_[i].reserve(chunks[i].span.size);
+    if (stats) {
+        after_.reserve(chunk_size);
+        terms_.reserve(chunk_size);
+    }
+}
+
 // Statistics are computed from a copy of the leaf.
 void MatrixPlan::update(size_t elements, const std::vector<Chunk>& chunks,
                         std::vector<Sums>& sums) {
-    std::vector<std::vector<double>> before(sums.size());
-    for (size_t i = 0; i < before.size(); ++i) {
+    for (size_t i = 0; i < before_.size(); ++i) {
         const Chunk& chunk = chunks[i];
         if (!chunk.matrix)
             continue;
@@ -137,13 +146,14 @@ void MatrixPlan::update(size_t elements, const std::vector<Chunk>& chunks,
         Sums& sum = sums[i];
         sum.grad = squares(chunk.span.g, chunk.span.size, 1);
         sum.param = squares(chunk.span.x, chunk.span.size, 1);
-        before[i] = numbers_of(chunk, chunk.span.x);
+        read_numbers(chunk, chunk.span.x, before_[i]);
         if (chunk.dtype == Dtype::float32)
             continue;
-        if (!(sum.grad >= least_sum && sum.grad < most_sum))
-            add_extremes(sum.grad, sum.small[0], sum.large[0], numbers_of(chunk, chunk.span.g),
-                         nullptr);
-        add_extremes(sum.param, sum.small[1], sum.large[1], before[i], nullptr);
+        if (!(sum.grad >= least_sum && sum.grad < most_sum)) {
+            read_numbers(chunk, chunk.span.g, after_);
+            add_extremes(sum.grad, sum.small[0], sum.large[0], after_, nullptr);
+        }
+        add_extremes(sum.param, sum.small[1], sum.large[1], before_[i], nullptr);
     }
     sweep(elements, [](const MatrixLeaf& leaf, const void* fields, size_t panel) {
         leaf.rule->update[int(leaf.dtype)](fields, leaf.view, panel);
@@ -159,18 +169,19 @@ void MatrixPlan::update(size_t elements, const std::vector<Chunk>& chunks,
             if (constrained(chunks[i]))
                 table().constrain[int(chunks[i].dtype)](chunks[i].span);
         });
-    for (size_t i = 0; i < before.size(); ++i) {
+    for (size_t i = 0; i < before_.size(); ++i) {
         if (!chunks[i].matrix)
             continue;
-        const std::vector<double> after = numbers_of(chunks[i], chunks[i].span.x);
-        std::vector<double> terms(after.size());
-        for (size_t k = 0; k < after.size(); ++k)
-            terms[k] = (after[k] - before[i][k]) * (after[k] - before[i][k]);
+        read_numbers(chunks[i], chunks[i].span.x, after_);
+        terms_.resize(after_.size());
+        for (size_t k = 0; k < after_.size(); ++k)
+            terms_[k] = (after_[k] - before_[i][k]) * (after_[k] - before_[i][k]);
         Sums& sum = sums[i];
-        sum.update = table().sum_lanes(terms.data(), after.size());
+        sum.update = table().sum_lanes(terms_.data(), after_.size());
         if (chunks[i].dtype == Dtype::float64)
-            add_extremes(sum.update, sum.small[2], sum.large[2], after, &before[i]);
+            add_extremes(sum.update, sum.small[2], sum.large[2], after_, &before_[i]);
     }
+    before_.clear();
 }
 
 } // namespace stepsize

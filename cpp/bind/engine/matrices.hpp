@@ -29,6 +29,8 @@ class MatrixPlan {
     bool has_wholes() const { return !wholes_.empty(); }
     void finish() { wholes_.finish(); } // after the last one
 
+    // The memory that statistics need.
+    void reserve(const std::vector<Chunk>& chunks, bool stats);
     // Everything before the last pass, on several threads if `elements` is large enough.
     void prepare(size_t elements);
     // The last pass; with statistics, into the sums of the chunks.
@@ -54,6 +56,8 @@ class MatrixPlan {
     std::vector<MatrixLeaf> matrices_;
     std::vector<RowPanels> panels_;
     std::vector<std::vector<double>> scratch_; // per leaf, what one pass leaves for the next
+    std::vector<std::vector<double>> before_;  // per chunk, for statistics
+    std::vector<double> after_, terms_;
     WholePlan wholes_;
 };
 

@@ -286,6 +286,10 @@ void Plan::run_chunk(size_t i, Sums* sums) const {
 }
 
 Sums Plan::move(const StepTerms& terms, bool stats, bool may_wait, const Over& over) {
+    // Here memory may run out, and not once something has moved.
+    sums_.assign(stats ? chunks_.size() : 0, Sums{});
+    if (!matrices_.empty())
+        matrices_.reserve(chunks_, stats);
     if (leaves_.two_passes())
         measure(terms, over.sums);
     if (!matrices_.empty()) {
@@ -293,7 +297,6 @@ Sums Plan::move(const StepTerms& terms, bool stats, bool may_wait, const Over& o
         matrices_.prepare(elements_);
     }
     bind(terms);
-    sums_.assign(stats ? chunks_.size() : 0, Sums{});
     waiting_ = may_wait && !stats && matrices_.empty();
     if (!waiting_)
         run_chunks(chunks_.size(), elements_,

@@ -48,7 +48,8 @@ def wrong_gradients(
         return "", 0
     moving, bounds = [True] * len(leaves), None
     if hasattr(optimizer, "internals"):  # another package's has none
-        groups = optimizer.internals.groups.by_leaf()
+        parts = optimizer.internals.groups
+        groups = [parts.tables[k] for k in parts.assignment]
         bounds = getattr(optimizer.internals.options.bounds, "by_leaf", None)
         moving = [isinstance(lr := group.get("lr"), Schedule) or lr != 0 for group in groups]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):

@@ -120,6 +120,7 @@ class Optax(Optimizer, abstract=True):
         tables: list[dict[str, Any]],
         options: Options,
         host: Any = None,
+        variants: Any = None,
     ) -> None:
         check_precision(params)
         for leaf, path in zip(structure.leaves, structure.paths, strict=True):
@@ -129,7 +130,7 @@ class Optax(Optimizer, abstract=True):
                     "real parameters here; choose a rule of stepsize, or give a real view, "
                     "z.view(z.real.dtype)"
                 )
-        super()._setup(params, structure, assignment, tables, options, host or OptaxHost)
+        super()._setup(params, structure, assignment, tables, options, host or OptaxHost, variants)
         nest = self._nest(self.internals.leaves.contiguous)
         self._inside = self._transformation.init(nest)
         try:
@@ -188,7 +189,7 @@ class Optax(Optimizer, abstract=True):
         check_alike(self.internals.leaves.structure, structure, "Optax")
         copy: Self = object.__new__(type(self))
         copy._set_transformation(self._transformation)
-        _, (assignment, tables), options = self.internals.recipe()
+        _, (assignment, tables, _), options = self.internals.recipe()
         copy._setup(params, structure, assignment, tables, options)
         copy.load_state_dict(self.state_dict())
         return copy

@@ -49,7 +49,7 @@ def fill(
         numbers += _words(rule, values)
         if rule.needs_loss:
             numbers.append(("loss", -math.inf, math.inf, True, True, 0.0))
-        kernel = rule.variant(values)[0]
+        kernel = groups.variants[k][0]
         engine.add_group(
             kernel if compiled and kernel in COMPILED and not matrices else None,
             rule.decay_kind(values),

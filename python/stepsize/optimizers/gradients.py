@@ -64,6 +64,17 @@ def refused(finite: bool, dtype: Any) -> str:
     return f"numbers of {least:.2g} or more, too near the largest {wide.name} to be added up,"
 
 
+def is_usable(parts: Internals, gradient: Array) -> bool:
+    """Whether the compiled step takes all numbers of a gradient: ``usable`` of cpp/bind/engine."""
+    easy = parts.options.clip_norm or parts.options.clip_value
+    easy = easy or parts.engine.loss_scale >= 1 << _core.headroom
+    numbers = view_as_real(gradient)
+    info = np.finfo(numbers.dtype)
+    with np.errstate(over="ignore"):
+        limit = np.ldexp(info.dtype.type(1), info.maxexp - (0 if easy else _core.headroom - 1))
+    return bool((np.abs(numbers) < limit).all())
+
+
 def _check_rows(parts: Internals, path: str, leaf: Array) -> None:
     """Refuse rows of gradients where the rule or its state cannot move rows alone."""
     start = f"{parts.owner}: the gradient of {path} is a RowGradient, which"

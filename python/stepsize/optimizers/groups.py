@@ -16,7 +16,7 @@ from stepsize.optimizers.options import CONSTRAINTS
 from stepsize.validation import nearest
 
 if TYPE_CHECKING:
-    from stepsize.optimizers.rule import Rule
+    from stepsize.optimizers.rule import Rule, Variant
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,8 @@ class ParameterGroups:
         tables: Each group's hyperparameters by name, as given.
         several: Whether a hyperparameter is read as a tuple of one value a group.
         engine: The compiled step, which evaluates schedules.
+        variants: Each group's compiled rule and state arrays, which are those of its construction:
+            a momentum that is set to 0 later keeps its array, and may be set to another value.
     """
 
     rule: type[Rule]
@@ -239,14 +241,15 @@ class ParameterGroups:
     tables: list[dict[str, Any]]
     several: bool
     engine: Any
+    variants: list[Variant]
 
-    def by_leaf(self) -> list[dict[str, Any]]:
-        """The hyperparameters of each leaf."""
-        return [self.tables[group] for group in self.assignment]
+    def copy_tables(self) -> tuple[list[int], list[dict[str, Any]], list[Variant]]:
+        """Assignment, tables and variants, for another optimizer."""
+        return list(self.assignment), [dict(table) for table in self.tables], list(self.variants)
 
-    def copy_tables(self) -> tuple[list[int], list[dict[str, Any]]]:
-        """Assignment and tables, for another optimizer."""
-        return list(self.assignment), [dict(table) for table in self.tables]
+    def lacks_state(self, group: int, values: Mapping[str, Any]) -> bool:
+        """Whether hyperparameters ask for state arrays that the group was made without."""
+        return not set(self.rule.variant(values)[1]) <= set(self.variants[group][1])
 
     def read(self, field: Field) -> Any:
         """The value that the next step will use; with groups, a tuple of one entry a group."""
@@ -294,7 +297,7 @@ class ParameterGroups:
                 f"replaces the schedule by that constant{scale}",
                 stacklevel=4,
             )
-        for table, new in zip(self.tables, values, strict=True):
+        for k, (table, new) in enumerate(zip(self.tables, values, strict=True)):
             changed = {**table, field.name: new}
             old = table[field.name]
             if not field.same_kind(old, new) or (old is None) != (new is None):
@@ -303,7 +306,7 @@ class ParameterGroups:
                     f"{old!r}); make a new one with {field.name}={new!r}"
                 )
             self.rule.check_together(changed)
-            if not set(self.rule.variant(changed)[1]) <= set(self.rule.variant(table)[1]):
+            if self.lacks_state(k, changed):
                 raise ValueError(
                     f"{owner}: {field.name}={new!r} needs state that this optimizer was made "
                     f"without; make a new one with {field.name}={new!r}"
@@ -327,6 +330,14 @@ class ParameterGroups:
             self.tables[group][field.name] = new
             if new is not None:
                 self.pass_on(group, field)
+
+    def set_tables(self, tables: Sequence[dict[str, Any]]) -> None:
+        """Take over the hyperparameters of all groups, which are checked."""
+        for k, table in enumerate(tables):
+            self.tables[k] = table
+            for field in self.rule.fields.values():
+                if table[field.name] is not None:
+                    self.pass_on(k, field)
 
     def pass_on(self, group: int, field: Field) -> None:
         """Tell the compiled step a changed hyperparameter."""

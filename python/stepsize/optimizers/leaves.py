@@ -60,6 +60,7 @@ class Leaves:
             whole = leaf
             if not (leaf.flags.c_contiguous and leaf.flags.aligned):
                 whole = _core.allocate(leaf.nbytes).view(leaf.dtype).reshape(leaf.shape)
+                whole[...] = leaf
                 strided.append((i, leaf, whole))
             contiguous.append(whole)
         masters = [half.make_master(leaf, master_weights) for leaf in contiguous]
@@ -88,4 +89,4 @@ class Leaves:
         """A call in C that puts the rows of this step, as they are then, into leaves and state."""
         written = [item for rows in self.rows.values() for item in rows.written()]
         targets, indices, values = zip(*written, strict=True)
-        return assignment(targets, values, indices)  # type: ignore[no-any-return]
+        return assignment(targets, values, indices)

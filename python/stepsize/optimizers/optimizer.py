@@ -28,7 +28,7 @@ from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.leaves import Leaves, check_real
 from stepsize.optimizers.options import Options
 from stepsize.optimizers.own_host import OptimizerHost
-from stepsize.optimizers.rule import Rule, is_settable, registered
+from stepsize.optimizers.rule import Rule, Variant, is_settable, registered
 from stepsize.optimizers.slots import Place, Slots
 from stepsize.optimizers.stats import StepStats
 from stepsize.serialization import nested
@@ -104,7 +104,7 @@ class Optimizer(Rule, abstract=True):
         cls,
         params: Nest,
         paths: tuple[str, ...] | None,
-        groups: tuple[list[int], list[dict[str, Any]]],
+        groups: tuple[Any, ...],
         options: Options,
         host: Callable[[Any], StepHost] | None = None,
         places: Sequence[Place] | None = None,
@@ -114,7 +114,8 @@ class Optimizer(Rule, abstract=True):
         Args:
             params: A nest of arrays.
             paths: The leaves' names, if not those of the nest.
-            groups: The group of each leaf, and the hyperparameters of each group.
+            groups: The group of each leaf, the hyperparameters of each group, and for copies the
+                variants of the original, see `ParameterGroups`.
             options: The keywords that all optimizers take.
             host: Makes the host of the optimizer's steps, if not an `OptimizerHost`.
             places: For leaves that are parts of other ones, where each lies.
@@ -123,7 +124,8 @@ class Optimizer(Rule, abstract=True):
         structure.paths = structure.paths if paths is None else paths
         made = object.__new__(cls)
         made._part_places = places
-        made._setup(params, structure, *groups, options, host)
+        assignment, tables, *variants = groups
+        made._setup(params, structure, assignment, tables, options, host, *variants)
         return made
 
     def _setup(
@@ -134,6 +136,7 @@ class Optimizer(Rule, abstract=True):
         tables: list[dict[str, Any]],
         options: Options,
         host: Callable[[Any], StepHost] | None = None,
+        variants: list[Variant] | None = None,
     ) -> None:
         for values in tables:
             self.check_together(values)
@@ -143,7 +146,10 @@ class Optimizer(Rule, abstract=True):
         self._host: StepHost = (host or OptimizerHost)(self)
         self._options = options
         self._leaves = Leaves.of(type(self).__name__, params, structure, options.master_weights)
-        self._groups = ParameterGroups(type(self), assignment, tables, several, self._engine)
+        variants = [self.variant(values) for values in tables] if variants is None else variants
+        self._groups = ParameterGroups(
+            type(self), assignment, tables, several, self._engine, variants
+        )
         self._slots = Slots.allocate(
             self, self._leaves, self._groups, options.state_dtype, self._part_places
         )

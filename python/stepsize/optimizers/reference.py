@@ -17,7 +17,7 @@ from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.primitives import clamp, not_descending, select
 from stepsize.optimizers.rule import rebinds_parameter
 from stepsize.optimizers.stats import Sums, extremes
-from stepsize.optimizers.transaction import assign
+from stepsize.optimizers.transaction import assignment
 
 
 class State(SimpleNamespace):
@@ -123,11 +123,11 @@ class _Before:
             master = parts.leaves.masters[i]
             self.arrays += [leaf.leaf, *leaf.slots.values(), *leaf.scales.values()]
             self.arrays += [] if master is None else [master]
-        self.values = [array.copy() for array in self.arrays]
+        self.write = assignment(self.arrays, [array.copy() for array in self.arrays])
         self.scalars = {i: parts.engine.scalars(i) for i in leaves} if parts.rule.scalars else {}
 
     def restore(self) -> None:
-        assign(self.arrays, self.values)
+        self.write()
         for i, values in self.scalars.items():
             self.parts.engine.set_scalars(i, values)
 

@@ -19,6 +19,8 @@ COMPILED: dict[str, tuple[str, ...]] = {
     name: tuple(numbers.split(", ")) for name, numbers, _ in _core.rules()
 }
 
+Variant = tuple[str, tuple[str, ...]]  # a compiled rule, and the state arrays that go with it
+
 _registry: list[type[Rule]] = []
 
 
@@ -99,7 +101,7 @@ class Rule:
         return float(h.lr)
 
     @classmethod
-    def variant(cls, values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:
+    def variant(cls, values: Mapping[str, Value]) -> Variant:
         """The compiled rule and the state arrays that these hyperparameters ask for."""
         return cls.kernel, cls.slots
 

@@ -80,11 +80,11 @@ class Slots:
 
         Those of complex leaves are complex, but for codes, which have an axis of parts.
         """
-        check_quantizable(rule, groups.tables, state_dtype)
+        check_quantizable(rule, [slots for _, slots in groups.variants], state_dtype)
         wanted = []
         real = map(view_as_real, leaves.contiguous)
-        for leaf, values in zip(real, groups.by_leaf(), strict=True):
-            slots = () if rule.shaped else rule.variant(values)[1]
+        for leaf, group in zip(real, groups.assignment, strict=True):
+            slots = () if rule.shaped else groups.variants[group][1]
             dtypes = [quantization.dtype_of(slot, leaf, state_dtype) for slot in slots]
             wanted.append((leaf, slots, dtypes))
         offsets, end = _lay_out(wanted)
@@ -107,7 +107,7 @@ class Slots:
                     key = quantization.rounding_key(0, place.leaf, k) + place.tile
                     _fill(state[i][name], scales[i].get(name), first, key)
             if rule.shaped:
-                state[i] = _shaped(rule, leaf, values)
+                state[i] = _shaped(rule, groups.variants[groups.assignment[i]][1], leaf, values)
             seen = leaves.arrays[i].dtype
             state[i] = {
                 name: view_as_complex(slot, seen) if slot.dtype.kind == "f" else slot
@@ -174,10 +174,12 @@ def _lay_out(wanted: Sequence[tuple[Array, Sequence[str], Sequence[Any]]]) -> tu
     return offsets, end
 
 
-def _shaped(rule: Rule, leaf: Array, values: Mapping[str, Value]) -> dict[str, Array]:
+def _shaped(
+    rule: Rule, slots: Sequence[str], leaf: Array, values: Mapping[str, Value]
+) -> dict[str, Array]:
     """State arrays in shapes of their own."""
     arrays = {}
-    for slot in rule.variant(values)[1]:
+    for slot in slots:
         shape = rule.slot_shape(slot, leaf, values)
         if shape is not None:
             found = arrays[str(slot)] = np.zeros(shape, computed(leaf.dtype))
@@ -191,11 +193,11 @@ def _address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def check_quantizable(rule: Rule, tables: Sequence[Mapping[str, Any]], form: str | None) -> None:
+def check_quantizable(rule: Rule, slots: Sequence[Sequence[str]], form: str | None) -> None:
     """Refuse quantization for rules that read their state twice, or whose state has to be exact."""
     if form is None:
         return
-    kinds = {quantization.kind_of(slot) for values in tables for slot in rule.variant(values)[1]}
+    kinds = {quantization.kind_of(slot) for names in slots for slot in names}
     passes = rule.scope is not None or rule.shaped
     if passes or not runs_compiled(type(rule)) or kinds == {"exact"}:
         raise ValueError(

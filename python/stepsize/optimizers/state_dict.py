@@ -13,7 +13,7 @@ from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.slots import State
-from stepsize.optimizers.transaction import Uninterrupted
+from stepsize.optimizers.transaction import Uninterrupted, assignment
 from stepsize.schedules import Schedule
 from stepsize.serialization.functions import without_address
 
@@ -79,7 +79,7 @@ def _loaded(owner: str, name: str, saved: Any, current: Value) -> Value:
         return Schedule.from_dict(saved["schedule"], trust=current)
     if isinstance(saved, dict):
         check_names(owner, f"the saved {name}", saved, ("function",))
-        if not callable(current):
+        if not (callable(current) and "function" in _saved(current)):
             raise ValueError(
                 f"{owner}: {name} was the function {saved['function']}, which no file can hold; "
                 f"make the optimizer with {name}= that function, then load"
@@ -93,7 +93,7 @@ def load(parts: Internals, d: Mapping[str, Any]) -> None:
     owner, paths = parts.owner, parts.leaves.paths
     parts.refuse_arriving("a state to load")
     _check_head(parts, d)
-    tables = []
+    tables: list[dict[str, Any]] = []
     for current, entry in zip(parts.groups.tables, d["groups"], strict=True):
         loaded = {}
         for name, field in parts.rule.fields.items():
@@ -110,35 +110,45 @@ def load(parts: Internals, d: Mapping[str, Any]) -> None:
                     "load"
                 )
             loaded[name] = value
+        if parts.groups.lacks_state(len(tables), loaded):
+            raise ValueError(
+                f"{owner}: the saved hyperparameters of group {len(tables)} need state that this "
+                "optimizer was made without; make one with the hyperparameters it was saved with, "
+                "then load"
+            )
         tables.append(loaded)
     stored = parts.slots.stored(parts.leaves.masters)
     for path, slots in zip(paths, stored, strict=True):
         check_slots(owner, path, slots, d["state"][path])
     _check_counters(parts, d)
 
-    with Uninterrupted(), parts.engine:
-        parts.engine.times = [int(d["steps"][path]) for path in paths]
-        parts.engine.step_count = int(d["step_count"])
-        _take_over(parts, d, tables, stored)
+    _take_over(parts, d, tables, stored)
 
 
 def _take_over(
     parts: Internals, d: Mapping[str, Any], tables: list[dict[str, Any]], stored: State
 ) -> None:
-    engine, paths = parts.engine, parts.leaves.paths
-    for path, slots in zip(paths, stored, strict=True):
-        for name, slot in slots.items():
-            slot[...] = d["state"][path][name]
-    for i, path in enumerate(paths):
-        engine.set_scalars(i, [float(d["scalars"][path][name]) for name in parts.rule.scalars])
-    engine.lr_scale = float(d["lr_scale"])
-    if engine.dynamic:
-        engine.loss_scale, engine.good_steps = d["loss_scale"]
-    for k, loaded in enumerate(tables):
-        parts.groups.tables[k] = loaded
-        for field in parts.rule.fields.values():
-            if loaded[field.name] is not None:
-                parts.groups.pass_on(k, field)
+    """All of it or nothing, also where memory runs out: the last call allocates nothing."""
+    paths, names = parts.leaves.paths, tuple(parts.rule.scalars)
+    loss_scale, good_steps = d["loss_scale"]
+    arrays = assignment(
+        [slot for slots in stored for slot in slots.values()],
+        [
+            d["state"][path][name]
+            for path, slots in zip(paths, stored, strict=True)
+            for name in slots
+        ],
+    )
+    counts = [*(d["steps"][path] for path in paths), d["step_count"], good_steps]
+    scalars = [[float(d["scalars"][path][name]) for name in names] for path in paths]
+    with Uninterrupted(), parts.engine:
+        before = list(parts.groups.tables)
+        try:
+            parts.groups.set_tables(tables)
+            parts.engine.take_over(arrays, counts, scalars, [float(d["lr_scale"]), loss_scale])
+        except BaseException:
+            parts.groups.set_tables(before)
+            raise
 
 
 def _check_head(parts: Internals, d: Mapping[str, Any]) -> None:

@@ -8,15 +8,13 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import repeat
 from types import FrameType
 from typing import Any
 
-import numpy as np
-
+from stepsize import _core
 from stepsize.arrays import Array
 
 
@@ -28,14 +26,14 @@ def assign(targets: Iterable[Array], values: Iterable[Any], indices: Any = None)
     deque(map(put, targets, places, values), maxlen=0)
 
 
-def assignment(targets: Sequence[Array], values: Sequence[Array], indices: Any = None) -> Any:
-    """A callable in C that writes every value, as it is then, into its array (at its index)."""
-    columns = [np.empty(len(targets), object) for _ in range(3)]
-    places = repeat(Ellipsis) if indices is None else indices
-    for k, row in enumerate(zip(targets, places, values, strict=False)):
-        for column, item in zip(columns, row, strict=True):
-            column[k] = item
-    return partial(np.frompyfunc(operator.setitem, 3, 1), *columns)
+def assignment(
+    targets: Iterable[Array], values: Iterable[Array], rows: Iterable[Array] | None = None
+) -> Callable[[], None]:
+    """A call in C that writes every value, as it is then, into its array (at its rows).
+
+    Arrays of one dtype and shape. It allocates nothing: memory may be short where it is called.
+    """
+    return _core.assignment(list(targets), list(values), None if rows is None else list(rows))
 
 
 # By engine: the thread that works with it, in what, and whether it never steps it.

@@ -37,7 +37,7 @@ from stepsize.serialization import nested
 
 __all__ = ["Zero1"]
 
-Groups = tuple[list[int], list[dict[str, Any]]]
+Groups = tuple[Any, ...]  # as `Optimizer.over` takes them
 
 
 class Zero1(OnRanks):
@@ -116,7 +116,7 @@ class Zero1(OnRanks):
         inner = cls.over(
             [_piece(leaves[part.leaf], part) for part in parts],
             tuple(_name(paths[part.leaf], part, leaves[part.leaf]) for part in parts),
-            (assignment, tables),
+            (assignment, tables, *groups[2:]),
             _options_of(options, leaves, parts),
             functools.partial(ShardHost, team=team, parts=parts, leaves=leaves, paths=paths),
             [Place(part.leaf, part.start * _real(leaves, part) // BLOCK_SIZE) for part in parts],
@@ -314,7 +314,7 @@ class Zero1(OnRanks):
     def clone(self, params: Nest) -> Self:
         """The same over other arrays of the same shapes, on the same ranks."""
         twin = object.__new__(type(self))
-        groups = self._made_of[0][0], self.internals.groups.copy_tables()[1]
+        groups = self._made_of[0][0], *self.internals.groups.copy_tables()[1:]
         twin._build(type(self.inner), params, self._team, groups, self._made_of[1])
         twin.inner.load_state_dict(self.inner.state_dict())
         return twin

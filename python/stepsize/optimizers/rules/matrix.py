@@ -91,7 +91,7 @@ class Shampoo(_ByAxis):
         params: A nest of float32 or float64 arrays, updated in place.
         lr: Learning rate :math:`\eta`.
         momentum: :math:`\mu`.
-        eps: :math:`\epsilon`.
+        eps: :math:`\epsilon`; fixed at construction.
         weight_decay: :math:`\lambda`, added to the gradient.
         precondition_frequency: Steps between two computations of the roots.
         max_dim: Longest axis that gets a matrix.
@@ -110,7 +110,7 @@ class Shampoo(_ByAxis):
 
     lr = nonnegative(1e-1)
     momentum = unit(0.0)
-    eps = positive(1e-4)
+    eps = positive(1e-4, fixed=True)
     weight_decay = nonnegative(0.0)
     precondition_frequency = count(1)
     max_dim = count(2048)

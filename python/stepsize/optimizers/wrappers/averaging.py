@@ -11,6 +11,7 @@ import numpy as np
 from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, view_as_real
 from stepsize.optimizers.averages import SwapsAverage
+from stepsize.optimizers.fields import real
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.primitives import lerp
 from stepsize.optimizers.rules.momentum import SGD
@@ -32,6 +33,7 @@ class AverageWrapper(SwapsAverage, Wrapper):
             _numbers={"updates": 0},
             _arrays={"average": copies(self._points)},
         )
+        self._prepare_to_follow()
 
     def _averages(self) -> list[Array]:
         return [np.array(average) for average in self._arrays["average"]]
@@ -41,11 +43,14 @@ class AverageWrapper(SwapsAverage, Wrapper):
 
     def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """The inner optimizer's step; the average is updated in the same pass over memory."""
-        self._refuse_average("a step starts from the training point")
-        engine, share = self.internals.engine, self._share()
-        # Another wrapper may move the parameters after the step.
-        along = share is not None and not isinstance(self.inner, Wrapper)
+        engine = self.internals.engine
         with Uninterrupted(), engine:  # the average is part of the step
+            self._refuse_average("a step starts from the training point")
+            share = self._share()
+            # Another wrapper may move the parameters after the step.
+            along = share is not None and not isinstance(self.inner, Wrapper)
+            if share is not None:
+                self._prepare_to_follow()
             if along:
                 engine.track_average(self._arrays["average"], share)
             before = engine.step_count
@@ -66,6 +71,12 @@ class AverageWrapper(SwapsAverage, Wrapper):
     def _count_update(self) -> None:
         self._numbers["updates"] += 1
 
+    def _prepare_to_follow(self) -> None:
+        """Make what updates the average, before the step: after it there may be no memory."""
+        averages = self._arrays["average"]
+        if self._follower is None or self._follower.params is not averages:  # a clone has its own
+            self._set(_follower=_Follower(averages, on_nonfinite="ignore"))
+
     def _follow(self, share: float) -> None:
         """Update the average in a separate pass, with bitwise the same result."""
         averages = self._arrays["average"]
@@ -73,12 +84,19 @@ class AverageWrapper(SwapsAverage, Wrapper):
             for average, leaf in zip(averages, self._points, strict=True):
                 _towards(average, leaf, share)
             return
-        if self._follower is None or self._follower.params is not averages:  # a clone has its own
-            # e - w (e - x) is e + w (x - e).
-            follower = SGD(averages, weight_decay=1.0, maximize=True, on_nonfinite="ignore")
-            self._set(_follower=follower)
-        self._follower.lr = share
-        self._follower.step(self._points)
+        self._follower.lr = -share
+        inner = isinstance(self.inner, Wrapper)  # it may have moved the leaves themselves
+        self._follower.step(self._points if inner else self.internals.leaves.contiguous)
+
+
+class _Follower(SGD):
+    """SGD whose step towards the gradient is that of `lerp`, zeros with their signs too.
+
+    With the rate -w, e - (-w) (x - e) is e + w (x - e).
+    """
+
+    lr = real(0.0)
+    weight_decay = real(-1.0)
 
 
 def _towards(average: Array, leaf: Array, share: float) -> None:
@@ -239,8 +257,8 @@ class Lookahead(Wrapper):
 
     def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """The inner optimizer's step; every k-th one also updates the slow weights."""
-        before = self.step_count
         with Uninterrupted(), self.internals.engine:
+            before = self.step_count
             result = self.inner.step(grads, loss=loss, stats=stats)
             self._numbers["ahead"] += self.step_count - before
             if self._numbers["ahead"] >= self.k:

@@ -17,7 +17,7 @@ from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.state_dict import check_names, check_slots
-from stepsize.optimizers.transaction import Uninterrupted
+from stepsize.optimizers.transaction import Uninterrupted, assignment
 from stepsize.serialization import nested
 from stepsize.validation import number, whole
 
@@ -81,6 +81,10 @@ class Wrapper(_Base):
                 )
             )
         self._set(inner=optimizer, _numbers={}, _arrays={})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy steps with no copies of the gradients that are bound here."""
+        return {**self.__dict__, "_bound": None}
 
     def _set(self, **attributes: Any) -> None:
         self.__dict__.update(attributes)
@@ -195,12 +199,16 @@ class Wrapper(_Base):
             )
         self._check_own(owner, own)
         rest = {key: value for key, value in d.items() if key != "wrappers"}
+        inner = {**rest, "wrappers": wrappers} if wrappers else rest
+        numbers = copy.deepcopy(own["numbers"])
+        write = assignment(
+            [array for arrays in self._arrays.values() for array in arrays],
+            [own["arrays"][name][path] for name in self._arrays for path in self.paths],
+        )
         with Uninterrupted(), self.internals.engine:
-            self.inner.load_state_dict({**rest, "wrappers": wrappers} if wrappers else rest)
-            self._numbers.update(copy.deepcopy(own["numbers"]))
-            for name, arrays in self._arrays.items():
-                for path, array in zip(self.paths, arrays, strict=True):
-                    array[...] = own["arrays"][name][path]
+            self.inner.load_state_dict(inner)
+            write()  # which cannot fail
+            self._numbers.update(numbers)
 
     def _check_own(self, owner: str, own: Mapping[str, Any]) -> None:
         check_names(owner, "the wrapper's state", own, ("name", "numbers", "arrays"))
@@ -256,13 +264,14 @@ class GradientWrapper(Wrapper):
 
     def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """The inner optimizer's step with the changed gradients."""
-        given = self._given(grads)
-        changed = self._changed(given, self.change)
-        try:
-            return self.inner.step(changed, loss=loss, stats=stats)
-        except NonFiniteGradientError:
-            self._own_up(given, changed)
-            raise
+        with self.internals.engine:  # what is read here is changed by steps of other threads
+            given = self._given(grads)
+            changed = self._changed(given, self.change)
+            try:
+                return self.inner.step(changed, loss=loss, stats=stats)
+            except NonFiniteGradientError:
+                self._own_up(given, changed)
+                raise
 
     def _own_up(self, given: Nest, changed: Nest) -> None:
         """Raise for a gradient that is finite as it was given and not as it was changed."""

@@ -17,7 +17,7 @@ from stepsize.arrays import (
     view_as_complex,
     view_as_real,
 )
-from stepsize.optimizers.gradients import gather
+from stepsize.optimizers.gradients import gather, is_usable
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.stats import StepStats
 from stepsize.optimizers.transaction import Uninterrupted
@@ -90,11 +90,6 @@ class Accumulate(Wrapper):
         """Add a gradient to the mean."""
         n, parts = self._numbers["calls"], self.internals
         flat = gather(parts, grads)
-        if parts.options.on_nonfinite == "raise" and not parts.engine.dynamic:
-            # A non-finite value in the mean would make all later calls fail too.
-            for i, g in enumerate(flat):
-                if g is not None and not np.isfinite(to_float32(g)).all():
-                    parts.host.fail("gradient", i)
         if loss is not None:
             try:
                 loss = as_loss(loss)
@@ -111,6 +106,11 @@ class Accumulate(Wrapper):
                 given = real.dtype.type(0) if g is None else to_float32(view_as_real(g))
                 new = np.asarray(real + (given - real) / real.dtype.type(n + 1))
                 means.append(view_as_complex(new, mean.dtype))
+        if parts.options.on_nonfinite == "raise" and not parts.engine.dynamic:
+            # A mean that the step refuses would make all later calls fail too.
+            for i, mean in enumerate(means):
+                if not is_usable(parts, mean):
+                    parts.host.fail("gradient", i, bool(np.isfinite(mean).all()))
         with Uninterrupted():
             return self._take_in(means, average, None if loss is None else average, stats)
 
@@ -257,6 +257,7 @@ class AdaptiveClip(GradientWrapper):
                 unit = np.ldexp(1.0, np.clip(np.frexp(top)[1], -1020, 1020))
                 return unit * np.sqrt(np.square(a / unit).sum(axis=axes, keepdims=True))
 
+        leaf = np.asarray(leaf, order="C")  # NumPy adds up in the order of memory
         limit, size = self.clip * np.maximum(size_of(leaf), self.eps), size_of(g)
         factor = np.where(size > limit, limit / np.maximum(size, 1e-6), 1.0)
         real = view_as_real(g)

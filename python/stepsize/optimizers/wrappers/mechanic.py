@@ -101,15 +101,16 @@ class Mechanic(Wrapper):
 
         A leaf without a gradient is not changed and does not influence the scale.
         """
-        grads = self._given(grads)
-        flat = gather(self.internals, grads)
-        gathered = [None if g is None else np.array(view_as_real(g)) for g in flat]
-        before = [np.array(view_as_real(leaf)) for leaf in self._points]
-        count = self.step_count
-        with Uninterrupted(), self.internals.engine:
-            result = self.inner.step(grads, loss=loss, stats=stats)
-            if self.step_count > count:
-                self._rescale(gathered, before)
+        with self.internals.engine:  # what is read here is changed by steps of other threads
+            grads = self._given(grads)
+            flat = gather(self.internals, grads)
+            gathered = [None if g is None else np.array(view_as_real(g)) for g in flat]
+            before = [np.array(view_as_real(leaf)) for leaf in self._points]
+            count = self.step_count
+            with Uninterrupted():
+                result = self.inner.step(grads, loss=loss, stats=stats)
+                if self.step_count > count:
+                    self._rescale(gathered, before)
         return result
 
     def _rescale(self, gathered: list[Array | None], before: list[Array]) -> None:
