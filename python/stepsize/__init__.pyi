@@ -35,6 +35,7 @@ from stepsize.minimization import minimize as minimize
 from stepsize.noise_scale import NoiseScale as NoiseScale
 from stepsize.noise_scale import gradient_noise_scale as gradient_noise_scale
 from stepsize.noise_scale import scale_lr as scale_lr
+from stepsize.optimizers import Partition as Partition
 from stepsize.optimizers import RowGradient as RowGradient
 from stepsize.optimizers import StepStats as StepStats
 from stepsize.optimizers import group as group

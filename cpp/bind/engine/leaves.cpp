@@ -168,7 +168,7 @@ const Rule* find_rule(const std::string& name) {
 }
 
 void Leaves::add_group(const py::object& kernel, const std::string& decay,
-                       const std::vector<double>& scalars, const std::string& scope,
+                       const std::vector<double>& scalars, const std::string& scope, int part,
                        const py::list& hyperparameters) {
     if (scalars.size() > max_scalars)
         throw std::invalid_argument("too many scalars for one leaf");
@@ -179,9 +179,8 @@ void Leaves::add_group(const py::object& kernel, const std::string& decay,
         group.rule = group.whole ? &group.whole->rule : find_rule(name);
     }
     group.scalars = scalars;
-    shared_scalars_ = scope == "all";
-    if (shared_scalars_)
-        std::copy(scalars.begin(), scalars.end(), all_scalars_.begin());
+    if (scope == "all")
+        group.shared = share(part, scalars);
     group.decay = decay_of(decay);
     for (py::handle item : hyperparameters)
         group.hyperparameters.push_back(described(item.cast<py::tuple>()));
@@ -201,6 +200,17 @@ void Leaves::add_group(const py::object& kernel, const std::string& decay,
         }
     }
     groups_.push_back(group);
+}
+
+// The index of what the groups of a part share; the next group is one of them.
+int Leaves::share(int part, const std::vector<double>& scalars) {
+    for (size_t k = 0; k < shared_.size(); ++k)
+        if (shared_[k].part == part)
+            return int(k);
+    SharedScalars made = {part, int(groups_.size()), {}};
+    std::copy(scalars.begin(), scalars.end(), made.values.begin());
+    shared_.push_back(made);
+    return int(shared_.size()) - 1;
 }
 
 void Leaves::add(const py::array& x, const py::object& master, const py::tuple& shape, int group,

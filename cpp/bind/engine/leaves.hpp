@@ -55,6 +55,7 @@ struct Group {
     const Rule* rule;            // null: the reference implementation runs it
     const WholeRule* whole;      // of leaves that the rule updates as a whole, or null
     std::vector<double> scalars; // initial values of the rule's scalars
+    int shared = -1;             // of `Leaves`: the scalars, where leaves have none of their own
     Decay decay;
     std::vector<Hyperparameter> hyperparameters;
     std::vector<double> values; // of the current step, in the order of hyperparameters
@@ -73,6 +74,14 @@ struct Group {
     double value(int index) const { return index < 0 ? 0 : values[size_t(index)]; }
 };
 
+// Scalars that belong to all leaves of a part together, whatever their groups. A part is the groups
+// that follow one rule under the name of one optimizer.
+struct SharedScalars {
+    int part;
+    int group; // its first, by whose hyperparameters they are settled
+    std::array<double, max_scalars> values;
+};
+
 const Rule* find_rule(const std::string& name);       // throws where there is none
 const WholeRule* find_whole(const std::string& name); // null where there is none
 // The state of a leaf that is updated as a whole, in shapes that the rule knows.
@@ -84,7 +93,7 @@ bool alike(const Bounds& a, const Bounds& b, Dtype dtype);
 class Leaves {
   public:
     void add_group(const py::object& kernel, const std::string& decay,
-                   const std::vector<double>& scalars, const std::string& scope,
+                   const std::vector<double>& scalars, const std::string& scope, int part,
                    const py::list& hyperparameters);
     void add(const py::array& x, const py::object& master, const py::tuple& shape, int group,
              const py::list& slots);
@@ -108,12 +117,12 @@ class Leaves {
     std::vector<Group>& groups() { return groups_; }
     Group& group_of(const Leaf& leaf) { return groups_[size_t(leaf.group)]; }
     double* scalars_of(Leaf& leaf) {
-        return shared_scalars_ ? all_scalars_.data() : leaf.scalars.data();
+        const int shared = group_of(leaf).shared;
+        return shared < 0 ? leaf.scalars.data() : shared_[size_t(shared)].values.data();
     }
 
-    // Whether the rule's scalars belong to all leaves together, whether some rule takes sums before
-    // its update, and whether some rule has no compiled twin.
-    bool shared_scalars() const { return shared_scalars_; }
+    const std::vector<SharedScalars>& shared_scalars() const { return shared_; }
+    // Whether some rule takes sums before its update, and whether some rule has no compiled twin.
     bool two_passes() const { return two_passes_; }
     bool reference() const { return reference_; }
 
@@ -153,6 +162,7 @@ class Leaves {
     void drop_functions();
 
   private:
+    int share(int part, const std::vector<double>& scalars);
     void evaluate(Group& group, const Host& host, py::handle loss, int64_t step, double lr_scale);
 
     std::vector<Leaf> leaves_;
@@ -161,10 +171,9 @@ class Leaves {
     Occupied averaged_;               // by averages
     std::vector<ArrayProxy*> owners_; // of the parameters' memory, each once
     std::vector<RowSlice> rows_;      // of this step
-    bool shared_scalars_ = false;
+    std::vector<SharedScalars> shared_;
     bool two_passes_ = false;
     bool reference_ = false;
-    std::array<double, max_scalars> all_scalars_ = {};
     std::vector<py::object> averages_; // and what pins them
 };
 

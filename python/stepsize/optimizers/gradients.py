@@ -34,13 +34,13 @@ def gather(parts: Internals, grads: Nest, bind_rows: bool = False) -> list[Any]:
     for i, (path, leaf, value) in enumerate(zip(leaves.paths, leaves.arrays, flat, strict=True)):
         if not isinstance(value, RowGradient):
             given = plain(owner, path, leaf, value)
-            if given is not None and parts.rule.shaped:
+            if given is not None and parts.rule_of(i).shaped:
                 given = half.to_float32(given)
             result.append(given)
         elif not bind_rows:
             result.append(value.whole(owner, path, leaf))
         else:
-            _check_rows(parts, path, leaf)
+            _check_rows(parts, i, path, leaf)
             rows, grad = value.merged(owner, path, leaf)
             if parts.engine.reference:
                 leaves.rows[i] = RowSlice(leaf, parts.slots.arrays[i], rows, grad)
@@ -57,17 +57,18 @@ def refused(finite: bool, dtype: Any) -> str:
     return f"numbers of {least:.2g} or more, too near the largest {wide.name} to be added up,"
 
 
-def _check_rows(parts: Internals, path: str, leaf: Array) -> None:
+def _check_rows(parts: Internals, i: int, path: str, leaf: Array) -> None:
     """Refuse rows of gradients where the rule or its state cannot move rows alone."""
     start = f"{parts.owner}: the gradient of {path} is a RowGradient, which"
-    if parts.options.state_dtype is not None:
-        form = parts.options.state_dtype
+    rule = parts.rule_of(i)
+    form = parts.slots.forms[i]
+    if form is not None:
         raise ValueError(f"{start} needs state_dtype=None, got {form!r}; give an array")
     if leaf.dtype not in FLOATS:
         raise TypeError(
             f"{start} needs parameters of float32 or float64, got {leaf.dtype}; give an array"
         )
-    if not parts.rule.by_row:
+    if not rule.by_row:
         *names, last = [cls.__name__ for cls in registered() if cls.by_row]
         raise TypeError(f"{start} {', '.join(names)} and {last} take; give an array")
 

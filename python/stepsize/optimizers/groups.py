@@ -157,11 +157,10 @@ def assign_groups(
             raise TypeError(
                 f"{owner}: groups must be a list of ss.group(pattern, ...), got {spec!r:.80}"
             )
-        matched = [i for i, path in enumerate(paths) if fnmatch.fnmatchcase(path, spec.pattern)]
+        matched = matching(paths, spec.pattern)
         if not matched:
             raise ValueError(
-                f"{owner}: group {spec.pattern!r} matches no leaf; the leaves are "
-                f"{', '.join(paths[:8])}{', ...' if len(paths) > 8 else ''}"
+                f"{owner}: group {spec.pattern!r} matches no leaf; the leaves are {few(paths)}"
             )
         label = f"{owner}: group {spec.pattern!r}"
         tables.append({**values, **check_values(fields, label, _of_rule(fields, spec.overrides))})
@@ -169,6 +168,16 @@ def assign_groups(
         for i in matched:
             assignment[i] = assignment[i] or number
     return assignment, tables
+
+
+def matching(paths: Sequence[str], pattern: str) -> list[int]:
+    """The leaves whose path a glob matches."""
+    return [i for i, path in enumerate(paths) if fnmatch.fnmatchcase(path, pattern)]
+
+
+def few(paths: Sequence[str]) -> str:
+    """The first of many leaves, for a message."""
+    return ", ".join(paths[:8]) + (", ..." if len(paths) > 8 else "")
 
 
 def _of_rule(fields: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -227,14 +236,16 @@ class ParameterGroups:
     """The hyperparameters of every group, and the group of every leaf.
 
     Attributes:
-        rule: The class whose fields they are.
+        owner: The optimizer's name, for messages.
+        rules: Of each group, the class whose fields they are.
         assignment: The group of each leaf.
         tables: Each group's hyperparameters by name, as given.
         several: Whether a hyperparameter is read as a tuple of one value a group.
         engine: The compiled step, which evaluates schedules.
     """
 
-    rule: type[Rule]
+    owner: str
+    rules: Sequence[type[Rule]]
     assignment: list[int]
     tables: list[dict[str, Any]]
     several: bool
@@ -248,10 +259,23 @@ class ParameterGroups:
         """Assignment and tables, for another optimizer."""
         return list(self.assignment), [dict(table) for table in self.tables]
 
+    def owner_of(self, group: int) -> str:
+        """The optimizer's name, and that of a group's rule where it is another one."""
+        rule = self.rules[group].__name__
+        return self.owner if rule == self.owner else f"{self.owner}: {rule}"
+
+    def having(self, field: Field) -> list[int]:
+        """The groups whose rule has a hyperparameter of that name."""
+        return [k for k, table in enumerate(self.tables) if field.name in table]
+
     def read(self, field: Field) -> Any:
         """The value that the next step will use; with groups, a tuple of one entry a group."""
-        values = tuple(self._read(field, k) for k in range(len(self.tables)))
+        values = self.values(field, self.having(field))
         return values if self.several else values[0]
+
+    def values(self, field: Field, among: Sequence[int]) -> tuple[Any, ...]:
+        """The values that the next step will use in some of the groups."""
+        return tuple(self._read(self.rules[k].fields[field.name], k) for k in among)
 
     def _read(self, field: Field, group: int) -> Any:
         value = self.tables[group][field.name]
@@ -264,9 +288,10 @@ class ParameterGroups:
         found = number(group, parts[0].name)
         return ScheduledNow(found) if callable(value) else found
 
-    def text(self, field: Field) -> str:
+    def text(self, field: Field, among: Sequence[int] | None = None) -> str:
         """The value in a repr: once where all groups agree, a schedule with its present value."""
-        words = [self._text(field, k) for k in range(len(self.tables))]
+        some = self.having(field) if among is None else among
+        words = [self._text(self.rules[k].fields[field.name], k) for k in some]
         return words[0] if len(set(words)) == 1 else f"({', '.join(words)})"
 
     def _text(self, field: Field, group: int) -> str:
@@ -276,9 +301,15 @@ class ParameterGroups:
         pairs = zip(field.values(value), now, strict=True)
         return f"({', '.join(_shown(item, present) for item, present in pairs)})"
 
-    def write(self, field: Field, value: Value) -> None:
-        """Set a hyperparameter, in every group or (a tuple with one entry a group) in each."""
-        owner, count = self.rule.__name__, len(self.tables)
+    def write(self, field: Field, value: Value, among: Sequence[int] | None = None) -> None:
+        """Set a hyperparameter, in every group or (a tuple with one entry a group) in each.
+
+        ``among`` are the groups that are meant, if not all.
+        """
+        some = range(len(self.tables)) if among is None else among
+        fields = [self.rules[k].fields[field.name] for k in some]
+        tables = [self.tables[k] for k in some]
+        owner, count = self.owner, len(tables)
         single = not isinstance(field.default, tuple)
         several = single and isinstance(value, tuple | list)
         if several and len(value) != count:
@@ -286,29 +317,31 @@ class ParameterGroups:
                 f"{owner}: {field.name} has {len(value)} values for {count} "
                 f"{'group' if count == 1 else 'groups'}; give one number for all, or one for each"
             )
-        values = [field.check(owner, item) for item in (value if several else [value] * count)]
-        if isinstance(value, ScheduledNow) and any(callable(t[field.name]) for t in self.tables):
+        items = value if several else [value] * count
+        triples = zip(some, fields, items, strict=True)
+        values = [one.check(self.owner_of(k), item) for k, one, item in triples]
+        if isinstance(value, ScheduledNow) and any(callable(t[field.name]) for t in tables):
             scale = "; opt.lr_scale *= ... keeps it" if field.name == "lr" else ""
             warnings.warn(
                 f"{owner}: {field.name} = {value!r}, worked out from the schedule's present value, "
                 f"replaces the schedule by that constant{scale}",
                 stacklevel=4,
             )
-        for table, new in zip(self.tables, values, strict=True):
+        for k, one, table, new in zip(some, fields, tables, values, strict=True):
             changed = {**table, field.name: new}
-            old = table[field.name]
-            if not field.same_kind(old, new) or (old is None) != (new is None):
+            old, rule, label = table[field.name], self.rules[k], self.owner_of(k)
+            if not one.same_kind(old, new) or (old is None) != (new is None):
                 raise ValueError(
-                    f"{owner}: {field.name} is settled when the optimizer is made (it is "
+                    f"{label}: {field.name} is settled when the optimizer is made (it is "
                     f"{old!r}); make a new one with {field.name}={new!r}"
                 )
-            self.rule.check_together(changed)
-            if not set(self.rule.variant(changed)[1]) <= set(self.rule.variant(table)[1]):
+            rule.check_together(changed)
+            if not set(rule.variant(changed)[1]) <= set(rule.variant(table)[1]):
                 raise ValueError(
-                    f"{owner}: {field.name}={new!r} needs state that this optimizer was made "
+                    f"{label}: {field.name}={new!r} needs state that this optimizer was made "
                     f"without; make a new one with {field.name}={new!r}"
                 )
-        before = [table[field.name] for table in self.tables]
+        before = [table[field.name] for table in tables]
         if not several and any(old != before[0] for old in before):
             keep = "; opt.lr_scale *= ... keeps their ratio" if field.name == "lr" else ""
             warnings.warn(
@@ -317,13 +350,15 @@ class ParameterGroups:
                 stacklevel=4,
             )
         try:
-            self._set_all(field, values)
+            self._set_all(some, fields, values)
         except BaseException:
-            self._set_all(field, before)
+            self._set_all(some, fields, before)
             raise
 
-    def _set_all(self, field: Field, values: Sequence[Value]) -> None:
-        for group, new in enumerate(values):
+    def _set_all(
+        self, groups: Sequence[int], fields: Sequence[Field], values: Sequence[Value]
+    ) -> None:
+        for group, field, new in zip(groups, fields, values, strict=True):
             self.tables[group][field.name] = new
             if new is not None:
                 self.pass_on(group, field)
@@ -350,14 +385,15 @@ class ParameterGroups:
         words = {
             name: value
             for name, value in self.tables[group].items()
-            if isinstance(self.rule.fields[name], Choice | Count | Flag)
+            if isinstance(self.rules[group].fields[name], Choice | Count | Flag)
         }
         return SimpleNamespace(**{**self.engine.values(group), **words}, t=t)
 
     def numbers(self, group: int) -> SimpleNamespace:
         """The numbers that the next step will use, by name."""
         table = self.tables[group]
-        fields = [field for name, field in self.rule.fields.items() if table[name] is not None]
+        known = self.rules[group].fields.items()
+        fields = [field for name, field in known if table[name] is not None]
         names = [part.name for field in fields for part in field.parts()]
         return SimpleNamespace(**{name: self.engine.number(group, name) for name in names})
 

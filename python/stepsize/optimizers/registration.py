@@ -65,7 +65,7 @@ def find_rule(rule: Any, owner: str, argument: str = "rule") -> type[Optimizer]:
         >>> find_rule("adamw", "minimize")
         <class 'stepsize.optimizers.rules.adam.AdamW'>
     """
-    if isinstance(rule, type) and issubclass(rule, Optimizer):
+    if isinstance(rule, type) and issubclass(rule, Optimizer) and "lr" in rule.fields:
         return rule
     classes = {cls.__name__.lower(): cls for cls in registry()}
     if not isinstance(rule, str):

@@ -62,10 +62,16 @@ class Place(NamedTuple):
 
 @dataclass
 class Slots:
-    """The state arrays of every leaf, and the scales of those that are quantized, by name."""
+    """The state arrays of every leaf, and the scales of those that are quantized, by name.
+
+    ``forms`` says in which form each leaf's state is quantized, if it is, and ``places`` where the
+    leaf lies for stochastic rounding.
+    """
 
     arrays: State
     scales: State
+    forms: list[str | None]
+    places: list[Place]
 
     @classmethod
     def allocate(
@@ -91,6 +97,7 @@ class Slots:
         arena = _core.allocate(end)
         state: State = []
         scales: State = []
+        given = [Place(i, 0) for i in range(len(wanted))] if places is None else list(places)
         for i, (leaf, slots, dtypes) in enumerate(wanted):
             state.append({})
             scales.append({})
@@ -103,8 +110,7 @@ class Slots:
                     scales[i][name] = np.zeros(quantization.blocks(leaf.size), np.float32)
                 first = rule.initial(slot, leaf, values)
                 if np.any(first):
-                    place = Place(i, 0) if places is None else places[i]
-                    key = quantization.rounding_key(0, place.leaf, k) + place.tile
+                    key = quantization.rounding_key(0, given[i].leaf, k) + given[i].tile
                     _fill(state[i][name], scales[i].get(name), first, key)
             if rule.shaped:
                 state[i] = _shaped(rule, leaf, values)
@@ -113,7 +119,17 @@ class Slots:
                 name: view_as_complex(slot, seen) if slot.dtype.kind == "f" else slot
                 for name, slot in state[i].items()
             }
-        return cls(state, scales)
+        return cls(state, scales, [state_dtype] * len(state), given)
+
+    @classmethod
+    def joined(cls, count: int, parts: Sequence[tuple[Slots, Sequence[int]]]) -> Self:
+        """The state of so many leaves, of which there is some for each of a few optimizers."""
+        made = cls([{}] * count, [{}] * count, [None] * count, [Place(0, 0)] * count)
+        for own, indices in parts:
+            for j, i in enumerate(indices):
+                made.arrays[i], made.scales[i] = own.arrays[j], own.scales[j]
+                made.forms[i], made.places[i] = own.forms[j], own.places[j]
+        return made
 
     def stored(self, masters: Sequence[Array | None]) -> State:
         """The arrays of every leaf that a file keeps, with scales and master weights."""

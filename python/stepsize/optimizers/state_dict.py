@@ -12,6 +12,7 @@ import numpy as np
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value
 from stepsize.optimizers.internals import Internals
+from stepsize.optimizers.rule import Rule
 from stepsize.optimizers.slots import State
 from stepsize.optimizers.transaction import Uninterrupted
 from stepsize.schedules import Schedule
@@ -32,10 +33,15 @@ def save(parts: Internals) -> dict[str, Any]:
 
 def _copied(parts: Internals) -> dict[str, Any]:
     engine, paths = parts.engine, parts.leaves.paths
-    names = list(parts.rule.scalars)
     groups = [
-        {"leaves": leaves, "hyperparams": {name: _saved(value) for name, value in values.items()}}
-        for leaves, values in zip(_group_leaves(parts), parts.groups.tables, strict=True)
+        {
+            **_rule_named(parts, k),
+            "leaves": leaves,
+            "hyperparams": {name: _saved(value) for name, value in values.items()},
+        }
+        for k, (leaves, values) in enumerate(
+            zip(_group_leaves(parts), parts.groups.tables, strict=True)
+        )
     ]
     return {
         "format": FORMAT,
@@ -46,7 +52,8 @@ def _copied(parts: Internals) -> dict[str, Any]:
         "groups": groups,
         "steps": dict(zip(paths, map(int, engine.times), strict=True)),
         "scalars": {
-            path: dict(zip(names, engine.scalars(i), strict=True)) for i, path in enumerate(paths)
+            path: dict(zip(parts.rule_of(i).scalars, engine.scalars(i), strict=True))
+            for i, path in enumerate(paths)
         },
         "state": {
             path: {name: np.array(slot) for name, slot in slots.items()}
@@ -92,9 +99,9 @@ def load(parts: Internals, d: Mapping[str, Any]) -> None:
     owner, paths = parts.owner, parts.leaves.paths
     _check_head(parts, d)
     tables = []
-    for current, entry in zip(parts.groups.tables, d["groups"], strict=True):
+    for k, (current, entry) in enumerate(zip(parts.groups.tables, d["groups"], strict=True)):
         loaded = {}
-        for name, field in parts.rule.fields.items():
+        for name, field in parts.groups.rules[k].fields.items():
             saved = entry["hyperparams"].get(name, field.default)
             value = _loaded(owner, name, saved, current[name])
             if value is None and field.default is not None:
@@ -128,13 +135,14 @@ def _take_over(
         for name, slot in slots.items():
             slot[...] = d["state"][path][name]
     for i, path in enumerate(paths):
-        engine.set_scalars(i, [float(d["scalars"][path][name]) for name in parts.rule.scalars])
+        names = parts.rule_of(i).scalars
+        engine.set_scalars(i, [float(d["scalars"][path][name]) for name in names])
     engine.lr_scale = float(d["lr_scale"])
     if engine.dynamic:
         engine.loss_scale, engine.good_steps = d["loss_scale"]
     for k, loaded in enumerate(tables):
         parts.groups.tables[k] = loaded
-        for field in parts.rule.fields.values():
+        for field in parts.groups.rules[k].fields.values():
             if loaded[field.name] is not None:
                 parts.groups.pass_on(k, field)
 
@@ -154,19 +162,29 @@ def _check_head(parts: Internals, d: Mapping[str, Any]) -> None:
     for name in ("state", "steps", "scalars"):
         check_names(owner, f"the {name}", d[name], parts.leaves.paths)
     groups = d["groups"] if isinstance(d["groups"], list | tuple) else [d["groups"]]
+    here = [{**_rule_named(parts, k), "leaves": v} for k, v in enumerate(_group_leaves(parts))]
+    names = (*here[0], "hyperparams")
     for entry in groups:
-        check_names(owner, "a group of the state", entry, ("leaves", "hyperparams"))
-        _check_hyperparams(parts, entry["hyperparams"])
-    here = _group_leaves(parts)
-    there = [entry["leaves"] for entry in groups]
+        check_names(owner, "a group of the state", entry, names)
+    there = [{name: entry[name] for name in here[0]} for entry in groups]
     if here != there:
-        raise ValueError(f"{owner}: the state's groups are {there}, here they are {here}")
+        plain = names[0] == "leaves"
+        found, own = ([e["leaves"] for e in side] if plain else side for side in (there, here))
+        raise ValueError(f"{owner}: the state's groups are {found}, here they are {own}")
+    for k, entry in enumerate(groups):
+        _check_hyperparams(parts, parts.groups.rules[k], entry["hyperparams"])
 
 
-def _check_hyperparams(parts: Internals, saved: Any) -> None:
+def _rule_named(parts: Internals, group: int) -> dict[str, str]:
+    """The rule of a group, where it is not that of the optimizer."""
+    rule = parts.rule.rule_at(group)
+    return {} if rule is parts.rule else {"rule": type(rule).__name__}
+
+
+def _check_hyperparams(parts: Internals, rule: type[Rule], saved: Any) -> None:
     """Refuse other hyperparameters than the rule's, but for those that older files lack."""
-    later = [name for name in parts.rule.later if isinstance(saved, Mapping) and name not in saved]
-    names = [name for name in parts.rule.fields if name not in later]
+    later = [name for name in rule.later if isinstance(saved, Mapping) and name not in saved]
+    names = [name for name in rule.fields if name not in later]
     check_names(parts.owner, "the hyperparameters", saved, names)
 
 
@@ -198,8 +216,9 @@ def _group_leaves(parts: Internals) -> list[list[str]]:
 
 def _check_counters(parts: Internals, d: Mapping[str, Any]) -> None:
     owner, paths = parts.owner, parts.leaves.paths
-    for path in paths:
-        check_names(owner, f"the scalars of {path}", d["scalars"][path], tuple(parts.rule.scalars))
+    for i, path in enumerate(paths):
+        names = tuple(parts.rule_of(i).scalars)
+        check_names(owner, f"the scalars of {path}", d["scalars"][path], names)
         for name, value in d["scalars"][path].items():
             if not (isinstance(value, float) or _is_double(value)):
                 raise ValueError(f"{owner}: {name} of {path} must be a number, got {value!r:.80}")

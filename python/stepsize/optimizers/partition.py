@@ -1,0 +1,431 @@
+"""Several rules in one optimizer, each over the leaves whose paths match a glob."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, Self
+
+from stepsize import _core
+from stepsize.arrays import Array, Nest, Structure, check_alike, check_parameters
+from stepsize.optimizers.constraints import Constraints
+from stepsize.optimizers.fields import Value
+from stepsize.optimizers.groups import ParameterGroups, few, hint, is_grouped, matching
+from stepsize.optimizers.internals import Internals
+from stepsize.optimizers.leaves import Leaves
+from stepsize.optimizers.optimizer import Optimizer
+from stepsize.optimizers.options import Options
+from stepsize.optimizers.own_host import OptimizerHost
+from stepsize.optimizers.registration import maker_of, refuse_other_arrays
+from stepsize.optimizers.rule import Rule
+from stepsize.optimizers.slots import Slots
+
+__all__ = ["Partition", "PartitionPart"]
+
+Maker = str | type[Optimizer] | Callable[[Nest], Optimizer]
+_OF_ANY = ("needs_loss", "adapts_lr", "steady_lr")
+_WHOLE = ("maximize", "clip_norm", "clip_value", "on_nonfinite", "loss_scale")
+
+
+class _Member(NamedTuple):
+    """A rule of a partition, with its leaves and groups."""
+
+    pattern: str
+    rule: Rule  # without leaves of its own
+    leaves: Sequence[int]
+    groups: range
+    options: Options
+
+
+class Partition(Optimizer, abstract=True):
+    r"""Several rules in one optimizer: each leaf follows that of the first glob its path matches.
+
+    .. math::
+        x_i \leftarrow \text{rule}_{p(i)}(x_i, g_i), \quad p(i) = \min \{p : \text{path}_i
+            \text{ matches glob } p\}
+
+    Leaves move as under an optimizer for each rule, to the bit. One call makes the step, one norm
+    of all gradients is clipped, one check for NaN and infinity lets all of them move or none, and
+    there is one state dict. ``lr`` and what else all rules have are read as a tuple of one value a
+    group, rule by rule, and set by one value for all or such a tuple; ``parts[glob]`` has all
+    hyperparameters of one rule. State: that of each rule.
+
+    Args:
+        rules: For each glob, a rule's name or class, or a function that makes an optimizer from
+            its leaves, a dict by path: ``lambda leaves: ss.Muon(leaves, lr=0.02)``, or
+            ``functools.partial(ss.Muon, lr=0.02)``. ``groups``, ``bounds``, ``l1``,
+            ``state_dtype`` and ``master_weights`` are given there. ``*`` also matches ``/``.
+        params: A nest of arrays, updated in place.
+        maximize: Climb instead of descend.
+        clip_norm: Scale gradients down so that the norm over all leaves is at most this.
+        clip_value: Clamp each element of the gradients to [-clip_value, clip_value].
+        on_nonfinite: "raise", "skip" or "ignore" steps with NaN or infinite gradients.
+        loss_scale: What the loss has been multiplied with, or "dynamic".
+
+    Raises:
+        ValueError, TypeError: For a leaf that no glob matches, a glob that gets no leaf, a rule
+            that takes the function itself or answers with an average, and what a rule refuses.
+
+    Example:
+        >>> import numpy as np, stepsize as ss
+        >>> params = {"layer": {"w": np.eye(2), "b": np.zeros(2)}}
+        >>> rules = {"*/w": lambda leaves: ss.Muon(leaves, lr=0.02), "*": "adamw"}
+        >>> opt = ss.Partition(rules, params, clip_norm=1.0)
+        >>> opt.step({"layer": {"w": np.ones((2, 2)), "b": np.ones(2)}})
+        >>> opt.lr
+        (0.02, 0.001)
+        >>> opt.parts["*/w"].momentum
+        0.95
+    """
+
+    _members: tuple[_Member, ...]
+
+    def __init__(
+        self,
+        rules: Mapping[str, Maker],
+        params: Nest,
+        *,
+        maximize: bool = False,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        on_nonfinite: str = "raise",
+        loss_scale: float | str | None = None,
+        **others: Any,
+    ) -> None:
+        owner = type(self).__name__
+        _refuse_others(owner, others)
+        given = (maximize, clip_norm, clip_value, on_nonfinite, loss_scale)
+        options, _ = Options.take(owner, dict(zip(_WHOLE, given, strict=True)))
+        if is_grouped(params):
+            raise ValueError(
+                f"{owner}: params cannot be a list of groups; give the nest, and groups to the "
+                "rules, lambda leaves: ss.AdamW(leaves, groups=[ss.group(...)])"
+            )
+        structure = Structure(params)
+        check_parameters(structure.leaves, structure.paths, owner)
+        found = [
+            (pattern, indices, _made(owner, pattern, rules[pattern], _leaves(structure, indices)))
+            for pattern, indices in _assigned(owner, rules, structure.paths).items()
+        ]
+        self._compose(params, structure, found, options)
+
+    @classmethod
+    def again(cls, params: Nest, members: Sequence[tuple[Any, ...]], options: Options) -> Self:
+        """A partition of values that are checked already, for copies: see `_recipe`."""
+        structure = Structure(params)
+        found = []
+        for pattern, rule, indices, groups, own_options, own in members:
+            one = rule.over(_leaves(structure, indices), None, groups, own_options)
+            vars(one).update(own)
+            found.append((pattern, indices, one))
+        made = object.__new__(cls)
+        made._compose(params, structure, found, options)
+        return made
+
+    def _compose(
+        self,
+        params: Nest,
+        structure: Structure,
+        found: Sequence[tuple[str, Sequence[int], Optimizer]],
+        options: Options,
+    ) -> None:
+        """Take over leaves, groups and state of the optimizers that were made for the parts."""
+        tables: list[dict[str, Any]] = []
+        rules: list[type[Optimizer]] = []
+        members: list[_Member] = []
+        assignment = [0] * len(structure.leaves)
+        constraints: list[Any] = [None] * len(structure.leaves)
+        for pattern, indices, one in found:
+            parts, first = one.internals, len(tables)
+            tables += parts.groups.tables
+            rules += parts.groups.rules
+            groups = range(first, len(tables))
+            members.append(_Member(pattern, _alone(one), indices, groups, parts.options))
+            for j, i in enumerate(indices):
+                assignment[i] = first + parts.groups.assignment[j]
+                constraints[i] = parts.options.constraint(j)
+        self._members = tuple(members)
+        shared = [name for name in rules[0].fields if all(name in rule.fields for rule in rules)]
+        vars(self).update({name: any(getattr(r, name) for r in rules) for name in _OF_ANY})
+        vars(self)["fields"] = {name: rules[0].fields[name] for name in shared}
+        engine, owner = _core.Engine(structure.description()), type(self).__name__
+        leaves = [(one.internals.leaves, indices) for _, indices, one in found]
+        slots = [(one.internals.slots, indices) for _, indices, one in found]
+        self._assemble(
+            Internals(
+                self,
+                Leaves.joined(params, structure, leaves),
+                ParameterGroups(owner, rules, assignment, tables, True, engine),
+                Slots.joined(len(structure.leaves), slots),
+                engine,
+                replace(options, bounds=Constraints(constraints) if any(constraints) else None),
+                OptimizerHost(self),
+            )
+        )
+
+    def rule_at(self, group: int) -> Rule:
+        return next(member.rule for member in self._members if group in member.groups)
+
+    # Reading and setting.
+
+    @property
+    def parts(self) -> dict[str, PartitionPart]:
+        """Each glob's rule: its leaves and its hyperparameters, to read and to set.
+
+        Example:
+            >>> import numpy as np, stepsize as ss
+            >>> params = {"w": np.eye(2), "b": np.zeros(2)}
+            >>> opt = ss.Partition({"w": ss.Muon, "*": ss.SGD}, params)
+            >>> opt.parts["*"].momentum = 0.9
+            >>> opt.parts["*"]
+            <SGD(lr=0.01, momentum=0.9, dampening=0.0, nesterov=False, weight_decay=0.0) over b>
+        """
+        return {m.pattern: PartitionPart(self.internals, m) for m in self._members}
+
+    def __getattr__(self, name: str) -> Any:
+        field = vars(self).get("fields", {}).get(name)
+        if field is not None:
+            return self.internals.groups.read(field)
+        raise AttributeError(self._unknown(name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        field = vars(self).get("fields", {}).get(name)
+        if field is not None:
+            self.internals.groups.write(field, value)
+        elif name in _known(vars(self).get("_members", ())):
+            raise AttributeError(self._unknown(name))
+        else:
+            super().__setattr__(name, value)
+
+    def _unknown(self, name: str) -> str:
+        """Why the optimizer has no attribute of this name."""
+        owner, members = type(self).__name__, vars(self).get("_members", ())
+        having = [member for member in members if name in member.rule.fields]
+        if having:
+            words = " and ".join(f"opt.parts[{member.pattern!r}].{name}" for member in having)
+            return f"{owner}: not every rule has {name}; it is {words}"
+        known = [*vars(self).get("fields", {}), *_known(members)]
+        return f"{owner!r} object has no attribute {name!r}{hint(name, known)}"
+
+    @property
+    def lr_effective(self) -> Any:
+        """As of the rules: a tuple of one rate a group, or a dict by path where a rule has one."""
+        parts = self.internals
+        rates = [
+            self.rule_at(k).effective(parts.scalars(i), parts.groups.numbers(k))
+            for i, k in enumerate(parts.groups.assignment)
+        ]
+        if any(member.rule.scope == "leaf" for member in self._members):
+            return dict(zip(self.paths, rates, strict=True))
+        by_group = dict(zip(parts.groups.assignment, rates, strict=True))
+        numbers = parts.groups.values(self.fields["lr"], range(len(parts.groups.tables)))
+        return tuple(by_group.get(k, float(numbers[k])) for k in range(len(numbers)))
+
+    # Copies.
+
+    def _recipe(self) -> tuple[list[tuple[Any, ...]], Options]:
+        """What `again` needs besides parameters."""
+        groups = self.internals.groups
+        members = []
+        for member in self._members:
+            tables = [dict(groups.tables[k]) for k in member.groups]
+            assignment = [groups.assignment[i] - member.groups.start for i in member.leaves]
+            own = dict(vars(member.rule))
+            kind, leaves = type(member.rule), list(member.leaves)
+            members.append(
+                (member.pattern, kind, leaves, (assignment, tables), member.options, own)
+            )
+        return members, replace(self.internals.options, bounds=None)
+
+    def clone(self, params: Nest) -> Self:
+        """The same optimizer, state included, over other arrays of the same shapes."""
+        check_alike(self.internals.leaves.structure, Structure(params), type(self).__name__)
+        members, options = self._recipe()
+        twin = self.again(params, [(*m[:-1], copy.deepcopy(m[-1])) for m in members], options)
+        twin.load_state_dict(self.state_dict())
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).again, (self.params, *self._recipe()), self.state_dict()
+
+    def __repr__(self) -> str:
+        size = sum(leaf.size for leaf in self.internals.leaves.arrays)
+        rules = ", ".join(f"{pattern!r}: {part.text()}" for pattern, part in self.parts.items())
+        return (
+            f"<{type(self).__name__}({rules}) over {len(self.paths)} arrays with {size:,} "
+            f"parameters, {self.step_count} steps>"
+        )
+
+
+class PartitionPart:
+    """One rule of a `Partition`: its hyperparameters are attributes, as on an optimizer of it.
+
+    Attributes:
+        rule: The optimizer class.
+        paths: The names of its leaves.
+        hyperparams: The values that the next step will use, by name.
+    """
+
+    rule: type[Optimizer]
+    paths: tuple[str, ...]
+
+    def __init__(self, parts: Internals, member: _Member) -> None:
+        paths = tuple(parts.leaves.paths[i] for i in member.leaves)
+        vars(self).update(rule=type(member.rule), paths=paths)
+        vars(self).update(_groups=parts.groups, _among=member.groups)
+
+    @property
+    def hyperparams(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.rule.fields}
+
+    def __getattr__(self, name: str) -> Any:
+        field = vars(self)["rule"].fields.get(name) if "rule" in vars(self) else None
+        if field is None:
+            raise AttributeError(self._unknown(name))
+        values = self._groups.values(field, self._among)
+        return values if len(self._among) > 1 else values[0]
+
+    def __setattr__(self, name: str, value: Value) -> None:
+        if name not in self.rule.fields:
+            raise AttributeError(self._unknown(name))
+        self._groups.write(self.rule.fields[name], value, self._among)
+
+    def _unknown(self, name: str) -> str:
+        known = vars(self)["rule"].fields if "rule" in vars(self) else {}
+        return (
+            f"this part of a Partition has no attribute {name!r}{hint(name, list(known))}; it has "
+            f"{', '.join(known)}"
+        )
+
+    def text(self) -> str:
+        """The rule with its hyperparameters."""
+        fields = self.rule.fields.items()
+        values = ", ".join(f"{name}={self._groups.text(f, self._among)}" for name, f in fields)
+        return f"{self.rule.__name__}({values})"
+
+    def __repr__(self) -> str:
+        return f"<{self.text()} over {few(self.paths)}>"
+
+
+def _alone(optimizer: Optimizer) -> Rule:
+    """The rule of an optimizer without its leaves, with what the class of a user keeps besides."""
+    rule = object.__new__(type(optimizer))
+    own = {name: value for name, value in vars(optimizer).items() if not name.startswith("_")}
+    vars(rule).update(own)
+    return rule
+
+
+def _leaves(structure: Structure, indices: Sequence[int]) -> OrderedDict[str, Array]:
+    """Some leaves by path, in their order, which a dict would not keep."""
+    return OrderedDict((structure.paths[i], structure.leaves[i]) for i in indices)
+
+
+def _known(members: Sequence[_Member]) -> list[str]:
+    return [name for member in members for name in member.rule.fields]
+
+
+def _refuse_others(owner: str, others: Mapping[str, Any]) -> None:
+    """Refuse keywords that are a rule's, and those that nobody knows."""
+    for name, value in others.items():
+        if name in _WHOLE or name in Options.names():
+            raise TypeError(
+                f"{owner}: {name} is given to the rules: lambda leaves: ss.AdamW(leaves, "
+                f"{name}={value!r:.40})"
+            )
+        names = [*_WHOLE, "rules", "params"]
+        raise TypeError(
+            f"{owner}: unknown argument {name!r:.80}{hint(name, names)} (it takes "
+            f"{', '.join(_WHOLE)}); hyperparameters are given to the rules, lambda leaves: "
+            f"ss.AdamW(leaves, lr=1e-3)"
+        )
+
+
+def _assigned(owner: str, rules: Mapping[str, Maker], paths: Sequence[str]) -> dict[str, list[int]]:
+    """The leaves of each glob: a leaf goes to the first that its path matches."""
+    if not isinstance(rules, Mapping) or not rules:
+        raise TypeError(
+            f"{owner}: rules must be a dict of globs and rules, such as "
+            f'{{"*/w": ss.Muon, "*": ss.AdamW}}, got {rules!r:.80}'
+        )
+    takers: dict[int, str] = {}
+    shares: dict[str, list[int]] = {}
+    for pattern in rules:
+        if not isinstance(pattern, str):
+            raise TypeError(
+                f"{owner}: rules must be by globs of leaf paths such as '*/w', got {pattern!r:.80}"
+            )
+        matched = matching(paths, pattern)
+        if not matched:
+            raise ValueError(f"{owner}: {pattern!r} matches no leaf; the leaves are {few(paths)}")
+        shares[pattern] = [i for i in matched if i not in takers]
+        if not shares[pattern]:
+            first = matched[0]
+            raise ValueError(
+                f"{owner}: every leaf of {pattern!r} is taken by an earlier glob ({paths[first]} "
+                f"by {takers[first]!r}), and the first that matches takes a leaf; put the narrower "
+                "one first"
+            )
+        takers.update(dict.fromkeys(shares[pattern], pattern))
+    left = [path for i, path in enumerate(paths) if i not in takers]
+    if left:
+        raise ValueError(
+            f"{owner}: no glob matches {few(left)}; add one for the rest, '*': ss.AdamW, at the end"
+        )
+    return shares
+
+
+def _made(owner: str, pattern: str, rule: Maker, leaves: Nest) -> Optimizer:
+    """The optimizer of a part, checked."""
+    where = f"{owner}: {pattern!r}"
+    if isinstance(rule, Optimizer):
+        raise TypeError(
+            f"{where} has a rule that is made already, {type(rule).__name__}; give its class, or a "
+            f"function of the leaves: lambda leaves: ss.{type(rule).__name__}(leaves, ...)"
+        )
+    maker = maker_of(rule, where)
+    if not callable(maker):
+        raise TypeError(
+            f"{where} must have a rule's name, its class, or a function that makes an optimizer "
+            f"from the leaves, got {rule!r:.80}"
+        )
+    try:
+        made = maker(leaves)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{where}: {error}") from error
+    _check_made(where, made)
+    refuse_other_arrays(where, made, leaves)
+    return made
+
+
+def _check_made(where: str, made: Any) -> None:
+    """Refuse what is more than one rule over leaves, and keywords that belong to all parts."""
+    kind = type(made).__name__
+    if not isinstance(made, Optimizer) or isinstance(made, Partition):
+        raise TypeError(
+            f"{where} must give an optimizer of one rule, got {kind}; what goes around an optimizer"
+            " goes around the Partition: ss.EMA(ss.Partition(...))"
+        )
+    if made.needs_closure:
+        raise TypeError(
+            f"{where}: {kind} takes the function value_and_grad, not gradients, and looks at all "
+            "leaves along a line; give another rule"
+        )
+    if hasattr(made, "averaged"):
+        raise TypeError(
+            f"{where}: {kind} answers with an average of points, which the other leaves do not "
+            "have; give another rule, and put ss.EMA around the Partition"
+        )
+    if type(made).step is not Optimizer.step:
+        raise TypeError(
+            f"{where}: {kind} has a step of its own, which would not be called; put what it does "
+            "around the Partition"
+        )
+    options, usual = made.internals.options, Options.defaults()
+    for name in _WHOLE:
+        if getattr(options, name) != usual[name]:
+            raise ValueError(
+                f"{where}: {name}={getattr(options, name)!r} would hold for a part of the leaves; "
+                f"give it to the Partition, which makes one step: {name}=..."
+            )
