@@ -32,7 +32,7 @@ ORDER = [part for floor in FLOORS for part in floor]
 # The same inside optimizers/: a module may import those on the floors before its own, and no other.
 OPTIMIZERS = [
     ["ascent", "elementary", "fields", "quantization", "stats", "transaction"],
-    ["half", "options", "primitives", "sparse"],
+    ["half", "options", "primitives", "scheduled", "sparse"],
     ["groups", "rule"],
     ["constraints", "leaves"],
     ["host", "slots"],
@@ -41,7 +41,8 @@ OPTIMIZERS = [
     ["own_host"],
     ["optimizer"],
     ["registration", "rules"],
-    ["population", "wrappers"],
+    ["division", "population", "wrappers"],
+    ["partition"],
 ]
 
 WIDTH, ROW, HEIGHT, LETTER, GAP, MARGIN = 960, 80, 30, 7.6, 18, 24

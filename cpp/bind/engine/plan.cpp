@@ -162,11 +162,14 @@ bool Plan::all_finite(int octaves) const {
     return finite;
 }
 
-// Turns the hyperparameters of this step into the fields that the loop reads.
-void Plan::bind(const StepTerms& terms) {
+// Turns the hyperparameters of this step into the fields that the loop reads; `again` after sums
+// were settled, which the others do not read: their scalars have moved on already.
+void Plan::bind(const StepTerms& terms, bool again) {
     for (BoundFields& entry : bound_) {
         Leaf& leaf = leaves_[entry.leaf];
         Group& group = leaves_.group_of(leaf);
+        if (again && group.rule->sums == 0)
+            continue;
         double numbers[max_numbers];
         group.numbers(numbers);
         const double decay = group.value(group.weight_decay), lr = group.value(group.lr);
@@ -187,7 +190,6 @@ void Plan::bind(const StepTerms& terms) {
 
 // The first pass: sums over each leaf, or over all of a part, in the order of leaves and chunks.
 void Plan::measure(const StepTerms& terms, const Host* ranks) {
-    bind(terms);
     std::vector<Parts> parts(chunks_.size());
     run_chunks(chunks_.size(), elements_, [&](size_t i) {
         const Chunk& chunk = chunks_[i];
@@ -281,13 +283,15 @@ void Plan::run_chunk(size_t i, Sums* sums) const {
 }
 
 Sums Plan::move(const StepTerms& terms, bool stats, bool may_wait, const Over& over) {
+    bind(terms, false);
     if (leaves_.two_passes())
         measure(terms, over.sums);
     if (!matrices_.empty()) {
-        bind(terms);
+        bind(terms, true);
         matrices_.prepare(elements_);
     }
-    bind(terms);
+    if (leaves_.two_passes())
+        bind(terms, true);
     sums_.assign(stats ? chunks_.size() : 0, Sums{});
     waiting_ = may_wait && !stats && matrices_.empty();
     if (!waiting_)

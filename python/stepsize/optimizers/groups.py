@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stepsize.arrays import Nest
 from stepsize.optimizers.fields import Choice, Count, Field, Flag, Value
 from stepsize.optimizers.options import CONSTRAINTS
+from stepsize.optimizers.scheduled import ScheduledNow, shown
 from stepsize.validation import nearest
 
 if TYPE_CHECKING:
@@ -211,26 +212,6 @@ def _check_overlap(
             )
 
 
-class ScheduledNow(float):
-    """The present value of a schedule, and what is worked out of it by a factor.
-
-    Setting it as a hyperparameter, as ``opt.lr *= 0.5`` does, ends the schedule, which is said.
-    """
-
-    def __mul__(self, other: Any) -> Any:
-        return self._kept(super().__mul__(other))
-
-    def __rmul__(self, other: Any) -> Any:
-        return self._kept(super().__rmul__(other))
-
-    def __truediv__(self, other: Any) -> Any:
-        return self._kept(super().__truediv__(other))
-
-    @staticmethod
-    def _kept(found: Any) -> Any:
-        return ScheduledNow(found) if isinstance(found, float) else found
-
-
 @dataclass
 class ParameterGroups:
     """The hyperparameters of every group, and the group of every leaf.
@@ -297,9 +278,9 @@ class ParameterGroups:
     def _text(self, field: Field, group: int) -> str:
         value, now = self.tables[group][field.name], self._read(field, group)
         if not isinstance(field.default, tuple):
-            return _shown(value, now)
+            return shown(value, now)
         pairs = zip(field.values(value), now, strict=True)
-        return f"({', '.join(_shown(item, present) for item, present in pairs)})"
+        return f"({', '.join(shown(item, present) for item, present in pairs)})"
 
     def write(self, field: Field, value: Value, among: Sequence[int] | None = None) -> None:
         """Set a hyperparameter, in every group or (a tuple with one entry a group) in each.
@@ -396,14 +377,6 @@ class ParameterGroups:
         fields = [field for name, field in known if table[name] is not None]
         names = [part.name for field in fields for part in field.parts()]
         return SimpleNamespace(**{name: self.engine.number(group, name) for name in names})
-
-
-def _shown(value: Any, now: Any) -> str:
-    if not callable(value):
-        return repr(now)
-    name = getattr(value, "__name__", None)  # of a function; a schedule is the call that made it
-    words = repr(value) if name is None else f"<function {name}>"
-    return f"{words if len(words) <= 80 else f'{words[:77]}...'} (now {now:.4g})"
 
 
 class _Function(NamedTuple):

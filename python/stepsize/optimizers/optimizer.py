@@ -133,9 +133,9 @@ class Optimizer(Rule, abstract=True):
         groups = ParameterGroups(owner, rules, assignment, tables, several, compiled)
         slots = Slots.allocate(self, leaves, groups, options.state_dtype, self._part_places)
         made: StepHost = (host or OptimizerHost)(self)
-        self._assemble(Internals(self, leaves, groups, slots, compiled, options, made))
+        self.assemble(Internals(self, leaves, groups, slots, compiled, options, made))
 
-    def _assemble(self, parts: Internals) -> None:
+    def assemble(self, parts: Internals) -> None:
         """Be made of these parts, and hand them to the compiled step."""
         self._engine, self._host, self._options = parts.engine, parts.host, parts.options
         self._leaves, self._groups, self._slots = parts.leaves, parts.groups, parts.slots

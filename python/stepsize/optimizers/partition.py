@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
 from stepsize import _core
 from stepsize.arrays import Array, Nest, Structure, check_alike, check_parameters
 from stepsize.optimizers.constraints import Constraints
+from stepsize.optimizers.division import WHOLE, Maker, assigned, made_of, refuse_others
 from stepsize.optimizers.fields import Value
-from stepsize.optimizers.groups import ParameterGroups, few, hint, is_grouped, matching
+from stepsize.optimizers.groups import ParameterGroups, few, hint, is_grouped
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.leaves import Leaves
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.options import Options
 from stepsize.optimizers.own_host import OptimizerHost
-from stepsize.optimizers.registration import maker_of, refuse_other_arrays
 from stepsize.optimizers.rule import Rule
 from stepsize.optimizers.slots import Slots
 
 __all__ = ["Partition", "PartitionPart"]
 
-Maker = str | type[Optimizer] | Callable[[Nest], Optimizer]
 _OF_ANY = ("needs_loss", "adapts_lr", "steady_lr")
-_WHOLE = ("maximize", "clip_norm", "clip_value", "on_nonfinite", "loss_scale")
 
 
 class _Member(NamedTuple):
@@ -95,9 +93,9 @@ class Partition(Optimizer, abstract=True):
         **others: Any,
     ) -> None:
         owner = type(self).__name__
-        _refuse_others(owner, others)
+        refuse_others(owner, others)
         given = (maximize, clip_norm, clip_value, on_nonfinite, loss_scale)
-        options, _ = Options.take(owner, dict(zip(_WHOLE, given, strict=True)))
+        options, _ = Options.take(owner, dict(zip(WHOLE, given, strict=True)))
         if is_grouped(params):
             raise ValueError(
                 f"{owner}: params cannot be a list of groups; give the nest, and groups to the "
@@ -106,8 +104,8 @@ class Partition(Optimizer, abstract=True):
         structure = Structure(params)
         check_parameters(structure.leaves, structure.paths, owner)
         found = [
-            (pattern, indices, _made(owner, pattern, rules[pattern], _leaves(structure, indices)))
-            for pattern, indices in _assigned(owner, rules, structure.paths).items()
+            (pattern, indices, made_of(owner, pattern, rules[pattern], _leaves(structure, indices)))
+            for pattern, indices in assigned(owner, rules, structure.paths).items()
         ]
         self._compose(params, structure, found, options)
 
@@ -153,7 +151,7 @@ class Partition(Optimizer, abstract=True):
         engine, owner = _core.Engine(structure.description()), type(self).__name__
         leaves = [(one.internals.leaves, indices) for _, indices, one in found]
         slots = [(one.internals.slots, indices) for _, indices, one in found]
-        self._assemble(
+        self.assemble(
             Internals(
                 self,
                 Leaves.joined(params, structure, leaves),
@@ -274,7 +272,7 @@ class PartitionPart:
     def __init__(self, parts: Internals, member: _Member) -> None:
         paths = tuple(parts.leaves.paths[i] for i in member.leaves)
         vars(self).update(rule=type(member.rule), paths=paths)
-        vars(self).update(_groups=parts.groups, _among=member.groups)
+        vars(self).update(_values=parts.groups, _among=member.groups)
 
     @property
     def hyperparams(self) -> dict[str, Any]:
@@ -284,13 +282,13 @@ class PartitionPart:
         field = vars(self)["rule"].fields.get(name) if "rule" in vars(self) else None
         if field is None:
             raise AttributeError(self._unknown(name))
-        values = self._groups.values(field, self._among)
+        values = self._values.values(field, self._among)
         return values if len(self._among) > 1 else values[0]
 
     def __setattr__(self, name: str, value: Value) -> None:
         if name not in self.rule.fields:
             raise AttributeError(self._unknown(name))
-        self._groups.write(self.rule.fields[name], value, self._among)
+        self._values.write(self.rule.fields[name], value, self._among)
 
     def _unknown(self, name: str) -> str:
         known = vars(self)["rule"].fields if "rule" in vars(self) else {}
@@ -302,7 +300,7 @@ class PartitionPart:
     def text(self) -> str:
         """The rule with its hyperparameters."""
         fields = self.rule.fields.items()
-        values = ", ".join(f"{name}={self._groups.text(f, self._among)}" for name, f in fields)
+        values = ", ".join(f"{name}={self._values.text(f, self._among)}" for name, f in fields)
         return f"{self.rule.__name__}({values})"
 
     def __repr__(self) -> str:
@@ -324,108 +322,3 @@ def _leaves(structure: Structure, indices: Sequence[int]) -> OrderedDict[str, Ar
 
 def _known(members: Sequence[_Member]) -> list[str]:
     return [name for member in members for name in member.rule.fields]
-
-
-def _refuse_others(owner: str, others: Mapping[str, Any]) -> None:
-    """Refuse keywords that are a rule's, and those that nobody knows."""
-    for name, value in others.items():
-        if name in _WHOLE or name in Options.names():
-            raise TypeError(
-                f"{owner}: {name} is given to the rules: lambda leaves: ss.AdamW(leaves, "
-                f"{name}={value!r:.40})"
-            )
-        names = [*_WHOLE, "rules", "params"]
-        raise TypeError(
-            f"{owner}: unknown argument {name!r:.80}{hint(name, names)} (it takes "
-            f"{', '.join(_WHOLE)}); hyperparameters are given to the rules, lambda leaves: "
-            f"ss.AdamW(leaves, lr=1e-3)"
-        )
-
-
-def _assigned(owner: str, rules: Mapping[str, Maker], paths: Sequence[str]) -> dict[str, list[int]]:
-    """The leaves of each glob: a leaf goes to the first that its path matches."""
-    if not isinstance(rules, Mapping) or not rules:
-        raise TypeError(
-            f"{owner}: rules must be a dict of globs and rules, such as "
-            f'{{"*/w": ss.Muon, "*": ss.AdamW}}, got {rules!r:.80}'
-        )
-    takers: dict[int, str] = {}
-    shares: dict[str, list[int]] = {}
-    for pattern in rules:
-        if not isinstance(pattern, str):
-            raise TypeError(
-                f"{owner}: rules must be by globs of leaf paths such as '*/w', got {pattern!r:.80}"
-            )
-        matched = matching(paths, pattern)
-        if not matched:
-            raise ValueError(f"{owner}: {pattern!r} matches no leaf; the leaves are {few(paths)}")
-        shares[pattern] = [i for i in matched if i not in takers]
-        if not shares[pattern]:
-            first = matched[0]
-            raise ValueError(
-                f"{owner}: every leaf of {pattern!r} is taken by an earlier glob ({paths[first]} "
-                f"by {takers[first]!r}), and the first that matches takes a leaf; put the narrower "
-                "one first"
-            )
-        takers.update(dict.fromkeys(shares[pattern], pattern))
-    left = [path for i, path in enumerate(paths) if i not in takers]
-    if left:
-        raise ValueError(
-            f"{owner}: no glob matches {few(left)}; add one for the rest, '*': ss.AdamW, at the end"
-        )
-    return shares
-
-
-def _made(owner: str, pattern: str, rule: Maker, leaves: Nest) -> Optimizer:
-    """The optimizer of a part, checked."""
-    where = f"{owner}: {pattern!r}"
-    if isinstance(rule, Optimizer):
-        raise TypeError(
-            f"{where} has a rule that is made already, {type(rule).__name__}; give its class, or a "
-            f"function of the leaves: lambda leaves: ss.{type(rule).__name__}(leaves, ...)"
-        )
-    maker = maker_of(rule, where)
-    if not callable(maker):
-        raise TypeError(
-            f"{where} must have a rule's name, its class, or a function that makes an optimizer "
-            f"from the leaves, got {rule!r:.80}"
-        )
-    try:
-        made = maker(leaves)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{where}: {error}") from error
-    _check_made(where, made)
-    refuse_other_arrays(where, made, leaves)
-    return made
-
-
-def _check_made(where: str, made: Any) -> None:
-    """Refuse what is more than one rule over leaves, and keywords that belong to all parts."""
-    kind = type(made).__name__
-    if not isinstance(made, Optimizer) or isinstance(made, Partition):
-        raise TypeError(
-            f"{where} must give an optimizer of one rule, got {kind}; what goes around an optimizer"
-            " goes around the Partition: ss.EMA(ss.Partition(...))"
-        )
-    if made.needs_closure:
-        raise TypeError(
-            f"{where}: {kind} takes the function value_and_grad, not gradients, and looks at all "
-            "leaves along a line; give another rule"
-        )
-    if hasattr(made, "averaged"):
-        raise TypeError(
-            f"{where}: {kind} answers with an average of points, which the other leaves do not "
-            "have; give another rule, and put ss.EMA around the Partition"
-        )
-    if type(made).step is not Optimizer.step:
-        raise TypeError(
-            f"{where}: {kind} has a step of its own, which would not be called; put what it does "
-            "around the Partition"
-        )
-    options, usual = made.internals.options, Options.defaults()
-    for name in _WHOLE:
-        if getattr(options, name) != usual[name]:
-            raise ValueError(
-                f"{where}: {name}={getattr(options, name)!r} would hold for a part of the leaves; "
-                f"give it to the Partition, which makes one step: {name}=..."
-            )
