@@ -263,15 +263,17 @@ class PartitionPart:
     Attributes:
         rule: The optimizer class.
         paths: The names of its leaves.
+        options: The keywords that all optimizers take, as they were given to this one.
         hyperparams: The values that the next step will use, by name.
     """
 
     rule: type[Optimizer]
     paths: tuple[str, ...]
+    options: Options
 
     def __init__(self, parts: Internals, member: _Member) -> None:
         paths = tuple(parts.leaves.paths[i] for i in member.leaves)
-        vars(self).update(rule=type(member.rule), paths=paths)
+        vars(self).update(rule=type(member.rule), paths=paths, options=member.options)
         vars(self).update(_values=parts.groups, _among=member.groups)
 
     @property
