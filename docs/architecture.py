@@ -31,10 +31,10 @@ ORDER = [part for floor in FLOORS for part in floor]
 
 # The same inside optimizers/: a module may import those on the floors before its own, and no other.
 OPTIMIZERS = [
-    ["ascent", "elementary", "fields", "quantization", "stats", "transaction"],
+    ["ascent", "elementary", "fields", "globs", "quantization", "stats", "transaction"],
     ["half", "options", "primitives", "scheduled", "sparse"],
     ["groups", "rule"],
-    ["constraints", "leaves"],
+    ["constraints", "leaves", "matrix_groups"],
     ["host", "slots"],
     ["internals"],
     ["averages", "engine", "gradients", "reference", "snapshot", "state_dict"],

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from stepsize.arrays import Nest, flatten
-from stepsize.optimizers.groups import few, hint, matching
+from stepsize.optimizers.globs import Glob, few, is_glob, matching
+from stepsize.optimizers.groups import hint
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.options import Options
 from stepsize.optimizers.registration import maker_of, refuse_other_arrays
@@ -38,12 +39,13 @@ def assigned(owner: str, rules: Mapping[str, Maker], paths: Sequence[str]) -> di
             f"{owner}: rules must be a dict of globs and rules, such as "
             f'{{"*/w": ss.Muon, "*": ss.AdamW}}, got {rules!r:.80}'
         )
-    takers: dict[int, str] = {}
-    shares: dict[str, list[int]] = {}
+    takers: dict[int, Glob] = {}
+    shares: dict[Glob, list[int]] = {}
     for pattern in rules:
-        if not isinstance(pattern, str):
+        if not is_glob(pattern):
             raise TypeError(
-                f"{owner}: rules must be by globs of leaf paths such as '*/w', got {pattern!r:.80}"
+                f"{owner}: rules must be by globs of leaf paths such as '*/w', or tuples of globs, "
+                f"got {pattern!r:.80}"
             )
         matched = matching(paths, pattern)
         if not matched:
@@ -65,7 +67,7 @@ def assigned(owner: str, rules: Mapping[str, Maker], paths: Sequence[str]) -> di
     return shares
 
 
-def made_of(owner: str, pattern: str, rule: Maker, leaves: Nest) -> Optimizer:
+def made_of(owner: str, pattern: Glob, rule: Maker, leaves: Nest) -> Optimizer:
     """The optimizer of a part, checked."""
     where = f"{owner}: {pattern!r}"
     if isinstance(rule, Optimizer):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepsize.arrays import Nest
 from stepsize.optimizers.fields import Choice, Count, Field, Flag, Value
+from stepsize.optimizers.globs import Glob, few, is_glob, matching
 from stepsize.optimizers.options import CONSTRAINTS
 from stepsize.optimizers.scheduled import ScheduledNow, shown
 from stepsize.validation import nearest
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 class GroupSpec:
     """A pattern of leaf names and the hyperparameters that differ there."""
 
-    pattern: str
+    pattern: Glob
     overrides: Mapping[str, Any]
 
 
-def group(pattern: str, **overrides: Any) -> GroupSpec:
+def group(pattern: Glob, **overrides: Any) -> GroupSpec:
     """Give the leaves whose path matches a glob their own hyperparameters.
 
     ``opt.lr = 0.1`` sets a hyperparameter in every group and a tuple in each; ``opt.lr_scale``
@@ -36,7 +36,8 @@ def group(pattern: str, **overrides: Any) -> GroupSpec:
 
     Args:
         pattern: A shell-style pattern of leaf paths; ``*`` also matches ``/``, so ``"*/b"`` or
-            ``"*b"`` finds every bias. The first group that matches a leaf takes it.
+            ``"*b"`` finds every bias; or a tuple of patterns. The first group that matches a leaf
+            takes it.
         **overrides: Hyperparameters of the optimizer, numbers or schedules; ``bounds`` and ``l1``.
 
     Raises:
@@ -50,9 +51,10 @@ def group(pattern: str, **overrides: Any) -> GroupSpec:
         >>> opt.weight_decay
         (0.01, 0.0)
     """
-    if not isinstance(pattern, str):
+    if not is_glob(pattern):
         raise TypeError(
-            f"group: pattern must be a glob of leaf paths such as '*/b', got {pattern!r:.80}"
+            "group: pattern must be a glob of leaf paths such as '*/b', or a tuple of globs, got "
+            f"{pattern!r:.80}"
         )
     return GroupSpec(pattern, overrides)
 
@@ -169,16 +171,6 @@ def assign_groups(
         for i in matched:
             assignment[i] = assignment[i] or number
     return assignment, tables
-
-
-def matching(paths: Sequence[str], pattern: str) -> list[int]:
-    """The leaves whose path a glob matches."""
-    return [i for i, path in enumerate(paths) if fnmatch.fnmatchcase(path, pattern)]
-
-
-def few(paths: Sequence[str]) -> str:
-    """The first of many leaves, for a message."""
-    return ", ".join(paths[:8]) + (", ..." if len(paths) > 8 else "")
 
 
 def _of_rule(fields: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, Any]:

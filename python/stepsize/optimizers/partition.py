@@ -13,7 +13,8 @@ from stepsize.arrays import Array, Nest, Structure, check_alike, check_parameter
 from stepsize.optimizers.constraints import Constraints
 from stepsize.optimizers.division import WHOLE, Maker, assigned, made_of, refuse_others
 from stepsize.optimizers.fields import Value
-from stepsize.optimizers.groups import ParameterGroups, few, hint, is_grouped
+from stepsize.optimizers.globs import Glob, few
+from stepsize.optimizers.groups import ParameterGroups, hint, is_grouped
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.leaves import Leaves
 from stepsize.optimizers.optimizer import Optimizer
@@ -30,7 +31,7 @@ _OF_ANY = ("needs_loss", "adapts_lr", "steady_lr")
 class _Member(NamedTuple):
     """A rule of a partition, with its leaves and groups."""
 
-    pattern: str
+    pattern: Glob
     rule: Rule  # without leaves of its own
     leaves: Sequence[int]
     groups: range
@@ -51,10 +52,11 @@ class Partition(Optimizer, abstract=True):
     hyperparameters of one rule. State: that of each rule.
 
     Args:
-        rules: For each glob, a rule's name or class, or a function that makes an optimizer from
-            its leaves, a dict by path: ``lambda leaves: ss.Muon(leaves, lr=0.02)``, or
-            ``functools.partial(ss.Muon, lr=0.02)``. ``groups``, ``bounds``, ``l1``,
-            ``state_dtype`` and ``master_weights`` are given there. ``*`` also matches ``/``.
+        rules: For each glob, or tuple of globs, a rule's name or class, or a function that makes
+            an optimizer from its leaves, a dict by path: ``lambda leaves: ss.Muon(leaves,
+            lr=0.02)``, or ``functools.partial(ss.Muon, lr=0.02)``. ``groups``, ``bounds``, ``l1``,
+            ``state_dtype`` and ``master_weights`` are given there. ``*`` also matches ``/``. See
+            `matrix_groups`.
         params: A nest of arrays, updated in place.
         maximize: Climb instead of descend.
         clip_norm: Scale gradients down so that the norm over all leaves is at most this.
@@ -82,7 +84,7 @@ class Partition(Optimizer, abstract=True):
 
     def __init__(
         self,
-        rules: Mapping[str, Maker],
+        rules: Mapping[Glob, Maker],
         params: Nest,
         *,
         maximize: bool = False,
@@ -126,7 +128,7 @@ class Partition(Optimizer, abstract=True):
         self,
         params: Nest,
         structure: Structure,
-        found: Sequence[tuple[str, Sequence[int], Optimizer]],
+        found: Sequence[tuple[Glob, Sequence[int], Optimizer]],
         options: Options,
     ) -> None:
         """Take over leaves, groups and state of the optimizers that were made for the parts."""
@@ -169,16 +171,16 @@ class Partition(Optimizer, abstract=True):
     # Reading and setting.
 
     @property
-    def parts(self) -> dict[str, PartitionPart]:
+    def parts(self) -> dict[Glob, PartitionPart]:
         """Each glob's rule: its leaves and its hyperparameters, to read and to set.
 
         Example:
             >>> import numpy as np, stepsize as ss
             >>> params = {"w": np.eye(2), "b": np.zeros(2)}
             >>> opt = ss.Partition({"w": ss.Muon, "*": ss.SGD}, params)
-            >>> opt.parts["*"].momentum = 0.9
-            >>> opt.parts["*"]
-            <SGD(lr=0.01, momentum=0.9, dampening=0.0, nesterov=False, weight_decay=0.0) over b>
+            >>> opt.parts["*"].weight_decay = 0.1
+            >>> opt.parts["*"].rule, opt.parts["*"].paths, opt.weight_decay
+            (<class 'stepsize.optimizers.rules.momentum.SGD'>, ('b',), (0.1, 0.1))
         """
         return {m.pattern: PartitionPart(self.internals, m) for m in self._members}
 
