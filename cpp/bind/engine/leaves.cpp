@@ -189,6 +189,8 @@ void Leaves::add_group(const py::object& kernel, const std::string& decay,
     group.weight_decay = find(group.hyperparameters, "weight_decay");
     group.cautious = find(group.hyperparameters, "cautious");
     group.loss = find(group.hyperparameters, "loss");
+    group.flatten = find(group.hyperparameters, "flatten");
+    group.stacked = find(group.hyperparameters, "stacked");
     two_passes_ = two_passes_ || (group.rule && group.rule->sums > 0);
     reference_ = reference_ || !group.rule;
     if (group.rule) {
@@ -237,9 +239,17 @@ void Leaves::add(const py::array& x, const py::object& master, const py::tuple& 
         slot = slot_of(pair[0].cast<py::array>(), pair[1], leaf.dtype, leaf.size);
         leaf.coded = leaf.coded || slot.storage != Storage::native;
     }
-    if (leaf.matrix)
-        leaf.vectors =
-            leaf.whole ? arrays_of(leaf, *leaf.whole, slots) : vectors_of(leaf, *owner.rule, slots);
+    if (leaf.whole && owner.stacked >= 0) {
+        leaf.block_axes = size_t(owner.hyperparameters[size_t(owner.stacked)].value);
+        if (leaf.block_axes > leaf.shape.size())
+            throw std::invalid_argument("a leaf has fewer axes than are stacked");
+        for (size_t k = 0; k < leaf.block_axes; ++k)
+            leaf.blocks *= size_t(leaf.shape[k]);
+    }
+    if (leaf.whole)
+        take_arrays(leaf, *leaf.whole, slots);
+    else if (leaf.matrix)
+        leaf.vectors = vectors_of(leaf, *owner.rule, slots);
     std::copy(owner.scalars.begin(), owner.scalars.end(), leaf.scalars.begin());
     leaves_.push_back(leaf);
 }

@@ -38,6 +38,10 @@ struct Leaf {
     std::vector<py::object> kept; // its state arrays, and what pins them
     char* average = nullptr;      // the EMA of the parameters, or null
     std::vector<void*> vectors;   // state of a leaf seen as matrices
+    // A leaf updated as a whole may be a stack of such: how many, counted by the first so many
+    // axes, and the bytes of each state array from one to the next.
+    size_t blocks = 1, block_axes = 0;
+    std::vector<size_t> block_bytes;
     Bounds bounds = {};
 
     const char* seen() const { return half.data ? static_cast<char*>(half.data) : x; }
@@ -63,7 +67,7 @@ struct Group {
     bool settled = false;       // the other values are up to date
     bool steady = false;        // settled, and the only one that may change is a constant rate
     std::vector<int> rule_numbers;
-    int lr, weight_decay, cautious, loss;
+    int lr, weight_decay, cautious, loss, flatten, stacked;
     double l1, threshold; // weight of the penalty, and its soft threshold in this step
 
     // The values that the rule takes, in its order.
@@ -84,8 +88,8 @@ struct SharedScalars {
 
 const Rule* find_rule(const std::string& name);       // throws where there is none
 const WholeRule* find_whole(const std::string& name); // null where there is none
-// The state of a leaf that is updated as a whole, in shapes that the rule knows.
-std::vector<void*> arrays_of(const Leaf& leaf, const WholeRule& rule, const py::list& slots);
+// Takes over the state of a leaf that is updated as a whole, in shapes that the rule knows.
+void take_arrays(Leaf& leaf, const WholeRule& rule, const py::list& slots);
 
 // Whether both have no bounds, or the same two numbers.
 bool alike(const Bounds& a, const Bounds& b, Dtype dtype);

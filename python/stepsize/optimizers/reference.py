@@ -189,8 +189,34 @@ def _squares(values: Array, before: Array | None = None) -> Iterator[Squares]:
         yield (plain, *extremes(plain, block, less))
 
 
+def _matrices(leaf: _Leaf, gradient: Array) -> Iterator[tuple[Array, Array, Any]]:
+    """What a rule sees one after another: the leaf, or each of its stacked matrices.
+
+    With ``flatten``, leaves of three axes or more are matrices of their first axis and the rest.
+    """
+    count = getattr(leaf.h, "stacked", None) or 0
+    shape = leaf.x.shape[count:]
+    seen = (shape[0], -1) if getattr(leaf.h, "flatten", False) and len(shape) > 2 else shape
+    if not count and seen == shape:
+        yield leaf.x, gradient, leaf.s
+        return
+    for index in np.ndindex(leaf.x.shape[:count]):
+
+        def view(array: Any, index: tuple[int, ...] = index) -> Any:
+            one = array[(*index, ...)]
+            return one.reshape(seen) if one.shape == shape else one
+
+        state = State(**{name: view(slot) for name, slot in vars(leaf.s).items()})
+        yield view(leaf.x), view(gradient), state
+
+
 def _apply(parts: Internals, leaf: _Leaf, gradient: Array) -> None:
-    found: Any = leaf.rule.rule(leaf.x, gradient, leaf.s, leaf.h)  # type: ignore[func-returns-value]
+    for x, g, s in _matrices(leaf, gradient):
+        _apply_to(parts, leaf, x, g, s)
+
+
+def _apply_to(parts: Internals, leaf: _Leaf, x: Array, g: Array, s: Any) -> None:
+    found: Any = leaf.rule.rule(x, g, s, leaf.h)  # type: ignore[func-returns-value]
     if found is not None:
         raise TypeError(
             f"{parts.owner}: rule returned a {type(found).__name__}, but it has to change x in "

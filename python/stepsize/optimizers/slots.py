@@ -113,6 +113,7 @@ class Slots:
                     key = quantization.rounding_key(0, given[i].leaf, k) + given[i].tile
                     _fill(state[i][name], scales[i].get(name), first, key)
             if rule.shaped:
+                check_stacked(type(rule).__name__, leaves.paths[i], leaf, values)
                 state[i] = _shaped(rule, leaf, values)
             seen = leaves.arrays[i].dtype
             state[i] = {
@@ -191,13 +192,16 @@ def _lay_out(wanted: Sequence[tuple[Array, Sequence[str], Sequence[Any]]]) -> tu
 
 
 def _shaped(rule: Rule, leaf: Array, values: Mapping[str, Value]) -> dict[str, Array]:
-    """State arrays in shapes of their own."""
+    """State arrays in shapes of their own; of stacked matrices a stack of those of each."""
     arrays = {}
+    count = values.get("stacked") or 0
+    one = np.empty(leaf.shape[count:], leaf.dtype) if count else leaf
     for slot in rule.variant(values)[1]:
-        shape = rule.slot_shape(slot, leaf, values)
+        shape = rule.slot_shape(slot, one, values)
         if shape is not None:
+            shape = leaf.shape[:count] + shape
             found = arrays[str(slot)] = np.zeros(shape, computed(leaf.dtype))
-            first = rule.initial(slot, leaf, values)
+            first = rule.initial(slot, one, values)
             if np.any(first):
                 found[...] = first
     return arrays
@@ -205,6 +209,16 @@ def _shaped(rule: Rule, leaf: Array, values: Mapping[str, Value]) -> dict[str, A
 
 def _address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
+
+
+def check_stacked(owner: str, path: str, leaf: Array, values: Mapping[str, Value]) -> None:
+    """Refuse a leaf with fewer axes than those that count its matrices."""
+    count = values.get("stacked") or 0
+    if count > leaf.ndim:
+        raise ValueError(
+            f"{owner}: stacked={count} counts the matrices of a leaf by its first axes, but {path} "
+            f"has shape {leaf.shape}; give it a group of its own, ss.group({path!r}, stacked=None)"
+        )
 
 
 def check_quantizable(rule: Rule, tables: Sequence[Mapping[str, Any]], form: str | None) -> None:
