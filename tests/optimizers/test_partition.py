@@ -24,8 +24,6 @@ from together import alike, together
 
 SHAPES = {"a": (5, 7), "b": (7,), "c": (2, 3, 4), "d": (), "e": (300,), "f": (6, 6)}
 FIRST = "[ace]"
-# What answers with an average is refused.
-PAIRED = [cls for cls in RULES if not hasattr(cls, "averaged")]
 
 
 def nest_of(dtype, seed=0):
@@ -56,7 +54,7 @@ def everything(optimizer):
 
 
 @together("dtype", DTYPES, alike)
-@together("pair", list(zip(PAIRED, PAIRED[1:] + PAIRED[:1], strict=True)), lambda p: p[0].__name__)
+@together("pair", list(zip(RULES, RULES[1:] + RULES[:1], strict=True)), lambda p: p[0].__name__)
 def test_two_rules_are_two_optimizers_to_the_bit(pair, dtype):
     params = nest_of(dtype)
     apart = shares(ss.arrays.copy(params))
@@ -80,7 +78,7 @@ OPTIONS = [{}, {"clip_norm": 0.5}, {"clip_value": 0.1, "maximize": True}, {"loss
 
 
 @together("options", OPTIONS, alike)
-@together("rule", [cls for cls in PAIRED if cls.scope != "all"])
+@together("rule", [cls for cls in RULES if cls.scope != "all"])
 def test_twice_one_rule_is_one_optimizer_to_the_bit(rule, options):
     """So one norm is clipped, one check is made and one set of statistics is taken over all."""
     params = nest_of(np.float32)
@@ -346,7 +344,6 @@ REFUSED = {
     "nothing": ({"*": lambda p: None}, {}, TypeError, "one rule, got NoneType"),
     "itself": ({"*": lambda p: ss.Partition({"*": ss.SGD}, p)}, {}, TypeError, "got Partition"),
     "closure": ({"*": ss.LBFGS}, {}, TypeError, "takes the function value_and_grad"),
-    "average": ({"*": ss.ScheduleFreeSGD}, {}, TypeError, "answers with an average of points"),
     "own step": ({"*": OwnStep}, {}, TypeError, "has a step of its own"),
     "settings": ({"*": lambda p: ss.SGD(p, lr=-1)}, {}, ValueError, "'\\*': SGD: lr must be"),
     "clip": ({"*": lambda p: ss.SGD(p, clip_norm=1)}, {}, ValueError, "give it to the Partition"),
@@ -405,3 +402,32 @@ def test_every_part_of_a_rule_is_asked_of_the_rule_of_the_leaf():
     with pytest.raises(TypeError, match="Partition: loss is missing"):
         opt.step(random_grads(opt.params, 0))
     advance(opt.clone(ss.arrays.copy(opt.params)), random_grads(opt.params, 0), loss=1.0)
+
+
+def test_averages_of_some_parts():
+    params = nest_of(np.float32)
+    averaging, plain = shares(ss.arrays.copy(params))
+    both = of_two(ss.ScheduleFreeSGD, ss.AdamW, params)
+    alone = [ss.ScheduleFreeSGD(averaging), ss.AdamW(plain)]
+    assert not hasattr(of_two(ss.SGD, ss.AdamW, ss.arrays.copy(params)), "averaged")
+    for seed in range(3):
+        grads = random_grads(params, seed)
+        both.step(grads)
+        for optimizer, part in zip(alone, shares(grads), strict=True):
+            optimizer.step(part)
+    both = pickle.loads(pickle.dumps(both)).clone(ss.arrays.copy(both.params))
+    expected = {**alone[0].eval_params(), **plain}
+    training = ss.arrays.copy(both.params)
+    with both.averaged() as inside:
+        assert all(same_bits(inside[name], expected[name]) for name in SHAPES)
+        for act in (both.state_dict, lambda: both.step(grads), lambda: pickle.dumps(both)):
+            with pytest.raises(RuntimeError, match="the parameters hold the average now"):
+                act()
+    assert all(same_bits(both.params[name], training[name]) for name in SHAPES)
+    assert all(same_bits(both.eval_params()[name], expected[name]) for name in SHAPES)
+
+    class Own(ss.Partition):
+        pass
+
+    with pytest.raises(TypeError, match="Own: a rule answers with an average"):
+        Own({"*": ss.ASGD}, params)

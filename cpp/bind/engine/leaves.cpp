@@ -239,15 +239,8 @@ void Leaves::add(const py::array& x, const py::object& master, const py::tuple& 
         slot = slot_of(pair[0].cast<py::array>(), pair[1], leaf.dtype, leaf.size);
         leaf.coded = leaf.coded || slot.storage != Storage::native;
     }
-    if (leaf.whole && owner.stacked >= 0) {
-        leaf.block_axes = size_t(owner.hyperparameters[size_t(owner.stacked)].value);
-        if (leaf.block_axes > leaf.shape.size())
-            throw std::invalid_argument("a leaf has fewer axes than are stacked");
-        for (size_t k = 0; k < leaf.block_axes; ++k)
-            leaf.blocks *= size_t(leaf.shape[k]);
-    }
     if (leaf.whole)
-        take_arrays(leaf, *leaf.whole, slots);
+        take_arrays(leaf, owner, slots);
     else if (leaf.matrix)
         leaf.vectors = vectors_of(leaf, *owner.rule, slots);
     std::copy(owner.scalars.begin(), owner.scalars.end(), leaf.scalars.begin());

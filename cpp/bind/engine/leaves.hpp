@@ -89,7 +89,7 @@ struct SharedScalars {
 const Rule* find_rule(const std::string& name);       // throws where there is none
 const WholeRule* find_whole(const std::string& name); // null where there is none
 // Takes over the state of a leaf that is updated as a whole, in shapes that the rule knows.
-void take_arrays(Leaf& leaf, const WholeRule& rule, const py::list& slots);
+void take_arrays(Leaf& leaf, const Group& group, const py::list& slots);
 
 // Whether both have no bounds, or the same two numbers.
 bool alike(const Bounds& a, const Bounds& b, Dtype dtype);

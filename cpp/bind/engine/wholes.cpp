@@ -28,9 +28,16 @@ void together(size_t count, size_t work, Job job, void* context) {
 
 } // namespace
 
-void take_arrays(Leaf& leaf, const WholeRule& rule, const py::list& slots) {
+void take_arrays(Leaf& leaf, const Group& group, const py::list& slots) {
+    const WholeRule& rule = *group.whole;
     if (slots.size() > max_whole_slots)
         throw std::invalid_argument(std::string(rule.rule.name) + ": too many state arrays");
+    if (group.stacked >= 0)
+        leaf.block_axes = size_t(group.hyperparameters[size_t(group.stacked)].value);
+    if (leaf.block_axes > leaf.shape.size())
+        throw std::invalid_argument(std::string(rule.rule.name) + ": more axes stacked than there");
+    for (size_t k = 0; k < leaf.block_axes; ++k)
+        leaf.blocks *= size_t(leaf.shape[k]);
     for (const py::handle slot : slots) {
         const py::array array = slot.cast<py::tuple>()[0].cast<py::array>();
         if (!is_plain(array.ptr(), leaf.dtype))

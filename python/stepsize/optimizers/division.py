@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from stepsize.arrays import Nest, flatten
+from stepsize.optimizers.averages import SwapsAverage
 from stepsize.optimizers.globs import Glob, few, is_glob, matching
 from stepsize.optimizers.groups import hint
 from stepsize.optimizers.optimizer import Optimizer
@@ -109,12 +110,7 @@ def _check_made(where: str, made: Any) -> None:
             f"{where}: {kind} takes the function value_and_grad, not gradients, and looks at all "
             "leaves along a line; give another rule"
         )
-    if hasattr(made, "averaged"):
-        raise TypeError(
-            f"{where}: {kind} answers with an average of points, which the other leaves do not "
-            "have; give another rule, and put ss.EMA around the Partition"
-        )
-    if type(made).step is not Optimizer.step:
+    if type(made).step not in (Optimizer.step, SwapsAverage.step):
         raise TypeError(
             f"{where}: {kind} has a step of its own, which would not be called; put what it does "
             "around the Partition"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 
 from stepsize import _core
 from stepsize.arrays import Array, Nest, Structure, check_alike, check_parameters
+from stepsize.optimizers.averages import SwapsAverage
 from stepsize.optimizers.constraints import Constraints
 from stepsize.optimizers.division import WHOLE, Maker, assigned, made_of, refuse_others
 from stepsize.optimizers.fields import Value
@@ -21,6 +22,7 @@ from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.options import Options
 from stepsize.optimizers.own_host import OptimizerHost
 from stepsize.optimizers.rule import Rule
+from stepsize.optimizers.rules.averaging import AveragingOptimizer, averages_of
 from stepsize.optimizers.slots import Slots
 
 __all__ = ["Partition", "PartitionPart"]
@@ -49,7 +51,9 @@ class Partition(Optimizer, abstract=True):
     of all gradients is clipped, one check for NaN and infinity lets all of them move or none, and
     there is one state dict. ``lr`` and what else all rules have are read as a tuple of one value a
     group, rule by rule, and set by one value for all or such a tuple; ``parts[glob]`` has all
-    hyperparameters of one rule. State: that of each rule.
+    hyperparameters of one rule. Where a rule answers with an average of points, as schedule-free
+    ones do, ``eval_params`` and ``averaged`` give it with the other leaves as they are. State: that
+    of each rule.
 
     Args:
         rules: For each glob, or tuple of globs, a rule's name or class, or a function that makes
@@ -66,7 +70,7 @@ class Partition(Optimizer, abstract=True):
 
     Raises:
         ValueError, TypeError: For a leaf that no glob matches, a glob that gets no leaf, a rule
-            that takes the function itself or answers with an average, and what a rule refuses.
+            that takes the function itself, and what a rule refuses.
 
     Example:
         >>> import numpy as np, stepsize as ss
@@ -81,6 +85,9 @@ class Partition(Optimizer, abstract=True):
     """
 
     _members: tuple[_Member, ...]
+
+    def __init_subclass__(cls, *, abstract: bool = True) -> None:
+        super().__init_subclass__(abstract=abstract)  # it is no rule, and declares nothing
 
     def __init__(
         self,
@@ -146,6 +153,8 @@ class Partition(Optimizer, abstract=True):
             for j, i in enumerate(indices):
                 assignment[i] = first + parts.groups.assignment[j]
                 constraints[i] = parts.options.constraint(j)
+        if any(isinstance(member.rule, AveragingOptimizer) for member in members):
+            self._answer_with_averages()
         self._members = tuple(members)
         shared = [name for name in rules[0].fields if all(name in rule.fields for rule in rules)]
         vars(self).update({name: any(getattr(r, name) for r in rules) for name in _OF_ANY})
@@ -164,6 +173,17 @@ class Partition(Optimizer, abstract=True):
                 OptimizerHost(self),
             )
         )
+
+    def _answer_with_averages(self) -> None:
+        """Become one of those that have `eval_params` and `averaged`, which others lack."""
+        if isinstance(self, AveragingPartition):
+            return
+        if type(self) is not Partition:
+            raise TypeError(
+                f"{type(self).__name__}: a rule answers with an average of points, for which "
+                "there is AveragingPartition; make it the base of your class"
+            )
+        self.__class__ = AveragingPartition
 
     def rule_at(self, group: int) -> Rule:
         return next(member.rule for member in self._members if group in member.groups)
@@ -244,11 +264,16 @@ class Partition(Optimizer, abstract=True):
         check_alike(self.internals.leaves.structure, Structure(params), type(self).__name__)
         members, options = self._recipe()
         twin = self.again(params, [(*m[:-1], copy.deepcopy(m[-1])) for m in members], options)
-        twin.load_state_dict(self.state_dict())
+        twin.__setstate__((self.state_dict(), copy.deepcopy(self._of_its_own())))
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).again, (self.params, *self._recipe()), self.state_dict()
+        state = self.state_dict(), self._of_its_own()
+        return type(self).again, (self.params, *self._recipe()), state
+
+    def _of_its_own(self) -> dict[str, Any]:
+        ours = {"fields", *_OF_ANY}
+        return {name: v for name, v in super()._of_its_own().items() if name not in ours}
 
     def __repr__(self) -> str:
         size = sum(leaf.size for leaf in self.internals.leaves.arrays)
@@ -257,6 +282,17 @@ class Partition(Optimizer, abstract=True):
             f"<{type(self).__name__}({rules}) over {len(self.paths)} arrays with {size:,} "
             f"parameters, {self.step_count} steps>"
         )
+
+
+class AveragingPartition(SwapsAverage, Partition):
+    """A `Partition` with a rule that answers with an average of points; `Partition` makes it.
+
+    `eval_params` and `averaged` give the average of the leaves of such rules, and the others as
+    they are.
+    """
+
+    def _averages(self) -> list[Array]:
+        return averages_of(self.internals, self._training)
 
 
 class PartitionPart:
