@@ -8,6 +8,7 @@ import pytest
 
 import stepsize as ss
 from cases import snapshot
+from stepsize.interop.mpi import DataParallel, LocalComm, Zero1
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.standard_normal((96, 5))
@@ -122,3 +123,32 @@ def test_what_is_no_rule_is_no_maker():
     ):
         with pytest.raises(TypeError, match=f"{owner}: .*Partition"):
             act()
+
+
+def test_ranks_step_one_partition_and_must_have_the_same():
+    here = start()
+    optimizer = make(here)
+    grads = value_and_grad(here, DATA)[1]
+    optimizer.step(grads)
+
+    def program(comm):
+        there = start()
+        parallel = DataParallel(make(there), comm)
+        parallel.step(grads)
+        return there, parallel.lr
+
+    for there, lr in LocalComm.run(2, program):
+        assert np.array_equal(there["first"]["w"], here["first"]["w"]) and lr == (0.02, 0.005)
+
+    def other(comm):
+        rules = {"*": functools.partial(ss.AdamW, state_dtype=(None, "int8")[comm.rank])}
+        return DataParallel(ss.Partition(rules, start()), comm)
+
+    with pytest.raises(ValueError, match="state_dtype"):
+        LocalComm.run(2, other)
+
+    def sharded(comm):
+        return Zero1(ss.Partition, start(), comm)
+
+    with pytest.raises(TypeError, match="Zero1: rule must be the name of a rule"):
+        LocalComm.run(1, sharded)
