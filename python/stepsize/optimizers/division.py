@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from stepsize.arrays import Nest, flatten
 from stepsize.optimizers.averages import SwapsAverage
@@ -33,7 +33,9 @@ def refuse_others(owner: str, others: Mapping[str, Any]) -> None:
         )
 
 
-def assigned(owner: str, rules: Mapping[str, Maker], paths: Sequence[str]) -> dict[str, list[int]]:
+def assigned(
+    owner: str, rules: Mapping[Glob, Maker], paths: Sequence[str]
+) -> dict[Glob, list[int]]:
     """The leaves of each glob: a leaf goes to the first that its path matches."""
     if not isinstance(rules, Mapping) or not rules:
         raise TypeError(
@@ -83,7 +85,7 @@ def made_of(owner: str, pattern: Glob, rule: Maker, leaves: Nest) -> Optimizer:
             f"from the leaves, got {rule!r:.80}"
         )
     try:
-        made = maker(leaves)
+        made: Any = maker(leaves)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{where}: {error}") from error
     _check_made(where, made)
@@ -94,7 +96,7 @@ def made_of(owner: str, pattern: Glob, rule: Maker, leaves: Nest) -> Optimizer:
             f"{where}: {type(made).__name__} is over other leaves, or has them in another order; "
             "make it from the dict of leaves as it is given"
         )
-    return made
+    return cast(Optimizer, made)
 
 
 def _check_made(where: str, made: Any) -> None:

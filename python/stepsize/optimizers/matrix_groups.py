@@ -259,7 +259,7 @@ def _of_ends(
     """The first and the last layer of those that no name told, and hidden for the others."""
     inputs = {path: _ends(shape, fan_in)[0] for path, shape in left.items()}
     outputs = {path: _ends(shape, fan_in)[1] for path, shape in left.items()}
-    decided = {}
+    decided: dict[str, Decision] = {}
     if "input" not in found:
         decided |= _lonely(inputs, outputs, "input", "inputs, which no other matrix gives")
     if "output" not in found:

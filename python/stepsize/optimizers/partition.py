@@ -140,7 +140,7 @@ class Partition(Optimizer, abstract=True):
     ) -> None:
         """Take over leaves, groups and state of the optimizers that were made for the parts."""
         tables: list[dict[str, Any]] = []
-        rules: list[type[Optimizer]] = []
+        rules: list[type[Rule]] = []
         members: list[_Member] = []
         assignment = [0] * len(structure.leaves)
         constraints: list[Any] = [None] * len(structure.leaves)
