@@ -3,6 +3,7 @@
 import copy
 import functools
 import pickle
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from cases import (
     WRAPPERS,
     advance,
     comparable,
+    numpy_rule,
     random_grads,
     random_nest,
     same_bits,
@@ -431,3 +433,23 @@ def test_averages_of_some_parts():
 
     with pytest.raises(TypeError, match="Own: a rule answers with an average"):
         Own({"*": ss.ASGD}, params)
+
+
+STATED = [(ss.Prodigy, ss.DAdaptAdam), (ss.DoG, ss.Muon), (ss.SOAP, ss.DoWG), (ss.LAMB, ss.NAdam)]
+
+
+@together("pair", STATED, alike)
+@together("dtype", DTYPES, alike)
+def test_numpy_says_the_same_of_two_rules(pair, dtype):
+    """Also where one of them alone has no compiled twin, and so the whole step is in NumPy."""
+    found = []
+    for stated in ((), pair[:1], pair[1:], pair):
+        with ExitStack() as stack:
+            for cls in stated:
+                stack.enter_context(numpy_rule(cls))
+            params = nest_of(dtype)
+            opt = of_two(*pair, params, clip_norm=2.0)
+            assert opt.internals.engine.reference is bool(stated)
+            stats = [opt.step(random_grads(params, seed), stats=True) for seed in range(3)]
+        found.append((everything(opt), stats))
+    assert found[0] == found[1] == found[2] == found[3]
