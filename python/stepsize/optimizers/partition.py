@@ -192,7 +192,7 @@ class Partition(Optimizer, abstract=True):
 
     @property
     def parts(self) -> dict[Glob, PartitionPart]:
-        """Each glob's rule: its leaves and its hyperparameters, to read and to set.
+        """The rule of each glob, with its leaves, and its hyperparameters to read and to set.
 
         Example:
             >>> import numpy as np, stepsize as ss
@@ -231,7 +231,7 @@ class Partition(Optimizer, abstract=True):
 
     @property
     def lr_effective(self) -> Any:
-        """As of the rules: a tuple of one rate a group, or a dict by path where a rule has one."""
+        """The rates that the rules make, a tuple of one a group; by path where one has it by leaf."""
         parts = self.internals
         rates = [
             self.rule_at(k).effective(parts.scalars(i), parts.groups.numbers(k))
