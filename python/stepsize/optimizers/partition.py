@@ -231,7 +231,7 @@ class Partition(Optimizer, abstract=True):
 
     @property
     def lr_effective(self) -> Any:
-        """The rates that the rules make, a tuple of one a group; by path where one has it by leaf."""
+        """The rates that the rules make, a tuple by group; a dict by path where one has it so."""
         parts = self.internals
         rates = [
             self.rule_at(k).effective(parts.scalars(i), parts.groups.numbers(k))
