@@ -180,8 +180,8 @@ class Partition(Optimizer, abstract=True):
             return
         if type(self) is not Partition:
             raise TypeError(
-                f"{type(self).__name__}: a rule answers with an average of points, for which "
-                "there is AveragingPartition; make it the base of your class"
+                f"{type(self).__name__}: a rule answers with an average of points; make "
+                "stepsize.optimizers.partition.AveragingPartition the base of your class"
             )
         self.__class__ = AveragingPartition
 
