@@ -3,7 +3,8 @@
     python bench/instructions.py          prints a table
     python bench/instructions.py --check  exits with 1 if a count is above its limit
 
-Needs valgrind. Counts are of AdamW in float32 with the avx2 kernels.
+Needs valgrind. Counts are of AdamW in float32 with the avx2 kernels; "two rules" are AdamW and Lion
+over every other array, in a `Partition` or as two optimizers that are stepped by hand.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ LIMITS = {
     ("1 x 1000", "dict"): 10_600,
     ("1 x 1000", "bound"): 10_230,
     ("1 x 1000", "functional"): 30_100,
+    ("2 x 64", "two rules"): 7_640,
+    ("2 x 64", "two rules, by hand"): 8_250,
     ("1000 x 100", "dict"): 1_390_000,
     ("1000 x 100", "bound"): 1_270_000,
     ("1000 x 100", "packed"): 915_000,
@@ -53,8 +56,18 @@ if form == "functional":
 
     def step():
         ss.functional.adamw_(params, grads, first, second, step=1, lr=1e-3)
+elif form == "two rules, by hand":
+    even = {key: leaf for key, leaf in params.items() if int(key[1:]) % 2 == 0}
+    odd = {key: leaf for key, leaf in params.items() if key not in even}
+    given = [{key: grads[key] for key in part} for part in (even, odd)]
+    first, second = ss.AdamW(even), ss.Lion(odd)
+
+    def step():
+        first.step(given[0])
+        second.step(given[1])
 else:
-    opt = ss.AdamW(params)
+    rules = {"w*[02468]": ss.AdamW, "*": ss.Lion}
+    opt = ss.Partition(rules, params) if form == "two rules" else ss.AdamW(params)
     if "bound" in form:
         opt.bind(grads)
     arguments = () if "bound" in form else (grads,)
@@ -93,7 +106,7 @@ def main() -> int:
     over = 0
     print(f"{'AdamW':<26}{'instructions':>14}{'limit':>12}")
     for (shape, form), limit in LIMITS.items():
-        few = 200 if shape.startswith("1 x") else 5
+        few = 200 if len(shape) < 9 else 5
         step = (count(shape, form, 11 * few) - count(shape, form, few)) / (10 * few)
         over += step > limit
         label, mark = f"{shape}, {form}", "  above" if step > limit else ""

@@ -31,17 +31,18 @@ ORDER = [part for floor in FLOORS for part in floor]
 
 # The same inside optimizers/: a module may import those on the floors before its own, and no other.
 OPTIMIZERS = [
-    ["ascent", "elementary", "fields", "quantization", "stats", "transaction"],
-    ["half", "options", "primitives", "sparse"],
+    ["ascent", "elementary", "fields", "globs", "quantization", "stats", "transaction"],
+    ["half", "options", "primitives", "scheduled", "sparse"],
     ["groups", "rule"],
-    ["constraints", "leaves"],
+    ["constraints", "leaves", "matrix_groups"],
     ["host", "slots"],
     ["internals"],
     ["averages", "engine", "gradients", "reference", "snapshot", "state_dict"],
     ["arriving", "own_host"],
     ["optimizer"],
     ["registration", "rules"],
-    ["population", "wrappers"],
+    ["division", "population", "wrappers"],
+    ["partition"],
 ]
 
 WIDTH, ROW, HEIGHT, LETTER, GAP, MARGIN = 960, 80, 30, 7.6, 18, 24

@@ -146,12 +146,12 @@ void add_construction(py::class_<Engine>& type) {
         .def(
             "add_group",
             [](Engine& engine, const py::object& kernel, const std::string& decay,
-               const std::vector<double>& scalars, const std::string& scope,
+               const std::vector<double>& scalars, const std::string& scope, int part,
                const py::list& numbers) {
-                engine.leaves().add_group(kernel, decay, scalars, scope, numbers);
+                engine.leaves().add_group(kernel, decay, scalars, scope, part, numbers);
             },
             py::arg("kernel"), py::arg("decay"), py::arg("scalars"), py::arg("scope"),
-            py::arg("numbers"))
+            py::arg("part"), py::arg("numbers"))
         .def(
             "add_leaf",
             [](Engine& engine, const py::array& x, const py::object& master, const py::tuple& shape,

@@ -53,7 +53,7 @@ _HOMES = {
     "gradients.results": "GradientCheck LeafCheck",
     "training.history": "History",
     "minimization": "Result minimize",
-    "optimizers": "RowGradient StepStats group layer_groups",
+    "optimizers": "MatrixGroups Partition RowGradient StepStats group layer_groups matrix_groups",
     "optimizers.population": "Population population replicate",
     "problems": "Problem",
     "runtime": "__version__ build_info set_num_threads",

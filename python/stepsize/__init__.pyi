@@ -35,10 +35,13 @@ from stepsize.minimization import minimize as minimize
 from stepsize.noise_scale import NoiseScale as NoiseScale
 from stepsize.noise_scale import gradient_noise_scale as gradient_noise_scale
 from stepsize.noise_scale import scale_lr as scale_lr
+from stepsize.optimizers import MatrixGroups as MatrixGroups
+from stepsize.optimizers import Partition as Partition
 from stepsize.optimizers import RowGradient as RowGradient
 from stepsize.optimizers import StepStats as StepStats
 from stepsize.optimizers import group as group
 from stepsize.optimizers import layer_groups as layer_groups
+from stepsize.optimizers import matrix_groups as matrix_groups
 from stepsize.optimizers.population import Population as Population
 from stepsize.optimizers.population import population as population
 from stepsize.optimizers.population import replicate as replicate

@@ -72,6 +72,7 @@ class Engine:
         decay: str,
         scalars: Sequence[float],
         scope: str,
+        part: int,
         numbers: Sequence[tuple[str, float, float, bool, bool, Any]],
     ) -> None: ...
     def add_leaf(

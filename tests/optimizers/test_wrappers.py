@@ -6,21 +6,9 @@ import numpy as np
 import pytest
 
 import stepsize as ss
+from cases import WRAPPERS
 from stepsize.optimizers.primitives import lerp
 from stepsize.optimizers.wrappers.base import Wrapper
-
-WRAPPERS = {
-    "EMA": lambda opt: ss.EMA(opt, 0.9, warmup=True),
-    "SWA": lambda opt: ss.SWA(opt, start=2, every=2),
-    "Lookahead": lambda opt: ss.Lookahead(opt, k=3),
-    "Accumulate": lambda opt: ss.Accumulate(opt, every=2),
-    "Centralize": ss.Centralize,
-    "GradientNoise": lambda opt: ss.GradientNoise(opt, seed=3),
-    "AdaptiveClip": ss.AdaptiveClip,
-    "Mechanic": ss.Mechanic,
-    "Project": lambda opt: ss.Project(opt, ss.projections.box(-50.0, 50.0)),
-    "EMA of Lookahead": lambda opt: ss.EMA(ss.Lookahead(opt, k=2), 0.5),
-}
 
 
 def nest(dtype=float):

@@ -64,6 +64,20 @@ class Bound:
         return comparable([self.optimizer.state_dict(), self.optimizer.params])
 
 
+class Parts:
+    """Two rules, one of which has a clipped norm in common with the other."""
+
+    def __init__(self):
+        rules = {"w": ss.Muon, "*": ss.AdamW}
+        self.optimizer = ss.Partition(rules, nest(0), clip_norm=1.0)
+
+    def step(self, grads):
+        self.optimizer.step(grads)
+
+    def whole(self):
+        return comparable([self.optimizer.state_dict(), self.optimizer.params])
+
+
 class NoiseScale:
     """Many gradients at one point."""
 
@@ -84,6 +98,7 @@ DOORS = {
     "population, SGD": lambda: Replicas(ss.SGD),
     "population, Lion": lambda: Replicas(ss.Lion),
     "bind": Bound,
+    "partition": Parts,
     "noise scale": NoiseScale,
 }
 

@@ -28,6 +28,20 @@ EDGES += (CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5)
 SHAPES = ((1, 1), (1, 17), (17, 1), (0, 3), (33, 65), (3, 2, 5, 16), (40, 20, 3, 3), (2, 900, 50))
 SHAPES += ((70, 1000), (2 * CHUNK + 3, 1), (10, CHUNK + 9))
 
+# Every wrapper but SAM, which takes the function itself.
+WRAPPERS = {
+    "EMA": lambda opt: ss.EMA(opt, 0.9, warmup=True),
+    "SWA": lambda opt: ss.SWA(opt, start=2, every=2),
+    "Lookahead": lambda opt: ss.Lookahead(opt, k=3),
+    "Accumulate": lambda opt: ss.Accumulate(opt, every=2),
+    "Centralize": ss.Centralize,
+    "GradientNoise": lambda opt: ss.GradientNoise(opt, seed=3),
+    "AdaptiveClip": ss.AdaptiveClip,
+    "Mechanic": ss.Mechanic,
+    "Project": lambda opt: ss.Project(opt, ss.projections.box(-50.0, 50.0)),
+    "EMA of Lookahead": lambda opt: ss.EMA(ss.Lookahead(opt, k=2), 0.5),
+}
+
 
 @dataclass(frozen=True)
 class Case:

@@ -398,7 +398,7 @@ class Work:
         x *= 1 - h.lr * self.decay if self.kind == "decoupled" else 1.0
         start = x.copy()
         self.s.__dict__.update(self.leaf.scalars)
-        model.rule.rule(x, seen, self.s, h)
+        self._apply(seen)
         if getattr(h, "cautious", False):
             against = ((x > start) & (seen >= 0)) | ((x < start) & (seen <= 0))
             x[...] = np.where(against, start, x)
@@ -408,6 +408,29 @@ class Work:
                 {name: float(getattr(self.s, name)) for name in self.leaf.scalars}
             )
         self._store()
+
+    def _apply(self, seen: np.ndarray) -> None:
+        """The rule on the leaf, or on each of its stacked matrices, flattened or not."""
+        count = getattr(self.h, "stacked", None) or 0
+        shape = self.x.shape[count:]
+        flat = getattr(self.h, "flatten", False) and len(shape) > 2
+        if not count and not flat:
+            return self.model.rule.rule(self.x, seen, self.s, self.h)
+        for index in np.ndindex(self.x.shape[:count]):
+            arrays = {"x": self.x, **self.s.__dict__}
+            pieces = {
+                name: array[index].reshape(shape[0], -1).copy()
+                if flat and array[index].shape == shape
+                else array[index].copy()
+                for name, array in arrays.items()
+            }
+            x = pieces.pop("x")
+            s = SimpleNamespace(**pieces)
+            g = seen[index].reshape(x.shape)
+            self.model.rule.rule(x, g, s, self.h)
+            for name, array in arrays.items():
+                array[index] = (x if name == "x" else getattr(s, name)).reshape(array[index].shape)
+        return None
 
     def _constrain(self, x: np.ndarray) -> None:
         """Soft threshold by lr * l1, then bounds; those here are numbers that a float16 holds."""

@@ -168,7 +168,7 @@ const Rule* find_rule(const std::string& name) {
 }
 
 void Leaves::add_group(const py::object& kernel, const std::string& decay,
-                       const std::vector<double>& scalars, const std::string& scope,
+                       const std::vector<double>& scalars, const std::string& scope, int part,
                        const py::list& hyperparameters) {
     if (scalars.size() > max_scalars)
         throw std::invalid_argument("too many scalars for one leaf");
@@ -179,9 +179,8 @@ void Leaves::add_group(const py::object& kernel, const std::string& decay,
         group.rule = group.whole ? &group.whole->rule : find_rule(name);
     }
     group.scalars = scalars;
-    shared_scalars_ = scope == "all";
-    if (shared_scalars_)
-        std::copy(scalars.begin(), scalars.end(), all_scalars_.begin());
+    if (scope == "all")
+        group.shared = share(part, scalars);
     group.decay = decay_of(decay);
     for (py::handle item : hyperparameters)
         group.hyperparameters.push_back(described(item.cast<py::tuple>()));
@@ -190,6 +189,8 @@ void Leaves::add_group(const py::object& kernel, const std::string& decay,
     group.weight_decay = find(group.hyperparameters, "weight_decay");
     group.cautious = find(group.hyperparameters, "cautious");
     group.loss = find(group.hyperparameters, "loss");
+    group.flatten = find(group.hyperparameters, "flatten");
+    group.stacked = find(group.hyperparameters, "stacked");
     two_passes_ = two_passes_ || (group.rule && group.rule->sums > 0);
     reference_ = reference_ || !group.rule;
     if (group.rule) {
@@ -201,6 +202,17 @@ void Leaves::add_group(const py::object& kernel, const std::string& decay,
         }
     }
     groups_.push_back(group);
+}
+
+// The index of what the groups of a part share; the next group is one of them.
+int Leaves::share(int part, const std::vector<double>& scalars) {
+    for (size_t k = 0; k < shared_.size(); ++k)
+        if (shared_[k].part == part)
+            return int(k);
+    SharedScalars made = {part, int(groups_.size()), {}};
+    std::copy(scalars.begin(), scalars.end(), made.values.begin());
+    shared_.push_back(made);
+    return int(shared_.size()) - 1;
 }
 
 void Leaves::add(const py::array& x, const py::object& master, const py::tuple& shape, int group,
@@ -227,9 +239,10 @@ void Leaves::add(const py::array& x, const py::object& master, const py::tuple& 
         slot = slot_of(pair[0].cast<py::array>(), pair[1], leaf.dtype, leaf.size);
         leaf.coded = leaf.coded || slot.storage != Storage::native;
     }
-    if (leaf.matrix)
-        leaf.vectors =
-            leaf.whole ? arrays_of(leaf, *leaf.whole, slots) : vectors_of(leaf, *owner.rule, slots);
+    if (leaf.whole)
+        take_arrays(leaf, owner, slots);
+    else if (leaf.matrix)
+        leaf.vectors = vectors_of(leaf, *owner.rule, slots);
     std::copy(owner.scalars.begin(), owner.scalars.end(), leaf.scalars.begin());
     leaves_.push_back(leaf);
 }

@@ -38,6 +38,10 @@ struct Leaf {
     std::vector<py::object> kept; // its state arrays, and what pins them
     char* average = nullptr;      // the EMA of the parameters, or null
     std::vector<void*> vectors;   // state of a leaf seen as matrices
+    // A leaf updated as a whole may be a stack of such: how many, counted by the first so many
+    // axes, and the bytes of each state array from one to the next.
+    size_t blocks = 1, block_axes = 0;
+    std::vector<size_t> block_bytes;
     Bounds bounds = {};
 
     const char* seen() const { return half.data ? static_cast<char*>(half.data) : x; }
@@ -55,6 +59,7 @@ struct Group {
     const Rule* rule;            // null: the reference implementation runs it
     const WholeRule* whole;      // of leaves that the rule updates as a whole, or null
     std::vector<double> scalars; // initial values of the rule's scalars
+    int shared = -1;             // of `Leaves`: the scalars, where leaves have none of their own
     Decay decay;
     std::vector<Hyperparameter> hyperparameters;
     std::vector<double> values; // of the current step, in the order of hyperparameters
@@ -62,7 +67,7 @@ struct Group {
     bool settled = false;       // the other values are up to date
     bool steady = false;        // settled, and the only one that may change is a constant rate
     std::vector<int> rule_numbers;
-    int lr, weight_decay, cautious, loss;
+    int lr, weight_decay, cautious, loss, flatten, stacked;
     double l1, threshold; // weight of the penalty, and its soft threshold in this step
 
     // The values that the rule takes, in its order.
@@ -73,10 +78,18 @@ struct Group {
     double value(int index) const { return index < 0 ? 0 : values[size_t(index)]; }
 };
 
+// Scalars that belong to all leaves of a part together, whatever their groups. A part is the groups
+// that follow one rule under the name of one optimizer.
+struct SharedScalars {
+    int part;
+    int group; // its first, by whose hyperparameters they are settled
+    std::array<double, max_scalars> values;
+};
+
 const Rule* find_rule(const std::string& name);       // throws where there is none
 const WholeRule* find_whole(const std::string& name); // null where there is none
-// The state of a leaf that is updated as a whole, in shapes that the rule knows.
-std::vector<void*> arrays_of(const Leaf& leaf, const WholeRule& rule, const py::list& slots);
+// Takes over the state of a leaf that is updated as a whole, in shapes that the rule knows.
+void take_arrays(Leaf& leaf, const Group& group, const py::list& slots);
 
 // Whether both have no bounds, or the same two numbers.
 bool alike(const Bounds& a, const Bounds& b, Dtype dtype);
@@ -84,7 +97,7 @@ bool alike(const Bounds& a, const Bounds& b, Dtype dtype);
 class Leaves {
   public:
     void add_group(const py::object& kernel, const std::string& decay,
-                   const std::vector<double>& scalars, const std::string& scope,
+                   const std::vector<double>& scalars, const std::string& scope, int part,
                    const py::list& hyperparameters);
     void add(const py::array& x, const py::object& master, const py::tuple& shape, int group,
              const py::list& slots);
@@ -108,12 +121,12 @@ class Leaves {
     std::vector<Group>& groups() { return groups_; }
     Group& group_of(const Leaf& leaf) { return groups_[size_t(leaf.group)]; }
     double* scalars_of(Leaf& leaf) {
-        return shared_scalars_ ? all_scalars_.data() : leaf.scalars.data();
+        const int shared = group_of(leaf).shared;
+        return shared < 0 ? leaf.scalars.data() : shared_[size_t(shared)].values.data();
     }
 
-    // Whether the rule's scalars belong to all leaves together, whether some rule takes sums before
-    // its update, and whether some rule has no compiled twin.
-    bool shared_scalars() const { return shared_scalars_; }
+    const std::vector<SharedScalars>& shared_scalars() const { return shared_; }
+    // Whether some rule takes sums before its update, and whether some rule has no compiled twin.
     bool two_passes() const { return two_passes_; }
     bool reference() const { return reference_; }
 
@@ -154,6 +167,7 @@ class Leaves {
     void drop_functions();
 
   private:
+    int share(int part, const std::vector<double>& scalars);
     void evaluate(Group& group, const Host& host, py::handle loss, int64_t step, double lr_scale);
 
     std::vector<Leaf> leaves_;
@@ -162,10 +176,9 @@ class Leaves {
     Occupied averaged_;               // by averages
     std::vector<ArrayProxy*> owners_; // of the parameters' memory, each once
     std::vector<RowSlice> rows_;      // of this step
-    bool shared_scalars_ = false;
+    std::vector<SharedScalars> shared_;
     bool two_passes_ = false;
     bool reference_ = false;
-    std::array<double, max_scalars> all_scalars_ = {};
     std::vector<py::object> averages_; // and what pins them
 };
 

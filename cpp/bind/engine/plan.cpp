@@ -27,7 +27,7 @@ void Plan::clear(bool by_leaf, bool averages) {
 size_t Plan::bound_for(const Leaf& leaf) {
     int& known = last_bound_[size_t(leaf.group)][size_t(leaf.dtype)];
     if (known >= 0 && leaves_[bound_[size_t(known)].leaf].t == leaf.t &&
-        (leaves_.shared_scalars() || leaves_.group_of(leaf).scalars.empty()))
+        (leaves_.group_of(leaf).shared >= 0 || leaves_.group_of(leaf).scalars.empty()))
         return size_t(known);
     known = int(bound_.size());
     bound_.emplace_back();
@@ -177,11 +177,14 @@ bool Plan::all_finite(int octaves) const {
     return finite;
 }
 
-// Turns the hyperparameters of this step into the fields that the loop reads.
-void Plan::bind(const StepTerms& terms) {
+// Turns the hyperparameters of this step into the fields that the loop reads; `again` after sums
+// were settled, which the others do not read: their scalars have moved on already.
+void Plan::bind(const StepTerms& terms, bool again) {
     for (BoundFields& entry : bound_) {
         Leaf& leaf = leaves_[entry.leaf];
         Group& group = leaves_.group_of(leaf);
+        if (again && group.rule->sums == 0)
+            continue;
         double numbers[max_numbers];
         group.numbers(numbers);
         const double decay = group.value(group.weight_decay), lr = group.value(group.lr);
@@ -200,47 +203,56 @@ void Plan::bind(const StepTerms& terms) {
     }
 }
 
-// The first pass: sums over each leaf, or over all, in the order of leaves and chunks.
+// The first pass: sums over each leaf, or over all of a part, in the order of leaves and chunks.
 void Plan::measure(const StepTerms& terms, const Host* ranks) {
-    bind(terms);
     std::vector<Parts> parts(chunks_.size());
     run_chunks(chunks_.size(), elements_, [&](size_t i) {
         const Chunk& chunk = chunks_[i];
-        if (!chunk.matrix)
+        if (!chunk.matrix && chunk.rule->sums > 0)
             chunk.rule->measure[int(chunk.dtype)](bound_[chunk.bound].fields, chunk.span,
                                                   parts[i].data());
     });
     if (ranks)
         return settle_over(*ranks, terms.step, parts);
-    const bool shared = leaves_.shared_scalars();
-    Parts total = {};
+    Parts own = {};
+    std::vector<Parts> together(leaves_.shared_scalars().size());
+    std::vector<Leaf*> last(together.size(), nullptr);
     for (size_t i = 0; i < chunks_.size(); ++i) {
         const Chunk& chunk = chunks_[i];
-        if (chunk.matrix)
+        const size_t sums = chunk.matrix ? 0 : size_t(chunk.rule->sums);
+        if (sums == 0)
             continue;
-        const size_t sums = size_t(chunk.rule->sums);
+        Leaf& leaf = leaves_[chunk.leaf];
+        const int shared = leaves_.group_of(leaf).shared;
+        Parts& total = shared < 0 ? own : together[size_t(shared)];
         for (size_t k = 0; k < sums; ++k)
             total[k] += parts[i][k];
         total[sums] += double(chunk.span.size);
-        const bool last = i + 1 == chunks_.size();
-        if (!last && (shared || chunks_[i + 1].leaf == chunk.leaf))
-            continue;
-        settle(leaves_[chunk.leaf], terms.step, total.data());
-        total = {};
+        if (shared >= 0) {
+            last[size_t(shared)] = &leaf;
+        } else if (i + 1 == chunks_.size() || chunks_[i + 1].leaf != chunk.leaf) {
+            settle(leaf, terms.step, own.data());
+            own = {};
+        }
     }
+    for (size_t k = 0; k < together.size(); ++k)
+        if (last[k])
+            settle(*last[k], terms.step, together[k].data());
 }
 
 void Plan::settle(Leaf& leaf, int64_t step, double* sums) {
-    const bool shared = leaves_.shared_scalars();
+    const Group& group = leaves_.group_of(leaf);
+    const bool shared = group.shared >= 0;
     double numbers[max_numbers];
     // Scalars of all leaves are settled with the first group's hyperparameters, whichever leaves
     // have a gradient.
-    (shared ? leaves_.groups()[0] : leaves_.group_of(leaf)).numbers(numbers);
-    leaves_.group_of(leaf).rule->settle(numbers, (shared ? step : leaf.t) + 1,
-                                        leaves_.scalars_of(leaf), sums);
+    const int first = shared ? leaves_.shared_scalars()[size_t(group.shared)].group : leaf.group;
+    leaves_.groups()[size_t(first)].numbers(numbers);
+    group.rule->settle(numbers, (shared ? step : leaf.t) + 1, leaves_.scalars_of(leaf), sums);
 }
 
-// The same where other ranks have the other chunks, in the order of the chunks of all.
+// The same where other ranks have the other chunks, in the order of the chunks of all, and all of
+// one rule.
 void Plan::settle_over(const Host& ranks, int64_t step, const std::vector<Parts>& parts) {
     constexpr size_t width = max_sums + 1;
     std::vector<int64_t> places;
@@ -253,7 +265,7 @@ void Plan::settle_over(const Host& ranks, int64_t step, const std::vector<Parts>
         places.push_back(int64_t(chunks_[i].leaf));
         terms.insert(terms.end(), part.begin(), part.end());
     }
-    const bool shared = leaves_.shared_scalars();
+    const bool shared = !leaves_.shared_scalars().empty();
     std::vector<double> totals = ranks.combine(!shared, places, terms, width);
     if (shared && !totals.empty())
         settle(leaves_[0], step, totals.data());
@@ -290,13 +302,15 @@ Sums Plan::move(const StepTerms& terms, bool stats, bool may_wait, const Over& o
     sums_.assign(stats ? chunks_.size() : 0, Sums{});
     if (!matrices_.empty())
         matrices_.reserve(chunks_, stats);
+    bind(terms, false);
     if (leaves_.two_passes())
         measure(terms, over.sums);
     if (!matrices_.empty()) {
-        bind(terms);
+        bind(terms, true);
         matrices_.prepare(elements_);
     }
-    bind(terms);
+    if (leaves_.two_passes())
+        bind(terms, true);
     waiting_ = may_wait && !stats && matrices_.empty();
     if (!waiting_)
         run_chunks(chunks_.size(), elements_,

@@ -68,7 +68,7 @@ class Plan {
     Chunk open_at(size_t i, size_t bound) const;
     void close(const Chunk& open);
     size_t bound_for(const Leaf& leaf);
-    void bind(const StepTerms& terms);
+    void bind(const StepTerms& terms, bool again);
     void measure(const StepTerms& terms, const Host* ranks);
     void settle_over(const Host& ranks, int64_t step, const std::vector<Parts>& parts);
     void settle(Leaf& leaf, int64_t step, double* sums);

@@ -28,17 +28,23 @@ void together(size_t count, size_t work, Job job, void* context) {
 
 } // namespace
 
-std::vector<void*> arrays_of(const Leaf& leaf, const WholeRule& rule, const py::list& slots) {
+void take_arrays(Leaf& leaf, const Group& group, const py::list& slots) {
+    const WholeRule& rule = *group.whole;
     if (slots.size() > max_whole_slots)
         throw std::invalid_argument(std::string(rule.rule.name) + ": too many state arrays");
-    std::vector<void*> arrays;
+    if (group.stacked >= 0)
+        leaf.block_axes = size_t(group.hyperparameters[size_t(group.stacked)].value);
+    if (leaf.block_axes > leaf.shape.size())
+        throw std::invalid_argument(std::string(rule.rule.name) + ": more axes stacked than there");
+    for (size_t k = 0; k < leaf.block_axes; ++k)
+        leaf.blocks *= size_t(leaf.shape[k]);
     for (const py::handle slot : slots) {
         const py::array array = slot.cast<py::tuple>()[0].cast<py::array>();
         if (!is_plain(array.ptr(), leaf.dtype))
             throw std::invalid_argument(std::string(rule.rule.name) + ": state of a wrong dtype");
-        arrays.push_back(proxy(array.ptr())->data);
+        leaf.vectors.push_back(proxy(array.ptr())->data);
+        leaf.block_bytes.push_back(leaf.blocks ? size_t(array.nbytes()) / leaf.blocks : 0);
     }
-    return arrays;
 }
 
 const WholeRule* find_whole(const std::string& name) {
@@ -57,26 +63,36 @@ void WholePlan::clear() {
 }
 
 void WholePlan::add(const Leaf& leaf, const void* gradient, size_t bound) {
+    const Group& group = leaves_.group_of(leaf);
     WholeLeaf whole = {};
     whole.leaf = leaves_.index(leaf);
     whole.bound = bound;
     WholeView& view = whole.view;
-    view.x = leaf.x;
-    view.g = gradient;
-    view.size = leaf.size;
+    view.size = leaf.size / leaf.blocks;
     // Rules read the first few lengths, and whether there are more.
-    view.axes = int(std::min<size_t>(leaf.shape.size(), max_axes));
-    std::copy_n(leaf.shape.begin(), view.axes, view.lengths);
+    const auto first = leaf.shape.begin() + Py_ssize_t(leaf.block_axes);
+    view.axes = int(std::min<size_t>(size_t(leaf.shape.end() - first), max_axes));
+    std::copy_n(first, view.axes, view.lengths);
+    if (view.axes > 2 && group.value(group.flatten) > 0) {
+        view.axes = 2;
+        view.lengths[1] = view.size / view.lengths[0];
+    }
     view.slot_count = int(leaf.vectors.size());
-    std::copy(leaf.vectors.begin(), leaf.vectors.end(), view.slots);
     double numbers[max_numbers];
-    leaves_.group_of(leaf).numbers(numbers);
+    group.numbers(numbers);
     whole.bytes = (leaf.whole->scratch[int(leaf.dtype)](numbers, view) + 63) / 64 * 64;
     // Products cost about as much as so many elements of other rules.
     whole.work = size_t(double(view.size) * std::sqrt(double(view.size)) / 16);
     const bool light = whole.work < large_work && whole.bytes <= most_scratch;
-    (light ? small_ : large_).push_back(wholes_.size());
-    wholes_.push_back(whole);
+    for (size_t k = 0; k < leaf.blocks; ++k) {
+        const size_t at = k * view.size * item_size(leaf.dtype);
+        view.x = leaf.x + at;
+        view.g = static_cast<const char*>(gradient) + at;
+        for (size_t i = 0; i < leaf.vectors.size(); ++i)
+            view.slots[i] = static_cast<char*>(leaf.vectors[i]) + k * leaf.block_bytes[i];
+        (light ? small_ : large_).push_back(wholes_.size());
+        wholes_.push_back(whole);
+    }
 }
 
 void WholePlan::finish() {

@@ -11,6 +11,7 @@ import numpy as np
 from stepsize.automatic.branching import Look
 from stepsize.automatic.results import Action
 from stepsize.curves import difference_noise
+from stepsize.optimizers.scheduled import in_shares
 from stepsize.optimizers.snapshot import Snapshot
 from stepsize.schedules import Schedule
 
@@ -49,6 +50,7 @@ class Guard:
         schedule: its schedule, which keeps its end when the run goes back.
         start: what the loss is before the first step, where one batch is too few to say.
         look: what tries factors by branches, see `looking`.
+        shares: of each group, in the schedule, where they differ.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class Guard:
         schedule: Schedule | None = None,
         start: float = -math.inf,
         look: Look | None = None,
+        shares: tuple[float, ...] = (),
     ) -> None:
         self.actions: list[Action] = []
         self.gradients = 0  # that branches cost
         self._look = look
         self._total = total
         self._schedule = schedule
+        self._shares = shares
         self._every = max(FEWEST_LOSSES, total // CHECKS)
         self._recent: deque[float] = deque(maxlen=self._every)
         self._start = start
@@ -143,7 +147,7 @@ class Guard:
         self._good.restore()
         step = run.optimizer.step_count
         if self._schedule is not None:
-            run.optimizer.lr = self._schedule.shift(step - run.step)
+            run.optimizer.lr = in_shares(self._schedule.shift(step - run.step), self._shares)
         run.optimizer.lr_scale = scale * SHRINK
         self._good = Snapshot(run.params, run.optimizer)
         self._fresh = None

@@ -18,6 +18,7 @@ from stepsize.finder.results import LRFindResult
 from stepsize.finder.trials import ticker
 from stepsize.optimizers import AdamW
 from stepsize.optimizers.registration import maker_of
+from stepsize.optimizers.scheduled import in_shares, shares_of
 from stepsize.schedules import Schedule
 from stepsize.training.arguments import callbacks_of
 from stepsize.training.batches import ArrayBatches, StreamBatches
@@ -99,9 +100,11 @@ def autolr(
             value_and_grad, params, source, build, plan, found.peak, total, rehearsals, tick
         )
     made = build(params)
-    made.lr = rate = plan(peak, total)
+    shares = shares_of(made.lr)
+    rate = plan(peak, total)
+    made.lr = in_shares(rate, shares)
     look = looking(value_and_grad, source, total)
-    guard = Guard(total, rate, float(found.losses[:3].mean()), look)
+    guard = Guard(total, rate, float(found.losses[:3].mean()), look, shares)
     history = fit(
         value_and_grad,
         params,

@@ -25,7 +25,7 @@ def settings_of(optimizer: Any) -> dict[str, Any]:
         0.5
     """
     parts = optimizer.internals
-    fields = parts.rule.fields
+    fields = parts.fields
     # The scale comes first, since the rate that is read is a multiple of it.
     found: dict[str, Any] = {
         "step_count": int(parts.engine.step_count),

@@ -10,6 +10,7 @@ from stepsize.arrays import Nest, Structure
 from stepsize.collectives.alike import arguments_of, options_of
 from stepsize.collectives.digests import digest
 from stepsize.collectives.team import Team
+from stepsize.optimizers.partition import Partition
 
 __all__ = ["same_parameters", "same_start"]
 
@@ -27,7 +28,10 @@ def same_start(owner: str, team: Team, params: Nest, optimizer: Any) -> None:
     team.agree(f"{owner}: optimizer", "the optimizer", given["optimizer"])
     if getattr(optimizer, "comm", None) is not None:
         return
-    options = options_of(optimizer.internals.options)
+    options, rule = options_of(optimizer.internals.options), optimizer.internals.rule
+    for pattern, part in rule.parts.items() if isinstance(rule, Partition) else ():
+        own = {"rule": part.rule.__name__, **options_of(part.options)}
+        options |= {f"{pattern}: {name}": value for name, value in own.items()}
     team.alike(f"{owner}: optimizer", given | options, ValueError)
     here = optimizer.state_dict()
     if len(set(team.meet(f"{owner}: state", digest(here)))) == 1:

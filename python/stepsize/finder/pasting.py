@@ -13,10 +13,12 @@ from typing import Any
 
 import stepsize.optimizers as ours
 from stepsize.optimizers import Optimizer
+from stepsize.optimizers.scheduled import shares_of
 from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.schedules import Schedule
 
-BY_RATE = "optimizer.lr = {0}"  # for what no call is known of
+SETS_RATE = "optimizer.lr = "
+BY_RATE = SETS_RATE + "{0}"
 
 
 def constructor_call(optimizer: Any) -> str:
@@ -32,14 +34,16 @@ def constructor_call(optimizer: Any) -> str:
 def _call(optimizer: Any) -> str:
     if isinstance(optimizer, Wrapper):
         inner = _call(optimizer.inner)
+        if inner.startswith(SETS_RATE):
+            return inner
         names = list(inspect.signature(type(optimizer).__init__).parameters)[2:]
         held = vars(optimizer)
-        if inner == BY_RATE or any(name not in held for name in names):
-            return BY_RATE
+        if any(name not in held for name in names):
+            return _by_rate(optimizer)
         given = [inner, *(f"{name}={held[name]!r}" for name in names)]
         return f"{_name(optimizer)}({', '.join(given)})"
-    if not isinstance(optimizer, Optimizer):
-        return BY_RATE
+    if not isinstance(optimizer, Optimizer) or "lr" not in type(optimizer).fields:
+        return _by_rate(optimizer)
     groups = _groups(optimizer)
     base = groups[0][1]
     if _is_grouped(optimizer.params):  # where a group says a value itself, another one tells
@@ -60,6 +64,12 @@ def _call(optimizer: Any) -> str:
         listed = [g for leaves, values in others for g in _group(optimizer, leaves, values, groups)]
         words.append(f"groups=[{', '.join(listed)}]")
     return f"{_name(optimizer)}({', '.join([params, *rate, *words])})"
+
+
+def _by_rate(optimizer: Any) -> str:
+    """The line that sets the rate, for what no call is known of, or one that nobody could read."""
+    shares = _rates(optimizer) if hasattr(optimizer, "internals") else ()
+    return f"{SETS_RATE}({', '.join(map(_rate, shares))})" if shares else BY_RATE
 
 
 def _name(optimizer: Any) -> str:
@@ -120,10 +130,7 @@ def _options(optimizer: Optimizer) -> dict[str, str]:
 
 def _rates(optimizer: Optimizer) -> tuple[float, ...]:
     """The share of the largest rate that each group has; nothing where all have the same."""
-    lr = optimizer.lr
-    if not isinstance(lr, tuple) or len(set(lr)) < 2 or not max(lr) > 0:
-        return ()
-    return tuple(rate / max(lr) for rate in lr)
+    return shares_of(optimizer.lr)
 
 
 def _rate(share: float) -> str:

@@ -36,6 +36,7 @@ from stepsize.gradients.slopes import Move
 from stepsize.optimizers import Optimizer, RowGradient
 from stepsize.optimizers.ascent import refuse_ascent
 from stepsize.optimizers.registration import maker_of, refuse_other_arrays
+from stepsize.optimizers.scheduled import in_shares, shares_of
 from stepsize.optimizers.wrappers.base import Wrapper
 
 SUSPECTS = 3  # batches asked whether they are at fault, where trials were lost
@@ -63,12 +64,10 @@ class RateStepper:
         self.calls = 2 if getattr(optimizer, "needs_closure", False) else 1  # of the function
         if getattr(optimizer, "lr_scale", 1.0) != 1.0:
             optimizer.lr_scale = 1.0  # of the schedule before, and no part of the rate to find
-        rates = optimizer.lr
-        several = isinstance(rates, tuple) and len(set(rates)) > 1 and max(rates) > 0
-        self._shares = [rate / max(rates) for rate in rates] if several else []
+        self._shares = shares_of(optimizer.lr)
 
     def _set(self, lr: float) -> None:
-        self._optimizer.lr = tuple(lr * share for share in self._shares) if self._shares else lr
+        self._optimizer.lr = in_shares(lr, self._shares)
 
     def step(
         self,

@@ -98,8 +98,9 @@ class Arriving:
         """Why this optimizer, with whatever options, takes all gradients together, if it does."""
         if not plain:
             return f"{self._owner} does more in a step than its rule"
-        if self._parts.rule.scope == "all":
-            return f"{self._owner} adapts its rate to all leaves together"
+        for rule in self._parts.groups.rules:
+            if rule.scope == "all":
+                return f"{rule.__name__} adapts its rate to all leaves together"
         if self._parts.leaves.strided:
             return "some parameters are not contiguous and are copied in and out together"
         return ""

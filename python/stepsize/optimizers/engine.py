@@ -8,11 +8,8 @@ from typing import Any
 
 from stepsize.arrays import is_narrow, view_as_real
 from stepsize.optimizers.fields import Choice, Count
-from stepsize.optimizers.groups import ParameterGroups
-from stepsize.optimizers.leaves import Leaves
-from stepsize.optimizers.options import Options
+from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.rule import COMPILED, Rule, runs_compiled
-from stepsize.optimizers.slots import Slots
 
 
 def _words(rule: Rule, values: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
@@ -26,19 +23,14 @@ def _words(rule: Rule, values: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
         yield (name, -math.inf, math.inf, True, True, float(value))
 
 
-def fill(
-    engine: Any,
-    rule: Rule,
-    leaves: Leaves,
-    groups: ParameterGroups,
-    slots: Slots,
-    options: Options,
-) -> None:
+def fill(parts: Internals) -> None:
     """Hand groups and leaves, with their constraints, to the compiled step."""
+    engine, leaves, groups, slots = parts.engine, parts.leaves, parts.groups, parts.slots
+    rules = [parts.rule.rule_at(k) for k in range(len(groups.tables))]
     # Matrix rules have half precision in the reference loop alone.
-    matrices = rule.shaped and any(is_narrow(leaf.dtype) for leaf in leaves.arrays)
-    compiled = runs_compiled(type(rule))
-    for k, values in enumerate(groups.tables):
+    narrow = [id(parts.rule_of(i)) for i, x in enumerate(leaves.arrays) if is_narrow(x.dtype)]
+    for k, (rule, values) in enumerate(zip(rules, groups.tables, strict=True)):
+        compiled = runs_compiled(type(rule)) and not (rule.shaped and id(rule) in narrow)
         numbers = []
         for name, field in rule.fields.items():
             if values[name] is None:
@@ -51,10 +43,11 @@ def fill(
             numbers.append(("loss", -math.inf, math.inf, True, True, 0.0))
         kernel = groups.variants[k][0]
         engine.add_group(
-            kernel if compiled and kernel in COMPILED and not matrices else None,
+            kernel if compiled and kernel in COMPILED else None,
             rule.decay_kind(values),
             list(rule.scalars.values()),
             rule.scope or "",
+            next(first for first, other in enumerate(rules) if other is rule),
             numbers,
         )
     columns = (leaves.contiguous, leaves.masters, groups.assignment, slots.arrays, slots.scales)
@@ -64,8 +57,11 @@ def fill(
         engine.add_leaf(leaf, master, leaf.shape, group, pairs)
         if i in given:
             engine.keep_base(given[i])
-        one = options.constraint(i)
+        one = parts.options.constraint(i)
         if one is not None:
             engine.constrain(*one)
+        place = slots.places[i]
+        if place != (i, 0):
+            engine.set_place(i, *place)
     engine.finish()
     engine.strided = bool(leaves.strided)

@@ -45,10 +45,10 @@ def _gathered(parts: Internals, i: int, value: Any, bind_rows: bool) -> Any:
     owner, path, leaf = parts.owner, parts.leaves.paths[i], parts.leaves.arrays[i]
     if not isinstance(value, RowGradient):
         given = plain(owner, path, leaf, value)
-        return half.to_float32(given) if given is not None and parts.rule.shaped else given
+        return half.to_float32(given) if given is not None and parts.rule_of(i).shaped else given
     if not bind_rows:
         return value.whole(owner, path, leaf)
-    _check_rows(parts, path, leaf)
+    _check_rows(parts, i, path, leaf)
     rows, grad = value.merged(owner, path, leaf)
     if parts.engine.reference:
         parts.leaves.rows[i] = RowSlice(leaf, parts.slots.arrays[i], rows, grad)
@@ -75,17 +75,18 @@ def is_usable(parts: Internals, gradient: Array) -> bool:
     return bool((np.abs(numbers) < limit).all())
 
 
-def _check_rows(parts: Internals, path: str, leaf: Array) -> None:
+def _check_rows(parts: Internals, i: int, path: str, leaf: Array) -> None:
     """Refuse rows of gradients where the rule or its state cannot move rows alone."""
     start = f"{parts.owner}: the gradient of {path} is a RowGradient, which"
-    if parts.options.state_dtype is not None:
-        form = parts.options.state_dtype
+    rule = parts.rule_of(i)
+    form = parts.slots.forms[i]
+    if form is not None:
         raise ValueError(f"{start} needs state_dtype=None, got {form!r}; give an array")
     if leaf.dtype not in FLOATS:
         raise TypeError(
             f"{start} needs parameters of float32 or float64, got {leaf.dtype}; give an array"
         )
-    if not parts.rule.by_row:
+    if not rule.by_row:
         *names, last = [cls.__name__ for cls in registered() if cls.by_row]
         raise TypeError(f"{start} {', '.join(names)} and {last} take; give an array")
 

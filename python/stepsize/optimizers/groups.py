@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepsize.arrays import Nest
 from stepsize.optimizers.fields import Choice, Count, Field, Flag, Value
+from stepsize.optimizers.globs import Glob, few, is_glob, matching
 from stepsize.optimizers.options import CONSTRAINTS
+from stepsize.optimizers.scheduled import ScheduledNow, shown
 from stepsize.validation import nearest
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 class GroupSpec:
     """A pattern of leaf names and the hyperparameters that differ there."""
 
-    pattern: str
+    pattern: Glob
     overrides: Mapping[str, Any]
 
 
-def group(pattern: str, **overrides: Any) -> GroupSpec:
+def group(pattern: Glob, **overrides: Any) -> GroupSpec:
     """Give the leaves whose path matches a glob their own hyperparameters.
 
     ``opt.lr = 0.1`` sets a hyperparameter in every group and a tuple in each; ``opt.lr_scale``
@@ -35,7 +36,8 @@ def group(pattern: str, **overrides: Any) -> GroupSpec:
 
     Args:
         pattern: A shell-style pattern of leaf paths; ``*`` also matches ``/``, so ``"*/b"`` or
-            ``"*b"`` finds every bias. The first group that matches a leaf takes it.
+            ``"*b"`` finds every bias; or a tuple of patterns. The first group that matches a leaf
+            takes it.
         **overrides: Hyperparameters of the optimizer, numbers or schedules; ``bounds`` and ``l1``.
 
     Raises:
@@ -49,9 +51,10 @@ def group(pattern: str, **overrides: Any) -> GroupSpec:
         >>> opt.weight_decay
         (0.01, 0.0)
     """
-    if not isinstance(pattern, str):
+    if not is_glob(pattern):
         raise TypeError(
-            f"group: pattern must be a glob of leaf paths such as '*/b', got {pattern!r:.80}"
+            "group: pattern must be a glob of leaf paths such as '*/b', or a tuple of globs, got "
+            f"{pattern!r:.80}"
         )
     return GroupSpec(pattern, overrides)
 
@@ -157,11 +160,10 @@ def assign_groups(
             raise TypeError(
                 f"{owner}: groups must be a list of ss.group(pattern, ...), got {spec!r:.80}"
             )
-        matched = [i for i, path in enumerate(paths) if fnmatch.fnmatchcase(path, spec.pattern)]
+        matched = matching(paths, spec.pattern)
         if not matched:
             raise ValueError(
-                f"{owner}: group {spec.pattern!r} matches no leaf; the leaves are "
-                f"{', '.join(paths[:8])}{', ...' if len(paths) > 8 else ''}"
+                f"{owner}: group {spec.pattern!r} matches no leaf; the leaves are {few(paths)}"
             )
         label = f"{owner}: group {spec.pattern!r}"
         tables.append({**values, **check_values(fields, label, _of_rule(fields, spec.overrides))})
@@ -202,32 +204,13 @@ def _check_overlap(
             )
 
 
-class ScheduledNow(float):
-    """The present value of a schedule, and what is worked out of it by a factor.
-
-    Setting it as a hyperparameter, as ``opt.lr *= 0.5`` does, ends the schedule, which is said.
-    """
-
-    def __mul__(self, other: Any) -> Any:
-        return self._kept(super().__mul__(other))
-
-    def __rmul__(self, other: Any) -> Any:
-        return self._kept(super().__rmul__(other))
-
-    def __truediv__(self, other: Any) -> Any:
-        return self._kept(super().__truediv__(other))
-
-    @staticmethod
-    def _kept(found: Any) -> Any:
-        return ScheduledNow(found) if isinstance(found, float) else found
-
-
 @dataclass
 class ParameterGroups:
     """The hyperparameters of every group, and the group of every leaf.
 
     Attributes:
-        rule: The class whose fields they are.
+        owner: The optimizer's name, for messages.
+        rules: Of each group, the class whose fields they are.
         assignment: The group of each leaf.
         tables: Each group's hyperparameters by name, as given.
         several: Whether a hyperparameter is read as a tuple of one value a group.
@@ -236,7 +219,8 @@ class ParameterGroups:
             a momentum that is set to 0 later keeps its array, and may be set to another value.
     """
 
-    rule: type[Rule]
+    owner: str
+    rules: Sequence[type[Rule]]
     assignment: list[int]
     tables: list[dict[str, Any]]
     several: bool
@@ -249,12 +233,25 @@ class ParameterGroups:
 
     def lacks_state(self, group: int, values: Mapping[str, Any]) -> bool:
         """Whether hyperparameters ask for state arrays that the group was made without."""
-        return not set(self.rule.variant(values)[1]) <= set(self.variants[group][1])
+        return not set(self.rules[group].variant(values)[1]) <= set(self.variants[group][1])
+
+    def owner_of(self, group: int) -> str:
+        """The optimizer's name, and that of a group's rule where it is another one."""
+        rule = self.rules[group].__name__
+        return self.owner if rule == self.owner else f"{self.owner}: {rule}"
+
+    def having(self, field: Field) -> list[int]:
+        """The groups whose rule has a hyperparameter of that name."""
+        return [k for k, table in enumerate(self.tables) if field.name in table]
 
     def read(self, field: Field) -> Any:
         """The value that the next step will use; with groups, a tuple of one entry a group."""
-        values = tuple(self._read(field, k) for k in range(len(self.tables)))
+        values = self.values(field, self.having(field))
         return values if self.several else values[0]
+
+    def values(self, field: Field, among: Sequence[int]) -> tuple[Any, ...]:
+        """The values that the next step will use in some of the groups."""
+        return tuple(self._read(self.rules[k].fields[field.name], k) for k in among)
 
     def _read(self, field: Field, group: int) -> Any:
         value = self.tables[group][field.name]
@@ -267,21 +264,28 @@ class ParameterGroups:
         found = number(group, parts[0].name)
         return ScheduledNow(found) if callable(value) else found
 
-    def text(self, field: Field) -> str:
+    def text(self, field: Field, among: Sequence[int] | None = None) -> str:
         """The value in a repr: once where all groups agree, a schedule with its present value."""
-        words = [self._text(field, k) for k in range(len(self.tables))]
+        some = self.having(field) if among is None else among
+        words = [self._text(self.rules[k].fields[field.name], k) for k in some]
         return words[0] if len(set(words)) == 1 else f"({', '.join(words)})"
 
     def _text(self, field: Field, group: int) -> str:
         value, now = self.tables[group][field.name], self._read(field, group)
         if not isinstance(field.default, tuple):
-            return _shown(value, now)
+            return shown(value, now)
         pairs = zip(field.values(value), now, strict=True)
-        return f"({', '.join(_shown(item, present) for item, present in pairs)})"
+        return f"({', '.join(shown(item, present) for item, present in pairs)})"
 
-    def write(self, field: Field, value: Value) -> None:
-        """Set a hyperparameter, in every group or (a tuple with one entry a group) in each."""
-        owner, count = self.rule.__name__, len(self.tables)
+    def write(self, field: Field, value: Value, among: Sequence[int] | None = None) -> None:
+        """Set a hyperparameter, in every group or (a tuple with one entry a group) in each.
+
+        ``among`` are the groups that are meant, if not all.
+        """
+        some = range(len(self.tables)) if among is None else among
+        fields = [self.rules[k].fields[field.name] for k in some]
+        tables = [self.tables[k] for k in some]
+        owner, count = self.owner, len(tables)
         single = not isinstance(field.default, tuple)
         several = single and isinstance(value, tuple | list)
         if several and len(value) != count:
@@ -289,29 +293,31 @@ class ParameterGroups:
                 f"{owner}: {field.name} has {len(value)} values for {count} "
                 f"{'group' if count == 1 else 'groups'}; give one number for all, or one for each"
             )
-        values = [field.check(owner, item) for item in (value if several else [value] * count)]
-        if isinstance(value, ScheduledNow) and any(callable(t[field.name]) for t in self.tables):
+        items = value if several else [value] * count
+        triples = zip(some, fields, items, strict=True)
+        values = [one.check(self.owner_of(k), item) for k, one, item in triples]
+        if isinstance(value, ScheduledNow) and any(callable(t[field.name]) for t in tables):
             scale = "; opt.lr_scale *= ... keeps it" if field.name == "lr" else ""
             warnings.warn(
                 f"{owner}: {field.name} = {value!r}, worked out from the schedule's present value, "
                 f"replaces the schedule by that constant{scale}",
                 stacklevel=4,
             )
-        for k, (table, new) in enumerate(zip(self.tables, values, strict=True)):
+        for k, one, table, new in zip(some, fields, tables, values, strict=True):
             changed = {**table, field.name: new}
-            old = table[field.name]
-            if not field.same_kind(old, new) or (old is None) != (new is None):
+            old, rule, label = table[field.name], self.rules[k], self.owner_of(k)
+            if not one.same_kind(old, new) or (old is None) != (new is None):
                 raise ValueError(
-                    f"{owner}: {field.name} is settled when the optimizer is made (it is "
+                    f"{label}: {field.name} is settled when the optimizer is made (it is "
                     f"{old!r}); make a new one with {field.name}={new!r}"
                 )
-            self.rule.check_together(changed)
+            rule.check_together(changed)
             if self.lacks_state(k, changed):
                 raise ValueError(
-                    f"{owner}: {field.name}={new!r} needs state that this optimizer was made "
+                    f"{label}: {field.name}={new!r} needs state that this optimizer was made "
                     f"without; make a new one with {field.name}={new!r}"
                 )
-        before = [table[field.name] for table in self.tables]
+        before = [table[field.name] for table in tables]
         if not several and any(old != before[0] for old in before):
             keep = "; opt.lr_scale *= ... keeps their ratio" if field.name == "lr" else ""
             warnings.warn(
@@ -320,13 +326,15 @@ class ParameterGroups:
                 stacklevel=4,
             )
         try:
-            self._set_all(field, values)
+            self._set_all(some, fields, values)
         except BaseException:
-            self._set_all(field, before)
+            self._set_all(some, fields, before)
             raise
 
-    def _set_all(self, field: Field, values: Sequence[Value]) -> None:
-        for group, new in enumerate(values):
+    def _set_all(
+        self, groups: Sequence[int], fields: Sequence[Field], values: Sequence[Value]
+    ) -> None:
+        for group, field, new in zip(groups, fields, values, strict=True):
             self.tables[group][field.name] = new
             if new is not None:
                 self.pass_on(group, field)
@@ -335,7 +343,7 @@ class ParameterGroups:
         """Take over the hyperparameters of all groups, which are checked."""
         for k, table in enumerate(tables):
             self.tables[k] = table
-            for field in self.rule.fields.values():
+            for field in self.rules[k].fields.values():
                 if table[field.name] is not None:
                     self.pass_on(k, field)
 
@@ -361,24 +369,17 @@ class ParameterGroups:
         words = {
             name: value
             for name, value in self.tables[group].items()
-            if isinstance(self.rule.fields[name], Choice | Count | Flag)
+            if isinstance(self.rules[group].fields[name], Choice | Count | Flag)
         }
         return SimpleNamespace(**{**self.engine.values(group), **words}, t=t)
 
     def numbers(self, group: int) -> SimpleNamespace:
         """The numbers that the next step will use, by name."""
         table = self.tables[group]
-        fields = [field for name, field in self.rule.fields.items() if table[name] is not None]
+        known = self.rules[group].fields.items()
+        fields = [field for name, field in known if table[name] is not None]
         names = [part.name for field in fields for part in field.parts()]
         return SimpleNamespace(**{name: self.engine.number(group, name) for name in names})
-
-
-def _shown(value: Any, now: Any) -> str:
-    if not callable(value):
-        return repr(now)
-    name = getattr(value, "__name__", None)  # of a function; a schedule is the call that made it
-    words = repr(value) if name is None else f"<function {name}>"
-    return f"{words if len(words) <= 80 else f'{words[:77]}...'} (now {now:.4g})"
 
 
 class _Function(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stepsize.optimizers.fields import Field
 from stepsize.optimizers.groups import ParameterGroups
 from stepsize.optimizers.leaves import Leaves
 from stepsize.optimizers.options import Options
@@ -19,7 +20,7 @@ class Internals(NamedTuple):
     """The objects of one optimizer; each owns its data.
 
     Attributes:
-        rule: The optimizer, as the rule that it follows.
+        rule: The optimizer, as the rule that it follows; `rule_of` a leaf, where there are several.
         leaves: Parameters, contiguous copies, master weights.
         groups: Hyperparameters of every group, and the group of every leaf.
         slots: State arrays.
@@ -49,14 +50,24 @@ class Internals(NamedTuple):
                 f"{wanted} would be of no whole step; leave the block of arriving() first"
             )
 
+    @property
+    def fields(self) -> dict[str, Field]:
+        """The hyperparameters of all rules, by name."""
+        return {name: f for cls in reversed(self.groups.rules) for name, f in cls.fields.items()}
+
+    def rule_of(self, leaf: int) -> Rule:
+        """The rule that a leaf follows."""
+        return self.rule.rule_at(self.groups.assignment[leaf])
+
     def scalars(self, leaf: int) -> SimpleNamespace:
         """The numbers that the rule keeps for a leaf, by name."""
         values = self.engine.scalars(leaf)
-        return SimpleNamespace(**dict(zip(self.rule.scalars, values, strict=True)))
+        return SimpleNamespace(**dict(zip(self.rule_of(leaf).scalars, values, strict=True)))
 
     def set_scalars(self, leaf: int, s: SimpleNamespace) -> None:
         """Keep the numbers of a leaf."""
-        self.engine.set_scalars(leaf, [float(getattr(s, name)) for name in self.rule.scalars])
+        names = self.rule_of(leaf).scalars
+        self.engine.set_scalars(leaf, [float(getattr(s, name)) for name in names])
 
     def recipe(self) -> tuple[Any, ...]:
         """What `Optimizer.over` needs besides parameters."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -65,6 +65,19 @@ class Leaves:
             contiguous.append(whole)
         masters = [half.make_master(leaf, master_weights) for leaf in contiguous]
         return cls(params, structure, contiguous, masters, strided)
+
+    @classmethod
+    def joined(
+        cls, params: Nest, structure: Structure, parts: Sequence[tuple[Leaves, Sequence[int]]]
+    ) -> Self:
+        """The leaves of a nest of which there are some for each of a few optimizers already."""
+        contiguous, masters = list(structure.leaves), [None] * len(structure.leaves)
+        made = cls(params, structure, contiguous, [*masters], [])
+        for own, indices in parts:
+            for i, whole, master in zip(indices, own.contiguous, own.masters, strict=True):
+                made.contiguous[i], made.masters[i] = whole, master
+            made.strided += [(indices[j], leaf, whole) for j, leaf, whole in own.strided]
+        return made
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -142,22 +142,22 @@ class Optimizer(Rule, abstract=True):
             self.check_together(values)
         check_real(self, structure)
         several = len(tables) > 1 or is_grouped(params)
-        self._engine = _core.Engine(structure.description())
-        self._host: StepHost = (host or OptimizerHost)(self)
-        self._options = options
-        self._leaves = Leaves.of(type(self).__name__, params, structure, options.master_weights)
+        owner, compiled = type(self).__name__, _core.Engine(structure.description())
+        leaves = Leaves.of(owner, params, structure, options.master_weights)
+        rules = [type(self)] * len(tables)
         variants = [self.variant(values) for values in tables] if variants is None else variants
-        self._groups = ParameterGroups(
-            type(self), assignment, tables, several, self._engine, variants
-        )
-        self._slots = Slots.allocate(
-            self, self._leaves, self._groups, options.state_dtype, self._part_places
-        )
-        engine.fill(self._engine, self, self._leaves, self._groups, self._slots, options)
-        options.apply(self._engine)
-        for i, place in enumerate(self._part_places or ()):
-            self._engine.set_place(i, place.leaf, place.tile)
-        self._host.attach(self._leaves)
+        groups = ParameterGroups(owner, rules, assignment, tables, several, compiled, variants)
+        slots = Slots.allocate(self, leaves, groups, options.state_dtype, self._part_places)
+        made: StepHost = (host or OptimizerHost)(self)
+        self.assemble(Internals(self, leaves, groups, slots, compiled, options, made))
+
+    def assemble(self, parts: Internals) -> None:
+        """Be made of these parts, and hand them to the compiled step."""
+        self._engine, self._host, self._options = parts.engine, parts.host, parts.options
+        self._leaves, self._groups, self._slots = parts.leaves, parts.groups, parts.slots
+        engine.fill(parts)
+        parts.options.apply(parts.engine)
+        parts.host.attach(parts.leaves)
 
     @property
     def internals(self) -> Internals:

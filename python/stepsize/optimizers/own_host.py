@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, cast
 
 from stepsize.arrays import Array, Nest
 from stepsize.errors import NonFiniteGradientError
 from stepsize.optimizers import gradients, reference
-from stepsize.optimizers.fields import Field
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.leaves import Leaves
 from stepsize.optimizers.stats import StepStats, Sums
@@ -19,8 +18,6 @@ from stepsize.validation import is_complex_number
 
 class Hosted(Protocol):
     """What the host reads of its optimizer."""
-
-    fields: ClassVar[dict[str, Field]]
 
     @property
     def internals(self) -> Internals:
@@ -166,8 +163,10 @@ def _number(optimizer: Hosted, name: str, value: object) -> NoReturn:
             f"{owner}: loss is {value!r} at step {step}, but the rule needs a finite one; nothing "
             f"was changed. {advice}"
         )
-    parts = [part for field in optimizer.fields.values() for part in field.parts()]
-    part = next(part for part in parts if part.name == name)
+    rules = optimizer.internals.groups.rules
+    parts = [part for rule in rules for field in rule.fields.values() for part in field.parts()]
+    named = [part for part in parts if part.name == name]
+    part = next((part for part in named if not part.holds(cast(float, value))), named[0])
     above = part.low_open and value == part.low
     advice = f"Let its schedule end above {part.low:g}" if above else "Fix its schedule"
     raise ValueError(

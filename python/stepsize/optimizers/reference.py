@@ -44,10 +44,11 @@ class _Leaf:
 
     def __init__(self, parts: Internals, i: int, gradient: Array, t: int) -> None:
         self.group = parts.groups.assignment[i]
+        self.rule = parts.rule_of(i)
         self.leaf = view_as_real(parts.leaves.contiguous[i])
         self.x = half.load_master(self.leaf, parts.leaves.masters[i])
         self.raw = half.to_float32(view_as_real(gradient))
-        self.place, self.t = i, t
+        self.place, self.t = parts.slots.places[i], t
         arrays = parts.slots.arrays[i]
         self.slots = {name: view_as_real(slot) for name, slot in arrays.items()}
         self.scales = parts.slots.scales[i]
@@ -57,7 +58,7 @@ class _Leaf:
             self.leaf, self.slots = bound.x, dict(bound.slots)
             self.x = bound.x
             self.constraint = self.constraint and self.constraint.of_rows(bound.rows)
-        if not parts.rule.shaped:
+        if not self.rule.shaped:
             self.x, self.raw = self.x.reshape(-1), self.raw.reshape(-1)
             self.slots = {name: slot.reshape(-1) for name, slot in self.slots.items()}
         known = {
@@ -66,7 +67,7 @@ class _Leaf:
         }
         self.s = State(**known)
         self.h = parts.groups.evaluate(self.group, t)
-        self.kind = parts.rule.decay_kind(parts.groups.tables[self.group])
+        self.kind = self.rule.decay_kind(parts.groups.tables[self.group])
         self.decay = getattr(self.h, "weight_decay", 0.0)
 
     def store(self) -> None:
@@ -75,7 +76,7 @@ class _Leaf:
             self.leaf[...] = half.round_to_half(self.x, self.leaf.dtype).reshape(self.leaf.shape)
         for k, (name, slot) in enumerate(self.slots.items()):
             if slot.dtype.kind != "f":
-                key = quantization.rounding_key(self.t, self.place, k)
+                key = quantization.rounding_key(self.t, self.place.leaf, k) + self.place.tile
                 quantization.quantize(getattr(self.s, name), slot, self.scales.get(name), key)
 
     def gradient(self, scale: float, limit: float) -> Array:
@@ -124,7 +125,8 @@ class _Before:
             self.arrays += [leaf.leaf, *leaf.slots.values(), *leaf.scales.values()]
             self.arrays += [] if master is None else [master]
         self.write = assignment(self.arrays, [array.copy() for array in self.arrays])
-        self.scalars = {i: parts.engine.scalars(i) for i in leaves} if parts.rule.scalars else {}
+        kept = [i for i, leaf in leaves.items() if leaf.rule.scalars]
+        self.scalars = {i: parts.engine.scalars(i) for i in kept}
 
     def restore(self) -> None:
         self.write()
@@ -136,8 +138,7 @@ def _move(
     parts: Internals, leaves: dict[int, _Leaf], scale: float, stats: bool, blocks: Blocks
 ) -> Sums:
     limit = parts.options.clip_value or math.inf
-    if parts.rule.scope is not None:
-        _measure(parts, leaves, scale, limit)
+    _measure(parts, leaves, scale, limit)
     for i, leaf in leaves.items():
         before = leaf.x.copy()
         # The gradient may be the parameter.
@@ -147,7 +148,7 @@ def _move(
         start = leaf.x.copy()
         names = _lend_scalars(parts, i, leaf.s)
         _apply(parts, leaf, seen)
-        if rebinds_parameter(type(parts.rule).rule) and np.array_equal(leaf.x, start):
+        if rebinds_parameter(type(leaf.rule).rule) and np.array_equal(leaf.x, start):
             raise TypeError(
                 f"{parts.owner}: rule gives x another array, as x = x - ... does, and the "
                 "parameters stay as they are; change x in place: x -= ..., or x[...] = ..."
@@ -157,7 +158,7 @@ def _move(
         if leaf.constraint is not None:
             constrain(leaf.x, leaf.constraint, leaf.h.lr)
         leaf.store()
-        if parts.rule.scope is None:
+        if leaf.rule.scope is None:
             _keep_scalars(parts, i, leaf.s, names)
         if stats:
             columns = _squares(given), _squares(before), _squares(leaf.x, before)
@@ -188,8 +189,34 @@ def _squares(values: Array, before: Array | None = None) -> Iterator[Squares]:
         yield (plain, *extremes(plain, block, less))
 
 
+def _matrices(leaf: _Leaf, gradient: Array) -> Iterator[tuple[Array, Array, Any]]:
+    """What a rule sees one after another: the leaf, or each of its stacked matrices.
+
+    With ``flatten``, leaves of three axes or more are matrices of their first axis and the rest.
+    """
+    count = getattr(leaf.h, "stacked", None) or 0
+    shape = leaf.x.shape[count:]
+    seen = (shape[0], -1) if getattr(leaf.h, "flatten", False) and len(shape) > 2 else shape
+    if not count and seen == shape:
+        yield leaf.x, gradient, leaf.s
+        return
+    for index in np.ndindex(leaf.x.shape[:count]):
+
+        def view(array: Any, index: tuple[int, ...] = index) -> Any:
+            one = array[(*index, ...)]
+            return one.reshape(seen) if one.shape == shape else one
+
+        state = State(**{name: view(slot) for name, slot in vars(leaf.s).items()})
+        yield view(leaf.x), view(gradient), state
+
+
 def _apply(parts: Internals, leaf: _Leaf, gradient: Array) -> None:
-    found: Any = parts.rule.rule(leaf.x, gradient, leaf.s, leaf.h)  # type: ignore[func-returns-value]
+    for x, g, s in _matrices(leaf, gradient):
+        _apply_to(parts, leaf, x, g, s)
+
+
+def _apply_to(parts: Internals, leaf: _Leaf, x: Array, g: Array, s: Any) -> None:
+    found: Any = leaf.rule.rule(x, g, s, leaf.h)  # type: ignore[func-returns-value]
     if found is not None:
         raise TypeError(
             f"{parts.owner}: rule returned a {type(found).__name__}, but it has to change x in "
@@ -198,23 +225,30 @@ def _apply(parts: Internals, leaf: _Leaf, gradient: Array) -> None:
 
 
 def _measure(parts: Internals, leaves: dict[int, _Leaf], scale: float, limit: float) -> None:
-    """The first pass of a two-pass rule, and what it settles, per leaf or for all together."""
-    totals: list[float] = []
-    size, last = 0, None
+    """The first pass of two-pass rules, and what they settle, per leaf or for all together."""
+    together: dict[int, tuple[int, list[float]]] = {}  # by rule: a leaf, and the sums so far
     for i, leaf in leaves.items():
+        if leaf.rule.scope is None:
+            continue
         _lend_scalars(parts, i, leaf.s)
-        terms = parts.rule.measure(leaf.x, leaf.gradient(scale, limit), leaf.s, leaf.h)
-        if parts.rule.scope == "leaf" or not totals:
-            totals, size = [0.0] * len(terms), 0
-        totals = [add_blocks(a, np.asarray(b, float)) for a, b in zip(totals, terms, strict=True)]
-        size += leaf.x.size
-        if parts.rule.scope == "leaf":
-            _settle(parts, i, leaf.h, [*totals, size])
-        last = i
-    if parts.rule.scope == "all" and last is not None:
+        terms = leaf.rule.measure(leaf.x, leaf.gradient(scale, limit), leaf.s, leaf.h)
+        alone = leaf.rule.scope == "leaf"
+        nothing = (i, [0.0] * (len(terms) + 1))
+        _, before = nothing if alone else together.get(id(leaf.rule), nothing)
+        columns = zip(before[:-1], terms, strict=True)
+        totals = [add_blocks(total, np.asarray(term, float)) for total, term in columns]
+        totals.append(before[-1] + leaf.x.size)
+        if alone:
+            _settle(parts, i, leaf.h, totals)
+        else:
+            together[id(leaf.rule)] = (i, totals)
+    for i, totals in together.values():
         # By the first group's numbers, whoever has a gradient.
-        h = parts.groups.evaluate(0, int(parts.engine.step_count) + 1)
-        _settle(parts, last, h, [*totals, size])
+        first = next(
+            k for k in range(len(parts.groups.tables)) if parts.rule.rule_at(k) is leaves[i].rule
+        )
+        h = parts.groups.evaluate(first, int(parts.engine.step_count) + 1)
+        _settle(parts, i, h, totals)
 
 
 def _settle(parts: Internals, i: int, h: SimpleNamespace, totals: Sequence[float]) -> None:
@@ -223,13 +257,13 @@ def _settle(parts: Internals, i: int, h: SimpleNamespace, totals: Sequence[float
     names = _lend_scalars(parts, i, s)
     for name in names:
         setattr(s, name, np.float64(getattr(s, name)))
-    parts.rule.settle(s, h, [np.float64(total) for total in totals])
+    parts.rule_of(i).settle(s, h, [np.float64(total) for total in totals])
     _keep_scalars(parts, i, s, names)
 
 
 def _lend_scalars(parts: Internals, i: int, s: SimpleNamespace) -> tuple[str, ...]:
     """Put the leaf's scalars beside its state, under their names."""
-    names = tuple(parts.rule.scalars)
+    names = tuple(parts.rule_of(i).scalars)
     s.__dict__.update(zip(names, parts.engine.scalars(i), strict=True))
     return names
 

@@ -33,6 +33,13 @@ def snake_case(cls: type[Optimizer]) -> str:
 
 def maker_of(optimizer: Any, owner: str) -> Any:
     """What makes an optimizer: the class of that name, or what was given."""
+    rule = isinstance(optimizer, type) and issubclass(optimizer, Optimizer)
+    if rule and "lr" not in optimizer.fields:
+        raise TypeError(
+            f"{owner}: optimizer must be a rule's class, its name, or a function params -> "
+            f"optimizer, got the class {optimizer.__name__}, which is no rule; give a function, "
+            'such as lambda params: ss.Partition({"*/w": ss.Muon, "*": ss.AdamW}, params)'
+        )
     return find_rule(optimizer, owner, "optimizer") if isinstance(optimizer, str) else optimizer
 
 
@@ -65,7 +72,7 @@ def find_rule(rule: Any, owner: str, argument: str = "rule") -> type[Optimizer]:
         >>> find_rule("adamw", "minimize")
         <class 'stepsize.optimizers.rules.adam.AdamW'>
     """
-    if isinstance(rule, type) and issubclass(rule, Optimizer):
+    if isinstance(rule, type) and issubclass(rule, Optimizer) and "lr" in rule.fields:
         return rule
     classes = {cls.__name__.lower(): cls for cls in registry()}
     if not isinstance(rule, str):

@@ -96,6 +96,10 @@ class Rule:
         """Between the passes: set the scalars of ``s`` from the sums and, after them, the size."""
         raise NotImplementedError
 
+    def rule_at(self, group: int) -> Rule:
+        """The rule that the leaves of a group follow."""
+        return self
+
     def effective(self, s: SimpleNamespace, h: SimpleNamespace) -> float:
         """The rate that a rule makes of ``h.lr`` and the scalars it keeps."""
         return float(h.lr)

@@ -62,10 +62,16 @@ class Place(NamedTuple):
 
 @dataclass
 class Slots:
-    """The state arrays of every leaf, and the scales of those that are quantized, by name."""
+    """The state arrays of every leaf, and the scales of those that are quantized, by name.
+
+    ``forms`` says in which form each leaf's state is quantized, if it is, and ``places`` where the
+    leaf lies for stochastic rounding.
+    """
 
     arrays: State
     scales: State
+    forms: list[str | None]
+    places: list[Place]
 
     @classmethod
     def allocate(
@@ -91,6 +97,7 @@ class Slots:
         arena = _core.allocate(end)
         state: State = []
         scales: State = []
+        given = [Place(i, 0) for i in range(len(wanted))] if places is None else list(places)
         for i, (leaf, slots, dtypes) in enumerate(wanted):
             state.append({})
             scales.append({})
@@ -103,17 +110,27 @@ class Slots:
                     scales[i][name] = np.zeros(quantization.blocks(leaf.size), np.float32)
                 first = rule.initial(slot, leaf, values)
                 if np.any(first):
-                    place = Place(i, 0) if places is None else places[i]
-                    key = quantization.rounding_key(0, place.leaf, k) + place.tile
+                    key = quantization.rounding_key(0, given[i].leaf, k) + given[i].tile
                     _fill(state[i][name], scales[i].get(name), first, key)
             if rule.shaped:
+                check_stacked(type(rule).__name__, leaves.paths[i], leaf, values)
                 state[i] = _shaped(rule, groups.variants[groups.assignment[i]][1], leaf, values)
             seen = leaves.arrays[i].dtype
             state[i] = {
                 name: view_as_complex(slot, seen) if slot.dtype.kind == "f" else slot
                 for name, slot in state[i].items()
             }
-        return cls(state, scales)
+        return cls(state, scales, [state_dtype] * len(state), given)
+
+    @classmethod
+    def joined(cls, count: int, parts: Sequence[tuple[Slots, Sequence[int]]]) -> Self:
+        """The state of so many leaves, of which there is some for each of a few optimizers."""
+        made = cls([{}] * count, [{}] * count, [None] * count, [Place(0, 0)] * count)
+        for own, indices in parts:
+            for j, i in enumerate(indices):
+                made.arrays[i], made.scales[i] = own.arrays[j], own.scales[j]
+                made.forms[i], made.places[i] = own.forms[j], own.places[j]
+        return made
 
     def stored(self, masters: Sequence[Array | None]) -> State:
         """The arrays of every leaf that a file keeps, with scales and master weights."""
@@ -177,13 +194,16 @@ def _lay_out(wanted: Sequence[tuple[Array, Sequence[str], Sequence[Any]]]) -> tu
 def _shaped(
     rule: Rule, slots: Sequence[str], leaf: Array, values: Mapping[str, Value]
 ) -> dict[str, Array]:
-    """State arrays in shapes of their own."""
+    """State arrays in shapes of their own; of stacked matrices a stack of those of each."""
     arrays = {}
+    count = values.get("stacked") or 0
+    one = np.empty(leaf.shape[count:], leaf.dtype) if count else leaf
     for slot in slots:
-        shape = rule.slot_shape(slot, leaf, values)
+        shape = rule.slot_shape(slot, one, values)
         if shape is not None:
+            shape = leaf.shape[:count] + shape
             found = arrays[str(slot)] = np.zeros(shape, computed(leaf.dtype))
-            first = rule.initial(slot, leaf, values)
+            first = rule.initial(slot, one, values)
             if np.any(first):
                 found[...] = first
     return arrays
@@ -191,6 +211,16 @@ def _shaped(
 
 def _address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
+
+
+def check_stacked(owner: str, path: str, leaf: Array, values: Mapping[str, Value]) -> None:
+    """Refuse a leaf with fewer axes than those that count its matrices."""
+    count = values.get("stacked") or 0
+    if count > leaf.ndim:
+        raise ValueError(
+            f"{owner}: stacked={count} counts the matrices of a leaf by its first axes, but {path} "
+            f"has shape {leaf.shape}; give it a group of its own, ss.group({path!r}, stacked=None)"
+        )
 
 
 def check_quantizable(rule: Rule, slots: Sequence[Sequence[str]], form: str | None) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import Value
 from stepsize.optimizers.internals import Internals
+from stepsize.optimizers.rule import Rule
 from stepsize.optimizers.slots import State
 from stepsize.optimizers.transaction import Uninterrupted, assignment
 from stepsize.schedules import Schedule
@@ -33,10 +34,15 @@ def save(parts: Internals) -> dict[str, Any]:
 
 def _copied(parts: Internals) -> dict[str, Any]:
     engine, paths = parts.engine, parts.leaves.paths
-    names = list(parts.rule.scalars)
     groups = [
-        {"leaves": leaves, "hyperparams": {name: _saved(value) for name, value in values.items()}}
-        for leaves, values in zip(_group_leaves(parts), parts.groups.tables, strict=True)
+        {
+            **_rule_named(parts, k),
+            "leaves": leaves,
+            "hyperparams": {name: _saved(value) for name, value in values.items()},
+        }
+        for k, (leaves, values) in enumerate(
+            zip(_group_leaves(parts), parts.groups.tables, strict=True)
+        )
     ]
     return {
         "format": FORMAT,
@@ -47,7 +53,8 @@ def _copied(parts: Internals) -> dict[str, Any]:
         "groups": groups,
         "steps": dict(zip(paths, map(int, engine.times), strict=True)),
         "scalars": {
-            path: dict(zip(names, engine.scalars(i), strict=True)) for i, path in enumerate(paths)
+            path: dict(zip(parts.rule_of(i).scalars, engine.scalars(i), strict=True))
+            for i, path in enumerate(paths)
         },
         "state": {
             path: {name: np.array(slot) for name, slot in slots.items()}
@@ -94,9 +101,9 @@ def load(parts: Internals, d: Mapping[str, Any]) -> None:
     parts.refuse_arriving("a state to load")
     _check_head(parts, d)
     tables: list[dict[str, Any]] = []
-    for current, entry in zip(parts.groups.tables, d["groups"], strict=True):
+    for k, (current, entry) in enumerate(zip(parts.groups.tables, d["groups"], strict=True)):
         loaded = {}
-        for name, field in parts.rule.fields.items():
+        for name, field in parts.groups.rules[k].fields.items():
             saved = entry["hyperparams"].get(name, field.default)
             value = _loaded(owner, name, saved, current[name])
             if value is None and field.default is not None:
@@ -110,9 +117,9 @@ def load(parts: Internals, d: Mapping[str, Any]) -> None:
                     "load"
                 )
             loaded[name] = value
-        if parts.groups.lacks_state(len(tables), loaded):
+        if parts.groups.lacks_state(k, loaded):
             raise ValueError(
-                f"{owner}: the saved hyperparameters of group {len(tables)} need state that this "
+                f"{owner}: the saved hyperparameters of group {k} need state that this "
                 "optimizer was made without; make one with the hyperparameters it was saved with, "
                 "then load"
             )
@@ -129,7 +136,7 @@ def _take_over(
     parts: Internals, d: Mapping[str, Any], tables: list[dict[str, Any]], stored: State
 ) -> None:
     """All of it or nothing, also where memory runs out: the last call allocates nothing."""
-    paths, names = parts.leaves.paths, tuple(parts.rule.scalars)
+    paths = parts.leaves.paths
     loss_scale, good_steps = d["loss_scale"]
     arrays = assignment(
         [slot for slots in stored for slot in slots.values()],
@@ -140,7 +147,10 @@ def _take_over(
         ],
     )
     counts = [*(d["steps"][path] for path in paths), d["step_count"], good_steps]
-    scalars = [[float(d["scalars"][path][name]) for name in names] for path in paths]
+    scalars = [
+        [float(d["scalars"][path][name]) for name in parts.rule_of(i).scalars]
+        for i, path in enumerate(paths)
+    ]
     with Uninterrupted(), parts.engine:
         before = list(parts.groups.tables)
         try:
@@ -166,19 +176,29 @@ def _check_head(parts: Internals, d: Mapping[str, Any]) -> None:
     for name in ("state", "steps", "scalars"):
         check_names(owner, f"the {name}", d[name], parts.leaves.paths)
     groups = d["groups"] if isinstance(d["groups"], list | tuple) else [d["groups"]]
+    here = [{**_rule_named(parts, k), "leaves": v} for k, v in enumerate(_group_leaves(parts))]
+    names = (*here[0], "hyperparams")
     for entry in groups:
-        check_names(owner, "a group of the state", entry, ("leaves", "hyperparams"))
-        _check_hyperparams(parts, entry["hyperparams"])
-    here = _group_leaves(parts)
-    there = [entry["leaves"] for entry in groups]
+        check_names(owner, "a group of the state", entry, names)
+    there = [{name: entry[name] for name in here[0]} for entry in groups]
     if here != there:
-        raise ValueError(f"{owner}: the state's groups are {there}, here they are {here}")
+        plain = names[0] == "leaves"
+        found, own = ([e["leaves"] for e in side] if plain else side for side in (there, here))
+        raise ValueError(f"{owner}: the state's groups are {found}, here they are {own}")
+    for k, entry in enumerate(groups):
+        _check_hyperparams(parts, parts.groups.rules[k], entry["hyperparams"])
 
 
-def _check_hyperparams(parts: Internals, saved: Any) -> None:
+def _rule_named(parts: Internals, group: int) -> dict[str, str]:
+    """The rule of a group, where it is not that of the optimizer."""
+    rule = parts.rule.rule_at(group)
+    return {} if rule is parts.rule else {"rule": type(rule).__name__}
+
+
+def _check_hyperparams(parts: Internals, rule: type[Rule], saved: Any) -> None:
     """Refuse other hyperparameters than the rule's, but for those that older files lack."""
-    later = [name for name in parts.rule.later if isinstance(saved, Mapping) and name not in saved]
-    names = [name for name in parts.rule.fields if name not in later]
+    later = [name for name in rule.later if isinstance(saved, Mapping) and name not in saved]
+    names = [name for name in rule.fields if name not in later]
     check_names(parts.owner, "the hyperparameters", saved, names)
 
 
@@ -210,8 +230,9 @@ def _group_leaves(parts: Internals) -> list[list[str]]:
 
 def _check_counters(parts: Internals, d: Mapping[str, Any]) -> None:
     owner, paths = parts.owner, parts.leaves.paths
-    for path in paths:
-        check_names(owner, f"the scalars of {path}", d["scalars"][path], tuple(parts.rule.scalars))
+    for i, path in enumerate(paths):
+        names = tuple(parts.rule_of(i).scalars)
+        check_names(owner, f"the scalars of {path}", d["scalars"][path], names)
         for name, value in d["scalars"][path].items():
             if not (isinstance(value, float) or _is_double(value)):
                 raise ValueError(f"{owner}: {name} of {path} must be a number, got {value!r:.80}")

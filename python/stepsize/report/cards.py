@@ -239,7 +239,7 @@ def _optimizer(optimizer: Any) -> Card:
     size = sum(leaf.size for leaf in leaves)
     lead = f"{size:,} parameters in {counted(len(paths), 'array')}"
     card = Card(" of ".join(chain), lead, chip=counted(inner.step_count, "step"))
-    fields = [(name, parts.groups.text(field)) for name, field in inner.fields.items()]
+    fields = [(name, parts.groups.text(field)) for name, field in parts.fields.items()]
     card.table(("", "value"), fields, total=len(fields), words=(1,))
     rate = parts.groups.tables[0].get("lr")
     if isinstance(rate, Schedule):

@@ -48,7 +48,7 @@ def law_of(rule: Any, settings: Mapping[str, Any]) -> tuple[Law, dict[str, Any]]
         names = tuple(n for n in SQUARES if n in settings) if rule == "sqrt" else ()
         law = Law(f"rule={rule!r}", POWERS[rule], True, True, False, names)
         return law, dict(settings)
-    if not (isinstance(rule, type) and issubclass(rule, Optimizer)) or rule is Optimizer:
+    if not (isinstance(rule, type) and issubclass(rule, Optimizer)) or "lr" not in rule.fields:
         raise TypeError(
             "transfer: rule must be the class of the optimizer, such as ss.AdamW, or 'linear' (as "
             f"SGD) or 'sqrt' (as AdamW), got {rule!r:.80}"

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Structure
+from stepsize.optimizers.matrix_groups import KINDS
 from stepsize.validation import choice, number, whole
 
-KINDS = ("input", "hidden", "output", "vector")
 SOURCE = "muP, Yang et al. 2022, table 3"
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from stepsize import _core, arrays
 from stepsize.collectives import Team, refuse_other_parameters
 from stepsize.optimizers.optimizer import Optimizer
+from stepsize.optimizers.partition import Partition
 from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.rng import collect_rng_states, set_rng_states
 from stepsize.runtime import __version__
@@ -304,8 +305,9 @@ def options_of(optimizer: Any) -> list[Any]:
         inner = own.pop("inner")
         found.append([type(optimizer).__name__, plain(own)])
         optimizer = inner
-    options = dataclasses.asdict(optimizer.internals.options)
-    return [*found, [type(optimizer).__name__, plain(options)]]
+    parts = optimizer.parts.values() if isinstance(optimizer, Partition) else ()
+    told = [(type(optimizer), optimizer.internals.options), *((p.rule, p.options) for p in parts)]
+    return [*found, *([rule.__name__, plain(dataclasses.asdict(own))] for rule, own in told)]
 
 
 def stateful(callbacks: Sequence[Any]) -> list[Any]:

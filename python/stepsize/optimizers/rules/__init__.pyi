@@ -785,6 +785,7 @@ class Muon(Optimizer):
     row_beta2: Any
     use_muon: Any
     flatten: Any
+    stacked: Any
     adamw_scale: Any
     adamw_betas: Any
     adamw_eps: Any
@@ -804,6 +805,7 @@ class Muon(Optimizer):
         row_beta2: _Number = 0.0,
         use_muon: bool = True,
         flatten: bool = False,
+        stacked: int | None = None,
         adamw_scale: _Number = 1.0,
         adamw_betas: tuple[_Number, _Number] = (0.9, 0.95),
         adamw_eps: _Number = 1e-08,
@@ -1182,6 +1184,8 @@ class Shampoo(Optimizer):
     weight_decay: Any
     precondition_frequency: Any
     max_dim: Any
+    flatten: Any
+    stacked: Any
     def __init__(
         self,
         params: Nest,
@@ -1192,6 +1196,8 @@ class Shampoo(Optimizer):
         weight_decay: _Number = 0.0,
         precondition_frequency: int = 1,
         max_dim: int = 2048,
+        flatten: bool = False,
+        stacked: int | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1284,6 +1290,8 @@ class SOAP(Optimizer):
     weight_decay: Any
     precondition_frequency: Any
     max_dim: Any
+    flatten: Any
+    stacked: Any
     def __init__(
         self,
         params: Nest,
@@ -1294,6 +1302,8 @@ class SOAP(Optimizer):
         weight_decay: _Number = 0.01,
         precondition_frequency: int = 10,
         max_dim: int = 10000,
+        flatten: bool = False,
+        stacked: int | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,26 @@ from stepsize.arrays import Array, view_as_complex, view_as_real
 from stepsize.optimizers.averages import SwapsAverage
 from stepsize.optimizers.elementary import real_power
 from stepsize.optimizers.fields import nonnegative
+from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import lerp
 from stepsize.optimizers.slots import exact
 
 __all__ = ["ASGD"]
+
+
+def averages_of(parts: Internals, training: Sequence[Array] | None) -> list[Array]:
+    """The average of every leaf, as new arrays: the training point where its rule has none."""
+    result = []
+    for i, (x, slots, times) in enumerate(
+        zip(training or parts.leaves.arrays, parts.slots.arrays, parts.engine.times, strict=True)
+    ):
+        rule, found = parts.rule_of(i), view_as_real(x)
+        if times and isinstance(rule, AveragingOptimizer):
+            s = SimpleNamespace(**{name: view_as_real(slot) for name, slot in slots.items()})
+            found = rule.average(found, s, parts.groups.numbers(parts.groups.assignment[i]))
+        result.append(view_as_complex(np.array(found), x.dtype))
+    return result
 
 
 class AveragingOptimizer(SwapsAverage, Optimizer, abstract=True):
@@ -26,16 +42,7 @@ class AveragingOptimizer(SwapsAverage, Optimizer, abstract=True):
         raise NotImplementedError
 
     def _averages(self) -> list[Array]:
-        result, parts = [], self.internals
-        points = self._training or parts.leaves.arrays
-        for x, slots, group, times in zip(
-            points, parts.slots.arrays, parts.groups.assignment, parts.engine.times, strict=True
-        ):
-            real = {name: view_as_real(slot) for name, slot in slots.items()}
-            s, h = SimpleNamespace(**real), parts.groups.numbers(group)
-            found = np.array(self.average(view_as_real(x), s, h) if times else view_as_real(x))
-            result.append(view_as_complex(found, x.dtype))
-        return result
+        return averages_of(self.internals, self._training)
 
 
 class ASGD(AveragingOptimizer):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array
-from stepsize.optimizers.fields import Value, count, nonnegative, positive, unit, unit_pair
+from stepsize.optimizers.fields import Value, count, flag, nonnegative, positive, unit, unit_pair
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.primitives import (
     clamp,
@@ -55,6 +55,13 @@ def _axes_of(leaf: Array, max_dim: int) -> list[int]:
     return [k for k in range(min(leaf.ndim, AXES)) if 1 < leaf.shape[k] <= max_dim]
 
 
+def _seen(leaf: Array, values: Mapping[str, Value]) -> Array:
+    """The leaf as the rule sees it: with ``flatten``, in no more than two axes."""
+    return (
+        leaf.reshape(len(leaf), -1) if values["flatten"] and leaf.ndim > 2 and leaf.size else leaf
+    )
+
+
 class _ByAxis(Optimizer, abstract=True):
     """Base of the rules that keep two matrices for each axis of at most ``max_dim``."""
 
@@ -67,10 +74,10 @@ class _ByAxis(Optimizer, abstract=True):
     ) -> tuple[int, ...] | None:
         if slot in self.whole:
             return tuple(leaf.shape)
-        axis = int(slot[-1])
-        if axis not in _axes_of(leaf, values["max_dim"]):
+        axis, seen = int(slot[-1]), _seen(leaf, values)
+        if axis not in _axes_of(seen, values["max_dim"]):
             return None
-        return (leaf.shape[axis], leaf.shape[axis])
+        return (seen.shape[axis], seen.shape[axis])
 
 
 class Shampoo(_ByAxis):
@@ -95,6 +102,10 @@ class Shampoo(_ByAxis):
         weight_decay: :math:`\lambda`, added to the gradient.
         precondition_frequency: Steps between two computations of the roots.
         max_dim: Longest axis that gets a matrix.
+        flatten: Leaves of three axes or more as matrices of their first axis and the rest, as
+            kernels of convolutions are; else each axis gets a matrix.
+        stacked: How many first axes count matrices, each updated as a leaf of its own: 1 for
+            layers in one array of (layers, rows, columns), 2 for (layers, heads, rows, columns).
 
     Source: Gupta, Koren & Singer 2018, arXiv:1802.09568, Algorithms 1 and 2.
 
@@ -114,6 +125,9 @@ class Shampoo(_ByAxis):
     weight_decay = nonnegative(0.0)
     precondition_frequency = count(1)
     max_dim = count(2048)
+    flatten = flag(False)
+    stacked = count(None)
+    later = ("flatten", "stacked")
     whole = ("momentum_buffer",)
     slots = (
         signed("momentum_buffer"),
@@ -122,7 +136,8 @@ class Shampoo(_ByAxis):
     )
 
     def initial(self, slot: str, leaf: Array, values: Mapping[str, Value]) -> Any:
-        return np.eye(leaf.shape[int(slot[-1])]) * values["eps"] if slot[:4] == "gram" else 0.0
+        length = _seen(leaf, values).shape[int(slot[-1])] if slot[:4] == "gram" else 0
+        return np.eye(length) * values["eps"] if length else 0.0
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         axes = _axes_of(x, h.max_dim)
@@ -183,6 +198,10 @@ class SOAP(_ByAxis):
         weight_decay: :math:`\lambda`, decoupled from the gradient.
         precondition_frequency: Steps between two improvements of the bases.
         max_dim: Longest axis that gets a matrix.
+        flatten: Leaves of three axes or more as matrices of their first axis and the rest, as
+            kernels of convolutions are; else each axis gets a matrix.
+        stacked: How many first axes count matrices, each updated as a leaf of its own: 1 for
+            layers in one array of (layers, rows, columns), 2 for (layers, heads, rows, columns).
 
     Source: Vyas et al. 2024, arXiv:2409.11321, Algorithm 3. As the authors' code.
 
@@ -202,6 +221,9 @@ class SOAP(_ByAxis):
     weight_decay = nonnegative(0.01)
     precondition_frequency = count(10)
     max_dim = count(10_000)
+    flatten = flag(False)
+    stacked = count(None)
+    later = ("flatten", "stacked")
     whole = ("exp_avg", "exp_avg_sq")
     slots = (
         signed("exp_avg"),

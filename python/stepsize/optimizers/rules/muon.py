@@ -111,6 +111,8 @@ class Muon(Optimizer):
         use_muon: False for AdamW; fixed at construction.
         flatten: Leaves of three axes or more as matrices of their first axis and the rest, as
             kernels of convolutions are; else they follow AdamW. :math:`a` is that of the matrix.
+        stacked: How many first axes count matrices, each updated as a leaf of its own: 1 for
+            layers in one array of (layers, rows, columns), 2 for (layers, heads, rows, columns).
         adamw_scale: Multiplies the rate of the AdamW leaves.
         adamw_betas: AdamW's betas.
         adamw_eps: AdamW's eps.
@@ -141,10 +143,11 @@ class Muon(Optimizer):
     row_beta2 = unit(0.0)
     use_muon = flag(True)
     flatten = flag(False)
+    stacked = count(None)
     adamw_scale = nonnegative(1.0)
     adamw_betas = unit_pair(0.9, 0.95)
     adamw_eps = nonnegative(1e-8)
-    later = ("ns_coefficients", "ns_table", "row_beta2", "flatten")
+    later = ("ns_coefficients", "ns_table", "row_beta2", "flatten", "stacked")
     slots = (
         signed("momentum_buffer"),
         squares("row_avg_sq"),
