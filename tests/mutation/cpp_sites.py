@@ -30,6 +30,10 @@ OPERATORS = {
     "==": "!=", "!=": "==", "&&": "||", "||": "&&", "&": "|", "|": "&", "<<": ">>", ">>": "<<",
     "+=": "-=", "-=": "+=", "*=": "/=", "/=": "*=",
 }  # fmt: skip
+NAMES_OF = {
+    "<": "wrong boundary side", ">": "wrong boundary side", "=": "negated condition",
+    "!": "negated condition", "&": "and for or", "|": "and for or",
+}  # fmt: skip
 NAMES = {"minimum": "maximum", "maximum": "minimum", "min": "max", "max": "min"}
 PAIRED = re.compile(r"^(beta|fresh|eps|decay|exp_avg)(1|2)?(_?)$")
 FUNCTIONS = {Kind.FUNCTION_DECL, Kind.CXX_METHOD, Kind.CONSTRUCTOR, Kind.FUNCTION_TEMPLATE,
@@ -106,16 +110,18 @@ class Unit:
             token = self.text(file, left.extent.end.offset, right.extent.start.offset).strip()
             other = OPERATORS.get(token)
             if other:
-                name = {"<": "wrong boundary side", ">": "wrong boundary side",
-                        "=": "negated condition", "!": "negated condition",
-                        "&": "and for or", "|": "and for or"}.get(token[0], "wrong operator")  # fmt: skip
+                name = NAMES_OF.get(token[0], "wrong operator")
                 assigned = kind == Kind.COMPOUND_ASSIGNMENT_OPERATOR
                 add(name, f"{part(left)} {other} {part(right)}",
                     "statement" if assigned else "value")  # fmt: skip
         if kind == Kind.CONDITIONAL_OPERATOR and len(children) == 3:
             test, one, two = map(part, children)
             add("negated condition", f"({test}) ? ({two}) : ({one})")
-        if kind in (Kind.IF_STMT, Kind.WHILE_STMT) and children and children[0].kind.is_expression():
+        if (
+            kind in (Kind.IF_STMT, Kind.WHILE_STMT)
+            and children
+            and children[0].kind.is_expression()
+        ):
             test = children[0]
             extent = test.extent.start.offset, test.extent.end.offset
             text = part(test)
@@ -258,7 +264,9 @@ def on_line(path: Path, line: int, column: int, tree: Path) -> set[int]:
     return {before[-1]} if before else {number for _, number in places}
 
 
-def in_cpp(work: Path, package: Path, count: int, seed: int, only: str) -> tuple[list[Mutant], dict]:
+def in_cpp(
+    work: Path, package: Path, count: int, seed: int, only: str
+) -> tuple[list[Mutant], dict]:
     seen: set[tuple[str, int, int, str]] = set()
     sites = []
     for unit in UNITS:
@@ -304,7 +312,11 @@ def in_cpp(work: Path, package: Path, count: int, seed: int, only: str) -> tuple
     library = build(work, tree, len(mutants))
     shutil.copy(library, package / "stepsize")
     kept = [mutant for mutant, _ in left.values()]
-    return kept, {"at_import": {}, "numbers": len(mutants), "library": str(package / "stepsize" / library.name)}
+    return kept, {
+        "at_import": {},
+        "numbers": len(mutants),
+        "library": str(package / "stepsize" / library.name),
+    }
 
 
 def build(work: Path, tree: Path, count: int) -> Path:
@@ -323,7 +335,7 @@ def build(work: Path, tree: Path, count: int) -> Path:
          f"-DSTEPSIZE_OPTIMIZATION=$<{where}:{asking}>", "-DCMAKE_BUILD_TYPE=Release",
          f"-Dpybind11_DIR={pybind.strip()}", f"-DPython_EXECUTABLE={sys.executable}",
          *([f"-DCMAKE_CXX_COMPILER_LAUNCHER={launcher}"] if launcher else [])],
-        ["cmake", "--build", folder, "--parallel", "2"],
+        ["cmake", "--build", folder, "--parallel", "1"],
     ]  # fmt: skip
     with open(work / "build.log", "w") as log:
         for command in commands:

@@ -9,6 +9,7 @@ one fails. What is read at the import is tried in a fork of a process that has n
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -37,8 +38,17 @@ for library in ("ml_dtypes", "safetensors.numpy", "matplotlib.pyplot", "optuna")
         continue
 
 MOST_TESTS, MOST_SECONDS = 100, 4.0  # that a mutant is tried by, as recorded
-OPTIONS = ["-q", "-p", "no:cacheprovider", "--tb=no", "--no-header",
-           "-o", "timeout=60", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+OPTIONS = [
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "--tb=no",
+    "--no-header",
+    "-o",
+    "timeout=60",
+    "-W",
+    "ignore::pytest.PytestAssertRewriteWarning",
+]
 settings.register_profile("mutants", derandomize=True, database=None, deadline=None)
 settings.load_profile("mutants")
 
@@ -81,7 +91,9 @@ class InCpp:
 
 def in_fork(act: Callable[[Callable[[object], None]], object], seconds: float) -> object:
     """What `act` returns or sent last, in a fork of this process; "crash" or "hang" otherwise."""
-    folder = tempfile.mkdtemp(prefix="mutant-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    folder = tempfile.mkdtemp(
+        prefix="mutant-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+    )
     answer = Path(folder) / "answer"
     child = os.fork()
     if child == 0:
@@ -110,10 +122,8 @@ def in_fork(act: Callable[[Callable[[object], None]], object], seconds: float) -
             status = found
         else:
             time.sleep(0.005)
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child, signal.SIGKILL)  # and what it has started
-    except (ProcessLookupError, PermissionError):
-        pass
     if status is None:
         os.waitpid(child, 0)
     try:

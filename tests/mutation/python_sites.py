@@ -1,4 +1,4 @@
-"""Mutants of Python: found in the syntax tree, written back as `mutated if mutant(17) else original`.
+"""Mutants of Python: found in the syntax tree, written as `mutated if mutant(17) else original`.
 
 Each function also says that it was entered, by which the tests are found that depend on a number
 of a module or class, which is read once, at the import.
@@ -141,8 +141,8 @@ class Scanned(ast.NodeVisitor):
     def visit_Compare(self, node: ast.Compare) -> None:
         for place, operator in enumerate(node.ops):
             other = COMPARISONS[type(operator)]
-            kind = "wrong boundary side" if isinstance(operator, ast.Lt | ast.LtE | ast.Gt | ast.GtE)\
-                else "negated condition"  # fmt: skip
+            ordered = isinstance(operator, ast.Lt | ast.LtE | ast.Gt | ast.GtE)
+            kind = "wrong boundary side" if ordered else "negated condition"
 
             def act(mutated: ast.AST, place: int = place, other: type = other) -> None:
                 assert isinstance(mutated, ast.Compare)

@@ -3,10 +3,10 @@
     python tests/mutation/run.py python               about 600 mutants of python/stepsize
     python tests/mutation/run.py cpp                  about 500 of cpp/rules, cpp/kernels, cpp/core
     ... --sample 100 --seed 3 --only schedules        fewer, others, and those of some files
-    ... --again                                       the survivors of the last run, after new tests
+    ... --again                                       survivors of the last run, after new tests
 
-Survivors are explained in survivors.toml; one that is not, or fewer than 95 % killed, is exit code 1.
-What is made and found lies in build/mutation. `cpp` needs the package libclang of PyPI.
+Survivors are explained in survivors.toml; one that is not, or fewer than 95 % killed, is exit code
+1. What is made and found lies in build/mutation. `cpp` needs the package libclang of PyPI.
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ def report(mutants: list[Mutant], answers: dict[int, dict]) -> int:
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__,
-                                    formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    formatter = argparse.RawDescriptionHelpFormatter
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     words.add_argument("language", choices=["python", "cpp"])
     words.add_argument("--sample", type=int, default=None)
     words.add_argument("--seed", type=int, default=1)

@@ -37,9 +37,8 @@ class Mutant:
         return self.file, self.function, self.before, self.after
 
     def __str__(self) -> str:
-        return (
-            f"{self.file}:{self.line} in {self.function}, {self.kind}: {self.before} -> {self.after}"
-        )
+        where = f"{self.file}:{self.line} in {self.function}"
+        return f"{where}, {self.kind}: {self.before} -> {self.after}"
 
 
 @dataclasses.dataclass
@@ -82,8 +81,7 @@ def draw(sites: Iterable[Site], count: int, seed: int) -> list[Site]:
         chosen: list[Site] = []
         while len(chosen) < wanted:
             piles = [pile for pile in piles if pile]
-            for pile in piles[: wanted - len(chosen)]:
-                chosen.append(pile.pop())
+            chosen += [pile.pop() for pile in piles[: wanted - len(chosen)]]
         drawn += sorted(chosen, key=lambda site: (site.line, site.kind))
     return drawn
 
