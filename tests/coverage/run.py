@@ -24,7 +24,8 @@ from typing import NamedTuple
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 BUILDS = ROOT / "build" / "coverage"
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "timeout=3000"]
+PYTEST = [sys.executable, "-m", "pytest", "-q"]
+PYTEST += ["-p", "no:cacheprovider", "-p", "thinned", "-o", "timeout=3000"]
 
 FILES = [
     *("serialization/test_container.py", "serialization/test_saving.py"),

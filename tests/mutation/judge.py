@@ -19,7 +19,6 @@ import signal
 import sys
 import tempfile
 import time
-import zlib
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +28,8 @@ import optree  # noqa: F401
 import pytest
 import tqdm  # noqa: F401
 from hypothesis import settings
+
+from thinned import function_of, thinned
 
 # Imported before the fork: what takes long and is not on trial.
 for library in ("ml_dtypes", "safetensors.numpy", "matplotlib.pyplot", "optuna"):
@@ -146,10 +147,6 @@ class Failures:
         self.passed |= report.passed and report.when == "call"
 
 
-def function_of(name: str) -> str:
-    return name.split("[")[0]
-
-
 def in_turn(names: list[str], seconds: dict[str, float], most: int, limit: float) -> list[str]:
     """The fastest first, one of each function before the second of any."""
     turns: dict[str, int] = defaultdict(int)
@@ -166,22 +163,6 @@ def in_turn(names: list[str], seconds: dict[str, float], most: int, limit: float
     return chosen
 
 
-def thinned(items: list[pytest.Item], most: int) -> list[pytest.Item]:
-    """At most so many of the parameters of a test: other ones of each, so that none is left out."""
-    groups: dict[str, list[pytest.Item]] = defaultdict(list)
-    for item in items:
-        groups[function_of(item.nodeid)].append(item)
-    chosen = []
-    for name, group in groups.items():
-        shift = zlib.crc32(name.encode())
-        step = max(1, len(group) // most)
-        if "/mutation/" in name:
-            chosen += group
-            continue
-        chosen += [item for place, item in enumerate(group) if (place + shift) % step == 0][:most]
-    return chosen
-
-
 class Server:
     """A plugin in place of pytest's loop."""
 
@@ -194,7 +175,8 @@ class Server:
         if session.testsfailed:
             raise SystemExit("tests could not be collected")
         self.question = self.question or InCpp(self.trials["library"], self.trials["numbers"])
-        self.items = {item.nodeid: item for item in thinned(session.items, self.trials["each"])}
+        items = thinned(session.items, self.trials["each"])
+        self.items = {item.nodeid: item for item in items}
         session.config.pluginmanager.register(self.failures)
         at_import = self.question.hits()
         kept = Path(self.trials["record"])
