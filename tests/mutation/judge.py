@@ -14,6 +14,7 @@ import ctypes
 import json
 import os
 import pickle
+import resource
 import shutil
 import signal
 import sys
@@ -38,7 +39,6 @@ for library in ("ml_dtypes", "safetensors.numpy", "matplotlib.pyplot", "optuna")
     except ImportError:
         continue
 
-MOST_TESTS, MOST_SECONDS = 100, 4.0  # that a mutant is tried by, as recorded
 OPTIONS = [
     "-q",
     "-p",
@@ -91,7 +91,10 @@ class InCpp:
 
 
 def in_fork(act: Callable[[Callable[[object], None]], object], seconds: float) -> object:
-    """What `act` returns or sent last, in a fork of this process; "crash" or "hang" otherwise."""
+    """What `act` returns or sent last, in a fork of this process; "crash" or "hang" otherwise.
+
+    It may use so much time of the processor, and 40 times as long where others use it, too.
+    """
     folder = tempfile.mkdtemp(
         prefix="mutant-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None
     )
@@ -101,6 +104,8 @@ def in_fork(act: Callable[[Callable[[object], None]], object], seconds: float) -
         os.setpgid(0, 0)
         os.environ["TMPDIR"] = folder
         tempfile.tempdir = folder
+        seconds_of_processor = int(seconds) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds_of_processor, seconds_of_processor))
         silent = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(silent, stream)
@@ -115,7 +120,7 @@ def in_fork(act: Callable[[Callable[[object], None]], object], seconds: float) -
             code = 0
         finally:
             os._exit(code)
-    end = time.monotonic() + seconds
+    end = time.monotonic() + 40 * seconds
     status = None
     while status is None and time.monotonic() < end:
         done, found = os.waitpid(child, os.WNOHANG)
@@ -133,7 +138,8 @@ def in_fork(act: Callable[[Callable[[object], None]], object], seconds: float) -
         shutil.rmtree(folder, ignore_errors=True)
     if status == 0:
         return value
-    return ("hang" if status is None else "crash", value)
+    late = status is None or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
+    return ("hang" if late else "crash", value)
 
 
 class Failures:
@@ -157,7 +163,7 @@ def in_turn(names: list[str], seconds: dict[str, float], most: int, limit: float
     chosen, spent = [], 0.0
     for _, taken, name in sorted(order):
         spent += taken
-        if len(chosen) == most or (chosen and spent > limit):
+        if len(chosen) >= most or (chosen and spent > limit):
             break
         chosen.append(name)
     return chosen
@@ -246,7 +252,7 @@ class Server:
         factory._basetemp = None
 
     def trial(self, number: int, at_import: bool) -> dict:
-        names = in_turn(self.tests_of[number], self.seconds, MOST_TESTS, MOST_SECONDS)
+        names = in_turn(self.tests_of[number], self.seconds, *self.trials["most"])
 
         def act(send: Callable[[object], None]) -> object:
             self.own_folder()
@@ -259,7 +265,7 @@ class Server:
 
         start = time.monotonic()
         result = {"number": number, "tests": len(self.tests_of[number]), "tried": len(names)}
-        limit = 30 + 8 * sum(self.seconds[name] for name in names)
+        limit = 5 + 3 * sum(self.seconds[name] for name in names)
         answer = in_fork(act, limit) if names else ("", False)
         result |= told(answer)
         if at_import and result["verdict"] == "survived":
@@ -274,10 +280,10 @@ class Server:
         names = {name for slot in relation["functions"] for name in self.tests_of[slot]}
         if relation["word"]:
             names |= {name for name in self.passing if f"[{relation['word']}" in name}
-        chosen = in_turn(sorted(names), self.seconds, MOST_TESTS, MOST_SECONDS)
+        chosen = in_turn(sorted(names), self.seconds, *self.trials["most"])
         if not chosen:
             return {}
-        answer = zygote(number, chosen, 60 + 8 * sum(self.seconds[name] for name in chosen))
+        answer = zygote(number, chosen, 20 + 3 * sum(self.seconds[name] for name in chosen))
         return {"tests": len(names), "tried": len(chosen)} | told(answer)
 
 

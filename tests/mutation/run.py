@@ -170,19 +170,24 @@ def main() -> int:
     words.add_argument("--tests", default="", help="folders and files of tests, with commas")
     words.add_argument("--each", type=int, default=4, help="most parameters of each test")
     words.add_argument("--minutes", type=float, default=600.0, help="to judge; the rest is left")
+    words.add_argument("--most", default="40,2", help="tests, and their seconds, for a mutant")
     words.add_argument("--again", action="store_true")
+    words.add_argument("--rest", action="store_true", help="those that there was no time for")
     given = words.parse_args()
     start = time.monotonic()
     work = BUILDS / given.language
     work.mkdir(parents=True, exist_ok=True)
     count = given.sample or {"python": 600, "cpp": 500}[given.language]
     record = work / "record.pickle"
-    if given.again:
+    if given.again or given.rest:
         mutants = [Mutant(**entry) for entry in json.loads((work / "mutants.json").read_text())]
         trials = json.loads((work / "trials.json").read_text())
         answers = {entry["number"]: entry
                    for entry in json.loads((work / "answers.json").read_text())}  # fmt: skip
-        trials["mutants"] = [n for n, entry in answers.items() if entry["verdict"] != "killed"]
+        left = [n for n, entry in answers.items() if entry["verdict"] != "killed"]
+        rest = [mutant.number for mutant in mutants if mutant.number not in answers]
+        random.Random(given.seed).shuffle(rest)
+        trials["mutants"] = left * given.again + rest * given.rest
     else:
         record.unlink(missing_ok=True)
         if given.language == "cpp":
@@ -201,6 +206,7 @@ def main() -> int:
         answers = {}
     trials["left_out"] = [f"tests/{name}" for name in LEFT_OUT]
     trials |= {"each": given.each, "minutes": given.minutes}
+    trials["most"] = [float(part) for part in given.most.split(",")]
     answers |= {entry["number"]: entry for entry in judge(work, trials)}
     (work / "answers.json").write_text(json.dumps(list(answers.values())))
     code = report(mutants, answers)
