@@ -268,7 +268,11 @@ class Server:
         limit = 5 + 3 * sum(self.seconds[name] for name in names)
         answer = in_fork(act, limit) if names else ("", False)
         result |= told(answer)
-        if at_import and result["verdict"] == "survived":
+        if (
+            str(number) in self.trials["at_import"]
+            and at_import
+            and result["verdict"] == "survived"
+        ):
             result |= self.trial_at_import(number)
         if result["verdict"] == "survived" and not result["tried"]:
             result["verdict"] = "not reached"
