@@ -172,6 +172,7 @@ def main() -> int:
     words.add_argument("--minutes", type=float, default=600.0, help="to judge; the rest is left")
     words.add_argument("--most", default="40,2", help="tests, and their seconds, for a mutant")
     words.add_argument("--again", action="store_true")
+    words.add_argument("--shown", action="store_true", help="the results so far, and no more")
     words.add_argument("--rest", action="store_true", help="those that there was no time for")
     given = words.parse_args()
     start = time.monotonic()
@@ -179,7 +180,7 @@ def main() -> int:
     work.mkdir(parents=True, exist_ok=True)
     count = given.sample or {"python": 600, "cpp": 500}[given.language]
     record = work / "record.pickle"
-    if given.again or given.rest:
+    if given.again or given.rest or given.shown:
         mutants = [Mutant(**entry) for entry in json.loads((work / "mutants.json").read_text())]
         trials = json.loads((work / "trials.json").read_text())
         answers = {entry["number"]: entry
@@ -197,17 +198,18 @@ def main() -> int:
             trials["tests"] = [f"tests/{name}" for name in CPP_TESTS]
         else:
             mutants, trials = in_python(work, count, given.seed, given.only)
-        if given.tests:
-            trials["tests"] = [f"tests/{name}" for name in given.tests.split(",")]
         trials |= {"language": given.language, "record": str(record)}
         trials["mutants"] = [mutant.number for mutant in mutants]
         random.Random(given.seed).shuffle(trials["mutants"])  # those judged in time are a sample
         (work / "mutants.json").write_text(json.dumps([vars(mutant) for mutant in mutants]))
         answers = {}
+    if given.tests:
+        trials["tests"] = [f"tests/{name}" for name in given.tests.split(",")]
     trials["left_out"] = [f"tests/{name}" for name in LEFT_OUT]
     trials |= {"each": given.each, "minutes": given.minutes}
     trials["most"] = [float(part) for part in given.most.split(",")]
-    answers |= {entry["number"]: entry for entry in judge(work, trials)}
+    if not given.shown:
+        answers |= {entry["number"]: entry for entry in judge(work, trials)}
     (work / "answers.json").write_text(json.dumps(list(answers.values())))
     code = report(mutants, answers)
     print(f"{time.monotonic() - start:.0f} s")
