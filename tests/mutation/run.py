@@ -36,7 +36,8 @@ PYTHON_FOLDERS = ("optimizers", "serialization", "schedules", "training", "diagn
                   "tuning", "validation.py")  # fmt: skip
 PYTHON_TESTS = ("optimizers", "serialization", "schedules", "training", "diagnosis", "finder",
                 "tuning/test_tuning.py", "tuning/test_files.py", "tuning/test_outside.py",
-                "tuning/test_going_on.py", "mutation/bits.py")  # fmt: skip
+                "tuning/test_going_on.py", "mutation/bits.py",
+                "house/test_digests.py")  # fmt: skip
 # Those that start processes, for each instruction set and number of threads.
 LEFT_OUT = ("optimizers/test_bits.py", "serialization/test_fuzz.py")
 CPP_TESTS = (

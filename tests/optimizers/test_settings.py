@@ -9,7 +9,7 @@ import pytest
 
 import stepsize as ss
 from cases import RULES
-from stepsize.optimizers.fields import Choice, Field
+from stepsize.optimizers.fields import Choice, Field, Several
 
 ARRAYS = {"body": {"w": np.ones((3, 2)), "b": np.ones(2)}, "head": {"b": np.ones(2)}}
 
@@ -270,3 +270,15 @@ def test_an_optimizer_whose_rate_is_a_method_of_its_owner_is_freed(how):
     del trainer
     gc.collect()
     assert gone() is None
+
+
+OPTIONAL = [(cls, field) for cls, field in FIELDS if isinstance(field, Several) and field.optional]
+
+
+@pytest.mark.parametrize(("cls", "field"), OPTIONAL, ids=lambda x: getattr(x, "name", None))
+def test_none_among_several_numbers_is_the_default_of_its_place_alone(cls, field: Several):
+    given = tuple(item / 2 + 0.001 for item in field.default)
+    for place, default in enumerate(field.default):
+        value = (*given[:place], None, *given[place + 1 :])
+        expected = (*given[:place], default, *given[place + 1 :])
+        assert getattr(cls(params(), **{field.name: value}), field.name) == expected
