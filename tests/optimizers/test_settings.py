@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import stepsize as ss
-from cases import RULES
-from stepsize.optimizers.fields import Choice, Field
+from cases import RULES, advance, cases_of, other_value
+from stepsize.optimizers.fields import Choice, Field, Several
 
 ARRAYS = {"body": {"w": np.ones((3, 2)), "b": np.ones(2)}, "head": {"b": np.ones(2)}}
 
@@ -270,3 +270,64 @@ def test_an_optimizer_whose_rate_is_a_method_of_its_owner_is_freed(how):
     del trainer
     gc.collect()
     assert gone() is None
+
+
+OPTIONAL = [(cls, field) for cls, field in FIELDS if isinstance(field, Several) and field.optional]
+
+
+@pytest.mark.parametrize(("cls", "field"), OPTIONAL, ids=lambda x: getattr(x, "name", None))
+def test_none_among_several_numbers_is_the_default_of_its_place_alone(cls, field: Several):
+    given = tuple(item / 2 + 0.001 for item in field.default)
+    for place, default in enumerate(field.default):
+        value = (*given[:place], None, *given[place + 1 :])
+        expected = (*given[:place], default, *given[place + 1 :])
+        assert getattr(cls(params(), **{field.name: value}), field.name) == expected
+
+
+def parameters_after(case, change):
+    """The parameters after steps at falling rates, between which the change was made."""
+    leaves = {"w": np.linspace(-1, 1, 12).reshape(3, 4), "b": np.linspace(1, 2, 5)}
+    optimizer = case.make(leaves)
+    for k in range(8):
+        if k == 2:
+            for name, value in change.items():
+                setattr(optimizer, name, value)
+        optimizer.lr = 0.1 / (1 + k)
+        advance(optimizer, {name: np.cos(7 * x + k) for name, x in leaves.items()})
+    return [leaf.tobytes() for leaf in leaves.values()]
+
+
+def other_values(field):
+    """Near and far: some numbers count where they are large, or small."""
+    yield from (value for value in (other_value(field), field.default) if value is not None)
+    if isinstance(field, Several):
+        yield tuple(item * (0.9 + 0.2 * k) for k, item in enumerate(field.default))
+        yield tuple(item + 0.25 for item in field.default)
+        yield from (tuple(item * factor for item in field.default) for factor in (1e-3, 1e3))
+    elif not isinstance(field, Choice):
+        yield from (100, 0.5, 1.01, -100.0)
+        if type(field.default) is float:
+            yield from (field.default * factor for factor in (1e-3, 30.0, 1e3))
+
+
+# What eight steps cannot show: the step an average begins at, and a bound of a growth that is slow.
+LATE = {"lr", "t0", "growth_rate"}
+
+
+def is_refused_or_used(cls, field):
+    for case in cases_of(cls):
+        unchanged = parameters_after(case, {})
+        for value in other_values(field):
+            try:
+                if parameters_after(case, {field.name: value}) != unchanged:
+                    return True
+            except (TypeError, ValueError) as error:  # it may not hold the value either
+                if "is settled when the optimizer is made" in str(error):
+                    return True
+    return False
+
+
+@pytest.mark.parametrize("cls", RULES)
+def test_what_can_be_set_later_changes_the_steps_that_follow(cls):
+    fields = (field for name, field in cls.fields.items() if name not in LATE)
+    assert not [field.name for field in fields if not is_refused_or_used(cls, field)]

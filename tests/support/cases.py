@@ -82,7 +82,8 @@ def other_value(known: Any) -> Any:
     if isinstance(known, Count) and known.default is not None:
         return 2 if known.default != 2 else 3
     if isinstance(known, Several):
-        return tuple(item / 2 for item in known.default)
+        equal = len(set(known.default)) == 1  # two that stay equal could be swapped unnoticed
+        return tuple(item / (2 + equal * k) for k, item in enumerate(known.default))
     if isinstance(known, Number) and known.default is not None:
         others = (known.default / 2 or 0.3, 1.5)
         return next(

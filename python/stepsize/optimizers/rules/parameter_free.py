@@ -58,8 +58,8 @@ class DoG(Optimizer):
     """
 
     lr = nonnegative(1.0)
-    reps_rel = positive(1e-6)
-    eps = positive(1e-8)
+    reps_rel = positive(1e-6, fixed=True)
+    eps = positive(1e-8, fixed=True)
     weight_decay = nonnegative(0.0)
     adapts_lr = True
     slots = (exact("start"),)
