@@ -32,6 +32,7 @@ ORDER = [part for floor in FLOORS for part in floor]
 # The same inside optimizers/: a module may import those on the floors before its own, and no other.
 OPTIMIZERS = [
     ["ascent", "elementary", "fields", "quantization", "stats", "transaction"],
+    ["loop"],
     ["half", "options", "primitives", "sparse"],
     ["groups", "rule"],
     ["constraints", "leaves"],

@@ -153,13 +153,13 @@ void add_construction(py::class_<Engine>& type) {
     type.def(py::init<const py::tuple&>(), py::arg("nest"))
         .def(
             "add_group",
-            [](Engine& engine, const py::object& kernel, const std::string& decay,
+            [](Engine& engine, const py::object& kernel, const std::string& decay, double cautious,
                const std::vector<double>& scalars, const std::string& scope,
                const py::list& numbers) {
-                engine.leaves().add_group(kernel, decay, scalars, scope, numbers);
+                engine.leaves().add_group(kernel, decay, cautious, scalars, scope, numbers);
             },
-            py::arg("kernel"), py::arg("decay"), py::arg("scalars"), py::arg("scope"),
-            py::arg("numbers"))
+            py::arg("kernel"), py::arg("decay"), py::arg("cautious"), py::arg("scalars"),
+            py::arg("scope"), py::arg("numbers"))
         .def(
             "add_leaf",
             [](Engine& engine, const py::array& x, const py::object& master, const py::tuple& shape,

@@ -239,7 +239,8 @@ py::object Update::apply(py::handle params, py::handle grads, const py::tuple& s
         std::copy(numbers_.begin(), numbers_.end(), numbers + 1);
         Prologue prologue = prologue_;
         prologue.scale *= factor;
-        prologue.shrink = 1 - lr * prologue_.shrink;
+        const double share = lr * prologue_.shrink;
+        prologue.shrink = prologue_.cautious >= 2 ? share : 1 - share;
         alignas(64) unsigned char bound[dtype_count][max_bound_rule];
         for (int dtype = 0; dtype < dtype_count; ++dtype) {
             if (!call.uses[dtype])

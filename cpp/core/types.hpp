@@ -31,9 +31,10 @@ constexpr size_t max_bound_rule = 256;
 constexpr size_t chunk_size = 16384;
 
 // What the loop does to gradient and parameter before the rule sees them:
-// g = clamp(g * scale, -limit, limit) + decay * x, then x = x * shrink. And after it: cautious, a
-// move along g is undone; a fused EMA update moves an average towards the parameter, with the
-// weight `follow`.
+// g = clamp(g * scale, -limit, limit) + decay * x, then x = x * shrink. And after it: where
+// cautious is 1 or 3 a move along g is undone, and where it is 2 or 3 the decay comes after the
+// move, x = x - shrink * before, unless the move leads away from 0; a fused EMA update moves an
+// average towards the parameter, with the weight `follow`.
 struct Prologue {
     double scale, limit, decay, shrink, cautious, follow;
 };

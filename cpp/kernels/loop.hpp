@@ -93,6 +93,15 @@ void hold_back(const BoundRule<R, F>& p, F* x, const F* before, const F* g, size
     }
 }
 
+// Cautious weight decay (Chen et al. 2025, arXiv:2510.12402, Algorithm 1): only where the update
+// does not lead away from 0.
+template <class F>
+__attribute__((noinline)) void decay_inward(F share, const F* before, F* x, size_t count) {
+#pragma omp simd
+    for (size_t i = 0; i < count; ++i)
+        x[i] = select(outward(before[i], x[i]), x[i], x[i] - share * before[i]);
+}
+
 // Squares that the plain sum so far cannot hold, once more to scale: one after the other, so that
 // they do not depend on where a tile begins. `value` gives an element, times what it is given.
 template <class Value>
@@ -131,8 +140,10 @@ struct Tally {
         if (bounds.low)
             constrain(bounds, taken, count, x);
         taken += count;
+        if (!sums)
+            return;
         add_plain(g, before, x, count, lane);
-        if (sizeof(F) < sizeof(double) || !sums)
+        if (sizeof(F) < sizeof(double))
             return;
         add_extremes(grad, sums->small[0], sums->large[0], count,
                      [=](size_t i, double scale) { return double(g[i]) * scale; });
@@ -209,10 +220,15 @@ void careful_stretch(const BoundRule<R, F>& p, F* x, const F* g, F* const* slots
     alignas(64) F before[tile];
     for (size_t i = 0; i < count; ++i)
         before[i] = x[i];
-    stretch_any(p, x, g, slots, count, indices);
+    BoundRule<R, F> free = p;
+    if (p.decays_apart())
+        free.shrink = 1;
+    stretch_any(free, x, g, slots, count, indices);
     const F* given = g == x ? before : g;
-    if (p.cautious > 0)
-        hold_back(p, x, before, given, count);
+    if (p.holds_back())
+        hold_back(free, x, before, given, count);
+    if (p.decays_apart())
+        decay_inward(p.shrink, before, x, count);
     tally.add(given, before, x, count, lane, sums);
 }
 

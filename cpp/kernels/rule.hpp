@@ -25,6 +25,9 @@ template <class R, class F> struct BoundRule {
     // The gradient at x as the rule sees it; the second form leaves out the decay.
     F gradient(F g, F x) const { return slope(g) + decay * x; }
     F slope(F g) const { return clamp(g * scale, limit); }
+    // What `cautious` says; of decay that comes apart, `shrink` is the share that it takes.
+    bool holds_back() const { return cautious == 1 || cautious == 3; }
+    bool decays_apart() const { return cautious >= 2; }
 };
 
 template <class T> struct Always {

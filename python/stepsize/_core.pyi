@@ -67,6 +67,7 @@ class Engine:
         self,
         kernel: str | None,
         decay: str,
+        cautious: float,
         scalars: Sequence[float],
         scope: str,
         numbers: Sequence[tuple[str, float, float, bool, bool, Any]],

@@ -32,6 +32,7 @@ import numpy as np
 from stepsize import _core
 from stepsize.arrays import Array, conversion, refuse_complex
 from stepsize.errors import NonFiniteGradientError
+from stepsize.optimizers import loop
 from stepsize.optimizers.constraints import for_numbers
 from stepsize.optimizers.fields import Flag, Number, Part, Value
 from stepsize.optimizers.gradients import refused
@@ -152,7 +153,7 @@ class _Form:
         values = {**self.defaults, **check_values(self.fields, self.name, rest, also)}
         self._refuse_functions(values)
         try:
-            self.cls.check_together(values)
+            loop.check(self.cls, values)
         except ValueError as error:
             raise ValueError(str(error).replace(self.cls.__name__, self.name, 1)) from None
         kernel = self._kernel(values, given)
@@ -168,7 +169,7 @@ class _Form:
             [numbers[name] for name in COMPILED[kernel][1:]],
             decay if kind == "coupled" else 0.0,
             decay if kind == "decoupled" else 0.0,
-            numbers.get("cautious", 0.0),
+            loop.caution(values),
             options.clip_value or math.inf,
             -1.0 if options.maximize else 1.0,
             options.on_nonfinite == "raise",

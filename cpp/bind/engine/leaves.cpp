@@ -167,7 +167,7 @@ const Rule* find_rule(const std::string& name) {
     throw std::invalid_argument("no compiled rule is called '" + name + "'");
 }
 
-void Leaves::add_group(const py::object& kernel, const std::string& decay,
+void Leaves::add_group(const py::object& kernel, const std::string& decay, double cautious,
                        const std::vector<double>& scalars, const std::string& scope,
                        const py::list& hyperparameters) {
     if (scalars.size() > max_scalars)
@@ -188,7 +188,9 @@ void Leaves::add_group(const py::object& kernel, const std::string& decay,
     group.values.resize(group.hyperparameters.size());
     group.lr = require(group.hyperparameters, "lr");
     group.weight_decay = find(group.hyperparameters, "weight_decay");
-    group.cautious = find(group.hyperparameters, "cautious");
+    group.cautious = cautious;
+    if (group.decay == Group::Decay::decoupled && cautious >= 2)
+        group.decay = Group::Decay::apart;
     group.loss = find(group.hyperparameters, "loss");
     two_passes_ = two_passes_ || (group.rule && group.rule->sums > 0);
     reference_ = reference_ || !group.rule;

@@ -50,7 +50,8 @@ struct Leaf {
 };
 
 struct Group {
-    enum class Decay { coupled, decoupled, none };
+    // apart: decoupled, but by another share or after the move.
+    enum class Decay { coupled, decoupled, none, apart };
 
     const Rule* rule;            // null: the reference implementation runs it
     const WholeRule* whole;      // of leaves that the rule updates as a whole, or null
@@ -62,7 +63,8 @@ struct Group {
     bool settled = false;       // the other values are up to date
     bool steady = false;        // settled, and the only one that may change is a constant rate
     std::vector<int> rule_numbers;
-    int lr, weight_decay, cautious, loss;
+    int lr, weight_decay, loss;
+    double cautious;      // as in Prologue
     double l1, threshold; // weight of the penalty, and its soft threshold in this step
 
     // The values that the rule takes, in its order.
@@ -71,6 +73,11 @@ struct Group {
             out[i] = values[size_t(rule_numbers[i])];
     }
     double value(int index) const { return index < 0 ? 0 : values[size_t(index)]; }
+    // As in Prologue, of decay apart.
+    double shrink_apart() const {
+        const double share = value(lr) * value(weight_decay);
+        return cautious >= 2 ? share : 1 - share;
+    }
 };
 
 const Rule* find_rule(const std::string& name);       // throws where there is none
@@ -83,7 +90,7 @@ bool alike(const Bounds& a, const Bounds& b, Dtype dtype);
 
 class Leaves {
   public:
-    void add_group(const py::object& kernel, const std::string& decay,
+    void add_group(const py::object& kernel, const std::string& decay, double cautious,
                    const std::vector<double>& scalars, const std::string& scope,
                    const py::list& hyperparameters);
     void add(const py::array& x, const py::object& master, const py::tuple& shape, int group,

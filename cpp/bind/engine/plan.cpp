@@ -173,8 +173,10 @@ void Plan::bind(const StepTerms& terms) {
         const Prologue prologue = {terms.scale,
                                    terms.limit,
                                    group.decay == Group::Decay::coupled ? decay : 0,
-                                   group.decay == Group::Decay::decoupled ? 1 - lr * decay : 1,
-                                   group.value(group.cautious),
+                                   group.decay == Group::Decay::decoupled ? 1 - lr * decay
+                                   : group.decay == Group::Decay::apart   ? group.shrink_apart()
+                                                                          : 1,
+                                   group.cautious,
                                    terms.share};
         entry.prologue = prologue;
         group.threshold = lr * group.l1;

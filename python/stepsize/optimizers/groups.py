@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepsize.arrays import Nest
+from stepsize.optimizers import loop
 from stepsize.optimizers.fields import Choice, Count, Field, Flag, Value
 from stepsize.optimizers.options import CONSTRAINTS
 from stepsize.validation import nearest
@@ -118,6 +119,10 @@ def check_values(
     """The given hyperparameters, checked; TypeError for names that are not fields."""
     checked = {}
     for name, value in given.items():
+        if name not in fields and name in loop.OPTIONS:
+            raise TypeError(
+                f"{owner}: {name} is for {loop.OPTIONS[name].whom}, such as AdamW; leave it out"
+            )
         if name not in fields:
             names = list(dict.fromkeys((*fields, *also)))
             raise TypeError(
@@ -302,7 +307,7 @@ class ParameterGroups:
                     f"{owner}: {field.name} is settled when the optimizer is made (it is "
                     f"{old!r}); make a new one with {field.name}={new!r}"
                 )
-            self.rule.check_together(changed)
+            loop.check(self.rule, changed)
             if not set(self.rule.variant(changed)[1]) <= set(self.rule.variant(table)[1]):
                 raise ValueError(
                     f"{owner}: {field.name}={new!r} needs state that this optimizer was made "

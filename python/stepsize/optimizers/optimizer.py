@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, overload
 from stepsize import _core
 from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, Structure, check_alike
-from stepsize.optimizers import engine, gradients, state_dict
+from stepsize.optimizers import engine, gradients, loop, state_dict
 from stepsize.optimizers.constraints import overrides_of, resolve
 from stepsize.optimizers.fields import Part, Value
 from stepsize.optimizers.groups import (
@@ -124,7 +124,7 @@ class Optimizer(Rule, abstract=True):
         host: Callable[[Any], StepHost] | None = None,
     ) -> None:
         for values in tables:
-            self.check_together(values)
+            loop.check(type(self), values)
         check_real(self, structure)
         several = len(tables) > 1 or is_grouped(params)
         self._engine = _core.Engine(structure.description())
@@ -338,8 +338,8 @@ class Optimizer(Rule, abstract=True):
             self.load_state_dict(state)
 
     def __repr__(self) -> str:
-        fields = self.fields.items()
-        values = ", ".join(f"{name}={self._groups.text(field)}" for name, field in fields)
+        fields = loop.shown(self.fields, self._groups.tables)
+        values = ", ".join(f"{field.name}={self._groups.text(field)}" for field in fields)
         size = sum(leaf.size for leaf in self._leaves.arrays)
         return (
             f"<{type(self).__name__}({values}) over {len(self.paths)} arrays with {size:,} "

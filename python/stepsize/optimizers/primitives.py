@@ -60,6 +60,11 @@ def not_descending(a: Array, b: Array, g: Array) -> Any:
     return ((b > a) & (g >= 0)) | ((b < a) & (g <= 0))
 
 
+def outward(a: Array, b: Array) -> Any:
+    """Whether the step from ``a`` to ``b`` leads away from 0; NaN: no."""
+    return ((b > a) & (a > 0)) | ((b < a) & (a < 0))
+
+
 def clamp(a: Array, limit: float) -> Any:
     """``a`` within ``[-limit, limit]``; NaN stays NaN."""
     bound = a.dtype.type(limit)

@@ -14,7 +14,8 @@ from stepsize.arrays import Array, is_narrow, view_as_real
 from stepsize.optimizers import half, quantization
 from stepsize.optimizers.constraints import constrain
 from stepsize.optimizers.internals import Internals
-from stepsize.optimizers.primitives import clamp, not_descending, select
+from stepsize.optimizers.loop import decay_share
+from stepsize.optimizers.primitives import clamp, not_descending, outward, select
 from stepsize.optimizers.rule import rebinds_parameter
 from stepsize.optimizers.stats import Sums, extremes
 from stepsize.optimizers.transaction import assign
@@ -143,7 +144,9 @@ def _move(
         # The gradient may be the parameter.
         given = leaf.raw.copy() if stats else before
         seen = leaf.gradient(scale, limit)
-        leaf.x *= 1 - leaf.h.lr * leaf.decay if leaf.kind == "decoupled" else 1.0
+        share = decay_share(leaf.h) if leaf.kind == "decoupled" else 0.0
+        apart = getattr(leaf.h, "cautious_decay", False)
+        leaf.x *= 1.0 if apart else 1 - share
         start = leaf.x.copy()
         names = _lend_scalars(parts, i, leaf.s)
         _apply(parts, leaf, seen)
@@ -154,6 +157,9 @@ def _move(
             )
         if getattr(leaf.h, "cautious", False):
             leaf.x[...] = select(not_descending(start, leaf.x, seen), start, leaf.x)
+        if apart:
+            decayed = leaf.x - leaf.x.dtype.type(share) * start
+            leaf.x[...] = select(outward(start, leaf.x), leaf.x, decayed)
         if leaf.constraint is not None:
             constrain(leaf.x, leaf.constraint, leaf.h.lr)
         leaf.store()

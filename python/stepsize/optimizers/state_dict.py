@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array
+from stepsize.optimizers import loop
 from stepsize.optimizers.fields import Value
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.slots import State
@@ -165,7 +166,8 @@ def _check_head(parts: Internals, d: Mapping[str, Any]) -> None:
 
 def _check_hyperparams(parts: Internals, saved: Any) -> None:
     """Refuse other hyperparameters than the rule's, but for those that older files lack."""
-    later = [name for name in parts.rule.later if isinstance(saved, Mapping) and name not in saved]
+    later = (*parts.rule.later, *loop.LOOP)
+    later = [name for name in later if isinstance(saved, Mapping) and name not in saved]
     names = [name for name in parts.rule.fields if name not in later]
     check_names(parts.owner, "the hyperparameters", saved, names)
 

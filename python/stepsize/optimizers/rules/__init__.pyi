@@ -19,6 +19,7 @@ class AdaBelief(Optimizer):
     eps: Any
     weight_decay: Any
     cautious: Any
+    cautious_decay: Any
     def __init__(
         self,
         params: Nest,
@@ -28,6 +29,7 @@ class AdaBelief(Optimizer):
         eps: _Number = 1e-16,
         weight_decay: _Number = 0.0,
         cautious: bool = False,
+        cautious_decay: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -45,6 +47,7 @@ class Adadelta(Optimizer):
     rho: Any
     eps: Any
     weight_decay: Any
+    cautious: Any
     def __init__(
         self,
         params: Nest,
@@ -53,6 +56,7 @@ class Adadelta(Optimizer):
         rho: _Number = 0.9,
         eps: _Number = 1e-06,
         weight_decay: _Number = 0.0,
+        cautious: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -99,6 +103,8 @@ class Adagrad(Optimizer):
     initial_accumulator_value: Any
     eps: Any
     decoupled: Any
+    cautious: Any
+    cautious_decay: Any
     def __init__(
         self,
         params: Nest,
@@ -109,6 +115,8 @@ class Adagrad(Optimizer):
         initial_accumulator_value: float = 0.0,
         eps: _Number = 1e-10,
         decoupled: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -129,6 +137,7 @@ class Adam(Optimizer):
     amsgrad: Any
     decoupled_weight_decay: Any
     cautious: Any
+    cautious_decay: Any
     def __init__(
         self,
         params: Nest,
@@ -140,6 +149,7 @@ class Adam(Optimizer):
         amsgrad: bool = False,
         decoupled_weight_decay: bool = False,
         cautious: bool = False,
+        cautious_decay: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -187,6 +197,7 @@ class AdamW(Adam):
     amsgrad: Any
     decoupled_weight_decay: Any
     cautious: Any
+    cautious_decay: Any
     def __init__(
         self,
         params: Nest,
@@ -198,6 +209,7 @@ class AdamW(Adam):
         amsgrad: bool = False,
         decoupled_weight_decay: bool = True,
         cautious: bool = False,
+        cautious_decay: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -216,6 +228,8 @@ class Adan(Optimizer):
     eps: Any
     weight_decay: Any
     no_prox: Any
+    cautious: Any
+    cautious_decay: Any
     def __init__(
         self,
         params: Nest,
@@ -225,6 +239,8 @@ class Adan(Optimizer):
         eps: _Number = 1e-08,
         weight_decay: _Number = 0.0,
         no_prox: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -245,6 +261,8 @@ class AdEMAMix(Optimizer):
     weight_decay: Any
     alpha_warmup: Any
     beta3_warmup: Any
+    cautious: Any
+    cautious_decay: Any
     def __init__(
         self,
         params: Nest,
@@ -256,6 +274,8 @@ class AdEMAMix(Optimizer):
         weight_decay: _Number = 0.0,
         alpha_warmup: _Number = 0.0,
         beta3_warmup: _Number = 0.0,
+        cautious: bool = False,
+        cautious_decay: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -275,6 +295,7 @@ class ADOPT(Optimizer):
     weight_decay: Any
     decouple: Any
     use_clipping: Any
+    cautious: Any
     def __init__(
         self,
         params: Nest,
@@ -285,6 +306,7 @@ class ADOPT(Optimizer):
         weight_decay: _Number = 0.0,
         decouple: bool = False,
         use_clipping: bool = True,
+        cautious: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -551,6 +573,7 @@ class LaProp(Optimizer):
     eps: Any
     weight_decay: Any
     cautious: Any
+    cautious_decay: Any
     def __init__(
         self,
         params: Nest,
@@ -560,6 +583,7 @@ class LaProp(Optimizer):
         eps: _Number = 1e-15,
         weight_decay: _Number = 0.0,
         cautious: bool = False,
+        cautious_decay: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -667,6 +691,7 @@ class Lion(Optimizer):
     betas: Any
     weight_decay: Any
     cautious: Any
+    cautious_decay: Any
     def __init__(
         self,
         params: Nest,
@@ -675,6 +700,7 @@ class Lion(Optimizer):
         betas: tuple[_Number, _Number] = (0.9, 0.99),
         weight_decay: _Number = 0.0,
         cautious: bool = False,
+        cautious_decay: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -827,6 +853,7 @@ class NAdam(Optimizer):
     momentum_decay: Any
     decoupled_weight_decay: Any
     cautious: Any
+    cautious_decay: Any
     def __init__(
         self,
         params: Nest,
@@ -838,6 +865,7 @@ class NAdam(Optimizer):
         momentum_decay: _Number = 0.004,
         decoupled_weight_decay: bool = False,
         cautious: bool = False,
+        cautious_decay: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -858,6 +886,7 @@ class NAdamW(NAdam):
     momentum_decay: Any
     decoupled_weight_decay: Any
     cautious: Any
+    cautious_decay: Any
     def __init__(
         self,
         params: Nest,
@@ -869,6 +898,7 @@ class NAdamW(NAdam):
         momentum_decay: _Number = 0.004,
         decoupled_weight_decay: bool = True,
         cautious: bool = False,
+        cautious_decay: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -979,6 +1009,7 @@ class RAdam(Optimizer):
     weight_decay: Any
     decoupled_weight_decay: Any
     cautious: Any
+    cautious_decay: Any
     def __init__(
         self,
         params: Nest,
@@ -989,6 +1020,7 @@ class RAdam(Optimizer):
         weight_decay: _Number = 0.0,
         decoupled_weight_decay: bool = False,
         cautious: bool = False,
+        cautious_decay: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1009,6 +1041,8 @@ class RMSprop(Optimizer):
     momentum: Any
     centered: Any
     decoupled: Any
+    cautious: Any
+    cautious_decay: Any
     def __init__(
         self,
         params: Nest,
@@ -1020,6 +1054,8 @@ class RMSprop(Optimizer):
         momentum: _Number = 0.0,
         centered: bool = False,
         decoupled: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1036,6 +1072,7 @@ class Rprop(Optimizer):
     lr: Any
     etas: Any
     step_sizes: Any
+    cautious: Any
     def __init__(
         self,
         params: Nest,
@@ -1043,6 +1080,7 @@ class Rprop(Optimizer):
         *,
         etas: tuple[_Number, _Number] = (0.5, 1.2),
         step_sizes: tuple[_Number, _Number] = (1e-06, 50.0),
+        cautious: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1153,6 +1191,8 @@ class SGD(Optimizer):
     weight_decay: Any
     nesterov: Any
     decoupled: Any
+    cautious: Any
+    cautious_decay: Any
     def __init__(
         self,
         params: Nest,
@@ -1163,6 +1203,8 @@ class SGD(Optimizer):
         weight_decay: _Number = 0.0,
         nesterov: bool = False,
         decoupled: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1208,6 +1250,8 @@ class SignSGD(Optimizer):
     lr: Any
     momentum: Any
     weight_decay: Any
+    cautious: Any
+    cautious_decay: Any
     def __init__(
         self,
         params: Nest,
@@ -1215,6 +1259,8 @@ class SignSGD(Optimizer):
         *,
         momentum: _Number = 0.0,
         weight_decay: _Number = 0.0,
+        cautious: bool = False,
+        cautious_decay: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1231,6 +1277,8 @@ class Signum(SignSGD):
     lr: Any
     momentum: Any
     weight_decay: Any
+    cautious: Any
+    cautious_decay: Any
     def __init__(
         self,
         params: Nest,
@@ -1238,6 +1286,8 @@ class Signum(SignSGD):
         *,
         momentum: _Number = 0.9,
         weight_decay: _Number = 0.0,
+        cautious: bool = False,
+        cautious_decay: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
