@@ -32,8 +32,8 @@ ORDER = [part for floor in FLOORS for part in floor]
 # The same inside optimizers/: a module may import those on the floors before its own, and no other.
 OPTIMIZERS = [
     ["ascent", "elementary", "fields", "quantization", "stats", "transaction"],
-    ["loop"],
     ["half", "options", "primitives", "sparse"],
+    ["loop"],
     ["groups", "rule"],
     ["constraints", "leaves"],
     ["host", "slots"],

@@ -154,12 +154,13 @@ void add_construction(py::class_<Engine>& type) {
         .def(
             "add_group",
             [](Engine& engine, const py::object& kernel, const std::string& decay, double cautious,
-               const std::vector<double>& scalars, const std::string& scope,
+               int squares, const std::vector<double>& scalars, const std::string& scope,
                const py::list& numbers) {
-                engine.leaves().add_group(kernel, decay, cautious, scalars, scope, numbers);
+                engine.leaves().add_group(kernel, decay, cautious, squares, scalars, scope,
+                                          numbers);
             },
-            py::arg("kernel"), py::arg("decay"), py::arg("cautious"), py::arg("scalars"),
-            py::arg("scope"), py::arg("numbers"))
+            py::arg("kernel"), py::arg("decay"), py::arg("cautious"), py::arg("squares"),
+            py::arg("scalars"), py::arg("scope"), py::arg("numbers"))
         .def(
             "add_leaf",
             [](Engine& engine, const py::array& x, const py::object& master, const py::tuple& shape,

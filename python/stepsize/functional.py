@@ -117,7 +117,9 @@ class _Form:
         self.needed = len(needed)
         self.state = (*self.slots, *(["scalars"] if cls.scalars else []))
         self.fields = {
-            name: field for name, field in cls.fields.items() if not getattr(field, "fixed", False)
+            name: field
+            for name, field in cls.fields.items()
+            if not getattr(field, "fixed", False) and name not in loop.OF_LEAVES
         }
         self.options = tuple(name for name in _OPTIONS if name not in cls.fields)
         self.defaults = defaults
@@ -149,6 +151,12 @@ class _Form:
                 "steps that raise NonFiniteGradientError as none"
             )
         rest = {k: v for k, v in keywords.items() if k not in self.options}
+        whole = [name for name in rest if name in loop.OF_LEAVES]
+        if whole:
+            raise TypeError(
+                f"{self.name}: {whole[0]} sums over whole arrays, of which these may be parts; use "
+                f"the class, stepsize.{self.cls.__name__}"
+            )
         also = (*self.state, "step", *self.options, "grad_factor")
         values = {**self.defaults, **check_values(self.fields, self.name, rest, also)}
         self._refuse_functions(values)
@@ -169,6 +177,7 @@ class _Form:
             [numbers[name] for name in COMPILED[kernel][1:]],
             decay if kind == "coupled" else 0.0,
             decay if kind == "decoupled" else 0.0,
+            numbers.get("decay_max_lr", 0.0),
             loop.caution(values),
             options.clip_value or math.inf,
             -1.0 if options.maximize else 1.0,

@@ -92,8 +92,10 @@ def is_valid(cls: type, keywords: dict[str, Any]) -> bool:
 
 
 # What the options of the loop are tried with, and what gives them something to do.
-LOOP = {"cautious": True, "cautious_decay": True}
-DECAYING = {"weight_decay": 0.3, "decoupled_weight_decay": True, "no_prox": True}
+LOOP = {"cautious": True, "cautious_decay": True, "decay_max_lr": 0.01}
+LOOP |= {"update_clip": 0.7, "mars_gamma": 0.1}
+DECAYING = {"weight_decay": 0.3, "momentum": 0.9}
+DECAYING |= dict.fromkeys(("decoupled_weight_decay", "decoupled", "no_prox"), True)
 LOOP_ALONE = (ss.SGD, ss.AdamW, ss.Lion)  # each by itself; in all others together
 
 
@@ -129,6 +131,7 @@ def cases_of(cls: type) -> Iterator[Case]:
 
 CASES = [case for cls in RULES for case in cases_of(cls)]
 COMPILED = [case for case in CASES if case.compiled]
+LOOP_CASES = [case for case in CASES if loop.LOOP.keys() & case.keywords.keys()]
 
 
 def is_kind(case: Case) -> bool:

@@ -168,7 +168,7 @@ const Rule* find_rule(const std::string& name) {
 }
 
 void Leaves::add_group(const py::object& kernel, const std::string& decay, double cautious,
-                       const std::vector<double>& scalars, const std::string& scope,
+                       int squares, const std::vector<double>& scalars, const std::string& scope,
                        const py::list& hyperparameters) {
     if (scalars.size() > max_scalars)
         throw std::invalid_argument("too many scalars for one leaf");
@@ -189,8 +189,16 @@ void Leaves::add_group(const py::object& kernel, const std::string& decay, doubl
     group.lr = require(group.hyperparameters, "lr");
     group.weight_decay = find(group.hyperparameters, "weight_decay");
     group.cautious = cautious;
-    if (group.decay == Group::Decay::decoupled && cautious >= 2)
+    group.decay_max_lr = find(group.hyperparameters, "decay_max_lr");
+    if (group.decay == Group::Decay::decoupled && (int(cautious) & 2 || group.decay_max_lr >= 0))
         group.decay = Group::Decay::apart;
+    group.mars_gamma = find(group.hyperparameters, "mars_gamma");
+    group.update_clip = find(group.hyperparameters, "update_clip");
+    group.beta1 = find(group.hyperparameters, "beta1");
+    group.beta2 = find(group.hyperparameters, "beta2");
+    group.eps = find(group.hyperparameters, "eps");
+    group.squares = squares;
+    looks_ = looks_ || group.looks();
     group.loss = find(group.hyperparameters, "loss");
     two_passes_ = two_passes_ || (group.rule && group.rule->sums > 0);
     reference_ = reference_ || !group.rule;
@@ -214,7 +222,8 @@ void Leaves::add(const py::array& x, const py::object& master, const py::tuple& 
     leaf.matrix = leaf.whole || (owner.rule && owner.rule->update[0] && leaf.shape.size() > 1);
     if (leaf.matrix && leaf.complex)
         throw std::invalid_argument(std::string(owner.rule->name) + ": no complex matrices");
-    if (owner.rule && !leaf.matrix && int(slots.size()) != owner.rule->slots)
+    const int more = owner.mars_gamma >= 0;
+    if (owner.rule && !leaf.matrix && int(slots.size()) != owner.rule->slots + more)
         throw std::invalid_argument(std::string(owner.rule->name) +
                                     ": wrong number of state arrays");
     for (size_t k = 0; k < slots.size(); ++k) {

@@ -39,6 +39,8 @@ struct Leaf {
     char* average = nullptr;      // the EMA of the parameters, or null
     std::vector<void*> vectors;   // state of a leaf seen as matrices
     Bounds bounds = {};
+    Correction correction = {0, 1}; // of its gradients, and
+    double rate = 1;                // what multiplies its rate, in this step
 
     const char* seen() const { return half.data ? static_cast<char*>(half.data) : x; }
     Dtype dtype_seen() const { return half.data ? half.dtype : dtype; }
@@ -63,9 +65,11 @@ struct Group {
     bool settled = false;       // the other values are up to date
     bool steady = false;        // settled, and the only one that may change is a constant rate
     std::vector<int> rule_numbers;
-    int lr, weight_decay, loss;
-    double cautious;      // as in Prologue
-    double l1, threshold; // weight of the penalty, and its soft threshold in this step
+    int lr, weight_decay, loss, decay_max_lr;
+    int mars_gamma, update_clip;    // where there are none, no sum is taken before the update
+    int beta1, beta2, eps, squares; // what these read; the last is the slot of the second moment
+    double cautious;                // as in Prologue
+    double l1, threshold;           // weight of the penalty, and its soft threshold in this step
 
     // The values that the rule takes, in its order.
     void numbers(double* out) const {
@@ -75,9 +79,11 @@ struct Group {
     double value(int index) const { return index < 0 ? 0 : values[size_t(index)]; }
     // As in Prologue, of decay apart.
     double shrink_apart() const {
-        const double share = value(lr) * value(weight_decay);
-        return cautious >= 2 ? share : 1 - share;
+        const double rate = value(lr), share = rate * value(weight_decay);
+        const double taken = decay_max_lr < 0 ? share : share * (rate / value(decay_max_lr));
+        return int(cautious) & 2 ? taken : 1 - taken;
     }
+    bool looks() const { return mars_gamma >= 0 || update_clip >= 0; }
 };
 
 const Rule* find_rule(const std::string& name);       // throws where there is none
@@ -90,7 +96,7 @@ bool alike(const Bounds& a, const Bounds& b, Dtype dtype);
 
 class Leaves {
   public:
-    void add_group(const py::object& kernel, const std::string& decay, double cautious,
+    void add_group(const py::object& kernel, const std::string& decay, double cautious, int squares,
                    const std::vector<double>& scalars, const std::string& scope,
                    const py::list& hyperparameters);
     void add(const py::array& x, const py::object& master, const py::tuple& shape, int group,
@@ -119,9 +125,11 @@ class Leaves {
     }
 
     // Whether the rule's scalars belong to all leaves together, whether some rule takes sums before
-    // its update, and whether some rule has no compiled twin.
+    // its update or the loop does so, and whether some rule has no compiled twin.
     bool shared_scalars() const { return shared_scalars_; }
     bool two_passes() const { return two_passes_; }
+    bool looks() const { return looks_; }
+    bool by_leaf() const { return two_passes_ || looks_; }
     bool reference() const { return reference_; }
 
     // Pins the parameters' memory temporarily.
@@ -170,6 +178,7 @@ class Leaves {
     std::vector<RowSlice> rows_;      // of this step
     bool shared_scalars_ = false;
     bool two_passes_ = false;
+    bool looks_ = false;
     bool reference_ = false;
     std::array<double, max_scalars> all_scalars_ = {};
     std::vector<py::object> averages_; // and what pins them

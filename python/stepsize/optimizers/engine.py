@@ -10,7 +10,7 @@ from stepsize.arrays import is_narrow, view_as_real
 from stepsize.optimizers.fields import Choice, Count
 from stepsize.optimizers.groups import ParameterGroups
 from stepsize.optimizers.leaves import Leaves
-from stepsize.optimizers.loop import caution
+from stepsize.optimizers.loop import caution, square_slot
 from stepsize.optimizers.options import Options
 from stepsize.optimizers.rule import COMPILED, Rule, runs_compiled
 from stepsize.optimizers.slots import Slots
@@ -55,6 +55,7 @@ def fill(
             kernel if compiled and kernel in COMPILED and not matrices else None,
             rule.decay_kind(values),
             caution(values),
+            square_slot(rule, values),
             list(rule.scalars.values()),
             rule.scope or "",
             numbers,

@@ -308,7 +308,7 @@ class ParameterGroups:
                     f"{old!r}); make a new one with {field.name}={new!r}"
                 )
             loop.check(self.rule, changed)
-            if not set(self.rule.variant(changed)[1]) <= set(self.rule.variant(table)[1]):
+            if not set(self._slots(changed)) <= set(self._slots(table)):
                 raise ValueError(
                     f"{owner}: {field.name}={new!r} needs state that this optimizer was made "
                     f"without; make a new one with {field.name}={new!r}"
@@ -326,6 +326,9 @@ class ParameterGroups:
         except BaseException:
             self._set_all(field, before)
             raise
+
+    def _slots(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        return loop.layout(self.rule, values)[1]
 
     def _set_all(self, field: Field, values: Sequence[Value]) -> None:
         for group, new in enumerate(values):

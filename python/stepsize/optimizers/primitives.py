@@ -149,6 +149,14 @@ def sum_of_squares(a: Array) -> float:
     return float(_core.sum_of_squares(np.ascontiguousarray(a)))
 
 
+def sum_of_blocks(terms: Array, total: float = 0.0) -> float:
+    """``total`` plus the sum of the terms, in the fixed order of blocks and lanes."""
+    terms = terms.reshape(-1)
+    for start in range(0, terms.size, _core.chunk_size):
+        total += _core.sum_lanes(np.ascontiguousarray(terms[start : start + _core.chunk_size]))
+    return total
+
+
 def power(base: float, n: int) -> float:
     """``base ** n`` by squaring in double-double: as exact as ``**``, the same bits everywhere."""
     squares = [(base, 0.0)]

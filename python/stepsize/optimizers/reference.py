@@ -14,9 +14,15 @@ from stepsize.arrays import Array, is_narrow, view_as_real
 from stepsize.optimizers import half, quantization
 from stepsize.optimizers.constraints import constrain
 from stepsize.optimizers.internals import Internals
-from stepsize.optimizers.loop import decay_share
-from stepsize.optimizers.primitives import clamp, not_descending, outward, select
-from stepsize.optimizers.rule import rebinds_parameter
+from stepsize.optimizers.loop import LAST, corrected, decay_share, rate_factor
+from stepsize.optimizers.primitives import (
+    clamp,
+    not_descending,
+    outward,
+    select,
+    sum_of_blocks,
+)
+from stepsize.optimizers.rule import Rule, rebinds_parameter
 from stepsize.optimizers.stats import Sums, extremes
 from stepsize.optimizers.transaction import assign
 
@@ -144,12 +150,13 @@ def _move(
         # The gradient may be the parameter.
         given = leaf.raw.copy() if stats else before
         seen = leaf.gradient(scale, limit)
+        seen, h = _looked_at(parts.rule, leaf, seen)
         share = decay_share(leaf.h) if leaf.kind == "decoupled" else 0.0
         apart = getattr(leaf.h, "cautious_decay", False)
         leaf.x *= 1.0 if apart else 1 - share
         start = leaf.x.copy()
         names = _lend_scalars(parts, i, leaf.s)
-        _apply(parts, leaf, seen)
+        _apply(parts, leaf, seen, h)
         if rebinds_parameter(type(parts.rule).rule) and np.array_equal(leaf.x, start):
             raise TypeError(
                 f"{parts.owner}: rule gives x another array, as x = x - ... does, and the "
@@ -174,6 +181,18 @@ def _move(
     return cast(Sums, tuple(sums))
 
 
+def _looked_at(rule: Rule, leaf: _Leaf, seen: Array) -> tuple[Array, SimpleNamespace]:
+    """The gradient and the numbers as the sums over a leaf leave them for its update."""
+    corrects = hasattr(leaf.h, "mars_gamma")
+    if corrects:
+        seen = corrected(seen, getattr(leaf.s, LAST), leaf.h)
+    h = leaf.h
+    if hasattr(h, "update_clip"):
+        factor = rate_factor(seen, getattr(leaf.s, rule.second_moment), h)
+        h = SimpleNamespace(**{**vars(h), "lr": h.lr * factor})
+    return seen + leaf.x * 0.0 if corrects else seen, h
+
+
 Squares = tuple[float, float, float]
 
 
@@ -194,8 +213,8 @@ def _squares(values: Array, before: Array | None = None) -> Iterator[Squares]:
         yield (plain, *extremes(plain, block, less))
 
 
-def _apply(parts: Internals, leaf: _Leaf, gradient: Array) -> None:
-    found: Any = parts.rule.rule(leaf.x, gradient, leaf.s, leaf.h)  # type: ignore[func-returns-value]
+def _apply(parts: Internals, leaf: _Leaf, gradient: Array, h: SimpleNamespace) -> None:
+    found: Any = parts.rule.rule(leaf.x, gradient, leaf.s, h)  # type: ignore[func-returns-value]
     if found is not None:
         raise TypeError(
             f"{parts.owner}: rule returned a {type(found).__name__}, but it has to change x in "
@@ -212,7 +231,9 @@ def _measure(parts: Internals, leaves: dict[int, _Leaf], scale: float, limit: fl
         terms = parts.rule.measure(leaf.x, leaf.gradient(scale, limit), leaf.s, leaf.h)
         if parts.rule.scope == "leaf" or not totals:
             totals, size = [0.0] * len(terms), 0
-        totals = [add_blocks(a, np.asarray(b, float)) for a, b in zip(totals, terms, strict=True)]
+        totals = [
+            sum_of_blocks(np.asarray(b, float), a) for a, b in zip(totals, terms, strict=True)
+        ]
         size += leaf.x.size
         if parts.rule.scope == "leaf":
             _settle(parts, i, leaf.h, [*totals, size])
@@ -243,11 +264,3 @@ def _lend_scalars(parts: Internals, i: int, s: SimpleNamespace) -> tuple[str, ..
 def _keep_scalars(parts: Internals, i: int, s: SimpleNamespace, names: Sequence[str]) -> None:
     if names:
         parts.engine.set_scalars(i, [float(getattr(s, name)) for name in names])
-
-
-def add_blocks(total: float, terms: Array) -> float:
-    """``total`` plus the sum of the terms, in the fixed order of blocks and lanes."""
-    terms = terms.reshape(-1)
-    for start in range(0, terms.size, _core.chunk_size):
-        total += _core.sum_lanes(np.ascontiguousarray(terms[start : start + _core.chunk_size]))
-    return total

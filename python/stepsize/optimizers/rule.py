@@ -52,6 +52,7 @@ class Rule:
     adapts_lr: ClassVar[bool] = False  # learning-rate-free: `lr` only scales the rate it finds
     steady_lr: ClassVar[bool] = False  # a changing `lr` scales the whole solution, not the steps
     anchored: ClassVar[bool] = False  # the state says where the parameters are after the step
+    second_moment: ClassVar[str] = ""  # the slot with an average of squares, by beta2 as Adam's
     needs_loss: ClassVar[bool] = False
     needs_closure: ClassVar[bool] = False  # step takes value_and_grad instead of gradients
     # Whether a soft threshold by lr * l1 is the step of an L1 penalty; None: if decay is decoupled.

@@ -15,6 +15,7 @@ from stepsize.optimizers.fields import Value
 from stepsize.optimizers.groups import ParameterGroups
 from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.leaves import Leaves
+from stepsize.optimizers.loop import layout
 from stepsize.optimizers.rule import Rule, runs_compiled
 
 _LINE = 64  # bytes of a cache line
@@ -84,7 +85,7 @@ class Slots:
         wanted = []
         real = map(view_as_real, leaves.contiguous)
         for leaf, values in zip(real, groups.by_leaf(), strict=True):
-            slots = () if rule.shaped else rule.variant(values)[1]
+            slots = () if rule.shaped else layout(rule, values)[1]
             dtypes = [quantization.dtype_of(slot, leaf, state_dtype) for slot in slots]
             wanted.append((leaf, slots, dtypes))
         offsets, end = _lay_out(wanted)
@@ -195,7 +196,7 @@ def check_quantizable(rule: Rule, tables: Sequence[Mapping[str, Any]], form: str
     """Refuse quantization for rules that read their state twice, or whose state has to be exact."""
     if form is None:
         return
-    kinds = {quantization.kind_of(slot) for values in tables for slot in rule.variant(values)[1]}
+    kinds = {quantization.kind_of(slot) for values in tables for slot in layout(rule, values)[1]}
     passes = rule.scope is not None or rule.shaped
     if passes or not runs_compiled(type(rule)) or kinds == {"exact"}:
         raise ValueError(

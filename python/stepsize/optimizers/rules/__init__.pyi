@@ -20,6 +20,8 @@ class AdaBelief(Optimizer):
     weight_decay: Any
     cautious: Any
     cautious_decay: Any
+    decay_max_lr: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -30,6 +32,8 @@ class AdaBelief(Optimizer):
         weight_decay: _Number = 0.0,
         cautious: bool = False,
         cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -105,6 +109,7 @@ class Adagrad(Optimizer):
     decoupled: Any
     cautious: Any
     cautious_decay: Any
+    decay_max_lr: Any
     def __init__(
         self,
         params: Nest,
@@ -117,6 +122,7 @@ class Adagrad(Optimizer):
         decoupled: bool = False,
         cautious: bool = False,
         cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -138,6 +144,9 @@ class Adam(Optimizer):
     decoupled_weight_decay: Any
     cautious: Any
     cautious_decay: Any
+    decay_max_lr: Any
+    update_clip: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -150,6 +159,9 @@ class Adam(Optimizer):
         decoupled_weight_decay: bool = False,
         cautious: bool = False,
         cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
+        update_clip: _Number | None = None,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -168,6 +180,7 @@ class Adamax(Optimizer):
     eps: Any
     weight_decay: Any
     cautious: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -177,6 +190,7 @@ class Adamax(Optimizer):
         eps: _Number = 1e-08,
         weight_decay: _Number = 0.0,
         cautious: bool = False,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -198,6 +212,9 @@ class AdamW(Adam):
     decoupled_weight_decay: Any
     cautious: Any
     cautious_decay: Any
+    decay_max_lr: Any
+    update_clip: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -210,6 +227,9 @@ class AdamW(Adam):
         decoupled_weight_decay: bool = True,
         cautious: bool = False,
         cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
+        update_clip: _Number | None = None,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -230,6 +250,7 @@ class Adan(Optimizer):
     no_prox: Any
     cautious: Any
     cautious_decay: Any
+    decay_max_lr: Any
     def __init__(
         self,
         params: Nest,
@@ -241,6 +262,7 @@ class Adan(Optimizer):
         no_prox: bool = False,
         cautious: bool = False,
         cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -263,6 +285,9 @@ class AdEMAMix(Optimizer):
     beta3_warmup: Any
     cautious: Any
     cautious_decay: Any
+    decay_max_lr: Any
+    update_clip: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -276,6 +301,9 @@ class AdEMAMix(Optimizer):
         beta3_warmup: _Number = 0.0,
         cautious: bool = False,
         cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
+        update_clip: _Number | None = None,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -296,6 +324,7 @@ class ADOPT(Optimizer):
     decouple: Any
     use_clipping: Any
     cautious: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -307,6 +336,7 @@ class ADOPT(Optimizer):
         decouple: bool = False,
         use_clipping: bool = True,
         cautious: bool = False,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -574,6 +604,8 @@ class LaProp(Optimizer):
     weight_decay: Any
     cautious: Any
     cautious_decay: Any
+    decay_max_lr: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -584,6 +616,8 @@ class LaProp(Optimizer):
         weight_decay: _Number = 0.0,
         cautious: bool = False,
         cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -692,6 +726,7 @@ class Lion(Optimizer):
     weight_decay: Any
     cautious: Any
     cautious_decay: Any
+    decay_max_lr: Any
     def __init__(
         self,
         params: Nest,
@@ -701,6 +736,7 @@ class Lion(Optimizer):
         weight_decay: _Number = 0.0,
         cautious: bool = False,
         cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -854,6 +890,9 @@ class NAdam(Optimizer):
     decoupled_weight_decay: Any
     cautious: Any
     cautious_decay: Any
+    decay_max_lr: Any
+    update_clip: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -866,6 +905,9 @@ class NAdam(Optimizer):
         decoupled_weight_decay: bool = False,
         cautious: bool = False,
         cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
+        update_clip: _Number | None = None,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -887,6 +929,9 @@ class NAdamW(NAdam):
     decoupled_weight_decay: Any
     cautious: Any
     cautious_decay: Any
+    decay_max_lr: Any
+    update_clip: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -899,6 +944,9 @@ class NAdamW(NAdam):
         decoupled_weight_decay: bool = True,
         cautious: bool = False,
         cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
+        update_clip: _Number | None = None,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1010,6 +1058,8 @@ class RAdam(Optimizer):
     decoupled_weight_decay: Any
     cautious: Any
     cautious_decay: Any
+    decay_max_lr: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -1021,6 +1071,8 @@ class RAdam(Optimizer):
         decoupled_weight_decay: bool = False,
         cautious: bool = False,
         cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1043,6 +1095,7 @@ class RMSprop(Optimizer):
     decoupled: Any
     cautious: Any
     cautious_decay: Any
+    decay_max_lr: Any
     def __init__(
         self,
         params: Nest,
@@ -1056,6 +1109,7 @@ class RMSprop(Optimizer):
         decoupled: bool = False,
         cautious: bool = False,
         cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1193,6 +1247,7 @@ class SGD(Optimizer):
     decoupled: Any
     cautious: Any
     cautious_decay: Any
+    decay_max_lr: Any
     def __init__(
         self,
         params: Nest,
@@ -1205,6 +1260,7 @@ class SGD(Optimizer):
         decoupled: bool = False,
         cautious: bool = False,
         cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1252,6 +1308,7 @@ class SignSGD(Optimizer):
     weight_decay: Any
     cautious: Any
     cautious_decay: Any
+    decay_max_lr: Any
     def __init__(
         self,
         params: Nest,
@@ -1261,6 +1318,7 @@ class SignSGD(Optimizer):
         weight_decay: _Number = 0.0,
         cautious: bool = False,
         cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1279,6 +1337,7 @@ class Signum(SignSGD):
     weight_decay: Any
     cautious: Any
     cautious_decay: Any
+    decay_max_lr: Any
     def __init__(
         self,
         params: Nest,
@@ -1288,6 +1347,7 @@ class Signum(SignSGD):
         weight_decay: _Number = 0.0,
         cautious: bool = False,
         cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1363,6 +1423,7 @@ class Yogi(Optimizer):
     initial_accumulator: Any
     weight_decay: Any
     cautious: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -1373,6 +1434,7 @@ class Yogi(Optimizer):
         initial_accumulator: float = 1e-06,
         weight_decay: _Number = 0.0,
         cautious: bool = False,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,

@@ -76,6 +76,7 @@ class Adam(Optimizer):
     decoupled_weight_decay = flag()
     later = ("decoupled_weight_decay",)
     slots = (signed("exp_avg"), squares("exp_avg_sq"))
+    second_moment = "exp_avg_sq"
 
     @classmethod
     def variant(cls, values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:

@@ -57,6 +57,7 @@ class NAdam(Optimizer):
     momentum_decay = nonnegative(4e-3)
     decoupled_weight_decay = flag()
     slots = (signed("exp_avg"), squares("exp_avg_sq"))
+    second_moment = "exp_avg_sq"
     scalars = {"mu_product": 1.0}  # noqa: RUF012
 
     @classmethod
@@ -217,6 +218,7 @@ class AdEMAMix(Optimizer):
     alpha_warmup = nonnegative(0.0)
     beta3_warmup = nonnegative(0.0)
     slots = (signed("exp_avg"), signed("exp_avg_slow"), squares("exp_avg_sq"))
+    second_moment = "exp_avg_sq"
     decay = "decoupled"
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:

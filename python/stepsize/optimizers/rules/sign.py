@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import (
     Value,
-    flag,
     nonnegative,
     nonnegative_pair,
     unit,
