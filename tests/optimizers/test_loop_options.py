@@ -215,6 +215,8 @@ def test_every_rule_takes_an_option_or_says_whom_it_is_for():
         with pytest.raises(TypeError, match=f"adamw_: {name} sums over whole arrays"):
             x = np.ones(2)
             ss.functional.adamw_(x, x, x * 0, x * 0, step=1, **{name: 1.0})
+        with pytest.raises(TypeError, match=f"state: {name} sums over whole arrays"):
+            ss.functional.state("adamw", x, **{name: 1.0})
         rows = ss.RowGradient([0], np.ones((1, 2)))
         with pytest.raises(ValueError, match=f"needs {name}=None, which sees whole leaves"):
             ss.AdamW(np.ones((3, 2)), **{name: 1.0}).step(rows)

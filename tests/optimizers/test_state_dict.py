@@ -117,7 +117,7 @@ BAD_STATES = [
     (
         damage(groups__0__hyperparams__eps=KeyError),
         "Adam: the hyperparameters must have lr, betas, eps, weight_decay, amsgrad, "
-        "decoupled_weight_decay, cautious, cautious_decay, decay_max_lr, update_clip, ...; "
+        "decoupled_weight_decay, cautious, cautious_decay, decay_max_lr, update_clip, mars_gamma; "
         "found no eps",
     ),
     (

@@ -53,7 +53,8 @@ class Case:
     @property
     def elementwise(self) -> bool:
         """Whether an element's update depends on that element alone."""
-        return self.cls.scope is None and not self.cls.shaped
+        alone = self.cls.scope is None and not self.cls.shaped
+        return alone and not loop.sees_leaves(self.values)
 
     def make(self, params: Any, **more: Any) -> Any:
         return self.cls(params, **{**self.keywords, **more})

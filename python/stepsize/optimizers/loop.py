@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import Field, Flag, Value, flag, nonnegative, positive
 from stepsize.optimizers.primitives import maximum, power, select, sum_of_blocks
-
-if TYPE_CHECKING:
-    from stepsize.optimizers.rule import Rule
 
 
 class Option(NamedTuple):
@@ -86,7 +83,7 @@ for _name, _field in LOOP.items():
     _field.__set_name__(object, _name)
 
 
-def offered(cls: type[Rule]) -> dict[str, Field]:
+def offered(cls: type[Any]) -> dict[str, Field]:
     """The options that are sound for a class, by name."""
     single = cls.scope is None and not cls.shaped
     free = single and not cls.anchored and not hasattr(cls, "averaged")
@@ -102,7 +99,7 @@ def offered(cls: type[Rule]) -> dict[str, Field]:
     return {name: field for name, field in LOOP.items() if sound[name]}
 
 
-def check(cls: type[Rule], values: Mapping[str, Value]) -> None:
+def check(cls: type[Any], values: Mapping[str, Value]) -> None:
     """Refuse options that these hyperparameters leave nothing to do, and then what the rule does.
 
     Raises:
@@ -123,7 +120,7 @@ def check(cls: type[Rule], values: Mapping[str, Value]) -> None:
     cls.check_together(values)
 
 
-def layout(cls: Any, values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:
+def layout(cls: type[Any], values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:
     """The compiled rule and all state arrays: those of the rule, then those of the loop."""
     kernel, slots = cls.variant(values)
     return kernel, slots if values.get("mars_gamma") is None else (*slots, LAST)
@@ -134,11 +131,11 @@ def sees_leaves(values: Mapping[str, Value]) -> bool:
     return any(values.get(name) is not None for name in OF_LEAVES)
 
 
-def _defaults(cls: type[Rule]) -> dict[str, Value]:
+def _defaults(cls: type[Any]) -> dict[str, Value]:
     return {name: field.default for name, field in cls.fields.items()}
 
 
-def _switch(cls: type[Rule], values: Mapping[str, Value]) -> str:
+def _switch(cls: type[Any], values: Mapping[str, Value]) -> str:
     """What makes the decay of a class decoupled; nothing where it cannot be."""
     if cls.decay_kind(values) == "decoupled":
         return "weight_decay"
@@ -158,7 +155,7 @@ def caution(values: Mapping[str, Value]) -> float:
     return float(sum(2**k * bool(it) for k, it in enumerate(on)))
 
 
-def square_slot(cls: Any, values: Mapping[str, Value]) -> int:
+def square_slot(cls: type[Any], values: Mapping[str, Value]) -> int:
     """The place of the second moment among the state arrays, or -1."""
     slots = [str(slot) for slot in cls.variant(values)[1]]
     return slots.index(cls.second_moment) if cls.second_moment in slots else -1
