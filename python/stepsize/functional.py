@@ -69,7 +69,7 @@ def state(rule: str | type[Optimizer], params: Any, **hyperparameters: Any) -> d
     cls = find_rule(rule, "state")
     if not _is_elementwise(cls):
         raise ValueError(f"state: {_why_not(cls)}")
-    _refuse_sums("state", cls, hyperparameters)
+    loop.refuse_sums("state", cls, hyperparameters)
     optimizer = cls(params, **hyperparameters)
     arrays = [
         {name: np.array(slot) for name, slot in leaf.items()}
@@ -96,16 +96,6 @@ def _why_not(cls: type[Optimizer]) -> str:
         f"{cls.__name__} has no function on arrays of the caller's: its update needs {reason}; "
         f"use the class, stepsize.{cls.__name__}"
     )
-
-
-def _refuse_sums(owner: str, cls: type[Optimizer], given: Mapping[str, Value]) -> None:
-    """Refuse options by which the update of an element depends on its whole leaf."""
-    for name in loop.OF_LEAVES:
-        if name in given:
-            raise TypeError(
-                f"{owner}: {name} sums over whole arrays, of which these may be parts; use the "
-                f"class, stepsize.{cls.__name__}"
-            )
 
 
 def _switched_on(cls: type[Optimizer], values: Mapping[str, Value]) -> dict[str, Value]:
@@ -162,7 +152,7 @@ class _Form:
                 "steps that raise NonFiniteGradientError as none"
             )
         rest = {k: v for k, v in keywords.items() if k not in self.options}
-        _refuse_sums(self.name, self.cls, rest)
+        loop.refuse_sums(self.name, self.cls, rest)
         also = (*self.state, "step", *self.options, "grad_factor")
         values = {**self.defaults, **check_values(self.fields, self.name, rest, also)}
         self._refuse_functions(values)

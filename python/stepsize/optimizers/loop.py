@@ -131,6 +131,16 @@ def sees_leaves(values: Mapping[str, Value]) -> bool:
     return any(values.get(name) is not None for name in OF_LEAVES)
 
 
+def refuse_sums(owner: str, cls: type[Any], given: Mapping[str, Value]) -> None:
+    """Refuse options by which the update of an element depends on its whole leaf."""
+    for name in OF_LEAVES:
+        if name in given:
+            raise TypeError(
+                f"{owner}: {name} sums over whole arrays, of which these may be parts; use the "
+                f"class, stepsize.{cls.__name__}"
+            )
+
+
 def _defaults(cls: type[Any]) -> dict[str, Value]:
     return {name: field.default for name, field in cls.fields.items()}
 
