@@ -120,7 +120,7 @@ def check(cls: type[Any], values: Mapping[str, Value]) -> None:
     cls.check_together(values)
 
 
-def layout(cls: type[Any], values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:
+def layout(cls: Any, values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:
     """The compiled rule and all state arrays: those of the rule, then those of the loop."""
     kernel, slots = cls.variant(values)
     return kernel, slots if values.get("mars_gamma") is None else (*slots, LAST)
@@ -165,7 +165,7 @@ def caution(values: Mapping[str, Value]) -> float:
     return float(sum(2**k * bool(it) for k, it in enumerate(on)))
 
 
-def square_slot(cls: type[Any], values: Mapping[str, Value]) -> int:
+def square_slot(cls: Any, values: Mapping[str, Value]) -> int:
     """The place of the second moment among the state arrays, or -1."""
     slots = [str(slot) for slot in cls.variant(values)[1]]
     return slots.index(cls.second_moment) if cls.second_moment in slots else -1

@@ -166,8 +166,8 @@ def _check_head(parts: Internals, d: Mapping[str, Any]) -> None:
 
 def _check_hyperparams(parts: Internals, saved: Any) -> None:
     """Refuse other hyperparameters than the rule's, but for those that older files lack."""
-    later = (*parts.rule.later, *loop.LOOP)
-    later = [name for name in later if isinstance(saved, Mapping) and name not in saved]
+    known = (*parts.rule.later, *loop.LOOP)
+    later = [name for name in known if isinstance(saved, Mapping) and name not in saved]
     names = [name for name in parts.rule.fields if name not in later]
     check_names(parts.owner, "the hyperparameters", saved, names)
 
