@@ -16,6 +16,7 @@ namespace {
 } // namespace
 } // namespace stepsize
 
+#include "kernels/look.hpp"
 #include "kernels/schedule.hpp"
 #include "rules/adam.hpp"
 #include "rules/adam_momentum.hpp"
@@ -63,6 +64,7 @@ const Table STEPSIZE_JOIN(table_, STEPSIZE_TARGET_NAME) = {
     {largest<float>, largest<double>, half_largest<Float16>, half_largest<Bfloat16>},
     sum_lanes,
     {constrain_span<float>, constrain_span<double>},
+    {look<float>, look<double>},
     power,
     evaluate_schedule,
 };

@@ -33,6 +33,7 @@ ORDER = [part for floor in FLOORS for part in floor]
 OPTIMIZERS = [
     ["ascent", "elementary", "fields", "globs", "quantization", "stats", "transaction"],
     ["half", "options", "primitives", "scheduled", "sparse"],
+    ["loop"],
     ["groups", "rule"],
     ["constraints", "leaves", "matrix_groups"],
     ["host", "slots"],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from json_keys import KEYS
 from stepsize import optimizers, schedules
-from stepsize.optimizers import Optimizer, registry
+from stepsize.optimizers import Optimizer, loop, registry
 from stepsize.optimizers.wrappers.base import Wrapper
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +36,17 @@ def wrappers() -> str:
         if inspect.isclass(cls) and issubclass(cls, Wrapper)
     ]
     return _table(("Wrapper", "What it does", "Source"), rows)
+
+
+def loop_options() -> str:
+    """One row per option of the loop: its default, what it does, the rules with it, its source."""
+    rows = []
+    for name, option in loop.OPTIONS.items():
+        having = [f"`{cls.__name__}`" for cls in registry() if name in cls.fields]
+        whom = f"{option.whom}: {', '.join(having)}"
+        call = f"`{name}={option.field.default!r}`"
+        rows.append((call, option.words, whom, _linked(option.source)))
+    return _table(("Option", "What it does", "For", "Source"), rows)
 
 
 def recipes() -> str:
@@ -100,6 +111,7 @@ def json_keys() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "rules": rules,
+    "loop": loop_options,
     "wrappers": wrappers,
     "schedules": recipes,
     "extras": extras,
@@ -141,6 +153,10 @@ def _source(cls: type[Optimizer | Wrapper]) -> str:
     found = re.search(r"Source: (.*?)\n\n", inspect.getdoc(cls) or "", re.DOTALL)
     text = found[1].replace("\n", " ").rstrip(".") if found else ""
     text = text.replace(":math:`", "{math}`").replace("``", "`")
+    return _linked(text)
+
+
+def _linked(text: str) -> str:
     return re.sub(r"arXiv:(\d+\.\d+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
 
 

@@ -145,13 +145,14 @@ void add_construction(py::class_<Engine>& type) {
     type.def(py::init<const py::tuple&>(), py::arg("nest"))
         .def(
             "add_group",
-            [](Engine& engine, const py::object& kernel, const std::string& decay,
-               const std::vector<double>& scalars, const std::string& scope, int part,
+            [](Engine& engine, const py::object& kernel, const std::string& decay, double cautious,
+               int squares, const std::vector<double>& scalars, const std::string& scope, int part,
                const py::list& numbers) {
-                engine.leaves().add_group(kernel, decay, scalars, scope, part, numbers);
+                engine.leaves().add_group(kernel, decay, cautious, squares, scalars, scope, part,
+                                          numbers);
             },
-            py::arg("kernel"), py::arg("decay"), py::arg("scalars"), py::arg("scope"),
-            py::arg("part"), py::arg("numbers"))
+            py::arg("kernel"), py::arg("decay"), py::arg("cautious"), py::arg("squares"),
+            py::arg("scalars"), py::arg("scope"), py::arg("part"), py::arg("numbers"))
         .def(
             "add_leaf",
             [](Engine& engine, const py::array& x, const py::object& master, const py::tuple& shape,

@@ -208,11 +208,11 @@ void check_finite(const Call& call, int octaves) {
 } // namespace
 
 Update::Update(const std::string& kernel, const std::vector<double>& numbers, double coupled,
-               double decoupled, double cautious, double limit, double sign, bool check,
-               size_t scalar_count, const std::vector<double>& bounds, double l1)
+               double decoupled, double max_lr, double cautious, double limit, double sign,
+               bool check, size_t scalar_count, const std::vector<double>& bounds, double l1)
     : rule_(int(find_rule(kernel) - table().rules)), numbers_(numbers),
       prologue_{sign, limit, coupled, decoupled, cautious, 0}, check_(check),
-      scalar_count_(scalar_count), bounded_(!bounds.empty()), l1_(l1) {
+      scalar_count_(scalar_count), bounded_(!bounds.empty()), l1_(l1), max_lr_(max_lr) {
     const std::string names = table().rules[rule_].numbers;
     if (numbers.size() != size_t(std::count(names.begin(), names.end(), ',')) ||
         scalar_count > max_scalars || table().rules[rule_].sums > 0 ||
@@ -240,7 +240,9 @@ py::object Update::apply(py::handle params, py::handle grads, const py::tuple& s
         std::copy(numbers_.begin(), numbers_.end(), numbers + 1);
         Prologue prologue = prologue_;
         prologue.scale *= factor;
-        prologue.shrink = 1 - lr * prologue_.shrink;
+        const double share = lr * prologue_.shrink;
+        const double taken = max_lr_ > 0 ? share * (lr / max_lr_) : share;
+        prologue.shrink = int(prologue_.cautious) & 2 ? taken : 1 - taken;
         alignas(64) unsigned char bound[dtype_count][max_bound_rule];
         for (int dtype = 0; dtype < dtype_count; ++dtype) {
             if (!call.uses[dtype])
@@ -303,10 +305,10 @@ void bind_update(py::module_& m) {
     type.attr("apply") = py::reinterpret_steal<py::object>(
         PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &method));
     type.def(py::init<const std::string&, const std::vector<double>&, double, double, double,
-                      double, double, bool, size_t, const std::vector<double>&, double>(),
+                      double, double, double, bool, size_t, const std::vector<double>&, double>(),
              py::arg("kernel"), py::arg("numbers"), py::arg("coupled"), py::arg("decoupled"),
-             py::arg("cautious"), py::arg("limit"), py::arg("sign"), py::arg("check"),
-             py::arg("scalars"), py::arg("bounds"), py::arg("l1"));
+             py::arg("max_lr"), py::arg("cautious"), py::arg("limit"), py::arg("sign"),
+             py::arg("check"), py::arg("scalars"), py::arg("bounds"), py::arg("l1"));
 }
 
 } // namespace stepsize

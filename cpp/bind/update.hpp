@@ -15,7 +15,7 @@ class Update {
     // The numbers are the hyperparameters of the rule without the first one, the rate. Bounds are
     // none, or the lower and the upper one in single precision, and the same in double.
     Update(const std::string& kernel, const std::vector<double>& numbers, double coupled,
-           double decoupled, double cautious, double limit, double sign, bool check,
+           double decoupled, double max_lr, double cautious, double limit, double sign, bool check,
            size_t scalar_count, const std::vector<double>& bounds, double l1);
 
     // None, or what is wrong: (kind, argument, leaf) and, for overlaps, those of the other array.
@@ -32,7 +32,7 @@ class Update {
     bool bounded_;
     float single_[2] = {};
     double double_[2] = {};
-    double l1_;
+    double l1_, max_lr_;
     std::vector<Access> known_; // arrays that were found not to overlap
 };
 

@@ -50,6 +50,7 @@ struct Table {
     double (*sum_lanes)(const double* values, size_t size);
     // What follows the update of parameters in `span.x`: a soft threshold, and bounds.
     void (*constrain[dtype_count])(const Span& span);
+    double (*look[dtype_count])(const Look& look, const Span& span);
     double (*power)(double base, int64_t n);
     // Values of the schedule tree rooted at `root` for n steps; see core/schedule.hpp for scratch.
     void (*evaluate)(const schedule::Node* nodes, size_t root, const double* steps, double* out,

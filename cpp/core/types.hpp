@@ -31,11 +31,19 @@ constexpr size_t max_bound_rule = 256;
 constexpr size_t chunk_size = 16384;
 
 // What the loop does to gradient and parameter before the rule sees them:
-// g = clamp(g * scale, -limit, limit) + decay * x, then x = x * shrink. And after it: cautious, a
-// move along g is undone; a fused EMA update moves an average towards the parameter, with the
-// weight `follow`.
+// g = clamp(g * scale, -limit, limit) + decay * x, then x = x * shrink. And after it: where
+// cautious is 1 or 3 a move along g is undone, and where it is 2 or 3 the decay comes after the
+// move, x = x - shrink * before, unless the move leads away from 0; a fused EMA update moves an
+// average towards the parameter, with the weight `follow`. With 4 more, the rule sees the gradient
+// that `Correction` says.
 struct Prologue {
     double scale, limit, decay, shrink, cautious, follow;
+};
+
+// MARS (Yuan et al. 2024, arXiv:2411.10438, Algorithm 2): what a rule sees is (g + gain * (g -
+// last)) * factor. The last gradient is in the slot that follows those of the rule.
+struct Correction {
+    double gain, factor;
 };
 
 // The storage format of a slot. native: the type the rule computes in. The last two have one byte
@@ -74,12 +82,23 @@ struct Span {
     void* average; // the EMA of the parameters in x, or null
     Bounds bounds;
     bool followed; // by one of these two, each tile
+    const Correction* correction;
     size_t size;
     Slot slots[max_slots];
     bool ahead;     // prefetch ahead of the loop
     bool coded;     // some operand is not native
     uint32_t place; // index of the leaf, and
     uint32_t first; // of its first tile in the leaf: rounding depends on both
+};
+
+// What is summed up over a leaf before its update: the squares of gradients as the rule sees them,
+// corrected if `last` is a slot; or their ratios to the second moment, bias corrected and at least
+// `least`, that the update will have in the slot `squares`. No slot: -1.
+struct Look {
+    Prologue prologue;
+    Correction correction;
+    int last, squares;
+    double beta2, unbias, least;
 };
 
 // Sums of squares over a chunk, taken in the update pass.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/table.hpp"
+#include "kernels/options.hpp"
 #include "kernels/quantized_loop.hpp"
 #include "kernels/reduce.hpp"
 
@@ -81,18 +82,6 @@ __attribute__((noinline)) void stretch_any(const BoundRule<R, F>& p, F* x, const
     (copy_lanes(slots[K] + last, ends[K]), ...);
 }
 
-// Cautious updates (Liang et al. 2024, arXiv:2411.16085): a move along the gradient is undone.
-template <class R, class F>
-void hold_back(const BoundRule<R, F>& p, F* x, const F* before, const F* g, size_t count) {
-    const BoundRule<R, F> here = p;
-#pragma omp simd
-    for (size_t i = 0; i < count; ++i) {
-        const F grad = here.gradient(g[i], before[i]);
-        const F start = before[i] * here.shrink;
-        x[i] = select(not_descending(start, x[i], grad), start, x[i]);
-    }
-}
-
 // Squares that the plain sum so far cannot hold, once more to scale: one after the other, so that
 // they do not depend on where a tile begins. `value` gives an element, times what it is given.
 template <class Value>
@@ -131,8 +120,10 @@ struct Tally {
         if (bounds.low)
             constrain(bounds, taken, count, x);
         taken += count;
+        if (!sums)
+            return;
         add_plain(g, before, x, count, lane);
-        if (sizeof(F) < sizeof(double) || !sums)
+        if (sizeof(F) < sizeof(double))
             return;
         add_extremes(grad, sums->small[0], sums->large[0], count,
                      [=](size_t i, double scale) { return double(g[i]) * scale; });
@@ -201,19 +192,26 @@ struct Tally {
 #endif
 };
 
-// The range with sums of squares and cautious updates. Elements before the first cache line start
-// in lane `lane`.
-template <class R, class F, class Indices>
-void careful_stretch(const BoundRule<R, F>& p, F* x, const F* g, F* const* slots, size_t count,
-                     size_t lane, Tally& tally, Sums* sums, Indices indices) {
-    alignas(64) F before[tile];
-    for (size_t i = 0; i < count; ++i)
-        before[i] = x[i];
-    stretch_any(p, x, g, slots, count, indices);
-    const F* given = g == x ? before : g;
+// A tile from `from` on, with sums of squares and the options of the loop. Elements before the
+// first cache line start in lane `lane`.
+template <class R, class F, size_t... K>
+void careful_stretch(const BoundRule<R, F>& p, TileOperands<F, int(sizeof...(K))>& at, size_t from,
+                     size_t count, size_t lane, Tally& tally, Sums* sums, Indices<K...> indices) {
+    alignas(64) F before[tile], corrected[tile];
+    const bool needed = sums || p.holds_back() || p.decays_apart();
+    for (size_t i = 0; i < (needed ? count : 0); ++i)
+        before[i] = at.x[i];
+    BoundRule<R, F> free = p;
+    leave_out<F>(free);
+    const F *given = at.g == at.x ? before : at.g, *seen = at.g;
+    if (p.corrects()) {
+        correct_tile<F>(p, at.span, int(sizeof...(K)), from, count, at.x, at.g, corrected);
+        seen = corrected;
+    }
+    stretch_any(free, at.x, seen, at.slots, count, indices);
     if (p.cautious > 0)
-        hold_back(p, x, before, given, count);
-    tally.add(given, before, x, count, lane, sums);
+        amend<F>(p, free, at.x, before, p.corrects() ? corrected : given, count);
+    tally.add(given, before, at.x, count, lane, sums);
 }
 
 template <class R, class F> inline void keep_start(const F* x, F* const* slots, size_t count) {
@@ -262,7 +260,7 @@ void run(const void* bound, const Span& span, Sums* sums) {
                 keep_start<R>(at.x, at.slots, count);
             if (careful) {
                 const size_t lane = most == head ? lanes - head : 0;
-                careful_stretch(p, at.x, at.g, at.slots, count, lane, tally, sums, indices);
+                careful_stretch(p, at, from, count, lane, tally, sums, indices);
             } else if (span.ahead && !span.coded && count == tile) {
                 for (size_t i = 0; i < tile; i += lanes) {
                     at.fetch(i, 0, Late<R, slot_count>::count);

@@ -27,6 +27,11 @@ template <class F> inline bool not_descending(F a, F b, F g) {
     return ((b > a) & (g >= 0)) | ((b < a) & (g <= 0));
 }
 
+// Whether the move from a to b leads away from 0. False for NaN.
+template <class F> inline bool outward(F a, F b) {
+    return ((b > a) & (a > 0)) | ((b < a) & (a < 0));
+}
+
 // NaN stays NaN. Two selections, each of them one instruction.
 template <class F> inline F clamp(F a, F limit) {
     const F below = limit < a ? limit : a;

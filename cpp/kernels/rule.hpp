@@ -14,17 +14,24 @@ struct StepContext {
     double* scalars;
 };
 
-// Switches, here and in rules, are numbers of the loop's type, 0 or 1: a bool would prevent
-// vectorization.
-template <class R, class F> struct BoundRule {
+// What the loop does around a rule. Switches, here and in rules, are numbers of the loop's type, 0
+// or 1: a bool would prevent vectorization.
+template <class F> struct LoopTerms {
     F scale, limit, decay, shrink, cautious, follow;
     uint64_t rounding_key;
     bool first;
-    R rule;
 
     // The gradient at x as the rule sees it; the second form leaves out the decay.
     F gradient(F g, F x) const { return slope(g) + decay * x; }
     F slope(F g) const { return clamp(g * scale, limit); }
+    // What `cautious` says; of decay that comes apart, `shrink` is the share that it takes.
+    bool holds_back() const { return int(cautious) & 1; }
+    bool decays_apart() const { return int(cautious) & 2; }
+    bool corrects() const { return int(cautious) & 4; }
+};
+
+template <class R, class F> struct BoundRule : LoopTerms<F> {
+    R rule;
 };
 
 template <class T> struct Always {
@@ -75,10 +82,9 @@ void prepare(const double* numbers, int64_t t, double* scalars, const Prologue& 
     Numbers h;
     __builtin_memcpy(&h, numbers, sizeof h);
     const F limit = Limited<R>::value ? squarable(F(p.limit)) : F(p.limit);
-    const BoundRule<R, F> bound = {
-        F(p.scale),          limit,         F(p.decay),
-        F(p.shrink),         F(p.cautious), F(p.follow),
-        hash64(uint64_t(t)), t == 1,        R(h, StepContext{t, scalars})};
+    const BoundRule<R, F> bound = {{F(p.scale), limit, F(p.decay), F(p.shrink), F(p.cautious),
+                                    F(p.follow), hash64(uint64_t(t)), t == 1},
+                                   R(h, StepContext{t, scalars})};
     __builtin_memcpy(out, &bound, sizeof bound);
 }
 

@@ -32,6 +32,7 @@ import numpy as np
 from stepsize import _core
 from stepsize.arrays import Array, conversion, refuse_complex
 from stepsize.errors import NonFiniteGradientError
+from stepsize.optimizers import loop
 from stepsize.optimizers.constraints import for_numbers
 from stepsize.optimizers.fields import Flag, Number, Part, Value
 from stepsize.optimizers.gradients import refused
@@ -68,6 +69,7 @@ def state(rule: str | type[Optimizer], params: Any, **hyperparameters: Any) -> d
     cls = find_rule(rule, "state")
     if not _is_elementwise(cls):
         raise ValueError(f"state: {_why_not(cls)}")
+    loop.refuse_sums("state", cls, hyperparameters)
     optimizer = cls(params, **hyperparameters)
     arrays = [
         {name: np.array(slot) for name, slot in leaf.items()}
@@ -116,7 +118,9 @@ class _Form:
         self.needed = len(needed)
         self.state = (*self.slots, *(["scalars"] if cls.scalars else []))
         self.fields = {
-            name: field for name, field in cls.fields.items() if not getattr(field, "fixed", False)
+            name: field
+            for name, field in cls.fields.items()
+            if not getattr(field, "fixed", False) and name not in loop.OF_LEAVES
         }
         self.options = tuple(name for name in _OPTIONS if name not in cls.fields)
         self.defaults = defaults
@@ -148,11 +152,12 @@ class _Form:
                 "steps that raise NonFiniteGradientError as none"
             )
         rest = {k: v for k, v in keywords.items() if k not in self.options}
+        loop.refuse_sums(self.name, self.cls, rest)
         also = (*self.state, "step", *self.options, "grad_factor")
         values = {**self.defaults, **check_values(self.fields, self.name, rest, also)}
         self._refuse_functions(values)
         try:
-            self.cls.check_together(values)
+            loop.check(self.cls, values)
         except ValueError as error:
             raise ValueError(str(error).replace(self.cls.__name__, self.name, 1)) from None
         kernel = self._kernel(values, given)
@@ -168,7 +173,8 @@ class _Form:
             [numbers[name] for name in COMPILED[kernel][1:]],
             decay if kind == "coupled" else 0.0,
             decay if kind == "decoupled" else 0.0,
-            numbers.get("cautious", 0.0),
+            numbers.get("decay_max_lr", 0.0),
+            loop.caution(values),
             options.clip_value or math.inf,
             -1.0 if options.maximize else 1.0,
             options.on_nonfinite == "raise",

@@ -115,8 +115,8 @@ KERNELS = [
     {"half", "bounds", "product"},
     {"reduce", "quantization"},
     {"rule", "operands"},
-    {"quantized_loop", "curves", "decompose"},
-    {"loop"},
+    {"quantized_loop", "options", "curves", "decompose"},
+    {"look", "loop"},
     {"matrix_loop", "whole", "schedule"},
 ]
 # Families whose members share the arithmetic of the first one.

@@ -56,6 +56,11 @@ KINDS = {
     "groups": (np.float64, ss.AdamW, {"groups": [ss.group("b", lr=0.5, weight_decay=0.0)]}),
     "a schedule": (np.float64, ss.SGD, {"lr": ss.schedules.linear(1.0, 0.0, 4), "momentum": 0.9}),
     "a loss scale": (np.float32, ss.SGD, {"lr": 0.1, "loss_scale": "dynamic"}),
+    "sums over leaves": (
+        np.float32,
+        ss.AdamW,
+        {"update_clip": 0.5, "mars_gamma": 0.1, "cautious_decay": True, "state_dtype": "int8"},
+    ),
     "half precision of a matrix rule": (ml_dtypes.bfloat16, ss.Adafactor, {"clip_norm": 1.0}),
 }
 

@@ -238,6 +238,10 @@ def test_hyperparams_lists_current_values():
         "weight_decay": 0.0,
         "amsgrad": True,
         "cautious": False,
+        "cautious_decay": False,
+        "decay_max_lr": None,
+        "update_clip": None,
+        "mars_gamma": None,
         "decoupled_weight_decay": False,
     }
 

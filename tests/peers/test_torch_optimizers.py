@@ -4,11 +4,14 @@ import copy
 import io
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
 import stepsize.interop.torch as interop
+from cases import LOOP_CASES
 from stepsize.interop.torch import AdamW
+from stepsize.interop.torch.making import CLASSES
 from torch_cases import ALL, CASES, SHARED, case_id, distance, net, same, train, twins
 
 # In double precision, and rounding is fed back for some steps.
@@ -383,3 +386,21 @@ def test_muon_goes_on_from_torchs():
     torch.testing.assert_close(p, q, rtol=0, atol=0.01)  # of steps of 0.05 in bfloat16
     theirs.load_state_dict(ours.state_dict())
     walk(theirs, [p])
+
+
+def test_options_of_the_loop_are_those_of_the_rules():
+    for case in LOOP_CASES:
+        random = np.random.default_rng(0)
+        x = random.standard_normal((5, 3)).astype(np.float32)
+        p = torch.nn.Parameter(torch.from_numpy(x.copy()))
+        ours, theirs = case.make(x), CLASSES[case.cls.__name__]([p], **case.keywords)
+        for step in range(6):
+            grad = random.standard_normal((5, 3)).astype(np.float32)
+            p.grad = torch.from_numpy(grad)
+            if step == 3:  # a run that is resumed
+                state = theirs.state_dict()
+                theirs = CLASSES[case.cls.__name__]([p], **case.keywords)
+                theirs.load_state_dict(state)
+            ours.step(grad)
+            theirs.step()
+        assert (p.detach().numpy() == x).all(), case

@@ -15,7 +15,7 @@ import numpy as np
 
 import stepsize as ss
 from stepsize import _core
-from stepsize.optimizers import rule
+from stepsize.optimizers import loop, rule
 from stepsize.optimizers.fields import Choice, Count, Flag, Number, Several
 
 RULES = [cls for cls in ss.optimizers.registry() if not cls.needs_closure]
@@ -67,7 +67,8 @@ class Case:
     @property
     def elementwise(self) -> bool:
         """Whether an element's update depends on that element alone."""
-        return self.cls.scope is None and not self.cls.shaped
+        alone = self.cls.scope is None and not self.cls.shaped
+        return alone and not loop.sees_leaves(self.values)
 
     def make(self, params: Any, **more: Any) -> Any:
         return self.cls(params, **{**self.keywords, **more})
@@ -100,14 +101,35 @@ def is_structural(known: Any) -> bool:
 
 def is_valid(cls: type, keywords: dict[str, Any]) -> bool:
     try:
-        cls.check_together(Case(cls, keywords).values)
+        loop.check(cls, Case(cls, keywords).values)
     except ValueError:
         return False
     return True
 
 
+# What the options of the loop are tried with, and what gives them something to do.
+LOOP = {"cautious": True, "cautious_decay": True, "decay_max_lr": 0.01}
+LOOP |= {"update_clip": 0.7, "mars_gamma": 0.1}
+DECAYING = {"weight_decay": 0.3, "momentum": 0.9}
+DECAYING |= dict.fromkeys(("decoupled_weight_decay", "decoupled", "no_prox"), True)
+LOOP_ALONE = (ss.SGD, ss.AdamW, ss.Lion)  # each by itself; in all others together
+
+
+def loop_cases(cls: type) -> Iterator[Case]:
+    """The rule under the options of the loop that it has."""
+    names = [name for name in LOOP if name in cls.fields]
+    together = [names] if names else []
+    for chosen in [[name] for name in names if cls in LOOP_ALONE] + together:
+        given = {name: LOOP[name] for name in chosen}
+        needed = {name: value for name, value in DECAYING.items() if name in cls.fields}
+        keywords = given if is_valid(cls, given) and chosen == ["cautious"] else needed | given
+        if is_valid(cls, keywords):
+            yield Case(cls, keywords)
+
+
 def cases_of(cls: type) -> Iterator[Case]:
-    others = {name: other_value(known) for name, known in cls.fields.items() if name != "lr"}
+    rule = {name: known for name, known in cls.fields.items() if name not in loop.LOOP}
+    others = {name: other_value(known) for name, known in rule.items() if name != "lr"}
     others = {name: value for name, value in others.items() if value is not None}
     switches = [name for name in others if is_structural(cls.fields[name])]
     chosen = [(), *((name,) for name in others), *combinations(switches, 2), tuple(others)]
@@ -118,12 +140,14 @@ def cases_of(cls: type) -> Iterator[Case]:
         keywords = {name: others[name] for name in names}
         if is_valid(cls, keywords):
             yield Case(cls, keywords)
+    yield from loop_cases(cls)
     yield Case(cls, {"maximize": True, "clip_value": 0.5})
     yield Case(cls, {"clip_norm": 1.0})
 
 
 CASES = [case for cls in RULES for case in cases_of(cls)]
 COMPILED = [case for case in CASES if case.compiled]
+LOOP_CASES = [case for case in CASES if loop.LOOP.keys() & case.keywords.keys()]
 
 
 def is_kind(case: Case) -> bool:
@@ -132,6 +156,8 @@ def is_kind(case: Case) -> bool:
     Two that go only together stay.
     """
     names = [name for name in case.keywords if name in case.cls.fields]
+    if set(names) & set(loop.LOOP):
+        return True
     if len(names) == 1:
         return is_structural(case.cls.fields[names[0]])
     alone = all(is_valid(case.cls, {name: case.keywords[name]}) for name in names)

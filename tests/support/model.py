@@ -18,6 +18,7 @@ import numpy as np
 from stepsize import _core
 from stepsize.optimizers import quantization
 from stepsize.optimizers.fields import Choice, Count, Flag
+from stepsize.optimizers.primitives import power
 from stepsize.schedules import Schedule
 
 FIRST_SCALE, LEAST_TOTAL = 65536.0, 1e-280
@@ -165,7 +166,8 @@ class Model:
         if is_half(leaf.x.dtype) and self.options.get("master_weights", True):
             leaf.master = seen.copy()
         leaf.scalars = dict(self.cls.scalars)
-        for k, slot in enumerate(self.cls.variant(values)[1]):
+        corrects = values.get("mars_gamma") is not None
+        for k, slot in enumerate((*self.cls.variant(values)[1], *["last_grad"] * corrects)):
             name = str(slot)
             shape = self.rule.slot_shape(slot, real(leaf.x), values)
             if shape is None:
@@ -394,14 +396,21 @@ class Work:
 
     def run(self) -> None:
         model, x, h = self.model, self.x, self.h
-        seen = self.gradient()
-        x *= 1 - h.lr * self.decay if self.kind == "decoupled" else 1.0
+        seen, lr = self._looked_at(self.gradient())
+        share = h.lr * self.decay if self.kind == "decoupled" else 0.0
+        most = getattr(h, "decay_max_lr", None)
+        share = share if most is None else share * (h.lr / most)
+        apart = getattr(h, "cautious_decay", False)
+        x *= 1.0 if apart else 1 - share
         start = x.copy()
         self.s.__dict__.update(self.leaf.scalars)
-        self._apply(seen)
+        self._apply(seen, SimpleNamespace(**{**h.__dict__, "lr": lr}))
         if getattr(h, "cautious", False):
             against = ((x > start) & (seen >= 0)) | ((x < start) & (seen <= 0))
             x[...] = np.where(against, start, x)
+        if apart:
+            away = ((x > start) & (start > 0)) | ((x < start) & (start < 0))
+            x[...] = np.where(away, x, x - x.dtype.type(share) * start)
         self._constrain(x)
         if model.cls.scope is None:
             self.leaf.scalars.update(
@@ -409,13 +418,34 @@ class Work:
             )
         self._store()
 
-    def _apply(self, seen: np.ndarray) -> None:
+    def _looked_at(self, seen: np.ndarray) -> tuple[np.ndarray, float]:
+        """The gradient as MARS corrects it, and the rate that the updates' size leaves."""
+        h, lr, kind = self.h, self.h.lr, self.x.dtype.type
+        gamma, clip = (getattr(h, name, None) for name in ("mars_gamma", "update_clip"))
+        if gamma is not None:
+            gain = gamma * (h.beta1 / (1 - h.beta1)) if h.t > 1 else 0.0
+            given, last = seen, self.s.last_grad
+            seen = (given + kind(gain) * (given - last)) * kind(1)
+            size = np.sqrt(lane_sum(seen.astype(float) ** 2))
+            last[...] = given
+            seen = seen * kind(1 / size if size > 1 else 1.0)
+        if clip is not None:
+            second = getattr(self.s, self.model.cls.second_moment)
+            after = h.beta2 * second + (1 - h.beta2) * seen * seen
+            after = after * kind(1 / (1 - power(h.beta2, h.t)))
+            least = kind(h.eps * h.eps)
+            ratio = seen * seen / np.where(after > least, after, least)
+            rms = np.sqrt(lane_sum(np.where(seen != 0, ratio, 0)) / seen.size)
+            lr = float(lr * (clip / rms)) if rms > clip else lr
+        return (seen if gamma is None else seen + self.x * kind(0)), lr
+
+    def _apply(self, seen: np.ndarray, h: SimpleNamespace) -> None:
         """The rule on the leaf, or on each of its stacked matrices, flattened or not."""
         count = getattr(self.h, "stacked", None) or 0
         shape = self.x.shape[count:]
         flat = getattr(self.h, "flatten", False) and len(shape) > 2
         if not count and not flat:
-            return self.model.rule.rule(self.x, seen, self.s, self.h)
+            return self.model.rule.rule(self.x, seen, self.s, h)
         for index in np.ndindex(self.x.shape[:count]):
             arrays = {"x": self.x, **self.s.__dict__}
             pieces = {
@@ -427,7 +457,7 @@ class Work:
             x = pieces.pop("x")
             s = SimpleNamespace(**pieces)
             g = seen[index].reshape(x.shape)
-            self.model.rule.rule(x, g, s, self.h)
+            self.model.rule.rule(x, g, s, h)
             for name, array in arrays.items():
                 array[index] = (x if name == "x" else getattr(s, name)).reshape(array[index].shape)
         return None

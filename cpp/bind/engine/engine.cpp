@@ -131,7 +131,7 @@ void Engine::pin(Pins& pins) {
 // From the gradients to the end of the step.
 py::object Engine::advance(const Host& host, bool stats, NonFinite policy, bool stacked) {
     const DefaultFloatingPoint environment;
-    plan_.lay_out(stats || leaves_.two_passes(), !stacked && can_average());
+    plan_.lay_out(stats || leaves_.by_leaf(), !stacked && can_average());
     Pins pins;
     if (plan_.elements() >= release_elements || plan_.has_wholes())
         pin(pins);

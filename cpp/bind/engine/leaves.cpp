@@ -167,9 +167,9 @@ const Rule* find_rule(const std::string& name) {
     throw std::invalid_argument("no compiled rule is called '" + name + "'");
 }
 
-void Leaves::add_group(const py::object& kernel, const std::string& decay,
-                       const std::vector<double>& scalars, const std::string& scope, int part,
-                       const py::list& hyperparameters) {
+void Leaves::add_group(const py::object& kernel, const std::string& decay, double cautious,
+                       int squares, const std::vector<double>& scalars, const std::string& scope,
+                       int part, const py::list& hyperparameters) {
     if (scalars.size() > max_scalars)
         throw std::invalid_argument("too many scalars for one leaf");
     Group group = {};
@@ -187,7 +187,17 @@ void Leaves::add_group(const py::object& kernel, const std::string& decay,
     group.values.resize(group.hyperparameters.size());
     group.lr = require(group.hyperparameters, "lr");
     group.weight_decay = find(group.hyperparameters, "weight_decay");
-    group.cautious = find(group.hyperparameters, "cautious");
+    group.cautious = cautious;
+    group.decay_max_lr = find(group.hyperparameters, "decay_max_lr");
+    if (group.decay == Group::Decay::decoupled && (int(cautious) & 2 || group.decay_max_lr >= 0))
+        group.decay = Group::Decay::apart;
+    group.mars_gamma = find(group.hyperparameters, "mars_gamma");
+    group.update_clip = find(group.hyperparameters, "update_clip");
+    group.beta1 = find(group.hyperparameters, "beta1");
+    group.beta2 = find(group.hyperparameters, "beta2");
+    group.eps = find(group.hyperparameters, "eps");
+    group.squares = squares;
+    looks_ = looks_ || group.looks();
     group.loss = find(group.hyperparameters, "loss");
     group.flatten = find(group.hyperparameters, "flatten");
     group.stacked = find(group.hyperparameters, "stacked");
@@ -224,7 +234,8 @@ void Leaves::add(const py::array& x, const py::object& master, const py::tuple& 
     leaf.matrix = leaf.whole || (owner.rule && owner.rule->update[0] && leaf.shape.size() > 1);
     if (leaf.matrix && leaf.complex)
         throw std::invalid_argument(std::string(owner.rule->name) + ": no complex matrices");
-    if (owner.rule && !leaf.matrix && int(slots.size()) != owner.rule->slots)
+    const int more = owner.mars_gamma >= 0;
+    if (owner.rule && !leaf.matrix && int(slots.size()) != owner.rule->slots + more)
         throw std::invalid_argument(std::string(owner.rule->name) +
                                     ": wrong number of state arrays");
     for (size_t k = 0; k < slots.size(); ++k) {

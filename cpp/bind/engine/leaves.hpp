@@ -43,6 +43,8 @@ struct Leaf {
     size_t blocks = 1, block_axes = 0;
     std::vector<size_t> block_bytes;
     Bounds bounds = {};
+    Correction correction = {0, 1}; // of its gradients, and
+    double rate = 1;                // what multiplies its rate, in this step
 
     const char* seen() const { return half.data ? static_cast<char*>(half.data) : x; }
     Dtype dtype_seen() const { return half.data ? half.dtype : dtype; }
@@ -54,7 +56,8 @@ struct Leaf {
 };
 
 struct Group {
-    enum class Decay { coupled, decoupled, none };
+    // apart: decoupled, but by another share or after the move.
+    enum class Decay { coupled, decoupled, none, apart };
 
     const Rule* rule;            // null: the reference implementation runs it
     const WholeRule* whole;      // of leaves that the rule updates as a whole, or null
@@ -67,8 +70,11 @@ struct Group {
     bool settled = false;       // the other values are up to date
     bool steady = false;        // settled, and the only one that may change is a constant rate
     std::vector<int> rule_numbers;
-    int lr, weight_decay, cautious, loss, flatten, stacked;
-    double l1, threshold; // weight of the penalty, and its soft threshold in this step
+    int lr, weight_decay, loss, decay_max_lr, flatten, stacked;
+    int mars_gamma, update_clip;    // where there are none, no sum is taken before the update
+    int beta1, beta2, eps, squares; // what these read; the last is the slot of the second moment
+    double cautious;                // as in Prologue
+    double l1, threshold;           // weight of the penalty, and its soft threshold in this step
 
     // The values that the rule takes, in its order.
     void numbers(double* out) const {
@@ -76,6 +82,13 @@ struct Group {
             out[i] = values[size_t(rule_numbers[i])];
     }
     double value(int index) const { return index < 0 ? 0 : values[size_t(index)]; }
+    // As in Prologue, of decay apart.
+    double shrink_apart() const {
+        const double rate = value(lr), share = rate * value(weight_decay);
+        const double taken = decay_max_lr < 0 ? share : share * (rate / value(decay_max_lr));
+        return int(cautious) & 2 ? taken : 1 - taken;
+    }
+    bool looks() const { return mars_gamma >= 0 || update_clip >= 0; }
 };
 
 // Scalars that belong to all leaves of a part together, whatever their groups. A part is the groups
@@ -96,7 +109,7 @@ bool alike(const Bounds& a, const Bounds& b, Dtype dtype);
 
 class Leaves {
   public:
-    void add_group(const py::object& kernel, const std::string& decay,
+    void add_group(const py::object& kernel, const std::string& decay, double cautious, int squares,
                    const std::vector<double>& scalars, const std::string& scope, int part,
                    const py::list& hyperparameters);
     void add(const py::array& x, const py::object& master, const py::tuple& shape, int group,
@@ -126,8 +139,11 @@ class Leaves {
     }
 
     const std::vector<SharedScalars>& shared_scalars() const { return shared_; }
-    // Whether some rule takes sums before its update, and whether some rule has no compiled twin.
+    // Whether some rule takes sums before its update or the loop does so, and whether some rule has
+    // no compiled twin.
     bool two_passes() const { return two_passes_; }
+    bool looks() const { return looks_; }
+    bool by_leaf() const { return two_passes_ || looks_; }
     bool reference() const { return reference_; }
 
     // Pins the parameters' memory temporarily.
@@ -178,6 +194,7 @@ class Leaves {
     std::vector<RowSlice> rows_;      // of this step
     std::vector<SharedScalars> shared_;
     bool two_passes_ = false;
+    bool looks_ = false;
     bool reference_ = false;
     std::vector<py::object> averages_; // and what pins them
 };

@@ -27,7 +27,8 @@ void Plan::clear(bool by_leaf, bool averages) {
 size_t Plan::bound_for(const Leaf& leaf) {
     int& known = last_bound_[size_t(leaf.group)][size_t(leaf.dtype)];
     if (known >= 0 && leaves_[bound_[size_t(known)].leaf].t == leaf.t &&
-        (leaves_.group_of(leaf).shared >= 0 || leaves_.group_of(leaf).scalars.empty()))
+        (leaves_.group_of(leaf).shared >= 0 || leaves_.group_of(leaf).scalars.empty()) &&
+        !leaves_.group_of(leaf).looks())
         return size_t(known);
     known = int(bound_.size());
     bound_.emplace_back();
@@ -61,6 +62,7 @@ Chunk Plan::open_at(size_t i, size_t bound) const {
     open.span.average = averages_ ? leaf.average : nullptr;
     open.span.bounds = leaf.bounds;
     open.span.followed = leaf.bounds.low || open.span.average;
+    open.span.correction = &leaf.correction;
     open.span.size = leaf.size;
     std::copy(leaf.slots.begin(), leaf.slots.end(), open.span.slots);
     open.span.coded = leaf.coded || gradient.dtype != leaf.dtype;
@@ -70,7 +72,8 @@ Chunk Plan::open_at(size_t i, size_t bound) const {
 }
 
 void Plan::close(const Chunk& open) {
-    split(chunks_, open, open.rule && !open.matrix ? open.rule->slots : 0, ahead_);
+    const int more = open.rule && leaves_.group_of(leaves_[open.leaf]).mars_gamma >= 0;
+    split(chunks_, open, open.rule && !open.matrix ? open.rule->slots + more : 0, ahead_);
 }
 
 // What a leaf adds to the step beside its span; the index of its fields.
@@ -177,6 +180,18 @@ bool Plan::all_finite(int octaves) const {
     return finite;
 }
 
+Prologue Plan::prologue_of(const Group& group, const StepTerms& terms) const {
+    const double decay = group.value(group.weight_decay);
+    return {terms.scale,
+            terms.limit,
+            group.decay == Group::Decay::coupled ? decay : 0,
+            group.decay == Group::Decay::decoupled ? 1 - group.value(group.lr) * decay
+            : group.decay == Group::Decay::apart   ? group.shrink_apart()
+                                                   : 1,
+            group.cautious,
+            terms.share};
+}
+
 // Turns the hyperparameters of this step into the fields that the loop reads; `again` after sums
 // were settled, which the others do not read: their scalars have moved on already.
 void Plan::bind(const StepTerms& terms, bool again) {
@@ -187,19 +202,83 @@ void Plan::bind(const StepTerms& terms, bool again) {
             continue;
         double numbers[max_numbers];
         group.numbers(numbers);
-        const double decay = group.value(group.weight_decay), lr = group.value(group.lr);
-        const Prologue prologue = {terms.scale,
-                                   terms.limit,
-                                   group.decay == Group::Decay::coupled ? decay : 0,
-                                   group.decay == Group::Decay::decoupled ? 1 - lr * decay : 1,
-                                   group.value(group.cautious),
-                                   terms.share};
-        entry.prologue = prologue;
-        group.threshold = lr * group.l1;
+        entry.prologue = prologue_of(group, terms);
+        group.threshold = group.value(group.lr) * group.l1;
         if (group.whole)
             continue;
+        if (group.update_clip >= 0)
+            numbers[0] *= leaf.rate; // rules name the rate first
         group.rule->prepare[int(leaf.dtype)](numbers, leaf.t + 1, leaves_.scalars_of(leaf),
-                                             prologue, entry.fields);
+                                             entry.prologue, entry.fields);
+    }
+}
+
+// What the loop sums up before the update: the norm of the corrected gradient of each leaf, or how
+// much larger than their average its squares are.
+void Plan::look(const StepTerms& terms, bool squares, const Host* ranks) {
+    const auto wanted = [&](const Chunk& chunk) {
+        const Group& group = leaves_.group_of(leaves_[chunk.leaf]);
+        return squares ? group.update_clip >= 0 : group.mars_gamma >= 0;
+    };
+    std::vector<double> sums(2 * chunks_.size());
+    std::vector<int64_t> places;
+    for (const Chunk& chunk : chunks_) {
+        places.push_back(int64_t(chunk.leaf));
+        Leaf& leaf = leaves_[chunk.leaf];
+        const Group& group = leaves_.group_of(leaf);
+        if (!squares && group.mars_gamma >= 0) {
+            const double beta1 = group.value(group.beta1);
+            // The first gradient has none before it.
+            const double gain = group.value(group.mars_gamma) * (beta1 / (1 - beta1));
+            leaf.correction = {leaf.t == 0 ? 0 : gain, 1};
+        }
+    }
+    run_chunks(chunks_.size(), elements_, [&](size_t i) {
+        const Chunk& chunk = chunks_[i];
+        const Leaf& leaf = leaves_[chunk.leaf];
+        const Group& group = leaves_.group_of(leaf);
+        sums[2 * i + 1] = double(chunk.span.size);
+        if (!wanted(chunk))
+            return;
+        const double beta2 = group.value(group.beta2), eps = group.value(group.eps);
+        const Look look = {prologue_of(group, terms),
+                           leaf.correction,
+                           group.mars_gamma >= 0 ? group.rule->slots : -1,
+                           squares ? group.squares : -1,
+                           beta2,
+                           squares ? 1 / (1 - table().power(beta2, leaf.t + 1)) : 1,
+                           eps * eps};
+        sums[2 * i] = table().look[int(chunk.dtype)](look, chunk.span);
+    });
+    if (ranks) {
+        const std::vector<double> totals = ranks->combine(true, places, sums, 2);
+        for (size_t i = 0; i < chunks_.size(); ++i)
+            if (wanted(chunks_[i]) && (i == 0 || places[i] != places[i - 1]))
+                take(leaves_[chunks_[i].leaf], squares, totals[2 * chunks_[i].leaf],
+                     totals[2 * chunks_[i].leaf + 1]);
+        return;
+    }
+    double sum = 0, size = 0;
+    for (size_t i = 0; i < chunks_.size(); ++i) {
+        sum += sums[2 * i];
+        size += sums[2 * i + 1];
+        if (i + 1 < chunks_.size() && places[i + 1] == places[i])
+            continue;
+        if (wanted(chunks_[i]))
+            take(leaves_[chunks_[i].leaf], squares, sum, size);
+        sum = size = 0;
+    }
+}
+
+// NaN changes nothing.
+void Plan::take(Leaf& leaf, bool squares, double sum, double size) {
+    const Group& group = leaves_.group_of(leaf);
+    if (squares) {
+        const double clip = group.value(group.update_clip), rms = std::sqrt(sum / size);
+        leaf.rate = rms > clip ? clip / rms : 1;
+    } else {
+        const double norm = std::sqrt(sum);
+        leaf.correction.factor = norm > 1 ? 1 / norm : 1;
     }
 }
 
@@ -302,6 +381,9 @@ Sums Plan::move(const StepTerms& terms, bool stats, bool may_wait, const Over& o
     sums_.assign(stats ? chunks_.size() : 0, Sums{});
     if (!matrices_.empty())
         matrices_.reserve(chunks_, stats);
+    for (const bool squares : {false, true})
+        if (leaves_.looks())
+            look(terms, squares, over.sums);
     bind(terms, false);
     if (leaves_.two_passes())
         measure(terms, over.sums);

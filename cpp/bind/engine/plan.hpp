@@ -69,6 +69,9 @@ class Plan {
     void close(const Chunk& open);
     size_t bound_for(const Leaf& leaf);
     void bind(const StepTerms& terms, bool again);
+    Prologue prologue_of(const Group& group, const StepTerms& terms) const;
+    void look(const StepTerms& terms, bool squares, const Host* ranks);
+    void take(Leaf& leaf, bool squares, double sum, double size);
     void measure(const StepTerms& terms, const Host* ranks);
     void settle_over(const Host& ranks, int64_t step, const std::vector<Parts>& parts);
     void settle(Leaf& leaf, int64_t step, double* sums);

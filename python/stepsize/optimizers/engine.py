@@ -9,6 +9,7 @@ from typing import Any
 from stepsize.arrays import is_narrow, view_as_real
 from stepsize.optimizers.fields import Choice, Count
 from stepsize.optimizers.internals import Internals
+from stepsize.optimizers.loop import caution, square_slot
 from stepsize.optimizers.rule import COMPILED, Rule, runs_compiled
 
 
@@ -45,6 +46,8 @@ def fill(parts: Internals) -> None:
         engine.add_group(
             kernel if compiled and kernel in COMPILED else None,
             rule.decay_kind(values),
+            caution(values),
+            square_slot(rule, values),
             list(rule.scalars.values()),
             rule.scope or "",
             next(first for first, other in enumerate(rules) if other is rule),

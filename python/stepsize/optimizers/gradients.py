@@ -21,6 +21,7 @@ from stepsize.arrays import (
 )
 from stepsize.optimizers import half
 from stepsize.optimizers.internals import Internals
+from stepsize.optimizers.loop import OF_LEAVES
 from stepsize.optimizers.rule import registered
 from stepsize.optimizers.sparse import RowGradient, RowSlice
 
@@ -86,6 +87,10 @@ def _check_rows(parts: Internals, i: int, path: str, leaf: Array) -> None:
         raise TypeError(
             f"{start} needs parameters of float32 or float64, got {leaf.dtype}; give an array"
         )
+    table = parts.groups.tables[parts.groups.assignment[i]]
+    whole = [name for name in OF_LEAVES if table.get(name) is not None]
+    if whole:
+        raise ValueError(f"{start} needs {whole[0]}=None, which sees whole leaves; give an array")
     if not rule.by_row:
         *names, last = [cls.__name__ for cls in registered() if cls.by_row]
         raise TypeError(f"{start} {', '.join(names)} and {last} take; give an array")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepsize.arrays import Nest
+from stepsize.optimizers import loop
 from stepsize.optimizers.fields import Choice, Count, Field, Flag, Value
 from stepsize.optimizers.globs import Glob, few, is_glob, matching
 from stepsize.optimizers.options import CONSTRAINTS
@@ -121,6 +122,10 @@ def check_values(
     """The given hyperparameters, checked; TypeError for names that are not fields."""
     checked = {}
     for name, value in given.items():
+        if name not in fields and name in loop.OPTIONS:
+            raise TypeError(
+                f"{owner}: {name} is for {loop.OPTIONS[name].whom}, such as AdamW; leave it out"
+            )
         if name not in fields:
             names = list(dict.fromkeys((*fields, *also)))
             raise TypeError(
@@ -233,7 +238,8 @@ class ParameterGroups:
 
     def lacks_state(self, group: int, values: Mapping[str, Any]) -> bool:
         """Whether hyperparameters ask for state arrays that the group was made without."""
-        return not set(self.rules[group].variant(values)[1]) <= set(self.variants[group][1])
+        wanted = loop.layout(self.rules[group], values)[1]
+        return not set(wanted) <= set(self.variants[group][1])
 
     def owner_of(self, group: int) -> str:
         """The optimizer's name, and that of a group's rule where it is another one."""
@@ -311,7 +317,7 @@ class ParameterGroups:
                     f"{label}: {field.name} is settled when the optimizer is made (it is "
                     f"{old!r}); make a new one with {field.name}={new!r}"
                 )
-            rule.check_together(changed)
+            loop.check(rule, changed)
             if self.lacks_state(k, changed):
                 raise ValueError(
                     f"{label}: {field.name}={new!r} needs state that this optimizer was made "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 from stepsize import _core
 from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, Structure, check_alike
-from stepsize.optimizers import engine, gradients, state_dict
+from stepsize.optimizers import engine, gradients, loop, state_dict
 from stepsize.optimizers.arriving import Arriving
 from stepsize.optimizers.averages import SwapsAverage
 from stepsize.optimizers.constraints import overrides_of, resolve
@@ -139,13 +139,14 @@ class Optimizer(Rule, abstract=True):
         variants: list[Variant] | None = None,
     ) -> None:
         for values in tables:
-            self.check_together(values)
+            loop.check(type(self), values)
         check_real(self, structure)
         several = len(tables) > 1 or is_grouped(params)
         owner, compiled = type(self).__name__, _core.Engine(structure.description())
         leaves = Leaves.of(owner, params, structure, options.master_weights)
         rules = [type(self)] * len(tables)
-        variants = [self.variant(values) for values in tables] if variants is None else variants
+        if variants is None:
+            variants = [loop.layout(self, values) for values in tables]
         groups = ParameterGroups(owner, rules, assignment, tables, several, compiled, variants)
         slots = Slots.allocate(self, leaves, groups, options.state_dtype, self._part_places)
         made: StepHost = (host or OptimizerHost)(self)
@@ -405,8 +406,8 @@ class Optimizer(Rule, abstract=True):
             self.load_state_dict(state)
 
     def __repr__(self) -> str:
-        fields = self.fields.items()
-        values = ", ".join(f"{name}={self._groups.text(field)}" for name, field in fields)
+        fields = loop.shown(self.fields, self._groups.tables)
+        values = ", ".join(f"{field.name}={self._groups.text(field)}" for field in fields)
         size = sum(leaf.size for leaf in self._leaves.arrays)
         return (
             f"<{type(self).__name__}({values}) over {len(self.paths)} arrays with {size:,} "

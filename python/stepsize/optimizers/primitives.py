@@ -60,6 +60,11 @@ def not_descending(a: Array, b: Array, g: Array) -> Any:
     return ((b > a) & (g >= 0)) | ((b < a) & (g <= 0))
 
 
+def outward(a: Array, b: Array) -> Any:
+    """Whether the step from ``a`` to ``b`` leads away from 0; NaN: no."""
+    return ((b > a) & (a > 0)) | ((b < a) & (a < 0))
+
+
 def clamp(a: Array, limit: float) -> Any:
     """``a`` within ``[-limit, limit]``; NaN stays NaN."""
     bound = a.dtype.type(limit)
@@ -142,6 +147,14 @@ def solve_turned(q: Array, b: Array) -> Any:
 def sum_of_squares(a: Array) -> float:
     """The sum of the squares in double precision, in lanes and blocks."""
     return float(_core.sum_of_squares(np.ascontiguousarray(a)))
+
+
+def sum_of_blocks(terms: Array, total: float = 0.0) -> float:
+    """``total`` plus the sum of the terms, in the fixed order of blocks and lanes."""
+    terms = terms.reshape(-1)
+    for start in range(0, terms.size, _core.chunk_size):
+        total += _core.sum_lanes(np.ascontiguousarray(terms[start : start + _core.chunk_size]))
+    return total
 
 
 def power(base: float, n: int) -> float:

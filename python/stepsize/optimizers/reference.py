@@ -14,8 +14,15 @@ from stepsize.arrays import Array, is_narrow, view_as_real
 from stepsize.optimizers import half, quantization
 from stepsize.optimizers.constraints import constrain
 from stepsize.optimizers.internals import Internals
-from stepsize.optimizers.primitives import clamp, not_descending, select
-from stepsize.optimizers.rule import rebinds_parameter
+from stepsize.optimizers.loop import LAST, corrected, decay_share, rate_factor
+from stepsize.optimizers.primitives import (
+    clamp,
+    not_descending,
+    outward,
+    select,
+    sum_of_blocks,
+)
+from stepsize.optimizers.rule import Rule, rebinds_parameter
 from stepsize.optimizers.stats import Sums, extremes
 from stepsize.optimizers.transaction import assignment
 
@@ -144,10 +151,13 @@ def _move(
         # The gradient may be the parameter.
         given = leaf.raw.copy() if stats else before
         seen = leaf.gradient(scale, limit)
-        leaf.x *= 1 - leaf.h.lr * leaf.decay if leaf.kind == "decoupled" else 1.0
+        seen, h = _looked_at(leaf.rule, leaf, seen)
+        share = decay_share(leaf.h) if leaf.kind == "decoupled" else 0.0
+        apart = getattr(leaf.h, "cautious_decay", False)
+        leaf.x *= 1.0 if apart else 1 - share
         start = leaf.x.copy()
         names = _lend_scalars(parts, i, leaf.s)
-        _apply(parts, leaf, seen)
+        _apply(parts, leaf, seen, h)
         if rebinds_parameter(type(leaf.rule).rule) and np.array_equal(leaf.x, start):
             raise TypeError(
                 f"{parts.owner}: rule gives x another array, as x = x - ... does, and the "
@@ -155,6 +165,9 @@ def _move(
             )
         if getattr(leaf.h, "cautious", False):
             leaf.x[...] = select(not_descending(start, leaf.x, seen), start, leaf.x)
+        if apart:
+            decayed = leaf.x - leaf.x.dtype.type(share) * start
+            leaf.x[...] = select(outward(start, leaf.x), leaf.x, decayed)
         if leaf.constraint is not None:
             constrain(leaf.x, leaf.constraint, leaf.h.lr)
         leaf.store()
@@ -167,6 +180,18 @@ def _move(
     for _, row in blocks:
         sums = [total + term for total, term in zip(sums, row, strict=True)]
     return cast(Sums, tuple(sums))
+
+
+def _looked_at(rule: Rule, leaf: _Leaf, seen: Array) -> tuple[Array, SimpleNamespace]:
+    """The gradient and the numbers as the sums over a leaf leave them for its update."""
+    corrects = hasattr(leaf.h, "mars_gamma")
+    if corrects:
+        seen = corrected(seen, getattr(leaf.s, LAST), leaf.h)
+    h = leaf.h
+    if hasattr(h, "update_clip"):
+        factor = rate_factor(seen, getattr(leaf.s, rule.second_moment), h)
+        h = SimpleNamespace(**{**vars(h), "lr": h.lr * factor})
+    return seen + leaf.x * 0.0 if corrects else seen, h
 
 
 Squares = tuple[float, float, float]
@@ -210,13 +235,13 @@ def _matrices(leaf: _Leaf, gradient: Array) -> Iterator[tuple[Array, Array, Any]
         yield view(leaf.x), view(gradient), state
 
 
-def _apply(parts: Internals, leaf: _Leaf, gradient: Array) -> None:
+def _apply(parts: Internals, leaf: _Leaf, gradient: Array, h: SimpleNamespace) -> None:
     for x, g, s in _matrices(leaf, gradient):
-        _apply_to(parts, leaf, x, g, s)
+        _apply_to(parts, leaf.rule, x, g, s, h)
 
 
-def _apply_to(parts: Internals, leaf: _Leaf, x: Array, g: Array, s: Any) -> None:
-    found: Any = leaf.rule.rule(x, g, s, leaf.h)  # type: ignore[func-returns-value]
+def _apply_to(parts: Internals, rule: Rule, x: Array, g: Array, s: Any, h: SimpleNamespace) -> None:
+    found: Any = rule.rule(x, g, s, h)  # type: ignore[func-returns-value]
     if found is not None:
         raise TypeError(
             f"{parts.owner}: rule returned a {type(found).__name__}, but it has to change x in "
@@ -236,7 +261,7 @@ def _measure(parts: Internals, leaves: dict[int, _Leaf], scale: float, limit: fl
         nothing = (i, [0.0] * (len(terms) + 1))
         _, before = nothing if alone else together.get(id(leaf.rule), nothing)
         columns = zip(before[:-1], terms, strict=True)
-        totals = [add_blocks(total, np.asarray(term, float)) for total, term in columns]
+        totals = [sum_of_blocks(np.asarray(term, float), total) for total, term in columns]
         totals.append(before[-1] + leaf.x.size)
         if alone:
             _settle(parts, i, leaf.h, totals)
@@ -271,11 +296,3 @@ def _lend_scalars(parts: Internals, i: int, s: SimpleNamespace) -> tuple[str, ..
 def _keep_scalars(parts: Internals, i: int, s: SimpleNamespace, names: Sequence[str]) -> None:
     if names:
         parts.engine.set_scalars(i, [float(getattr(s, name)) for name in names])
-
-
-def add_blocks(total: float, terms: Array) -> float:
-    """``total`` plus the sum of the terms, in the fixed order of blocks and lanes."""
-    terms = terms.reshape(-1)
-    for start in range(0, terms.size, _core.chunk_size):
-        total += _core.sum_lanes(np.ascontiguousarray(terms[start : start + _core.chunk_size]))
-    return total

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from stepsize import _core
 from stepsize.arrays import Array
+from stepsize.optimizers import loop
 from stepsize.optimizers.fields import Field, Value
 from stepsize.optimizers.options import CONSTRAINTS, Options, signature
 
@@ -52,6 +53,8 @@ class Rule:
     by_row: ClassVar[bool] = False  # whether rows may be updated without the others
     adapts_lr: ClassVar[bool] = False  # learning-rate-free: `lr` only scales the rate it finds
     steady_lr: ClassVar[bool] = False  # a changing `lr` scales the whole solution, not the steps
+    anchored: ClassVar[bool] = False  # the state says where the parameters are after the step
+    second_moment: ClassVar[str] = ""  # the slot with an average of squares, by beta2 as Adam's
     needs_loss: ClassVar[bool] = False
     needs_closure: ClassVar[bool] = False  # step takes value_and_grad instead of gradients
     # Whether a soft threshold by lr * l1 is the step of an L1 penalty; None: if decay is decoupled.
@@ -66,13 +69,18 @@ class Rule:
     def __init_subclass__(cls, *, abstract: bool = False) -> None:
         super().__init_subclass__()
         own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
-        cls.fields = {**cls.fields, **own}
+        inherited = {n: field for n, field in cls.fields.items() if n not in loop.LOOP}
+        cls.fields = {**inherited, **own}
         if cls.__module__.startswith(_HOME):
             cls.kernel = cls.__name__
             cls.reproducible = vars(cls).get("reproducible", True)
         if abstract:
             return
         check_declaration(cls)
+        options = loop.offered(cls)
+        cls.fields = {**cls.fields, **options}
+        for name, field in options.items():
+            setattr(cls, name, field)
         if "reproducible" not in vars(cls):
             cls.reproducible = cls.reproducible and _is_as_declared(cls)
         defaults = {name: field.default for name, field in cls.fields.items()}
@@ -218,7 +226,8 @@ def check_declaration(cls: type[Rule]) -> None:
             "stands once in slots and scalars together"
         )
     taken = next((name for name in vars(cls).keys() & cls.fields.keys() if hasattr(Rule, name)), "")
-    options = set(Options.names()) - set(CONSTRAINTS)  # a field of that name is the rule's own
+    # A field with the name of a constraint is the rule's own.
+    options = (set(Options.names()) | set(loop.LOOP)) - set(CONSTRAINTS)
     taken = taken or next((name for name in cls.fields if name in options), "")
     if taken:
         raise ValueError(f"{owner}: {taken} is taken by every optimizer; name the field otherwise")

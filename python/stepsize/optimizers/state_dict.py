@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array
+from stepsize.optimizers import loop
 from stepsize.optimizers.fields import Value
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.rule import Rule
@@ -197,7 +198,8 @@ def _rule_named(parts: Internals, group: int) -> dict[str, str]:
 
 def _check_hyperparams(parts: Internals, rule: type[Rule], saved: Any) -> None:
     """Refuse other hyperparameters than the rule's, but for those that older files lack."""
-    later = [name for name in rule.later if isinstance(saved, Mapping) and name not in saved]
+    known = (*rule.later, *loop.LOOP)
+    later = [name for name in known if isinstance(saved, Mapping) and name not in saved]
     names = [name for name in rule.fields if name not in later]
     check_names(parts.owner, "the hyperparameters", saved, names)
 

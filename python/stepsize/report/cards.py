@@ -11,6 +11,7 @@ import numpy as np
 from stepsize import plots
 from stepsize.diagnosis import VERDICTS, words
 from stepsize.diagnosis.ahead import are_alike
+from stepsize.optimizers import loop
 from stepsize.plots.views import series
 from stepsize.report.notebook import Card, Tone, picture
 from stepsize.report.runs import DRAWN, curves, every, ran
@@ -239,7 +240,8 @@ def _optimizer(optimizer: Any) -> Card:
     size = sum(leaf.size for leaf in leaves)
     lead = f"{size:,} parameters in {counted(len(paths), 'array')}"
     card = Card(" of ".join(chain), lead, chip=counted(inner.step_count, "step"))
-    fields = [(name, parts.groups.text(field)) for name, field in parts.fields.items()]
+    told = loop.shown(parts.fields, parts.groups.tables)
+    fields = [(field.name, parts.groups.text(field)) for field in told]
     card.table(("", "value"), fields, total=len(fields), words=(1,))
     rate = parts.groups.tables[0].get("lr")
     if isinstance(rate, Schedule):

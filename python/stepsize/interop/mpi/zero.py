@@ -28,6 +28,7 @@ from stepsize.interop.mpi.host import ShardHost
 from stepsize.interop.mpi.stepping import OnRanks
 from stepsize.optimizers.constraints import Constraint, Constraints
 from stepsize.optimizers.groups import ungroup
+from stepsize.optimizers.loop import sees_leaves
 from stepsize.optimizers.options import Options
 from stepsize.optimizers.quantization import BLOCK_SIZE
 from stepsize.optimizers.registration import find_rule
@@ -123,7 +124,7 @@ class Zero1(OnRanks):
         )
         engine = inner.internals.engine
         engine.sharded = True
-        engine.cut = cut and cls.scope is not None
+        engine.cut = cut and (cls.scope is not None or any(map(sees_leaves, tables)))
         super().__init__(inner)
         self._set(
             _team=team,

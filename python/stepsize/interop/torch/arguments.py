@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from stepsize.arrays import Array
+from stepsize.optimizers import loop
 from stepsize.optimizers.constraints import Constraints
 from stepsize.optimizers.groups import check_values
 from stepsize.optimizers.half import inward
@@ -96,7 +97,7 @@ def table(rule: type[Rule], owner: str, group: Mapping[str, Any]) -> dict[str, A
                 "schedule by ScheduleLR(optimizer, schedule)"
             )
     values = check_values(rule.fields, owner, given)
-    rule.check_together(values)
+    loop.check(rule, values)
     return values
 
 

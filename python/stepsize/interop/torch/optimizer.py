@@ -21,6 +21,7 @@ from stepsize.interop.torch.places import Place, TensorHost, check_memory, label
 from stepsize.interop.torch.states import Kept, States
 from stepsize.interop.torch.wrapping import of_wrapped
 from stepsize.optimizers.constraints import resolve
+from stepsize.optimizers.loop import layout
 from stepsize.optimizers.optimizer import Optimizer as Rule
 from stepsize.optimizers.options import CONSTRAINTS
 from stepsize.serialization import states
@@ -218,7 +219,7 @@ class Optimizer(StepsByParts, torch.optim.Optimizer):
         if (
             not same
             or group["maximize"] != parts.options.maximize
-            or self.rule.variant(new) != self.rule.variant(old)
+            or layout(self.rule, new) != layout(self.rule, old)
         ):
             self._compile()
             return

@@ -19,6 +19,9 @@ class AdaBelief(Optimizer):
     eps: Any
     weight_decay: Any
     cautious: Any
+    cautious_decay: Any
+    decay_max_lr: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -28,6 +31,9 @@ class AdaBelief(Optimizer):
         eps: _Number = 1e-16,
         weight_decay: _Number = 0.0,
         cautious: bool = False,
+        cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -45,6 +51,7 @@ class Adadelta(Optimizer):
     rho: Any
     eps: Any
     weight_decay: Any
+    cautious: Any
     def __init__(
         self,
         params: Nest,
@@ -53,6 +60,7 @@ class Adadelta(Optimizer):
         rho: _Number = 0.9,
         eps: _Number = 1e-06,
         weight_decay: _Number = 0.0,
+        cautious: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -99,6 +107,9 @@ class Adagrad(Optimizer):
     initial_accumulator_value: Any
     eps: Any
     decoupled: Any
+    cautious: Any
+    cautious_decay: Any
+    decay_max_lr: Any
     def __init__(
         self,
         params: Nest,
@@ -109,6 +120,9 @@ class Adagrad(Optimizer):
         initial_accumulator_value: float = 0.0,
         eps: _Number = 1e-10,
         decoupled: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -129,6 +143,10 @@ class Adam(Optimizer):
     amsgrad: Any
     decoupled_weight_decay: Any
     cautious: Any
+    cautious_decay: Any
+    decay_max_lr: Any
+    update_clip: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -140,6 +158,10 @@ class Adam(Optimizer):
         amsgrad: bool = False,
         decoupled_weight_decay: bool = False,
         cautious: bool = False,
+        cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
+        update_clip: _Number | None = None,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -158,6 +180,7 @@ class Adamax(Optimizer):
     eps: Any
     weight_decay: Any
     cautious: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -167,6 +190,7 @@ class Adamax(Optimizer):
         eps: _Number = 1e-08,
         weight_decay: _Number = 0.0,
         cautious: bool = False,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -187,6 +211,10 @@ class AdamW(Adam):
     amsgrad: Any
     decoupled_weight_decay: Any
     cautious: Any
+    cautious_decay: Any
+    decay_max_lr: Any
+    update_clip: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -198,6 +226,10 @@ class AdamW(Adam):
         amsgrad: bool = False,
         decoupled_weight_decay: bool = True,
         cautious: bool = False,
+        cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
+        update_clip: _Number | None = None,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -216,6 +248,9 @@ class Adan(Optimizer):
     eps: Any
     weight_decay: Any
     no_prox: Any
+    cautious: Any
+    cautious_decay: Any
+    decay_max_lr: Any
     def __init__(
         self,
         params: Nest,
@@ -225,6 +260,9 @@ class Adan(Optimizer):
         eps: _Number = 1e-08,
         weight_decay: _Number = 0.0,
         no_prox: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -245,6 +283,11 @@ class AdEMAMix(Optimizer):
     weight_decay: Any
     alpha_warmup: Any
     beta3_warmup: Any
+    cautious: Any
+    cautious_decay: Any
+    decay_max_lr: Any
+    update_clip: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -256,6 +299,11 @@ class AdEMAMix(Optimizer):
         weight_decay: _Number = 0.0,
         alpha_warmup: _Number = 0.0,
         beta3_warmup: _Number = 0.0,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
+        update_clip: _Number | None = None,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -275,6 +323,8 @@ class ADOPT(Optimizer):
     weight_decay: Any
     decouple: Any
     use_clipping: Any
+    cautious: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -285,6 +335,8 @@ class ADOPT(Optimizer):
         weight_decay: _Number = 0.0,
         decouple: bool = False,
         use_clipping: bool = True,
+        cautious: bool = False,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -551,6 +603,9 @@ class LaProp(Optimizer):
     eps: Any
     weight_decay: Any
     cautious: Any
+    cautious_decay: Any
+    decay_max_lr: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -560,6 +615,9 @@ class LaProp(Optimizer):
         eps: _Number = 1e-15,
         weight_decay: _Number = 0.0,
         cautious: bool = False,
+        cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -667,6 +725,8 @@ class Lion(Optimizer):
     betas: Any
     weight_decay: Any
     cautious: Any
+    cautious_decay: Any
+    decay_max_lr: Any
     def __init__(
         self,
         params: Nest,
@@ -675,6 +735,8 @@ class Lion(Optimizer):
         betas: tuple[_Number, _Number] = (0.9, 0.99),
         weight_decay: _Number = 0.0,
         cautious: bool = False,
+        cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -829,6 +891,10 @@ class NAdam(Optimizer):
     momentum_decay: Any
     decoupled_weight_decay: Any
     cautious: Any
+    cautious_decay: Any
+    decay_max_lr: Any
+    update_clip: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -840,6 +906,10 @@ class NAdam(Optimizer):
         momentum_decay: _Number = 0.004,
         decoupled_weight_decay: bool = False,
         cautious: bool = False,
+        cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
+        update_clip: _Number | None = None,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -860,6 +930,10 @@ class NAdamW(NAdam):
     momentum_decay: Any
     decoupled_weight_decay: Any
     cautious: Any
+    cautious_decay: Any
+    decay_max_lr: Any
+    update_clip: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -871,6 +945,10 @@ class NAdamW(NAdam):
         momentum_decay: _Number = 0.004,
         decoupled_weight_decay: bool = True,
         cautious: bool = False,
+        cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
+        update_clip: _Number | None = None,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -981,6 +1059,9 @@ class RAdam(Optimizer):
     weight_decay: Any
     decoupled_weight_decay: Any
     cautious: Any
+    cautious_decay: Any
+    decay_max_lr: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -991,6 +1072,9 @@ class RAdam(Optimizer):
         weight_decay: _Number = 0.0,
         decoupled_weight_decay: bool = False,
         cautious: bool = False,
+        cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1011,6 +1095,9 @@ class RMSprop(Optimizer):
     momentum: Any
     centered: Any
     decoupled: Any
+    cautious: Any
+    cautious_decay: Any
+    decay_max_lr: Any
     def __init__(
         self,
         params: Nest,
@@ -1022,6 +1109,9 @@ class RMSprop(Optimizer):
         momentum: _Number = 0.0,
         centered: bool = False,
         decoupled: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1038,6 +1128,7 @@ class Rprop(Optimizer):
     lr: Any
     etas: Any
     step_sizes: Any
+    cautious: Any
     def __init__(
         self,
         params: Nest,
@@ -1045,6 +1136,7 @@ class Rprop(Optimizer):
         *,
         etas: tuple[_Number, _Number] = (0.5, 1.2),
         step_sizes: tuple[_Number, _Number] = (1e-06, 50.0),
+        cautious: bool = False,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1155,6 +1247,9 @@ class SGD(Optimizer):
     weight_decay: Any
     nesterov: Any
     decoupled: Any
+    cautious: Any
+    cautious_decay: Any
+    decay_max_lr: Any
     def __init__(
         self,
         params: Nest,
@@ -1165,6 +1260,9 @@ class SGD(Optimizer):
         weight_decay: _Number = 0.0,
         nesterov: bool = False,
         decoupled: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1214,6 +1312,9 @@ class SignSGD(Optimizer):
     lr: Any
     momentum: Any
     weight_decay: Any
+    cautious: Any
+    cautious_decay: Any
+    decay_max_lr: Any
     def __init__(
         self,
         params: Nest,
@@ -1221,6 +1322,9 @@ class SignSGD(Optimizer):
         *,
         momentum: _Number = 0.0,
         weight_decay: _Number = 0.0,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1237,6 +1341,9 @@ class Signum(SignSGD):
     lr: Any
     momentum: Any
     weight_decay: Any
+    cautious: Any
+    cautious_decay: Any
+    decay_max_lr: Any
     def __init__(
         self,
         params: Nest,
@@ -1244,6 +1351,9 @@ class Signum(SignSGD):
         *,
         momentum: _Number = 0.9,
         weight_decay: _Number = 0.0,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        decay_max_lr: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1323,6 +1433,7 @@ class Yogi(Optimizer):
     initial_accumulator: Any
     weight_decay: Any
     cautious: Any
+    mars_gamma: Any
     def __init__(
         self,
         params: Nest,
@@ -1333,6 +1444,7 @@ class Yogi(Optimizer):
         initial_accumulator: float = 1e-06,
         weight_decay: _Number = 0.0,
         cautious: bool = False,
+        mars_gamma: _Number | None = None,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,

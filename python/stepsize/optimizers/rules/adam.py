@@ -55,8 +55,6 @@ class Adam(Optimizer):
         weight_decay: :math:`\lambda`, added to the gradient.
         amsgrad: Divide by the largest second moment so far.
         decoupled_weight_decay: Apply the decay to the parameters, as in `AdamW`.
-        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
-            2024, arXiv:2411.16085, without its rescaling.
 
     Source: Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1; Reddi, Kale & Kumar 2018,
     arXiv:1904.09237, Algorithm 2. As torch.optim.Adam.
@@ -76,9 +74,9 @@ class Adam(Optimizer):
     by_row = True
     amsgrad = flag()
     decoupled_weight_decay = flag()
-    cautious = flag()
     later = ("decoupled_weight_decay",)
     slots = (signed("exp_avg"), squares("exp_avg_sq"))
+    second_moment = "exp_avg_sq"
 
     @classmethod
     def variant(cls, values: Mapping[str, Value]) -> tuple[str, tuple[str, ...]]:
@@ -118,8 +116,6 @@ class AdamW(Adam):
         weight_decay: :math:`\lambda`.
         amsgrad: Divide by the largest second moment so far.
         decoupled_weight_decay: False makes it `Adam`.
-        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
-            2024, arXiv:2411.16085, without its rescaling.
 
     Source: Loshchilov & Hutter 2019, arXiv:1711.05101, Algorithm 2. As torch.optim.AdamW.
 

@@ -38,8 +38,6 @@ class NAdam(Optimizer):
         weight_decay: :math:`\lambda`, added to the gradient.
         momentum_decay: :math:`\psi`, the speed of the momentum's warm-up.
         decoupled_weight_decay: Apply the decay to the parameters, as in `AdamW`.
-        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
-            2024, arXiv:2411.16085, without its rescaling.
 
     Source: Dozat 2016, "Incorporating Nesterov Momentum into Adam", Algorithm 2. As
     torch.optim.NAdam; Keras uses :math:`\psi = 1`, optax a constant :math:`\mu`.
@@ -58,8 +56,8 @@ class NAdam(Optimizer):
     weight_decay = nonnegative(0.0)
     momentum_decay = nonnegative(4e-3)
     decoupled_weight_decay = flag()
-    cautious = flag()
     slots = (signed("exp_avg"), squares("exp_avg_sq"))
+    second_moment = "exp_avg_sq"
     scalars = {"mu_product": 1.0}  # noqa: RUF012
 
     @classmethod
@@ -98,8 +96,6 @@ class NAdamW(NAdam):
         weight_decay: :math:`\lambda`.
         momentum_decay: :math:`\psi`, the speed of the momentum's warm-up.
         decoupled_weight_decay: False makes it `NAdam`.
-        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
-            2024, arXiv:2411.16085, without its rescaling.
 
     Source: Dozat 2016, Algorithm 2, with the decay of Loshchilov & Hutter 2019, arXiv:1711.05101.
     As torch.optim.NAdam with ``decoupled_weight_decay=True``.
@@ -222,6 +218,7 @@ class AdEMAMix(Optimizer):
     alpha_warmup = nonnegative(0.0)
     beta3_warmup = nonnegative(0.0)
     slots = (signed("exp_avg"), signed("exp_avg_slow"), squares("exp_avg_sq"))
+    second_moment = "exp_avg_sq"
     decay = "decoupled"
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:

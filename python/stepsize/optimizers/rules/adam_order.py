@@ -91,8 +91,6 @@ class LaProp(Optimizer):
         betas: :math:`\beta_1` and :math:`\beta_2`; either may be the larger one.
         eps: :math:`\epsilon`, added after the bias correction.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
-        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
-            2024, arXiv:2411.16085, without its rescaling.
 
     Source: Ziyin, Wang & Ueda 2020, arXiv:2002.04839, Algorithm 1. The authors' code multiplies by
     the rate inside the average; with a constant rate the result is the same.
@@ -109,7 +107,6 @@ class LaProp(Optimizer):
     betas = unit_pair(0.9, 0.999)
     eps = nonnegative(1e-15)
     weight_decay = nonnegative(0.0)
-    cautious = flag()
     slots = (signed("exp_avg"), squares("exp_avg_sq"))
     decay = "decoupled"
 

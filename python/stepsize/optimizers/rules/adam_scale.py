@@ -41,8 +41,6 @@ class Adamax(Optimizer):
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, added to the gradient's magnitude.
         weight_decay: :math:`\lambda`, added to the gradient.
-        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
-            2024, arXiv:2411.16085, without its rescaling.
 
     Source: Kingma & Ba 2015, arXiv:1412.6980, Algorithm 2. As torch.optim.Adamax; Keras adds
     :math:`\epsilon` to :math:`u` instead.
@@ -59,7 +57,6 @@ class Adamax(Optimizer):
     betas = unit_pair(0.9, 0.999)
     eps = nonnegative(1e-8)
     weight_decay = nonnegative(0.0)
-    cautious = flag()
     slots = (signed("exp_avg"), squares("exp_inf"))
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
@@ -93,8 +90,6 @@ class RAdam(Optimizer):
         eps: :math:`\epsilon`, added before the bias correction.
         weight_decay: :math:`\lambda`, added to the gradient.
         decoupled_weight_decay: Apply the decay to the parameters, as in `AdamW`.
-        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
-            2024, arXiv:2411.16085, without its rescaling.
 
     Source: Liu et al. 2020, arXiv:1908.03265, Algorithm 2. As torch.optim.RAdam; optax and fastai
     add :math:`\epsilon` after the correction.
@@ -113,7 +108,6 @@ class RAdam(Optimizer):
     eps = nonnegative(1e-8)
     weight_decay = nonnegative(0.0)
     decoupled_weight_decay = flag()
-    cautious = flag()
     slots = (signed("exp_avg"), squares("exp_avg_sq"))
 
     @classmethod
@@ -151,8 +145,6 @@ class AdaBelief(Optimizer):
         betas: :math:`\beta_1` and :math:`\beta_2`.
         eps: :math:`\epsilon`, added to the state at every step and to the root.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
-        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
-            2024, arXiv:2411.16085, without its rescaling.
 
     Source: Zhuang et al. 2020, arXiv:2010.07468, Algorithm 2. As optax.adabelief, and the authors'
     code with ``rectify=False``.
@@ -171,7 +163,6 @@ class AdaBelief(Optimizer):
     betas = unit_pair(0.9, 0.999)
     eps = nonnegative(1e-16)
     weight_decay = nonnegative(0.0)
-    cautious = flag()
     slots = (signed("exp_avg"), squares("exp_avg_var"))
     decay = "decoupled"
 
@@ -201,8 +192,6 @@ class Yogi(Optimizer):
         eps: :math:`\epsilon`; the default is large on purpose.
         initial_accumulator: First value of :math:`m` and :math:`v`.
         weight_decay: :math:`\lambda`, added to the gradient.
-        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
-            2024, arXiv:2411.16085, without its rescaling.
 
     Source: Zaheer et al. 2018, NeurIPS, Algorithm 2. As optax.yogi, which adds the bias
     corrections and starts both moments from ``initial_accumulator``.
@@ -220,7 +209,6 @@ class Yogi(Optimizer):
     eps = nonnegative(1e-3)
     initial_accumulator = nonnegative(1e-6, fixed=True)
     weight_decay = nonnegative(0.0)
-    cautious = flag()
     slots = (signed("exp_avg"), squares("exp_avg_sq"))
 
     def initial(self, slot: str, leaf: Array, values: Mapping[str, Value]) -> Any:

@@ -61,6 +61,7 @@ class FTRL(Optimizer):
     l2_shrinkage = nonnegative(0.0)
     initial_accumulator_value = nonnegative(0.1, fixed=True)
     steady_lr = True
+    anchored = True
     slots = (squares("accumulator"), exact("linear"))
 
     def __init__(self, params: Nest, lr: Value = None, *others: Any, **keywords: Any) -> None:
@@ -124,6 +125,7 @@ class MADGRAD(Optimizer):
     weight_decay = nonnegative(0.0)
     eps = positive(1e-6)
     decouple_decay = flag()
+    anchored = True
     slots = (squares("grad_sum_sq"), exact("grad_sum"), exact("x0"))
 
     @classmethod

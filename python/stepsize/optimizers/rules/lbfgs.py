@@ -14,7 +14,7 @@ from stepsize.arrays import Array, Nest, value_and_grad_of, view_as_complex, vie
 from stepsize.optimizers.fields import Choice, Value, count, nonnegative
 from stepsize.optimizers.gradients import gather
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.reference import add_blocks
+from stepsize.optimizers.primitives import sum_of_blocks
 from stepsize.optimizers.rules.line_search import Trial, is_finite, strong_wolfe
 from stepsize.optimizers.slots import signed
 from stepsize.optimizers.transaction import Uninterrupted, assign
@@ -184,9 +184,7 @@ class _Search:
             s.iterations += 1
             self.turn(grad)
             slope = _dot(grad, self.direction)
-            s.t = (
-                min(1.0, 1.0 / add_blocks(0.0, np.abs(grad))) * h.lr if s.iterations == 1 else h.lr
-            )
+            s.t = min(1.0, 1.0 / sum_of_blocks(np.abs(grad))) * h.lr if s.iterations == 1 else h.lr
             if not -math.inf < slope <= -h.tolerance_change:
                 break
             before = loss
@@ -260,7 +258,7 @@ class _Search:
 
 def _dot(a: Array, b: Array) -> float:
     """The inner product, in the fixed order of all sums."""
-    return add_blocks(0.0, a * b)
+    return sum_of_blocks(a * b)
 
 
 def _flat(arrays: Sequence[Array]) -> Any:

@@ -204,6 +204,7 @@ class COCOB(Optimizer):
     eps = positive(1e-8)
     weight_decay = nonnegative(0.0)
     adapts_lr = True
+    anchored = True
     slots = (exact("start"), exact("theta"), exact("scale"), exact("total"), exact("reward"))
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from stepsize.arrays import Array
 from stepsize.optimizers.fields import (
     Value,
-    flag,
     nonnegative,
     nonnegative_pair,
     unit,
@@ -115,8 +114,6 @@ class Lion(Optimizer):
         lr: Learning rate :math:`\eta`, the length of every coordinate's move.
         betas: :math:`\beta_1` of the direction, :math:`\beta_2` of the average that is kept.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
-        cautious: Mask coordinates whose step does not descend along the gradient. Liang et al.
-            2024, arXiv:2411.16085, without its rescaling.
 
     Source: Chen et al. 2023, arXiv:2302.06675, Algorithm 2.
 
@@ -131,7 +128,6 @@ class Lion(Optimizer):
     lr = nonnegative(1e-4)
     betas = unit_pair(0.9, 0.99)
     weight_decay = nonnegative(0.0)
-    cautious = flag()
     slots = (signed("m"),)
     decay = "decoupled"
 
