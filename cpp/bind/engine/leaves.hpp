@@ -75,6 +75,9 @@ struct Group {
 
 const Rule* find_rule(const std::string& name);       // throws where there is none
 const WholeRule* find_whole(const std::string& name); // null where there is none
+
+// The loss; anything but a single number, such as an array of one element, is refused by name.
+double loss_value(const Host& host, py::handle loss);
 // The state of a leaf that is updated as a whole, in shapes that the rule knows.
 std::vector<void*> arrays_of(const Leaf& leaf, const WholeRule& rule, const py::list& slots);
 

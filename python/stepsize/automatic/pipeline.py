@@ -19,11 +19,11 @@ from stepsize.finder.trials import ticker
 from stepsize.optimizers import AdamW
 from stepsize.optimizers.registration import maker_of
 from stepsize.schedules import Schedule
-from stepsize.training.arguments import callbacks_of
+from stepsize.training.arguments import callbacks_of, seed_of
 from stepsize.training.batches import ArrayBatches, StreamBatches
 from stepsize.training.batches import batches as batches_of
 from stepsize.training.fitting import fit
-from stepsize.validation import owned, whole
+from stepsize.validation import owned, truth_or_none, whole
 
 
 def autolr(
@@ -87,7 +87,11 @@ def autolr(
     build = _checked(value_and_grad, optimizer, validation, evaluate)
     with owned("autolr"):
         callbacks_of(callbacks, None)
+        seed = seed_of(seed, False)
+        truth_or_none("progress", progress)
         source = _readable_again(batches_of(train, batch_size, seed))
+        if validation is not None:
+            batches_of(validation, batch_size, None, "validation")
     rehearsals = whole("autolr: rehearsals", rehearsals, 0)
     total = _budget(steps, epochs, source.steps_per_epoch())
     plan = plan_of(schedule, total)

@@ -21,6 +21,7 @@ class Hosted(Protocol):
     """What the host reads of its optimizer."""
 
     fields: ClassVar[dict[str, Field]]
+    needs_loss: ClassVar[bool]
 
     @property
     def internals(self) -> Internals:
@@ -151,6 +152,8 @@ def _number(optimizer: Hosted, name: str, value: object) -> NoReturn:
         call = "step(grads, loss=...)"
         if is_complex_number(value):
             found, call = f"complex, {value!s:.80}", "as a real number, loss.real"
+        if not optimizer.needs_loss and not isinstance(value, complex):
+            raise TypeError(f"{owner}: loss must be a number or None, got {value!r:.80}")
         raise TypeError(f"{owner}: loss is {found}; the rule needs it, {call}")
     if name == "loss":
         closed = getattr(optimizer, "needs_closure", False)
@@ -169,10 +172,15 @@ def _number(optimizer: Hosted, name: str, value: object) -> NoReturn:
     )
 
 
+def _stats(optimizer: Hosted, value: object) -> NoReturn:
+    raise TypeError(f"{type(optimizer).__name__}: stats must be True or False, got {value!r:.80}")
+
+
 _KINDS: dict[str, Callable[..., NoReturn]] = {
     "gradient": _gradient,
     "parameter": _parameter,
     "overlap": _overlap,
     "unbound": _unbound,
     "number": _number,
+    "stats": _stats,
 }

@@ -104,7 +104,7 @@ class Shampoo(_ByAxis):
 
     lr = nonnegative(1e-1)
     momentum = unit(0.0)
-    eps = positive(1e-4)
+    eps = positive(1e-4, fixed=True)
     weight_decay = nonnegative(0.0)
     precondition_frequency = count(1)
     max_dim = count(2048)
