@@ -126,9 +126,7 @@ class Number(Field):
         if value is None:
             return _none(owner, self)
         if self.fixed and callable(value):
-            raise TypeError(
-                f"{owner}: {self.name} acts once, at the start: give a number, got {value!r:.80}"
-            )
+            raise TypeError(f"{owner}: {self.name} acts once, at the start: give a number")
         return self.parts()[0].check(owner, value)
 
     def range(self) -> str:

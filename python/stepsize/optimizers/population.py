@@ -47,6 +47,8 @@ def replicate(params: Nest, count: int) -> Nest:
     """
     count = whole("replicate: count", count, most=2**31)
     structure = Structure(params)
+    if not structure.leaves:
+        raise ValueError("replicate: params holds no array; give at least one")
     for leaf, path in zip(structure.leaves, structure.paths, strict=True):
         if not isinstance(leaf, np.ndarray):
             raise TypeError(

@@ -1188,7 +1188,7 @@ class Shampoo(Optimizer):
         lr: _Number | None = 0.1,
         *,
         momentum: _Number = 0.0,
-        eps: _Number = 0.0001,
+        eps: float = 0.0001,
         weight_decay: _Number = 0.0,
         precondition_frequency: int = 1,
         max_dim: int = 2048,
