@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 # What other libraries call an argument, and its name here.
 ELSEWHERE = {
@@ -40,7 +41,7 @@ def refusal(label: str, allowed: str, value: object, move: str = "") -> ValueErr
     return ValueError(f"{label} must be {allowed}, got {value!r:.200}{'; ' if move else ''}{move}")
 
 
-def numeric(label: str, value: Any, dtype: Any = float) -> Any:
+def numeric(label: str, value: Any, dtype: Any = float) -> NDArray[Any]:
     """The numbers as an array of their own, of a dtype or theirs; TypeError for anything else.
 
     Example:
@@ -52,7 +53,7 @@ def numeric(label: str, value: Any, dtype: Any = float) -> Any:
     with contextlib.suppress(TypeError, ValueError, OverflowError):
         found = np.asarray(value)
         if found.dtype.kind in "fiu" or found.dtype.name == "bfloat16":
-            return found.copy() if dtype is None else found.astype(dtype)
+            return found.astype(found.dtype if dtype is None else dtype)
     raise TypeError(f"{label} must be an array of numbers, got {value!r:.200}")
 
 

@@ -87,9 +87,8 @@ def autolr(
     build = _checked(value_and_grad, optimizer, validation, evaluate)
     with owned("autolr"):
         callbacks_of(callbacks, None)
-        seed = seed_of(seed, False)
         truth_or_none("progress", progress)
-        source = _readable_again(batches_of(train, batch_size, seed))
+        source = _readable_again(batches_of(train, batch_size, seed_of(seed, False)))
         if validation is not None:
             batches_of(validation, batch_size, None, "validation")
     rehearsals = whole("autolr: rehearsals", rehearsals, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
@@ -29,6 +28,7 @@ from stepsize.interop.sklearn.training import (
     check_settings,
     find_rate,
     given_rate,
+    is_real,
     is_truth_value,
     maker,
     one_of,
@@ -77,7 +77,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     _auto_decays: ClassVar[bool] = False  # whether lr="auto" falls where the loss rests
 
     ranges: ClassVar[Ranges] = {
-        "alpha": between(0, sys.float_info.max),
+        "alpha": (lambda v: is_real(v) and 0 <= v < np.inf, "a number >= 0"),
         "batch_size": (lambda v: v == "auto" or whole(1)(v), "'auto' or a whole number >= 1"),
         "learning_rate": one_of("constant", "invscaling", "adaptive"),
         "power_t": between(0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -29,13 +29,13 @@ class _MLP(Estimator):
         ),
         "activation": one_of(*ACTIVATIONS),
         "learning_rate_init": (
-            lambda v: callable(v) or (is_real(v) and 0 < v <= sys.float_info.max),
+            lambda v: callable(v) or (is_real(v) and 0 < v < math.inf),
             "a number > 0",
         ),
         "momentum": (lambda v: is_real(v) and 0 <= v <= 1, "in [0, 1]"),
         "beta_1": between(0, 1),
         "beta_2": between(0, 1),
-        "epsilon": between(0, sys.float_info.max, low_open=True),
+        "epsilon": (lambda v: is_real(v) and 0 < v < math.inf, "a number > 0"),
         "max_fun": (whole(1), "a whole number >= 1"),
     }
 
