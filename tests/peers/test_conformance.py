@@ -13,7 +13,7 @@ STEPS = 3
 LACKS = {"differs", "error"}
 RULES = {
     "torch": ["SGD", "Adagrad", "AdamW", "RMSprop", "Rprop", "RAdam", "Muon"],
-    "optax": ["SGD", "AdamW", "Lion", "Muon"],
+    "optax": ["SGD", "AdamW", "Lion"],
 }
 
 
