@@ -75,6 +75,13 @@ Engine& engine_of(PyObject* self) {
     return py::handle(self).cast<Engine&>();
 }
 
+// `stats` where it is neither True nor False of Python itself.
+bool truth(const Host& host, PyObject* stats) {
+    if (!is_truth(stats))
+        host.fail("stats", py::handle(stats));
+    return PyObject_IsTrue(stats) == 1;
+}
+
 // Engine.step(host, grads, loss, stats); BOUND for grads: the bound ones.
 PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     if (count != 4) {
@@ -83,8 +90,10 @@ PyObject* step(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     }
     try {
         const py::handle grads = args[1] == bound_gradients ? py::handle() : args[1];
-        const bool stats = PyObject_IsTrue(args[3]) == 1;
-        return engine_of(self).step(Host{args[0]}, grads, args[2], stats).release().ptr();
+        Engine& engine = engine_of(self);
+        const Host host{args[0]};
+        const bool stats = args[3] == Py_True || (args[3] != Py_False && truth(host, args[3]));
+        return engine.step(host, grads, args[2], stats).release().ptr();
     } catch (...) {
         return raise_current();
     }

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "bind/chunks.hpp"
+#include "core/types.hpp"
 
 namespace stepsize {
 namespace {

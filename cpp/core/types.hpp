@@ -6,6 +6,21 @@
 #include <cstddef>
 #include <cstdint>
 
+// Microsoft's compiler has some of GCC's builtins by other names. C functions and constants: the
+// linker has one copy of them, whatever the instruction set.
+#if defined(_MSC_VER) && !defined(__clang__)
+#include <float.h>
+#include <string.h>
+#define __builtin_memcpy memcpy
+#define __builtin_memset memset
+#define __builtin_inf() __builtin_huge_val()
+#define __builtin_prefetch(address) ((void)(address)) // targets.cpp asks for none there
+#define __FLT_MAX__ FLT_MAX
+#define __DBL_MAX__ DBL_MAX
+#define __FLT_MIN__ FLT_MIN
+#define __DBL_MIN__ DBL_MIN
+#endif
+
 namespace stepsize {
 
 using std::int32_t;

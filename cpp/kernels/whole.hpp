@@ -84,6 +84,30 @@ template <class F> STEPSIZE_SHARED_CODE double sum_squares(const F* values, size
     return total;
 }
 
+// The squares of numbers up to here can be summed up over a leaf.
+inline double most_squarable(float) { return 0x1p60; }
+inline double most_squarable(double) { return 0x1p508; }
+
+// The power of two that makes sums of the squares finite.
+template <class F> STEPSIZE_SHARED_CODE F squaring_scale(const F* g, size_t size) {
+    const double top = largest<F>(g, size);
+    const double limit = most_squarable(F()) / root(double(size));
+    if (!(limit < top) || !all_finite<F>(g, size, 1))
+        return 1;
+    // top / limit = m 2^e with m in [1/2, 1).
+    const uint64_t bits = __builtin_bit_cast(uint64_t, top / limit);
+    const int e = int(bits >> 52 & 2047) - 1022;
+    return F(__builtin_bit_cast(double, uint64_t(1023 - e) << 52));
+}
+
+// Scales numbers of the leaf's size where they have to be squared; returns by what.
+template <class F> STEPSIZE_SHARED_CODE F make_squarable(const WholeView& view, F* numbers) {
+    const F scale = squaring_scale(numbers, view.size);
+    if (scale < 1)
+        each_element(view, [=](size_t i) { numbers[i] *= scale; });
+    return scale;
+}
+
 template <class Numbers> inline Numbers numbers_of(const double* numbers) {
     Numbers h;
     __builtin_memcpy(&h, numbers, sizeof h);

@@ -14,22 +14,6 @@ struct Axis {
     size_t before, length, after;
 };
 
-// The squares of numbers up to here can be summed up over a leaf.
-inline double most_squarable(float) { return 0x1p60; }
-inline double most_squarable(double) { return 0x1p508; }
-
-// As `_squarable`: the power of two that makes sums of the gradient's squares finite.
-template <class F> STEPSIZE_SHARED_CODE F squaring_scale(const F* g, size_t size) {
-    const double top = largest<F>(g, size);
-    const double limit = most_squarable(F()) / root(double(size));
-    if (!(limit < top) || !all_finite<F>(g, size, 1))
-        return 1;
-    // top / limit = m 2^e with m in [1/2, 1).
-    const uint64_t bits = __builtin_bit_cast(uint64_t, top / limit);
-    const int e = int(bits >> 52 & 2047) - 1022;
-    return F(__builtin_bit_cast(double, uint64_t(1023 - e) << 52));
-}
-
 template <class F> struct ByAxis {
     const WholeView& view;
     int count = 0; // of axes that get a matrix
@@ -52,9 +36,8 @@ template <class F> struct ByAxis {
     STEPSIZE_SHARED_CODE void read_gradient(const Prologue& prologue, F* to) const {
         const Leaf<F> leaf(prologue, view);
         each_element(view, [=](size_t i) { to[i] = leaf.gradient(i); });
-        const F scale = count > 0 ? squaring_scale(to, view.size) : F(1);
-        if (scale < 1)
-            each_element(view, [=](size_t i) { to[i] *= scale; });
+        if (count > 0)
+            make_squarable(view, to);
     }
 
     // The Gram matrix of the slices of g along an axis, by way of memory as large as g.

@@ -82,11 +82,12 @@ template <class F> struct Muon {
         });
     }
 
-    // The update over its norm, as the iteration takes it.
+    // The update over its norm, as the iteration takes it; the norm may be beyond all numbers.
     void normalize() const {
+        const double eps = h.eps * double(make_squarable(view, next.data));
         const double length =
             root(sum_squares(next.data, view.size)) * (h.ns_table > 0 ? safety : 1.0);
-        const F norm = F(h.eps > length ? h.eps : length);
+        const F norm = F(eps > length ? eps : length);
         if (tall)
             transpose<F>({next.data, columns}, rows, columns, x);
         for (size_t i = 0; i < small; ++i) {

@@ -46,7 +46,8 @@ from stepsize.validation import whole
 Function = Callable[..., None]
 
 _OPTIONS = ("maximize", "clip_value", "on_nonfinite", "bounds", "l1")
-_FACTOR = Part("grad_factor", "grad_factor")
+LAST_STEP = 2**53  # the last one whose successor is another number in double precision
+_FACTOR = Part("grad_factor", "grad_factor", varies=False)
 
 
 def state(rule: str | type[Optimizer], params: Any, **hyperparameters: Any) -> dict[str, Any]:
@@ -302,7 +303,12 @@ def _array_refusal(kind: str, where: str, array: Any, x: Array, follows: bool) -
 
 
 def _checked_step(owner: str, step: Any) -> int:
-    return whole(f"{owner}: step", step, move="it is the number of this update, the first is 1")
+    return whole(
+        f"{owner}: step",
+        step,
+        most=LAST_STEP,
+        move="it is the number of this update, the first is 1",
+    )
 
 
 def _documentation(form: _Form) -> str:
@@ -358,9 +364,9 @@ def _make(cls: type[Optimizer]) -> Function:
         lr, factor = keywords.pop("lr", None), keywords.pop("grad_factor", 1.0)
         if type(lr) is not float or not 0 < lr < math.inf:
             lr = form.checked_rate(lr)
-        if factor != 1.0:
+        if type(factor) is not float or factor != 1.0:
             factor = _FACTOR.check(form.name, factor)
-        if type(step) is not int or step < 1:
+        if type(step) is not int or not 1 <= step <= LAST_STEP:
             step = _checked_step(form.name, step)
         given = tuple([item is not None for item in state])
         try:

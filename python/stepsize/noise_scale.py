@@ -97,8 +97,8 @@ def gradient_noise_scale(micro_grads: Iterable[arrays.Nest], batch_size: int) ->
         >>> print(gradient_noise_scale(grads, batch_size=8))
         critical batch size 7.96 (95 % between 7.47 and 8.48)
     """
-    batch_size = whole("gradient_noise_scale: batch_size", batch_size)
-    if not isinstance(micro_grads, Iterable):
+    batch_size = whole("gradient_noise_scale: batch_size", batch_size, most=2**53)
+    if not isinstance(micro_grads, Iterable) or getattr(micro_grads, "ndim", 1) == 0:
         raise TypeError(
             "gradient_noise_scale: micro_grads must be an iterable of nests of gradients, got "
             f"{type(micro_grads).__name__}"
@@ -114,7 +114,9 @@ def gradient_noise_scale(micro_grads: Iterable[arrays.Nest], batch_size: int) ->
     grads = [[arrays.view_as_real(leaf) for leaf in nest.leaves] for nest in nests]
     n = len(grads)
     if n < 2:
-        raise ValueError(f"gradient_noise_scale: at least two gradients are needed, got {n}")
+        raise ValueError(
+            f"gradient_noise_scale: micro_grads: at least two gradients are needed, got {n}"
+        )
     means: list[Any] = [
         np.mean(leaves, axis=0, dtype=np.float64) for leaves in zip(*grads, strict=True)
     ]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Array, refuse_complex
-from stepsize.validation import choice, number
+from stepsize.validation import choice, number, whole
 
 __all__ = [
     "Projection",
@@ -26,6 +26,9 @@ __all__ = [
     "simplex",
     "unit_norm",
 ]
+
+
+MOST_AXES = 64  # that an array of NumPy has
 
 
 class Projection:
@@ -41,11 +44,19 @@ class Projection:
 
     def __call__(self, x: Array) -> Array:
         """The nearest array of the set, of the same shape and dtype."""
-        array = np.asarray(x)
+        try:
+            array = np.asarray(x)
+        except ValueError:  # a nest of lists of different lengths
+            array = np.asarray(None)
+        if array.dtype.kind not in "fciu" and array.dtype.name != "bfloat16":
+            raise TypeError(f"{self}: needs an array of numbers, got {x!r:.80}")
         if self._real:
             cure = "the set is one of real arrays; give a function of your own, array -> array"
             refuse_complex(str(self), "the array", array.dtype, cure)
-        return np.asarray(self._nearest(array), array.dtype)
+        try:
+            return np.asarray(self._nearest(array), array.dtype)
+        except np.exceptions.AxisError:
+            raise ValueError(f"{self}: an array of shape {array.shape} has no such axis") from None
 
     def __repr__(self) -> str:
         return self._text
@@ -57,7 +68,7 @@ def _side(name: str, value: Any) -> Any:
         return None
     try:
         side = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(
             f"box: {name} must be a number, an array or None, got {value!r:.80}"
         ) from None
@@ -131,6 +142,7 @@ def ball(radius: float = 1.0, norm: str = "l2", axis: Any = None) -> Projection:
     """
     radius = number("ball: radius", radius, 0.0, low_open=True)
     norm = choice("ball: norm", norm, ("l2", "linf"))
+    axis = _axes("ball: axis", axis)
     text = f"ball({radius:g}, {norm!r}, axis={axis!r})"
     if norm == "linf":
         return Projection(text, partial(_each_within, radius))
@@ -141,6 +153,15 @@ def _each_within(radius: float, x: Array) -> Array:
     if x.dtype.kind == "c":
         return _in_ball(radius, (), x)
     return _clipped(np.array(-radius), np.array(radius), x)
+
+
+def _axes(label: str, axis: Any) -> int | tuple[int, ...] | None:
+    """An axis, several, or None for all."""
+    if axis is None:
+        return None
+    if isinstance(axis, tuple | list):
+        return tuple(whole(label, each, -MOST_AXES, MOST_AXES) for each in axis)
+    return whole(label, axis, -MOST_AXES, MOST_AXES)
 
 
 def _lengths(axis: Any, x: Array) -> Array:
@@ -164,6 +185,7 @@ def unit_norm(axis: Any = None) -> Projection:
                [0. , 1. ]])
     """
 
+    axis = _axes("unit_norm: axis", axis)
     return Projection(f"unit_norm(axis={axis!r})", partial(_of_length_one, axis))
 
 
@@ -184,12 +206,15 @@ def simplex(axis: int = -1, total: float = 1.0) -> Projection:
         array([0., 1., 0.])
     """
     total = number("simplex: total", total, 0.0, low_open=True)
+    axis = whole("simplex: axis", axis, -MOST_AXES, MOST_AXES)
     text = f"simplex(axis={axis!r}, total={total:g})"
     return Projection(text, partial(_on_simplex, axis, total), real=True)
 
 
 def _on_simplex(axis: int, total: float, x: Array) -> Array:
     rows = np.moveaxis(np.asarray(x, np.float64), axis, -1)
+    if not rows.size:
+        return x
     falling = -np.sort(-rows, axis=-1)
     over = np.cumsum(falling, axis=-1) - total
     count = np.arange(1, rows.shape[-1] + 1)

@@ -18,6 +18,9 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 # What other libraries call an argument, and its name here.
 ELSEWHERE = {
     **dict.fromkeys(("learning_rate", "step_size", "stepsize", "eta", "alpha"), "lr"),
@@ -33,9 +36,28 @@ ELSEWHERE = {
 }
 
 
+LONGEST_WINDOW = 2**31 - 1  # of numbers that are kept
+
+
 def refusal(label: str, allowed: str, value: object, move: str = "") -> ValueError:
     """The error that names the argument, what it may be, what it was and the next move."""
     return ValueError(f"{label} must be {allowed}, got {value!r:.200}{'; ' if move else ''}{move}")
+
+
+def numeric(label: str, value: Any, dtype: Any = float) -> NDArray[Any]:
+    """The numbers as an array of their own, of a dtype or theirs; TypeError for anything else.
+
+    Example:
+        >>> numeric("quadratic: start", "low")
+        Traceback (most recent call last):
+        ...
+        TypeError: quadratic: start must be an array of numbers, got 'low'
+    """
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        found = np.asarray(value)
+        if found.dtype.kind in "fiu" or found.dtype.name == "bfloat16":
+            return found.astype(found.dtype if dtype is None else dtype)
+    raise TypeError(f"{label} must be an array of numbers, got {value!r:.200}")
 
 
 def whole(label: str, value: Any, least: int = 1, most: int | None = None, move: str = "") -> int:
@@ -283,8 +305,17 @@ def truth(label: str, value: Any) -> bool:
     raise TypeError(f"{label} must be True or False, got {value!r:.80}")
 
 
+def truth_or_none(label: str, value: Any) -> bool | None:
+    """True, False or None, which lets the function decide."""
+    if value is None:
+        return None
+    with contextlib.suppress(TypeError):
+        return truth(label, value)
+    raise TypeError(f"{label} must be True, False or None, got {value!r:.80}")
+
+
 def file_path(label: str, value: Any) -> str:
-    """The path as text; TypeError for what is none.
+    """The path as text; TypeError for what is none, ValueError for an empty one.
 
     Example:
         >>> file_path("CSVLogger: path", 3)
@@ -293,11 +324,14 @@ def file_path(label: str, value: Any) -> str:
         TypeError: CSVLogger: path must be a path, as text or a pathlib.Path, got 3
     """
     try:
-        return os.fsdecode(value)
+        found = os.fsdecode(value)
     except TypeError:
         raise TypeError(
             f"{label} must be a path, as text or a pathlib.Path, got {value!r:.200}"
         ) from None
+    if not found:
+        raise ValueError(f"{label} must be a path, got an empty one, {value!r}")
+    return found
 
 
 def text_or_none(label: str, value: Any) -> str | None:

@@ -70,7 +70,7 @@ def test_equal_gradients_have_no_noise_and_noise_alone_no_limit():
 @pytest.mark.parametrize(
     ("grads", "size", "message"),
     [
-        ([np.ones(3)], 8, "at least two gradients are needed, got 1"),
+        ([np.ones(3)], 8, "micro_grads: at least two gradients are needed, got 1"),
         ([np.ones(3)] * 2, 0, "batch_size must be .* got 0"),
         ([{"a": np.ones(3)}, {"b": np.ones(3)}], 8, "expected the leaves a, got b"),
         ([np.ones(3), np.ones(2)], 8, r"params must have shape \(3,\) .* got \(2,\)"),

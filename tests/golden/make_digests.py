@@ -25,9 +25,7 @@ from stepsize.optimizers.quantization import FORMS
 
 GOLDEN = Path(__file__).with_name("digests.json")
 STEPS = 100
-# Their sums are in the order that BLAS takes, which differs between processors.
-LEFT_OUT = {"Kron", "LBFGS", "Muon", "Shampoo", "SOAP"}
-CASES = [case for case in cases.CASES if case.cls.__name__ not in LEFT_OUT]
+CASES = [case for case in cases.CASES if case.cls.reproducible]
 PLAIN = {case.cls: case for case in CASES if not case.keywords}
 SHAPES = {"w": (5, 7), "b": (20,), "s": ()}
 
@@ -190,7 +188,7 @@ def fitted(cls: type, lr: Any, **more: Any) -> str:
 def runs() -> Iterator[tuple[str, Work]]:
     """Whole trainings and searches; of the latter, which take logarithms, nine digits or six."""
     falling = S.cosine(0.02, 0.0, 100).warmup(10)
-    for cls in PLAIN:
+    for cls in (*PLAIN, ss.LBFGS):
         name = cls.__name__
         yield f"fit {name}", lambda c=cls: fitted(c, None)
         yield f"fit accumulated {name}", lambda c=cls: fitted(c, None, accumulate=3)

@@ -11,7 +11,7 @@ import stepsize as ss
 from cases import CASES, DTYPES, RULES, Case, advance, numpy_rule, same_bits
 from stepsize import functional
 from stepsize.optimizers.fields import nonnegative
-from together import together
+from together import alike, together
 
 SIZES = {
     np.float32: (1e-45, 1e-30, 1e-10, 1e10, 1e18, 1e22, 1e30, 4e37, 3e38),
@@ -121,7 +121,7 @@ def test_in_wrappers(rule, wrapper, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("cls", [ss.Adafactor, ss.FTRL, ss.Yogi, ss.Shampoo])
+@pytest.mark.parametrize("cls", [ss.Adafactor, ss.FTRL, ss.Yogi, ss.Shampoo, ss.Muon])
 def test_a_step_is_as_long_at_every_size(cls, dtype):
     """These steps do not depend on the size of the first gradient."""
     keywords = {"eps": 1e-12} if cls is ss.Shampoo else {}
@@ -137,6 +137,25 @@ def test_a_step_is_as_long_at_every_size(cls, dtype):
         moves.append(x)
     for other in moves[1:]:
         np.testing.assert_allclose(other, moves[0], rtol=0.02)
+
+
+@together("shape", [(20, 30), (3, 1), (2, 5, 7)], alike)
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_muon_makes_the_same_bits_of_a_direction_at_every_size(dtype, compiled, shape):
+    """Its norm may be beyond the largest number; powers of two round nothing."""
+    directions = np.random.default_rng(4).normal(size=shape)
+    largest = math.frexp(np.finfo(dtype).max)[1] - 6
+    for keywords in ({}, {"ns_table": "polar_express"}, {"row_beta2": 0.9}, {"nesterov": False}):
+        found = []
+        for exponent in (0, 30, largest // 2, largest):
+            x = np.ones(shape, dtype)
+            with contextlib.nullcontext() if compiled else numpy_rule(ss.Muon):
+                opt = ss.Muon(x, lr=0.1, flatten=True, on_nonfinite="ignore", **keywords)
+                opt.step(np.ldexp(directions, exponent).astype(dtype))
+            found.append(x)
+        assert (found[0] != 1).all()
+        assert all(same_bits(x, found[0]) for x in found), keywords
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -113,8 +113,15 @@ uint64_t flat(const Table& table, int rule, Dtype dtype, size_t size, Source sou
 uint64_t matrices(const Table& table, int rule, Dtype dtype, size_t shape, Source source);
 uint64_t reductions(const Table& table, size_t size, Source source);
 uint64_t trees(const Table& table, Source source);
+uint64_t wholes(const Table& table, int rule, Dtype dtype, size_t shape, Source source);
+uint64_t decompositions(const Table& table, size_t n, Source source); // of n x n numbers
 
 constexpr size_t shape_count = 8; // of matrices
+constexpr size_t whole_shape_count = 11;
+
+// Of rules that update a leaf as a whole.
+int whole_rule_count();
+const char* whole_rule_name(int rule);
 
 // Shares jobs among threads however small they are.
 template <class Job> void share(size_t count, const Job& job) {

@@ -88,6 +88,20 @@ void check_rule(Report& report, int rule, Dtype dtype, uint64_t round) {
     report.close(title);
 }
 
+void check_whole_rule(Report& report, int rule, Dtype dtype, uint64_t round) {
+    const std::string title =
+        std::string(whole_rule_name(rule)) + (dtype == Dtype::float32 ? " float32" : " float64");
+    for (size_t shape = 0; shape < whole_shape_count; ++shape)
+        for (uint64_t turn = 0; turn < 6; ++turn) // for its switches
+            report.check(title + " of shape " + std::to_string(shape),
+                         Source((round << 40) + (uint64_t(1) << 36) + (uint64_t(rule) << 20) +
+                                (uint64_t(dtype) << 16) + (shape << 8) + turn),
+                         [=](const Table& table, Source from) {
+                             return wholes(table, rule, dtype, shape, from);
+                         });
+    report.close(title);
+}
+
 int drive(uint64_t rounds, bool shown, bool each) {
     set_back_off(false);
     Report report(shown, each);
@@ -95,6 +109,14 @@ int drive(uint64_t rounds, bool shown, bool each) {
         for (int rule = 0; rule < available_tables()[0]->rule_count; ++rule)
             for (const Dtype dtype : {Dtype::float32, Dtype::float64})
                 check_rule(report, rule, dtype, round);
+        for (int rule = 0; rule < whole_rule_count(); ++rule)
+            for (const Dtype dtype : {Dtype::float32, Dtype::float64})
+                check_whole_rule(report, rule, dtype, round);
+        for (const size_t n : {1, 2, 3, 7, 16, 17, 40, 65})
+            report.check(
+                "decompositions of " + std::to_string(n), Source((round << 40) + n),
+                [=](const Table& table, Source from) { return decompositions(table, n, from); });
+        report.close("decompositions");
         for (const size_t size : sizes)
             report.check(
                 "reductions of " + std::to_string(size), Source((round << 40) + size),

@@ -30,7 +30,11 @@ constexpr const char* switches[] = {"nesterov",
                                     "use_fstar",
                                     "bias_correction",
                                     "use_bias_correction",
-                                    "safeguard_warmup"};
+                                    "safeguard_warmup",
+                                    "ns_table",
+                                    "adjust_lr_fn",
+                                    "use_muon",
+                                    "flatten"};
 constexpr Known known[] = {{"lr", 0.01},
                            {"beta1", 0.9},
                            {"beta2", 0.99},
@@ -61,7 +65,17 @@ constexpr Known known[] = {{"lr", 0.01},
                            {"scaling", 1},
                            {"f_min", 0},
                            {"lb", 0},
-                           {"loss", 1.5}};
+                           {"loss", 1.5},
+                           {"ns_steps", 5},
+                           {"ns_coefficient1", 3.4445},
+                           {"ns_coefficient2", -4.775},
+                           {"ns_coefficient3", 2.0315},
+                           {"row_beta2", 0.95},
+                           {"adamw_beta1", 0.9},
+                           {"adamw_beta2", 0.95},
+                           {"adamw_eps", 1e-8},
+                           {"precondition_frequency", 2},
+                           {"max_dim", 50}};
 
 double number_of(const std::string& name, uint64_t options, int& switched) {
     for (const char* word : switches)

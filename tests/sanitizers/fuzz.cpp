@@ -29,7 +29,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     set_back_off(false);
     checks::Source source(data, size);
     const Table& first = *available_tables()[0];
-    const size_t kind = source.below(8);
+    const size_t kind = source.below(10);
     const int rule = int(source.below(size_t(first.rule_count)));
     const Dtype dtype = Dtype(source.below(2));
     const size_t count = source.below(4) ? source.below(600) + 1 : source.below(3 * chunk_size) + 1;
@@ -44,6 +44,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     else if (kind == 3 && first.rules[rule].update[0])
         compare(source, threads, [=](const Table& table, checks::Source from) {
             return checks::matrices(table, rule, dtype, count % checks::shape_count, from);
+        });
+    else if (kind == 8)
+        compare(source, threads, [=](const Table& table, checks::Source from) {
+            return checks::wholes(table, rule % checks::whole_rule_count(), dtype,
+                                  count % checks::whole_shape_count, from);
+        });
+    else if (kind == 9)
+        compare(source, threads, [=](const Table& table, checks::Source from) {
+            return checks::decompositions(table, 1 + count % 40, from);
         });
     else
         compare(source, threads, [=](const Table& table, checks::Source from) {

@@ -78,6 +78,8 @@ py::object Engine::step(const Host& host, py::handle grads, py::handle loss, boo
     const StepLock lock(mutex_);
     const Ending ending{*this};
     recover();
+    if (!loss.is_none() && !PyFloat_CheckExact(loss.ptr()))
+        loss_value(host, loss); // also where the rule does not look at it
     // The user's functions run first, before anything is read that they could change.
     evaluate(host, loss);
     check(host);

@@ -144,20 +144,20 @@ bool follows(const Leaf& leaf, const Leaf& last, const Rule* rule) {
     return adjacent;
 }
 
-// Anything but a single number, such as an array of one element, is refused by name.
+} // namespace
+
 double loss_value(const Host& host, py::handle loss) {
     if (PyNumber_Check(loss.ptr()) && !is_complex_number(loss) && !is_truth(loss)) {
         const double value = PyFloat_AsDouble(loss.ptr());
         if (value != -1 || !PyErr_Occurred())
             return value;
-        if (!PyErr_ExceptionMatches(PyExc_TypeError))
+        if (!PyErr_ExceptionMatches(PyExc_TypeError) &&
+            !PyErr_ExceptionMatches(PyExc_OverflowError))
             throw py::error_already_set();
         PyErr_Clear();
     }
     host.fail("number", "loss", loss);
 }
-
-} // namespace
 
 const Rule* find_rule(const std::string& name) {
     const Table& chosen = table();

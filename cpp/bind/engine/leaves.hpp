@@ -104,6 +104,9 @@ const WholeRule* find_whole(const std::string& name); // null where there is non
 // Takes over the state of a leaf that is updated as a whole, in shapes that the rule knows.
 void take_arrays(Leaf& leaf, const Group& group, const py::list& slots);
 
+// The loss; anything but a single number, such as an array of one element, is refused by name.
+double loss_value(const Host& host, py::handle loss);
+
 // Whether both have no bounds, or the same two numbers.
 bool alike(const Bounds& a, const Bounds& b, Dtype dtype);
 

@@ -128,7 +128,7 @@ def listed(name: str, data: Any) -> str | None:
         what = f"a {type(data).__name__} of {len(data)} arrays"
     elif several and all(hasattr(p, "shape") or _is_row(p) for p in data):
         what = f"a {type(data).__name__} of {len(data)} arrays and lists of numbers"
-    elif hasattr(data, "shape"):
+    elif getattr(data, "shape", ()):
         return (
             f"{name} is one array, taken as {len(data)} batches along its first axis; for "
             "batches of its rows give a tuple, (x,)"

@@ -71,12 +71,16 @@ def check_parameters(leaves: Sequence[Array], paths: Sequence[str], owner: str) 
     check_apart(leaves, paths, owner)
 
 
+def _described(path: str, leaf: Any) -> str:
+    return path if isinstance(leaf, np.ndarray) else f"{path} ({type(leaf).__name__})"
+
+
 def check_alike(structure: Structure, other: Structure, owner: str) -> None:
     """Refuse leaves that differ from those of a structure in name, shape or dtype."""
     if structure.paths != other.paths:
         raise ValueError(
             f"{owner}: expected the leaves {', '.join(structure.paths)}, got "
-            f"{', '.join(other.paths)}"
+            f"{', '.join(map(_described, other.paths, other.leaves)) or 'none'}"
         )
     for path, here, there in zip(structure.paths, structure.leaves, other.leaves, strict=True):
         check_dtype(there, path, owner)

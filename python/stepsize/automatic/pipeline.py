@@ -20,11 +20,11 @@ from stepsize.optimizers import AdamW
 from stepsize.optimizers.registration import maker_of
 from stepsize.optimizers.scheduled import in_shares, shares_of
 from stepsize.schedules import Schedule
-from stepsize.training.arguments import callbacks_of
+from stepsize.training.arguments import callbacks_of, seed_of
 from stepsize.training.batches import ArrayBatches, StreamBatches
 from stepsize.training.batches import batches as batches_of
 from stepsize.training.fitting import fit
-from stepsize.validation import owned, whole
+from stepsize.validation import owned, truth_or_none, whole
 
 
 def autolr(
@@ -88,7 +88,10 @@ def autolr(
     build = _checked(value_and_grad, optimizer, validation, evaluate)
     with owned("autolr"):
         callbacks_of(callbacks, None)
-        source = _readable_again(batches_of(train, batch_size, seed))
+        truth_or_none("progress", progress)
+        source = _readable_again(batches_of(train, batch_size, seed_of(seed, False)))
+        if validation is not None:
+            batches_of(validation, batch_size, None, "validation")
     rehearsals = whole("autolr: rehearsals", rehearsals, 0)
     total = _budget(steps, epochs, source.steps_per_epoch())
     plan = plan_of(schedule, total)

@@ -12,7 +12,7 @@ import numpy as np
 from stepsize import arrays
 from stepsize.noise_scale import NoiseScale, noise_ratio, signal_and_noise, with_interval
 from stepsize.serialization import states
-from stepsize.validation import whole
+from stepsize.validation import LONGEST_WINDOW, whole
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run
@@ -77,7 +77,7 @@ class NoiseScaleMonitor:
     needs_micro_squares = True
 
     def __init__(self, window: int = 100, every: int = 10):
-        window = whole("NoiseScaleMonitor: window", window, 3)
+        window = whole("NoiseScaleMonitor: window", window, 3, LONGEST_WINDOW)
         self.every = whole("NoiseScaleMonitor: every", every)
         self.estimate: NoiseScale | None = None
         self._moments: deque[tuple[float, float]] = deque(maxlen=window)

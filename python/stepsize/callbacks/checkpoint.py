@@ -15,7 +15,7 @@ from stepsize.callbacks.metrics import direction
 from stepsize.serialization import states
 from stepsize.serialization.atomic import replacing
 from stepsize.serialization.replaceable import check_replaceable
-from stepsize.validation import file_path, truth
+from stepsize.validation import choice, file_path, truth
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run
@@ -57,6 +57,7 @@ class Checkpoint:
         self.every_epochs = count_or_none("Checkpoint: every_epochs", every_epochs)
         self.keep = count_or_none("Checkpoint: keep", keep) or 1
         self.monitor = monitor
+        choice("Checkpoint: mode", mode, ("auto", "min", "max"))
         if monitor is None and mode != "auto":
             raise ValueError(f"Checkpoint: mode={mode!r} needs monitor=..., the metric it is about")
         self.mode = mode if monitor is None else direction("Checkpoint", monitor, mode)

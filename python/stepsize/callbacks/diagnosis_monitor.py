@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,12 +76,12 @@ class DiagnosisMonitor:
     ) -> None:
         every = whole("DiagnosisMonitor: every", every, FEWEST_STEPS)
         for label, names in (("warn", warn), ("stop", stop)):
-            if isinstance(names, str) or not isinstance(names, Iterable):
+            if not isinstance(names, list | tuple | set | frozenset):
                 raise TypeError(
                     f"DiagnosisMonitor: {label} must be a list of verdicts, got {names!r:.200}"
                 )
             for name in names:
-                if name not in VERDICTS:
+                if not isinstance(name, str) or name not in VERDICTS:
                     raise ValueError(
                         f"DiagnosisMonitor: {label}: {name!r:.80} is no verdict; they are "
                         f"{', '.join(VERDICTS)}"

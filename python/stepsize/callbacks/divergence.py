@@ -13,7 +13,7 @@ from stepsize import arrays
 from stepsize.callbacks.base import count_or_none
 from stepsize.curves import median_and_spread
 from stepsize.serialization import states
-from stepsize.validation import real, truth, whole
+from stepsize.validation import LONGEST_WINDOW, real, truth, whole
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run
@@ -37,9 +37,9 @@ class StopOnDivergence:
     expects_descent = True  # of the loss: fit refuses it with an optimizer that climbs
 
     def __init__(self, factor: float = 100.0, patience: int = 1):
-        if not real("StopOnDivergence: factor", factor) > 1:
+        self.factor = real("StopOnDivergence: factor", factor)
+        if not self.factor > 1:
             raise ValueError(f"StopOnDivergence: factor must be above 1, got {factor}")
-        self.factor = float(factor)
         self.patience = count_or_none("StopOnDivergence: patience", patience) or 1
         self._failures = 0
 
@@ -117,10 +117,10 @@ class RollBackOnSpike:
                 "RollBackOnSpike: threshold must be above 0 and shrink in (0, 1], got "
                 f"{threshold} and {shrink}"
             )
-        self.threshold = threshold
-        self.window = whole("RollBackOnSpike: window", window)
+        self.threshold = low
+        self.window = whole("RollBackOnSpike: window", window, most=LONGEST_WINDOW)
         self.every = whole("RollBackOnSpike: every", every)
-        self.shrink = shrink
+        self.shrink = high
         self.limit = whole("RollBackOnSpike: limit", limit)
         self.rollback = truth("RollBackOnSpike: rollback", rollback)
         self._reset()

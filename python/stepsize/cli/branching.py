@@ -75,7 +75,7 @@ def _told(diagnosis: Any) -> dict[str, Any]:
 
 def _write(path: Any, result: Any) -> None:
     branches = result.to_dict()["branches"]
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(branches[0]))
         writer.writeheader()
         writer.writerows(branches)

@@ -15,6 +15,7 @@ from stepsize.arrays import (
     Structure,
     ValueAndGrad,
     as_numpy,
+    check_dtype,
     check_function,
     copy,
     flatten,
@@ -133,12 +134,15 @@ def sharpness(
     check_function("sharpness", value_and_grad)
     if loss is not None:
         check_function("sharpness", loss, "loss", "loss")
-    probe = Probe(value_and_grad, params, batch, loss)
-    if optimizer is None:
-        return _by_lanczos(probe, products, tolerance, seed)
-    check_optimizer(OWNER, optimizer)
+    most = whole("sharpness: products", products)
+    number("sharpness: tolerance", tolerance, 0.0)
+    seed = whole("sharpness: seed", seed, 0)
     if guess is not None:
         number("sharpness: guess", guess, 0.0, low_open=True)
+    probe = Probe(value_and_grad, params, batch, loss)
+    if optimizer is None:
+        return _by_lanczos(probe, most, tolerance, seed)
+    check_optimizer(OWNER, optimizer)
     try:
         with alone(OWNER, optimizer):
             start, grads = probe.gradient(params)
@@ -207,11 +211,12 @@ class Probe:
         return as_loss(self._loss(copy(point), self._batch))
 
 
-def _by_lanczos(probe: Probe, products: int, tolerance: float, seed: int) -> Sharpness:
-    most = whole("sharpness: products", products)
-    number("sharpness: tolerance", tolerance, 0.0)
+def _by_lanczos(probe: Probe, most: int, tolerance: float, seed: int) -> Sharpness:
     structure = Structure(probe.params)
+    if not structure.leaves:
+        raise ValueError("sharpness: params holds no array; give at least one")
     for path, leaf in zip(structure.paths, structure.leaves, strict=True):
+        check_dtype(leaf, path, OWNER)
         cure = "Lanczos is for real parameters; give an optimizer to measure along its update"
         refuse_complex("sharpness", path, leaf.dtype, cure)
     start = np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in structure.leaves])

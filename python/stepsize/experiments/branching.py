@@ -21,10 +21,11 @@ from stepsize.optimizers.transaction import alone
 from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.optimizers.wrappers.gradients import per_step
 from stepsize.rng import isolate_rng
-from stepsize.validation import whole
+from stepsize.validation import truth, whole
 
 SHARE = 20  # a branch is this part of the run
 FEWEST = 10  # steps of a branch
+MOST_BATCHES = 2**31 - 1  # that are kept
 FEWEST_HELD = 2  # batches: one has no spread
 
 
@@ -101,7 +102,7 @@ def what_if(
         factors=_factors(factors),
         steps=length,
         held=range(length, length + held),
-        average=average,
+        average=truth(f"{OWNER}: average", average),
         study=_memorised_steps(memorise, made or SHARE * length),
         highest=_highest_rate(history, optimizer),
     )
@@ -200,6 +201,8 @@ def _check(value_and_grad: Any, params: Nest, optimizer: Any, loss: Any, held: A
             f"{OWNER}: optimizer must be the optimizer of the run, got {optimizer!r:.80}"
         )
     refuse_ascent(OWNER, optimizer)
+    if not flatten(params)[0]:
+        raise ValueError(f"{OWNER}: params holds no array; give the nest of the optimizer")
     updated = {id(leaf) for leaf in flatten(optimizer.params)[0]}
     for leaf, path in zip(*flatten(params)[:2], strict=True):
         if id(leaf) not in updated:
@@ -214,7 +217,7 @@ def _check(value_and_grad: Any, params: Nest, optimizer: Any, loss: Any, held: A
         )
     if loss is not None:
         check_function(OWNER, loss, "loss", "loss")
-    if whole(f"{OWNER}: held", held) < FEWEST_HELD:
+    if whole(f"{OWNER}: held", held, most=MOST_BATCHES) < FEWEST_HELD:
         raise ValueError(f"{OWNER}: held must be at least {FEWEST_HELD}, got {held}")
     if getattr(optimizer, "needs_closure", False) and getattr(optimizer, "adapts_lr", False):
         raise ValueError(
@@ -236,7 +239,7 @@ def _length(history: Mapping[str, Any] | None, optimizer: Any) -> int:
 
 def _steps(steps: int | None, made: int) -> int:
     if steps is not None:
-        return whole(f"{OWNER}: steps", steps)
+        return whole(f"{OWNER}: steps", steps, most=MOST_BATCHES)
     if made == 0:
         raise ValueError(
             f"{OWNER}: the optimizer has made no step, so that there is no run to take a twentieth "

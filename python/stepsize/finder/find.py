@@ -228,7 +228,7 @@ def _passes(runner: TrialRunner, settings: Settings) -> list[Advice]:
 
 
 def _check_call(parameter: Any, value_and_grad: Any) -> None:
-    if parameter not in ("lr", *PARAMETERS):
+    if not isinstance(parameter, str) or parameter not in ("lr", *PARAMETERS):
         allowed = ", ".join(("lr", *PARAMETERS))
         raise ValueError(f"lr_find: parameter must be one of {allowed}, got {parameter!r:.80}")
     check_function("lr_find", value_and_grad)

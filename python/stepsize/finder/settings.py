@@ -12,6 +12,7 @@ from stepsize.validation import choice, number, whole
 
 LR_MIN, LR_MAX = 1e-7, 10.0  # ends that are searched beyond; others bind
 FEWEST_STEPS = 20
+MOST_STEPS = 10_000_000  # the rates of a test are kept in memory
 
 
 class Options(TypedDict, total=False):
@@ -46,7 +47,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("lr_min", "lr_max", "smoothing", "stop_ratio"):
-            number(f"lr_find: {name}", getattr(self, name), -math.inf, high_open=False)
+            found = number(f"lr_find: {name}", getattr(self, name), -math.inf, high_open=False)
+            object.__setattr__(self, name, found)
         if not 0 < self.lr_min < self.lr_max < math.inf:
             raise ValueError(
                 "lr_find: need 0 < lr_min < lr_max, both finite, got "
@@ -56,7 +58,7 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, int) and value < least:
                 raise ValueError(f"lr_find: {name} must be at least {least}, got {value}")
-            whole(f"lr_find: {name}", value, least)
+            whole(f"lr_find: {name}", value, least, MOST_STEPS)
         choice("lr_find: spacing", self.spacing, ("exponential", "linear"))
         number("lr_find: smoothing", self.smoothing, 0, 1)
         if not self.stop_ratio > 0:

@@ -38,6 +38,7 @@ from stepsize.optimizers.ascent import refuse_ascent
 from stepsize.optimizers.registration import maker_of, refuse_other_arrays
 from stepsize.optimizers.scheduled import in_shares, shares_of
 from stepsize.optimizers.wrappers.base import Wrapper
+from stepsize.validation import truth_or_none
 
 SUSPECTS = 3  # batches asked whether they are at fault, where trials were lost
 
@@ -240,6 +241,11 @@ class TrialRunner:
             made = clone(params)
         elif callable(self._optimizer):
             made = self._optimizer(params)
+            if not hasattr(made, "step") or not hasattr(made, "lr"):
+                raise TypeError(
+                    "lr_find: optimizer must make an optimizer over the parameters that it is "
+                    f"given, it made {made!r:.80}"
+                )
             refuse_other_arrays("lr_find", made, params)
         else:
             raise TypeError(
@@ -382,7 +388,8 @@ def ticker(
     progress_bar: bool | None, total: int, name: str = "lr_find"
 ) -> tuple[Callable[[], object], Any]:
     """A function to call at each gradient, and the bar to close."""
-    if not (can_redraw() if progress_bar is None else progress_bar):
+    shown = truth_or_none(f"{name}: progress", progress_bar)
+    if not (can_redraw() if shown is None else shown):
         return (lambda: None), None
     bar = open_bar(total=total, desc=name, unit="gradient", leave=False)
     if bar is None:

@@ -38,6 +38,7 @@ from stepsize.validation import as_float, number, whole
 Function = Callable[[Nest, Any], Any]
 
 COMPLEX_STEP = 1e-20  # its square is lost in rounding, and nothing is subtracted
+MOST_DIRECTIONS = 2**53  # counts up to here are exact in double precision
 SPSA_STEP = 1e-2  # times the scale of a leaf
 WIDE = {"f": np.complex64, "d": np.complex128}
 
@@ -196,8 +197,8 @@ def spsa(
         >>> bool(abs(x).max() < 1e-3)
         True
     """
-    _checked("spsa", f, step)
-    directions = whole("spsa: directions", directions, 1)
+    _checked("spsa", f, number("spsa: step", step, 0.0, low_open=True))
+    directions = whole("spsa: directions", directions, 1, MOST_DIRECTIONS)
     rng = np.random.default_rng(whole("spsa: seed", seed, 0))
 
     def value_and_grad(params: Nest, batch: Any = None) -> tuple[float, Nest]:

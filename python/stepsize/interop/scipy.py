@@ -32,11 +32,12 @@ except ImportError as error:
 
 from stepsize.minimization import Calls, Limits, Result, run
 from stepsize.optimizers import Optimizer, registry
-from stepsize.optimizers.registration import snake_case
+from stepsize.optimizers.registration import find_rule, snake_case
 
 
 def method(rule: type[Optimizer] | str) -> Callable[..., OptimizeResult]:
     """The ``method`` of a rule, for one that is not in the registry when this is imported."""
+    find_rule(rule, "method")
 
     def optimize(
         fun: Callable[..., Any],

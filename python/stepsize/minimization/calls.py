@@ -26,10 +26,10 @@ class Limits:
         """Refuse what is out of range."""
         whole("minimize: max_iter", self.max_iter)
         whole("minimize: patience", self.patience)
-        number("minimize: gtol", self.gtol, 0.0, high_open=False)
-        number("minimize: ftol", self.ftol, 0.0, high_open=False)
-        if self.max_time is not None:
-            number("minimize: max_time", self.max_time, 0.0, high_open=False)
+        for name in ("gtol", "ftol", "max_time"):
+            if name != "max_time" or self.max_time is not None:
+                found = number(f"minimize: {name}", getattr(self, name), 0.0, high_open=False)
+                object.__setattr__(self, name, found)
 
 
 class Calls:

@@ -178,6 +178,8 @@ def resolve(
         {"bounds": None, "l1": 0.0, **everywhere, **{k: each[k] for k in own if k in each}}
         for each in overrides
     ]
+    for each in settings:
+        each["l1"] = number(f"{owner}: l1", each["l1"], 0.0)
     if all(each["bounds"] is None and each["l1"] == 0 for each in settings):
         return options
     check_parameters(structure.leaves, structure.paths, owner)
@@ -185,7 +187,7 @@ def resolve(
     found: list[Constraint | None] = []
     for i, group in enumerate(assignment):
         sides = _Sides(owner, settings[group]["bounds"], structure, i)
-        l1 = number(f"{owner}: l1", settings[group]["l1"], 0.0)
+        l1 = settings[group]["l1"]
         if l1:
             path, dtype = structure.paths[i], structure.leaves[i].dtype
             refuse_complex(owner, path, dtype, "an L1 penalty is of real numbers; leave l1 out")
@@ -207,7 +209,7 @@ def for_numbers(
     if given is None:
         return [-math.inf, math.inf] * 2 if l1 else []
     sides = given if isinstance(given, tuple | list) else ()
-    if any(np.ndim(side) for side in sides):
+    if any(isinstance(side, list | tuple) or np.ndim(side) for side in sides):
         raise ValueError(
             f"{owner}: bounds must be numbers here, got {given!r:.80}; for arrays call "
             "np.clip(params, low, high, out=params) after it"

@@ -199,6 +199,11 @@ class Flag(Field):
         return bool(old == new)
 
 
+LARGEST_COUNT = (
+    2**53
+)  # the compiled step reads counts as doubles, which hold no larger ones exactly
+
+
 class Count(Field):
     """A whole number >= 1, settled at construction; None where that is the default."""
 
@@ -208,7 +213,7 @@ class Count(Field):
     def check(self, owner: str, value: Value) -> Value:
         if value is None and self.default is None:
             return None
-        return whole(f"{owner}: {self.name}", value)
+        return whole(f"{owner}: {self.name}", value, most=LARGEST_COUNT)
 
     def range(self) -> str:
         return "a whole number >= 1"
@@ -228,7 +233,7 @@ class Choice(Field):
 
     def check(self, owner: str, value: Value) -> Value:
         value = self._none if value is None else value
-        if value not in self.words:
+        if not isinstance(value, str | None) or value not in self.words:
             words = ", ".join(repr(word) for word in self.words)
             raise ValueError(f"{owner}: {self.name} must be one of {words}, got {value!r:.80}")
         return value

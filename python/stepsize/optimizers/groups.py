@@ -15,7 +15,9 @@ from stepsize.optimizers.fields import Choice, Count, Field, Flag, Value
 from stepsize.optimizers.globs import Glob, few, is_glob, matching
 from stepsize.optimizers.options import CONSTRAINTS
 from stepsize.optimizers.scheduled import ScheduledNow, shown
+from stepsize.schedules import Schedule
 from stepsize.validation import nearest
+from stepsize.validation import number as checked_number
 
 if TYPE_CHECKING:
     from stepsize.optimizers.rule import Rule, Variant
@@ -79,10 +81,13 @@ def layer_groups(patterns: Sequence[str], lr: Any, factor: float = 2.6) -> list[
         >>> ss.SGD(params, lr=1.0, groups=groups).lr[1:]  # the group of the rest comes first
         (0.05, 0.1)
     """
-    if not factor > 0:
-        raise ValueError(f"layer_groups: factor must be above 0, got {factor}")
+    factor = checked_number("layer_groups: factor", factor, 0.0, low_open=True)
+    if not isinstance(patterns, list | tuple):
+        raise TypeError(f"layer_groups: patterns must be a list of globs, got {patterns!r:.200}")
+    if not isinstance(lr, Schedule):
+        lr = checked_number("layer_groups: lr", lr, 0.0)
     depth = len(patterns) - 1
-    return [group(p, lr=lr * float(factor) ** (i - depth)) for i, p in enumerate(patterns)]
+    return [group(p, lr=lr * factor ** (i - depth)) for i, p in enumerate(patterns)]
 
 
 def is_grouped(params: Nest) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 
 from stepsize.optimizers.fields import Field
 from stepsize.optimizers.quantization import FORMS
+from stepsize.validation import real
 
 CONSTRAINTS = ("bounds", "l1")  # of which groups may have their own
 _CHOICES = ("raise", "skip", "ignore")
@@ -77,12 +78,12 @@ class Options:
                 raise TypeError(
                     f"{owner}: {name} must be True or False, got {getattr(self, name)!r:.80}"
                 )
-        if self.on_nonfinite not in _CHOICES:
+        if not isinstance(self.on_nonfinite, str) or self.on_nonfinite not in _CHOICES:
             raise ValueError(
                 f"{owner}: on_nonfinite must be one of {', '.join(map(repr, _CHOICES))}, "
                 f"got {self.on_nonfinite!r:.80}"
             )
-        if self.state_dtype not in FORMS:
+        if not isinstance(self.state_dtype, str | None) or self.state_dtype not in FORMS:
             raise ValueError(
                 f"{owner}: state_dtype must be one of {', '.join(map(repr, FORMS))}, "
                 f"got {self.state_dtype!r:.80}"
@@ -90,16 +91,19 @@ class Options:
         limits: dict[str, Any] = {}
         for name in ("clip_norm", "clip_value", "loss_scale"):
             value = getattr(self, name)
-            if value is None or (name == "loss_scale" and value == DYNAMIC):
+            if value is None or (
+                name == "loss_scale" and isinstance(value, str) and value == DYNAMIC
+            ):
                 continue
             other = f", None or {DYNAMIC!r}" if name == "loss_scale" else ", or None for no limit"
             if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
                 raise TypeError(f"{owner}: {name} must be a number > 0{other}, got {value!r:.80}")
-            if not 0 < float(value) < math.inf:
+            size = real(f"{owner}: {name}", value)
+            if not 0 < size < math.inf:
                 raise ValueError(
                     f"{owner}: {name} must be a finite number > 0{other}, got {value!r:.80}"
                 )
-            limits[name] = float(value)
+            limits[name] = size
         return dataclasses.replace(self, **limits)
 
     def constraint(self, leaf: int) -> Any:

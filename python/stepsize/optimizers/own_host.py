@@ -19,6 +19,8 @@ from stepsize.validation import is_complex_number
 class Hosted(Protocol):
     """What the host reads of its optimizer."""
 
+    needs_loss: bool
+
     @property
     def internals(self) -> Internals:
         """The parts it is made of."""
@@ -155,6 +157,8 @@ def _number(optimizer: Hosted, name: str, value: object) -> NoReturn:
         call = "step(grads, loss=...)"
         if is_complex_number(value):
             found, call = f"complex, {value!s:.80}", "as a real number, loss.real"
+        if not optimizer.needs_loss and not isinstance(value, complex):
+            raise TypeError(f"{owner}: loss must be a number or None, got {value!r:.80}")
         raise TypeError(f"{owner}: loss is {found}; the rule needs it, {call}")
     if name == "loss":
         closed = getattr(optimizer, "needs_closure", False)
@@ -175,10 +179,15 @@ def _number(optimizer: Hosted, name: str, value: object) -> NoReturn:
     )
 
 
+def _stats(optimizer: Hosted, value: object) -> NoReturn:
+    raise TypeError(f"{type(optimizer).__name__}: stats must be True or False, got {value!r:.80}")
+
+
 _KINDS: dict[str, Callable[..., NoReturn]] = {
     "gradient": _gradient,
     "parameter": _parameter,
     "overlap": _overlap,
     "unbound": _unbound,
     "number": _number,
+    "stats": _stats,
 }

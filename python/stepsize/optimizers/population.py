@@ -45,9 +45,16 @@ def replicate(params: Nest, count: int) -> Nest:
         >>> ss.replicate({"w": np.array([1.0, 2.0])}, 3)["w"].shape
         (3, 2)
     """
-    count = whole("replicate: count", count)
+    count = whole("replicate: count", count, most=2**31)
     structure = Structure(params)
+    if not structure.leaves:
+        raise ValueError("replicate: params holds no array; give at least one")
     for leaf, path in zip(structure.leaves, structure.paths, strict=True):
+        if not isinstance(leaf, np.ndarray):
+            raise TypeError(
+                f"replicate: {path} of params must be an array, got {leaf!r:.80} "
+                f"({type(leaf).__name__})"
+            )
         refuse_masked("replicate", path, leaf, "give a plain array, parameter.filled(0)")
     return map_leaves(lambda leaf: np.stack([leaf] * count), params)
 

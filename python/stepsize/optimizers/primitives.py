@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,14 @@ def clamp(a: Array, limit: float) -> Any:
 def squarable(g: Array) -> Any:
     """A gradient whose square is finite, and the sum of a few of them too; NaN stays NaN."""
     return clamp(g, 2.0**62 if g.dtype == np.float32 else 2.0**480)
+
+
+def squaring_scale(a: Array) -> Any:
+    """The power of two by which sums of the squares of ``a`` are finite, if ``a`` itself is."""
+    top = float(np.max(np.abs(a), initial=0.0))
+    limit = 2.0 ** (np.finfo(a.dtype).maxexp // 2 - 4) / math.sqrt(max(a.size, 1))
+    beyond = limit < top < math.inf
+    return a.dtype.type(math.ldexp(1.0, -math.frexp(top / limit)[1]) if beyond else 1.0)
 
 
 def cube_root(a: Array) -> Any:

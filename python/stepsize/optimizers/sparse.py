@@ -40,8 +40,13 @@ class RowGradient:
         for name, given in (("rows", rows), ("values", values)):
             cure = "leave out the rows that are masked, or give 0, values.filled(0)"
             refuse_masked("RowGradient", name, given, cure)
-        self.rows = np.asarray(rows)
-        self.values = np.asarray(values)
+        try:
+            self.rows, self.values = np.asarray(rows), np.asarray(values)
+        except ValueError:  # a nest of lists of different lengths
+            raise TypeError(
+                "RowGradient: rows must be a list of whole numbers and values an array, got "
+                f"{rows!r:.80} and {values!r:.80}"
+            ) from None
         if self.rows.ndim != 1 or (self.rows.size and self.rows.dtype.kind not in "iu"):
             raise TypeError(
                 f"RowGradient: rows must be a list of whole numbers, got an array of shape "

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from stepsize.arrays import Array
 from stepsize.problems.problem import Problem
+from stepsize.validation import numeric
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Landscape:
 
 
 def _landscape(landscape: Landscape, start: ArrayLike, name: str) -> Problem:
-    point = np.array(start, np.float64)
+    point = numeric("start", start)
     if point.shape != (2,):
         raise ValueError(f"start must hold 2 numbers, got shape {point.shape}")
     return Problem(point, landscape, [None], name=name)
@@ -166,8 +167,8 @@ def quadratic(curvatures: ArrayLike = (1.0, 10.0), start: ArrayLike | None = Non
     >>> quadratic([2.0, 4.0]).value_and_grad(np.array([1.0, 1.0]), None)[0]
     3.0
     """
-    curvatures = np.array(curvatures, np.float64)
-    point = np.ones_like(curvatures) if start is None else np.array(start, np.float64)
+    curvatures = numeric("quadratic: curvatures", curvatures)
+    point = np.ones_like(curvatures) if start is None else numeric("quadratic: start", start)
     if curvatures.ndim != 1 or point.shape != curvatures.shape:
         raise ValueError(
             "curvatures and start must be rows of the same length, "

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from stepsize.arrays import Array
 from stepsize.problems.problem import Problem
+from stepsize.validation import number, numeric, whole
 
 
 def init_mlp(sizes: Sequence[int], seed: int = 0, dtype: DTypeLike = np.float32) -> dict[str, Any]:
@@ -27,9 +28,16 @@ def init_mlp(sizes: Sequence[int], seed: int = 0, dtype: DTypeLike = np.float32)
     >>> [layer["w"].shape for layer in params["layers"]]
     [(64, 32), (32, 10)]
     """
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise ValueError(f"sizes must hold at least an input and an output size, got {sizes}")
-    rng = np.random.default_rng(seed)
+    sizes = _sizes("init_mlp: sizes", sizes)
+    if len(sizes) < 2:
+        raise ValueError(
+            f"init_mlp: sizes must hold at least an input and an output size, got {sizes}"
+        )
+    try:
+        dtype = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"init_mlp: dtype must be a dtype of NumPy, got {dtype!r:.80}") from None
+    rng = np.random.default_rng(None if seed is None else whole("init_mlp: seed", seed, 0))
     return {
         "layers": [
             {
@@ -39,6 +47,13 @@ def init_mlp(sizes: Sequence[int], seed: int = 0, dtype: DTypeLike = np.float32)
             for n, m in itertools.pairwise(sizes)
         ]
     }
+
+
+def _sizes(label: str, sizes: Any) -> list[int]:
+    """Numbers of units, checked."""
+    if not isinstance(sizes, list | tuple) and getattr(sizes, "ndim", 0) != 1:
+        raise TypeError(f"{label} must be a list of whole numbers, got {sizes!r:.80}")
+    return [whole(f"{label}[{i}]", size) for i, size in enumerate(sizes)]
 
 
 def mlp_forward(params: Any, x: Array) -> list[Array]:
@@ -147,8 +162,8 @@ def _spread(y: Array) -> float:
 def _split(
     arrays: tuple[Array, ...], validation: float, seed: int
 ) -> tuple[tuple[Array, ...], tuple[Array, ...] | None]:
-    if not 0 <= validation < 1:
-        raise ValueError(f"validation must be a share in [0, 1), got {validation}")
+    validation = number("validation", validation, 0.0, 1.0)
+    seed = whole("seed", seed, 0)
     rows = len(arrays[0])
     held_out = round(rows * validation)
     if held_out == 0:
@@ -176,7 +191,8 @@ def classifier(
     >>> len(problem.train[0]), len(problem.validation[0])
     (2, 2)
     """
-    x, y = np.asarray(x, np.float32), np.asarray(y)
+    x, y = numeric("classifier: x", x, np.float32), numeric("classifier: y", y, None)
+    hidden = _sizes("classifier: hidden", hidden)
     if x.ndim != 2 or y.shape != (len(x),):
         raise ValueError(f"x must be (rows, features) and y (rows,), got {x.shape} and {y.shape}")
     if y.dtype.kind not in "iu" or y.min() < 0:
@@ -206,7 +222,8 @@ def regressor(
     >>> [layer["w"].shape for layer in problem.params["layers"]]
     [(1, 1)]
     """
-    x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
+    x, y = numeric("regressor: x", x, np.float32), numeric("regressor: y", y, np.float32)
+    hidden = _sizes("regressor: hidden", hidden)
     if x.ndim != 2 or y.ndim not in (1, 2) or len(y) != len(x):
         raise ValueError(f"x must be (rows, features) and y (rows,), got {x.shape} and {y.shape}")
     y = y.reshape(len(y), -1)
@@ -244,6 +261,5 @@ def digits(
     )
     if rows is None:
         return problem
-    if not 1 <= rows <= len(problem.train[0]):
-        raise ValueError(f"rows must be in 1 .. {len(problem.train[0])}, got {rows}")
+    rows = whole("digits: rows", rows, most=len(problem.train[0]))
     return replace(problem, train=tuple(array[:rows] for array in problem.train))

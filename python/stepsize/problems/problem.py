@@ -36,6 +36,15 @@ class Problem:
     evaluate: Callable[[Any, Any], dict[str, float]] | None = None
     name: str = "problem"
 
+    def __post_init__(self) -> None:
+        """Refuse what is no function or text."""
+        evaluate = self.evaluate
+        for label, given in (("value_and_grad", self.value_and_grad), ("evaluate", evaluate)):
+            if not callable(given) and (label != "evaluate" or given is not None):
+                raise TypeError(f"Problem: {label} must be a function, got {given!r:.80}")
+        if not isinstance(self.name, str):
+            raise TypeError(f"Problem: name must be text, got {self.name!r:.80}")
+
     def fresh(self) -> Problem:
         """The same problem with a copy of its parameters, so that a run does not change this one.
 

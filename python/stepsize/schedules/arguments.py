@@ -6,7 +6,7 @@ import itertools
 import math
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -51,7 +51,8 @@ class Many:
     ascending: bool = False
 
     def __call__(self, where: str, name: str, value: Any) -> tuple[float, ...]:
-        if isinstance(value, str) or not hasattr(value, "__iter__"):
+        unordered = isinstance(value, str | bytes | bytearray | Set | Mapping)
+        if unordered or not hasattr(value, "__iter__"):
             raise TypeError(f"{where}: {name} must be a sequence of numbers, got {value!r:.80}")
         if getattr(value, "ndim", 1) == 0:  # an array of one number, which only seems iterable
             raise TypeError(f"{where}: {name} must be a sequence of numbers, got {value!r:.80}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FORMAT = "stepsize.schedule"
 VERSION = 1
+MOST_CELLS = 10_000  # of a drawing in text, across and down
 LAST = 2**53  # up to this number whole steps are exact
 
 P = ParamSpec("P")
@@ -246,6 +247,8 @@ class Schedule:
         from stepsize.schedules.display import shown_steps
 
         stop = shown_steps(self) if steps is None else whole("plot_text: steps", steps, 1, LAST)
+        width = whole("plot_text: width", width, most=MOST_CELLS)
+        height = whole("plot_text: height", height, most=MOST_CELLS)
         return plots.text_schedule(self, steps=stop, width=width, height=height)
 
     def table(self, every: float | None = None, steps: int | None = None) -> str:

@@ -120,7 +120,7 @@ def _temporary(folder: str, prefix: str, old: os.stat_result | None) -> tuple[st
 
 def _take_over(descriptor: int, old: os.stat_result) -> None:
     """The permissions of the old file and, where that may be done, its owner."""
-    if not hasattr(os, "fchmod"):
+    if not hasattr(os, "fchown"):  # Windows
         return
     new = os.fstat(descriptor)
     if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):

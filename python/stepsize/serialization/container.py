@@ -28,6 +28,7 @@ import numpy as np
 from stepsize.arrays import COMPLEX, FLOATS, Array, view_as_complex, view_as_real
 from stepsize.errors import CheckpointError
 from stepsize.serialization.atomic import replacing
+from stepsize.validation import file_path
 
 SCHEMA = 2  # the newest that is read; complex arrays need it, and other files stay at 1
 MAX_HEADER = 100_000_000  # as safetensors itself
@@ -101,7 +102,7 @@ def read(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     Returns:
         The arrays by name, writable, and the JSON values.
     """
-    name = os.fspath(path)
+    name = file_path("path", path)
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise CheckpointError(f"{name}: it is not a regular file")
     with open(path, "rb") as file:

@@ -63,13 +63,16 @@ def optimizer_of(optimizer: Any, params: Any) -> Optimizer:
     return optimizer  # type: ignore[no-any-return]
 
 
+LONGEST = 2**53  # counts up to here are exact in double precision
+
+
 def ends_of(epochs: Any, steps: Any) -> tuple[int | None, int | None]:
     """How long the run is."""
     if epochs is None and steps is None:
         raise ValueError("give epochs=... or steps=..., or both")
     return (
-        None if epochs is None else whole("epochs", epochs),
-        None if steps is None else whole("steps", steps),
+        None if epochs is None else whole("epochs", epochs, most=LONGEST),
+        None if steps is None else whole("steps", steps, most=LONGEST),
     )
 
 

@@ -154,6 +154,11 @@ class StreamBatches:
         if set_epoch is not None:
             set_epoch(number)
         stream = self._data if isinstance(self._data, Iterable) else self._data()
+        if not isinstance(stream, Iterable):
+            raise TypeError(
+                f"{self._name}: the callable must return an iterable of batches, it returned "
+                f"{stream!r:.80}"
+            )
         stream = iter(stream)
         for _ in itertools.islice(stream, offset):
             pass
@@ -197,6 +202,7 @@ def batches(
         name: the name of the data in errors.
         drop_last: leave out the last batch of an epoch where it is smaller than ``batch_size``.
     """
+    batch_size = whole("batch_size", batch_size)
     if isinstance(data, ArrayBatches):
         return data
     arrays = data_set(name, data)
@@ -209,7 +215,8 @@ def batches(
             "batches it gives"
         )
     # The letters of a text are no batches, though it can be iterated over.
-    readable = isinstance(data, Iterable) and not isinstance(data, str | bytes | dict)
+    single = isinstance(data, str | bytes | dict) or getattr(data, "ndim", 1) == 0
+    readable = isinstance(data, Iterable) and not single
     if callable(data) or readable:
         return StreamBatches(data, name)
     raise TypeError(

@@ -30,7 +30,7 @@ from stepsize.training.history import History
 from stepsize.training.loop import FitLoop, Limits
 from stepsize.training.ranks import ranks_of
 from stepsize.training.run import Run
-from stepsize.validation import owned, truth, whole
+from stepsize.validation import owned, truth, truth_or_none, whole
 
 
 def fit(
@@ -152,7 +152,7 @@ def fit(
         arguments.check_directions([*others, *checkpoints], optimizer)
         if truth("resume", resume) and not checkpoints:
             raise ValueError("resume=True needs checkpoint=..., the file to continue from")
-        accumulate = whole("accumulate", accumulate)
+        accumulate, progress = whole("accumulate", accumulate), truth_or_none("progress", progress)
         run = Run(params, optimizer, source, [*others, *checkpoints], seed, accumulate, team)
         run.evaluation = evaluation
     limits = Limits(epochs or math.inf, steps or math.inf)

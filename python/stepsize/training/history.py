@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from stepsize.serialization import nested, states
 from stepsize.serialization.atomic import replacing
-from stepsize.validation import counted, is_text
+from stepsize.validation import counted, is_text, real
 
 _STEP = ("step", "epoch", "loss", "lr", "grad_norm", "update_ratio", "param_norm")
 _COUNTS = ("step", "epoch", "batch_size")
@@ -136,6 +136,9 @@ class History(Mapping[str, Column]):
 
     def record(self, name: str, value: float) -> None:
         """Write a value into the last row."""
+        if not isinstance(name, str):
+            raise TypeError(f"History.record: name must be text, got {name!r:.80}")
+        value = value if type(value) is float else real(f"History.record: {name}", value)
         column = self._columns.setdefault(name, array("d"))
         missing = self._rows - len(column)
         if missing > 0:
@@ -179,6 +182,8 @@ class History(Mapping[str, Column]):
 
     def last(self, name: str, default: float = math.nan) -> float:
         """The latest value of a series that is not NaN."""
+        if not isinstance(name, str):
+            raise TypeError(f"History.last: name must be text, got {name!r:.80}")
         column = self._columns.get(name, ())
         return next((value for value in reversed(column) if value == value), default)
 

@@ -125,6 +125,10 @@ def load(
             "them; leave the optimizer out, and go on with one made anew over params"
         )
     leaves, paths, _ = flatten(params)
+    if not leaves:
+        raise ValueError("load: params holds no array; give at least one")
+    for leaf, name in zip(leaves, paths, strict=True):
+        check_dtype(leaf, name, "load")
     refuse_same_names(paths, "load")
     contents = nested.load(path, KIND, "run")
     with nested.contents_of(path):

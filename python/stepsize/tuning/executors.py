@@ -25,6 +25,7 @@ HOW = (
     "an executor is None for this process, a number of processes, anything with submit() such as "
     "a concurrent.futures.Executor, or a function that makes one"
 )
+MOST_PROCESSES = 4096
 
 
 class Workers:
@@ -42,7 +43,7 @@ class Workers:
         if isinstance(executor, type):
             self._make = executor
         elif _is_count(executor):
-            count = whole(f"{label}: executor", executor, move=HOW)
+            count = whole(f"{label}: executor", executor, most=MOST_PROCESSES, move=HOW)
             self.threads = max(1, processors() // count) if threads is None else threads
             self._make = partial(Pool, count, self.threads)
         elif hasattr(executor, "get_executor"):  # a Client of Dask; pure calls would be made once

@@ -80,7 +80,7 @@ def _points(grid: Any) -> list[Point]:
             raise ValueError('sweep: grid is empty; name something, {"lr": [0.01, 0.1]}')
         _check_count(math.prod(map(len, values.values())))
         return [dict(zip(values, p, strict=True)) for p in itertools.product(*values.values())]
-    if not isinstance(grid, Iterable) or isinstance(grid, str | bytes):
+    if not isinstance(grid, Iterable) or isinstance(grid, str | bytes | np.ndarray):
         raise TypeError(
             'sweep: grid must be a dict of values by name, {"lr": [0.01, 0.1]}, or a list of '
             f"points, got {grid!r:.80}"

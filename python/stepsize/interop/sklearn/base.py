@@ -22,10 +22,14 @@ from stepsize.interop.sklearn.training import (
     Once,
     Ranges,
     Watch,
+    between,
     check_end,
+    check_made,
     check_settings,
     find_rate,
     given_rate,
+    is_real,
+    is_truth_value,
     maker,
     one_of,
     restart,
@@ -73,14 +77,20 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     _auto_decays: ClassVar[bool] = False  # whether lr="auto" falls where the loss rests
 
     ranges: ClassVar[Ranges] = {
-        "alpha": (lambda v: v >= 0, "a number >= 0"),
+        "alpha": (lambda v: is_real(v) and 0 <= v < np.inf, "a number >= 0"),
         "batch_size": (lambda v: v == "auto" or whole(1)(v), "'auto' or a whole number >= 1"),
         "learning_rate": one_of("constant", "invscaling", "adaptive"),
-        "power_t": (lambda v: v >= 0, "a number >= 0"),
+        "power_t": between(0),
         "max_iter": (whole(1), "a whole number >= 1"),
-        "tol": (lambda v: v >= 0, "a number >= 0"),
-        "validation_fraction": (lambda v: 0 <= v < 1, "in [0, 1)"),
+        "tol": between(0),
+        "validation_fraction": between(0, 1),
         "n_iter_no_change": (lambda v: v == np.inf or whole(1)(v), "a whole number >= 1"),
+        **dict.fromkeys(
+            ("fit_intercept", "shuffle", "warm_start", "early_stopping", "nesterovs_momentum"),
+            (is_truth_value, "True or False"),
+        ),
+        "verbose": (lambda v: is_truth_value(v) or whole(0)(v), "True or False"),
+        "callbacks": (lambda v: isinstance(v, list | tuple), "a list of callbacks"),
         "lr": (lambda v: not isinstance(v, str) or v == "auto", "a number, a schedule or 'auto'"),
     }
 
@@ -267,6 +277,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             optimizer.load_state_dict(state["optimizer"])
         elif not goes_on:
             optimizer = make_one(map_leaves(np.array, params))
+            check_made(self, optimizer)
         known = goes_on and rate == self._rate
         if isinstance(rate, str) and (self._stream is not None or not known):
             seed = int(random.randint(2**31 - 1)) if self.shuffle and not known else 0

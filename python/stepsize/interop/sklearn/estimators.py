@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -9,11 +10,9 @@ from stepsize.arrays import Array
 from stepsize.interop.sklearn.base import Estimator
 from stepsize.interop.sklearn.kinds import Classifier, Regressor
 from stepsize.interop.sklearn.network import ACTIVATIONS, ENDS, Network
-from stepsize.interop.sklearn.training import one_of, sizes_of, whole
+from stepsize.interop.sklearn.training import between, is_real, one_of, sizes_of, whole
 
-
-def _below_one(value: Any) -> bool:
-    return bool(0 <= value < 1)
+MOST_UNITS = 2**31 - 1  # of a layer
 
 
 class _MLP(Estimator):
@@ -25,15 +24,18 @@ class _MLP(Estimator):
     ranges: ClassVar = {
         **Estimator.ranges,
         "hidden_layer_sizes": (
-            lambda v: all(n >= 1 for n in sizes_of(v)),
+            lambda v: all(1 <= n <= MOST_UNITS for n in sizes_of(v)),
             "a whole number >= 1, or several",
         ),
         "activation": one_of(*ACTIVATIONS),
-        "learning_rate_init": (lambda v: callable(v) or v > 0, "a number > 0"),
-        "momentum": (lambda v: 0 <= v <= 1, "in [0, 1]"),
-        "beta_1": (_below_one, "in [0, 1)"),
-        "beta_2": (_below_one, "in [0, 1)"),
-        "epsilon": (lambda v: v > 0, "a number > 0"),
+        "learning_rate_init": (
+            lambda v: callable(v) or (is_real(v) and 0 < v < math.inf),
+            "a number > 0",
+        ),
+        "momentum": (lambda v: is_real(v) and 0 <= v <= 1, "in [0, 1]"),
+        "beta_1": between(0, 1),
+        "beta_2": between(0, 1),
+        "epsilon": (lambda v: is_real(v) and 0 < v < math.inf, "a number > 0"),
         "max_fun": (whole(1), "a whole number >= 1"),
     }
 

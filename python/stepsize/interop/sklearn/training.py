@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
+import numbers
+import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from stepsize.schedules import Schedule
 from stepsize.training.batches import batches
 from stepsize.training.history import History
 from stepsize.training.run import Run
+from stepsize.validation import range_text, within
 
 Ranges = dict[str, tuple[Callable[[Any], Any], str]]
 
@@ -29,6 +32,7 @@ NOTHING_LEFT = "the loss is 0, and so is its gradient"
 NO_LOWER = "the line search finds no lower point"
 FLAT = 1e7 * float(np.finfo(np.float64).eps)  # a relative fall of the loss, as in SciPy's L-BFGS-B
 FEWEST_STEPS = 30  # without improvement, before a rate that was found is lowered
+LARGEST = sys.float_info.max
 SMALLEST_SHARE = 1e-3  # of a rate that was found, below which a linear model is not trained on
 SMALLEST_RATE = 1e-6  # "adaptive" stops here, as in scikit-learn
 
@@ -36,6 +40,10 @@ SMALLEST_RATE = 1e-6  # "adaptive" stops here, as in scikit-learn
 def maker(owner: Any) -> tuple[Any, dict[str, Any]]:
     """The class or function that makes the optimizer, and its keywords besides the rate."""
     name, solver = type(owner).__name__, owner.solver
+    if not isinstance(owner.solver_options, Mapping | None):
+        raise TypeError(
+            f"{name}: solver_options must be a dict or None, got {owner.solver_options!r:.80}"
+        )
     options = dict(owner.solver_options or {})
     if callable(solver) and not isinstance(solver, type):
         if options:
@@ -48,7 +56,7 @@ def maker(owner: Any) -> tuple[Any, dict[str, Any]]:
         hat = EpsilonHat(float(owner.epsilon), float(owner.beta_2))
         options = {"betas": betas, "eps": owner.epsilon if "betas" in options else hat, **options}
     if rule is SGD and hasattr(owner, "momentum"):
-        nesterov = owner.nesterovs_momentum and owner.momentum > 0
+        nesterov = bool(owner.nesterovs_momentum) and owner.momentum > 0
         options = {"momentum": owner.momentum, "nesterov": nesterov, **options}
     if rule is LBFGS:
         # One iteration at a time, so that each has its row in the history.
@@ -301,23 +309,54 @@ def warn_of_blindness(owner: Any, hint: str) -> None:
 def check_settings(owner: Any, ranges: Ranges) -> None:
     """Refuse settings that are out of range, by name."""
     for name, (holds, what) in ranges.items():
+        if not hasattr(owner, name):  # what some of the estimators have
+            continue
         value = getattr(owner, name)
         try:
-            fine = holds(value)
-        except (TypeError, ValueError):
+            fine = bool(holds(value))
+        except (TypeError, ValueError, OverflowError):  # of NumPy for arrays
             fine = False
         if not fine:
             raise ValueError(f"{type(owner).__name__}: {name} must be {what}, got {value!r:.80}")
 
 
+def check_made(owner: Any, optimizer: Any) -> None:
+    """Refuse what a function of the user made instead of an optimizer."""
+    if not hasattr(optimizer, "step"):
+        raise TypeError(
+            f"{type(owner).__name__}: solver must make an optimizer over the parameters that it is "
+            f"given, it made {optimizer!r:.80}"
+        )
+
+
 def whole(low: int) -> Callable[[Any], Any]:
-    """Whether a value is a whole number of at least ``low``."""
-    return lambda v: isinstance(v, int | np.integer) and not isinstance(v, bool) and v >= low
+    """Whether a value is a whole number of at least ``low``, which a double may hold."""
+    return lambda v: (
+        isinstance(v, int | np.integer) and not isinstance(v, bool) and low <= v <= 2**53
+    )
+
+
+def between(low: float, high: float = math.inf, low_open: bool = False) -> tuple[Any, str]:
+    """Whether a value is a number in a range, infinite at most where that has no end."""
+    open_end = high < math.inf
+    words = range_text(low, high, low_open, open_end)
+    return (lambda v: is_real(v) and within(float(v), low, high, low_open, open_end)), words
+
+
+def is_real(value: Any) -> bool:
+    """Whether a value is a real number that a double may hold, of Python or NumPy."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and (abs(value) <= LARGEST or abs(value) == math.inf)
+
+
+def is_truth_value(value: Any) -> bool:
+    """Whether a value is True or False; scikit-learn takes the numbers 0 and 1, too."""
+    return isinstance(value, bool | np.bool_) or (is_real(value) and value in (0, 1))
 
 
 def one_of(*words: str) -> tuple[Callable[[Any], Any], str]:
     """Whether a value is one of some words."""
-    return (lambda v: v in words), "one of " + ", ".join(map(repr, words))
+    return (lambda v: isinstance(v, str) and v in words), "one of " + ", ".join(map(repr, words))
 
 
 def sizes_of(hidden: int | Sequence[int]) -> list[int]:

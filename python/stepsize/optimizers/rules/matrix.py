@@ -22,6 +22,7 @@ from stepsize.optimizers.primitives import (
     power,
     product,
     root,
+    squaring_scale,
 )
 from stepsize.optimizers.slots import signed, squares
 
@@ -34,13 +35,6 @@ def gram_of(g: Array, axis: int) -> Any:
     """The Gram matrix of the slices of ``g`` along an axis."""
     rows = np.moveaxis(g, axis, 0).reshape(g.shape[axis], -1)
     return product(rows, rows.T)
-
-
-def _squarable(g: Array) -> Any:
-    """``g``, scaled down where sums of its squares would overflow: preconditioning undoes it."""
-    top = float(np.max(np.abs(g), initial=0.0))
-    limit = 2.0 ** (np.finfo(g.dtype).maxexp // 2 - 4) / math.sqrt(max(g.size, 1))
-    return np.ldexp(g, -math.frexp(top / limit)[1]) if limit < top < math.inf else g
 
 
 def turn(g: Any, matrix: Array, axis: int) -> Any:
@@ -141,7 +135,7 @@ class Shampoo(_ByAxis):
 
     def rule(self, x: Array, g: Array, s: SimpleNamespace, h: SimpleNamespace) -> None:
         axes = _axes_of(x, h.max_dim)
-        update: Any = _squarable(g) if axes else g
+        update: Any = g * squaring_scale(g) if axes else g
         scaled = update
         for axis in axes:
             gram, inverse = getattr(s, f"gram{axis}"), getattr(s, f"root{axis}")
@@ -244,7 +238,7 @@ class SOAP(_ByAxis):
         axes = [k for k in range(min(x.ndim, AXES)) if hasattr(s, f"gram{k}")]
         grams = [getattr(s, f"gram{k}") for k in axes]
         bases = [getattr(s, f"basis{k}") for k in axes]
-        g = _squarable(g) if axes else g
+        g = g * squaring_scale(g) if axes else g
         if h.t == 1:
             for axis, gram, basis in zip(axes, grams, bases, strict=True):
                 gram[...] = (1 - h.beta2) * gram_of(g, axis)

@@ -23,7 +23,14 @@ from stepsize.optimizers.fields import (
     unit_pair,
 )
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import lerp, power, product, root, sum_of_squares
+from stepsize.optimizers.primitives import (
+    lerp,
+    power,
+    product,
+    root,
+    squaring_scale,
+    sum_of_squares,
+)
 from stepsize.optimizers.slots import signed, squares
 
 __all__ = ["Muon"]
@@ -65,9 +72,11 @@ def orthogonalize(
     They are not exactly 1: the coefficients maximize the slope at 0, so that a few steps suffice.
     """
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
+    scale = squaring_scale(matrix)  # the norm may be beyond all numbers
+    matrix = matrix * scale
     length = math.sqrt(sum_of_squares(matrix)) * (_SAFETY if table else 1.0)
-    x = x / x.dtype.type(max(length, eps))
+    x = matrix.T if tall else matrix
+    x = x / x.dtype.type(max(length, eps * float(scale)))
     for step in range(steps):
         a, b, c = _polar_express(step) if table else coefficients
         gram = product(x, x.T)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -132,10 +133,10 @@ class Wrapper(_Base):
 
     def _number(self, name: str, value: Any, low: float, high: float, *, open_low: bool) -> float:
         label = f"{type(self).__name__}: {name}"
-        return number(label, value, low, high, low_open=open_low, high_open=False)
+        return number(label, value, low, high, low_open=open_low, high_open=high == math.inf)
 
-    def _count(self, name: str, value: Any, low: int = 1) -> int:
-        return whole(f"{type(self).__name__}: {name}", value, low)
+    def _count(self, name: str, value: Any, low: int = 1, most: int | None = None) -> int:
+        return whole(f"{type(self).__name__}: {name}", value, low, most)
 
     def _given(self, grads: Nest) -> Nest:
         """The gradients, or the bound ones."""

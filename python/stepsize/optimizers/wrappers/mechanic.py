@@ -17,6 +17,8 @@ __all__ = ["Mechanic"]
 
 _MOST = 1e150
 
+MOST_BETAS = 15  # the next one, 1 - 1e-16, is 1 in double precision
+
 
 class Mechanic(Wrapper):
     r"""Learning-rate tuner: learn the scale of any optimizer's updates by online betting.
@@ -76,7 +78,7 @@ class Mechanic(Wrapper):
                     f"Mechanic: {path} has dtype {leaf.dtype}, expected float32 or float64; "
                     "convert it with .astype(np.float32)"
                 )
-        n = self._count("num_betas", num_betas)
+        n = self._count("num_betas", num_betas, most=MOST_BETAS)
         s_init = self._number("s_init", s_init, 0.0, math.inf, open_low=True)
         numbers = {name: [0.0] * n for name in "mvr"}
         self._set(

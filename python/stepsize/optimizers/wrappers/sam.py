@@ -16,6 +16,7 @@ from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.snapshot import Snapshot
 from stepsize.optimizers.transaction import Uninterrupted
 from stepsize.optimizers.wrappers.base import Wrapper
+from stepsize.validation import truth
 
 __all__ = ["SAM"]
 
@@ -56,7 +57,7 @@ class SAM(Wrapper):
     def __init__(self, optimizer: Any, rho: float = 0.05, *, adaptive: bool = False) -> None:
         super().__init__(optimizer)
         rho = self._number("rho", rho, 0.0, math.inf, open_low=False)
-        self._set(rho=rho, adaptive=bool(adaptive))
+        self._set(rho=rho, adaptive=truth("SAM: adaptive", adaptive))
 
     def step(  # type: ignore[override]
         self, value_and_grad: Callable[[Nest], tuple[float, Nest]]
