@@ -35,7 +35,7 @@ OPTIMIZERS = [
     ["half", "options", "primitives", "scheduled", "sparse"],
     ["loop"],
     ["groups", "rule"],
-    ["constraints", "leaves", "matrix_groups"],
+    ["constraints", "layer_groups", "leaves", "matrix_groups"],
     ["host", "slots"],
     ["internals"],
     ["averages", "engine", "gradients", "reference", "snapshot", "state_dict"],

@@ -92,7 +92,14 @@ class Engine {
     void set_scalars(size_t leaf, const std::vector<double>& values);
 
   private:
-    struct Ending;
+    // Lets go of gradients, rows and averages, however the step ends.
+    struct Ending {
+        Engine& engine;
+        ~Ending() {
+            engine.gradients_.release();
+            engine.share_ = -1;
+        }
+    };
 
     void recover();
     py::object advance(const Host& host, bool stats, NonFinite policy, bool stacked);

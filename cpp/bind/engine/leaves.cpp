@@ -369,33 +369,6 @@ py::dict Leaves::values(int group) const {
     return result;
 }
 
-void Leaves::bind_rows(size_t i, const py::array& rows) {
-    if (leaves_[i].complex)
-        throw std::invalid_argument("rows of complex numbers cannot be bound");
-    const Rule* rule = group_of(leaves_[i]).rule;
-    rows_.reserve(leaves_.size()); // before a leaf has changed
-    rows_.emplace_back(leaves_[i], i, rule ? rule->slots : -1, rows);
-}
-
-bool Leaves::unbind_rows() {
-    if (rows_.empty())
-        return false;
-    for (const RowSlice& rows : rows_)
-        rows.give_back(leaves_[rows.index()]);
-    rows_.clear();
-    return true;
-}
-
-void Leaves::read_rows() const {
-    for (const RowSlice& rows : rows_)
-        rows.read();
-}
-
-void Leaves::write_rows() const {
-    for (const RowSlice& rows : rows_)
-        rows.write();
-}
-
 int Leaves::visit_functions(visitproc visit, void* arg) const {
     for (const Group& group : groups_)
         for (const Hyperparameter& from : group.hyperparameters)

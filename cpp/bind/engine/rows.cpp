@@ -177,4 +177,31 @@ void RowSlice::write() const {
     each(written_, [this](char* whole, const char* row) { std::memcpy(whole, row, row_bytes_); });
 }
 
+void Leaves::bind_rows(size_t i, const py::array& rows) {
+    if (leaves_[i].complex)
+        throw std::invalid_argument("rows of complex numbers cannot be bound");
+    const Rule* rule = group_of(leaves_[i]).rule;
+    rows_.reserve(leaves_.size()); // before a leaf has changed
+    rows_.emplace_back(leaves_[i], i, rule ? rule->slots : -1, rows);
+}
+
+bool Leaves::unbind_rows() {
+    if (rows_.empty())
+        return false;
+    for (const RowSlice& rows : rows_)
+        rows.give_back(leaves_[rows.index()]);
+    rows_.clear();
+    return true;
+}
+
+void Leaves::read_rows() const {
+    for (const RowSlice& rows : rows_)
+        rows.read();
+}
+
+void Leaves::write_rows() const {
+    for (const RowSlice& rows : rows_)
+        rows.write();
+}
+
 } // namespace stepsize

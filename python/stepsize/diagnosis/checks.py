@@ -1,19 +1,17 @@
 """The checks of a run, in the order in which they are asked, each with its source.
 
 * divergence: the loss is no longer finite, or ends above its start;
-* relative path length of the weights (update ratio, summed over the run): steps too short to
-  change them;
+* path length of the weights (the sum of their update ratios): steps too short to change them;
 * a gradient that vanished with the loss still high: dead units;
 * generalisation gap: the validation loss turns while the training loss falls (Prechelt 1998, "Early
   stopping - but when?");
-* trend: how much still falls in the last half, against its standard error; much of it, at a short
-  path and with little jitter, is a rate too low; what as many steps again would gain, by the shape
-  of the decay, tells a run that goes on from one that comes to rest;
+* trend: how much falls in the last half, against its standard error; much of it, at a short path
+  and with little jitter, is a rate too low; the shape of the decay tells whether it goes on;
 * overshoot: the loss rose far above its start before it fell, as it does where the rate times the
   sharpness passes 2 (Cohen et al. 2021, arXiv:2103.00065, edge of stability);
 * sign flips (`DiagnosisMonitor` records them) and rate times sharpness, where the history has them;
-* noise floor: a loss that neither falls nor rests, its jitter in proportion to the rate (Murata
-  1998; Smith & Le 2018, arXiv:1710.06451): far from its start a plateau, near it a rate too high.
+* noise floor: a loss that jitters in proportion to the rate (Murata 1998; Smith & Le 2018,
+  arXiv:1710.06451): far from its start a plateau, near it a rate too high.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from stepsize.optimizers import rules, wrappers
 from stepsize.optimizers.groups import group as group
-from stepsize.optimizers.groups import layer_groups as layer_groups
+from stepsize.optimizers.layer_groups import layer_groups as layer_groups
 from stepsize.optimizers.matrix_groups import MatrixGroups as MatrixGroups
 from stepsize.optimizers.matrix_groups import matrix_groups as matrix_groups
 from stepsize.optimizers.optimizer import Optimizer as Optimizer

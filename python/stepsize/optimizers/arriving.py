@@ -7,7 +7,7 @@ import math
 import numbers
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
@@ -225,3 +225,52 @@ class Arriving:
         pairs = zip(paths, self._times, self._parts.engine.times, strict=True)
         self.moved = tuple(path for path, before, now in pairs if before != now)
         self._held.clear()
+
+
+class StepsByLeaf:
+    """The half of `Optimizer` that steps leaf by leaf."""
+
+    def _steps_plainly(self) -> bool:
+        """Whether a step is that of the rule and no more."""
+        raise NotImplementedError
+
+    def arriving(
+        self,
+        *,
+        loss: float | None = None,
+        norm: Literal["exact", "leaf"] | float = "exact",
+        nonfinite: Literal["exact", "leaf"] = "exact",
+    ) -> Arriving:
+        """One step whose gradients arrive one by one: each leaf moves while its own is in cache.
+
+        A leaf whose gradient is not there yet need not be stored beside the others. The bits are
+        those of `step`, in whatever order gradients arrive, but for the two policies below; leaves
+        without one are left alone. Hyperparameters are those at the begin of the block, whose end
+        counts the step. An error in the block leaves the leaves that have moved as they are.
+
+        What asks all gradients before any leaf moves has to wait: gradients are then copied, and
+        the end of the block makes the whole step (``waits`` says why). So do `clip_norm` and
+        ``on_nonfinite``, unless a policy says otherwise, wrappers, and rules that adapt to all
+        leaves together.
+
+        Args:
+            loss: As in `step`.
+            norm: For ``clip_norm``: "exact" waits for the norm over all leaves, "leaf" clips each
+                leaf by its own, and a number is a norm to clip by that is known before, that of
+                the last step, ``step.grad_norm``.
+            nonfinite: For ``on_nonfinite``: "exact" waits, "leaf" leaves out the leaf alone.
+
+        Returns:
+            A context manager, which gives a function of a leaf's path and gradient.
+
+        Example:
+            >>> import numpy as np, stepsize as ss
+            >>> params = {"a": np.ones(2), "b": np.ones(2)}
+            >>> opt = ss.SGD(params, lr=0.5, on_nonfinite="ignore")
+            >>> with opt.arriving() as arrived:
+            ...     moved = arrived("b", np.ones(2))  # as backpropagation comes to it
+            ...     moved = arrived("a", np.ones(2))
+            >>> params["a"], opt.step_count, arrived.waits
+            (array([0.5, 0.5]), 1, '')
+        """
+        return Arriving(self, self._steps_plainly(), loss, norm, nonfinite)

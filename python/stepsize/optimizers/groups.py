@@ -15,9 +15,7 @@ from stepsize.optimizers.fields import Choice, Count, Field, Flag, Value
 from stepsize.optimizers.globs import Glob, few, is_glob, matching
 from stepsize.optimizers.options import CONSTRAINTS
 from stepsize.optimizers.scheduled import ScheduledNow, shown
-from stepsize.schedules import Schedule
 from stepsize.validation import nearest
-from stepsize.validation import number as checked_number
 
 if TYPE_CHECKING:
     from stepsize.optimizers.rule import Rule, Variant
@@ -60,34 +58,6 @@ def group(pattern: Glob, **overrides: Any) -> GroupSpec:
             f"{pattern!r:.80}"
         )
     return GroupSpec(pattern, overrides)
-
-
-def layer_groups(patterns: Sequence[str], lr: Any, factor: float = 2.6) -> list[GroupSpec]:
-    """Groups for an optimizer that trains each layer slower than the next (discriminative rates).
-
-    `stepsize.layerwise_lr` gives the factors alone, for layers read off the parameters.
-
-    Args:
-        patterns: Globs of parameter names, one for each layer, from the input to the output.
-        lr: The rate of the last layer, a number or a schedule.
-        factor: How much slower each layer is than the next.
-
-    Source: Howard & Ruder 2018, arXiv:1801.06146, section 3.2.
-
-    Example:
-        >>> import numpy as np, stepsize as ss
-        >>> params = {"first": np.zeros(3), "second": np.zeros(3)}
-        >>> groups = layer_groups(["first", "second"], lr=0.1, factor=2)
-        >>> ss.SGD(params, lr=1.0, groups=groups).lr[1:]  # the group of the rest comes first
-        (0.05, 0.1)
-    """
-    factor = checked_number("layer_groups: factor", factor, 0.0, low_open=True)
-    if not isinstance(patterns, list | tuple):
-        raise TypeError(f"layer_groups: patterns must be a list of globs, got {patterns!r:.200}")
-    if not isinstance(lr, Schedule):
-        lr = checked_number("layer_groups: lr", lr, 0.0)
-    depth = len(patterns) - 1
-    return [group(p, lr=lr * factor ** (i - depth)) for i, p in enumerate(patterns)]
 
 
 def is_grouped(params: Nest) -> bool:

@@ -10,7 +10,7 @@ from stepsize import _core
 from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest, Structure, check_alike
 from stepsize.optimizers import engine, gradients, loop, state_dict
-from stepsize.optimizers.arriving import Arriving
+from stepsize.optimizers.arriving import StepsByLeaf
 from stepsize.optimizers.averages import SwapsAverage
 from stepsize.optimizers.constraints import overrides_of, resolve
 from stepsize.optimizers.fields import Part, Value
@@ -57,7 +57,7 @@ _ELSEWHERE = {
 }
 
 
-class Optimizer(Rule, abstract=True):
+class Optimizer(StepsByLeaf, Rule, abstract=True):
     """Base of all optimizers: a `Rule` over a nest of arrays, with its state.
 
     A subclass says what `Rule` lists; parameters, groups, state, copies and files are here.
@@ -239,47 +239,9 @@ class Optimizer(Rule, abstract=True):
         """
         self._engine.bind(self._host, gradients.bindable(self.internals, grads))
 
-    def arriving(
-        self,
-        *,
-        loss: float | None = None,
-        norm: Literal["exact", "leaf"] | float = "exact",
-        nonfinite: Literal["exact", "leaf"] = "exact",
-    ) -> Arriving:
-        """One step whose gradients arrive one by one: each leaf moves while its own is in cache.
-
-        A leaf whose gradient is not there yet need not be stored beside the others. The bits are
-        those of `step`, in whatever order gradients arrive, but for the two policies below; leaves
-        without one are left alone. Hyperparameters are those at the begin of the block, whose end
-        counts the step. An error in the block leaves the leaves that have moved as they are.
-
-        What asks all gradients before any leaf moves has to wait: gradients are then copied, and
-        the end of the block makes the whole step (``waits`` says why). So do `clip_norm` and
-        ``on_nonfinite``, unless a policy says otherwise, wrappers, and rules that adapt to all
-        leaves together.
-
-        Args:
-            loss: As in `step`.
-            norm: For ``clip_norm``: "exact" waits for the norm over all leaves, "leaf" clips each
-                leaf by its own, and a number is a norm to clip by that is known before, that of
-                the last step, ``step.grad_norm``.
-            nonfinite: For ``on_nonfinite``: "exact" waits, "leaf" leaves out the leaf alone.
-
-        Returns:
-            A context manager, which gives a function of a leaf's path and gradient.
-
-        Example:
-            >>> import numpy as np, stepsize as ss
-            >>> params = {"a": np.ones(2), "b": np.ones(2)}
-            >>> opt = ss.SGD(params, lr=0.5, on_nonfinite="ignore")
-            >>> with opt.arriving() as arrived:
-            ...     moved = arrived("b", np.ones(2))  # as backpropagation comes to it
-            ...     moved = arrived("a", np.ones(2))
-            >>> params["a"], opt.step_count, arrived.waits
-            (array([0.5, 0.5]), 1, '')
-        """
-        plain = type(self).step in (Optimizer.step, SwapsAverage.step)
-        return Arriving(self, plain, loss, norm, nonfinite)
+    def _steps_plainly(self) -> bool:
+        # Those of averages only refuse more.
+        return type(self).step in (Optimizer.step, SwapsAverage.step)
 
     # Reading and setting.
 
