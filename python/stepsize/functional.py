@@ -377,9 +377,8 @@ def _make(cls: type[Optimizer]) -> Function:
         slots = tuple([item for item in state if item is not None and item is not scalars])
         misfit = update.apply(params, grads, slots, step, lr, factor, scalars)
         if misfit is not None:
-            present = {
-                name: item for name, item in zip(names, state, strict=True) if item is not None
-            }
+            given_state = zip(names, state, strict=True)
+            present = {name: item for name, item in given_state if item is not None}
             raise _refusal(form, {"params": params, "grads": grads, **present}, step, misfit)
 
     function.__name__ = function.__qualname__ = form.name
