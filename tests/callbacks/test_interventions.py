@@ -168,7 +168,10 @@ def test_layer_groups_take_schedules():
         (lambda: ss.Freeze(), "at least one pattern"),
         (lambda: ss.Freeze("w", until=0), "until must be a whole number >= 1, got 0"),
         (lambda: ss.Freeze("w", until=True), "until must be a whole number >= 1, got True"),
-        (lambda: ss.layer_groups(["w"], 0.1, factor=0), "factor must be above 0, got 0"),
+        (
+            lambda: ss.layer_groups(["w"], 0.1, factor=0),
+            "factor must be a finite number > 0, got 0",
+        ),
         (lambda: fit(make_params(), callbacks=[ss.Freeze("z")]), "'z' matches no parameter.* b, w"),
     ],
 )

@@ -128,7 +128,7 @@ DOORS = {
     "lr_find": lambda nest: ss.lr_find(lambda p, b: (0.0, p), nest, [0]),
     "autolr": lambda nest: ss.autolr(lambda p, b: (0.0, p), nest, [0], steps=20),
     "sharpness": lambda nest: ss.sharpness(lambda p, b: (0.0, p), nest),
-    "check_gradients": lambda nest: ss.check_gradients(lambda p: (0.0, p), nest),
+    "check_gradients": lambda nest: ss.check_gradients(lambda p, b: (0.0, p), nest, 0),
     "central": lambda nest: ss.gradients.central(lambda p, b: 0.0)(nest, None),
     "noise scale": lambda nest: ss.gradient_noise_scale([nest] * 3, 8),
 }

@@ -22,11 +22,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-import model_wrappers as wrapped
+import slow_wrappers as wrapped
 import stepsize as ss
 from cases import RULES, is_valid, numpy_rule, other_value, unaligned
-from model import Model
 from program_functions import falling, fused
+from slow_model import Model
 from stepsize.optimizers.fields import Choice, Count, Flag
 
 Op = tuple[str, int]

@@ -326,7 +326,7 @@ def test_params_of_another_optimizer_are_refused():
     ("result", "message"),
     [
         (3.0, "it returned float"),
-        ((np.zeros(3), {}), r"it returned a tuple \(ndarray, dict\)"),
+        ((np.zeros(3), {}), r"it returned a tuple \(ndarray of shape \(3,\), dict\)"),
         ((1, 2, 3), r"it returned a tuple \(int, int, int\)"),
     ],
 )

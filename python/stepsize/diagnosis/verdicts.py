@@ -153,7 +153,7 @@ class Diagnosis:
 
     @property
     def unsure(self) -> bool:
-        """Whether the verdict has less than half of the probability: then "may" is said of it."""
+        """Whether the verdict has less than half of the probability and is said with "may"."""
         return self.enough_data and self.probabilities.get(self.verdict, 1.0) < th.UNSURE
 
     @property

@@ -36,7 +36,7 @@ class Calls:
     """The user's function with its gradient, whatever form they came in, and how often called."""
 
     def __init__(self, function: Any, jac: Any = None, grad: str | None = None) -> None:
-        result = "(value, gradient)" if jac in (None, True) and grad is None else "value"
+        result = "(value, gradient)" if (jac is None or jac is True) and grad is None else "value"
         check_function("minimize", function, "fun_and_grad", result, "x")
         self.extra = 0  # calls behind a gradient by differences, besides one each
         self._function, self._jac = function, None if jac is True else jac

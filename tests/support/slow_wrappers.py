@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from model import Model, NotFinite, Rows, norm, real, widened
+from slow_model import Model, NotFinite, Rows, norm, real, widened
 from stepsize.arrays import LEAST_SUM
 
 
