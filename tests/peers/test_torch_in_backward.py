@@ -1,8 +1,11 @@
 """The step inside of the backward pass: the bits of the plain step, and no gradients kept."""
 
+import gc
 import math
 import pickle
+import threading
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -264,3 +267,118 @@ def test_what_is_refused():
     in_backward(optimizer)
     with pytest.raises(ValueError, match="in the backward pass already"):
         in_backward(optimizer)
+
+
+# What goes wrong, and what is left then.
+
+
+def three_layers():
+    return model(lambda: torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(3))))
+
+
+@pytest.mark.parametrize("worker", [False, True])
+def test_gradients_of_a_refused_pass_move_nothing_later(worker, monkeypatch):
+    net = three_layers()
+    optimizer = steps.SGD(net.parameters(), lr=0.1)
+    in_backward(optimizer, worker=worker)
+    take = optimizer.take
+
+    def slow(*arguments):
+        threading.Event().wait(0.02)
+        take(*arguments)
+
+    monkeypatch.setattr(optimizer, "take", slow)
+    x = batches(1)[0]
+    net(100 * x).square().mean().backward()
+    with pytest.raises(ValueError, match="a second gradient"):
+        net(100 * x).square().mean().backward()
+    optimizer.zero_grad()
+    before = net[0].weight.detach().clone()
+    net(torch.zeros(6, 4)).square().mean().backward()  # whose gradient of the weight is 0
+    optimizer.step()
+    assert torch.equal(before, net[0].weight)
+
+
+@pytest.mark.parametrize("worker", [False, True])
+def test_a_loop_that_skips_what_fails_goes_on(worker):
+    net = three_layers()
+    optimizer = steps.SGD(net.parameters(), lr=0.1)
+    in_backward(optimizer, worker=worker)
+    failing = net[0].weight.register_hook(lambda grad: 1 / 0)
+    optimizer.zero_grad()
+    with pytest.raises(ZeroDivisionError):
+        net(batches(1)[0]).square().mean().backward()
+    failing.remove()
+    with pytest.warns(UserWarning, match=r"zero_grad: \d parameters of SGD have moved already"):
+        optimizer.zero_grad()
+    train(net, optimizer, 2)
+    assert optimizer.state_dict()
+
+
+def test_a_schedule_free_rule_is_not_stepped_while_it_evaluates():
+    net = three_layers()
+    optimizer = steps.ScheduleFreeAdamW(net.parameters(), lr=0.1)
+    in_backward(optimizer)
+    train(net, optimizer, 2)
+    optimizer.eval()
+    with pytest.raises(RuntimeError, match=r"call optimizer\.train"):
+        net(batches(1)[0]).square().mean().backward()
+    optimizer.zero_grad()
+    optimizer.train()
+    train(net, optimizer, 1)
+
+
+def test_an_infinite_norm_is_followed_by_an_exact_step():
+    net = three_layers()
+    optimizer = steps.SGD(net.parameters(), lr=0.1, clip_norm=1.0)
+    hooks = in_backward(optimizer, norm="previous")
+    hooks.grad_norm = math.inf
+    train(net, optimizer, 2)
+    assert 0 < hooks.grad_norm < math.inf
+
+
+def test_nothing_is_kept_alive():
+    threads = set(threading.enumerate())
+    net = three_layers()
+    optimizer = steps.AdamW(net.parameters())
+    found = weakref.ref(optimizer), weakref.ref(in_backward(optimizer, worker=True))
+    train(net, optimizer, 1)
+    del net, optimizer
+    gc.collect()
+    assert [it() for it in found] == [None, None]
+    for _ in range(1000):
+        if set(threading.enumerate()) <= threads:
+            break
+        threading.Event().wait(0.01)
+    assert set(threading.enumerate()) <= threads
+
+
+def test_two_optimizers_of_one_parameter_are_refused_by_name():
+    net = three_layers()
+    first, second = (steps.SGD(net.parameters(), lr=0.1) for _ in range(2))
+    in_backward(first)
+    in_backward(second)
+    with pytest.raises(RuntimeError, match="another hook has taken the gradient of parameter"):
+        net(batches(1)[0]).square().mean().backward()
+
+
+def test_parameters_taken_out_of_the_groups_keep_their_gradients():
+    net = three_layers()
+    optimizer = steps.SGD([{"params": [p]} for p in net.parameters()], lr=0.1)
+    in_backward(optimizer)
+    taken = optimizer.param_groups.pop(0)["params"][0]
+    net(batches(1)[0]).square().mean().backward()
+    optimizer.step()
+    assert taken.grad is not None
+    assert net[2].weight.grad is None
+
+
+def test_older_hooks_do_not_end_newer_ones():
+    net = three_layers()
+    optimizer = steps.SGD(net.parameters(), lr=0.1)
+    old = in_backward(optimizer)
+    old.remove()
+    new = in_backward(optimizer)
+    old.remove()
+    assert optimizer.arriving is new
+    train(net, optimizer, 2)

@@ -261,3 +261,46 @@ def test_a_second_backward_pass_and_the_end():
 def test_what_is_refused(params, rule, error, message):
     with pytest.raises(error, match=message):
         Offload(params(model()), rule)
+
+
+def test_what_is_written_through_data_is_read_again_when_asked():
+    net = model(torch.bfloat16)
+    offload = Offload(net.named_parameters(), ss.SGD, lr=0.0, **PLAIN)
+    net[0].weight.data.fill_(0.5)  # before the first step
+    train(net, offload, batches(1, torch.bfloat16))
+    assert torch.equal(net[0].weight, torch.full_like(net[0].weight, 0.5))
+    net[0].weight.data.fill_(0.25)
+    offload.refresh()
+    train(net, offload, batches(1, torch.bfloat16))
+    assert torch.equal(net[0].weight, torch.full_like(net[0].weight, 0.25))
+
+
+def test_an_ordinary_loop_runs_and_skips_what_fails():
+    net, twin = model(), model()
+    offload = Offload(net.named_parameters(), ss.SGD, lr=0.1, transfers=Slow())
+    plain = steps.SGD(twin.parameters(), lr=0.1)
+    for each, optimizer in ((net, offload), (twin, plain)):
+        failing = each[0].weight.register_hook(lambda grad: 1 / 0)
+        optimizer.zero_grad(set_to_none=True)
+        with pytest.raises(ZeroDivisionError):
+            each(batches(1)[0]).square().mean().backward()
+        failing.remove()
+        optimizer.zero_grad(set_to_none=False)
+        train(each, optimizer, batches(3))
+    assert bits(net) == bits(twin)
+
+
+def test_the_end_and_copies():
+    net = model()
+    offload = Offload(net.named_parameters(), ss.SGD, lr=0.1, clip_norm=1.0, norm="previous")
+    train(net, offload, batches(2))
+    norm = offload.grad_norm
+    offload.remove()
+    offload.remove()
+    assert offload.state_dict()["grad_norm"] == norm > 0
+    with pytest.raises(TypeError, match="cannot be copied or pickled"):
+        copy.deepcopy(offload)
+    other = Offload(net.named_parameters(), ss.SGD, lr=0.1, **PLAIN)
+    net.double()
+    with pytest.raises(TypeError, match=r"0\.weight was torch\.float32 .* and is torch\.float64"):
+        train(net, other, [x.double() for x in batches(1)])

@@ -50,6 +50,7 @@ class Arriving:
         self.waits = self._why(plain)
         self._places = {path: i for i, path in enumerate(self._parts.leaves.paths)}
         self._held: dict[int, Any] = {}
+        self._used = False
         self._came: set[int] = set()
         self._norms: dict[int, float] = {}
         self.moved: tuple[str, ...] = ()
@@ -117,6 +118,11 @@ class Arriving:
         return ""
 
     def __enter__(self) -> Self:
+        if self._used:
+            raise RuntimeError(
+                f"{self._owner}: this block has ended; call arriving() for each step"
+            )
+        self._used = True
         with ExitStack() as stack:
             stack.enter_context(alone("arriving", self._optimizer, idle=False))
             self._parts.engine.open(self._parts.host, self._loss, not self.waits)

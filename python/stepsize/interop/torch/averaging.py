@@ -121,6 +121,7 @@ class TwoPointOptimizer(AveragingOptimizer):
 
     def begin(self, norm: Any, nonfinite: Any) -> Arriving:
         """As any of these; RuntimeError while the parameters hold the average."""
+        self._follow()
         self._refuse_evaluation("a step starts")
         return super().begin(norm, nonfinite)
 

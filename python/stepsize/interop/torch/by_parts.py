@@ -9,6 +9,7 @@ import torch
 from torch.autograd.graph import increment_version
 
 from stepsize.interop.torch.places import Place, labels
+from stepsize.interop.torch.wrapping import of_wrapped
 from stepsize.optimizers.arriving import Arriving
 
 
@@ -46,6 +47,13 @@ class StepsByParts:
         """A step by parts, with the groups as they are now."""
         self._follow()
         return self._compiled.arriving(norm=norm, nonfinite=nonfinite)  # type: ignore[no-any-return]
+
+    @of_wrapped
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """As torch's; with `in_backward` it also forgets a backward pass that no step has ended."""
+        super().zero_grad(set_to_none)  # type: ignore[misc]
+        if self.arriving is not None:
+            self.arriving.discard()
 
     def take(self, step: Arriving, i: int, gradient: torch.Tensor) -> None:
         """Move one parameter."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import queue
-import threading
 import warnings
+import weakref
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import torch
 
 from stepsize.interop.torch.optimizer import Optimizer
+from stepsize.interop.torch.worker import Worker
 from stepsize.interop.torch.wrapping import wrapped
 from stepsize.optimizers.arriving import EXACT, LEAF, Arriving
 
@@ -140,87 +140,106 @@ class InBackward:
                 f"backward pass, got {norm!r:.80}"
             )
         self._optimizer, self._norm, self._nonfinite = optimizer, norm, nonfinite
-        self._hooks: dict[int, Any] = {}
+        self._hooks: dict[int, tuple[torch.Tensor, Any]] = {}
         self._step: Arriving | None = None
         self.grad_norm = math.nan
         self.skipped: list[str] = []
         self._held: dict[int, Any] = {}
         self._came: set[int] = set()
         self.waits = self._begun(LEAF if norm == PREVIOUS else norm).waits
-        self._worker = _Worker() if worker else None
+        self._worker = Worker() if worker else None
+        if self._worker is not None:
+            weakref.finalize(self, self._worker.end)
         self._hook()
 
     def _begun(self, norm: Any) -> Arriving:
         return self._optimizer.begin(norm, self._nonfinite)
 
     def _hook(self) -> None:
-        """Listen to parameters that are new."""
+        """Listen to parameters that are new, and not to those that are gone."""
         if self.waits and not self._optimizer.fetches:
             return
-        for tensor in self._optimizer.tensors:
-            if id(tensor) not in self._hooks and tensor.requires_grad:
-                register: Any = tensor.register_post_accumulate_grad_hook
-                self._hooks[id(tensor)] = register(self._arrived)
+        now = {id(tensor): tensor for tensor in self._optimizer.tensors if tensor.requires_grad}
+        for gone in self._hooks.keys() - now.keys():
+            self._hooks.pop(gone)[1].remove()
+        for number in now.keys() - self._hooks.keys():
+            register: Any = now[number].register_post_accumulate_grad_hook
+            self._hooks[number] = now[number], register(_listener(self))
 
     def remove(self) -> None:
         """End the step that is under way, if one is, and step as before."""
         try:
             self._end()
         finally:
-            for hook in self._hooks.values():
+            for _, hook in self._hooks.values():
                 hook.remove()
             self._hooks.clear()
             if self._worker is not None:
                 self._worker.stop()
-            self._optimizer.arriving = None
+            if self._optimizer.arriving is self:
+                self._optimizer.arriving = None
 
     # In the backward pass.
 
     @property
     def _measures(self) -> bool:
         """Whether this step is a whole one, which finds the norm that the next clips by."""
-        return self._norm == PREVIOUS and not self.grad_norm > 0 and self._step is None
+        known = 0 < self.grad_norm < math.inf
+        return self._norm == PREVIOUS and not known and self._step is None
 
-    def _arrived(self, tensor: torch.Tensor) -> None:
+    def arrived(self, tensor: torch.Tensor) -> None:
+        """Take the gradient of a parameter, which has been accumulated."""
         optimizer = self._optimizer
         whole = self.waits or self._measures
         if whole and not optimizer.fetches:
             return
         if not self._came:
             self._places = {id(each): i for i, each in enumerate(optimizer.tensors)}
-        place = self._places[id(tensor)]
+        place = self._places.get(id(tensor))
+        if place is None:  # taken out of the groups: its gradient stays, as without hooks
+            return
         gradient, tensor.grad = tensor.grad, None
-        if place in self._came:
-            self._refuse_second(place)
-        if not whole and self._step is None:
-            self._begin()
+        if self._worker is not None and self._worker.failed:  # step() raises it
+            return
+        try:
+            self._refuse(place, gradient)
+            if not whole and self._step is None:
+                self._begin()
+            given = optimizer.fetch(place, gradient)
+        except BaseException as error:
+            self._abandon(error)
+            raise
         self._came.add(place)
-        given = optimizer.fetch(place, gradient)
-        if whole:
+        step = self._step
+        if whole or step is None:
             self._held[place] = given
         elif self._worker is None:
-            self._take(place, given)
+            self._take(step, place, given)
         else:
-            self._worker.do(lambda: self._take(place, given))
+            self._worker.do(lambda: self._take(step, place, given))
 
-    def _refuse_second(self, place: int) -> NoReturn:
-        error = ValueError(
-            f"{self._optimizer.owner}: a second gradient of {self._optimizer.names[place]} in one "
-            "step; call step() after each backward pass, and to accumulate add up the losses "
-            "before one"
-        )
-        self._abandon(error)
-        raise error
+    def _refuse(self, place: int, gradient: Any) -> None:
+        owner, name = self._optimizer.owner, self._optimizer.names[place]
+        if place in self._came:
+            raise ValueError(
+                f"{owner}: a second gradient of {name} in one step; call step() after each "
+                "backward pass, zero_grad() after one that failed, and to accumulate add up the "
+                "losses before one"
+            )
+        if gradient is None:
+            raise RuntimeError(
+                f"{owner}: another hook has taken the gradient of {name}; a parameter can have one "
+                "optimizer that steps in the backward pass"
+            )
 
     def _begin(self) -> None:
         step = self._begun(self.grad_norm if self._norm == PREVIOUS else self._norm)
         step.__enter__()
         self._step = step
 
-    def _take(self, place: int, given: Any) -> None:
+    def _take(self, step: Arriving, place: int, given: Any) -> None:
         """Move a parameter; an error ends the step, with those that have moved."""
-        step = self._step
-        if step is None:  # an error has ended it
+        if step is not self._step:  # an error has ended it
             return
         try:
             self._optimizer.take(step, place, given)
@@ -228,8 +247,20 @@ class InBackward:
             self._abandon(error)
             raise
 
+    def discard(self) -> None:
+        """Forget a backward pass that no step() has ended, such as one that failed."""
+        if self._step is not None:
+            warnings.warn(
+                f"zero_grad: {len(self._came)} parameters of {self._optimizer.owner} have moved "
+                "already, by gradients that no step() has ended, and stay so",
+                stacklevel=3,
+            )
+        self._abandon(RuntimeError("zero_grad() was called"))
+
     def _abandon(self, error: BaseException) -> None:
-        step, self._step = self._step, None
+        step, self._step = self._step, None  # tasks that wait do nothing from here on
+        if self._worker is not None:
+            self._worker.drain()
         self._came.clear()
         self._held.clear()
         if step is not None:
@@ -240,6 +271,8 @@ class InBackward:
     def step(self, loss: Any = None) -> None:
         """End the step, with the gradients that have come by another way."""
         self._hook()
+        if self._worker is not None and self._worker.failed:
+            return self._end()
         optimizer = self._optimizer
         whole = self.waits or self._measures
         if not whole and self._step is None:
@@ -247,7 +280,7 @@ class InBackward:
         if optimizer.fetches or not whole:
             for tensor in optimizer.tensors:
                 if tensor.grad is not None:
-                    self._arrived(tensor)
+                    self.arrived(tensor)
         if not whole:
             return self._end()
         try:
@@ -263,52 +296,25 @@ class InBackward:
         try:
             if self._worker is not None:
                 self._worker.wait()
-        finally:
-            step, self._step = self._step, None
-            self._came.clear()
-            if step is not None:
-                step.__exit__(None, None, None)
-                self.skipped = step.skipped
-                # Where nothing came there is no norm to clip by.
-                self.grad_norm = step.grad_norm if step.grad_norm > 0 else self.grad_norm
+        except BaseException as error:
+            self._abandon(error)
+            raise
+        step, self._step = self._step, None
+        self._came.clear()
+        if step is not None:
+            step.__exit__(None, None, None)
+            self.skipped = step.skipped
+            # Where nothing came there is no norm to clip by.
+            self.grad_norm = step.grad_norm if step.grad_norm > 0 else self.grad_norm
 
 
-class _Worker:
-    """A thread that does one thing after another; the first error comes from `wait`."""
+def _listener(hooks: InBackward) -> Callable[[torch.Tensor], None]:
+    """What a parameter calls; it does not keep the optimizer, which keeps the parameter."""
+    known = weakref.ref(hooks)
 
-    def __init__(self) -> None:
-        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._done = threading.Condition()
-        self._left = 0
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="stepsize-backward", daemon=True)
-        self._thread.start()
+    def arrived(tensor: torch.Tensor) -> None:
+        found = known()
+        if found is not None:
+            found.arrived(tensor)
 
-    def _run(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            try:
-                if self._error is None:
-                    task()
-            except BaseException as error:
-                self._error = error
-            finally:
-                del task  # it holds a gradient
-                with self._done:
-                    self._left -= 1
-                    self._done.notify_all()
-
-    def do(self, task: Callable[[], None]) -> None:
-        with self._done:
-            self._left += 1
-        self._tasks.put(task)
-
-    def wait(self) -> None:
-        with self._done:
-            self._done.wait_for(lambda: self._left == 0)
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
-
-    def stop(self) -> None:
-        self._tasks.put(None)
-        self._thread.join()
+    return arrived

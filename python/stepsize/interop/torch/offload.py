@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -138,14 +139,16 @@ class Offload:
         self._copies = [transfers.empty_like(tensor) for tensor in self.tensors]
         for tensor, copy in zip(self.tensors, self._copies, strict=True):
             copy.copy_(tensor.detach())
-        self._seen = [_version(tensor) for tensor in self.tensors]
+        self._seen: list[Any] = [None] * len(self.tensors)
         arrays = dict(zip(self.names, map(_array, self._copies), strict=True))
         self.optimizer = rule(arrays, **keywords)
         self._order = [self.optimizer.paths.index(name) for name in self.names]
         self._back: list[tuple[int, Any]] = []  # parameters on their way to the device
+        self._norm = math.nan  # of the last step, once the hooks are removed
         self.arriving: InBackward | None = None
         self.arriving = InBackward(self, EXACT if rule.needs_loss else norm, nonfinite, True)
         self.waits = self.arriving.waits
+        self.refresh()  # a model may be loaded before its first step
 
     @property
     def owner(self) -> str:
@@ -155,7 +158,7 @@ class Offload:
     @property
     def grad_norm(self) -> float:
         """As `InBackward.grad_norm`; set it where a run goes on with ``norm="previous"``."""
-        return self.hooks.grad_norm
+        return self._norm if self.arriving is None else self.arriving.grad_norm
 
     @grad_norm.setter
     def grad_norm(self, value: float) -> None:
@@ -185,15 +188,37 @@ class Offload:
             self._arrive_back()
         return found
 
-    def zero_grad(self) -> None:
-        """Free gradients that no step has taken."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Free gradients that no step has taken, also those of a backward pass that failed."""
         for tensor in self.tensors:
-            tensor.grad = None
+            if set_to_none or tensor.grad is None:
+                tensor.grad = None
+            else:
+                tensor.grad = torch.zeros_like(tensor.grad)
+        if self.arriving is not None:
+            self.arriving.discard()
+        self._arrive_back()
+
+    def refresh(self) -> None:
+        """Read all parameters again before the next step.
+
+        What is written into a parameter itself, as `load_state_dict` of a model does, is noticed;
+        what is written through its ``.data`` leaves no trace, and is overwritten without this.
+        """
+        self._seen = [None] * len(self.tensors)
 
     def remove(self) -> None:
         """End a step that is under way, and listen to the backward pass no longer."""
-        self.hooks.remove()
-        self._arrive_back()
+        if self.arriving is not None:
+            hooks, self._norm = self.arriving, self.arriving.grad_norm
+            hooks.remove()
+            self._arrive_back()
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self.owner} belongs to the parameters of one model and cannot be copied or pickled; "
+            "keep its state_dict(), and make another for the other model"
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The optimizer's state and the norm to clip by; save the model's beside it."""
@@ -208,6 +233,7 @@ class Offload:
             )
         if not isinstance(d["grad_norm"], float):
             raise ValueError(f"{self.owner}: grad_norm must be a float, got {d['grad_norm']!r:.80}")
+        self.refresh()
         self._follow()
         self.optimizer.load_state_dict(d["optimizer"])
         self.grad_norm = d["grad_norm"]
@@ -217,6 +243,12 @@ class Offload:
     def _follow(self) -> None:
         """Take over what others have written into the parameters since the last step."""
         for i, (tensor, copy) in enumerate(zip(self.tensors, self._copies, strict=True)):
+            if tensor.dtype != copy.dtype or tensor.shape != copy.shape:
+                raise TypeError(
+                    f"{self.owner}: {self.names[i]} was {copy.dtype} of shape {tuple(copy.shape)} "
+                    f"when this was made, and is {tensor.dtype} of shape {tuple(tensor.shape)} "
+                    "now; make another Offload"
+                )
             now = _version(tensor)
             if now != self._seen[i]:
                 copy.copy_(tensor.detach())
