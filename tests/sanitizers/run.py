@@ -166,14 +166,18 @@ def machines() -> None:
 
 
 def allocations(how: str = "") -> None:
-    """With the extension of this tree; "quick" for some optimizers and without Python's own."""
+    """With the extension of this tree, or the installed one where the tree has none.
+
+    "quick" for some optimizers and without Python's own memory.
+    """
     shim = BUILDS / "allocations.so"
     shim.parent.mkdir(parents=True, exist_ok=True)
     here = ROOT / "tests" / "sanitizers"
     compiler = os.environ.get("CXX") or shutil.which("g++") or "clang++"
     must(compiler, "-std=c++17", "-O1", "-shared", "-fPIC", "-o", shim, here / "allocations.cpp",
          "-ldl")  # fmt: skip
-    path = os.pathsep.join(str(ROOT / name) for name in ("python", "tests/support"))
+    own = ["python"] if list((ROOT / "python" / "stepsize").glob("_core.*so")) else []
+    path = os.pathsep.join(str(ROOT / name) for name in (*own, "tests/support"))
     must(sys.executable, here / "allocations.py", how, LD_PRELOAD=str(shim), PYTHONPATH=path,
          OMP_NUM_THREADS="1")  # fmt: skip
 
