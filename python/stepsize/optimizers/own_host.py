@@ -19,7 +19,7 @@ from stepsize.validation import is_complex_number
 class Hosted(Protocol):
     """What the host reads of its optimizer."""
 
-    needs_loss: bool
+    needs_loss: ClassVar[bool]
 
     @property
     def internals(self) -> Internals:
