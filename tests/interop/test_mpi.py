@@ -211,6 +211,21 @@ def test_rows_of_gradients_and_a_rank_without_rows(wrap):
         assert found.tobytes() == x.tobytes()
 
 
+@pytest.mark.parametrize("policy", ["ignore", "skip"])
+def test_gradients_that_are_not_finite_are_counted_on_all_ranks(policy):
+    def program(comm):
+        params = {"a": np.ones((4, CHUNK // 2)), "b": np.ones(3)}
+        optimizer = Zero1(ss.Adam, params, comm, on_nonfinite=policy)
+        grads = {"a": np.ones((4, CHUNK // 2)), "b": np.ones(3)}
+        grads["a"][0, 0] = grads["a"][-1, -1] = np.nan  # which the first and the last rank own
+        found = optimizer.step(grads, stats=True).nonfinite
+        with pytest.raises(TypeError, match="other ranks hold parts"):
+            optimizer.arriving()
+        return found
+
+    assert LocalComm.run(2, program) == [2, 2]
+
+
 @pytest.mark.parametrize("policy", ["raise", "skip"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("keywords", [{}, {"clip_norm": 1.0}])

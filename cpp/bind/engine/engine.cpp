@@ -24,8 +24,11 @@ double norm_of(double plain, double small, double large) {
 // have moved, so the norms are put into floats that are there, and that nobody else has.
 class Report {
   public:
-    Report(const Host& host, size_t nonfinite)
-        : host_(host), nonfinite_(nonfinite), told_(host.step_stats(1, 1, 1, nonfinite)) {
+    // `anywhere`: on this or another rank, which are asked for the numbers of theirs.
+    Report(const Host& host, bool anywhere, size_t nonfinite)
+        : host_(host), nonfinite_(nonfinite),
+          told_(host.step_stats(anywhere ? std::numeric_limits<double>::quiet_NaN() : 1, 1, 1,
+                                nonfinite)) {
         PyObject* const made = told_.ptr();
         ready_ = PyTuple_Check(made) && PyTuple_GET_SIZE(made) == numbers + 1;
         for (Py_ssize_t k = 0; ready_ && k < numbers; ++k) {
@@ -136,10 +139,12 @@ py::object Engine::advance(const Host& host, bool stats, NonFinite policy, bool 
     const py::object write_strided = strided ? host.writer("write_strided") : py::none();
     const py::object write_rows = rows ? host.writer("write_rows") : py::none();
     const py::tuple nothing(0);
-    const bool unseen = stats && policy == NonFinite::ignore && !plan_.all_finite(1);
+    const bool asked = stats && policy == NonFinite::ignore;
+    const bool unseen = asked && !plan_.all_finite(1);
+    const bool anywhere = asked && sharded ? host.largest(unseen ? 1 : 0) > 0 : unseen;
     std::optional<Report> report;
     if (stats)
-        report.emplace(host, unseen ? gradients_.count_nonfinite() : 0);
+        report.emplace(host, anywhere, unseen ? gradients_.count_nonfinite() : 0);
     if (strided)
         host.read_strided();
     leaves_.read_rows();

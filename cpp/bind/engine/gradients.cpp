@@ -45,7 +45,10 @@ bool GradientSource::take(size_t i, PyObject* object) {
             // Complex tensors go through Python.
             const bool direct = !leaves_.reference() && !leaf.complex;
             data = direct ? tensor_data(object, leaf.dtype, leaf.shape) : nullptr;
-            moved_ = moved_ || gradient.dtype != leaf.dtype;
+            if (gradient.dtype != leaf.dtype) {
+                moved_ = true;
+                gradient.verified = nullptr; // of other bytes
+            }
             gradient.dtype = leaf.dtype;
             gradient.type = leaf.type();
             if (!data)

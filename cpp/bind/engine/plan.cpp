@@ -215,18 +215,15 @@ void Plan::bind(const StepTerms& terms, bool again) {
 
 // The first pass: sums over each leaf, or over all of a part, in the order of leaves and chunks.
 void Plan::measure(const StepTerms& terms, const Host* ranks) {
-    std::vector<Parts> parts(chunks_.size());
     run_chunks(chunks_.size(), elements_, [&](size_t i) {
         const Chunk& chunk = chunks_[i];
         if (!chunk.matrix && chunk.rule->sums > 0)
             chunk.rule->measure[int(chunk.dtype)](bound_[chunk.bound].fields, chunk.span,
-                                                  parts[i].data());
+                                                  parts_[i].data());
     });
     if (ranks)
-        return settle_over(*ranks, terms.step, parts);
+        return settle_over(*ranks, terms.step, parts_);
     Parts own = {};
-    std::vector<Parts> together(leaves_.shared_scalars().size());
-    std::vector<Leaf*> last(together.size(), nullptr);
     for (size_t i = 0; i < chunks_.size(); ++i) {
         const Chunk& chunk = chunks_[i];
         const size_t sums = chunk.matrix ? 0 : size_t(chunk.rule->sums);
@@ -234,20 +231,20 @@ void Plan::measure(const StepTerms& terms, const Host* ranks) {
             continue;
         Leaf& leaf = leaves_[chunk.leaf];
         const int shared = leaves_.group_of(leaf).shared;
-        Parts& total = shared < 0 ? own : together[size_t(shared)];
+        Parts& total = shared < 0 ? own : together_[size_t(shared)];
         for (size_t k = 0; k < sums; ++k)
-            total[k] += parts[i][k];
+            total[k] += parts_[i][k];
         total[sums] += double(chunk.span.size);
         if (shared >= 0) {
-            last[size_t(shared)] = &leaf;
+            last_[size_t(shared)] = &leaf;
         } else if (i + 1 == chunks_.size() || chunks_[i + 1].leaf != chunk.leaf) {
             settle(leaf, terms.step, own.data());
             own = {};
         }
     }
-    for (size_t k = 0; k < together.size(); ++k)
-        if (last[k])
-            settle(*last[k], terms.step, together[k].data());
+    for (size_t k = 0; k < together_.size(); ++k)
+        if (last_[k])
+            settle(*last_[k], terms.step, together_[k].data());
 }
 
 void Plan::settle(Leaf& leaf, int64_t step, double* sums) {
@@ -312,6 +309,11 @@ Sums Plan::move(const StepTerms& terms, bool stats, bool may_wait, const Over& o
     sums_.assign(stats ? chunks_.size() : 0, Sums{});
     if (!matrices_.empty())
         matrices_.reserve(chunks_, stats);
+    if (leaves_.two_passes()) {
+        parts_.assign(chunks_.size(), Parts{});
+        together_.assign(leaves_.shared_scalars().size(), Parts{});
+        last_.assign(together_.size(), nullptr);
+    }
     for (const bool squares : {false, true})
         if (leaves_.looks())
             look(terms, squares, over.sums);

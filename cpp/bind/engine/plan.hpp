@@ -93,6 +93,9 @@ class Plan {
     std::vector<Block> blocks_;
     std::vector<double> block_sums_;
     std::vector<Sums> sums_;
+    std::vector<Parts> parts_;    // of each chunk, in the first of two passes
+    std::vector<Parts> together_; // of all leaves that share their scalars,
+    std::vector<Leaf*> last_;     // and the last of these
 };
 
 } // namespace stepsize

@@ -46,6 +46,11 @@ class Arriving:
                 f"{self._owner}: arriving is for gradients, and this rule takes the function "
                 "value_and_grad; call step(value_and_grad)"
             )
+        if self._parts.engine.sharded:
+            raise TypeError(
+                f"{self._owner}: arriving is for an optimizer that has all leaves, and other ranks "
+                "hold parts of these; give the gradients together, step(grads)"
+            )
         self._check(plain)
         self.waits = self._why(plain)
         self._places = {path: i for i, path in enumerate(self._parts.leaves.paths)}
@@ -125,8 +130,9 @@ class Arriving:
         self._used = True
         with ExitStack() as stack:
             stack.enter_context(alone("arriving", self._optimizer, idle=False))
-            self._parts.engine.open(self._parts.host, self._loss, not self.waits)
             self._times = self._parts.engine.times
+            self._parts.engine.open(self._parts.host, self._loss, not self.waits)
+            stack.callback(self._parts.engine.close, False)  # does nothing to a step that has ended
             self._stack = stack.pop_all()
         return self
 
