@@ -1,6 +1,7 @@
 """The suite of statements drives torch and optax: what agrees and what differs is found again."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ RULES = {
     "torch": ["SGD", "Adagrad", "AdamW", "RMSprop", "Rprop", "RAdam", "Muon"],
     "optax": ["SGD", "AdamW", "Lion"],
 }
+
+
+@pytest.fixture(autouse=True)
+def single_precision_of_jax():
+    """The adapter of optax computes in double precision, which holds for the whole process."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_enable_x64", False)
 
 
 @pytest.mark.parametrize("name", RULES)
