@@ -16,7 +16,7 @@ import numpy as np
 import stepsize as ss
 from program_functions import FAILURES, fused, interrupts
 from programs import HOWS, Configuration, bits, differing, laid_out, numbers, value_for
-from slow_model import NotFinite, Rows, norm, real, states, widened
+from stated_model import NotFinite, Rows, norm, real, states, widened
 from stepsize.optimizers.fields import Several
 from stepsize.optimizers.groups import ungroup
 

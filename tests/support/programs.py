@@ -22,11 +22,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-import slow_wrappers as wrapped
+import stated_wrappers as wrapped
 import stepsize as ss
 from cases import RULES, is_valid, numpy_rule, other_value, unaligned
 from program_functions import falling, fused
-from slow_model import Model
+from stated_model import Model
 from stepsize.optimizers.fields import Choice, Count, Flag
 
 Op = tuple[str, int]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from slow_model import Model, NotFinite, Rows, norm, real, widened
+from stated_model import Model, NotFinite, Rows, norm, real, widened
 from stepsize.arrays import LEAST_SUM
 
 
