@@ -99,6 +99,33 @@ inline size_t width_of(Dtype dtype) {
     return dtype == Dtype::float32 ? 4 : dtype == Dtype::float64 ? 8 : 2;
 }
 
+// The blocks of a case: parameters and state, whose numbers make its digest, and others.
+class Memory {
+  public:
+    explicit Memory(Dtype dtype) : dtype_(dtype), width_(width_of(dtype)) {}
+
+    const Block& block(size_t bytes) {
+        blocks_.push_back(std::make_unique<Block>(bytes, 0));
+        return *blocks_.back();
+    }
+    const Block& state(size_t count) {
+        kept_.push_back(&block(count * width_));
+        return *kept_.back();
+    }
+    Digest digest() const {
+        Digest found;
+        for (const Block* block : kept_)
+            found.numbers(dtype_, block->data(), block->bytes() / width_);
+        return found;
+    }
+
+  private:
+    const Dtype dtype_;
+    const size_t width_;
+    std::vector<std::unique_ptr<Block>> blocks_;
+    std::vector<const Block*> kept_;
+};
+
 // Numbers over some orders of magnitude, some of them 0 and, if wanted, every special one.
 void fill(const Block& block, Dtype dtype, Source& source, bool special);
 

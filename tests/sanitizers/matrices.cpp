@@ -19,7 +19,7 @@ constexpr Shape shapes[shape_count] = {
 class Matrix {
   public:
     Matrix(const Table& table, int rule, Dtype dtype, const Shape& shape, Source& source)
-        : table_(table), rule_(table.rules[rule]), dtype_(dtype), width_(width_of(dtype)) {
+        : table_(table), rule_(table.rules[rule]), dtype_(dtype), memory_(dtype) {
         view_.axes = shape.axes;
         std::copy(shape.lengths, shape.lengths + shape.axes, view_.lengths);
         size_ = 1;
@@ -57,43 +57,34 @@ class Matrix {
     }
 
     uint64_t digest() const {
-        Digest found;
-        for (const Block* block : kept_)
-            found.numbers(dtype_, block->data(), block->bytes() / width_);
+        Digest found = memory_.digest();
         found.numbers<double>(scalars_, max_scalars);
         return found.value();
     }
 
   private:
-    Block& block(size_t bytes) {
-        blocks_.push_back(std::make_unique<Block>(bytes, 0));
-        return *blocks_.back();
-    }
-    char* state(size_t count) {
-        kept_.push_back(&block(count * width_));
-        return kept_.back()->data();
-    }
     void place(size_t all_rows, Source& source) {
-        view_.x = state(size_);
-        fill(*kept_.back(), dtype_, source, false);
-        gradient_ = &block(size_ * width_);
+        const Block& x = memory_.state(size_);
+        fill(x, dtype_, source, false);
+        view_.x = x.data();
+        gradient_ = &memory_.block(size_ * width_of(dtype_));
         view_.g = gradient_->data();
         if (rule_.by_axis) {
-            view_.slot = state(size_);
+            view_.slot = memory_.state(size_).data();
             for (int axis = 0; axis < view_.axes; ++axis)
-                view_.vectors[axis] = state(view_.lengths[axis]);
+                view_.vectors[axis] = memory_.state(view_.lengths[axis]).data();
         } else {
-            view_.vectors[0] = state(all_rows);
-            view_.vectors[1] = state(view_.matrices * view_.columns);
+            view_.vectors[0] = memory_.state(all_rows).data();
+            view_.vectors[1] = memory_.state(view_.matrices * view_.columns).data();
         }
         const size_t parts = view_.matrices * view_.panels * view_.columns;
-        view_.row_sums =
-            reinterpret_cast<double*>(block(all_rows * max_row_sums * sizeof(double)).data());
-        view_.column_parts = block(parts * sizeof(double)).data();
-        view_.row_factors = block(all_rows * sizeof(double)).data();
-        view_.column_factors = rule_.by_axis
-                                   ? view_.vectors[view_.axes - 1]
-                                   : block(view_.matrices * view_.columns * sizeof(double)).data();
+        view_.row_sums = reinterpret_cast<double*>(
+            memory_.block(all_rows * max_row_sums * sizeof(double)).data());
+        view_.column_parts = memory_.block(parts * sizeof(double)).data();
+        view_.row_factors = memory_.block(all_rows * sizeof(double)).data();
+        view_.column_factors =
+            rule_.by_axis ? view_.vectors[view_.axes - 1]
+                          : memory_.block(view_.matrices * view_.columns * sizeof(double)).data();
     }
     void settle(const double* numbers, int64_t t) {
         const size_t rows = view_.matrices * view_.rows;
@@ -109,13 +100,11 @@ class Matrix {
     const Table& table_;
     const Rule& rule_;
     const Dtype dtype_;
-    const size_t width_;
+    Memory memory_;
     size_t size_;
     uint64_t options_;
     MatrixView view_ = {};
     Prologue prologue_ = {};
-    std::vector<std::unique_ptr<Block>> blocks_;
-    std::vector<const Block*> kept_; // parameters and state
     const Block* gradient_ = nullptr;
     double scalars_[max_scalars] = {};
     alignas(64) unsigned char bound_[max_bound_rule];

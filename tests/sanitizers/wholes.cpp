@@ -44,23 +44,24 @@ const WholeTable& wholes_of(const Table& table) {
 class Whole {
   public:
     Whole(const Table& table, int rule, Dtype dtype, const Shape& shape, Source& source)
-        : rule_(wholes_of(table).rules[rule]), dtype_(dtype), width_(width_of(dtype)) {
+        : rule_(wholes_of(table).rules[rule]), dtype_(dtype), memory_(dtype) {
         numbers_of(rule_.rule, source.word(), numbers_);
         view_.axes = shape.axes;
         std::copy(shape.lengths, shape.lengths + shape.axes, view_.lengths);
         view_.size = 1;
         for (int axis = 0; axis < view_.axes; ++axis)
             view_.size *= view_.lengths[axis];
-        view_.x = state(view_.size);
-        fill(*kept_.back(), dtype_, source, false);
-        gradient_ = &block(view_.size * width_);
+        const Block& x = memory_.state(view_.size);
+        fill(x, dtype_, source, false);
+        view_.x = x.data();
+        gradient_ = &memory_.block(view_.size * width_of(dtype_));
         view_.g = gradient_->data();
         for (const size_t count : slot_sizes(source))
-            view_.slots[view_.slot_count++] = state(count);
+            view_.slots[view_.slot_count++] = memory_.state(count).data();
         view_.share = source.flag() ? together : alone;
         prologue_ = {1, 1e300, 0.01 * double(source.below(2)), 1, 0, 0};
         // As much as it asks for: a job that takes more is seen.
-        view_.scratch = block(rule_.scratch[int(dtype_)](numbers_, view_)).data();
+        view_.scratch = memory_.block(rule_.scratch[int(dtype_)](numbers_, view_)).data();
     }
 
     void step(int64_t t, Source& source) {
@@ -71,12 +72,7 @@ class Whole {
         rule_.run[int(dtype_)](numbers_, t, scalars, prologue_, view_);
     }
 
-    uint64_t digest() const {
-        Digest found;
-        for (const Block* block : kept_)
-            found.numbers(dtype_, block->data(), block->bytes() / width_);
-        return found.value();
-    }
+    uint64_t digest() const { return memory_.digest().value(); }
 
   private:
     double number(const std::string& name) const {
@@ -118,23 +114,13 @@ class Whole {
             else
                 reinterpret_cast<double*>(gradient_->data())[i] *= 0x1p900;
     }
-    Block& block(size_t bytes) {
-        blocks_.push_back(std::make_unique<Block>(bytes, 0));
-        return *blocks_.back();
-    }
-    char* state(size_t count) {
-        kept_.push_back(&block(count * width_));
-        return kept_.back()->data();
-    }
 
     const WholeRule& rule_;
     const Dtype dtype_;
-    const size_t width_;
+    Memory memory_;
     double numbers_[max_numbers] = {};
     WholeView view_ = {};
     Prologue prologue_ = {};
-    std::vector<std::unique_ptr<Block>> blocks_;
-    std::vector<const Block*> kept_; // parameters and state
     const Block* gradient_ = nullptr;
 };
 

@@ -7,7 +7,6 @@ import io
 import os
 import pickle
 import tempfile
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from programs import HOWS, Configuration, bits, differing, laid_out, numbers, va
 from stated_model import NotFinite, Rows, norm, real, states, widened
 from stepsize.optimizers.fields import Several
 from stepsize.optimizers.groups import ungroup
+from two_threads import in_two_threads
 
 REFUSALS = (TypeError, ValueError, AttributeError)
 WEIGHTS = {
@@ -519,22 +519,13 @@ class Operations:
         if self.sam:
             return
         flat = self.gradients(rng)
-        nest, loss, errors = self.nest(flat), self.loss(), []
-        barrier = threading.Barrier(2)
+        nest, loss = self.nest(flat), self.loss()
 
         def work() -> None:
-            barrier.wait()
-            try:
-                for _ in range(2):
-                    self.optimizer.step(nest, loss=loss)
-            except BaseException as error:
-                errors.append(error)
+            for _ in range(2):
+                self.optimizer.step(nest, loss=loss)
 
-        workers = [threading.Thread(target=work) for _ in range(2)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+        errors = in_two_threads(work)
         for _ in range(4):
             self.model.step(self.for_model(flat), loss)
         assert not errors, errors

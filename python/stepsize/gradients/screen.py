@@ -49,7 +49,7 @@ def wrong_gradients(
     moving, bounds = [True] * len(leaves), None
     if hasattr(optimizer, "internals"):  # another package's has none
         parts = optimizer.internals.groups
-        groups = [parts.tables[k] for k in parts.assignment]
+        groups = [parts.table_of(i) for i in range(len(parts.assignment))]
         bounds = getattr(optimizer.internals.options.bounds, "by_leaf", None)
         moving = [isinstance(lr := group.get("lr"), Schedule) or lr != 0 for group in groups]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):

@@ -211,8 +211,7 @@ class Arriving:
         with self._stack:
             engine, paths = self._parts.engine, self._parts.leaves.paths
             try:
-                pairs = zip(paths, self._times, engine.times, strict=True)
-                self.moved = tuple(path for path, before, now in pairs if before != now)
+                self._see_moved()
             finally:
                 engine.close(not self.waits and bool(self.moved or not (kind or self.skipped)))
             if error is not None and self.moved:
@@ -227,16 +226,19 @@ class Arriving:
 
     def _step(self) -> None:
         """All leaves together, from what was held."""
-        paths = self._parts.leaves.paths
-        held = [self._held.get(i) for i in range(len(paths))]
+        held = [self._held.get(i) for i in range(len(self._places))]
         nest = unflatten(self._parts.leaves.structure.spec, held)
         clips = self._parts.options.clip_norm is not None
         found = self._optimizer.step(nest, loss=self._loss, stats=clips)
         if clips:
             self.grad_norm = float(found.grad_norm)
-        pairs = zip(paths, self._times, self._parts.engine.times, strict=True)
-        self.moved = tuple(path for path, before, now in pairs if before != now)
+        self._see_moved()
         self._held.clear()
+
+    def _see_moved(self) -> None:
+        parts = self._parts
+        pairs = zip(parts.leaves.paths, self._times, parts.engine.times, strict=True)
+        self.moved = tuple(path for path, before, now in pairs if before != now)
 
 
 class StepsByLeaf:

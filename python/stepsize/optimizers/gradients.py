@@ -87,7 +87,7 @@ def _check_rows(parts: Internals, i: int, path: str, leaf: Array) -> None:
         raise TypeError(
             f"{start} needs parameters of float32 or float64, got {leaf.dtype}; give an array"
         )
-    table = parts.groups.tables[parts.groups.assignment[i]]
+    table = parts.groups.table_of(i)
     whole = [name for name in OF_LEAVES if table.get(name) is not None]
     if whole:
         raise ValueError(f"{start} needs {whole[0]}=None, which sees whole leaves; give an array")

@@ -211,6 +211,10 @@ class ParameterGroups:
         """Assignment, tables and variants, for another optimizer."""
         return list(self.assignment), [dict(table) for table in self.tables], list(self.variants)
 
+    def table_of(self, leaf: int) -> dict[str, Any]:
+        """The hyperparameters of a leaf, by its number."""
+        return self.tables[self.assignment[leaf]]
+
     def lacks_state(self, group: int, values: Mapping[str, Any]) -> bool:
         """Whether hyperparameters ask for state arrays that the group was made without."""
         wanted = loop.layout(self.rules[group], values)[1]

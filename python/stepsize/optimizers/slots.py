@@ -101,7 +101,7 @@ class Slots:
         for i, (leaf, slots, dtypes) in enumerate(wanted):
             state.append({})
             scales.append({})
-            values = groups.tables[groups.assignment[i]]
+            values = groups.table_of(i)
             for k, (slot, dtype) in enumerate(zip(slots, dtypes, strict=True)):
                 start, name = offsets[k][i], str(slot)
                 flat = arena[start : start + leaf.size * dtype.itemsize].view(dtype)

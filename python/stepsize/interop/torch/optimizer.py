@@ -17,7 +17,7 @@ from stepsize import _core
 from stepsize.arrays import Array, Structure
 from stepsize.interop.torch import arguments
 from stepsize.interop.torch.by_parts import StepsByParts
-from stepsize.interop.torch.places import Place, TensorHost, check_memory, labels
+from stepsize.interop.torch.places import Place, TensorHost, check_memory
 from stepsize.interop.torch.states import Kept, States
 from stepsize.interop.torch.wrapping import of_wrapped
 from stepsize.optimizers.constraints import resolve
@@ -150,9 +150,7 @@ class Optimizer(StepsByParts, torch.optim.Optimizer):
             self._take_state()
 
     def _refuse_lazy(self) -> None:
-        groups = self.param_groups
-        tensors = [p for group in groups for p in group["params"]]
-        for label, tensor in zip(labels(groups), tensors, strict=True):
+        for label, tensor in zip(self.names, self.tensors, strict=True):
             if is_lazy(tensor):
                 raise ValueError(
                     f"{type(self).__name__}: {label} belongs to a lazy layer and has no shape yet; "
@@ -169,13 +167,13 @@ class Optimizer(StepsByParts, torch.optim.Optimizer):
         name, groups = type(self).__name__, self.param_groups
         tables = [arguments.table(self.rule, self._owner(k), g) for k, g in enumerate(groups)]
         options = arguments.options(name, self._chosen, groups)
-        tensors = [p for group in groups for p in group["params"]]
+        tensors = self.tensors
         if any(map(is_lazy, tensors)):
             self._compiled = None  # made at the first step: their shapes come with the first batch
             return
         places = [
             Place(name, label, p, self.rule.shaped)
-            for label, p in zip(labels(groups), tensors, strict=True)
+            for label, p in zip(self.names, tensors, strict=True)
         ]
         check_memory(name, places)
         assignment = [k for k, group in enumerate(groups) for _ in group["params"]]

@@ -75,8 +75,7 @@ class States:
         return found
 
     def _rates(self, i: int, count: int) -> Entry:
-        groups = self._compiled.internals.groups
-        h = groups.tables[groups.assignment[i]]
+        h = self._compiled.internals.groups.table_of(i)
         eta = h["lr"] / (1 + h["lambd"] * h["lr"] * count) ** h["alpha"]
         return {"eta": torch.tensor(eta), "mu": torch.tensor(1 / max(1.0, count - h["t0"]))}
 
@@ -106,7 +105,7 @@ class States:
     def _reset(self, i: int, name: str) -> None:
         compiled = self._compiled
         parts = compiled.internals
-        values = parts.groups.tables[parts.groups.assignment[i]]
+        values = parts.groups.table_of(i)
         leaf = view_as_real(parts.leaves.contiguous[i])
         first = compiled.initial(name, leaf, values)
         view = self._views[i][name]
