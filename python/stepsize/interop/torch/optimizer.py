@@ -167,7 +167,7 @@ class Optimizer(StepsByParts, torch.optim.Optimizer):
         name, groups = type(self).__name__, self.param_groups
         tables = [arguments.table(self.rule, self._owner(k), g) for k, g in enumerate(groups)]
         options = arguments.options(name, self._chosen, groups)
-        tensors = self.tensors
+        tensors: list[Any] = self.tensors
         if any(map(is_lazy, tensors)):
             self._compiled = None  # made at the first step: their shapes come with the first batch
             return
