@@ -2,16 +2,31 @@
 
 import copy
 import pickle
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 import stepsize as ss
-from cases import KINDS, RULES, advance, is_valid, other_value, random_grads, random_nest, snapshot
+from cases import (
+    CASES,
+    KINDS,
+    RULES,
+    advance,
+    is_valid,
+    numpy_rule,
+    other_value,
+    random_grads,
+    random_nest,
+    same_bits,
+    snapshot,
+)
+from stepsize.optimizers import loop
 from stepsize.optimizers.fields import Choice, Count, Flag, Number, Several
-from together import together
+from together import alike, together
 
 SHAPES = {"w": (4, 3), "b": (5,)}
+BETA = "row_beta2"
 
 
 def saved(optimizer, make, path):
@@ -120,6 +135,44 @@ def test_what_was_set_to_0_may_be_set_back(cls, name):
     without = cls(random_nest(SHAPES, np.float64))
     with pytest.raises(ValueError, match=f"{name}=0.9 needs state that this optimizer was made"):
         setattr(without, name, 0.9)
+
+
+def needs_state(case, name):
+    """Whether a number of a case has state arrays that it does without at 0."""
+    field = case.cls.fields[name]
+    if not isinstance(field, Number) or field.default is None or not field.parts()[0].holds(0.0):
+        return False
+    with_it, without = ({**case.values, name: value} for value in (0.5, 0.0))
+    alike = loop.layout(case.cls, with_it) == loop.layout(case.cls, without)
+    return not alike and is_valid(case.cls, with_it) and is_valid(case.cls, without)
+
+
+@pytest.mark.parametrize("way", ["before the first step", "later", "schedule"])
+@together("numpy", [True, False], alike)
+def test_a_number_at_0_is_the_rule_without_it(way, numpy):
+    found = {(case, name) for case in CASES for name in case.cls.fields if needs_state(case, name)}
+    assert {(case.cls, name) for case, name in found} >= {(ss.SGD, "momentum"), (ss.Muon, BETA)}
+    for case, name in sorted(found, key=str):
+        params, other = random_nest(SHAPES, np.float64), random_nest(SHAPES, np.float64)
+        with numpy_rule(case.cls) if numpy else nullcontext():
+            without = case.make(other, **{name: 0.0})
+            optimizer = case.make(params, **{name: 0.5 if way != "schedule" else lambda t: 0.0})
+        if way == "later":
+            for seed in range(3):
+                advance(optimizer, random_grads(params, seed))
+                advance(without, random_grads(other, seed))
+            for path, leaf in other.items():  # the state that both have
+                leaf[...] = params[path]
+                for slot, array in without.state[path].items():
+                    array[...] = optimizer.state[path][slot]
+        if way != "schedule":
+            setattr(optimizer, name, 0.0)
+        for seed in range(3, 6):
+            advance(optimizer, random_grads(params, seed))
+            advance(without, random_grads(other, seed))
+        for path, leaf in params.items():  # of RMSprop, to the rounding of the quotient
+            close = np.allclose(leaf, other[path], rtol=1e-12, atol=1e-12)
+            assert close if case.cls is ss.RMSprop else same_bits(leaf, other[path]), (case, name)
 
 
 def test_hyperparameters_in_a_state_dict_need_their_state_too():

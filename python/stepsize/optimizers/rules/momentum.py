@@ -79,7 +79,7 @@ class SGD(Optimizer):
         if not hasattr(s, "momentum_buffer"):
             x -= h.lr * g
             return
-        fresh = 1.0 if h.t == 1 else 1 - h.dampening
+        fresh = 1.0 if h.t == 1 or h.momentum == 0 else 1 - h.dampening
         s.momentum_buffer[...] = h.momentum * s.momentum_buffer + fresh * g
         ahead = g + h.momentum * s.momentum_buffer
         x -= h.lr * (ahead if h.nesterov else s.momentum_buffer)

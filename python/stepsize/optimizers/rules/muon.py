@@ -116,7 +116,8 @@ class Muon(Optimizer):
             bring the singular values nearer to 1; None for ``ns_coefficients``.
         adjust_lr_fn: The form of :math:`a`: "original", the first, or "match_rms_adamw", the
             second, which makes rates tuned for AdamW fit; None for "original".
-        row_beta2: The decay of NorMuon's average, whose authors take 0.95; 0 for Muon.
+        row_beta2: The decay of NorMuon's average, whose authors take 0.95; 0 for Muon, also when
+            set later, while the average rests.
         use_muon: False for AdamW; fixed at construction.
         flatten: Leaves of three axes or more as matrices of their first axis and the rest, as
             kernels of convolutions are; else they follow AdamW. :math:`a` is that of the matrix.
@@ -192,7 +193,7 @@ class Muon(Optimizer):
         x *= 1 - h.lr * h.weight_decay
         matrix = update.reshape(rows, columns)
         found = orthogonalize(matrix, h.ns_steps, h.eps, coefficients, h.ns_table)
-        if hasattr(s, "row_avg_sq"):
+        if h.row_beta2 > 0:
             found = _by_row(found, s.row_avg_sq, h.row_beta2)
         x -= h.lr * scale * found.reshape(x.shape)
 
