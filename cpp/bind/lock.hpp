@@ -62,6 +62,17 @@ class EngineMutex {
                 "return loss and gradients, and step after the call, such as in a callback");
     }
 
+    // A step in parts, from its begin to its end, which may lie in different locks.
+    void set_open(bool open) {
+        open_ = open;
+        opener_ = std::this_thread::get_id();
+    }
+    bool is_open() {
+        if (forks_ != fork_count())
+            cross_fork();
+        return open_;
+    }
+
     int evaluating = 0; // functions of the user that take the parameters as they are
 
   private:
@@ -78,6 +89,10 @@ class EngineMutex {
         run_.clear();
         idle_ = false;
         evaluating = 0;
+        if (open_ && opener_ != forking_thread()) {
+            open_ = false;
+            abandoned = true;
+        }
         if (depth_ > 0 && owner_ == forking_thread())
             return;
         new (&mutex_) std::mutex;
@@ -91,6 +106,8 @@ class EngineMutex {
     std::string run_;
     std::thread::id thread_; // of the run
     bool idle_ = false;
+    bool open_ = false;
+    std::thread::id opener_; // of the step in parts
     int depth_ = 0;
     int forks_ = fork_count();
 };

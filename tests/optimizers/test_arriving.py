@@ -1,7 +1,10 @@
 """A step whose gradients arrive one by one is the step that gets them together."""
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -340,3 +343,43 @@ def test_averages_and_arriving_gradients_keep_apart():
 def test_rules_that_take_the_function_are_refused():
     with pytest.raises(TypeError, match="takes the function value_and_grad"):
         ss.LBFGS(np.ones(2)).arriving()
+
+
+FORK = """
+import os, sys, threading
+import numpy as np, stepsize as ss
+opt = ss.SGD({"a": np.ones(3), "b": np.ones(3)}, lr=0.5, on_nonfinite="ignore")
+begun, forked = threading.Event(), threading.Event()
+
+def work():
+    with opt.arriving() as arrived:
+        arrived("a", np.ones(3))
+        begun.set()
+        forked.wait()
+        arrived("b", np.ones(3))
+
+other = threading.Thread(target=work)
+other.start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    state = opt.state_dict()  # refused inside of the block
+    opt.step({"a": np.ones(3), "b": np.ones(3)})
+    with opt.arriving() as arrived:
+        arrived("a", np.ones(3))
+    moved = opt.params["a"].tolist(), opt.params["b"].tolist(), opt.step_count
+    os._exit(0 if moved == ([-0.5] * 3, [0.5] * 3, 2) else 7)
+_, status = os.waitpid(child, 0)
+forked.set()
+other.join()
+sys.exit(os.waitstatus_to_exitcode(status) or (0 if opt.step_count == 1 else 8))
+"""
+
+
+if hasattr(os, "fork"):
+
+    def test_a_child_of_a_fork_between_two_arrivals_steps():
+        run = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", FORK], timeout=60, capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr

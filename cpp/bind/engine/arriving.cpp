@@ -8,8 +8,8 @@
 
 namespace stepsize {
 
-void Engine::refuse_open() const {
-    if (open_)
+void Engine::refuse_open() {
+    if (is_open())
         throw std::runtime_error(
             "a step is under way whose gradients arrive one by one, and nothing else steps until "
             "it ends; leave its block (in torch: call step) first");
@@ -22,7 +22,7 @@ void Engine::open(const Host& host, py::handle loss, bool evaluates) {
     if (evaluates)
         evaluate(host, loss);
     check(host);
-    open_ = true;
+    mutex_.set_open(true);
 }
 
 // Another thread than the one that opened the step may bring the gradients.
@@ -30,7 +30,7 @@ std::pair<Arrived, double> Engine::arrive(const Host& host, size_t leaf, py::han
                                           bool check, bool own_norm, double norm) {
     const StepLock lock(mutex_, false);
     const Ending ending{*this};
-    if (!open_)
+    if (!is_open())
         throw std::runtime_error("the step of this gradient has ended");
     leaves_.check(host, leaves_.at(leaf));
     gradients_.gather_leaf(host, leaf, gradient);
@@ -76,9 +76,9 @@ std::pair<Arrived, double> Engine::arrive(const Host& host, size_t leaf, py::han
 
 void Engine::close(bool counted) {
     const EngineLock lock(mutex_);
-    if (open_ && counted)
+    if (is_open() && counted)
         ++step_count;
-    open_ = false;
+    mutex_.set_open(false);
 }
 
 } // namespace stepsize

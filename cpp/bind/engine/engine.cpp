@@ -90,7 +90,6 @@ void Engine::recover() {
         return;
     mutex_.abandoned = false;
     share_ = -1;
-    open_ = false;
     gradients_.release();
     plan_.invalidate();
 }

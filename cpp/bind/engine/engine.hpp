@@ -40,7 +40,7 @@ class Engine {
     std::pair<Arrived, double> arrive(const Host& host, size_t leaf, py::handle gradient,
                                       bool check, bool own_norm, double norm);
     void close(bool counted);
-    bool is_open() const { return open_; }
+    bool is_open() { return mutex_.is_open(); }
 
     // Fused EMA update: the next call of step moves averages, one for each leaf, towards the
     // parameters with the weight `share`, unless it is cancelled; average_tracked tells whether it
@@ -109,7 +109,7 @@ class Engine {
     py::object leave_out(const Host& host, bool stats, NonFinite policy);
     Sums move(const Host& host, double scale, bool stats, bool may_wait);
     void count();
-    void refuse_open() const;
+    void refuse_open();
     double clipped(double norm) const;
 
     Leaves leaves_;
@@ -117,7 +117,6 @@ class Engine {
     Plan plan_;
     EngineMutex mutex_;
     py::object averages_; // the list that `track_average` was given last
-    bool open_ = false;   // a step in parts has begun
     double share_ = -1;   // weight of the next EMA update; below 0: none
 };
 
