@@ -143,6 +143,20 @@ def test_mars_is_that_of_its_paper(weight):
     assert max(norms) > 1
 
 
+@together("compiled", [True, False], alike)
+def test_mars_takes_gradients_whose_squares_are_beyond_all_numbers(compiled):
+    found = []
+    for factor in (2.0**20, 2.0**1000):  # both far above norm 1
+        params = drawn(0)
+        with nullcontext() if compiled else numpy_rule(ss.AdamW):
+            optimizer = ss.AdamW(params, lr=0.1, mars_gamma=0.1)
+        for t in range(3):
+            optimizer.step({k: g * factor for k, g in drawn(t + 1).items()})
+        found.append(params)
+    assert all(same_bits(found[0][k], found[1][k]) for k in SHAPES)
+    assert not any(same_bits(found[0][k], x) for k, x in drawn(0).items())
+
+
 @pytest.mark.parametrize("storage", ["bfloat16", "int8", "float16", "masters", "complex", "bounds"])
 @together("case", LOOP_CASES, alike)
 def test_compiled_is_numpy_in_every_storage(storage, case, monkeypatch):

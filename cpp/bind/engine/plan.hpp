@@ -71,7 +71,8 @@ class Plan {
     void bind(const StepTerms& terms, bool again);
     Prologue prologue_of(const Group& group, const StepTerms& terms) const;
     void look(const StepTerms& terms, bool squares, const Host* ranks);
-    void take(Leaf& leaf, bool squares, double sum, double size);
+    bool look(const StepTerms& terms, bool squares, const Host* ranks, double unit);
+    void take(Leaf& leaf, bool squares, double sum, double size, double unit);
     void measure(const StepTerms& terms, const Host* ranks);
     void settle_over(const Host& ranks, int64_t step, const std::vector<Parts>& parts);
     void settle(Leaf& leaf, int64_t step, double* sums);

@@ -181,8 +181,12 @@ def decay_share(h: SimpleNamespace) -> float:
 def corrected(g: Array, last: Array, h: SimpleNamespace) -> Any:
     """MARS: the gradient with its change, at most of norm 1; ``last`` becomes the gradient."""
     gain = h.mars_gamma * (h.beta1 / (1 - h.beta1)) if h.t > 1 else 0.0
-    found = (g + g.dtype.type(gain) * (g - last)) * g.dtype.type(1.0)
-    norm = np.sqrt(sum_of_blocks(np.square(found, dtype=np.float64)))
+    found = g + g.dtype.type(gain) * (g - last)
+    norm = np.inf
+    for unit in (1.0, 2.0**-600):  # squares leave the range of double long before the numbers
+        if norm == np.inf:
+            terms = np.square(found * g.dtype.type(unit), dtype=np.float64)
+            norm = np.sqrt(sum_of_blocks(terms)) / unit
     last[...] = g
     factor = 1 / norm if norm > 1 else 1.0
     return found * g.dtype.type(factor)
