@@ -70,8 +70,7 @@ def state(rule: str | type[Optimizer], params: Any, **hyperparameters: Any) -> d
     cls = find_rule(rule, "state")
     if not _is_elementwise(cls):
         raise ValueError(f"state: {_why_not(cls)}")
-    loop.refuse_sums("state", cls, hyperparameters)
-    optimizer = cls(params, **hyperparameters)
+    optimizer = cls(params, **loop.without_sums("state", cls, hyperparameters))
     arrays = [
         {name: np.array(slot) for name, slot in leaf.items()}
         for leaf in optimizer.internals.slots.arrays
@@ -144,16 +143,17 @@ class _Form:
 
     def make_update(self, given: tuple[bool, ...], **keywords: Any) -> Any:
         """The compiled update for these hyperparameters and these state arrays."""
-        options, rest = Options.take(
-            self.name, {k: v for k, v in keywords.items() if k in self.options}
-        )
+        own = {k: v for k, v in keywords.items() if k in self.options}
+        options, _ = Options.take(self.name, own)
         if options.on_nonfinite == "skip":
             raise ValueError(
                 f"{self.name}: on_nonfinite must be 'raise' or 'ignore', got 'skip'; count the "
                 "steps that raise NonFiniteGradientError as none"
             )
         rest = {k: v for k, v in keywords.items() if k not in self.options}
-        loop.refuse_sums(self.name, self.cls, rest)
+        rest = loop.without_sums(self.name, self.cls, rest)
+        for name in rest.keys() & self.cls.fields.keys() - self.fields.keys():
+            raise TypeError(f"{self.name}: {name} acts once, at the start: give it to state")
         also = (*self.state, "step", *self.options, "grad_factor")
         values = {**self.defaults, **check_values(self.fields, self.name, rest, also)}
         self._refuse_functions(values)

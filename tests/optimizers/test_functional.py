@@ -133,6 +133,23 @@ def test_defaults_are_those_of_the_class(name):
             assert parameter.kind is parameter.KEYWORD_ONLY
 
 
+def test_the_hyperparameters_of_an_optimizer_are_those_of_its_function():
+    for name in FUNCTIONS:
+        cls, function = CLASSES[name], getattr(functional, name)
+        optimizer, x, g = cls(np.ones(3)), np.ones(3), np.array([0.5, -2.0, 0.0])
+        optimizer.step(g)
+        given = optimizer.hyperparams
+        state = functional.state(cls, x, **given)
+        fixed = {key for key in given if getattr(cls.fields[key], "fixed", False)}
+        for key in fixed:
+            with pytest.raises(TypeError, match=f"{name}: {key} acts once, .* give it to state"):
+                function(x, g, **state, step=1, **{key: given[key]})
+        function(x, g, **state, step=1, **{k: v for k, v in given.items() if k not in fixed})
+        assert same_bits(x, optimizer.params), name
+        assert cls(np.ones(3), **given).hyperparams == given
+        assert len(ss.population(cls, np.ones((2, 3)), **given)) == 2
+
+
 def test_both_dtypes_in_one_call_share_the_scalars():
     params = [np.ones(5, np.float32), np.ones(5)]
     leaves = [leaf.copy() for leaf in params]

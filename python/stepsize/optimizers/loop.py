@@ -131,14 +131,15 @@ def sees_leaves(values: Mapping[str, Value]) -> bool:
     return any(values.get(name) is not None for name in OF_LEAVES)
 
 
-def refuse_sums(owner: str, cls: type[Any], given: Mapping[str, Value]) -> None:
-    """Refuse options by which the update of an element depends on its whole leaf."""
+def without_sums(owner: str, cls: type[Any], given: Mapping[str, Value]) -> dict[str, Value]:
+    """What is given, without the options by which an element depends on its whole leaf: all off."""
     for name in OF_LEAVES:
-        if name in given:
+        if given.get(name) is not None:
             raise TypeError(
                 f"{owner}: {name} sums over whole arrays, of which these may be parts; use the "
                 f"class, stepsize.{cls.__name__}"
             )
+    return {name: value for name, value in given.items() if name not in OF_LEAVES}
 
 
 def _defaults(cls: type[Any]) -> dict[str, Value]:
