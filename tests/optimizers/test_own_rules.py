@@ -1,5 +1,8 @@
 """Rules of users: what a class says runs, whatever its name, and what it forgets is refused."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -159,3 +162,65 @@ def test_a_rule_that_changes_nothing_says_so_and_leaves_all_as_it_was(rule, erro
     with pytest.raises(error, match=words):
         optimizer.step(np.ones(2))
     assert optimizer.step_count == 0 and list(optimizer.params) == [1.0, 1.0]
+
+
+class Remembering(Optimizer):
+    """Keeps to itself what its rule needs, and how often it was asked."""
+
+    lr = nonnegative(1.0)
+
+    def __init__(self, params, **keywords):
+        super().__init__(params, **keywords)
+        self._factor, self._calls = 4.0, []
+
+    def rule(self, x, g, s, h):
+        self._calls.append(h.t)
+        x -= h.lr * self._factor * g
+
+
+class Looking(Optimizer):
+    """Looks at what is of the optimizer, not of its rule."""
+
+    lr = nonnegative(1.0)
+    asked = "lr"
+
+    def rule(self, x, g, s, h):
+        x -= getattr(self, self.asked) * g
+
+
+def alone(rule, x):
+    return rule(x)
+
+
+def in_a_partition(rule, x):
+    return ss.Partition({"*": rule}, x)
+
+
+def in_a_population(rule, x):
+    return ss.population(rule, x)
+
+
+@pytest.mark.parametrize("make", [alone, in_a_partition, in_a_population])
+def test_what_a_rule_keeps_to_itself_goes_along_everywhere(make):
+    x = np.zeros((2, 3))
+    optimizer = make(Remembering, x)
+    optimizer.step(np.ones((2, 3)))
+    assert (x == -4.0).all()
+    twins = [optimizer.clone(x.copy()), copy.deepcopy(optimizer)]
+    twins.append(pickle.loads(pickle.dumps(optimizer)))
+    optimizer.step(np.ones((2, 3)))
+    for twin in twins:
+        twin.step(np.ones((2, 3)))
+        assert (twin.params == x).all()
+        if make is alone:
+            assert twin._calls == [1, 2] and twin._calls is not optimizer._calls
+
+
+@pytest.mark.parametrize("asked", ["lr", "step_count", "params", "hyperparams", "_leaves"])
+def test_the_rule_of_a_part_is_told_where_its_numbers_are(asked):
+    own = type("Own", (Looking,), {"asked": asked})
+    optimizer = in_a_partition(own, np.ones(3))
+    words = f"Own: {asked} is of an optimizer with leaves.* h has this step's hyperparameters"
+    with pytest.raises(AttributeError, match=words):
+        optimizer.step(np.ones(3))
+    assert list(optimizer.params) == [1.0] * 3 and optimizer.step_count == 0

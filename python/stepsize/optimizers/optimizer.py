@@ -47,6 +47,10 @@ def registry() -> list[type[Optimizer]]:
     return registered()
 
 
+# The attributes that an optimizer is made of; all others are of the classes of users.
+MADE_OF = ("_engine", "_host", "_options", "_leaves", "_groups", "_slots", "_part_places")
+MADE_OF += ("_training",)  # of those that `SwapsAverage`
+
 # What is done elsewhere by a method or an attribute, and its place here.
 _ELSEWHERE = {
     "zero_grad": "step(grads) takes the gradients and keeps none, so that there is none to clear",
@@ -313,6 +317,12 @@ class Optimizer(StepsByLeaf, Rule, abstract=True):
         def __getattr__(self, name: str) -> Any:
             move = f"; {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
             words = f"{type(self).__name__!r} object has no attribute {name!r}{move}"
+            if "_engine" not in vars(self) and (name in MADE_OF or hasattr(type(self), name)):
+                words = (
+                    f"{type(self).__name__}: {name} is of an optimizer with leaves, which the rule "
+                    "of a part is not; in rule, h has this step's hyperparameters and h.t the "
+                    "number of the update, outside of it opt.parts[glob] has them"
+                )
             raise AttributeError(words, name=name, obj=self)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -327,7 +337,7 @@ class Optimizer(StepsByLeaf, Rule, abstract=True):
 
     def _of_its_own(self) -> dict[str, Any]:
         """The attributes that the class of a user has besides."""
-        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return {name: value for name, value in vars(self).items() if name not in MADE_OF}
 
     # Copies and files.
 

@@ -18,7 +18,7 @@ from stepsize.optimizers.globs import Glob, few
 from stepsize.optimizers.groups import ParameterGroups, hint, is_grouped
 from stepsize.optimizers.internals import Internals
 from stepsize.optimizers.leaves import Leaves
-from stepsize.optimizers.optimizer import Optimizer
+from stepsize.optimizers.optimizer import MADE_OF, Optimizer
 from stepsize.optimizers.options import Options
 from stepsize.optimizers.own_host import OptimizerHost
 from stepsize.optimizers.rule import Rule, Variant
@@ -274,7 +274,7 @@ class Partition(Optimizer, abstract=True):
         return type(self).again, (self.params, *self._recipe()), state
 
     def _of_its_own(self) -> dict[str, Any]:
-        ours = {"fields", *_OF_ANY}
+        ours = {"fields", "_members", *_OF_ANY}
         return {name: v for name, v in super()._of_its_own().items() if name not in ours}
 
     def __repr__(self) -> str:
@@ -352,7 +352,7 @@ class PartitionPart:
 def _alone(optimizer: Optimizer) -> Rule:
     """The rule of an optimizer without its leaves, with what the class of a user keeps besides."""
     rule = object.__new__(type(optimizer))
-    own = {name: value for name, value in vars(optimizer).items() if not name.startswith("_")}
+    own = {name: value for name, value in vars(optimizer).items() if name not in MADE_OF}
     vars(rule).update(own)
     return rule
 

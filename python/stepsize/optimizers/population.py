@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Self
@@ -345,11 +346,12 @@ class Population:
     def clone(self, params: Nest) -> Self:
         """The same population, state included, over other arrays of the same shapes."""
         check_alike(self._structure, Structure(params), self._owner())
-        copy: Self = _restored(type(self), self._rule, params, self._recipes())
-        return copy
+        recipes = [(recipe, copy.deepcopy(state)) for recipe, state in self._recipes()]
+        twin: Self = _restored(type(self), self._rule, params, recipes)
+        return twin
 
     def _recipes(self) -> list[tuple[Any, ...]]:
-        return [(replica.internals.recipe(), replica.state_dict()) for replica in self._replicas]
+        return [(replica.internals.recipe(), replica.__reduce__()[2]) for replica in self._replicas]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self._rule, self._params, self._recipes())
