@@ -6,10 +6,11 @@ import pickle
 import numpy as np
 import pytest
 
+import cases
 import stepsize as ss
 from cases import RULES, advance
-from stepsize.optimizers import Optimizer
-from stepsize.optimizers.fields import nonnegative, unit
+from stepsize.optimizers import Optimizer, loop
+from stepsize.optimizers.fields import Count, nonnegative, unit, unit_pair
 from stepsize.optimizers.registration import find_rule
 from stepsize.optimizers.rule import rebinds_parameter, runs_compiled
 from stepsize.optimizers.slots import signed
@@ -114,6 +115,8 @@ def declared(**contents):
         ({"slots": ("m", "m")}, ValueError, "'m' cannot name a state array"),
         ({"slots": ("m",), "scalars": {"m": 0.0}}, ValueError, "'m' cannot name"),
         ({"slots": ("a b",)}, ValueError, "'a b' cannot name"),
+        ({"slots": ("master",)}, ValueError, "'master' is that of master weights"),
+        ({"betas": unit_pair(0.1, 0.2), "beta1": unit(0.5)}, ValueError, r"both be h\.beta1"),
         ({"scalars": ("n",)}, TypeError, "scalars must be a dict"),
         ({"lr": 0.1}, TypeError, r"lr must be a field, such as lr = nonnegative.*, got 0\.1"),
         ({"rule": Optimizer.rule}, TypeError, r"define rule, as in def rule\(self, x, g, s, h\)"),
@@ -127,6 +130,35 @@ def declared(**contents):
 def test_a_declaration_that_would_be_misread_is_refused_where_it_stands(contents, error, words):
     with pytest.raises(error, match=words):
         declared(**contents)
+
+
+@pytest.mark.parametrize("shaped", [True, False])
+def test_the_names_of_a_users_fields_mean_nothing_to_the_loop(shaped):
+    fields = {name: field for cls in RULES for name, field in cls.fields.items()}
+    for name, field in fields.items():
+        if name in loop.LOOP or name in ("lr", "weight_decay"):  # the contract: `decay` says how
+            continue
+        seen = []
+
+        def rule(self, x, g, s, h, seen=seen):
+            seen.append(x.shape)
+            x -= h.lr * g
+
+        values = [field.default, cases.other_value(field)]
+        values += [1] if isinstance(field, Count) else []
+        for value in (value for value in values if value is not None):
+            own = declared(rule=rule, shaped=shaped, **{name: copy.copy(field)})
+            x = np.zeros((2, 3, 4))
+            own(x, lr=1.0, **{name: value}).step(np.ones(x.shape), loss=9.0)
+            assert seen.pop() == (x.shape if shaped else (x.size,)) and not seen, name
+            assert (x == -1.0).all(), name
+
+
+def test_no_field_takes_the_place_of_what_an_optimizer_has():
+    names = {name for name in dir(Optimizer) if not name.startswith("__")} | {"t", "loss"}
+    for name in names - {"lr", "fields"}:
+        with pytest.raises(ValueError, match=f"Own: {name} is taken by every optimizer"):
+            declared(**{name: nonnegative(1.0)})
 
 
 def test_without_lr_a_class_is_refused():

@@ -219,9 +219,10 @@ def _matrices(leaf: _Leaf, gradient: Array) -> Iterator[tuple[Array, Array, Any]
 
     With ``flatten``, leaves of three axes or more are matrices of their first axis and the rest.
     """
-    count = getattr(leaf.h, "stacked", None) or 0
+    by_matrix = leaf.rule.by_matrix
+    count = (leaf.h.stacked or 0) if by_matrix else 0
     shape = leaf.x.shape[count:]
-    seen = (shape[0], -1) if getattr(leaf.h, "flatten", False) and len(shape) > 2 else shape
+    seen = (shape[0], -1) if by_matrix and leaf.h.flatten and len(shape) > 2 else shape
     if not count and seen == shape:
         yield leaf.x, gradient, leaf.s
         return

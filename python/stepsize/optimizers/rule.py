@@ -27,7 +27,8 @@ _registry: list[type[Rule]] = []
 
 _HOME = "stepsize.optimizers.rules."
 _COMPUTES = ("rule", "measure", "settle", "slot_shape", "variant", "decay_kind")
-_DECLARES = ("slots", "scalars", "shaped", "scope", "decay")
+_DECLARES = ("slots", "scalars", "shaped", "by_matrix", "scope", "decay")
+_OF_STEP = ("t", "loss")  # what a rule's ``h`` has besides hyperparameters
 
 
 def registered() -> list[type[Any]]:
@@ -49,6 +50,8 @@ class Rule:
     slots: ClassVar[tuple[str, ...]] = ()
     scalars: ClassVar[dict[str, float]] = {}  # numbers a rule keeps per leaf, with first values
     shaped: ClassVar[bool] = False  # the rule gets arrays in their shapes, not flat
+    # Of shaped rules: the loop takes leaves apart into matrices, as `stacked` and `flatten` say.
+    by_matrix: ClassVar[bool] = False
     scope: ClassVar[str | None] = None  # two passes: what settles together, "leaf" or "all"
     by_row: ClassVar[bool] = False  # whether rows may be updated without the others
     adapts_lr: ClassVar[bool] = False  # learning-rate-free: `lr` only scales the rate it finds
@@ -202,6 +205,7 @@ def _is_as_declared(cls: type[Rule]) -> bool:
 def check_declaration(cls: type[Rule]) -> None:
     """Refuse what a class forgets or writes in another way than it is read."""
     owner = cls.__name__
+    _check_fields(cls)
     if not isinstance(cls.slots, tuple) or not all(isinstance(name, str) for name in cls.slots):
         raise TypeError(
             f"{owner}: slots must be a tuple of names, such as ('m',) with its comma, got "
@@ -219,18 +223,12 @@ def check_declaration(cls: type[Rule]) -> None:
         )
     names = [*cls.slots, *cls.scalars]
     wrong = next((name for k, name in enumerate(names) if name in names[:k]), None)
-    wrong = next((name for name in names if not name.isidentifier()), wrong)
+    wrong = next((n for n in names if not n.isidentifier() or n == "master"), wrong)
     if wrong is not None:
         raise ValueError(
-            f"{owner}: {wrong!r} cannot name a state array or scalar: a name is an identifier and "
-            "stands once in slots and scalars together"
+            f"{owner}: {wrong!r} cannot name a state array or scalar: a name is an identifier, "
+            "stands once in slots and scalars together, and 'master' is that of master weights"
         )
-    taken = next((name for name in vars(cls).keys() & cls.fields.keys() if hasattr(Rule, name)), "")
-    # A field with the name of a constraint is the rule's own.
-    options = (set(Options.names()) | set(loop.LOOP)) - set(CONSTRAINTS)
-    taken = taken or next((name for name in cls.fields if name in options), "")
-    if taken:
-        raise ValueError(f"{owner}: {taken} is taken by every optimizer; name the field otherwise")
     if cls.scope not in (None, "leaf", "all") or cls.decay not in ("coupled", "decoupled", "none"):
         raise ValueError(
             f"{owner}: scope must be None, 'leaf' or 'all', and decay 'coupled', 'decoupled' or "
@@ -242,3 +240,24 @@ def check_declaration(cls: type[Rule]) -> None:
         raise TypeError(
             f"{owner}: define {missing[0]}, as in def rule(self, x, g, s, h): x -= h.lr * g"
         )
+
+
+def _check_fields(cls: type[Rule]) -> None:
+    """Refuse fields that stand in the place of something else, here or in a rule's ``h``."""
+    owner, numbers = cls.__name__, dict[str, str]()
+    # A field with the name of a constraint is the rule's own.
+    options = {*Options.names(), *loop.LOOP, *_OF_STEP} - set(CONSTRAINTS)
+    ours = [base for base in cls.__mro__ if base.__module__.partition(".")[0] == "stepsize"]
+    for name, field in cls.fields.items():
+        others = [vars(base)[name] for base in ours if name in vars(base)]
+        if name in options or not all(isinstance(other, Field) for other in others):
+            raise ValueError(
+                f"{owner}: {name} is taken by every optimizer; name the field otherwise"
+            )
+        for part in field.parts():
+            if part.name in numbers:
+                raise ValueError(
+                    f"{owner}: {numbers[part.name]} and {name} would both be h.{part.name}; name "
+                    "one of them otherwise"
+                )
+            numbers[part.name] = name

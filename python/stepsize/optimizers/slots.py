@@ -113,7 +113,7 @@ class Slots:
                     key = quantization.rounding_key(0, given[i].leaf, k) + given[i].tile
                     _fill(state[i][name], scales[i].get(name), first, key)
             if rule.shaped:
-                check_stacked(type(rule).__name__, leaves.paths[i], leaf, values)
+                check_stacked(rule, leaves.paths[i], leaf, values)
                 state[i] = _shaped(rule, groups.variants[groups.assignment[i]][1], leaf, values)
             seen = leaves.arrays[i].dtype
             state[i] = {
@@ -196,7 +196,7 @@ def _shaped(
 ) -> dict[str, Array]:
     """State arrays in shapes of their own; of stacked matrices a stack of those of each."""
     arrays = {}
-    count = values.get("stacked") or 0
+    count = _stacked(rule, values)
     one = np.empty(leaf.shape[count:], leaf.dtype) if count else leaf
     for slot in slots:
         shape = rule.slot_shape(slot, one, values)
@@ -213,9 +213,14 @@ def _address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def check_stacked(owner: str, path: str, leaf: Array, values: Mapping[str, Value]) -> None:
+def _stacked(rule: Rule, values: Mapping[str, Value]) -> int:
+    """How many first axes count matrices."""
+    return (values["stacked"] or 0) if rule.by_matrix else 0
+
+
+def check_stacked(rule: Rule, path: str, leaf: Array, values: Mapping[str, Value]) -> None:
     """Refuse a leaf with fewer axes than those that count its matrices."""
-    count = values.get("stacked") or 0
+    owner, count = type(rule).__name__, _stacked(rule, values)
     if count > leaf.ndim:
         raise ValueError(
             f"{owner}: stacked={count} counts the matrices of a leaf by its first axes, but {path} "

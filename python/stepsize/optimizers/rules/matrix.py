@@ -62,6 +62,7 @@ class _ByAxis(Optimizer, abstract=True):
     max_dim: Any
     whole: tuple[str, ...]
     shaped = True
+    by_matrix = True
 
     def slot_shape(
         self, slot: str, leaf: Array, values: Mapping[str, Value]

@@ -165,6 +165,7 @@ class Muon(Optimizer):
         squares("exp_avg_sq"),
     )
     shaped = True
+    by_matrix = True
     decay = "none"
 
     @classmethod
