@@ -6,9 +6,10 @@ constructor, the attribute of the instance and the entry of ``hyperparams``.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -69,10 +70,23 @@ class Field:
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
+        if self.name not in instance.fields:  # of a base, and not sound for the class
+            raise AttributeError(self.name)
         return instance.internals.groups.read(self)
 
     def __set__(self, instance: Any, value: Value) -> None:
         instance.internals.groups.write(self, value)
+
+    def with_default(self, owner: str, value: Value) -> Self:
+        """The same with another default, which a class gives as a plain value."""
+        if callable(value):
+            raise TypeError(
+                f"{owner}: {self.name} = {value!r:.80} cannot be the default of a class; give "
+                "schedules and functions of the step to the constructor"
+            )
+        made = copy.copy(self)
+        made.default = self.check(owner, value)
+        return made
 
     def parts(self) -> tuple[Part, ...]:
         """The numbers of this field that the compiled step reads."""

@@ -88,12 +88,13 @@ def offered(cls: type[Any]) -> dict[str, Field]:
     single = cls.scope is None and not cls.shaped
     free = single and not cls.anchored and not hasattr(cls, "averaged")
     decoupled = single and bool(_switch(cls, _defaults(cls)))
-    momentum = free and "exp_avg" in cls.slots and LAST not in cls.slots and "betas" in cls.fields
+    numbers = {part.name for field in cls.fields.values() for part in field.parts()}
+    momentum = free and "exp_avg" in cls.slots and LAST not in cls.slots and "beta1" in numbers
     sound = {
         "cautious": free,
         "cautious_decay": decoupled,
         "decay_max_lr": decoupled,
-        "update_clip": free and bool(cls.second_moment),
+        "update_clip": free and cls.second_moment in cls.slots and {"beta2", "eps"} <= numbers,
         "mars_gamma": momentum,
     }
     return {name: field for name, field in LOOP.items() if sound[name]}
@@ -204,9 +205,9 @@ def rate_factor(g: Array, second: Array, h: SimpleNamespace) -> float:
 
 def shown(fields: Mapping[str, Field], tables: Any) -> list[Field]:
     """The fields without the options of the loop that no group uses, for those who read them."""
+    off = {name: field.default for name, field in LOOP.items()}
     return [
         field
         for name, field in fields.items()
-        if name not in LOOP
-        or any(table.get(name, field.default) != field.default for table in tables)
+        if name not in off or any(table.get(name, off[name]) != off[name] for table in tables)
     ]

@@ -316,6 +316,8 @@ class Optimizer(StepsByLeaf, Rule, abstract=True):
 
         def __getattr__(self, name: str) -> Any:
             move = f"; {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+            if name in loop.OPTIONS:
+                move = f"; it is for {loop.OPTIONS[name].whom}"
             words = f"{type(self).__name__!r} object has no attribute {name!r}{move}"
             if "_engine" not in vars(self) and (name in MADE_OF or hasattr(type(self), name)):
                 words = (

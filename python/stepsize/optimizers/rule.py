@@ -43,7 +43,7 @@ class Rule:
     ``signed("exp_avg")``), and ``rule``, the update in NumPy, which is the definition. For a rule
     of this package a struct of the same name in cpp/rules and a line in rules.def make it fast. A
     class from elsewhere runs its own ``rule``, whatever its name; one that only sets other defaults
-    runs the compiled rule of its base.
+    (``lr = 0.1``, ``cautious = True``) runs the compiled rule of its base.
     """
 
     fields: ClassVar[dict[str, Field]] = {}
@@ -73,17 +73,16 @@ class Rule:
         super().__init_subclass__()
         own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
         inherited = {n: field for n, field in cls.fields.items() if n not in loop.LOOP}
-        cls.fields = {**inherited, **own}
+        cls.fields = _with_defaults(cls, {**inherited, **own})
         if cls.__module__.startswith(_HOME):
             cls.kernel = cls.__name__
             cls.reproducible = vars(cls).get("reproducible", True)
         if abstract:
             return
         check_declaration(cls)
-        options = loop.offered(cls)
+        options = _with_defaults(cls, loop.offered(cls))
+        _refuse_defaults(cls, options)
         cls.fields = {**cls.fields, **options}
-        for name, field in options.items():
-            setattr(cls, name, field)
         if "reproducible" not in vars(cls):
             cls.reproducible = cls.reproducible and _is_as_declared(cls)
         defaults = {name: field.default for name, field in cls.fields.items()}
@@ -140,6 +139,34 @@ class Rule:
         """Refuse hyperparameters that do not go together."""
 
 
+def _with_defaults(cls: type[Rule], fields: dict[str, Field]) -> dict[str, Field]:
+    """The fields of a class, with its own defaults where it says a value: ``momentum = 0.9``."""
+    for name, field in fields.items():
+        said = inspect.getattr_static(cls, name, field)
+        found = said if isinstance(said, Field) else field.with_default(cls.__name__, said)
+        fields[name] = found
+        setattr(cls, name, found)
+    return fields
+
+
+def _refuse_defaults(cls: type[Rule], options: dict[str, Field]) -> None:
+    """Refuse defaults of options of the loop that a class lacks, and of the common keywords."""
+    for name, option in loop.OPTIONS.items():
+        said = inspect.getattr_static(cls, name, option.field)
+        if name not in options and not isinstance(said, Field):
+            raise ValueError(
+                f"{cls.__name__}: {name} = {said!r:.80} is for {option.whom}, such as AdamW; leave "
+                "it out"
+            )
+    for name in Options.names():
+        if name in vars(cls) and name not in cls.fields:
+            said = vars(cls)[name]
+            raise ValueError(
+                f"{cls.__name__}: {name} = {said!r:.80} in a class says nothing; it is given to "
+                f"the constructor, {cls.__name__}(params, {name}=...)"
+            )
+
+
 def _contents(cls: type[Rule]) -> tuple[Any, ...]:
     return tuple(getattr(cls, name) for name in (*_COMPUTES, *_DECLARES))
 
@@ -172,6 +199,8 @@ def is_settable(cls: type[Rule], name: str) -> bool:
     the rule is, and an instance cannot change it.
     """
     found = inspect.getattr_static(cls, name, None)
+    if isinstance(found, Field):
+        return name in cls.fields
     if isinstance(found, property):
         return found.fset is not None
     if hasattr(type(found), "__set__"):

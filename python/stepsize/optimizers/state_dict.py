@@ -105,7 +105,8 @@ def load(parts: Internals, d: Mapping[str, Any]) -> None:
     for k, (current, entry) in enumerate(zip(parts.groups.tables, d["groups"], strict=True)):
         loaded = {}
         for name, field in parts.groups.rules[k].fields.items():
-            saved = entry["hyperparams"].get(name, field.default)
+            usual = loop.LOOP.get(name, field).default  # a class may have another one
+            saved = entry["hyperparams"].get(name, usual)
             value = _loaded(owner, name, saved, current[name])
             if value is None and field.default is not None:
                 raise ValueError(f"{owner}: the saved {name} must be {field.range()}, got None")
