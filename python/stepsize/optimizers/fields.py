@@ -147,7 +147,7 @@ class Number(Field):
         return self.parts()[0].describe()
 
     def same_kind(self, old: Value, new: Value) -> bool:
-        return not self.fixed
+        return not self.fixed or bool(old == new)
 
 
 class Several(Field):

@@ -243,11 +243,10 @@ class ParameterGroups:
         parts = field.parts()
         if not parts or isinstance(field, Flag) or value is None:
             return value
-        number = self.engine.number
-        if isinstance(field.default, tuple):
-            return tuple(number(group, part.name) for part in parts)
-        found = number(group, parts[0].name)
-        return ScheduledNow(found) if callable(value) else found
+        numbers = [self.engine.number(group, part.name) for part in parts]
+        pairs = zip(field.values(value), numbers, strict=True)
+        found = tuple(ScheduledNow(now) if callable(item) else now for item, now in pairs)
+        return found if isinstance(field.default, tuple) else found[0]
 
     def text(self, field: Field, among: Sequence[int] | None = None) -> str:
         """The value in a repr: once where all groups agree, a schedule with its present value."""
@@ -271,8 +270,10 @@ class ParameterGroups:
         fields = [self.rules[k].fields[field.name] for k in some]
         tables = [self.tables[k] for k in some]
         owner, count = self.owner, len(tables)
-        single = not isinstance(field.default, tuple)
-        several = single and isinstance(value, tuple | list)
+        several = isinstance(value, tuple | list) and (
+            not any(isinstance(one.default, tuple) for one in fields)
+            or any(isinstance(item, tuple | list) for item in value)
+        )
         if several and len(value) != count:
             raise ValueError(
                 f"{owner}: {field.name} has {len(value)} values for {count} "
@@ -281,7 +282,8 @@ class ParameterGroups:
         items = value if several else [value] * count
         triples = zip(some, fields, items, strict=True)
         values = [one.check(self.owner_of(k), item) for k, one, item in triples]
-        if isinstance(value, ScheduledNow) and any(callable(t[field.name]) for t in tables):
+        triples = zip(fields, tables, items, strict=True)
+        if any(_ends_schedule(one, table[field.name], item) for one, table, item in triples):
             scale = "; opt.lr_scale *= ... keeps it" if field.name == "lr" else ""
             warnings.warn(
                 f"{owner}: {field.name} = {value!r}, worked out from the schedule's present value, "
@@ -365,6 +367,13 @@ class ParameterGroups:
         fields = [field for name, field in known if table[name] is not None]
         names = [part.name for field in fields for part in field.parts()]
         return SimpleNamespace(**{name: self.engine.number(group, name) for name in names})
+
+
+def _ends_schedule(field: Field, old: Value, new: Value) -> bool:
+    """Whether a schedule's present value, or what is worked out of it, takes its place."""
+    given = new if isinstance(new, tuple | list) else (new,)
+    pairs = zip(given, () if old is None else field.values(old), strict=False)
+    return any(isinstance(now, ScheduledNow) and callable(source) for now, source in pairs)
 
 
 class _Function(NamedTuple):

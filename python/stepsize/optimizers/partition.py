@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 
 from stepsize import _core
 from stepsize.arrays import Array, Nest, Structure, check_alike, check_parameters
+from stepsize.optimizers import loop
 from stepsize.optimizers.averages import SwapsAverage
 from stepsize.optimizers.constraints import Constraints
 from stepsize.optimizers.division import WHOLE, Maker, assigned, made_of, refuse_others
@@ -341,8 +342,8 @@ class PartitionPart:
 
     def text(self) -> str:
         """The rule with its hyperparameters."""
-        fields = self.rule.fields.items()
-        values = ", ".join(f"{name}={self._values.text(f, self._among)}" for name, f in fields)
+        fields = loop.shown(self.rule.fields, [self._values.tables[k] for k in self._among])
+        values = ", ".join(f"{f.name}={self._values.text(f, self._among)}" for f in fields)
         return f"{self.rule.__name__}({values})"
 
     def __repr__(self) -> str:
