@@ -206,6 +206,7 @@ void add_use(py::class_<Engine>& type) {
             py::arg("own_norm"), py::arg("norm"))
         .def("close", &Engine::close, py::arg("counted"))
         .def_property_readonly("is_open", &Engine::is_open)
+        .def("refuse_open", &Engine::refuse_open, py::arg("wanted"), py::arg("owner"))
         .def("track_average", &Engine::track_average, py::arg("averages"), py::arg("share"))
         .def("cancel_average", &Engine::cancel_average)
         .def_property_readonly("average_tracked", &Engine::average_tracked)

@@ -130,19 +130,24 @@ void Population::pin(Pins& pins) const {
 
 struct Population::Ending {
     Population& population;
-    ~Ending() { population.release(); }
+    bool all = false; // the step was made in all engines
+    ~Ending() {
+        for (Engine* engine : population.engines_)
+            engine->end_row(all);
+        population.release();
+    }
 };
 
 py::object Population::step(const Host& host, py::handle grads, const py::list& losses, bool stats,
                             bool check) {
     const StepLock lock(mutex_);
-    const Ending ending{*this};
     std::deque<StepLock> locks;
     // The user's functions run first, before anything is read that they could change.
     for (size_t k = 0; k < engines_.size(); ++k) {
         locks.emplace_back(engines_[k]->mutex());
         engines_[k]->evaluate(Host{hosts_[k]}, losses[k]);
     }
+    Ending ending{*this};
     gather(host, grads);
     Pins pins;
     pin(pins);
@@ -159,6 +164,7 @@ py::object Population::step(const Host& host, py::handle grads, const py::list& 
             results.append(result);
     }
     run();
+    ending.all = true;
     return stats ? py::object(results) : py::none();
 }
 

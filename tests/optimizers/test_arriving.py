@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 
 import stepsize as ss
-from cases import DTYPES, KINDS, RULES, Case, random_grads, random_nest, same_bits, snapshot
+from cases import (
+    DTYPES,
+    KINDS,
+    RULES,
+    WRAPPERS,
+    Case,
+    random_grads,
+    random_nest,
+    same_bits,
+    snapshot,
+)
+from stepsize.optimizers.rule import Rule
 from together import alike, together
 
 SHAPES = {"w": (5, 7), "b": (7,), "scalar": (), "empty": (0, 3), "k": (2, 3, 4)}
@@ -343,6 +354,66 @@ def test_averages_and_arriving_gradients_keep_apart():
 def test_rules_that_take_the_function_are_refused():
     with pytest.raises(TypeError, match="takes the function value_and_grad"):
         ss.LBFGS(np.ones(2)).arriving()
+
+
+# What is refused while gradients arrive, and what answers: of every public name of an optimizer.
+REFUSED = {
+    "step": lambda opt, state, file: opt.step(opt.params),
+    "arriving": lambda opt, state, file: opt.arriving().__enter__(),
+    "state_dict": lambda opt, state, file: opt.state_dict(),
+    "load_state_dict": lambda opt, state, file: opt.load_state_dict(state),
+    "save": lambda opt, state, file: opt.save(file.with_name("never written")),
+    "load": lambda opt, state, file: opt.load(file),
+    "clone": lambda opt, state, file: opt.clone(copy.deepcopy(opt.params)),
+    "eval_params": lambda opt, state, file: opt.eval_params(),
+    "averaged": lambda opt, state, file: opt.averaged().__enter__(),
+    "lr_scale": lambda opt, state, file: setattr(opt, "lr_scale", 0.5),
+    "lr": lambda opt, state, file: setattr(opt, "lr", 0.5),
+    "parts": lambda opt, state, file: setattr(opt.parts["a"], "lr", 0.5),
+    "deepcopy": lambda opt, state, file: copy.deepcopy(opt),
+    "pickle": lambda opt, state, file: pickle.dumps(opt),
+}
+OF_SOME = ("eval_params", "averaged", "parts")
+ANSWERS = {"bind", "hyperparams", "internals", "loss_scale", "lr_effective", "params", "paths"}
+ANSWERS |= {"state", "step_count", "inner", "needs_closure"}
+OF_CLASSES = {"assemble", "over", "settled", "again", "average", "whole", "change"}
+
+MADE = {cls.__name__: lambda p, cls=cls: cls(p, on_nonfinite="ignore") for cls in RULES}
+MADE |= {
+    name: lambda p, wrap=wrap: wrap(ss.SGD(p, lr=0.1, on_nonfinite="ignore"))
+    for name, wrap in WRAPPERS.items()
+}
+MADE["Partition"] = lambda p: ss.Partition(
+    {"a": ss.SGD, "b": ss.ScheduleFreeSGD}, p, on_nonfinite="ignore"
+)
+
+
+@together("name", MADE, alike)
+def test_what_would_see_half_a_step_is_refused_and_all_else_answers(name, tmp_path):
+    grads = {"a": np.ones((2, 3)), "b": np.ones((2, 3))}
+    optimizer = MADE[name]({"a": np.ones((2, 3)), "b": np.ones((2, 3))})
+    public = {n for n in dir(type(optimizer)) if not n.startswith("_")} - set(dir(Rule))
+    assert public - set(optimizer.fields) <= REFUSED.keys() | ANSWERS | OF_CLASSES
+    optimizer.step(grads, loss=1.0)
+    optimizer.save(tmp_path / "saved")
+    state, twin = optimizer.state_dict(), optimizer.clone(copy.deepcopy(optimizer.params))
+    with optimizer.arriving(loss=1.0) as arrived:
+        arrived("a", grads["a"])
+        before = [x.tobytes() for x in optimizer.params.values()], repr(optimizer.hyperparams)
+        for what, ask in REFUSED.items():
+            if what in OF_SOME and not hasattr(type(optimizer), what):
+                continue
+            with pytest.raises(RuntimeError, match=r"a step is under way .* has to wait until"):
+                ask(optimizer, state, tmp_path / "saved")
+        for what in ANSWERS - {"bind"}:
+            getattr(optimizer, what, None)
+        optimizer.bind(grads)
+        now = [x.tobytes() for x in optimizer.params.values()], repr(optimizer.hyperparams)
+        assert now == before
+        arrived("b", grads["b"])
+    twin.step(grads, loss=1.0)
+    assert snapshot(twin) == snapshot(optimizer)
+    assert not (tmp_path / "never written").exists()
 
 
 FORK = """

@@ -9,6 +9,8 @@ import pytest
 import stepsize as ss
 from cases import CASES, RULES, Case, comparable, random_grads, random_nest, same_bits
 from stepsize.errors import CheckpointError, NonFiniteGradientError
+from stepsize.optimizers.fields import nonnegative
+from stepsize.optimizers.slots import signed
 
 COUNT = 3
 SHAPES = {"w": (5, 7), "b": (9,), "scalar": (), "k": (2, 3, 4)}
@@ -279,3 +281,26 @@ def test_what_only_single_optimizers_have_is_refused():
         ss.population(ss.SGD, {"w": np.zeros((2, 3), np.float16)}, lr=[0.1, 0.2])
     with pytest.raises(ValueError, match="loss_scale must be a number or None here"):
         ss.population(ss.SGD, np.zeros((2, 3)), lr=[0.1, 0.2], loss_scale="dynamic")
+
+
+def test_a_rule_that_raises_in_one_replica_moves_none():
+    class Own(ss.optimizers.Optimizer):
+        lr = nonnegative(1.0)
+        slots = (signed("m"),)
+
+        def rule(self, x, g, s, h):
+            if h.lr == 3.0 and h.t == 2:
+                raise ZeroDivisionError("the rule itself")
+            s.m += g
+            x -= h.lr * s.m
+
+    x = np.zeros((4, 3))
+    models = ss.population(Own, x, lr=[1.0, 2.0, 3.0, 4.0])
+    models.step(np.ones((4, 3)))
+    before, state = x.copy(), comparable(models.state_dict())
+    with pytest.raises(ZeroDivisionError, match="the rule itself"):
+        models.step(np.ones((4, 3)))
+    assert same_bits(x, before) and comparable(models.state_dict()) == state
+    models.lr = 1.0
+    models.step(np.ones((4, 3)))
+    assert list(models.step_count) == [2] * 4

@@ -8,17 +8,20 @@
 
 namespace stepsize {
 
-void Engine::refuse_open() {
-    if (is_open())
-        throw std::runtime_error(
-            "a step is under way whose gradients arrive one by one, and nothing else steps until "
-            "it ends; leave its block (in torch: call step) first");
+void Engine::refuse_open(const char* wanted, const char* owner) {
+    if (!is_open())
+        return;
+    std::string words = *owner ? owner + std::string(": ") : "";
+    words += "a step is under way whose gradients arrive one by one, and ";
+    words += wanted;
+    throw std::runtime_error(words + " has to wait until it ends; leave the block of arriving() "
+                                     "(in torch: call step) first");
 }
 
 void Engine::open(const Host& host, py::handle loss, bool evaluates) {
     const StepLock lock(mutex_);
     recover();
-    refuse_open();
+    refuse_open("another step");
     if (evaluates)
         evaluate(host, loss);
     check(host);
@@ -37,11 +40,7 @@ std::pair<Arrived, double> Engine::arrive(const Host& host, size_t leaf, py::han
     const DefaultFloatingPoint environment;
     plan_.lay_out_leaf(leaf);
     Pins pins;
-    if (plan_.elements() >= release_elements || plan_.has_wholes()) {
-        pins.reserve(leaves_.size() + 1);
-        leaves_.pin(pins);
-        gradients_.pin_leaf(pins, leaf);
-    }
+    pin_large(pins, int(leaf));
     double scale = (maximize ? -1 : 1) / loss_scale;
     bool finite = true;
     double own = std::numeric_limits<double>::quiet_NaN();
@@ -57,9 +56,7 @@ std::pair<Arrived, double> Engine::arrive(const Host& host, size_t leaf, py::han
     py::list all;
     for (size_t i = 0; leaves_.reference() && i < leaves_.size(); ++i)
         all.append(i == leaf ? py::handle(gradients_[i].object) : py::handle(Py_None));
-    const bool rows = leaves_.has_rows() && leaves_.reference();
-    const py::object write_rows = rows ? host.writer("write_rows") : py::none();
-    const py::tuple nothing(0);
+    const Rows rows(leaves_, host);
     leaves_.read_rows();
     if (leaves_.reference()) {
         host.run_reference(all, scale, false);
@@ -68,8 +65,7 @@ std::pair<Arrived, double> Engine::arrive(const Host& host, size_t leaf, py::han
         plan_.move({scale, limit, -1, step_count}, false, false, {nullptr, nullptr});
     }
     leaves_.write_rows();
-    if (rows)
-        call_python(write_rows, nothing);
+    rows.write();
     ++leaves_[leaf].t;
     return {Arrived::moved, own};
 }

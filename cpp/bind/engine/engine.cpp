@@ -95,17 +95,23 @@ void Engine::recover() {
 }
 
 void Engine::evaluate(const Host& host, py::handle loss) {
-    refuse_open();
+    refuse_open("another step");
     const DefaultFloatingPoint environment;
     leaves_.evaluate(host, loss, step_count, lr_scale);
 }
 
 py::object Engine::step_row(const Host& host, PyObject* const* stacked, size_t row, bool stats,
                             bool checked) {
-    const Ending ending{*this};
     recover();
     gradients_.gather_row(stacked, row);
     return advance(host, stats, checked ? NonFinite::ignore : on_nonfinite, true);
+}
+
+void Engine::end_row(bool all) {
+    const Ending ending{*this};
+    if (uncounted_ && (all || waiting() == 0))
+        count();
+    uncounted_ = false;
 }
 
 // Whether this step updates all parameters, and all of them in the loop that can update averages
@@ -117,10 +123,26 @@ bool Engine::can_average() const {
     return all;
 }
 
-void Engine::pin(Pins& pins) {
+// The arrays of a step that lets other threads run: all gradients, or that of one leaf.
+void Engine::pin_large(Pins& pins, int leaf) {
+    if (plan_.elements() < release_elements && !plan_.has_wholes())
+        return;
     pins.reserve(2 * leaves_.size());
     leaves_.pin(pins);
-    gradients_.pin(pins);
+    if (leaf < 0)
+        gradients_.pin(pins);
+    else
+        gradients_.pin_leaf(pins, size_t(leaf));
+}
+
+Engine::Rows::Rows(const Leaves& leaves, const Host& host) : nothing_(0) {
+    if (leaves.has_rows() && leaves.reference())
+        write_ = host.writer("write_rows");
+}
+
+void Engine::Rows::write() const {
+    if (!write_.is_none())
+        call_python(write_, nothing_);
 }
 
 // From the gradients to the end of the step.
@@ -128,15 +150,13 @@ py::object Engine::advance(const Host& host, bool stats, NonFinite policy, bool 
     const DefaultFloatingPoint environment;
     plan_.lay_out(stats || leaves_.by_leaf(), !stacked && can_average());
     Pins pins;
-    if (plan_.elements() >= release_elements || plan_.has_wholes())
-        pin(pins);
+    pin_large(pins);
     double scale = (maximize ? -1 : 1) / loss_scale;
     if (!usable(host, policy, scale))
         return leave_out(host, stats, policy);
 
-    const bool rows = leaves_.has_rows() && leaves_.reference();
+    const Rows rows(leaves_, host);
     const py::object write_strided = strided ? host.writer("write_strided") : py::none();
-    const py::object write_rows = rows ? host.writer("write_rows") : py::none();
     const py::tuple nothing(0);
     const bool asked = stats && policy == NonFinite::ignore;
     const bool unseen = asked && !plan_.all_finite(1);
@@ -152,9 +172,10 @@ py::object Engine::advance(const Host& host, bool stats, NonFinite policy, bool 
     leaves_.write_rows();
     if (strided)
         call_python(write_strided, nothing);
-    if (rows)
-        call_python(write_rows, nothing);
-    count();
+    rows.write();
+    uncounted_ = stacked;
+    if (!stacked)
+        count();
     if (!stats)
         return py::none();
     const double unscaled = total.grad / (divisor * divisor);
@@ -236,7 +257,7 @@ void Engine::bind(const Host& host, const py::list& flat) {
 
 void Engine::track_average(const py::list& averages, double share) {
     const StepLock lock(mutex_, false);
-    refuse_open();
+    refuse_open("another step");
     if (!averages.is(averages_)) {
         leaves_.set_averages(averages);
         averages_ = averages;

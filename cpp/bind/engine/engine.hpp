@@ -41,6 +41,8 @@ class Engine {
                                       bool check, bool own_norm, double norm);
     void close(bool counted);
     bool is_open() { return mutex_.is_open(); }
+    // Refuses what would see some leaves before a step and others after it.
+    void refuse_open(const char* wanted, const char* owner = "");
 
     // Fused EMA update: the next call of step moves averages, one for each leaf, towards the
     // parameters with the weight `share`, unless it is cancelled; average_tracked tells whether it
@@ -52,7 +54,8 @@ class Engine {
     // A step in three parts, for many optimizers at once, under one StepLock of the caller:
     // everything that runs the user's code; the check of the parameters; and the step on a row of
     // stacked gradients that the caller holds, checked for finiteness or not. The caller runs the
-    // chunks that it leaves waiting.
+    // chunks that it leaves waiting, and calls `end_row`, which counts the step: that of all
+    // engines, or nothing that waits.
     EngineMutex& mutex() { return mutex_; }
     // Blocks other threads between these two calls, which the same thread makes.
     void hold() { mutex_.lock(); }
@@ -62,6 +65,7 @@ class Engine {
     int octaves() const;
     py::object step_row(const Host& host, PyObject* const* stacked, size_t row, bool stats,
                         bool checked);
+    void end_row(bool all);
     size_t waiting() const { return plan_.waiting(); }
     size_t elements() const { return plan_.elements(); }
     void run_chunk(size_t i) const { plan_.run_chunk(i, nullptr); }
@@ -101,23 +105,35 @@ class Engine {
         }
     };
 
+    // What writes rows back that the reference loop has moved, after all other writing; it is there
+    // before anything moves.
+    class Rows {
+      public:
+        Rows(const Leaves& leaves, const Host& host);
+        void write() const;
+
+      private:
+        py::object write_ = py::none();
+        py::tuple nothing_;
+    };
+
     void recover();
     py::object advance(const Host& host, bool stats, NonFinite policy, bool stacked);
     bool can_average() const;
-    void pin(Pins& pins);
+    void pin_large(Pins& pins, int leaf = -1);
     bool usable(const Host& host, NonFinite policy, double& scale);
     py::object leave_out(const Host& host, bool stats, NonFinite policy);
     Sums move(const Host& host, double scale, bool stats, bool may_wait);
     void count();
-    void refuse_open();
     double clipped(double norm) const;
 
     Leaves leaves_;
     GradientSource gradients_;
     Plan plan_;
     EngineMutex mutex_;
-    py::object averages_; // the list that `track_average` was given last
-    double share_ = -1;   // weight of the next EMA update; below 0: none
+    py::object averages_;    // the list that `track_average` was given last
+    bool uncounted_ = false; // a step on a row has been made
+    double share_ = -1;      // weight of the next EMA update; below 0: none
 };
 
 } // namespace stepsize

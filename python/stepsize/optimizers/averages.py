@@ -36,6 +36,7 @@ class SwapsAverage:
 
         Wrappers give the average of half-precision parameters in float32.
         """
+        self.internals.refuse_arriving("an average")
         structure = self.internals.leaves.structure
         return unflatten(structure.spec, self._averages())
 

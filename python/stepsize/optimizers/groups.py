@@ -266,6 +266,7 @@ class ParameterGroups:
 
         ``among`` are the groups that are meant, if not all.
         """
+        self.engine.refuse_open(f"a new {field.name}", self.owner)
         some = range(len(self.tables)) if among is None else among
         fields = [self.rules[k].fields[field.name] for k in some]
         tables = [self.tables[k] for k in some]

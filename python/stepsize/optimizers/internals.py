@@ -44,11 +44,7 @@ class Internals(NamedTuple):
 
     def refuse_arriving(self, wanted: str) -> None:
         """Refuse what would see some leaves before a step and others after it."""
-        if self.engine.is_open:
-            raise RuntimeError(
-                f"{self.owner}: a step is under way whose gradients arrive one by one, so that "
-                f"{wanted} would be of no whole step; leave the block of arriving() first"
-            )
+        self.engine.refuse_open(wanted, self.owner)
 
     @property
     def fields(self) -> dict[str, Field]:

@@ -295,6 +295,7 @@ class Optimizer(StepsByLeaf, Rule, abstract=True):
 
     @lr_scale.setter
     def lr_scale(self, value: float) -> None:
+        self.internals.refuse_arriving("a new lr_scale")
         self._engine.lr_scale = _SCALE.check(type(self).__name__, value)
 
     @property

@@ -28,6 +28,7 @@ from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.options import DYNAMIC
 from stepsize.optimizers.registration import find_rule
 from stepsize.optimizers.stats import StepStats
+from stepsize.optimizers.transaction import Uninterrupted, assignment
 from stepsize.serialization import nested
 from stepsize.validation import whole
 
@@ -240,7 +241,20 @@ class Population:
             NonFiniteGradientError: With ``on_nonfinite="raise"``, naming leaf and replica.
         """
         losses = [None] * len(self) if loss is None else self._losses(loss)
-        return self._core.step(self._host, grads, losses, stats, self._check)
+        if not self._replicas[0].internals.engine.reference:
+            return self._core.step(self._host, grads, losses, stats, self._check)
+        # A rule in NumPy may raise in one replica when others have moved.
+        leaves = self._structure.leaves
+        write = assignment(leaves, [leaf.copy() for leaf in leaves])
+        before, counts = [replica.state_dict() for replica in self._replicas], self.step_count
+        try:
+            return self._core.step(self._host, grads, losses, stats, self._check)
+        except BaseException:
+            if (self.step_count != counts).any():
+                with Uninterrupted():
+                    write()
+                    self._load(before)
+            raise
 
     def _losses(self, loss: Any) -> list[Any]:
         losses = np.asarray(loss).tolist()
