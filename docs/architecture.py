@@ -13,7 +13,7 @@ PICTURE = Path(__file__).parent / "images" / "architecture.svg"
 # A part that is not here fails `tests/house/test_arrows.py` until it has its place.
 FLOORS = [
     ["_core", "errors"],
-    ["runtime", "validation", "arrays", "bars", "curves", "rng", "serialization"],
+    ["runtime", "names", "validation", "arrays", "bars", "curves", "rng", "serialization"],
     ["schedules"],
     ["optimizers"],
     ["collectives", "functional", "noise_scale", "diagnosis", "gradients", "projections"],

@@ -7,7 +7,6 @@ plain Python type.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import math
 import numbers
 import operator
@@ -20,21 +19,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-# What other libraries call an argument, and its name here.
-ELSEWHERE = {
-    **dict.fromkeys(("learning_rate", "step_size", "stepsize", "eta", "alpha"), "lr"),
-    **dict.fromkeys(("wd", "weight_decay_rate"), "weight_decay"),
-    **dict.fromkeys(("beta1", "beta2", "beta_1", "beta_2", "b1", "b2"), "betas"),
-    **dict.fromkeys(("epsilon", "eps_root"), "eps"),
-    **dict.fromkeys(("clipnorm", "global_clipnorm", "max_norm", "max_grad_norm"), "clip_norm"),
-    "clipvalue": "clip_value",
-    "mu": "momentum",
-    "use_nesterov": "nesterov",
-    **dict.fromkeys(("maxiter", "max_steps", "n_iter"), "max_iter"),
-    "method": "rule",
-}
-
 
 LONGEST_WINDOW = 2**31 - 1  # of numbers that are kept
 
@@ -340,33 +324,3 @@ def text_or_none(label: str, value: Any) -> str | None:
         return None if value is None else str(value)
     kind = ValueError if isinstance(value, str) else TypeError
     raise kind(f"{label} must be text or None, got {value!r:.200}")
-
-
-def nearest(name: object, known: Iterable[str], most: int = 1) -> list[str]:
-    """The known names nearest to one, whatever the capitals, the nearest first.
-
-    Example:
-        >>> nearest("momentun", ["lr", "momentum"]), nearest("x", ["lr", "momentum"])
-        (['momentum'], [])
-    """
-    by_lower = {word.lower(): word for word in known}
-    if (other := ELSEWHERE.get(str(name)[:60].lower(), "")) in by_lower:
-        return [other]
-    close = difflib.get_close_matches(str(name)[:60].lower(), by_lower, n=most, cutoff=0.5)
-    return [by_lower[word] for word in close]
-
-
-def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """The hint that ends an error about an unknown name: the nearest one, else all of them.
-
-    Example:
-        >>> did_you_mean("momentun", ["lr", "momentum"]), did_you_mean("x", ["lr", "momentum"])
-        ("did you mean 'momentum'?", 'there are: lr, momentum')
-        >>> did_you_mean("ADAM", ["Adam", "SGD"])
-        "did you mean 'Adam'?"
-    """
-    known = list(known)
-    close = nearest(name, known)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"there are: {', '.join(known)}" if known else "there are none"

@@ -37,6 +37,9 @@ def test_every_setting_that_is_read_may_be_set_again(several):
             write_back(part_of(cls, several)(nest()), cls.fields, cls)
         for pair in combinations_with_replacement(RULES, 2):
             rules = {f"{k}*": part_of(cls, several) for k, cls in zip("ab", pair, strict=True)}
+            if pair[0] is pair[1] and not several:
+                whole = ss.Partition({"*": pair[0]}, nest())
+                write_back(whole, whole.fields, pair)
             both = ss.Partition(rules, nest())
             write_back(both, both.fields, pair)
             for part in both.parts.values():

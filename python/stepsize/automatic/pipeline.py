@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 from stepsize.arrays import Nest, ValueAndGrad, check_function, copy
 from stepsize.automatic.branching import looking
@@ -16,6 +16,7 @@ from stepsize.diagnosis import diagnose
 from stepsize.finder.find import lr_find
 from stepsize.finder.results import LRFindResult
 from stepsize.finder.trials import ticker
+from stepsize.names import closed, refuse_unknown
 from stepsize.optimizers import AdamW
 from stepsize.optimizers.registration import maker_of
 from stepsize.optimizers.scheduled import in_shares, shares_of
@@ -27,6 +28,7 @@ from stepsize.training.fitting import fit
 from stepsize.validation import owned, truth_or_none, whole
 
 
+@closed
 def autolr(
     value_and_grad: Callable[[Any, Any], tuple[float, Any]],
     params: Any,
@@ -43,6 +45,7 @@ def autolr(
     schedule: str | Schedule = "linear",
     seed: int = 0,
     progress: bool | None = None,
+    **unknown: NoReturn,
 ) -> AutoResult:
     """Train with nothing but a budget given: find the rate, schedule it, watch it, correct it.
 
@@ -85,6 +88,7 @@ def autolr(
         >>> bool(abs(params["w"][0] - 3) < 0.1)
         True
     """
+    refuse_unknown(autolr, unknown)
     build = _checked(value_and_grad, optimizer, validation, evaluate)
     with owned("autolr"):
         callbacks_of(callbacks, None)

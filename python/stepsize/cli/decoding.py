@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stepsize.cli.errors import CommandError, FileError
-from stepsize.validation import did_you_mean
+from stepsize.names import did_you_mean
 
 __all__ = ["decoded", "unpacked"]
 

@@ -16,11 +16,11 @@ from stepsize.arrays import data_set
 from stepsize.cli.errors import CommandError, FileError, RunError, usage
 from stepsize.cli.reading import ENDINGS, KINDS, is_stream
 from stepsize.cli.tables import Prepared, load_table
+from stepsize.names import did_you_mean
 from stepsize.optimizers.registration import find_rule
 from stepsize.problems import Problem
 from stepsize.schedules import Schedule, expression
 from stepsize.training.history import History
-from stepsize.validation import did_you_mean
 
 __all__ = ["load_noted", "load_problem", "optimizer_class", "parse_lr"]
 

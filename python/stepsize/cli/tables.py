@@ -30,8 +30,9 @@ from stepsize.cli.schema import (
 from stepsize.cli.strange import few, listed
 from stepsize.cli.table import Table
 from stepsize.cli.units import take_unit
+from stepsize.names import nearest
 from stepsize.problems import Problem, classifier, regressor
-from stepsize.validation import counted, nearest
+from stepsize.validation import counted
 
 if TYPE_CHECKING:
     from pandas import Series

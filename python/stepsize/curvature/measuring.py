@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from stepsize.arrays import (
 )
 from stepsize.curvature.critical import UpdateLine, critical_rate
 from stepsize.curvature.lanczos import largest_eigenvalue
+from stepsize.names import closed, refuse_unknown
 from stepsize.optimizers import Optimizer
 from stepsize.optimizers.transaction import alone
 from stepsize.optimizers.wrappers.base import Wrapper
@@ -68,6 +69,7 @@ class Sharpness:
         return f"sharpness {how} {self.value:.4g}, critical rate {self.critical_rate:.4g} ({cost})"
 
 
+@closed
 def sharpness(
     value_and_grad: ValueAndGrad,
     params: Nest,
@@ -79,6 +81,7 @@ def sharpness(
     products: int = 30,
     tolerance: float = 1e-2,
     seed: int = 0,
+    **unknown: NoReturn,
 ) -> Sharpness:
     r"""The curvature of the loss that bounds the rate, on one batch and on copies.
 
@@ -131,6 +134,7 @@ def sharpness(
         >>> print(ss.sharpness(value_and_grad, x, optimizer=ss.SGD(x, lr=0.5)))
         sharpness along the update 3.824, critical rate 0.5231 (5 gradients)
     """
+    refuse_unknown(sharpness, unknown)
     check_function("sharpness", value_and_grad)
     if loss is not None:
         check_function("sharpness", loss, "loss", "loss")

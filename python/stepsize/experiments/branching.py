@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from stepsize.experiments.branches import OWNER, Laboratory
 from stepsize.experiments.results import Branch, WhatIf
 from stepsize.finder.cached_batches import CachedBatches, source_of
 from stepsize.finder.trials import ticker
+from stepsize.names import closed, refuse_unknown
 from stepsize.optimizers import Optimizer
 from stepsize.optimizers.ascent import refuse_ascent
 from stepsize.optimizers.transaction import alone
@@ -29,6 +30,7 @@ MOST_BATCHES = 2**31 - 1  # that are kept
 FEWEST_HELD = 2  # batches: one has no spread
 
 
+@closed
 def what_if(
     value_and_grad: ValueAndGrad,
     params: Nest,
@@ -44,6 +46,7 @@ def what_if(
     loss: Callable[[Nest, Any], Any] | None = None,
     batch_size: int | None = None,
     progress: bool | None = None,
+    **unknown: NoReturn,
 ) -> WhatIf:
     """See how a run would go on at other rates, from its present state, on copies.
 
@@ -95,6 +98,7 @@ def what_if(
         >>> result.best, x, opt.step_count
         (10.0, array([ 3., -2.]), 0)
     """
+    refuse_unknown(what_if, unknown)
     _check(value_and_grad, params, optimizer, loss, held)
     made = _length(history, optimizer)
     length = _steps(steps, made)
@@ -114,12 +118,7 @@ def what_if(
         with alone(OWNER, optimizer), isolate_rng(value_and_grad, batches, loss), ignored:
             found = _Found(laboratory.held(params, plan.held))
             _require_finite(found.before, [source[number] for number in plan.held])
-            try:
-                _measure(laboratory, plan, found)
-            except KeyboardInterrupt:
-                if not found.branches:
-                    raise
-                found.interrupted = True
+            found.interrupted = not _measured(laboratory, plan, found)
             apart = _apart(source, length, held)
     finally:
         if bar is not None:
@@ -139,6 +138,17 @@ def what_if(
         interrupted=found.interrupted,
         history=history,
     )
+
+
+def _measured(laboratory: Laboratory, plan: _Plan, found: _Found) -> bool:
+    """Measure all that is planned; False where Ctrl-C came after a branch."""
+    try:
+        _measure(laboratory, plan, found)
+    except KeyboardInterrupt:
+        if not found.branches:
+            raise
+        return False
+    return True
 
 
 @dataclass(frozen=True)

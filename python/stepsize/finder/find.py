@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal, NoReturn, Unpack, overload
 
 import numpy as np
 
@@ -42,6 +42,7 @@ from stepsize.finder.settings import FEWEST_STEPS, Options, Settings
 from stepsize.finder.suggestions import classical
 from stepsize.finder.trials import TrialRunner, ticker
 from stepsize.gradients.silence import FEWEST_LOOKS
+from stepsize.names import closed, refuse_unknown
 from stepsize.optimizers import SGD
 from stepsize.optimizers.transaction import alone
 from stepsize.optimizers.wrappers.gradients import per_step
@@ -258,6 +259,7 @@ def lr_find(
     comm: Any = None,
     **options: Unpack[Options],
 ) -> ParameterResult: ...
+@closed
 def lr_find(
     value_and_grad: ValueAndGrad,
     params: Nest,
@@ -277,6 +279,7 @@ def lr_find(
     for_steps: int | None = None,
     progress: bool | None = None,
     comm: Any = None,
+    **unknown: NoReturn,
 ) -> LRFindResult | ParameterResult:
     """Suggest a learning rate from at most `steps` gradients per repeat, all taken on copies.
 
@@ -336,19 +339,10 @@ def lr_find(
         >>> 0.1 < result.suggestion < 2
         True
     """
+    refuse_unknown(lr_find, unknown)
     with on_ranks(comm) as team:
-        settings = Settings(
-            lr_min,
-            lr_max,
-            steps,
-            spacing,
-            smoothing,
-            stop_ratio,
-            repeats,
-            refine,
-            batch_size,
-            for_steps,
-        )
+        sweep = lr_min, lr_max, steps, spacing, smoothing, stop_ratio
+        settings = Settings(*sweep, repeats, refine, batch_size, for_steps)
         _check_call(parameter, value_and_grad)
         length = settings.horizon
         given = source_of(batches, batch_size)

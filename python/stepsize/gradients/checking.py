@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from stepsize.gradients.flat import FLAT, MISSING, UNUSED, Still, depends, still
 from stepsize.gradients.kinks import bent, isolated, kink_stays
 from stepsize.gradients.probes import LARGEST, REPEATS, Probe, Prober
 from stepsize.gradients.results import GradientCheck, LeafCheck
+from stepsize.names import closed, refuse_unknown
 from stepsize.validation import number, whole
 
 CLEAR = 0.1  # error bar, as a share of the gradient, below which a direction decides
@@ -34,6 +35,7 @@ WORDS = {
 }
 
 
+@closed
 def check_gradients(
     value_and_grad: ValueAndGrad,
     params: Nest,
@@ -43,6 +45,7 @@ def check_gradients(
     coordinates: int = 0,
     tolerance: float | None = None,
     seed: int = 0,
+    **unknown: NoReturn,
 ) -> GradientCheck:
     """Say for each leaf whether its gradient fits the loss, and where not, the likely cause.
 
@@ -94,6 +97,7 @@ def check_gradients(
         >>> check.ok, check.leaves["b"].verdict, check.leaves["w"].cause, check.leaves["w"].factor
         (False, 'fits', 'factor', 2.0)
     """
+    refuse_unknown(check_gradients, unknown)
     check_function(OWNER, value_and_grad)
     directions = whole(f"{OWNER}: directions", directions, 2)
     coordinates = whole(f"{OWNER}: coordinates", coordinates, 0)

@@ -28,10 +28,10 @@ from stepsize.minimization.calls import Calls, Limits
 from stepsize.minimization.rates import rate_of
 from stepsize.minimization.results import SEARCHED, Result
 from stepsize.minimization.stalled import cause
+from stepsize.names import ELSEWHERE
 from stepsize.optimizers import LBFGS, Optimizer
 from stepsize.optimizers.registration import find_rule
 from stepsize.training.history import History
-from stepsize.validation import ELSEWHERE
 
 UNBOUNDED = 1e3  # times the start: a fall so large, at a gradient that stays, has no end in sight
 
@@ -107,9 +107,9 @@ def minimize(
         (True, True)
     """
     for name in options:
-        ours = ELSEWHERE.get(name, "")
-        if ours in ("max_iter", "rule"):
-            raise TypeError(f"minimize: unknown argument {name!r}; did you mean {ours}?")
+        for ours in ELSEWHERE.get(name, "").split():
+            if ours in ("max_iter", "rule"):
+                raise TypeError(f"minimize: unknown argument {name!r}; did you mean {ours}?")
     calls = Calls(fun_and_grad, jac, grad)
     gtol = gtol if tol is None else tol
     limits = Limits(max_iter, gtol, ftol, patience, max_time)

@@ -13,10 +13,11 @@ import numpy as np
 
 from stepsize.arrays import unflatten
 from stepsize.errors import NonFiniteGradientError
+from stepsize.names import nearest
 from stepsize.optimizers import gradients
 from stepsize.optimizers.sparse import RowGradient
 from stepsize.optimizers.transaction import alone
-from stepsize.validation import nearest, number
+from stepsize.validation import number
 
 if TYPE_CHECKING:
     from stepsize.optimizers.internals import Internals

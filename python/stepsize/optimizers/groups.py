@@ -10,12 +10,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepsize.arrays import Nest
+from stepsize.names import nearest
 from stepsize.optimizers import loop
 from stepsize.optimizers.fields import Choice, Count, Field, Flag, Value
 from stepsize.optimizers.globs import Glob, few, is_glob, matching
 from stepsize.optimizers.options import CONSTRAINTS
 from stepsize.optimizers.scheduled import ScheduledNow, shown
-from stepsize.validation import nearest
 
 if TYPE_CHECKING:
     from stepsize.optimizers.rule import Rule, Variant
@@ -271,10 +271,10 @@ class ParameterGroups:
         fields = [self.rules[k].fields[field.name] for k in some]
         tables = [self.tables[k] for k in some]
         owner, count = self.owner, len(tables)
-        several = isinstance(value, tuple | list) and (
-            not any(isinstance(one.default, tuple) for one in fields)
-            or any(isinstance(item, tuple | list) for item in value)
-        )
+        several = isinstance(value, tuple | list)
+        if several and any(isinstance(one.default, tuple) for one in fields):
+            by_group = self.several if among is None else count > 1
+            several = by_group and any(isinstance(item, tuple | list) for item in value)
         if several and len(value) != count:
             raise ValueError(
                 f"{owner}: {field.name} has {len(value)} values for {count} "

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Nest, flatten
+from stepsize.names import nearest
 from stepsize.optimizers.groups import ungroup
 from stepsize.optimizers.optimizer import Optimizer, registry
-from stepsize.validation import nearest
 
 
 def snake_case(cls: type[Optimizer]) -> str:

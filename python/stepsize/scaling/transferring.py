@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from stepsize.finder.horizon import LENGTH_EXPONENT
 from stepsize.finder.results import ParameterResult
+from stepsize.names import closed, refuse_unknown
 from stepsize.noise_scale import NoiseScale
 from stepsize.optimizers import Optimizer, group
 from stepsize.scaling.results import Move, Transferred
@@ -20,6 +21,7 @@ from stepsize.validation import number
 HORIZON = -LENGTH_EXPONENT  # as lr_find(for_steps=): the best peak rate falls with the examples
 
 
+@closed
 def transfer(
     settings: Mapping[str, Any],
     *,
@@ -32,6 +34,7 @@ def transfer(
     horizon: float | None = None,
     kinds: Mapping[str, str] | None = None,
     fan_in: int = 0,
+    **unknown: NoReturn,
 ) -> Transferred:
     r"""Settings for another batch size, training length and width than they were found with.
 
@@ -108,6 +111,7 @@ def transfer(
         >>> moved.settings["lr"], moved.settings["weight_decay"], moved["betas"].after
         (0.002, 0.2, (0.9, 0.996005996001))
     """
+    refuse_unknown(transfer, unknown)
     if not isinstance(settings, Mapping):
         raise TypeError(
             "transfer: settings must be a mapping of the optimizer's keywords, such as "

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from stepsize.names import did_you_mean
 from stepsize.schedules import importers
 from stepsize.schedules.run_length import epochs
 from stepsize.schedules.schedule import RECIPES, Schedule
-from stepsize.validation import did_you_mean
 
 ATOM, TERM, SUM = 2, 1, 0  # operator precedence: a call, a product, a sum
 OPERATORS = {"scale": TERM, "product": TERM, "sum": SUM}

@@ -6,13 +6,14 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from stepsize.arrays import check_function
 from stepsize.callbacks.base import Callback
 from stepsize.callbacks.checkpoint import Checkpoint
+from stepsize.names import closed, refuse_unknown
 from stepsize.optimizers.optimizer import Optimizer
 from stepsize.optimizers.transaction import alone
 from stepsize.training import arguments
@@ -33,6 +34,7 @@ from stepsize.training.run import Run
 from stepsize.validation import owned, truth, truth_or_none, whole
 
 
+@closed
 def fit(
     value_and_grad: Gradient,
     params: Any,
@@ -54,6 +56,7 @@ def fit(
     count: Count | None = None,
     drop_last: bool = False,
     comm: Any = None,
+    **unknown: NoReturn,
 ) -> History:
     """Train parameters in place and return the history of the run.
 
@@ -137,6 +140,7 @@ def fit(
         >>> history.stopped, bool(abs(params["w"][0] - 3) < 1e-3)
         ('finished 20 epochs', True)
     """
+    refuse_unknown(fit, unknown)
     with owned("fit"):
         optimizer = arguments.optimizer_of(optimizer, params)
     team = arguments.team_of_run(comm, optimizer)

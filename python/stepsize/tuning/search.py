@@ -6,9 +6,10 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from stepsize.finder.results import LRFindResult
+from stepsize.names import closed, refuse_unknown
 from stepsize.tuning.gathering import Plan, gather
 from stepsize.tuning.halving import Halving, rungs
 from stepsize.tuning.optuna_studies import pruning_of, store_of
@@ -30,6 +31,7 @@ def _check(space: Space, trials: int, method: str, seed: int) -> None:
         raise ValueError("tune: method 'lr' needs a LogUniform in the space; use 'tpe'")
 
 
+@closed
 def tune(
     objective: Callable[..., Any],
     space: Given,
@@ -49,6 +51,7 @@ def tune(
     retries: int = 2,
     threads: int | None = None,
     progress: bool | None = None,
+    **unknown: NoReturn,
 ) -> TuneResult:
     """Find the point of `space` at which `objective(point)` is lowest, in `trials` runs.
 
@@ -95,6 +98,7 @@ def tune(
     >>> 0.05 < result.best["lr"] < 0.2
     True
     """
+    refuse_unknown(tune, unknown)
     space = checked(space)
     _check(space, trials, method, seed)
     choice("tune: direction", direction, ("minimize", "maximize"))

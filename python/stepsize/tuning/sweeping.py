@@ -7,10 +7,11 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
+from stepsize.names import closed, refuse_unknown
 from stepsize.tuning.gathering import Plan, gather
 from stepsize.tuning.identity import identity
 from stepsize.tuning.optuna_studies import store_of
@@ -26,6 +27,7 @@ MOST = 1_000_000  # points: their records alone take some 500 MB
 Grid = Mapping[str, Iterable[Any]] | Iterable[Mapping[str, Any]]
 
 
+@closed
 def sweep(
     fn: Callable[..., Any],
     grid: Grid,
@@ -38,6 +40,7 @@ def sweep(
     retries: int = 2,
     threads: int | None = None,
     progress: bool | None = None,
+    **unknown: NoReturn,
 ) -> TuneResult:
     """Call `fn(point)` at every point of `grid` and gather what came of each.
 
@@ -57,6 +60,7 @@ def sweep(
     >>> result.best, len(result.trials)
     ({'lr': 0.1}, 3)
     """
+    refuse_unknown(sweep, unknown)
     points = _points(grid)
     space = {name: _listed([point[name] for point in points]) for name in points[0]}
     sign = (

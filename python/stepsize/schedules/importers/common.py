@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from stepsize.names import did_you_mean
 from stepsize.schedules.basic import constant, cosine, linear
 from stepsize.schedules.schedule import Schedule, signature_text
-from stepsize.validation import did_you_mean
 
 Builder = Callable[..., Schedule]
 
