@@ -188,3 +188,20 @@ def test_what_cannot_be_is_refused_by_name():
     ):
         with pytest.raises((ValueError, TypeError), match=r"^(box|ball|simplex): "):
             make()
+
+
+def test_a_projection_that_raises_leaves_all_leaves_unprojected_and_says_so():
+    calls = []
+
+    def nearest(x):
+        calls.append(x)
+        if len(calls) == 4:  # of the second leaf, in the first step
+            raise ZeroDivisionError("in the projection")
+        return np.clip(x, 0.0, 1.0)
+
+    params = {"a": np.ones(2), "b": np.ones(2)}
+    optimizer = ss.Project(ss.SGD(params, lr=3.0), nearest)
+    with pytest.raises(ZeroDivisionError) as caught:
+        optimizer.step({"a": np.ones(2), "b": np.ones(2)})
+    assert caught.value.__notes__ == ["Project: the step was made, but its end is not projected"]
+    assert all((x == -2.0).all() for x in params.values())

@@ -308,7 +308,7 @@ class Population:
         try:
             for replica, new in zip(self._replicas, values, strict=True):
                 setattr(replica, name, new)
-        except (TypeError, ValueError):
+        except BaseException:
             self._load(before)
             raise
 
@@ -339,7 +339,7 @@ class Population:
         before = [replica.state_dict() for replica in self._replicas]
         try:
             self._load(saved)
-        except (KeyError, TypeError, ValueError):
+        except BaseException:
             self._load(before)
             raise
 

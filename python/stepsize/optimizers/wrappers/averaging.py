@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,16 @@ from stepsize.arrays import Array, Nest, view_as_real
 from stepsize.optimizers.averages import SwapsAverage
 from stepsize.optimizers.fields import real
 from stepsize.optimizers.half import to_float32
-from stepsize.optimizers.primitives import lerp
 from stepsize.optimizers.rules.momentum import SGD
 from stepsize.optimizers.slots import copies
-from stepsize.optimizers.transaction import Uninterrupted
+from stepsize.optimizers.transaction import Uninterrupted, assign
 from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.validation import truth
 
 __all__ = ["EMA", "SWA", "Lookahead"]
+
+
+FIRST = 0.25  # larger shares are of the first steps; above 1/2 lerp starts from the other end
 
 
 class AverageWrapper(SwapsAverage, Wrapper):
@@ -30,10 +33,11 @@ class AverageWrapper(SwapsAverage, Wrapper):
         super().__init__(optimizer)
         self._set(
             _follower=None,
+            _approach=None,
             _numbers={"updates": 0},
             _arrays={"average": copies(self._points)},
         )
-        self._prepare_to_follow()
+        self._prepare_to_follow(0.0)
 
     def _averages(self) -> list[Array]:
         return [np.array(average) for average in self._arrays["average"]]
@@ -50,7 +54,7 @@ class AverageWrapper(SwapsAverage, Wrapper):
             # Another wrapper may move the parameters after the step.
             along = share is not None and not isinstance(self.inner, Wrapper)
             if share is not None:
-                self._prepare_to_follow()
+                self._prepare_to_follow(share)
             if along:
                 engine.track_average(self._arrays["average"], share)
             before = engine.step_count
@@ -71,18 +75,17 @@ class AverageWrapper(SwapsAverage, Wrapper):
     def _count_update(self) -> None:
         self._numbers["updates"] += 1
 
-    def _prepare_to_follow(self) -> None:
+    def _prepare_to_follow(self, share: float) -> None:
         """Make what updates the average, before the step: after it there may be no memory."""
         averages = self._arrays["average"]
+        self._set(_approach=_Approach(averages, self._points) if share > FIRST else None)
         if self._follower is None or self._follower.params is not averages:  # a clone has its own
             self._set(_follower=_Follower(averages, on_nonfinite="ignore"))
 
     def _follow(self, share: float) -> None:
         """Update the average in a separate pass, with bitwise the same result."""
-        averages = self._arrays["average"]
-        if share > 0.25:  # the first steps; above 1/2 lerp starts from the other end
-            for average, leaf in zip(averages, self._points, strict=True):
-                _towards(average, leaf, share)
+        if share > FIRST:
+            self._approach.move(share)
             return
         self._follower.lr = -share
         inner = isinstance(self.inner, Wrapper)  # it may have moved the leaves themselves
@@ -99,10 +102,28 @@ class _Follower(SGD):
     weight_decay = real(-1.0)
 
 
-def _towards(average: Array, leaf: Array, share: float) -> None:
-    """Move an average towards a leaf, real and imaginary parts each on their own."""
-    real = view_as_real(average)
-    real[...] = lerp(real, to_float32(view_as_real(leaf)), share)
+class _Approach:
+    """Moves arrays towards leaves as `lerp` does, in memory that is there before a step.
+
+    Real and imaginary parts each move on their own.
+    """
+
+    def __init__(self, arrays: Sequence[Array], leaves: Sequence[Array]) -> None:
+        reals = [view_as_real(array) for array in arrays]
+        ends = [view_as_real(leaf) for leaf in leaves]
+        self._triples = list(zip(reals, ends, map(np.empty_like, reals), strict=True))
+
+    def move(self, share: float) -> None:
+        for array, leaf, gap in self._triples:
+            end = to_float32(leaf)
+            weight = array.dtype.type(share)
+            np.subtract(end, array, out=gap)
+            if weight < 0.5:
+                np.multiply(gap, weight, out=gap)
+                np.add(array, gap, out=array)
+            else:
+                np.multiply(gap, array.dtype.type(1) - weight, out=gap)
+                np.subtract(end, gap, out=array)
 
 
 class EMA(AverageWrapper):
@@ -258,12 +279,14 @@ class Lookahead(Wrapper):
     def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
         """The inner optimizer's step; every k-th one also updates the slow weights."""
         with Uninterrupted(), self.internals.engine:
-            before = self.step_count
+            before, slow, points = self.step_count, self._arrays["slow"], self._points
+            approach = None  # what it needs is there before the step
+            if self._numbers["ahead"] + 1 >= self.k:
+                approach = _Approach(slow, points)
             result = self.inner.step(grads, loss=loss, stats=stats)
             self._numbers["ahead"] += self.step_count - before
-            if self._numbers["ahead"] >= self.k:
-                for slow, leaf in zip(self._arrays["slow"], self._points, strict=True):
-                    _towards(slow, leaf, self.alpha)
-                    leaf[...] = slow
+            if approach is not None and self._numbers["ahead"] >= self.k:
+                approach.move(self.alpha)
+                assign(points, slow)
                 self._numbers["ahead"] = 0
         return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -109,31 +110,50 @@ class Mechanic(Wrapper):
             gathered = [None if g is None else np.array(view_as_real(g)) for g in flat]
             before = [np.array(view_as_real(leaf)) for leaf in self._points]
             count = self.step_count
+            with np.errstate(all="ignore"):  # the inner optimizer refuses non-finite values
+                numbers, rescale = self._bet(gathered, before)
             with Uninterrupted():
                 result = self.inner.step(grads, loss=loss, stats=stats)
                 if self.step_count > count:
-                    self._rescale(gathered, before)
+                    rescale()
+                    self._numbers.update(numbers)
         return result
 
-    def _rescale(self, gathered: list[Array | None], before: list[Array]) -> None:
-        """Rescale the update of the inner optimizer to the learned scale."""
-        starts = [view_as_real(start) for start in self._arrays["start"]]
-        leaves = [view_as_real(leaf) for leaf in self._points]
-        if self._numbers["steps"] == 0:
-            assign(starts, before)
-        self._numbers["steps"] += 1
-        old = sum(self._numbers["s"])
-        moved = [
-            (leaf, g, start, x, (start.astype(float) - x) / (old + self.eps))
-            for leaf, g, start, x in zip(leaves, gathered, starts, before, strict=True)
-            if g is not None
-        ]
-        if not moved:
-            return
-        _, flat, _, points, ahead = (list(column) for column in zip(*moved, strict=True))
-        scale = self._learn(self._gain(flat, points, ahead, old))
-        for leaf, _, start, x, delta in moved:
-            leaf[...] = start - scale * (delta - (leaf.astype(float) - x))
+    def _bet(
+        self, gathered: list[Array | None], before: list[Array]
+    ) -> tuple[dict[str, Any], Callable[[], None]]:
+        """The numbers after this step, and what rescales the update of the inner optimizer.
+
+        All of it, with its memory, is there before the step, after which nothing may fail.
+        """
+        kept = [view_as_real(start) for start in self._arrays["start"]]
+        first, old = self._numbers["steps"] == 0, sum(self._numbers["s"])
+        columns = zip(self._points, gathered, before if first else kept, before, strict=True)
+        moved = [(view_as_real(leaf), g, s, x) for leaf, g, s, x in columns if g is not None]
+        points = [x.astype(float) for _, _, _, x in moved]
+        starts = [start.astype(float) for _, _, start, _ in moved]
+        ahead = [(s - x) / (old + self.eps) for s, x in zip(starts, points, strict=True)]
+        numbers: dict[str, Any] = {"steps": self._numbers["steps"] + 1}
+        scale, scratch = 0.0, [np.empty_like(x) for x in points]
+        if moved:
+            flat = [g for _, g, _, _ in moved]
+            gain = self._gain(flat, [x for _, _, _, x in moved], ahead, old)
+            scale, numbers = self._learned(gain, numbers)
+        leaves = [leaf for leaf, _, _, _ in moved]
+
+        def rescale() -> None:
+            if first:
+                assign(kept, before)
+            rows = zip(leaves, starts, points, ahead, scratch, strict=True)
+            for leaf, start, x, delta, found in rows:
+                found[...] = leaf
+                np.subtract(found, x, out=found)
+                np.subtract(delta, found, out=found)
+                np.multiply(found, scale, out=found)
+                np.subtract(start, found, out=found)
+                leaf[...] = found
+
+        return numbers, rescale
 
     def _gain(self, flat: list[Array], x: list[Array], ahead: list[Array], scale: float) -> float:
         """The inner product of the gradient, decay included, and the displacement so far."""
@@ -141,19 +161,20 @@ class Mechanic(Wrapper):
         size = norm(x)
         pull = (1 if not self.internals.options.maximize else -1) * self.weight_decay
         pull *= scale * grad_norm / (size + self.eps)
-        slopes = [g.astype(float) + pull * leaf for g, leaf in zip(flat, x, strict=True)]
+        pairs = zip(flat, x, strict=True)
+        slopes = [g.astype(float) + (pull * leaf).astype(float) for g, leaf in pairs]
         return (-1 if self.internals.options.maximize else 1) * _product(slopes, ahead)
 
-    def _learn(self, h: float) -> float:
-        """Update the bets and return the sum of the new scales."""
+    def _learned(self, h: float, numbers: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+        """The sum of the new scales, and the numbers with the new bets."""
         s, m, v, r = (np.array(self._numbers[name]) for name in "smvr")
         clipped = np.clip(h, -m, m)
         m = np.maximum(self.betas * m, abs(h) + self.eps)
         v = self.betas**2 * v + h * h
         r = self.betas * r + clipped * s
         s = (self.s_init / len(m) * m + np.maximum(r, 0.0)) / (np.sqrt(v) + self.eps)
-        self._numbers.update(s=s.tolist(), m=m.tolist(), v=v.tolist(), r=r.tolist())
-        return float(s.sum())
+        bets = {"s": s.tolist(), "m": m.tolist(), "v": v.tolist(), "r": r.tolist()}
+        return float(s.sum()), {**numbers, **bets}
 
 
 def _product(a: list[Array], b: list[Array]) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from stepsize._core import BOUND
 from stepsize.arrays import Array, Nest
 from stepsize.optimizers.half import to_float32
-from stepsize.optimizers.transaction import Uninterrupted
+from stepsize.optimizers.transaction import Uninterrupted, assign
 from stepsize.optimizers.wrappers.base import Wrapper
 
 __all__ = ["Project"]
@@ -105,8 +105,12 @@ class Project(Wrapper):
         """The inner optimizer's step, and the projection."""
         with Uninterrupted(), self.internals.engine:
             result = self.inner.step(grads, loss=loss, stats=stats)
-            points = self._points
-            for i, nearest in self._places:
-                leaf = points[i]
-                leaf[...] = nearest(to_float32(leaf))
+            points = [self._points[i] for i, _ in self._places]
+            pairs = zip(points, self._places, strict=True)
+            try:
+                inside = [nearest(to_float32(leaf)) for leaf, (_, nearest) in pairs]
+                assign(points, inside)
+            except BaseException as error:
+                error.add_note("Project: the step was made, but its end is not projected")
+                raise
         return result
