@@ -137,14 +137,18 @@ def test_what_a_function_counts_itself_is_no_difference():
 
 
 BEGUN, NAMES, MANY = time.time(), frozenset("abcdefgh"), list(range(100_000))
+SINCE, ALSO = time.perf_counter(), time.monotonic()
 
 
 def test_what_differs_in_every_process_is_no_difference():
     def function(step):
-        return (time.time() - BEGUN) * len(NAMES) * len(MANY)
+        return (time.time() - BEGUN) * len(NAMES) * len(MANY) * (SINCE + ALSO)
 
     told = described(function)
-    assert "BEGUN" not in told["values"] and told["values"]["MANY"] == "list of 100000"
+    times = {"BEGUN"} | ({"SINCE", "ALSO"} if time.monotonic() > 100 else set())
+    assert not times & told["values"].keys() and told["values"]["MANY"] == "list of 100000"
+    for value in (0.1, 0.00012345, 64, 12345.0, 12345.25, time.monotonic() + 1e5):
+        assert described(lambda step, value=value: value)["values"]["value"] == repr(value)[:40]
     script = "from stepsize.serialization.functions import _text; print(_text({'a', 'b', 'c'}, 1))"
     found = {
         subprocess.run(

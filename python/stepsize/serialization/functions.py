@@ -28,6 +28,9 @@ SHOWN = 40  # letters of a value that is kept as it is; of others a checksum is
 LARGEST = 1 << 20  # elements of an array that are read
 LONGEST = 1 << 14  # parts of a list that are read
 YEAR = 86400.0 * 365  # a number so near to the present time tells it, and is another in every run
+BEGUN = time.time()
+SMALLEST = 100.0
+IMPORTED = 600.0  # seconds before this module that a script may have begun
 CHANGING = {"append", "extend", "insert", "pop", "update", "add", "setdefault", "clear", "remove"}
 STORES = {"STORE_DEREF", "DELETE_DEREF", "STORE_GLOBAL", "DELETE_GLOBAL"}
 
@@ -236,9 +239,23 @@ def _code(code: CodeType, doc: str | None = None) -> str:
     return repr((code.co_code.hex(), constants, names, code.co_kwonlyargcount))
 
 
+def _is_of_a_clock(value: float) -> bool:
+    """Whether a number tells the time: the date, or that on a clock since this process began.
+
+    Those clocks tell how long the machine runs; numbers that people choose are smaller, as those of
+    a machine that was just started are, or have fewer digits.
+    """
+    if abs(value - time.time()) < YEAR:
+        return True
+    age = time.time() - BEGUN + IMPORTED
+    since = (clock() - value for clock in (time.perf_counter, time.monotonic))
+    chosen = value < SMALLEST or round(value, 4) == value
+    return not chosen and any(0 <= seconds <= age for seconds in since)
+
+
 def _text(value: Any, containers: bool) -> str | None:
     """A value as text that is alike in every process; None where there is none."""
-    if type(value) is float and abs(value - time.time()) < YEAR:
+    if type(value) is float and _is_of_a_clock(value):
         return None
     if value is None or isinstance(value, bool | int | float | complex | np.generic):
         return repr(value.item() if isinstance(value, np.generic) else value)[:SHOWN]
