@@ -50,7 +50,7 @@ def test_a_difference_is_found():
 
 
 def test_the_form_that_a_library_computes_is_named():
-    """optax corrects Muon's average as Adam's, and takes the columns of a matrix for its outputs."""
+    """optax corrects Muon's average as Adam's, and takes the columns of a matrix for outputs."""
     pytest.importorskip("optax")
     for result in rule_results(adapter("optax"), "Muon", STEPS):
         assert result.verdict == "differs"
