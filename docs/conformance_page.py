@@ -39,9 +39,16 @@ numbers, start, gradients and the exact results as decimals.
 
 KNOWN = """Four differences were known from reports before the suite was run. Two it finds in the
 versions above: Rprop one step late (optax), and a one-cycle schedule that rises, or falls below 0,
-past its end (torch). The other two, both of DeepSpeed, are gone in its version above: Adagrad's
-weight decay agrees with the statement, and a step that is undone and made again (`AdamW, undone`)
-no longer leaves 0 behind.
+past its end (torch). The other two are of DeepSpeed. A step that is undone and made again (`AdamW,
+undone`) agrees in the version above and in 0.19.0; run beside 0.18.0, 0.18.3 and 0.18.8 the suite
+finds it: *x = 1, g = 1: step 1 is 1 by the statement, nan found*. Adagrad's weight decay agrees in
+the version above; 0.14.5 and 0.18.0 to 0.19.4 have no Adagrad for processors, and older ones do
+not build here.
+
+optax' Muon differs in two ways, which the suite names: it corrects its average as Adam does, and
+looks ahead as NAdam, which mixes average and gradient in other proportions; and the columns of a
+matrix are its outputs, as JAX's layers have them, so that the factor of a matrix that is not
+square is another.
 
 Kron (PSGD, Li 2015, arXiv:1512.04202; Li 2024, arXiv:2402.04553) has no statement: its updates
 depend on random numbers that each library draws in its own way, so that no two agree number by

@@ -47,3 +47,11 @@ def test_a_difference_is_found():
     pytest.importorskip("torch")
     results = schedule_results(adapter("torch"), "one cycle")
     assert [r.case for r in results if r.verdict == "differs"] == ["past the end"]
+
+
+def test_the_form_that_a_library_computes_is_named():
+    """optax corrects Muon's average as Adam's, and takes the columns of a matrix for outputs."""
+    pytest.importorskip("optax")
+    for result in rule_results(adapter("optax"), "Muon", STEPS):
+        assert result.verdict == "differs"
+        assert "momentum corrected average" in result.note

@@ -27,7 +27,11 @@ def newton_schulz(g, h):
     "Jordan et al. 2024, kellerjordan.github.io/posts/muon; scale, Liu et al. 2025, "
     "arXiv:2502.16982, section 2.2",
     decay=DECOUPLED,
-    choices={"momentum": ("sum", "average"), "eps": ("added", "a bound of the norm")},
+    choices={
+        "momentum": ("sum", "average", "corrected average"),
+        "eps": ("added", "a bound of the norm"),
+        "outputs": ("rows", "columns"),
+    },
     shapes=((2, 3), (3, 2)),
     gradients=("plain", "moving rate"),
     lr=0.125,
@@ -40,12 +44,15 @@ def newton_schulz(g, h):
 )
 def muon(x, h):
     m = zeros(x)
-    while True:
+    for t in count(1):
         x, g = yield x
         part = 1 if h.momentum == "sum" else 1 - h.beta
         m = h.beta * m + part * g
-        u = newton_schulz(part * g + h.beta * m if h.nesterov else m, h)
-        rows, columns = x.shape
+        now, ahead = 1, 1
+        if h.momentum == "corrected average":  # as Dozat's NAdam looks ahead
+            now, ahead = (1 - h.beta ** (t + k) for k in (0, 1))
+        u = newton_schulz(part * g / now + h.beta * m / ahead if h.nesterov else m / now, h)
+        rows, columns = x.shape if h.outputs == "rows" else x.shape[::-1]
         scale = mp.sqrt(max(1, mp.mpf(rows) / columns))
         if h.scale != "original":
             scale = mp.mpf(0.2) * mp.sqrt(max(rows, columns))
