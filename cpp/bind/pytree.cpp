@@ -64,6 +64,12 @@ bool Pytree::descend(PyObject* value, PyObject** leaves) {
     return true;
 }
 
+// Equal text is told without a lookup. Runs no Python code.
+static bool same_key(PyObject* key, PyObject* seen) {
+    return key == seen || (PyUnicode_CheckExact(key) && PyUnicode_CheckExact(seen) &&
+                           PyUnicode_Compare(key, seen) == 0);
+}
+
 bool Pytree::descend_dict(PyObject* value, PyObject** leaves) {
     if (!PyDict_CheckExact(value) || size_t(PyDict_GET_SIZE(value)) != children_.size())
         return false;
@@ -71,7 +77,7 @@ bool Pytree::descend_dict(PyObject* value, PyObject** leaves) {
     PyObject *key, *item;
     size_t matched = 0;
     while (matched < seen_.size() && PyDict_Next(value, &at, &key, &item)) {
-        if (key != seen_[matched].key.ptr())
+        if (!same_key(key, seen_[matched].key.ptr()))
             break;
         Child& child = children_[seen_[matched].child];
         if (!child.nest.walk(item, leaves + child.first))

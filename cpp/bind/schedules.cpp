@@ -114,31 +114,41 @@ void call_function(void* context, const double* steps, double* out, size_t n) {
     }
 }
 
-// The values at n steps, 64-bit integers or doubles, block by block, on several threads if that
-// pays.
-void fill(const ScheduleObject& self, const void* from, bool whole, double* to, size_t n) {
+// The values at n steps, block by block, on several threads if that pays. `steps(start, count,
+// room)` gives so many of them, of its own or in the room.
+template <class Steps>
+void fill(const ScheduleObject& self, const Steps& steps, double* to, size_t n) {
     constexpr size_t block = 2048;
     const auto one = [&](size_t i) {
         const size_t start = i * block, count = std::min(block, n - start);
-        if (!whole) {
-            self.values(static_cast<const double*>(from) + start, to + start, count);
-            return;
-        }
-        double steps[block];
-        const int64_t* given = static_cast<const int64_t*>(from) + start;
-        std::copy(given, given + count, steps);
-        self.values(steps, to + start, count);
+        double room[block];
+        self.values(steps(start, count, room), to + start, count);
     };
     std::atomic<size_t> refused{SIZE_MAX}; // a block; no exception may leave a thread
     parallel_for((n + block - 1) / block, n, [&](size_t i) {
         try {
             one(i);
-        } catch (const std::invalid_argument&) {
+        } catch (...) { // made once more below, by this thread
             refused = std::min(refused.load(), i);
         }
     });
     if (refused != SIZE_MAX)
         one(refused);
+}
+
+// 64-bit integers or doubles.
+void fill_at(const ScheduleObject& self, const void* from, bool whole, double* to, size_t n) {
+    if (!whole)
+        return fill(
+            self,
+            [=](size_t start, size_t, double*) { return static_cast<const double*>(from) + start; },
+            to, n);
+    const auto converted = [=](size_t start, size_t count, double* room) {
+        const int64_t* given = static_cast<const int64_t*>(from) + start;
+        std::copy(given, given + count, room);
+        return static_cast<const double*>(room);
+    };
+    fill(self, converted, to, n);
 }
 
 py::array_t<double> values_of(const ScheduleObject& self, const py::array& steps) {
@@ -161,10 +171,10 @@ py::array_t<double> values_of(const ScheduleObject& self, const py::array& steps
     if (calls) {
         self.values(static_cast<const double*>(from), to, n); // in order and on this thread
     } else if (n < long_enough) {
-        fill(self, from, whole, to, n);
+        fill_at(self, from, whole, to, n);
     } else {
         const InterpreterReleased released;
-        fill(self, from, whole, to, n);
+        fill_at(self, from, whole, to, n);
     }
     return out;
 }
@@ -177,7 +187,12 @@ py::array_t<double> first_of(const ScheduleObject& self, size_t n) {
         return out;
     }
     const InterpreterReleased released;
-    self.first(to, n);
+    const auto counted = [](size_t start, size_t count, double* room) {
+        for (size_t i = 0; i < count; ++i)
+            room[i] = double(int64_t(start + i));
+        return static_cast<const double*>(room);
+    };
+    fill(self, counted, to, n);
     return out;
 }
 

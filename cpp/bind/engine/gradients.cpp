@@ -23,7 +23,7 @@ bool GradientSource::turns(size_t i, PyObject* object) {
             gradients_[i].dtype = dtype;
             gradients_[i].type = type_of(dtype);
             gradients_[i].verified = nullptr;
-            moved_ = true;
+            note(Change::kind);
             return true;
         }
     return false;
@@ -46,7 +46,7 @@ bool GradientSource::take(size_t i, PyObject* object) {
             const bool direct = !leaves_.reference() && !leaf.complex;
             data = direct ? tensor_data(object, leaf.dtype, leaf.shape) : nullptr;
             if (gradient.dtype != leaf.dtype) {
-                moved_ = true;
+                note(Change::kind);
                 gradient.verified = nullptr; // of other bytes
             }
             gradient.dtype = leaf.dtype;
@@ -60,9 +60,7 @@ bool GradientSource::take(size_t i, PyObject* object) {
             gradient.verified = data;
         }
     }
-    moved_ = moved_ || data != gradient.data;
-    gradient.object = object;
-    gradient.data = data;
+    put(gradient, object, data);
     return true;
 }
 
@@ -107,7 +105,7 @@ void GradientSource::settle(const Host& host, const py::list& flat, size_t first
         }
         const auto rows = py::reinterpret_borrow<py::tuple>(given);
         gradients_[first + k].verified = nullptr;
-        moved_ = true;
+        note(Change::kind);
         leaves_.bind_rows(first + k, rows[1].cast<py::array>());
         if (!take(first + k, rows[0].ptr()))
             throw std::invalid_argument("a gradient of rows could not be taken");
@@ -128,9 +126,7 @@ void GradientSource::gather_row(PyObject* const* stacked, size_t row) {
         Gradient& gradient = gradients_[i];
         const bool none = stacked[i] == Py_None;
         const char* data = none ? nullptr : proxy(stacked[i])->data + row * leaves_[i].bytes();
-        moved_ = moved_ || data != gradient.data;
-        gradient.object = stacked[i];
-        gradient.data = data;
+        put(gradient, stacked[i], data);
     }
     if (!leaves_.reference())
         return;
@@ -153,7 +149,7 @@ void GradientSource::release() {
         gathered_ = py::object();
     if (!leaves_.unbind_rows())
         return;
-    moved_ = true;
+    note(Change::kind);
     forget_verified();
 }
 

@@ -1,6 +1,7 @@
 // The source of a step's gradients: a nest, the bound arrays, or a row of stacked gradients.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "bind/engine/leaves.hpp"
@@ -43,14 +44,23 @@ class GradientSource {
     void pin(Pins& pins) const;
     void pin_leaf(Pins& pins, size_t i) const;
 
-    // Whether some gradient has another address or kind than in the last step.
-    bool moved() const { return moved_; }
-    void set_moved(bool moved) { moved_ = moved; }
+    // What is new of some gradient since `settle_change`: nothing, its address alone, or more: one
+    // where there was none or none where there was one, another dtype, or rows.
+    enum class Change { none, address, kind };
+    Change change() const { return change_; }
+    void settle_change() { change_ = Change::none; }
 
     int first_nonfinite(int octaves) const; // or too near infinity; -1 for none
     size_t count_nonfinite() const;
 
   private:
+    void note(Change change) { change_ = std::max(change_, change); }
+    void put(Gradient& gradient, PyObject* object, const char* data) {
+        if (data != gradient.data)
+            note(data && gradient.data ? Change::address : Change::kind);
+        gradient.object = object;
+        gradient.data = data;
+    }
     bool take(size_t i, PyObject* object);
     bool turns(size_t i, PyObject* object);
     bool gather_nest(py::handle grads);
@@ -63,7 +73,7 @@ class GradientSource {
     bool holds_ = false;           // whether some are not null
     py::object bound_;             // the list that `bind` was given
     py::object gathered_;          // what Python had to copy, or views of a row
-    bool moved_ = true;
+    Change change_ = Change::kind;
 };
 
 } // namespace stepsize

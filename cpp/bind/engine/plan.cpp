@@ -100,12 +100,18 @@ void Plan::lay_out_leaf(size_t i) {
 }
 
 void Plan::lay_out(bool by_leaf, bool averages) {
+    using Change = GradientSource::Change;
     waiting_ = false;
-    if (valid_ && !gradients_.moved() && by_leaf == by_leaf_ && ahead_ == prefetches() &&
-        averages == averages_)
+    const Change change = gradients_.change();
+    if (valid_ && by_leaf == by_leaf_ && ahead_ == prefetches() && averages == averages_ &&
+        (change == Change::none || (change == Change::address && follows_))) {
+        if (change == Change::address)
+            follow_gradients();
         return;
+    }
     valid_ = false;
     clear(by_leaf, averages);
+    follows_ = true;
     Chunk open = {};
     bool fresh = true; // no span is open at the leaf before
     for (size_t i = 0; i < leaves_.size(); ++i) {
@@ -113,6 +119,7 @@ void Plan::lay_out(bool by_leaf, bool averages) {
             fresh = true;
             continue;
         }
+        follows_ = follows_ && !leaves_[i].matrix && (by_leaf_ || !leaves_[i].adjacent);
         const size_t bound = add(i);
         if (!fresh && runs_on(i, open, bound)) {
             open.span.size += leaves_[i].size;
@@ -125,8 +132,20 @@ void Plan::lay_out(bool by_leaf, bool averages) {
     close(open);
     matrices_.finish();
     block_sums_.resize(blocks_.size());
-    gradients_.set_moved(false);
+    gradients_.settle_change();
     valid_ = true;
+}
+
+// The same layout with other gradients of the same kinds: arrays that are new in every step.
+void Plan::follow_gradients() {
+    size_t at = 0; // in the leaf
+    for (size_t i = 0; i < chunks_.size(); ++i) {
+        Chunk& chunk = chunks_[i];
+        at = i > 0 && chunks_[i - 1].leaf == chunk.leaf ? at + chunk_size : 0;
+        const Gradient& gradient = gradients_[chunk.leaf];
+        chunk.span.g = blocks_[i].data = gradient.data + at * item_size(gradient.dtype);
+    }
+    gradients_.settle_change();
 }
 
 double Plan::total_of_squares(double scale, const Host* ranks) {

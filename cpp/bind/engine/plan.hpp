@@ -67,6 +67,7 @@ class Plan {
     bool runs_on(size_t i, const Chunk& open, size_t bound) const;
     Chunk open_at(size_t i, size_t bound) const;
     void close(const Chunk& open);
+    void follow_gradients();
     size_t bound_for(const Leaf& leaf);
     void bind(const StepTerms& terms, bool again);
     Prologue prologue_of(const Group& group, const StepTerms& terms) const;
@@ -82,6 +83,7 @@ class Plan {
     Leaves& leaves_;
     GradientSource& gradients_;
     bool valid_ = false;
+    bool follows_ = false; // a chunk is a block of one leaf, whatever the addresses of gradients
     bool by_leaf_ = false;
     bool ahead_ = false;
     bool averages_ = false;
