@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from stepsize.callbacks.loggers import LogTo, Values
-from stepsize.diagnosis import diagnose
+from stepsize.diagnosis import diagnosis_or_reason
 from stepsize.schedules import Schedule
 from stepsize.validation import counted
 
@@ -229,11 +229,8 @@ def judged(history: History) -> tuple[str, str]:
     """The verdict on a run, and the diagnosis in words."""
     if not history.steps:
         return "not_enough_data", "No step was made."
-    try:
-        found = diagnose(history)
-    except ValueError as error:  # such as of an optimizer that climbs
-        return "none", str(error)
-    return found.verdict, str(found)
+    found = diagnosis_or_reason(history)
+    return "none" if isinstance(found, str) else found.verdict, str(found)
 
 
 def write_files(folder: str, history: History, verdict: str, text: str) -> list[str]:

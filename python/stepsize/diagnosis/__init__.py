@@ -59,6 +59,7 @@ __all__ = [
     "Finding",
     "Verdict",
     "diagnose",
+    "diagnosis_or_reason",
     "watched",
     "words",
 ]
@@ -99,6 +100,14 @@ def diagnose(history: Any, *, what_if: Experiment | Asked | None = None) -> Diag
     features = measure(history, columns)
     found = with_floor(features, _diagnosed(history, features, what_if))
     return with_holes(columns, getattr(history, "meta", None), found)
+
+
+def diagnosis_or_reason(history: Any) -> Diagnosis | str:
+    """The diagnosis by the curves, or why there is none: of an optimizer that climbs, for one."""
+    try:
+        return diagnose(history)
+    except (TypeError, ValueError) as error:
+        return str(error)
 
 
 def _diagnosed(

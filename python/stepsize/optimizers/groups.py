@@ -283,8 +283,8 @@ class ParameterGroups:
         items = value if several else [value] * count
         triples = zip(some, fields, items, strict=True)
         values = [one.check(self.owner_of(k), item) for k, one, item in triples]
-        triples = zip(fields, tables, items, strict=True)
-        if any(_ends_schedule(one, table[field.name], item) for one, table, item in triples):
+        given = zip(fields, tables, items, strict=True)
+        if any(_ends_schedule(one, table[field.name], item) for one, table, item in given):
             scale = "; opt.lr_scale *= ... keeps it" if field.name == "lr" else ""
             warnings.warn(
                 f"{owner}: {field.name} = {value!r}, worked out from the schedule's present value, "

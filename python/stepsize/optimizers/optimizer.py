@@ -48,8 +48,8 @@ def registry() -> list[type[Optimizer]]:
 
 
 # The attributes that an optimizer is made of; all others are of the classes of users.
-MADE_OF = ("_engine", "_host", "_options", "_leaves", "_groups", "_slots", "_part_places")
-MADE_OF += ("_training",)  # of those that `SwapsAverage`
+_PARTS = ("_engine", "_host", "_options", "_leaves", "_groups", "_slots", "_part_places")
+MADE_OF = (*_PARTS, "_training")  # the last of those that `SwapsAverage`
 
 # What is done elsewhere by a method or an attribute, and its place here.
 _ELSEWHERE = {

@@ -25,13 +25,6 @@ from stepsize.training.evaluation import Evaluate, Evaluation
 from stepsize.validation import whole
 
 
-def function_of(name: str, function: Any) -> Any:
-    """A function, or the error that names the argument."""
-    if not callable(function):
-        raise TypeError(f"{name} must be a function, got {function!r:.80}")
-    return function
-
-
 def optimizer_of(optimizer: Any, params: Any) -> Optimizer:
     """The optimizer, checked to update these parameters; a name makes one at its default rate."""
     if isinstance(optimizer, str):
@@ -112,7 +105,7 @@ def count_of(count: Any) -> batches.Count | None:
     """The function that counts the rows of a batch, its answers checked; None where not given."""
     if count is None:
         return None
-    function_of("count", count)
+    arrays.check_function("fit", count, "count", "number of rows", "(batch)")
 
     def rows(batch: Any) -> float:
         found = count(batch)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from stepsize.arrays import Nest, ValueAndGrad, copy, flatten, map_leaves, where_not_finite
-from stepsize.diagnosis import diagnose
+from stepsize.diagnosis import diagnosis_or_reason
 from stepsize.gradients.calls import Calls
 from stepsize.gradients.screen import wrong_gradients
 from stepsize.training.batches import ArrayBatches
@@ -40,9 +40,8 @@ def look_for_wrong_gradients(run: Run, value_and_grad: ValueAndGrad, start: Nest
     ranks = run.team is not None and not isinstance(run.batches, ArrayBatches)
     if run.grads is None or ranks:  # no step was made, of a batch that may be None itself
         return
-    try:
-        found = diagnose(history)
-    except (TypeError, ValueError):  # a history that `diagnose` has no word for
+    found = diagnosis_or_reason(history)
+    if isinstance(found, str):
         return
     if found.mismatch is not None or (found.verdict in NO_ADVICE and found.suggested_lr is None):
         return

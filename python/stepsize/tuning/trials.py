@@ -238,14 +238,12 @@ def _bring(before: str | None, checkpoint: str | None) -> None:
 
 
 def _verdict(history: Any) -> str:
-    from stepsize.diagnosis import diagnose
+    from stepsize.diagnosis import diagnosis_or_reason
 
     if not len(history.get("loss", ())):  # stopped at its start
         return ""
-    try:
-        return str(diagnose(history).verdict)
-    except ValueError:  # such as of an optimizer that climbs
-        return ""
+    found = diagnosis_or_reason(history)
+    return "" if isinstance(found, str) else str(found.verdict)
 
 
 def _words(error: BaseException) -> str:
