@@ -176,7 +176,7 @@ def test_a_run_without_a_diagnosis_is_ended(monkeypatch):
     def fail(history):
         raise ZeroDivisionError("in the diagnosis")
 
-    monkeypatch.setattr(trackers, "diagnose", fail)
+    monkeypatch.setattr(trackers, "diagnosis_or_reason", fail)
     book = Book()
     fit(make_params(), callbacks=[track(book)])
     assert book.summary.verdict == "unknown" and "in the diagnosis" in book.summary.diagnosis
