@@ -53,8 +53,6 @@ OPTIONS = [
     "-W",
     "ignore::pytest.PytestAssertRewriteWarning",
 ]
-RECORDED = 12  # parameters of a test, at most, that tell what it passes by
-
 settings.register_profile("mutants", derandomize=True, database=None, deadline=None)
 settings.load_profile("mutants")
 
@@ -209,7 +207,7 @@ class Server:
         record = pickle.loads(kept.read_bytes()) if kept.exists() else {}
         known = {function_of(name) for name in record}
         fresh = [item for name, item in self.items.items() if function_of(name) not in known]
-        left = [item.nodeid for item in thinned(fresh, RECORDED)]
+        left = [item.nodeid for item in thinned(fresh, self.trials["recorded"])]
         while left:
             record |= self.record(left)
             if left[0] not in record:
@@ -327,6 +325,7 @@ class Server:
         names = {name for slot in relation["functions"] for name in self.tests_of[slot]}
         if relation["word"]:
             names |= {name for name in self.passing if f"[{relation['word']}" in name}
+        names = names or set(self.passing)  # of a helper of class bodies, which no test enters
         chosen = in_turn(sorted(names), self.seconds, *self.trials["most"])
         if not chosen:
             return {}

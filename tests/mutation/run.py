@@ -212,6 +212,7 @@ def main() -> int:
     words.add_argument("--most", default="40,2", help="tests, and their seconds, for a mutant")
     words.add_argument("--most-again", default="400,15", help="the same for one that survived")
     words.add_argument("--numbers", default="", help="of mutants to judge again, with commas")
+    words.add_argument("--recorded", type=int, default=12, help="parameters of each test to record")
     words.add_argument("--idle", action="store_true", help="list the tests that killed nothing")
     words.add_argument("--into", type=Path, default=BUILDS, help="where what is made lies")
     words.add_argument("--again", action="store_true")
@@ -248,7 +249,7 @@ def main() -> int:
     if given.tests:
         trials["tests"] = [f"tests/{name}" for name in given.tests.split(",")]
     trials["left_out"] = [f"tests/{name}" for name in LEFT_OUT]
-    trials |= {"record": str(record), "minutes": given.minutes}
+    trials |= {"record": str(record), "minutes": given.minutes, "recorded": given.recorded}
     if trials["mutants"] and not given.shown:
         answers = judge(work, trials | {"each": given.each, "most": numbers(given.most)})
     again = [int(number) for number in given.numbers.split(",") if number]
