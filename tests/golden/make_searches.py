@@ -1,4 +1,4 @@
-"""Writes searches.txt: all that searches find on small problems, so that a change is seen in review.
+"""Writes searches.txt: all that searches find on small problems, for review.
 
 Run from the root of the repository: ``PYTHONPATH=python:tests/support python
 tests/golden/make_searches.py``.

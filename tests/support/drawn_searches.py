@@ -132,7 +132,8 @@ def tuned(name: str, **given: Any) -> Iterator[str]:
     result = ss.tune(**given)
     yield f"tune {name}: {short(result.best_value)} {short(result.best)}"
     for trial in result.trials:
-        yield f"    {trial.number} {trial.state} {short(trial.value)} {short(trial.point)} {trial.reason}"
+        ended = f"{trial.number} {trial.state} {short(trial.value)} {trial.reason}"
+        yield f"    {ended}: {short(trial.point)}"
 
 
 def snapshot() -> str:
