@@ -53,6 +53,8 @@ OPTIONS = [
     "-W",
     "ignore::pytest.PytestAssertRewriteWarning",
 ]
+IDLE = 20.0  # seconds without any work of a trial, by which it hangs
+
 settings.register_profile("mutants", derandomize=True, database=None, deadline=None)
 settings.load_profile("mutants")
 
@@ -93,10 +95,22 @@ class InCpp:
         os.environ["STEPSIZE_MUTANT"] = str(number)
 
 
+def time_of_group(leader: int) -> float:
+    """The time of the processor that a group of processes has used, as far as it is known."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            parts = path.read_text().rpartition(")")[2].split()
+            if int(parts[2]) == leader:
+                ticks += sum(map(int, parts[11:15]))
+    return float(ticks)
+
+
 def in_fork(act: Callable[[Callable[[object], None]], object], seconds: float) -> object:
     """What `act` returns or sent last, in a fork of this process; "crash" or "hang" otherwise.
 
-    It may use so much time of the processor, and 40 times as long where others use it, too.
+    It may use so much time of the processor, and 40 times as long where others use it, too; what
+    uses none for a while waits for what never comes.
     """
     folder = tempfile.mkdtemp(
         prefix="mutant-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None
@@ -124,11 +138,14 @@ def in_fork(act: Callable[[Callable[[object], None]], object], seconds: float) -
         finally:
             os._exit(code)
     end = time.monotonic() + 40 * seconds
-    status = None
+    status, used, looked = None, -1.0, time.monotonic()
     while status is None and time.monotonic() < end:
         done, found = os.waitpid(child, os.WNOHANG)
         if done:
             status = found
+        elif time.monotonic() > looked + IDLE:
+            before, used, looked = used, time_of_group(child), time.monotonic()
+            end = end if used > before else looked
         else:
             time.sleep(0.005)
     with contextlib.suppress(ProcessLookupError, PermissionError):
