@@ -133,7 +133,8 @@ def judge(work: Path, trials: dict) -> dict[int, dict]:
 
 def kept(work: Path) -> dict[int, dict]:
     """What was found of each mutant so far; what was found last counts."""
-    lines = (work / "answers.jsonl").read_text().splitlines()
+    path = work / "answers.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
     found = [json.loads(line) for line in lines if line.startswith('{"number"')]
     return {answer["number"]: answer for answer in found}
 
@@ -199,7 +200,7 @@ def idle(record: Path, answers: dict[int, dict]) -> None:
     )
 
 
-def main() -> int:
+def arguments() -> argparse.Namespace:
     formatter = argparse.RawDescriptionHelpFormatter
     words = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     words.add_argument("language", choices=["python", "cpp"])
@@ -218,34 +219,42 @@ def main() -> int:
     words.add_argument("--again", action="store_true")
     words.add_argument("--shown", action="store_true", help="the results so far, and no more")
     words.add_argument("--rest", action="store_true", help="those that there was no time for")
-    given = words.parse_args()
-    start = time.monotonic()
-    work = given.into / given.language
-    work.mkdir(parents=True, exist_ok=True)
-    count = given.sample or {"python": 640, "cpp": 500}[given.language]
-    record = work / "record.pickle"
+    return words.parse_args()
+
+
+def drawn(given: argparse.Namespace, work: Path) -> tuple[list[Mutant], dict]:
+    """New mutants, or those of the last run, and what is to be tried first."""
     if given.again or given.rest or given.shown or given.numbers:
         mutants = [Mutant(**entry) for entry in json.loads((work / "mutants.json").read_text())]
         trials = json.loads((work / "trials.json").read_text())
         answers = kept(work)
         rest = [mutant.number for mutant in mutants if mutant.number not in answers]
         random.Random(given.seed).shuffle(rest)
-        trials["mutants"] = rest * given.rest
-    else:
-        record.unlink(missing_ok=True)
-        (work / "answers.jsonl").unlink(missing_ok=True)
-        if given.language == "cpp":
-            import cpp_sites
+        return mutants, trials | {"mutants": rest * given.rest}
+    for name in ("record.pickle", "answers.jsonl"):
+        (work / name).unlink(missing_ok=True)
+    count = given.sample or {"python": 640, "cpp": 500}[given.language]
+    if given.language == "cpp":
+        import cpp_sites
 
-            mutants, trials = cpp_sites.in_cpp(work, copied(work), count, given.seed, given.only)
-            trials["tests"] = [f"tests/{name}" for name in CPP_TESTS]
-        else:
-            mutants, trials = in_python(work, count, given.seed, given.only)
-        trials |= {"language": given.language, "record": str(record)}
-        trials["mutants"] = [mutant.number for mutant in mutants]
-        random.Random(given.seed).shuffle(trials["mutants"])  # those judged in time are a sample
-        (work / "mutants.json").write_text(json.dumps([vars(mutant) for mutant in mutants]))
-        answers = {}
+        mutants, trials = cpp_sites.in_cpp(work, copied(work), count, given.seed, given.only)
+        trials["tests"] = [f"tests/{name}" for name in CPP_TESTS]
+    else:
+        mutants, trials = in_python(work, count, given.seed, given.only)
+    trials |= {"language": given.language, "mutants": [mutant.number for mutant in mutants]}
+    random.Random(given.seed).shuffle(trials["mutants"])  # those judged in time are a sample
+    (work / "mutants.json").write_text(json.dumps([vars(mutant) for mutant in mutants]))
+    return mutants, trials
+
+
+def main() -> int:
+    given = arguments()
+    start = time.monotonic()
+    work = given.into / given.language
+    work.mkdir(parents=True, exist_ok=True)
+    record = work / "record.pickle"
+    mutants, trials = drawn(given, work)
+    answers = kept(work)
     if given.tests:
         trials["tests"] = [f"tests/{name}" for name in given.tests.split(",")]
     trials["left_out"] = [f"tests/{name}" for name in LEFT_OUT]
