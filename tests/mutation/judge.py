@@ -5,6 +5,9 @@
 The tests run once with no mutant, and each tells which mutants it passes by. A mutant is then
 tried by those tests alone, the fastest first, one of each function before the second of any, until
 one fails. What is read at the import is tried in a fork of a process that has not imported yet.
+
+A parameter of a test that has not run yet is taken to pass by what others of its test pass by; if
+it fails, it must pass without the mutant.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy
@@ -50,6 +53,8 @@ OPTIONS = [
     "-W",
     "ignore::pytest.PytestAssertRewriteWarning",
 ]
+IDLE = 20.0  # seconds without any work of a trial, by which it hangs
+
 settings.register_profile("mutants", derandomize=True, database=None, deadline=None)
 settings.load_profile("mutants")
 
@@ -90,10 +95,22 @@ class InCpp:
         os.environ["STEPSIZE_MUTANT"] = str(number)
 
 
+def time_of_group(leader: int) -> float:
+    """The time of the processor that a group of processes has used, as far as it is known."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            parts = path.read_text().rpartition(")")[2].split()
+            if int(parts[2]) == leader:
+                ticks += sum(map(int, parts[11:15]))
+    return float(ticks)
+
+
 def in_fork(act: Callable[[Callable[[object], None]], object], seconds: float) -> object:
     """What `act` returns or sent last, in a fork of this process; "crash" or "hang" otherwise.
 
-    It may use so much time of the processor, and 40 times as long where others use it, too.
+    It may use so much time of the processor, and 40 times as long where others use it, too; what
+    uses none for a while waits for what never comes.
     """
     folder = tempfile.mkdtemp(
         prefix="mutant-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None
@@ -121,11 +138,14 @@ def in_fork(act: Callable[[Callable[[object], None]], object], seconds: float) -
         finally:
             os._exit(code)
     end = time.monotonic() + 40 * seconds
-    status = None
+    status, used, looked = None, -1.0, time.monotonic()
     while status is None and time.monotonic() < end:
         done, found = os.waitpid(child, os.WNOHANG)
         if done:
             status = found
+        elif time.monotonic() > looked + IDLE:
+            before, used, looked = used, time_of_group(child), time.monotonic()
+            end = end if used > before else looked
         else:
             time.sleep(0.005)
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -169,6 +189,21 @@ def in_turn(names: list[str], seconds: dict[str, float], most: int, limit: float
     return chosen
 
 
+def alike(names: Iterable[str], record: dict[str, tuple]) -> dict[str, tuple]:
+    """What to expect of the parameters that have not run, by those of the same test that have."""
+    groups: dict[str, list[tuple]] = defaultdict(list)
+    for name, entry in record.items():
+        if entry[2]:
+            groups[function_of(name)].append(entry)
+    expected = {
+        name: (sum(entry[0] for entry in group) / len(group),
+               set().union(*(entry[1] for entry in group)), True, "expected")
+        for name, group in groups.items()
+    }  # fmt: skip
+    return {name: expected[function_of(name)] for name in names
+            if name not in record and function_of(name) in expected}  # fmt: skip
+
+
 class Server:
     """A plugin in place of pytest's loop."""
 
@@ -187,13 +222,17 @@ class Server:
         at_import = self.question.hits()
         kept = Path(self.trials["record"])
         record = pickle.loads(kept.read_bytes()) if kept.exists() else {}
-        left = [name for name in self.items if name not in record]
+        known = {function_of(name) for name in record}
+        fresh = [item for name, item in self.items.items() if function_of(name) not in known]
+        left = [item.nodeid for item in thinned(fresh, self.trials["recorded"])]
         while left:
             record |= self.record(left)
             if left[0] not in record:
                 break
             left = [name for name in left if name not in record]
         kept.write_bytes(pickle.dumps(record))
+        record |= alike(self.items, record)
+        self.doubted = {name for name, entry in record.items() if entry[3:]}
         self.passing = {name: entry for name, entry in record.items()
                         if entry[2] and name in self.items}  # fmt: skip
         self.seconds = {name: entry[0] for name, entry in self.passing.items()}
@@ -203,7 +242,7 @@ class Server:
                  f"in a fork: {len(lost)}")  # fmt: skip
         self.say(json.dumps({"left out": lost}))
         self.tests_of: dict[int, list[str]] = defaultdict(list)
-        for name, (_, hits, _) in self.passing.items():
+        for name, (_, hits, *_) in self.passing.items():
             for number in hits:
                 self.tests_of[number].append(name)
         end = time.monotonic() + self.trials["minutes"] * 60
@@ -266,8 +305,10 @@ class Server:
         start = time.monotonic()
         result = {"number": number, "tests": len(self.tests_of[number]), "tried": len(names)}
         limit = 5 + 3 * sum(self.seconds[name] for name in names)
-        answer = in_fork(act, limit) if names else ("", False)
-        result |= told(answer)
+        result |= told(in_fork(act, limit) if names else ("", False))
+        while result["verdict"] == "killed" and self.fails_anyway(result["by"]):
+            names.remove(result["by"])
+            result |= told(in_fork(act, limit) if names else ("", False))
         if (
             str(number) in self.trials["at_import"]
             and at_import
@@ -278,12 +319,30 @@ class Server:
             result["verdict"] = "not reached"
         return result | {"at import": at_import, "seconds": round(time.monotonic() - start, 2)}
 
+    def fails_anyway(self, name: str) -> bool:
+        """Whether a test that was not recorded fails without a mutant, too."""
+        if name not in self.doubted:
+            return False
+        self.doubted.discard(name)
+
+        def act(send: Callable[[object], None]) -> object:
+            self.own_folder()
+            failed = self.run(name)
+            return failed or not self.failures.passed
+
+        if fails := bool(in_fork(act, 60)):
+            del self.passing[name]
+            for names in self.tests_of.values():
+                names[:] = [other for other in names if other != name]
+        return fails
+
     def trial_at_import(self, number: int) -> dict:
         """By tests that enter functions in which its name stands, or that name its class."""
         relation = self.trials["at_import"][str(number)]
         names = {name for slot in relation["functions"] for name in self.tests_of[slot]}
         if relation["word"]:
             names |= {name for name in self.passing if f"[{relation['word']}" in name}
+        names = names or set(self.passing)  # of a helper of class bodies, which no test enters
         chosen = in_turn(sorted(names), self.seconds, *self.trials["most"])
         if not chosen:
             return {}
@@ -357,7 +416,7 @@ if __name__ == "__main__":
     work = Path(sys.argv[1])
     trials = json.loads((work / "trials.json").read_text())
     zygote = start_zygote()
-    with open(work / "answers.jsonl", "w", buffering=1) as out:
+    with open(work / "answers.jsonl", "a", buffering=1) as out:
         question = InPython() if trials["language"] == "python" else None
         server = Server(trials, question, lambda line: print(line, file=out))
         tests = trials["tests"]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from schemata import Site
 
-__all__ = ["Scanned", "scan", "write"]
+__all__ = ["Scanned", "same", "scan", "write"]
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -36,6 +37,23 @@ def is_text(node: ast.expr) -> bool:
     return isinstance(node, TEXT) or (
         isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)
     )
+
+
+SYMMETRIC = r"(np\.|numpy\.|math\.|os\.path\.)?(max|min|maximum|minimum|isclose|samestat)\("
+
+
+def same(site: Site) -> bool:
+    """Whether a mutant differs from its original to nobody who calls it, as can be read off it.
+
+    Arguments of the larger of two in the other order; None for False; what is asserted of the
+    length of two lists; what only checkers of types read.
+    """
+    node = site.place[0]  # type: ignore[index]
+    if site.kind == "swapped arguments":
+        return bool(re.match(SYMMETRIC, site.before))
+    return (site.before, site.after) in {
+        ("return False", "return"), ("not TYPE_CHECKING", "TYPE_CHECKING"),
+    } or (site.kind == "changed constant" and getattr(node, "strict", False))  # fmt: skip
 
 
 class Scanned(ast.NodeVisitor):
@@ -198,6 +216,11 @@ class Scanned(ast.NodeVisitor):
                 mutated.attr = NAMES[node.attr]
 
             self.change(node, "swapped name", act)
+        self.generic_visit(node)
+
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if node.arg == "strict" and isinstance(node.value, ast.Constant) and node.value.value:
+            node.value.strict = True  # type: ignore[attr-defined]
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
