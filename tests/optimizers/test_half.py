@@ -53,6 +53,33 @@ def test_every_number_comes_back(dtype):
 
 @by_dtype
 @pytest.mark.parametrize("target", _core.available_targets())
+def test_every_number_is_read(dtype, target):
+    """As a gradient, as a parameter and, of bfloat16, as state."""
+    numbers = codes(dtype)
+    wide, zeros = numbers.astype(np.float32), np.zeros(1 << 16, np.float32)
+    kept = numbers if dtype == ml_dtypes.bfloat16 else wide.astype(ml_dtypes.bfloat16)
+    before = _core.target()
+    _core.choose_target(target)
+    try:
+        of_grads = ss.SGD(zeros.copy(), lr=1.0, on_nonfinite="ignore")
+        of_grads.step(numbers)
+        of_params = ss.SGD(numbers.copy(), lr=1.0, master_weights=False)
+        of_params.step(zeros)
+        of_state = ss.SGD(
+            zeros.copy(), lr=1.0, momentum=1.0, on_nonfinite="ignore", state_dtype="bfloat16"
+        )
+        of_state.step(kept.astype(np.float32))
+        of_state.step(zeros)
+    finally:
+        _core.choose_target(before)
+    np.testing.assert_array_equal(of_grads.params, 0 - wide)
+    np.testing.assert_array_equal(of_params.params, numbers)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(of_state.params, 0 - 2 * kept.astype(np.float32))
+
+
+@by_dtype
+@pytest.mark.parametrize("target", _core.available_targets())
 def test_rounding_is_to_the_nearest(dtype, target):
     rng = np.random.default_rng(3)
     values = rng.integers(0, 1 << 32, 200_000, dtype=np.uint32).view(np.float32)

@@ -197,13 +197,15 @@ class Leaf {
         results(span_.x);
         results(span_.average);
         if (span_.half.data)
-            digest_.bytes(span_.half.data, size_ * 2);
+            digest_.halves(span_.half.dtype, span_.half.data, size_);
         for (int k = 0; k < slots(); ++k) {
             const Slot& slot = span_.slots[k];
             if (slot.storage == Storage::native)
                 results(slot.data);
+            else if (slot.storage == Storage::bfloat16)
+                digest_.halves(Dtype::bfloat16, slot.data, size_);
             else
-                digest_.bytes(slot.data, size_ * (slot.storage == Storage::bfloat16 ? 2 : 1));
+                digest_.bytes(slot.data, size_);
             if (slot.scales)
                 digest_.numbers<float>(slot.scales, (size_ + tile - 1) / tile);
         }
