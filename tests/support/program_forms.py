@@ -15,7 +15,7 @@ import numpy as np
 import stepsize as ss
 from cases import RULES
 from programs import bits
-from stated_model import Model, NotFinite, is_half, states
+from stated_model import Model, NotFinite, is_half, real, states, widened
 from stepsize.optimizers import loop
 from stepsize.optimizers.registration import snake_case
 
@@ -45,20 +45,32 @@ class Forms:
         given = [ss.RowGradient(*g) if isinstance(g, tuple) else g for g in flat]
         order, paths = rng.permutation(len(flat)), self.optimizer.internals.leaves.paths
         if rng.random() < 0.25:
-            return self.broken_off(flat, given, order[: rng.integers(len(flat))])
+            return self.broken_off(rng, flat, given, order[: rng.integers(len(flat) + 1)])
 
         def one_by_one(loss: float | None) -> None:
-            with self.optimizer.arriving(loss=loss) as arrived:
+            with self.arriving(rng, given, loss) as arrived:
                 for i in order:
                     arrived(paths[i], given[i])
 
         self.move(flat, by=one_by_one)  # type: ignore[attr-defined]
 
-    def broken_off(self, flat: Sequence[Any], given: Sequence[Any], some: Sequence[int]) -> None:
+    def arriving(self, rng: Any, given: Sequence[Any], loss: float | None) -> Any:
+        """Where all numbers are finite it is no matter whether leaves wait for each other."""
+        plain = [g.values if isinstance(g, ss.RowGradient) else g for g in given if g is not None]
+        if rng.random() < 0.6 and all(np.isfinite(real(widened(g))).all() for g in plain):
+            try:
+                return self.optimizer.arriving(loss=loss, nonfinite="leaf")
+            except ValueError:  # they have to
+                pass
+        return self.optimizer.arriving(loss=loss)
+
+    def broken_off(
+        self, rng: Any, flat: Sequence[Any], given: Sequence[Any], some: Sequence[int]
+    ) -> None:
         """An error in the block: leaves that have moved stay so."""
         loss, paths = self.loss(), self.optimizer.internals.leaves.paths
         try:
-            with self.optimizer.arriving(loss=loss) as arrived:
+            with self.arriving(rng, given, loss) as arrived:
                 for i in some:
                     arrived(paths[i], given[i])
                 raise OSError("inside")
@@ -100,15 +112,15 @@ class Forms:
         expected = core.copy()
         expected.step(self.for_model(flat), None)
         for i, (leaf, g) in enumerate(zip(core.copy().leaves, flat, strict=True)):
-            if g is None:
+            if g is None or not g.size:
                 continue
             table = core.tables[core.assignment[i]]
             keywords = {n: self.value_now(table[n]) for n in self.cls.fields if n in known}
             keywords["lr"] = core.numbers(core.assignment[i])["lr"]
             size = leaf.x.size
-            cut = int(rng.integers(size + 1))
+            cut = int(rng.integers(size))  # the first part may be empty, which moves no scalars
             scalars = np.array(list(leaf.scalars.values()))
-            for part in (slice(cut, size), slice(0, cut)):
+            for part in (slice(0, cut), slice(cut, size)):
                 own = scalars.copy()  # of the leaf: each part moves them alike
                 state = {name: slot.reshape(-1)[part] for name, slot in leaf.slots.items()}
                 state |= {"scalars": own} if leaf.scalars else {}
