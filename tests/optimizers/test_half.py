@@ -53,6 +53,32 @@ def test_every_number_comes_back(dtype):
 
 @by_dtype
 @pytest.mark.parametrize("target", _core.available_targets())
+def test_every_number_is_read(dtype, target):
+    """As a gradient, as a parameter and, of bfloat16, as state."""
+    numbers = codes(dtype)
+    wide = numbers.astype(np.float32)
+    finite, zeros = numbers[np.isfinite(wide)], np.zeros(1 << 16, np.float32)
+    before = _core.target()
+    _core.choose_target(target)
+    try:
+        of_grads = ss.SGD(zeros.copy(), lr=1.0, on_nonfinite="ignore")
+        of_grads.step(numbers)
+        of_params = ss.SGD(finite.copy(), lr=1.0, master_weights=False)
+        of_params.step(np.zeros(finite.size, np.float32))
+        of_state = ss.SGD(np.zeros(finite.size), lr=1.0, momentum=1.0, state_dtype="bfloat16")
+        for g in (finite.astype(float), np.zeros(finite.size)):  # rounded where it is float16
+            of_state.step(g)
+    finally:
+        _core.choose_target(before)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(of_grads.params, 0 - wide)
+        np.testing.assert_array_equal(of_params.params.view(np.uint16), finite.view(np.uint16))
+        if dtype == ml_dtypes.bfloat16:
+            np.testing.assert_array_equal(of_state.params, -2 * finite.astype(float))
+
+
+@by_dtype
+@pytest.mark.parametrize("target", _core.available_targets())
 def test_rounding_is_to_the_nearest(dtype, target):
     rng = np.random.default_rng(3)
     values = rng.integers(0, 1 << 32, 200_000, dtype=np.uint32).view(np.float32)

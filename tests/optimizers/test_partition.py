@@ -79,6 +79,24 @@ def test_two_rules_are_two_optimizers_to_the_bit(pair, dtype):
     assert both.step_count == 4
 
 
+def test_rules_of_matrices_beside_rules_of_two_passes():
+    """Of which one has passes that the other has not."""
+    for shaped in (cls for cls in RULES if cls.shaped):
+        for summing in (cls for cls in RULES if cls.scope is not None and cls is not shaped):
+            params = nest_of(np.float32)
+            apart = shares(ss.arrays.copy(params))
+            both = of_two(shaped, summing, params)
+            alone = [rule(part) for rule, part in zip((shaped, summing), apart, strict=True)]
+            for seed in range(3):
+                grads = random_grads(params, seed)
+                grads |= dict.fromkeys("bdf" if seed == 1 else "ace" if seed == 2 else "")
+                move(both, grads)
+                for optimizer, part in zip(alone, shares(grads), strict=True):
+                    move(optimizer, part)
+            due = {path: v for optimizer in alone for path, v in everything(optimizer).items()}
+            assert everything(both) == due, (shaped, summing)
+
+
 OPTIONS = [{}, {"clip_norm": 0.5}, {"clip_value": 0.1, "maximize": True}, {"loss_scale": "dynamic"}]
 
 

@@ -367,6 +367,13 @@ def test_modes_of_other_libraries_change_no_bit(name, size, bits):
     assert found[0].tobytes() == found[1].tobytes()
 
 
+def one_by_one(optimizer, g):
+    with optimizer.arriving() as arrived:
+        for path in ("b", "a"):
+            assert arrived(path, g)
+    return [x.tobytes() for x in optimizer.internals.leaves.arrays]
+
+
 def entries():
     """What else computes in C++: a call for each, from the same start."""
     x, g = np.linspace(-1, 1, 257, dtype=np.float32), np.sin(np.arange(257, dtype=np.float32))
@@ -380,6 +387,11 @@ def entries():
         one = x.copy()
         made = ss.AdamW(one, **more)
         yield str(more), lambda made=made, one=one: made.step(g) or one.tobytes()
+    looks = x.copy()
+    seen = ss.AdamW(looks, mars_gamma=0.025, update_clip=1.0, cautious_decay=True)
+    yield "sums before the update", lambda: seen.step(g) or looks.tobytes()
+    parts = {"a": x.copy(), "b": x.copy()}
+    yield "gradients one by one", lambda: one_by_one(ss.AdamW(parts, on_nonfinite="ignore"), g)
     half = x.astype(np.float16)
     narrow = ss.AdamW(half)
     yield "half precision", lambda: narrow.step(g.astype(np.float16)) or half.tobytes()

@@ -87,6 +87,16 @@ class Digest {
             bytes(&number, sizeof(F));
         }
     }
+    void halves(Dtype dtype, const void* data, size_t count) {
+        const uint16_t most = dtype == Dtype::float16 ? 0x7c00 : 0x7f80; // infinity
+        for (size_t i = 0; i < count; ++i) {
+            uint16_t bits;
+            std::memcpy(&bits, static_cast<const char*>(data) + i * 2, 2);
+            if ((bits & 0x7fff) > most)
+                bits = 0x7fff;
+            bytes(&bits, 2);
+        }
+    }
     void numbers(Dtype dtype, const void* data, size_t count) {
         dtype == Dtype::float32 ? numbers<float>(data, count) : numbers<double>(data, count);
     }

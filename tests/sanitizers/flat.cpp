@@ -146,6 +146,7 @@ class Leaf {
         special_ = !coded && source.below(4) == 0;
         options_ = source.word();
         stats_ = source.below(3) == 0;
+        choose_options(source);
         span_.ahead = source.flag();
         span_.place = uint32_t(source.below(5));
         span_.size = size;
@@ -159,9 +160,10 @@ class Leaf {
         span_.followed = span_.average || span_.bounds.low;
         scalars_of(rule_, scalars_);
         const double scales[] = {1, -1, 0.5}, decays[] = {0, 0.01};
-        prologue_ = {scales[source.below(3)],      source.flag() ? infinity : 0.5,
-                     decays[source.below(2)],      source.flag() ? 1.0 : 0.999,
-                     double(source.below(4) == 0), 0.125};
+        const double taken = source.flag() ? 0 : 0.001; // by a decoupled decay
+        prologue_ = {scales[source.below(3)], source.flag() ? infinity : 0.5,
+                     decays[source.below(2)], cautious_ & 2 ? taken : 1 - taken,
+                     double(cautious_),       0.125};
     }
 
     void step(int64_t t, Source& source) {
@@ -169,11 +171,12 @@ class Leaf {
         double numbers[max_numbers] = {};
         numbers_of(rule_, options_, numbers);
         threshold_ = numbers[0] * 0.1;
+        const std::vector<Span> chunks = split();
+        look(chunks, numbers, t);
         const auto prepare = [&] {
             rule_.prepare[int(dtype_)](numbers, t, scalars_, prologue_, bound_);
         };
         prepare();
-        const std::vector<Span> chunks = split();
         if (rule_.sums) {
             measure(chunks, numbers, t);
             prepare();
@@ -194,13 +197,15 @@ class Leaf {
         results(span_.x);
         results(span_.average);
         if (span_.half.data)
-            digest_.bytes(span_.half.data, size_ * 2);
-        for (int k = 0; k < rule_.slots; ++k) {
+            digest_.halves(span_.half.dtype, span_.half.data, size_);
+        for (int k = 0; k < slots(); ++k) {
             const Slot& slot = span_.slots[k];
             if (slot.storage == Storage::native)
                 results(slot.data);
+            else if (slot.storage == Storage::bfloat16)
+                digest_.halves(Dtype::bfloat16, slot.data, size_);
             else
-                digest_.bytes(slot.data, size_ * (slot.storage == Storage::bfloat16 ? 2 : 1));
+                digest_.bytes(slot.data, size_);
             if (slot.scales)
                 digest_.numbers<float>(slot.scales, (size_ + tile - 1) / tile);
         }
@@ -209,6 +214,17 @@ class Leaf {
     }
 
   private:
+    // MARS keeps the last gradient in a slot of its own.
+    bool corrects() const { return cautious_ & 4; }
+    int slots() const { return rule_.slots + corrects(); }
+
+    void choose_options(Source& source) {
+        const bool room = !rule_.sums && rule_.slots < max_slots; // as Python offers them
+        cautious_ = source.flag() ? int(source.below(room ? 8 : 4)) : 0;
+        if (!rule_.sums && rule_.slots > 0 && source.below(4) == 0)
+            squares_ = int(source.below(size_t(rule_.slots)));
+        span_.correction = &correction_;
+    }
     char* place(size_t bytes, size_t offset) {
         blocks_.emplace_back(bytes, offset);
         return blocks_.back().data();
@@ -234,10 +250,10 @@ class Leaf {
     }
     void place_state(bool coded, size_t offset, Source& source) {
         const Storage one = Storage(source.below(3));
-        for (int k = 0; k < rule_.slots; ++k) {
+        for (int k = 0; k < slots(); ++k) {
             Slot& slot = span_.slots[k];
             slot.storage = coded && source.below(4) ? one : Storage::native;
-            if (slot.storage == Storage::signed8 && k > 0)
+            if (slot.storage == Storage::signed8 && k > 0 && k < rule_.slots)
                 slot.storage = Storage::unsigned8; // as squares are
             const bool native = slot.storage == Storage::native;
             const size_t width = native ? width_ : slot.storage == Storage::bfloat16 ? 2 : 1;
@@ -283,7 +299,7 @@ class Leaf {
                 span.bounds.low = static_cast<const char*>(span.bounds.low) + at * width_;
                 span.bounds.high = static_cast<const char*>(span.bounds.high) + at * width_;
             }
-            for (int k = 0; k < rule_.slots; ++k) {
+            for (int k = 0; k < slots(); ++k) {
                 Slot& slot = span.slots[k];
                 const size_t widths[] = {width_, 2, 1, 1};
                 slot.data = move(slot.data, widths[int(slot.storage)]);
@@ -293,6 +309,29 @@ class Leaf {
         }
         return chunks;
     }
+
+    // The sums of MARS, then those of update clipping, which see the gradient that it corrects.
+    void look(const std::vector<Span>& chunks, double* numbers, int64_t t) {
+        correction_ = {t == 1 ? 0 : 0.9, 1};
+        if (corrects())
+            correction_.factor = within(1, std::sqrt(looked(chunks, -1, t)));
+        if (squares_ >= 0)
+            numbers[0] *= within(1, std::sqrt(looked(chunks, squares_, t) / double(size_)));
+    }
+    double looked(const std::vector<Span>& chunks, int squares, int64_t t) {
+        const double beta2 = 0.99, unbias = 1 / (1 - table_.power(beta2, t));
+        const Look terms = {prologue_, correction_, corrects() ? rule_.slots : -1, squares, beta2,
+                            unbias,    1e-16};
+        std::vector<double> sums(chunks.size());
+        share(chunks.size(),
+              [&](size_t i) { sums[i] = table_.look[int(dtype_)](terms, chunks[i]); });
+        double total = 0;
+        for (const double sum : sums)
+            total += sum;
+        digest_.numbers<double>(&total, 1);
+        return total;
+    }
+    static double within(double most, double size) { return size > most ? most / size : 1; }
 
     void measure(const std::vector<Span>& chunks, const double* numbers, int64_t t) {
         struct Parts {
@@ -314,9 +353,11 @@ class Leaf {
     const Dtype dtype_;
     const size_t width_, size_;
     bool special_, stats_;
+    int cautious_ = 0, squares_ = -1; // as in Prologue and in Look
     uint64_t options_;
     Span span_ = {};
     Prologue prologue_ = {};
+    Correction correction_ = {};
     Block gradient_;
     std::vector<Block> blocks_;
     double scalars_[max_scalars] = {};

@@ -34,6 +34,8 @@ CROSS_SECTION = [
     *("outside/test_processes.py", "optimizers/test_bind.py", "optimizers/test_sparse.py"),
     *("optimizers/test_row_doors.py", "optimizers/test_atomic.py", "optimizers/test_functional.py"),
     *("optimizers/test_population.py", "optimizers/test_state_dict.py"),
+    *("optimizers/test_arriving.py", "optimizers/test_loop_options.py"),
+    *("optimizers/test_partition.py", "optimizers/test_partition_in_runs.py"),
 ]
 
 

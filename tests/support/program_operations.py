@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import stepsize as ss
+from program_forms import Forms
 from program_functions import FAILURES, fused, interrupts
 from programs import HOWS, Configuration, bits, differing, laid_out, numbers, value_for
 from stated_model import NotFinite, Rows, norm, real, states, widened
@@ -46,10 +47,14 @@ WEIGHTS = {
     "bad_loss": 1,
     "shared": 2,
     "threads": 2,
+    "arrive": 8,
+    "functional": 3,
+    "population": 2,
+    "partition": 2,
 }
 
 
-class Operations:
+class Operations(Forms):
     """An optimizer, its model, and what has been kept of both."""
 
     def __init__(self, configuration: Configuration, optimizer: Any) -> None:
@@ -169,8 +174,14 @@ class Operations:
             got = type(error)
         assert got is due, (got, due)
 
-    def move(self, flat: Sequence[Any], stats: bool = False, bound: bool = False) -> None:
-        """A step of both, in which both refuse or none."""
+    def move(
+        self,
+        flat: Sequence[Any],
+        stats: bool = False,
+        bound: bool = False,
+        by: Callable[[float | None], None] | None = None,
+    ) -> None:
+        """A step of both, in which both refuse or none; `by` makes the optimizer's otherwise."""
         loss, given = self.loss(), self.for_model(flat)
         before = self.model.innermost.loss_scale
         due, got, told = None, None, None
@@ -180,7 +191,7 @@ class Operations:
             due, moved = ss.NonFiniteGradientError, False
         args = () if bound else (self.nest(flat),)
         try:
-            told = self.optimizer.step(*args, loss=loss, stats=stats)
+            told = by(loss) if by else self.optimizer.step(*args, loss=loss, stats=stats)
         except ss.NonFiniteGradientError as error:
             got = type(error)
         assert got is due, (got, due)
@@ -345,9 +356,10 @@ class Operations:
         self.model = model.copy()
         self.keep_functions(tables)
 
-    def keep_functions(self, there: Sequence[dict[str, Any]]) -> None:
+    def keep_functions(self, there: Sequence[dict[str, Any]], model: Any = None) -> None:
         """Functions stay those of the optimizer that loads."""
-        for mine, now in zip(self.model.innermost.tables, there, strict=True):
+        tables = (model or self.model).innermost.tables
+        for mine, now in zip(tables, there, strict=True):
             for name, value in mine.items():
                 mine[name] = _kept(value, now[name])
 

@@ -220,11 +220,16 @@ class Model:
     def step(self, grads: Sequence[Any], loss: float | None = None) -> bool:
         """Whether parameters moved; `NotFinite` where the policy refuses."""
         plain = [None if g is None else (g.grad if isinstance(g, Rows) else g) for g in grads]
-        scale = (-1.0 if self.options.get("maximize") else 1.0) / self.loss_scale
-        usable, clip = self._usable([g for g in plain if g is not None])
+        usable, clip = self.usable([g for g in plain if g is not None])
         if not usable:
-            self._leave_out()
+            self.leave_out()
             return False
+        self.advance(grads, clip, loss)
+        return True
+
+    def advance(self, grads: Sequence[Any], clip: float, loss: float | None) -> None:
+        """The step by gradients that are taken."""
+        scale = (-1.0 if self.options.get("maximize") else 1.0) / self.loss_scale
         hs = [self.numbers(k, loss) for k in range(len(self.tables))]
         self._move(grads, scale * clip, hs)
         for leaf, g in zip(self.leaves, grads, strict=True):
@@ -233,9 +238,8 @@ class Model:
         self.good_steps += self.dynamic
         if self.good_steps == 2000:
             self.loss_scale, self.good_steps = min(self.loss_scale * 2, 2.0**120), 0
-        return True
 
-    def _usable(self, grads: Sequence[np.ndarray]) -> tuple[bool, float]:
+    def usable(self, grads: Sequence[np.ndarray]) -> tuple[bool, float]:
         """Whether the gradients are taken, and what clipping multiplies them with."""
         policy = self.options.get("on_nonfinite", "raise")
         most = self.options.get("clip_norm")
@@ -261,7 +265,7 @@ class Model:
         with np.errstate(all="ignore"):
             return bool(np.all(np.abs(flat.astype(float)) < 2.0 ** (top - octaves) * 2.0))
 
-    def _leave_out(self) -> None:
+    def leave_out(self) -> None:
         mended = self.dynamic and self.loss_scale > 1
         if mended:
             self.loss_scale = max(self.loss_scale / 2, 1.0)

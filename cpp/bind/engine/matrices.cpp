@@ -92,21 +92,27 @@ template <class Pass> void MatrixPlan::sweep(size_t elements, const Pass& pass) 
 }
 
 void MatrixPlan::prepare(size_t elements) {
-    if (leaves_.two_passes())
-        sweep(elements, [](const MatrixLeaf& leaf, const void* fields, size_t panel) {
-            leaf.rule->row_sums[int(leaf.dtype)](fields, leaf.view, panel);
+    // A rule of one pass may stand beside one of two.
+    const auto sums = [](const MatrixLeaf& leaf) { return leaf.rule->sums > 0; };
+    const bool two_passes = std::any_of(matrices_.begin(), matrices_.end(), sums);
+    if (two_passes)
+        sweep(elements, [=](const MatrixLeaf& leaf, const void* fields, size_t panel) {
+            if (sums(leaf))
+                leaf.rule->row_sums[int(leaf.dtype)](fields, leaf.view, panel);
         });
     for (const MatrixLeaf& leaf : matrices_)
         run_chunks(leaf.view.matrices, elements, [&](size_t matrix) {
             leaf.rule->factorize[int(leaf.dtype)](bound_[leaf.bound].fields, leaf.view, matrix);
         });
-    if (!leaves_.two_passes())
+    if (!two_passes)
         return;
-    sweep(elements, [](const MatrixLeaf& leaf, const void* fields, size_t panel) {
-        leaf.rule->row_norms[int(leaf.dtype)](fields, leaf.view, panel);
+    sweep(elements, [=](const MatrixLeaf& leaf, const void* fields, size_t panel) {
+        if (sums(leaf))
+            leaf.rule->row_norms[int(leaf.dtype)](fields, leaf.view, panel);
     });
     for (const MatrixLeaf& leaf : matrices_)
-        settle(leaf);
+        if (sums(leaf))
+            settle(leaf);
 }
 
 // Adds up the sums of the rows, in blocks and lanes like every sum.
