@@ -148,14 +148,18 @@ def test_an_engine_that_is_made_takes_nothing_that_does_not_fit():
     scalars = [engine.scalars(leaf) for leaf in range(2)]
     target = zeros(2)
     write = _core.assignment([target], [np.ones(2, np.float32)])
-    for wrong in [(write, [0], scalars, scales), (write, counts, [[], []], scales),
-                  (write, counts, scalars[:1], scales), (write, counts, scalars, [1.0])]:  # fmt: skip
+    for wrong in [
+        (write, [0], scalars, scales),
+        (write, counts, [[], []], scales),
+        (write, counts, scalars[:1], scales),
+        (write, counts, scalars, [1.0]),
+    ]:
         with pytest.raises(ValueError, match="wrong number of counts"):
             engine.take_over(*wrong)
     target.flags.writeable = False
     with pytest.raises(ValueError, match="changed its shape"):
         engine.take_over(write, counts, scalars, scales)
-    with pytest.raises(ValueError, match="incorrect name|PyCapsule"):
+    with pytest.raises(ValueError, match="PyCapsule"):
         engine.take_over(print, counts, scalars, scales)
     assert not target.any() and engine.step_count == 0
 
