@@ -35,7 +35,7 @@ FILES = [
     *("outside/test_reports_resumes.py", "serialization/test_rare.py", "training/test_given.py"),
     *("serialization/test_functions.py", "training/test_refilled.py"),
 ]
-# Forks before what makes threads; files whose every parameter counts apart.
+# Forks come before what makes threads; of the second list every parameter counts.
 CPP = [
     *("outside/test_processes.py", "optimizers/test_core_corners.py", "mutation/bits.py"),
     *("schedules", "optimizers/test_bind.py", "optimizers/test_sparse.py"),
@@ -135,7 +135,7 @@ def run_cpp(work: Path) -> None:
     (tree / "sitecustomize.py").write_text(LEAVES_BY_EXIT)
     for counts in build.rglob("*.gcda"):
         counts.unlink()
-    for names, each in ((CPP, "6"), (CPP_WHOLE, "1000")):
+    for names, each in ((CPP, "12"), (CPP_WHOLE, "1000")):
         tests = [ROOT / "tests" / name for name in names]
         must([*PYTEST, *tests], work / "log", PYTHONPATH=paths(tree), OMP_WAIT_POLICY="passive",
              STEPSIZE_EACH=each)  # fmt: skip
