@@ -366,3 +366,15 @@ def test_a_compiled_schedule_takes_numbers_and_arrays_of_them():
     engine = ss.SGD(np.ones(3), lr=0.1).internals.engine
     engine.set_number(0, "lr", function)
     assert engine.number(0, "lr") == 0.0
+
+
+# Rules at their thresholds.
+
+
+def test_polyak_s_rate_is_none_where_the_gradient_s_square_is_the_machine_s_epsilon():
+    least = float(np.finfo(np.float64).eps)
+    for square, moves in [(least, False), (np.nextafter(least, 1), True)]:
+        x = np.ones(1)
+        optimizer = ss.PolyakSGD(x, lr=1.0, eps=square - 2.0**-60)
+        optimizer.step(np.array([2.0**-30]), loss=1.0)
+        assert (x[0] != 1) == moves
