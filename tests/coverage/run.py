@@ -45,14 +45,15 @@ CPP = [
     *("optimizers/test_extreme_norms.py", "optimizers/test_state_dict.py"),
     *("optimizers/test_complex.py", "optimizers/test_ownership.py", "optimizers/test_prefetch.py"),
     *("optimizers/test_parameters.py", "optimizers/test_refused_steps.py"),
-    *("optimizers/test_functional.py", "optimizers/test_threads.py", "optimizers/test_limits.py"),
+    *("optimizers/test_threads.py", "optimizers/test_limits.py"),
     *("optimizers/test_core_refusals.py", "optimizers/test_stacked.py", "interop/test_mpi.py"),
     *("interop/test_mpi_alike.py", "house/test_kernel_bits.py", "optimizers/test_sentinel.py"),
     *("outside/test_shared_optimizers.py", "outside/test_inside_of_functions.py"),
 ]
 CPP_WHOLE = [
     *("optimizers/test_arriving.py", "optimizers/test_memory_errors.py"),
-    *("optimizers/test_partition.py", "peers/test_torch_tensors.py"),
+    *("optimizers/test_partition.py", "optimizers/test_functional.py"),
+    *("peers/test_torch_tensors.py",),
 ]
 # As sitecustomize.py: a child of a fork writes what was counted, too.
 LEAVES_BY_EXIT = """import ctypes, os
