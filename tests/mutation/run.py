@@ -38,8 +38,9 @@ PYTHON_TESTS = ("optimizers", "serialization", "schedules", "training", "diagnos
                 "tuning/test_tuning.py", "tuning/test_files.py", "tuning/test_outside.py",
                 "tuning/test_going_on.py", "mutation/bits.py",
                 "house/test_digests.py")  # fmt: skip
-# Those that start processes, for each instruction set and number of threads.
-LEFT_OUT = ("optimizers/test_bits.py", "serialization/test_fuzz.py")
+# Those that start processes, for each instruction set and number of threads, or import torch.
+LEFT_OUT = ("optimizers/test_bits.py", "serialization/test_fuzz.py",
+            "schedules/test_importers.py")  # fmt: skip
 CPP_TESTS = (
     *("mutation/bits.py", "optimizers/test_half.py", "optimizers/test_quantization.py"),
     *("optimizers/test_sparse.py", "optimizers/test_bounds.py", "optimizers/test_extents.py"),

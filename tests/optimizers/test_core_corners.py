@@ -300,9 +300,10 @@ def test_the_collector_frees_what_functions_keep_alive():
         optimizer = ss.SGD(np.ones(3), lr=lambda step: 0.1 * bool(optimizer))
         return optimizer
 
-    def of_engine():  # which is older than the function, and so the first that is cleared
+    def of_engine():  # older than what holds it, and so the first that is cleared
         engine = ss.SGD(np.ones(3), lr=0.1).internals.engine
-        engine.set_number(0, "lr", lambda step: 0.1 * bool(engine))
+        itself = [engine]
+        engine.set_number(0, "lr", lambda step, held=itself: 0.1 * len(held))
         return engine
 
     def of_schedule():
