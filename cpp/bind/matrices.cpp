@@ -85,9 +85,11 @@ py::tuple eigen(const py::array& a) {
 
 py::array orthonormal(const py::array& a) {
     Square square(a, "orthonormal");
-    const InterpreterReleased released;
-    const DefaultFloatingPoint environment;
-    whole_table().orthonormal(square.copy.data(), square.out, square.n, square.work.data());
+    {
+        const InterpreterReleased released;
+        const DefaultFloatingPoint environment;
+        whole_table().orthonormal(square.copy.data(), square.out, square.n, square.work.data());
+    }
     return square.found;
 }
 

@@ -121,3 +121,15 @@ def test_values_that_travel_along_are_told_by_name_where_they_differ():
     assert LocalComm.run(2, lambda comm: program(comm, 0.9)) == [[0, 1]] * 2
     with pytest.raises(RankError, match=r"here: hyperparameters: momentum must .* 0.9 on rank 0"):
         LocalComm.run(2, lambda comm: program(comm, 0.8))
+
+
+@pytest.mark.parametrize("cls", [ss.Adam, ss.Prodigy])
+def test_a_step_without_any_gradient_has_norms_of_nothing_on_all_ranks(cls):
+    def program(comm):
+        x = params()
+        optimizer = Zero1(cls, x, comm)
+        found = optimizer.step(dict.fromkeys(x), stats=True)
+        assert not any(leaf.any() for leaf in x.values())
+        return found.grad_norm, found.update_norm
+
+    assert LocalComm.run(2, program) == [(0.0, 0.0)] * 2

@@ -217,9 +217,9 @@ def schema(text: bytes, chosen: list[tuple[Mutant, Site]]) -> bytes:
         elif form == "test":
             before, after = f"{ask} ? bool({mutated}) : bool(", ")"
         elif mutated:
-            before, after = f"if ({ask}) {{ {mutated}; }} else {{ ", "; }"
-        else:
-            before, after = f"if (!{ask}) {{ ", "; }"
+            before, after = f"do {{ if ({ask}) {{ {mutated}; }} else {{ ", "; } } while (0)"
+        else:  # as one statement, since an `else` may follow
+            before, after = f"do {{ if (!{ask}) {{ ", "; } } while (0)"
         opening.setdefault(start, []).append((size, before))
         closing.setdefault(end, []).append((size, after))
     parts = []

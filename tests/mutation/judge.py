@@ -49,7 +49,7 @@ OPTIONS = [
     "--tb=no",
     "--no-header",
     "-o",
-    "timeout=60",
+    "timeout=600",
     "-W",
     "ignore::pytest.PytestAssertRewriteWarning",
 ]

@@ -43,8 +43,9 @@ PYTHON_FOLDERS = ("optimizers", "serialization", "schedules", "training", "diagn
 PYTHON_TESTS = ("optimizers", "serialization", "schedules", "training", "diagnosis", "finder",
                 "tuning", "outside", "callbacks", "interop", "minimization", "plots", "report",
                 "house/test_digests.py", "mutation/bits.py")  # fmt: skip
-# Those that start processes, for each instruction set and number of threads.
-LEFT_OUT = ("optimizers/test_bits.py", "serialization/test_fuzz.py")
+# Those that start processes, for each instruction set and number of threads, or import torch.
+LEFT_OUT = ("optimizers/test_bits.py", "serialization/test_fuzz.py",
+            "schedules/test_importers.py")  # fmt: skip
 CPP_TESTS = (
     *("mutation/bits.py", "optimizers/test_half.py", "optimizers/test_quantization.py"),
     *("optimizers/test_sparse.py", "optimizers/test_bounds.py", "optimizers/test_extents.py"),

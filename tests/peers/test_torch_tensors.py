@@ -331,3 +331,23 @@ def test_a_parameter_with_the_negative_bit_is_refused():
     p = torch.nn.Parameter(torch._neg_view(torch.ones(3)))
     with pytest.raises(TypeError, match=r"parameter 0 has the negative bit.*resolve_neg"):
         interop.SGD([p], lr=0.5)
+
+
+# Tensors as gradients of parameters in NumPy.
+
+
+def test_a_tensor_follows_a_gradient_in_half_precision():
+    x = np.ones((3, 4), np.float16)
+    twin, half = x.copy(), np.full((3, 4), 0.5, np.float16)
+    ours, other = ss.SGD(x, lr=0.25), ss.SGD(twin, lr=0.25)
+    for given in (half, torch.full((3, 4), 0.25), half):
+        ours.step(given)
+        other.step(np.asarray(given, np.float32))
+    assert x.tobytes() == twin.tobytes() and (x < 1).all()
+
+
+def test_a_tensor_of_another_shape_is_refused():
+    x = np.ones((3, 4), np.float32)
+    with pytest.raises(ValueError, match=r"shape \(4, 3\), expected \(3, 4\)"):
+        ss.SGD(x, lr=0.25).step(torch.ones(4, 3))
+    assert (x == 1).all()
