@@ -20,7 +20,7 @@ from stepsize.optimizers.transaction import Uninterrupted
 from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.validation import truth
 
-__all__ = ["EMA", "SWA", "Lookahead"]
+__all__ = ["EMA", "SWA"]
 
 
 class AverageWrapper(SwapsAverage, Wrapper):
@@ -218,52 +218,3 @@ class SWA(AverageWrapper):
     def _count_update(self) -> None:
         self._numbers["points"] += self._share() is not None
         super()._count_update()
-
-
-class Lookahead(Wrapper):
-    r"""Let any optimizer make k fast steps, then restart from slow weights moved part of the way.
-
-    .. math::
-        \phi \leftarrow \phi + \alpha (x - \phi), \quad x \leftarrow \phi
-            \quad \text{after every } k \text{ steps}
-
-    State: one array (:math:`\phi`, the slow weights).
-
-    Args:
-        optimizer: The optimizer that makes the fast steps.
-        k: Fast steps per update of the slow weights.
-        alpha: :math:`\alpha`, the part of the way.
-
-    Source: Zhang et al. 2019, arXiv:1907.08610, Algorithm 1.
-
-    Example:
-        >>> import numpy as np, stepsize as ss
-        >>> x = np.array([4.0])
-        >>> opt = ss.Lookahead(ss.SGD(x, lr=1.0), k=2)
-        >>> for _ in range(2):
-        ...     opt.step(np.array([1.0]))
-        >>> x
-        array([3.])
-    """
-
-    def __init__(self, optimizer: Any, k: int = 5, alpha: float = 0.5) -> None:
-        super().__init__(optimizer)
-        self._set(
-            k=self._count("k", k),
-            alpha=self._number("alpha", alpha, 0.0, 1.0, open_low=True),
-            _numbers={"ahead": 0},
-            _arrays={"slow": [np.array(to_float32(leaf)) for leaf in self._points]},
-        )
-
-    def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
-        """The inner optimizer's step; every k-th one also updates the slow weights."""
-        with Uninterrupted(), self.internals.engine:
-            before = self.step_count
-            result = self.inner.step(grads, loss=loss, stats=stats)
-            self._numbers["ahead"] += self.step_count - before
-            if self._numbers["ahead"] >= self.k:
-                for slow, leaf in zip(self._arrays["slow"], self._points, strict=True):
-                    _towards(slow, leaf, self.alpha)
-                    leaf[...] = slow
-                self._numbers["ahead"] = 0
-        return result
