@@ -290,7 +290,7 @@ class ScheduleFreePlus(AveragingOptimizer):
         >>> import numpy as np, stepsize as ss
         >>> x = np.array([1.0, -2.0])
         >>> opt = ss.ScheduleFreePlus(x, r=2.0)
-        >>> for _ in range(1000):
+        >>> for _ in range(2000):
         ...     opt.step(2 * x, loss=(x**2).sum())
         >>> bool(np.abs(opt.eval_params()).max() < 0.01)
         True
