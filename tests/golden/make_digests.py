@@ -119,6 +119,10 @@ WRAPPERS = {
     "EMA": lambda o: ss.EMA(o, 0.9),
     "SWA": lambda o: ss.SWA(o, start=10, every=3),
     "Lookahead": lambda o: ss.Lookahead(o, 5),
+    **{
+        f"OuterMomentum {form}": lambda o, f=form: ss.OuterMomentum(o, 2, 0.5, 0.75, form=f)
+        for form in ("nesterov", "heavy_ball", "ema", "gpa")
+    },
     "Accumulate": lambda o: ss.Accumulate(o, 4),
     "Centralize": ss.Centralize,
     "AdaptiveClip": ss.AdaptiveClip,

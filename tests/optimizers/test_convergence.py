@@ -41,6 +41,8 @@ RATES = {
     "SM3": 1.0,
     "Yogi": 0.01,
 }
+# What its authors advise for long runs.
+ADVISED = {"ScheduleFreePlus": {"r": 2.0}}
 # Steps of one length for all coordinates cannot follow a bent valley at a constant rate, and a rate
 # found for convex functions is too long for it.
 NOT_IN_VALLEYS = ("DAdaptSGD", "Lion", "SignSGD", "Signum")
@@ -62,7 +64,9 @@ def rosenbrock(x):
 def arrive(cls, problem, start, goal, steps=10_000, **keywords):
     """Where the steps end, or stay: within the hundredth part of a length for 1,000 of them."""
     x = np.array(start)
-    optimizer = cls(x, **{"lr": RATES.get(cls.__name__), **keywords})
+    optimizer = cls(
+        x, **{"lr": RATES.get(cls.__name__), **ADVISED.get(cls.__name__, {}), **keywords}
+    )
     there = 0
     for step in range(steps):
         loss, gradient = problem(x)

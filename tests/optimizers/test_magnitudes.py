@@ -22,6 +22,7 @@ WRAPPERS = {
     "EMA": ss.EMA,
     "SWA": ss.SWA,
     "Lookahead": ss.Lookahead,
+    "OuterMomentum": lambda opt: ss.OuterMomentum(opt, 1),
     "Mechanic": ss.Mechanic,
     "Accumulate": lambda opt: ss.Accumulate(opt, every=2),
     "Centralize": ss.Centralize,

@@ -26,7 +26,7 @@ def test_names_are_different():
 
 def test_rules_that_find_their_rate_have_a_factor_or_a_bound_for_it():
     free = [cls for cls in RULES if cls.adapts_lr]
-    assert len(free) == 11
+    assert len(free) == 12
     assert {cls.__name__ for cls in free if cls.fields["lr"].default != 1.0} == {"MoMoAdam"}
 
 

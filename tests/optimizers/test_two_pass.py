@@ -6,7 +6,7 @@ import pytest
 import stepsize as ss
 
 PARAMETER_FREE = (ss.DoG, ss.DoWG, ss.DAdaptSGD, ss.DAdaptAdam, ss.Prodigy)
-WITH_LOSS = (ss.PolyakSGD, ss.MoMo, ss.MoMoAdam)
+WITH_LOSS = (ss.PolyakSGD, ss.MoMo, ss.MoMoAdam, ss.ScheduleFreePlus)
 
 
 def nest():

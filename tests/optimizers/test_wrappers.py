@@ -189,6 +189,94 @@ def test_lookahead_goes_half_way_back():
     assert found == [9.0, 8.0, 8.5, 7.5, 6.5, 7.0]
 
 
+def torch_sgd(x, steps, lr, momentum, nesterov, inner=1):
+    """torch.optim.SGD on where a step of 1 along each gradient leads from x, and back."""
+    x, b = x.copy(), 0.0
+    for g in np.reshape(steps, (-1, inner, *x.shape)).sum(axis=1):
+        b = momentum * b + g
+        x = x - lr * (g + momentum * b if nesterov else b)
+    return x
+
+
+def test_outer_momentum_is_the_momentum_of_torch_on_the_way_of_some_steps():
+    steps = np.random.default_rng(3).normal(size=(12, 5))
+    for form in ("nesterov", "heavy_ball"):
+        x = np.ones(5)
+        optimizer = ss.OuterMomentum(ss.SGD(x, lr=1.0), 3, 0.7, 0.9, form=form)
+        for g in steps:
+            optimizer.step(g)
+        expected = torch_sgd(np.ones(5), steps, 0.7, 0.9, form == "nesterov", 3)
+        np.testing.assert_allclose(x, expected, rtol=1e-12)
+        assert np.array_equal(optimizer.eval_params(), x)
+
+
+def test_outer_momentum_of_0_is_lookahead():
+    one, two = np.linspace(-1, 2, 7), np.linspace(-1, 2, 7)
+    first = ss.Lookahead(ss.Adam(one, lr=0.1), k=3, alpha=0.25)
+    second = ss.OuterMomentum(ss.Adam(two, lr=0.1), every=3, outer_lr=0.25, outer_momentum=0.0)
+    for _ in range(30):
+        first.step(2 * one)
+        second.step(2 * two)
+    np.testing.assert_allclose(one, two, rtol=1e-12)
+
+
+def test_ema_nesterov_as_its_authors_state_it():
+    """x+ = A(x + b m), m+ = c m + (1 - c) (x+ - x), by three points of their own."""
+    y, rate = np.array([1.0, -2.0, 3.0]), ss.schedules.linear(0.9, 0.0, 60)
+    optimizer = ss.OuterMomentum(ss.SGD(y, lr=0.03), outer_lr=rate, form="ema")
+    x, m = y.copy(), np.zeros(3)
+    for t in range(100):
+        before = x
+        ahead = x + rate(t) * m
+        x = ahead - 0.03 * (2 * ahead + np.cos(t))
+        m = 0.99 * m + 0.01 * (x - before)
+        optimizer.step(2 * y + np.cos(t))
+        np.testing.assert_allclose(optimizer.eval_params(), x, rtol=1e-12, atol=1e-15)
+
+
+def test_primal_averaging_as_gpa_adamw():
+    """facebookresearch/optimizers, gpa/gpa_adamw.py: y without x, as its code has it."""
+    numbers = {"lr": 0.02, "betas": (0.9, 0.99), "weight_decay": 0.1}
+    point = np.array([1.0, -2.0, 3.0])
+    optimizer = ss.OuterMomentum(
+        ss.AdamW(point, **numbers), outer_lr=0.05, outer_momentum=0.7, form="gpa"
+    )
+    y, z, m, v = point.copy(), point.copy(), 0.0, 0.0
+    for t in range(1, 101):
+        g = 2 * y + np.cos(t)
+        m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
+        d = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.99**t)) + 1e-8) + 0.1 * y
+        y = y + 0.05 * (z - y) + 0.02 * (0.7 * 0.95 - 1) * d
+        z = z - 0.02 * d
+        optimizer.step(2 * point + np.cos(t))
+        np.testing.assert_allclose(point, y, rtol=1e-11)
+    np.testing.assert_allclose(optimizer.eval_params(), y + (1 - 1 / 0.7) * (z - y), rtol=1e-11)
+
+
+def test_outer_momentum_refuses_what_it_would_leave():
+    with pytest.raises(ValueError, match="OuterMomentum: bounds and l1 of SGD would not hold"):
+        ss.OuterMomentum(ss.SGD(np.zeros(3), bounds=(-1, 1)))
+    inside = ss.Project(ss.SGD(np.zeros(3)), ss.projections.box(-1.0, 1.0))
+    with pytest.raises(ValueError, match="OuterMomentum: the set of Project of EMA would not hold"):
+        ss.OuterMomentum(ss.EMA(inside))
+
+
+def test_a_rate_of_outer_momentum_that_is_none_changes_nothing():
+    x = np.ones(3)
+    with pytest.raises(ValueError, match="OuterMomentum: form must be one of 'nesterov'"):
+        ss.OuterMomentum(ss.SGD(x), form="nesterow")
+    with pytest.raises(ValueError, match=r"OuterMomentum: outer_lr must be in \[0, 1\], got 2"):
+        ss.OuterMomentum(ss.SGD(x), outer_lr=2.0, form="gpa")
+    optimizer = ss.OuterMomentum(ss.SGD(x), 1, lambda step: 0.5 if step < 3 else -1.0)
+    for _ in range(2):
+        optimizer.step(np.ones(3))
+    before = x.copy(), optimizer.state_dict()
+    with pytest.raises(ValueError, match="OuterMomentum: outer_lr must be a finite number >= 0"):
+        optimizer.step(np.ones(3))
+    assert np.array_equal(x, before[0]) and optimizer.step_count == 2
+    assert str(optimizer.state_dict()) == str(before[1])
+
+
 def test_noise_is_the_same_again_and_fades():
     first, second = np.zeros(4000), np.zeros(4000)
     one, two = (ss.GradientNoise(ss.SGD(x, lr=1.0), 0.04, 1.0) for x in (first, second))
@@ -256,6 +344,8 @@ def test_mechanic_finds_the_scale(scale):
         lambda opt: ss.SWA(opt, every=0),
         lambda opt: ss.Lookahead(opt, k=2.5),
         lambda opt: ss.Lookahead(opt, alpha=0.0),
+        lambda opt: ss.OuterMomentum(opt, every=0),
+        lambda opt: ss.OuterMomentum(opt, outer_momentum=1.0),
         lambda opt: ss.Accumulate(opt, every=0),
         lambda opt: ss.SAM(opt, rho=-1.0),
         lambda opt: ss.Mechanic(opt, num_betas=0),
@@ -270,7 +360,7 @@ def test_bad_arguments_are_named(make):
         make(ss.SGD(np.ones(2)))
 
 
-@pytest.mark.parametrize("wrap", (ss.EMA, ss.SWA, ss.Lookahead))
+@pytest.mark.parametrize("wrap", (ss.EMA, ss.SWA, ss.Lookahead, ss.OuterMomentum))
 def test_averages_step_on_bound_gradients(wrap):
     x, y, g = np.ones(4), np.ones(4), np.full(4, 0.5)
     bound, given = wrap(ss.SGD(x, lr=0.1)), wrap(ss.SGD(y, lr=0.1))

@@ -24,7 +24,19 @@ CASES = [
     ("ScheduleFreeAdamW", {"lr": 0.01, "r": 1.0, "weight_lr_power": 1.5}),
     ("ScheduleFreeRAdam", {"lr": 0.01, "weight_decay": 0.1}),
     ("ScheduleFreeRAdam", {"lr": 0.001, "silent_sgd_phase": False}),
+    ("ScheduleFreeSGD", {"lr": 0.001, "decoupling": 40.0, "momentum": 0.95}),
+    ("ScheduleFreeAdamW", {"lr": 0.01, "decoupling": 200.0, "warmup_steps": 20, "r": 0.5}),
+    ("ScheduleFreeRAdam", {"lr": 0.01, "decoupling": 2.0, "weight_decay": 0.1}),
+    ("ScheduleFreePlus", {"weight_decay": 3.0}),
+    ("ScheduleFreePlus", {"lr": 0.5, "polyak_beta": 0.9, "c_warmup": 7, "r": 2.0}),
+    (
+        "ScheduleFreePlus",
+        {"sf_beta1": 0.6, "sf_beta1_anneal_steps": 60, "weight_lr_power": 1.5, "f_min": -0.5},
+    ),
 ]
+
+# The losses that go with the gradients of a rule that needs them.
+LOSSES = [2.0 + math.cos(k) for k in range(100)]
 
 
 def AdaBelief(x, grads, lr, betas=(0.9, 0.999), eps=1e-16, weight_decay=0.0):
@@ -150,13 +162,17 @@ def Signum(x, grads, lr, momentum=0.9, weight_decay=0.0):
         yield x, None
 
 
-def _schedule_free(y, z, d, lr, beta, weight, total):
+def _schedule_free(y, z, d, lr, beta, weight, total, C=None):
     c = weight / total if total else 0.0
+    if C:  # Song et al. 2025, arXiv:2507.09846, the refined method
+        c = min(c * (1 - beta) * C, 1.0)
     y = y + c * (z - y) + lr * (beta * (1 - c) - 1) * d
     return y, z - lr * d
 
 
-def ScheduleFreeSGD(y, grads, lr, momentum=0.9, weight_decay=0.0, warmup_steps=0, r=0.0):
+def ScheduleFreeSGD(
+    y, grads, lr, momentum=0.9, weight_decay=0.0, warmup_steps=0, r=0.0, decoupling=None
+):
     """facebookresearch/schedule_free, SGDScheduleFree."""
     z, largest, total = y.copy(), -1.0, 0.0
     for k, g in enumerate(grads):
@@ -164,12 +180,21 @@ def ScheduleFreeSGD(y, grads, lr, momentum=0.9, weight_decay=0.0, warmup_steps=0
         largest = max(rate, largest)
         weight = (k + 1) ** r * largest**2
         total += weight
-        y, z = _schedule_free(y, z, g + weight_decay * y, rate, momentum, weight, total)
+        d = g + weight_decay * y
+        y, z = _schedule_free(y, z, d, rate, momentum, weight, total, decoupling)
         yield y, y + (1 - 1 / momentum) * (z - y)
 
 
 def ScheduleFreeAdamW(
-    y, grads, lr, betas=(0.9, 0.999), weight_decay=0.0, warmup_steps=0, r=0.0, weight_lr_power=2.0
+    y,
+    grads,
+    lr,
+    betas=(0.9, 0.999),
+    weight_decay=0.0,
+    warmup_steps=0,
+    r=0.0,
+    weight_lr_power=2.0,
+    decoupling=None,
 ):
     """facebookresearch/schedule_free, AdamWScheduleFree."""
     z, v, largest, total = y.copy(), np.zeros_like(y), -1.0, 0.0
@@ -180,11 +205,19 @@ def ScheduleFreeAdamW(
         total += weight
         v = betas[1] * v + (1 - betas[1]) * g * g
         normed = g / (np.sqrt(v / (1 - betas[1] ** (k + 1))) + 1e-8) + weight_decay * y
-        y, z = _schedule_free(y, z, normed, rate, betas[0], weight, total)
+        y, z = _schedule_free(y, z, normed, rate, betas[0], weight, total, decoupling)
         yield y, y + (1 - 1 / betas[0]) * (z - y)
 
 
-def ScheduleFreeRAdam(y, grads, lr, betas=(0.9, 0.999), weight_decay=0.0, silent_sgd_phase=True):
+def ScheduleFreeRAdam(
+    y,
+    grads,
+    lr,
+    betas=(0.9, 0.999),
+    weight_decay=0.0,
+    silent_sgd_phase=True,
+    decoupling=None,
+):
     """facebookresearch/schedule_free, RAdamScheduleFree."""
     z, v, largest, total = y.copy(), np.zeros_like(y), -1.0, 0.0
     limit = 2 / (1 - betas[1]) - 1
@@ -200,5 +233,54 @@ def ScheduleFreeRAdam(y, grads, lr, betas=(0.9, 0.999), weight_decay=0.0, silent
         total += weight
         v = betas[1] * v + (1 - betas[1]) * g * g
         normed = g / (np.sqrt(v / (1 - kept)) + 1e-8) if rho > 4 else g
-        y, z = _schedule_free(y, z, normed + weight_decay * y, rate, betas[0], weight, total)
+        d = normed + weight_decay * y
+        y, z = _schedule_free(y, z, d, rate, betas[0], weight, total, decoupling)
         yield y, y + (1 - 1 / betas[0]) * (z - y)
+
+
+def ScheduleFreePlus(
+    y,
+    grads,
+    lr=1.0,
+    betas=(0.9, 0.95),
+    sf_beta1=0.9,
+    eps=1e-8,
+    weight_decay=0.0,
+    r=0.0,
+    polyak_beta=0.0,
+    c_warmup=0,
+    sf_beta1_anneal_steps=0,
+    sf_beta1_max=0.965,
+    weight_lr_power=2.0,
+    f_min=0.0,
+):
+    """facebookresearch/schedule_free, AdamCScheduleFreePlusPaper, with the three points stored."""
+    x, z = y.copy(), y.copy()
+    m, v = np.zeros_like(y), np.zeros_like(y)
+    average, total, largest = 0.0, 0.0, eps
+    for k, (g, loss) in enumerate(zip(grads, LOSSES, strict=False)):
+        beta = sf_beta1
+        if sf_beta1_anneal_steps:
+            done = min(k / sf_beta1_anneal_steps, 1.0)
+            beta = 1 - math.exp(
+                math.log(1 - sf_beta1) * (1 - done) + math.log(1 - sf_beta1_max) * done
+            )
+        inner = beta * float((g.astype(float) * (z - x)).sum())
+        norm = float(np.abs(g.astype(float)).sum()) * math.sqrt(math.pi / 2)
+        average = polyak_beta * average + (1 - polyak_beta) * norm
+        unbiased = average / (1 - polyak_beta ** (k + 1))
+        rate = lr * max(0.0, loss - f_min + inner) / unbiased
+        largest = max(rate, largest)
+        c = 1.0
+        if k >= c_warmup:
+            weight = (k + 1) ** r * largest**weight_lr_power
+            total += weight
+            c = weight / total
+        z = z - rate * rate * weight_decay * y
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g * g
+        root = np.sqrt(v / (1 - betas[1] ** (k + 1))) + eps
+        z = z - rate * (m / (1 - betas[0] ** (k + 1))) / root
+        x = (1 - c) * x + c * z
+        y = beta * x + (1 - beta) * z
+        yield y, x

@@ -33,6 +33,7 @@ WRAPPERS = {
     "EMA": lambda opt: ss.EMA(opt, 0.9, warmup=True),
     "SWA": lambda opt: ss.SWA(opt, start=2, every=2),
     "Lookahead": lambda opt: ss.Lookahead(opt, k=3),
+    "OuterMomentum": lambda opt: ss.OuterMomentum(opt, 2, form="ema"),
     "Accumulate": lambda opt: ss.Accumulate(opt, every=2),
     "Centralize": ss.Centralize,
     "GradientNoise": lambda opt: ss.GradientNoise(opt, seed=3),

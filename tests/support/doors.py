@@ -151,9 +151,15 @@ def rules() -> Iterator[Door]:
         yield door(f"Optimizer.{name}", of_optimizer(name), optimizer=OPTIMIZER)
     for name in ("lr", "lr_scale", "weight_decay", "betas", "eps"):
         yield door(f"Optimizer.{name}", setter(name), optimizer=OPTIMIZER)
-    for cls in (ss.EMA, ss.SWA, ss.Lookahead, ss.Accumulate, ss.Centralize, ss.AdaptiveClip):
+    for cls in (
+        ss.EMA,
+        ss.SWA,
+        ss.Lookahead,
+        ss.OuterMomentum,
+        ss.Accumulate,
+    ):
         yield wrapper(cls)
-    for cls in (ss.GradientNoise, ss.Mechanic, ss.SAM):
+    for cls in (ss.Centralize, ss.AdaptiveClip, ss.GradientNoise, ss.Mechanic, ss.SAM):
         yield wrapper(cls)
     yield wrapper(ss.Project, projections={"w": ss.projections.box(0, 1)})
 

@@ -350,6 +350,7 @@ WRAPPERS = {
     "EMA": lambda opt: ss.EMA(opt, 0.9),
     "SWA": lambda opt: ss.SWA(opt, start=1),
     "Lookahead": lambda opt: ss.Lookahead(opt, k=2),
+    "OuterMomentum": lambda opt: ss.OuterMomentum(opt, 2),
     "Accumulate": lambda opt: ss.Accumulate(opt, every=1),
     "Centralize": ss.Centralize,
     "GradientNoise": lambda opt: ss.GradientNoise(opt, seed=3),

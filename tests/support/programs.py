@@ -105,6 +105,13 @@ WRAPPERS: dict[str, Any] = {
     "EMA, warm": (lambda o: ss.EMA(o, 0.99, warmup=True), lambda m: wrapped.EMA(m, 0.99, True)),
     "SWA": (lambda o: ss.SWA(o, start=3, every=2), lambda m: wrapped.SWA(m, 3, 2)),
     "Lookahead": (lambda o: ss.Lookahead(o, k=3), lambda m: wrapped.Lookahead(m, 3)),
+    **{
+        f"OuterMomentum, {form}": (
+            lambda o, f=form: ss.OuterMomentum(o, 2, 0.5, 0.75, form=f),
+            lambda m, f=form: wrapped.OuterMomentum(m, f, 2, 0.5, 0.75),
+        )
+        for form in ("nesterov", "heavy_ball", "ema", "gpa")
+    },
     "Accumulate": (lambda o: ss.Accumulate(o, every=3), lambda m: wrapped.Accumulate(m, 3)),
     "Centralize": (ss.Centralize, wrapped.Centralize),
     "GradientNoise": (

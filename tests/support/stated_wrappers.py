@@ -147,6 +147,46 @@ class Lookahead(Wrapped):
         return moved
 
 
+class OuterMomentum(Wrapped):
+    def __init__(self, inner: Any, form: str, every: int, lr: float, momentum: float) -> None:
+        super().__init__(inner)
+        self.form, self.every, self.lr, self.momentum = form, every, lr, momentum
+        self.numbers = {"ahead": 0}
+        slow = [np.array(widened(x)) for x in self.points()]
+        self.arrays = {"slow": slow, "velocity": [np.zeros_like(x) for x in slow]}
+
+    def averages(self) -> list[np.ndarray]:
+        return self.arrays["slow"]
+
+    def step(self, grads: Sequence[Any], loss: float | None = None) -> bool:
+        before = self.step_count
+        moved = self.inner.step(grads, loss)
+        self.numbers["ahead"] += self.step_count - before
+        if self.numbers["ahead"] >= self.every:
+            with np.errstate(all="ignore"):
+                arrays = (self.points(), self.arrays["slow"], self.arrays["velocity"])
+                for leaf, *own in zip(*arrays, strict=True):
+                    leaf[...] = like(self.next(widened(real(leaf)), *map(real, own)), leaf.dtype)
+            self.numbers["ahead"] = 0
+        return moved
+
+    def next(self, x: np.ndarray, slow: np.ndarray, v: np.ndarray) -> np.ndarray:
+        lr, momentum = self.lr, self.momentum
+        if self.form == "ema":
+            v[...] = momentum * v + (1 - momentum) * (x - slow)
+            slow[...] = x
+            return slow + lr * v
+        if self.form == "gpa":
+            z = v + (x - (slow + (1 - momentum) * v))
+            slow[...] = slow + lr * z
+            v[...] = z * (1 - lr)
+            return slow + (1 - momentum) * v
+        way = slow - x
+        v[...] = momentum * v + way
+        slow[...] = slow - lr * (way + momentum * v if self.form == "nesterov" else v)
+        return slow
+
+
 class Accumulate(Wrapped):
     def __init__(self, inner: Any, every: int) -> None:
         super().__init__(inner)

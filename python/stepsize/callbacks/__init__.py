@@ -16,6 +16,7 @@ from stepsize.callbacks.mlflow_tracker import *
 from stepsize.callbacks.reduce_on_plateau import *
 from stepsize.callbacks.reduce_on_stationarity import *
 from stepsize.callbacks.sharpness_monitor import *
+from stepsize.callbacks.variance_reduction import *
 from stepsize.callbacks.wandb_tracker import *
 
 if not TYPE_CHECKING:  # checkers know no computed list; they read the star imports themselves

@@ -130,6 +130,15 @@ RULES = {
         **FREE,
     ),
     "ScheduleFreeRAdam": adams("ScheduleFreeRAdam", r="power", silent_sgd_phase="silent"),
+    "ScheduleFreePlus": adams(
+        "ScheduleFreePlus",
+        sf_beta1="mu",
+        r="power",
+        polyak_beta="beta_norm",
+        c_warmup=lambda n: float(n.late),
+        sf_beta1_anneal_steps=lambda n: float(n.annealed),
+        sf_beta1_max="mu_end",
+    ),
     "DAdaptSGD": of("DAdaptSGD", momentum="momentum", d0="d0", **DECAYED),
     "DAdaptAdam": adams(
         "DAdaptAdam", {"scale of r": "of the step before"}, d0="d0", decouple=always(True)
@@ -262,7 +271,7 @@ class Stepsize(Adapter):
             optimizer.step(
                 lambda p: (case.loss(t), [case.gradient(t, k, x) for k, x in enumerate(p)])
             )
-        elif case.rule in ("PolyakSGD", "MoMo", "MoMoAdam"):
+        elif case.rule in ("PolyakSGD", "MoMo", "MoMoAdam", "ScheduleFreePlus"):
             optimizer.step(gradients(), loss=case.loss(t))
         else:
             optimizer.step(gradients())

@@ -115,3 +115,53 @@ def schedule_free_radam(x, h):
         return g / (sqrt(state["v"] / (1 - power)) + h.eps), rate, rate
 
     return free(x, h, direction)
+
+
+@rule(
+    "ScheduleFreePlus",
+    "Defazio 2026, arXiv:2605.19095; facebookresearch/schedule_free, "
+    "adamc_schedulefree_plus_paper.py",
+    decay=None,
+    whole=True,
+    lr=0.25,
+    beta1=0.75,
+    beta2=0.875,
+    mu=0.875,
+    eps=0.0078125,
+    weight_decay=0.0,
+    power=0.0,
+    beta_norm=0.0,
+    late=0,
+    annealed=0,
+    mu_end=0.96875,
+    cases=(
+        {"weight_decay": 0.125},
+        {"power": 2.0},
+        {"beta_norm": 0.75},
+        {"late": 2},
+        {"annealed": 4},
+    ),
+)
+def schedule_free_plus(x, h):
+    z, y, m, v = x, x, zeros(x), zeros(x)
+    norm = largest = total = mp.zero
+    for t in count(1):
+        _, g = yield y
+        along = min(mp.mpf(t - 1) / h.annealed, 1) if h.annealed else mp.zero
+        mu = 1 - mp.power(1 - h.mu, 1 - along) * mp.power(1 - h.mu_end, along)
+        size = sum(abs(k) for k in g) * mp.sqrt(mp.pi / 2)
+        norm = h.beta_norm * norm + (1 - h.beta_norm) * size
+        gap = max(h.loss + mu * sum(g * (z - x)), 0)
+        rate = h.lr * gap / (norm / (1 - h.beta_norm**t)) if norm else mp.zero
+        largest = max(largest, rate)
+        c = mp.mpf(1)
+        if t > h.late:
+            weight = mp.power(t, h.power) * largest**2
+            total += weight
+            c = weight / total if total else mp.zero
+        m = h.beta1 * m + (1 - h.beta1) * g
+        v = h.beta2 * v + (1 - h.beta2) * g * g
+        u = m / (1 - h.beta1**t) / (sqrt(v / (1 - h.beta2**t)) + h.eps)
+        z = z - rate * (u + rate * h.weight_decay * y)
+        x = (1 - c) * x + c * z
+        y = (1 - mu) * z + mu * x

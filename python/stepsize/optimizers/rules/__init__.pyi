@@ -1157,6 +1157,7 @@ class ScheduleFreeAdamW(AveragingOptimizer):
     warmup_steps: Any
     r: Any
     weight_lr_power: Any
+    decoupling: Any
     def __init__(
         self,
         params: Nest,
@@ -1168,6 +1169,48 @@ class ScheduleFreeAdamW(AveragingOptimizer):
         warmup_steps: _Number = 0.0,
         r: _Number = 0.0,
         weight_lr_power: _Number = 2.0,
+        decoupling: _Number = 0.0,
+        maximize: bool = False,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        on_nonfinite: Literal["raise", "skip", "ignore"] = "raise",
+        state_dtype: Literal["bfloat16", "int8"] | None = None,
+        master_weights: bool = True,
+        loss_scale: float | Literal["dynamic"] | None = None,
+        bounds: Any = None,
+        l1: float = 0.0,
+        groups: Sequence[GroupSpec] = (),
+    ) -> None: ...
+
+class ScheduleFreePlus(AveragingOptimizer):
+    lr: Any
+    betas: Any
+    sf_beta1: Any
+    eps: Any
+    weight_decay: Any
+    r: Any
+    polyak_beta: Any
+    c_warmup: Any
+    sf_beta1_anneal_steps: Any
+    sf_beta1_max: Any
+    weight_lr_power: Any
+    f_min: Any
+    def __init__(
+        self,
+        params: Nest,
+        lr: _Number | None = 1.0,
+        *,
+        betas: tuple[_Number, _Number] = (0.9, 0.95),
+        sf_beta1: _Number = 0.9,
+        eps: _Number = 1e-08,
+        weight_decay: _Number = 0.0,
+        r: _Number = 0.0,
+        polyak_beta: _Number = 0.0,
+        c_warmup: _Number = 0.0,
+        sf_beta1_anneal_steps: _Number = 0.0,
+        sf_beta1_max: _Number = 0.965,
+        weight_lr_power: _Number = 2.0,
+        f_min: _Number = 0.0,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1188,6 +1231,7 @@ class ScheduleFreeRAdam(AveragingOptimizer):
     r: Any
     weight_lr_power: Any
     silent_sgd_phase: Any
+    decoupling: Any
     def __init__(
         self,
         params: Nest,
@@ -1199,6 +1243,7 @@ class ScheduleFreeRAdam(AveragingOptimizer):
         r: _Number = 0.0,
         weight_lr_power: _Number = 2.0,
         silent_sgd_phase: bool = True,
+        decoupling: _Number = 0.0,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1218,6 +1263,7 @@ class ScheduleFreeSGD(AveragingOptimizer):
     warmup_steps: Any
     r: Any
     weight_lr_power: Any
+    decoupling: Any
     def __init__(
         self,
         params: Nest,
@@ -1228,6 +1274,7 @@ class ScheduleFreeSGD(AveragingOptimizer):
         warmup_steps: _Number = 0.0,
         r: _Number = 0.0,
         weight_lr_power: _Number = 2.0,
+        decoupling: _Number = 0.0,
         maximize: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,

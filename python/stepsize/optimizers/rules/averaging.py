@@ -28,7 +28,8 @@ def averages_of(parts: Internals, training: Sequence[Array] | None) -> list[Arra
     ):
         rule, found = parts.rule_of(i), view_as_real(x)
         if times and isinstance(rule, AveragingOptimizer):
-            s = SimpleNamespace(**{name: view_as_real(slot) for name, slot in slots.items()})
+            s = parts.scalars(i)
+            s.__dict__.update({name: view_as_real(slot) for name, slot in slots.items()})
             found = rule.average(found, s, parts.groups.numbers(parts.groups.assignment[i]))
         result.append(view_as_complex(np.array(found), x.dtype))
     return result

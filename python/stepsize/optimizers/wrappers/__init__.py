@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from stepsize.optimizers.wrappers.averaging import *
 from stepsize.optimizers.wrappers.gradients import *
 from stepsize.optimizers.wrappers.mechanic import *
+from stepsize.optimizers.wrappers.outer import *
 from stepsize.optimizers.wrappers.projecting import *
 from stepsize.optimizers.wrappers.sam import *
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from stepsize._core import BOUND
-from stepsize.arrays import Array, Nest, view_as_real
+from stepsize.arrays import Array, Nest
 from stepsize.optimizers.averages import SwapsAverage
 from stepsize.optimizers.fields import real
-from stepsize.optimizers.half import to_float32
 from stepsize.optimizers.rules.momentum import SGD
 from stepsize.optimizers.slots import copies
-from stepsize.optimizers.transaction import Uninterrupted, assign
+from stepsize.optimizers.transaction import Uninterrupted
+from stepsize.optimizers.wrappers.approach import Approach
 from stepsize.optimizers.wrappers.base import Wrapper
 from stepsize.validation import truth
 
-__all__ = ["EMA", "SWA", "Lookahead"]
+__all__ = ["EMA", "SWA"]
 
 
 FIRST = 0.25  # larger shares are of the first steps; above 1/2 lerp starts from the other end
@@ -78,7 +77,7 @@ class AverageWrapper(SwapsAverage, Wrapper):
     def _prepare_to_follow(self, share: float) -> None:
         """Make what updates the average, before the step: after it there may be no memory."""
         averages = self._arrays["average"]
-        self._set(_approach=_Approach(averages, self._points) if share > FIRST else None)
+        self._set(_approach=Approach(averages, self._points) if share > FIRST else None)
         if self._follower is None or self._follower.params is not averages:  # a clone has its own
             self._set(_follower=_Follower(averages, on_nonfinite="ignore"))
 
@@ -100,30 +99,6 @@ class _Follower(SGD):
 
     lr = real(0.0)
     weight_decay = real(-1.0)
-
-
-class _Approach:
-    """Moves arrays towards leaves as `lerp` does, in memory that is there before a step.
-
-    Real and imaginary parts each move on their own.
-    """
-
-    def __init__(self, arrays: Sequence[Array], leaves: Sequence[Array]) -> None:
-        reals = [view_as_real(array) for array in arrays]
-        ends = [view_as_real(leaf) for leaf in leaves]
-        self._triples = list(zip(reals, ends, map(np.empty_like, reals), strict=True))
-
-    def move(self, share: float) -> None:
-        for array, leaf, gap in self._triples:
-            end = to_float32(leaf)
-            weight = array.dtype.type(share)
-            np.subtract(end, array, out=gap)
-            if weight < 0.5:
-                np.multiply(gap, weight, out=gap)
-                np.add(array, gap, out=array)
-            else:
-                np.multiply(gap, array.dtype.type(1) - weight, out=gap)
-                np.subtract(end, gap, out=array)
 
 
 class EMA(AverageWrapper):
@@ -239,54 +214,3 @@ class SWA(AverageWrapper):
     def _count_update(self) -> None:
         self._numbers["points"] += self._share() is not None
         super()._count_update()
-
-
-class Lookahead(Wrapper):
-    r"""Let any optimizer make k fast steps, then restart from slow weights moved part of the way.
-
-    .. math::
-        \phi \leftarrow \phi + \alpha (x - \phi), \quad x \leftarrow \phi
-            \quad \text{after every } k \text{ steps}
-
-    State: one array (:math:`\phi`, the slow weights).
-
-    Args:
-        optimizer: The optimizer that makes the fast steps.
-        k: Fast steps per update of the slow weights.
-        alpha: :math:`\alpha`, the part of the way.
-
-    Source: Zhang et al. 2019, arXiv:1907.08610, Algorithm 1.
-
-    Example:
-        >>> import numpy as np, stepsize as ss
-        >>> x = np.array([4.0])
-        >>> opt = ss.Lookahead(ss.SGD(x, lr=1.0), k=2)
-        >>> for _ in range(2):
-        ...     opt.step(np.array([1.0]))
-        >>> x
-        array([3.])
-    """
-
-    def __init__(self, optimizer: Any, k: int = 5, alpha: float = 0.5) -> None:
-        super().__init__(optimizer)
-        self._set(
-            k=self._count("k", k),
-            alpha=self._number("alpha", alpha, 0.0, 1.0, open_low=True),
-            _numbers={"ahead": 0},
-            _arrays={"slow": [np.array(to_float32(leaf)) for leaf in self._points]},
-        )
-
-    def step(self, grads: Nest = BOUND, *, loss: float | None = None, stats: bool = False) -> Any:
-        """The inner optimizer's step; every k-th one also updates the slow weights."""
-        with Uninterrupted(), self.internals.engine:
-            before, slow, points = self.step_count, self._arrays["slow"], self._points
-            approach = None  # what it needs is there before the step
-            if self._numbers["ahead"] + 1 >= self.k:
-                approach = _Approach(slow, points)
-            result = self.inner.step(grads, loss=loss, stats=stats)
-            self._numbers["ahead"] += self.step_count - before
-            if approach is not None and self._numbers["ahead"] >= self.k:
-                approach.move(self.alpha)
-                assign(points, slow)
-                self._numbers["ahead"] = 0
-        return result
