@@ -12,6 +12,7 @@ from stepsize.arrays import Array
 from stepsize.optimizers.elementary import DoubleDouble, two_prod
 
 _LANES = 16
+WORD = (1 << 64) - 1
 
 
 def lerp(a: Array, b: Array, w: float) -> Any:
@@ -30,6 +31,27 @@ def sign(a: Array) -> Any:
 def wide(a: Array) -> Any:
     """The same values in double precision, for terms of sums."""
     return a.astype(np.float64)
+
+
+def hash64(a: Any) -> Any:
+    """Finaliser of splitmix64. Steele, Lea & Flood 2014, OOPSLA, figure 17."""
+    a = (a ^ a >> 30) * 0xBF58476D1CE4E5B9 & WORD
+    a = (a ^ a >> 27) * 0x94D049BB133111EB & WORD
+    return a ^ a >> 31
+
+
+def random_normal(t: int, size: int, dtype: Any) -> Array:
+    """Numbers near to normal ones of variance 1, the same for a ``t``: from 64 random bits each.
+
+    How many are set, less 32, over 4: a binomial distribution, of kurtosis 3 - 1/32.
+    """
+    bits = hash64(np.arange(size, dtype=np.uint64) + np.uint64(hash64(t)))
+    fives, threes, nibbles = 0x5555555555555555, 0x3333333333333333, 0x0F0F0F0F0F0F0F0F
+    bits = bits - (bits >> 1 & fives)
+    bits = (bits & threes) + (bits >> 2 & threes)
+    set_bits = ((bits + (bits >> 4) & nibbles) * 0x0101010101010101 & WORD) >> 56
+    found: Array = (set_bits.astype(dtype) - 32) * dtype(0.25)
+    return found
 
 
 def square(a: Any) -> Any:
