@@ -10,9 +10,9 @@ import numpy as np
 from stepsize import _core
 from stepsize.arrays import Array
 from stepsize.optimizers.elementary import DoubleDouble, two_prod
+from stepsize.optimizers.quantization import WORD, hash64
 
 _LANES = 16
-WORD = (1 << 64) - 1
 
 
 def lerp(a: Array, b: Array, w: float) -> Any:
@@ -31,13 +31,6 @@ def sign(a: Array) -> Any:
 def wide(a: Array) -> Any:
     """The same values in double precision, for terms of sums."""
     return a.astype(np.float64)
-
-
-def hash64(a: Any) -> Any:
-    """Finaliser of splitmix64. Steele, Lea & Flood 2014, OOPSLA, figure 17."""
-    a = (a ^ a >> 30) * 0xBF58476D1CE4E5B9 & WORD
-    a = (a ^ a >> 27) * 0x94D049BB133111EB & WORD
-    return a ^ a >> 31
 
 
 def random_normal(t: int, size: int, dtype: Any) -> Array:
