@@ -15,6 +15,7 @@ namespace {
 } // namespace
 } // namespace stepsize
 
+#include "rules/kron.hpp"
 #include "rules/muon.hpp"
 #include "rules/shampoo.hpp"
 #include "rules/soap.hpp"

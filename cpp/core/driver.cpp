@@ -78,10 +78,12 @@ struct alignas(64) Range {
 // Back-off under oversubscription: where other programs hold the processors, a team waits for its
 // last thread to be scheduled, and a step of microseconds takes milliseconds. After a step in which
 // the team took longer than its first thread alone would have, steps use one thread for 10 times
-// the time lost; then the team is tried again.
+// the time lost; then the team is tried again. Not held back is work so long that the team gains
+// even if it loses as much time again: what is lost in a short pass of a step says little about it.
 class BackOff {
     using Clock = std::chrono::steady_clock;
     static std::atomic<int64_t> alone_until;
+    static std::atomic<double> long_work;
     const int64_t start = now();
 
   public:
@@ -89,21 +91,27 @@ class BackOff {
         return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch())
             .count();
     }
-    bool over() const { return start >= alone_until || !backs_off; }
+    bool over(size_t elements) const {
+        return start >= alone_until || double(elements) > long_work || !backs_off;
+    }
     // The first thread has done `own` of `count` jobs and finished at `rested`.
-    void judge(size_t count, size_t own, int64_t rested) const {
+    void judge(size_t count, size_t elements, size_t own, int64_t rested) const {
         if (own == 0)
             return;
         const double alone = double(rested - start) * double(count) / double(own);
         const int64_t end = now();
         const double lost = double(end - start) - alone;
-        if (lost > 0)
+        if (lost > 0) {
+            long_work = double(elements) * (2 * lost / std::max(alone, 1.0));
             alone_until = end + int64_t(10 * lost);
+        }
     }
 };
 std::atomic<int64_t> BackOff::alone_until{0};
+std::atomic<double> BackOff::long_work{0};
 
-void run_team(int threads, size_t count, void (*job)(void*, size_t), void* context) {
+void run_team(int threads, size_t count, size_t elements, void (*job)(void*, size_t),
+              void* context) {
     const size_t team = size_t(threads);
     const size_t few = count / (team * 64) + 1;
     const std::unique_ptr<Range[]> ranges(new (std::nothrow) Range[team]);
@@ -135,7 +143,7 @@ void run_team(int threads, size_t count, void (*job)(void*, size_t), void* conte
             rested = BackOff::now();
         }
     }
-    back_off.judge(count, own, rested);
+    back_off.judge(count, elements, own, rested);
 }
 
 #endif
@@ -190,8 +198,8 @@ void parallel_for(size_t count, size_t elements, void (*job)(void*, size_t), voi
 #ifdef _OPENMP
     if (count > 1 && elements >= parallel_elements()) {
         const int threads = thread_count();
-        if (threads > 1 && BackOff().over())
-            return run_team(threads, count, job, context);
+        if (threads > 1 && BackOff().over(elements))
+            return run_team(threads, count, elements, job, context);
     }
 #endif
     (void)elements;

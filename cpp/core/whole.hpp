@@ -17,6 +17,7 @@ struct WholeView {
     void* x;
     const void* g;
     void* slots[max_whole_slots];
+    size_t slot_sizes[max_whole_slots]; // numbers in each
     size_t lengths[max_axes];
     int axes, slot_count;
     size_t size;

@@ -9,6 +9,13 @@
 namespace stepsize {
 namespace {
 
+// Finaliser of splitmix64. Steele, Lea & Flood 2014, OOPSLA, figure 17.
+inline uint64_t hash64(uint64_t a) {
+    a = (a ^ a >> 30) * 0xbf58476d1ce4e5b9u;
+    a = (a ^ a >> 27) * 0x94d049bb133111ebu;
+    return a ^ a >> 31;
+}
+
 template <class F> inline F select(bool condition, F yes, F no) { return condition ? yes : no; }
 
 template <class F> inline F square(F a) { return a * a; }

@@ -15,16 +15,17 @@
 namespace stepsize {
 namespace {
 
-// Columns that are computed together, one cache line of them; rows that stay in registers.
+// Columns that are computed together, one cache line of them; rows that stay in registers, so many
+// that reading a line of the columns costs little beside the numbers of the rows.
 template <class F> constexpr size_t strip_columns = 64 / sizeof(F);
 #if defined(__AVX512F__)
-constexpr size_t vector_bytes = 64, tile_rows = 8;
+constexpr size_t vector_bytes = 64, tile_rows = 12;
 #elif defined(__AVX__)
-constexpr size_t vector_bytes = 32, tile_rows = 4;
+constexpr size_t vector_bytes = 32, tile_rows = 6;
 #elif defined(__aarch64__)
 constexpr size_t vector_bytes = 16, tile_rows = 4;
 #else
-constexpr size_t vector_bytes = 16, tile_rows = 2;
+constexpr size_t vector_bytes = 16, tile_rows = 3;
 #endif
 
 #if defined(__GNUC__)
@@ -164,7 +165,7 @@ size_t Product<F>::sweep(size_t row, size_t first, size_t count, size_t from, si
         for (size_t k = 0; k < terms; ++k) {
             Vector<F> right[parts];
             __builtin_memcpy(right, packed + k * width, 64);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
             for (size_t i = 0; i < height; ++i) {
                 const F factor = left[i * a.apart + k];
 #pragma GCC unroll 4

@@ -24,13 +24,6 @@ namespace {
 using std::int8_t;
 using std::uint8_t;
 
-// Finaliser of splitmix64. Steele, Lea & Flood 2014, OOPSLA, figure 17.
-inline uint64_t hash64(uint64_t a) {
-    a = (a ^ a >> 30) * 0xbf58476d1ce4e5b9u;
-    a = (a ^ a >> 27) * 0x94d049bb133111ebu;
-    return a ^ a >> 31;
-}
-
 // The random bits of a tile are key, key + step, key + 2 step, ... : a lattice (Weyl 1916) shifted
 // by a hash of update, leaf, slot and tile, so each is uniform, and independent between updates.
 constexpr uint32_t key_step = 0x9e3779b9u;

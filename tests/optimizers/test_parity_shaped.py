@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import stepsize as ss
+from stepsize.optimizers.primitives import random_normal
 from stepsize.optimizers.rules.muon import orthogonalize
 
 GOLDEN = dict(np.load(Path(__file__).parents[1] / "golden" / "shaped.npz"))
@@ -215,7 +216,7 @@ def test_kron_is_what_its_product_says():
     large = np.zeros((3, 2))
     ss.Kron(large, lr=1.0).step(g * 1e4)
     np.testing.assert_allclose(np.sqrt(np.mean(large**2)), 1.1, rtol=1e-6)
-    v = np.random.Generator(np.random.Philox(key=1)).standard_normal((3, 2))
+    v = random_normal(1, 6, np.float64).reshape(3, 2)
     for found, a, b in ((one, g, v), (two, g.T, v.T)):
         # A lower bound of the norm makes the step longer than the norm would, by a little.
         direction = np.triu(a @ a.T - b @ b.T) / np.linalg.norm(a @ a.T + b @ b.T, 2)
@@ -238,6 +239,22 @@ def test_kron_fits_ever_less_often():
     gaps = np.diff(np.flatnonzero(np.diff(fits)))
     assert list(np.unique(gaps)) == [1, 2, 3]
     assert list(np.flatnonzero(np.diff(gaps))) == [499 - 1, 499 + 346 - 1]  # 0.5 is after 693
+
+
+def test_kron_beside_a_rule_in_numpy_is_kron():
+    class Own(ss.optimizers.Optimizer):
+        lr = ss.optimizers.fields.nonnegative(0.1)
+
+        def rule(self, x, g, s, h):
+            x -= h.lr * g
+
+    alone, both = {"w": np.ones((3, 2))}, {"w": np.ones((3, 2)), "b": np.ones(2)}
+    one = ss.Kron(alone)
+    two = ss.Partition({"w": ss.Kron, "b": Own}, both)
+    for g in np.random.default_rng(12).normal(size=(5, 3, 2)):
+        one.step({"w": g})
+        two.step({"w": g, "b": g[0]})
+    assert np.array_equal(alone["w"], both["w"]) and not np.array_equal(both["w"], np.ones((3, 2)))
 
 
 def test_kron_bears_rests_and_sudden_gradients():

@@ -78,6 +78,8 @@ void WholePlan::add(const Leaf& leaf, const void* gradient, size_t bound) {
         view.lengths[1] = view.size / view.lengths[0];
     }
     view.slot_count = int(leaf.vectors.size());
+    for (size_t i = 0; i < leaf.vectors.size(); ++i)
+        view.slot_sizes[i] = leaf.block_bytes[i] / item_size(leaf.dtype);
     double numbers[max_numbers];
     group.numbers(numbers);
     whole.bytes = (leaf.whole->scratch[int(leaf.dtype)](numbers, view) + 63) / 64 * 64;

@@ -9,7 +9,7 @@ from typing import Any
 from stepsize.arrays import is_narrow, view_as_real
 from stepsize.optimizers.fields import Choice, Count
 from stepsize.optimizers.internals import Internals
-from stepsize.optimizers.loop import caution, square_slot
+from stepsize.optimizers.loop import LOOP, caution, square_slot
 from stepsize.optimizers.rule import COMPILED, Rule, runs_compiled
 
 
@@ -35,6 +35,9 @@ def fill(parts: Internals) -> None:
         numbers = []
         for name, field in rule.fields.items():
             if values[name] is None:
+                if compiled and name not in LOOP:  # the compiled rule knows what that stands for
+                    limits = (-math.inf, math.inf, True, True)
+                    numbers += [(part.name, *limits, -1.0) for part in field.parts()]
                 continue
             for part, (_, value) in zip(field.parts(), groups.sources(k, field), strict=True):
                 limits = (part.low, part.high, part.low_open, part.high_open)

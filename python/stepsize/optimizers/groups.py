@@ -354,12 +354,14 @@ class ParameterGroups:
 
     def evaluate(self, group: int, t: int) -> SimpleNamespace:
         """One step's hyperparameters as a rule reads them, with the update's number ``t``."""
-        words = {
-            name: value
-            for name, value in self.tables[group].items()
-            if isinstance(self.rules[group].fields[name], Choice | Count | Flag)
-        }
-        return SimpleNamespace(**{**self.engine.values(group), **words}, t=t)
+        fields, found = self.rules[group].fields, dict(self.engine.values(group))
+        for name, value in self.tables[group].items():
+            if isinstance(fields[name], Choice | Count | Flag):
+                found[name] = value
+            elif value is None:  # what only a compiled rule is given a number for
+                for part in fields[name].parts():
+                    found.pop(part.name, None)
+        return SimpleNamespace(**found, t=t)
 
     def numbers(self, group: int) -> SimpleNamespace:
         """The numbers that the next step will use, by name."""

@@ -10,6 +10,7 @@ import numpy as np
 from stepsize import _core
 from stepsize.arrays import Array
 from stepsize.optimizers.elementary import DoubleDouble, two_prod
+from stepsize.optimizers.quantization import WORD, hash64
 
 _LANES = 16
 
@@ -30,6 +31,20 @@ def sign(a: Array) -> Any:
 def wide(a: Array) -> Any:
     """The same values in double precision, for terms of sums."""
     return a.astype(np.float64)
+
+
+def random_normal(t: int, size: int, dtype: Any) -> Array:
+    """Numbers near to normal ones of variance 1, the same for a ``t``: from 64 random bits each.
+
+    How many are set, less 32, over 4: a binomial distribution, of kurtosis 3 - 1/32.
+    """
+    bits = hash64(np.arange(size, dtype=np.uint64) + np.uint64(hash64(t)))
+    fives, threes, nibbles = 0x5555555555555555, 0x3333333333333333, 0x0F0F0F0F0F0F0F0F
+    bits = bits - (bits >> 1 & fives)
+    bits = (bits & threes) + (bits >> 2 & threes)
+    set_bits = ((bits + (bits >> 4) & nibbles) * 0x0101010101010101 & WORD) >> 56
+    found: Array = (set_bits.astype(dtype) - 32) * dtype(0.25)
+    return found
 
 
 def square(a: Any) -> Any:

@@ -32,12 +32,12 @@ FORMS = (None, "bfloat16", "int8")
 BLOCK_SIZE = _core.tile
 _QUARTERS = (4, BLOCK_SIZE // 4)
 _MAX_SLOTS = 8
-_WORD = (1 << 64) - 1
 _LARGEST_BFLOAT16 = 0x7F7F0000
 _INFINITE = 0x7F800000
 _LEAST_SCALE = 0x04000000  # so that no code is made of subnormal numbers
 _SIGN = np.uint32(0x80000000)
 _DROPPED = 19  # bits of a float32 below those of a code
+WORD = (1 << 64) - 1
 _KEY_STEP = np.uint32(0x9E3779B9)
 _MASKS = np.array([0, 0x5A5A5, 0x33CCC, 0x69969], np.uint32)  # each quarter XORs one into the bits
 
@@ -120,19 +120,19 @@ def _interleave(codes: Array, shape: tuple[int, int]) -> Array:
 
 def rounding_key(t: int, leaf: int, slot: int) -> int:
     """What the random bits of a slot depend on besides the element, at update ``t`` of its leaf."""
-    found: int = _hash64(_hash64(t) + leaf * _MAX_SLOTS + slot & _WORD)
+    found: int = hash64(hash64(t) + leaf * _MAX_SLOTS + slot & WORD)
     return found
 
 
-def _hash64(a: Any) -> Any:
+def hash64(a: Any) -> Any:
     """Finaliser of splitmix64. Steele, Lea & Flood 2014, OOPSLA, figure 17."""
-    a = (a ^ a >> 30) * 0xBF58476D1CE4E5B9 & _WORD
-    a = (a ^ a >> 27) * 0x94D049BB133111EB & _WORD
+    a = (a ^ a >> 30) * 0xBF58476D1CE4E5B9 & WORD
+    a = (a ^ a >> 27) * 0x94D049BB133111EB & WORD
     return a ^ a >> 31
 
 
 def _random_bits(key: int, count: int) -> Array:
-    starts = [_hash64(key + block & _WORD) & 0xFFFFFFFF for block in range(count)]
+    starts = [hash64(key + block & WORD) & 0xFFFFFFFF for block in range(count)]
     shifts: Array = np.array(starts, np.uint32)[:, None]
     bits: Array = shifts + np.arange(BLOCK_SIZE, dtype=np.uint32) * _KEY_STEP
     return bits

@@ -13,7 +13,13 @@ from stepsize.arrays import Array
 from stepsize.optimizers.elementary import real_power
 from stepsize.optimizers.fields import Choice, Number, Value, count, nonnegative, unit
 from stepsize.optimizers.optimizer import Optimizer
-from stepsize.optimizers.primitives import power, product, solve_turned, sum_of_squares
+from stepsize.optimizers.primitives import (
+    power,
+    product,
+    random_normal,
+    solve_turned,
+    sum_of_squares,
+)
 from stepsize.optimizers.rules.matrix import AXES, gram_of, turn
 from stepsize.optimizers.slots import signed
 
@@ -55,10 +61,11 @@ class Kron(Optimizer):
     The factors converge to values for which the covariance of :math:`u` is the identity. They are
     fitted in a fraction of the updates, which falls from 1 after 500 steps to 0.03 after 4,000, and
     balanced at every hundredth fit. The random :math:`v` depends on :math:`t` alone, so a resumed
-    run draws the same. The fifth and later axes have no factor. Good rates are about a third of
-    Adam's. State: the average (``momentum_buffer``), for each axis a triangular matrix or a
-    diagonal (``q0``, ``q1``, ...), up to m² + n² numbers for an m x n matrix, and two numbers.
-    The random numbers are NumPy's, which may change with its version; all else has a fixed order.
+    run draws the same; a number of it counts 64 random bits, which is near to normal. The fifth and
+    later axes have no factor; a factor that becomes singular, as with a ``precond_lr`` of 1 or
+    more, makes the update NaN. Good rates are about a third of Adam's. State: the average
+    (``momentum_buffer``), for each axis a triangular matrix or a diagonal (``q0``, ``q1``, ...), up
+    to m² + n² numbers for an m x n matrix, and two numbers.
 
     Args:
         params: A nest of float32 or float64 arrays, updated in place.
@@ -97,7 +104,6 @@ class Kron(Optimizer):
     slots = (signed("momentum_buffer"), *(signed(f"q{k}") for k in range(AXES)))
     scalars: ClassVar = {"waited": 0.0, "fits": 0.0}
     shaped = True
-    reproducible = False  # as its random numbers
     decay = "none"
 
     def slot_shape(
@@ -127,8 +133,8 @@ class Kron(Optimizer):
             s.waited, s.fits = 0.0, s.fits + 1
             if s.fits % 100 == 0:
                 _balance(factors)
-            random = np.random.Generator(np.random.Philox(key=h.t))
-            _fit(factors, seen, random.standard_normal(seen.shape).astype(x.dtype), h.precond_lr)
+            noise = random_normal(h.t, seen.size, x.dtype.type).reshape(seen.shape)
+            _fit(factors, seen, noise, h.precond_lr)
         for axis, q in enumerate(factors):
             seen = _times(q.T, _times(q, seen, axis), axis)
         length = math.sqrt(sum_of_squares(seen) / seen.size)
@@ -143,12 +149,13 @@ def _fit(factors: list[Array], g: Array, v: Array, rate: float) -> None:
     a, b = g, v
     for axis, q in enumerate(factors):
         a, b = _times(q, a, axis), _solved(q, b, axis)
-    size = max(np.max(np.abs(a)), np.max(np.abs(b)))  # the scale cancels: no square may overflow
+    # The scale cancels: no square may overflow.
+    size = max(_top(a), _top(b)) + _TINY
     a, b = a / size, b / size
     for axis, q in enumerate(factors):
         if q.ndim == 1:
             one, two = _squares(a, axis), _squares(b, axis)
-            q -= rate * (one - two) * q / (np.max(np.abs(one + two)) + _TINY)
+            q -= rate * (one - two) * q / (_top(one + two) + _TINY)
         else:
             one, two = gram_of(a, axis), gram_of(b, axis)
             q -= rate * product(np.triu(one - two), q) / (_norm(one + two) + _TINY)
@@ -164,10 +171,8 @@ def _solved(q: Array, g: Array, axis: int) -> Any:
     if q.ndim == 1:
         return g / _along(q, g, axis)
     rows = np.moveaxis(g, axis, 0)
-    if not np.all(np.isfinite(q)):
+    if not np.all(np.isfinite(q)) or not np.all(q.diagonal()):
         return np.full_like(g, np.nan)
-    if not np.all(q.diagonal()):
-        raise np.linalg.LinAlgError("Kron: a factor has become singular")
     solved = solve_turned(q, rows.reshape(len(q), -1))
     return np.moveaxis(solved.reshape(rows.shape), 0, axis)
 
@@ -184,7 +189,7 @@ def _squares(g: Array, axis: int) -> Any:
 
 def _norm(a: Array) -> Any:
     """A lower bound of the largest eigenvalue, by one power iteration from the longest column."""
-    top = np.max(np.abs(a))
+    top = _top(a)
     if not 0 < top < np.inf:
         return top
     a = a / top
@@ -194,10 +199,15 @@ def _norm(a: Array) -> Any:
     return top * a.dtype.type(math.sqrt(sum_of_squares(product(x, a))))
 
 
+def _top(a: Array) -> Any:
+    return np.max(np.abs(a))
+
+
 def _balance(factors: list[Array]) -> None:
     """Rescale the factors to the same largest element; their product does not change."""
-    tops = [float(np.max(np.abs(q))) for q in factors]
+    tops = [float(_top(q)) for q in factors]
+    if not all(0 < top < math.inf for top in tops):
+        return
     middle = math.prod(real_power(top, 1 / len(tops)) for top in tops)
     for q, top in zip(factors, tops, strict=True):
-        if 0 < top < math.inf:
-            q *= middle / top
+        q *= middle / top
