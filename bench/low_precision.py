@@ -29,6 +29,20 @@ FORMS: dict[str, tuple[Any, dict[str, Any]]] = {
     "int8 state": (np.float32, {"state_dtype": "int8"}),
     "bfloat16 parameters, masters": (ml_dtypes.bfloat16, {}),
     "bfloat16 parameters alone": (ml_dtypes.bfloat16, {"master_weights": False}),
+    "bfloat16 parameters, stochastic": (
+        ml_dtypes.bfloat16,
+        {"master_weights": False, "param_rounding": "stochastic"},
+    ),
+    "bfloat16 parameters, split": (ml_dtypes.bfloat16, {"master_weights": "split"}),
+    "bfloat16 parameters, split8": (ml_dtypes.bfloat16, {"master_weights": "split8"}),
+    "bfloat16 parameters, stochastic, int8 state": (
+        ml_dtypes.bfloat16,
+        {"master_weights": False, "param_rounding": "stochastic", "state_dtype": "int8"},
+    ),
+    "bfloat16 parameters, split, int8 state": (
+        ml_dtypes.bfloat16,
+        {"master_weights": "split", "state_dtype": "int8"},
+    ),
     "float16 parameters, masters": (np.float16, {}),
 }
 

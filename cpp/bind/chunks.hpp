@@ -37,6 +37,8 @@ inline void advance(Span& span, size_t at, size_t width, int slots) {
     }
     if (span.half.data)
         span.half.data = static_cast<char*>(span.half.data) + at * item_size(span.half.dtype);
+    if (span.half.low)
+        span.half.low = static_cast<char*>(span.half.low) + at * span.half.low_bytes;
     span.g = static_cast<const char*>(span.g) + at * item_size(span.g_dtype);
     for (int k = 0; k < slots; ++k) {
         Slot& slot = span.slots[k];

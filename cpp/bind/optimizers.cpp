@@ -171,6 +171,7 @@ void add_construction(py::class_<Engine>& type) {
         .def(
             "keep_base", [](Engine& engine, const py::array& x) { engine.leaves().keep_base(x); },
             py::arg("x"))
+        .def("round_stochastically", [](Engine& engine) { engine.leaves().round_stochastically(); })
         .def(
             "constrain",
             [](Engine& engine, const py::array& low, const py::array& high, double l1) {

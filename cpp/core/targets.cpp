@@ -2,6 +2,10 @@
 
 #include <stdexcept>
 
+#ifdef STEPSIZE_HAS_avx2
+#include <cpuid.h>
+#endif
+
 namespace stepsize {
 
 extern const Table table_baseline;
@@ -17,15 +21,23 @@ extern const WholeTable whole_avx512;
 
 namespace {
 
+#ifdef STEPSIZE_HAS_avx2
+// Conversion of float16. Not every compiler knows it by name.
+bool has_f16c() {
+    unsigned a, b, c = 0, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 std::vector<const Table*> find_tables() {
     std::vector<const Table*> tables;
 #ifdef STEPSIZE_HAS_avx512
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && has_f16c())
         tables.push_back(&table_avx512);
 #endif
 #ifdef STEPSIZE_HAS_avx2
-    if (__builtin_cpu_supports("avx2"))
+    if (__builtin_cpu_supports("avx2") && has_f16c())
         tables.push_back(&table_avx2);
 #endif
     tables.push_back(&table_baseline);

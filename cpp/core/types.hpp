@@ -65,10 +65,14 @@ struct Correction {
 // per number and a float32 scale per tile, see kernels/quantization.hpp.
 enum class Storage : int32_t { native = 0, bfloat16 = 1, signed8 = 2, unsigned8 = 3 };
 
-// Parameters in half precision, rounded to nearest: what the caller reads and writes.
+// Parameters in half precision: what the caller reads and writes. With the bytes in `low`, a signed
+// number for each, they are split master weights.
 struct Half {
     void* data; // null: none
     Dtype dtype;
+    void* low; // null: none
+    size_t low_bytes;
+    bool stochastic; // how they are rounded, if not to nearest
 };
 
 struct Slot {

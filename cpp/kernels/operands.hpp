@@ -23,13 +23,15 @@ template <class F, int slot_count> struct TileOperands {
     F* x;
     const F* g;
     F* slots[slot_count + 1] = {};
-    uint64_t
-        rounding_key[slot_count + 1]; // what the random bits of a slot depend on besides the tile
+    // What the random bits of a slot, and of the parameters, depend on besides the tile.
+    uint64_t rounding_key[slot_count + 1], parameter_key;
 
     TileOperands(const Span& span_, uint64_t step) : span(span_) {
-        if (span.coded)
-            for (int k = 0; k < slot_count; ++k)
-                rounding_key[k] = hash64(step + span.place * max_slots + uint64_t(k)) + span.first;
+        if (!span.coded)
+            return;
+        for (int k = 0; k < slot_count; ++k)
+            rounding_key[k] = hash64(step + span.place * max_slots + uint64_t(k)) + span.first;
+        parameter_key = hash64(~(step + span.place * max_slots)) + span.first;
     }
 
     void open(size_t from, size_t count) {
@@ -61,8 +63,8 @@ template <class F, int slot_count> struct TileOperands {
     // Out of line, so that not every rule holds every conversion.
     __attribute__((noinline)) void open_coded(size_t from, size_t count) {
         if (span.g_dtype == Dtype::float16 || span.g_dtype == Dtype::bfloat16)
-            g = load_master<F>({const_cast<void*>(span.g), span.g_dtype}, nullptr, from, count,
-                               buffers[slot_count + 1]);
+            g = load_master<F>({const_cast<void*>(span.g), span.g_dtype, nullptr, 0, false},
+                               nullptr, from, count, buffers[slot_count + 1]);
         if (span.half.data)
             x = load_master(span.half, static_cast<F*>(span.x), from, count, buffers[slot_count]);
         for (int k = 0; k < slot_count; ++k)
@@ -72,7 +74,7 @@ template <class F, int slot_count> struct TileOperands {
         if (span.half.data && moved) {
             if (free && span.bounds.low)
                 constrain(span.bounds, from, count, x);
-            store_half(span.half, x, from, count);
+            store_half(span.half, x, from, count, uint32_t(hash64(parameter_key + from / tile)));
         }
         for (int k = 0; k < slot_count; ++k)
             close_tile(span.slots[k], from, count, buffers[k], key(k, from));

@@ -21,12 +21,7 @@
 namespace stepsize {
 namespace {
 
-using std::int8_t;
 using std::uint8_t;
-
-// The random bits of a tile are key, key + step, key + 2 step, ... : a lattice (Weyl 1916) shifted
-// by a hash of update, leaf, slot and tile, so each is uniform, and independent between updates.
-constexpr uint32_t key_step = 0x9e3779b9u;
 
 constexpr int tile_length = int(tile);
 
@@ -36,10 +31,6 @@ template <class F> __attribute__((noinline)) void dequantize_bfloat16(const void
     for (int i = 0; i < tile_length; ++i)
         out[i] = F(Bfloat16::to_float32(from[i]));
 }
-
-// From the largest number of this type on nothing is added: finite numbers stay finite, and
-// infinity and NaN do not change.
-constexpr uint32_t largest_bfloat16 = 0x7f7f0000u;
 
 inline uint16_t bfloat16_of(float a, uint32_t random) {
     const uint32_t bits = bits_of(a);

@@ -123,15 +123,25 @@ Leaf parameters_of(const py::array& x, const py::object& master, const py::tuple
         leaf.shape.push_back(length.cast<Py_ssize_t>());
     if (!is_narrow(given))
         return leaf;
-    leaf.half = {leaf.x, given};
+    leaf.half = {leaf.x, given, nullptr, 0, false};
     leaf.x = nullptr;
     leaf.coded = true;
     if (master.is_none())
         return leaf;
-    if (!is_plain(master.ptr(), Dtype::float32) || py::array(master).size() != x.size())
-        throw std::invalid_argument("a master must be a float32 array of the parameter's size");
-    leaf.x = proxy(master.ptr())->data;
-    leaf.kept.push_back(keep_in_place(master.ptr()));
+    const py::array found = master.cast<py::array>();
+    const bool low = found.dtype().kind() == 'i' && found.itemsize() <= 2;
+    const bool plain = low ? given == Dtype::bfloat16 && found.flags() & py::array::c_style
+                           : is_plain(found.ptr(), Dtype::float32);
+    if (!plain || found.size() != x.size())
+        throw std::invalid_argument("a master must be a float32 array of the parameter's size, or "
+                                    "the lower bits of such as int16 or int8 for bfloat16");
+    if (low) {
+        leaf.half.low = proxy(found.ptr())->data;
+        leaf.half.low_bytes = size_t(found.itemsize());
+    } else {
+        leaf.x = proxy(found.ptr())->data;
+    }
+    leaf.kept.push_back(keep_in_place(found.ptr()));
     return leaf;
 }
 
@@ -256,6 +266,13 @@ void Leaves::add(const py::array& x, const py::object& master, const py::tuple& 
         leaf.vectors = vectors_of(leaf, *owner.rule, slots);
     std::copy(owner.scalars.begin(), owner.scalars.end(), leaf.scalars.begin());
     leaves_.push_back(leaf);
+}
+
+void Leaves::round_stochastically() {
+    Half& half = leaves_.back().half;
+    if (!half.data || leaves_.back().x || half.low)
+        throw std::invalid_argument("only half precision without master weights is rounded so");
+    half.stochastic = true;
 }
 
 void Leaves::keep_base(const py::array& x) {

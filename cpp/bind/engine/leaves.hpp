@@ -117,6 +117,8 @@ class Leaves {
                    const py::list& hyperparameters);
     void add(const py::array& x, const py::object& master, const py::tuple& shape, int group,
              const py::list& slots);
+    // The last leaf is half precision that is rounded stochastically.
+    void round_stochastically();
     void keep_base(const py::array& x); // pins the original, of which the last leaf is a copy
     // Constrains the last leaf: bounds of the type it is computed in, two numbers or two arrays as
     // the leaf.

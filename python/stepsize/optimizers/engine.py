@@ -61,6 +61,8 @@ def fill(parts: Internals) -> None:
     for i, (leaf, master, group, arrays, scales) in enumerate(zip(*columns, strict=True)):
         pairs = [(view_as_real(slot), scales.get(name)) for name, slot in arrays.items()]
         engine.add_leaf(leaf, master, leaf.shape, group, pairs)
+        if leaves.stochastic[i]:
+            engine.round_stochastically()
         if i in given:
             engine.keep_base(given[i])
         one = parts.options.constraint(i)

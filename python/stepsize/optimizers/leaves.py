@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from stepsize import _core
-from stepsize.arrays import COMPLEX, Array, Nest, Structure, check_parameters
+from stepsize.arrays import COMPLEX, Array, Nest, Structure, check_parameters, is_narrow
 from stepsize.optimizers import half
 from stepsize.optimizers.groups import is_grouped, ungroup
+from stepsize.optimizers.options import STOCHASTIC, Options
 from stepsize.optimizers.sparse import RowSlice
 from stepsize.optimizers.transaction import assignment
 
@@ -39,7 +40,8 @@ class Leaves:
         structure: Its leaves, their names and its nesting.
         contiguous: For each leaf, itself, or memory of its own where its elements do not lie side
             by side.
-        masters: For each leaf, its float32 master weights, or None.
+        masters: For each leaf, its master weights, float32 or the lower bits of such, or None.
+        stochastic: For each leaf, whether it is rounded stochastically.
         strided: Index, leaf and contiguous memory of the leaves that are not contiguous.
         rows: By leaf, the rows that the present step has bound, where `reference` moves them.
     """
@@ -48,13 +50,15 @@ class Leaves:
     structure: Structure
     contiguous: list[Array]
     masters: list[Array | None]
+    stochastic: list[bool]
     strided: list[tuple[int, Array, Array]]
     rows: dict[int, RowSlice] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, owner: str, params: Nest, structure: Structure, master_weights: bool) -> Self:
+    def of(cls, owner: str, params: Nest, structure: Structure, options: Options) -> Self:
         """The leaves of a checked nest; errors name the leaf that cannot be a parameter."""
         check_parameters(structure.leaves, structure.paths, owner)
+        options.check_narrow(owner, structure)
         contiguous, strided = [], []
         for i, leaf in enumerate(structure.leaves):
             whole = leaf
@@ -63,8 +67,10 @@ class Leaves:
                 whole[...] = leaf
                 strided.append((i, leaf, whole))
             contiguous.append(whole)
-        masters = [half.make_master(leaf, master_weights) for leaf in contiguous]
-        return cls(params, structure, contiguous, masters, strided)
+        masters = [half.make_master(leaf, options.master_weights) for leaf in contiguous]
+        randomly = options.param_rounding == STOCHASTIC
+        stochastic = [randomly and is_narrow(leaf.dtype) for leaf in contiguous]
+        return cls(params, structure, contiguous, masters, stochastic, strided)
 
     @classmethod
     def joined(
@@ -72,10 +78,12 @@ class Leaves:
     ) -> Self:
         """The leaves of a nest of which there are some for each of a few optimizers already."""
         contiguous, masters = list(structure.leaves), [None] * len(structure.leaves)
-        made = cls(params, structure, contiguous, [*masters], [])
+        made = cls(params, structure, contiguous, [*masters], [False] * len(masters), [])
         for own, indices in parts:
-            for i, whole, master in zip(indices, own.contiguous, own.masters, strict=True):
+            columns = (indices, own.contiguous, own.masters, own.stochastic)
+            for i, whole, master, randomly in zip(*columns, strict=True):
                 made.contiguous[i], made.masters[i] = whole, master
+                made.stochastic[i] = randomly
             made.strided += [(indices[j], leaf, whole) for j, leaf, whole in own.strided]
         return made
 

@@ -147,7 +147,7 @@ class Optimizer(StepsByLeaf, Rule, abstract=True):
         check_real(self, structure)
         several = len(tables) > 1 or is_grouped(params)
         owner, compiled = type(self).__name__, _core.Engine(structure.description())
-        leaves = Leaves.of(owner, params, structure, options.master_weights)
+        leaves = Leaves.of(owner, params, structure, options)
         rules = [type(self)] * len(tables)
         if variants is None:
             variants = [loop.layout(self, values) for values in tables]

@@ -11,11 +11,15 @@ from typing import Any, Self
 
 import numpy as np
 
+from stepsize.arrays import Structure, is_narrow
 from stepsize.optimizers.fields import Field
+from stepsize.optimizers.half import LOW
 from stepsize.optimizers.quantization import FORMS
 from stepsize.validation import real
 
 CONSTRAINTS = ("bounds", "l1")  # of which groups may have their own
+STOCHASTIC = "stochastic"
+ROUNDINGS = ("nearest", STOCHASTIC)
 _CHOICES = ("raise", "skip", "ignore")
 DYNAMIC = "dynamic"
 FIRST_SCALE = 65536.0
@@ -35,7 +39,10 @@ class Options:
         state_dtype: None keeps the state in the dtype of the parameters, "bfloat16" and "int8" in
             fewer bytes, by stochastic rounding.
         master_weights: Whether parameters of two bytes (float16, bfloat16) also have a float32
-            each, in the state, so that updates smaller than their last place add up.
+            each, in the state, so that updates smaller than their last place add up. "split" and
+            "split8" keep its lower 16 or 8 bits beside a bfloat16.
+        param_rounding: How parameters of two bytes without master weights are rounded: to
+            "nearest", or "stochastic", so that small updates add up on average.
         loss_scale: What the gradients have been multiplied with, and "dynamic" for a number that
             the optimizer finds: multiply the loss with ``opt.loss_scale``.
         bounds: A pair (low, high), each a number, an array that fits the leaves, None for no bound,
@@ -49,7 +56,8 @@ class Options:
     clip_value: float | None = None
     on_nonfinite: str = "raise"
     state_dtype: str | None = None
-    master_weights: bool = True
+    master_weights: bool | str = True
+    param_rounding: str = "nearest"
     loss_scale: float | str | None = None
     bounds: Any = None
     l1: float = 0.0
@@ -73,11 +81,9 @@ class Options:
         return options._checked(owner), rest
 
     def _checked(self, owner: str) -> Self:
-        for name in ("maximize", "master_weights"):
-            if not isinstance(getattr(self, name), bool | np.bool_):
-                raise TypeError(
-                    f"{owner}: {name} must be True or False, got {getattr(self, name)!r:.80}"
-                )
+        if not isinstance(self.maximize, bool | np.bool_):
+            raise TypeError(f"{owner}: maximize must be True or False, got {self.maximize!r:.80}")
+        self._check_rounding(owner)
         if not isinstance(self.on_nonfinite, str) or self.on_nonfinite not in _CHOICES:
             raise ValueError(
                 f"{owner}: on_nonfinite must be one of {', '.join(map(repr, _CHOICES))}, "
@@ -105,6 +111,46 @@ class Options:
                 )
             limits[name] = size
         return dataclasses.replace(self, **limits)
+
+    def _check_rounding(self, owner: str) -> None:
+        masters, rounding = self.master_weights, self.param_rounding
+        if not isinstance(masters, bool | np.bool_ | str):
+            raise TypeError(
+                f"{owner}: master_weights must be True or False, or one of "
+                f"{', '.join(map(repr, LOW))}, got {masters!r:.80}"
+            )
+        if isinstance(masters, str) and masters not in LOW:
+            raise ValueError(
+                f"{owner}: master_weights must be True, False or one of "
+                f"{', '.join(map(repr, LOW))}, got {masters!r:.80}"
+            )
+        if not isinstance(rounding, str) or rounding not in ROUNDINGS:
+            raise ValueError(
+                f"{owner}: param_rounding must be one of {', '.join(map(repr, ROUNDINGS))}, "
+                f"got {rounding!r:.80}"
+            )
+        if rounding == STOCHASTIC and masters:
+            raise ValueError(
+                f"{owner}: param_rounding={STOCHASTIC!r} is for parameters without master weights, "
+                f"but master_weights is {masters!r}; give master_weights=False, or leave "
+                "param_rounding out"
+            )
+
+    def check_narrow(self, owner: str, structure: Structure) -> None:
+        """Refuse what is for parameters of two bytes where there are none, or others."""
+        split = isinstance(self.master_weights, str)
+        if not split and self.param_rounding != STOCHASTIC:
+            return
+        name = "master_weights" if split else "param_rounding"
+        wanted, kinds = getattr(self, name), ("bfloat16",) if split else ("bfloat16", "float16")
+        fits = [leaf.dtype.name in kinds for leaf in structure.leaves]
+        for leaf, path in zip(structure.leaves, structure.paths, strict=True):
+            # Wider parameters beside those that it is for are exact.
+            if leaf.dtype.name not in kinds and (is_narrow(leaf.dtype) or not any(fits)):
+                raise TypeError(
+                    f"{owner}: {name}={wanted!r} is for parameters of {' or '.join(kinds)}, but "
+                    f"{path} has dtype {leaf.dtype}; convert it, or leave {name} out"
+                )
 
     def constraint(self, leaf: int) -> Any:
         """What holds for a leaf of an optimizer that is made, or None."""

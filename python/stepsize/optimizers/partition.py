@@ -60,8 +60,8 @@ class Partition(Optimizer, abstract=True):
         rules: For each glob, or tuple of globs, a rule's name or class, or a function that makes
             an optimizer from its leaves, a dict by path: ``lambda leaves: ss.Muon(leaves,
             lr=0.02)``, or ``functools.partial(ss.Muon, lr=0.02)``. ``groups``, ``bounds``, ``l1``,
-            ``state_dtype`` and ``master_weights`` are given there. ``*`` also matches ``/``. See
-            `matrix_groups`.
+            ``state_dtype``, ``master_weights`` and ``param_rounding`` are given there. ``*`` also
+            matches ``/``. See `matrix_groups`.
         params: A nest of arrays, updated in place.
         maximize: Climb instead of descend.
         clip_norm: Scale gradients down so that the norm over all leaves is at most this.

@@ -98,7 +98,7 @@ def quantize(values: Array, codes: Array, scales: Array | None, key: int) -> Non
     with np.errstate(all="ignore"):
         whole = np.zeros((blocks(values.size), BLOCK_SIZE), np.float32)
         whole.reshape(-1)[: values.size] = values
-        random = _random_bits(key, len(whole))
+        random = random_bits(key, whole.size).reshape(whole.shape)
         if codes.dtype == np.uint16:
             found = _to_bfloat16(whole, random)
         else:
@@ -124,6 +124,12 @@ def rounding_key(t: int, leaf: int, slot: int) -> int:
     return found
 
 
+def parameter_key(t: int, leaf: int) -> int:
+    """The same for the parameters of a leaf."""
+    found: int = hash64(~(hash64(t) + leaf * _MAX_SLOTS) & WORD)
+    return found
+
+
 def hash64(a: Any) -> Any:
     """Finaliser of splitmix64. Steele, Lea & Flood 2014, OOPSLA, figure 17."""
     a = (a ^ a >> 30) * 0xBF58476D1CE4E5B9 & WORD
@@ -131,11 +137,12 @@ def hash64(a: Any) -> Any:
     return a ^ a >> 31
 
 
-def _random_bits(key: int, count: int) -> Array:
-    starts = [hash64(key + block & WORD) & 0xFFFFFFFF for block in range(count)]
+def random_bits(key: int, size: int) -> Array:
+    """32 random bits for each of so many numbers."""
+    starts = [hash64(key + block & WORD) & 0xFFFFFFFF for block in range(blocks(size))]
     shifts: Array = np.array(starts, np.uint32)[:, None]
     bits: Array = shifts + np.arange(BLOCK_SIZE, dtype=np.uint32) * _KEY_STEP
-    return bits
+    return bits.reshape(-1)[:size]
 
 
 def _scales(form: _Format, whole: Array) -> Array:

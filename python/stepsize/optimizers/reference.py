@@ -53,7 +53,8 @@ class _Leaf:
         self.group = parts.groups.assignment[i]
         self.rule = parts.rule_of(i)
         self.leaf = view_as_real(parts.leaves.contiguous[i])
-        self.x = half.load_master(self.leaf, parts.leaves.masters[i])
+        self.master, self.stochastic = parts.leaves.masters[i], parts.leaves.stochastic[i]
+        self.x = half.load_master(self.leaf, self.master)
         self.raw = half.to_float32(view_as_real(gradient))
         self.place, self.t = parts.slots.places[i], t
         arrays = parts.slots.arrays[i]
@@ -80,7 +81,8 @@ class _Leaf:
     def store(self) -> None:
         """Write back what was dequantized."""
         if is_narrow(self.leaf.dtype):
-            self.leaf[...] = half.round_to_half(self.x, self.leaf.dtype).reshape(self.leaf.shape)
+            key = quantization.parameter_key(self.t, self.place.leaf) + self.place.tile
+            half.store(self.leaf, self.master, self.x, key if self.stochastic else None)
         for k, (name, slot) in enumerate(self.slots.items()):
             if slot.dtype.kind != "f":
                 key = quantization.rounding_key(self.t, self.place.leaf, k) + self.place.tile

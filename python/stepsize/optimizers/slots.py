@@ -13,7 +13,7 @@ from stepsize.arrays import Array, computed, view_as_complex, view_as_real
 from stepsize.optimizers import quantization
 from stepsize.optimizers.fields import Value
 from stepsize.optimizers.groups import ParameterGroups
-from stepsize.optimizers.half import to_float32
+from stepsize.optimizers.half import named_master, to_float32
 from stepsize.optimizers.leaves import Leaves
 from stepsize.optimizers.rule import Rule, runs_compiled
 
@@ -138,7 +138,7 @@ class Slots:
             {
                 **slots,
                 **quantization.named_scales(scales),
-                **({} if master is None else {"master": master}),
+                **named_master(master),
             }
             for slots, scales, master in zip(self.arrays, self.scales, masters, strict=True)
         ]
