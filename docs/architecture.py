@@ -32,7 +32,8 @@ ORDER = [part for floor in FLOORS for part in floor]
 # The same inside optimizers/: a module may import those on the floors before its own, and no other.
 OPTIMIZERS = [
     ["ascent", "elementary", "fields", "globs", "quantization", "stats", "transaction"],
-    ["half", "options", "primitives", "scheduled", "sparse"],
+    ["half", "primitives", "scheduled", "sparse"],
+    ["options"],
     ["loop"],
     ["groups", "rule"],
     ["constraints", "layer_groups", "leaves", "matrix_groups"],

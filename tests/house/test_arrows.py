@@ -155,8 +155,8 @@ def test_includes_point_down():
         (r"pybind11|\bpy::|Python\.h|\bPyObject\b", r"bind/.*"),
         (r"omp\.h|#pragma omp parallel|\bomp_\w+\(", r"core/driver\.cpp"),
         (r"cpu_supports|cpuid|__get_cpuid", r"core/targets\.cpp"),
-        # Vectors are the compiler's; what is asked of the processor is how it rounds.
-        (r"<immintrin\.h>|_mm\d*_\w+", r"core/fpenv\.hpp"),
+        # Vectors are the compiler's; the processor is asked how it rounds, and for float16.
+        (r"<immintrin\.h>|_mm\d*_\w+", r"core/fpenv\.hpp|kernels/half\.hpp"),
         # As the type of an argument it converts silently, and an update in place is lost.
         (r"array_t<[^;={}()]*>\s*(&|&&)?\s*\w*\s*[,)]", r"nowhere"),
     ],

@@ -311,8 +311,9 @@ def test_averages_are_those_of_the_numbers_passed(dtype, make):
         # The other average follows the same numbers, which are float32 there.
         other.inner.step({"p40": None})
         passed["p40"][...] = half.to_float32(params["p40"])
-        other._prepare_to_follow()
-        other._follow(other._share())
+        share = other._share()
+        other._prepare_to_follow(share)
+        other._follow(share)
         other._count_update()
     assert opt.eval_params()["p40"].dtype == np.float32
     same(opt.eval_params(), other.eval_params())
