@@ -25,6 +25,7 @@ FIVE = {
     "MoMoAdam": "a loss whose lowest value is known, often 0",
     "LBFGS": "few parameters and exact gradients",
 }
+SCALES = "scales that differ"
 ORDER = ("convex", "valleys, saddles, plateaus", "scales that differ", "noise", "small batches",
          "sparse", "networks", "matrices", "moving targets", "bounded", "complex")  # fmt: skip
 
@@ -229,48 +230,41 @@ def refusing(found: Map, situation: str) -> str:
 def advice(found: Map) -> str:
     """What follows from the figures, each counted here."""
 
-    def passed(rule: str, place: str, how: str = "passes") -> str:
-        names = found.names(place)
-        return f"{found.passed(rule, names, how)} of {len(names)}"
+    def passed(rule: str, place: str = "", how: str = "passes") -> str:
+        names = found.names(place) if place else list(found.problems)
+        count = str(found.passed(rule, names, how))
+        return f"{rule} {count} of {len(names)}" if place else f"{rule} {count}"
 
-    both = [*found.names("noise"), *found.names("small batches")]
-    everything = found.names("matrices")
-    whole = sum(found.passed(rule, everything) == len(everything) for rule in found.rules)
-    return "\n".join(
-        f"* {line}"
-        for line in (
-            "**No time to tune.** At their default rates Prodigy passes "
-            f"{found.passed('Prodigy', how='by default')} problems, DoWG "
-            f"{found.passed('DoWG', how='by default')}, COCOB "
-            f"{found.passed('COCOB', how='by default')}, and AdamW "
-            f"{found.passed('AdamW', how='by default')}, whose default is made for networks larger "
-            "than these. PolyakSGD, MoMo and MoMoAdam pass "
-            f"{found.passed('PolyakSGD', how='by default')}, "
-            f"{found.passed('MoMo', how='by default')} and "
-            f"{found.passed('MoMoAdam', how='by default')}: they read the loss and take 0 for its "
-            "lowest value, which is right in most of these problems. Where yours is another, say so "
-            "with `f_min=` or `lb=`.",
-            "**Exact gradients.** LBFGS passes "
-            f"{passed('LBFGS', 'convex')} of the convex problems, AdamW {passed('AdamW', 'convex')} "
-            f"and SGD {passed('SGD', 'convex')}; for few parameters LBFGS needs no rate. In noise it is "
-            f"lost: it passes {found.passed('LBFGS', both)} of {len(both)}.",
-            "**Noise.** Rules whose steps have a bounded length survive heavy tails and broken "
-            f"gradients: LARS passes {passed('LARS', 'noise')}, SignSGD "
-            f"{passed('SignSGD', 'noise')}, AdamW {passed('AdamW', 'noise')}. `clip_norm=`, which gives "
-            "that to every rule, was not tried here.",
-            "**Scales that differ.** COCOB passes "
-            f"{passed('COCOB', 'scales that differ')}, Adam {passed('Adam', 'scales that differ')}, "
-            f"AdamW {passed('AdamW', 'scales that differ')}, since its weight decay pulls parameters "
-            f"that are meant to be large towards 0, and SGD {passed('SGD', 'scales that differ')}.",
-            "**Bounds.** Refused by "
-            f"{refusing(found, 'bounded')}. **Complex parameters.** Refused by "
-            f"{refusing(found, 'complex')}.",
-            f"**Matrices.** {whole} rules pass all {len(everything)} problems of small matrices, so that "
-            "they tell nobody apart. What Muon, SOAP and Shampoo are good for shows in networks with "
-            "large matrices (Wen et al. 2025, arXiv:2509.02046; Semenov et al. 2025, "
-            "arXiv:2509.01440); `ss.Partition` gives them the matrices and AdamW the rest.",
-        )
-    )
+    def all_of(rules: tuple[str, ...], place: str = "", how: str = "passes") -> str:
+        words = [passed(rule, place, how) for rule in rules]
+        return f"{', '.join(words[:-1])} and {words[-1]}"
+
+    noisy = [*found.names("noise"), *found.names("small batches")]
+    matrices = found.names("matrices")
+    whole = sum(found.passed(rule, matrices) == len(matrices) for rule in found.rules)
+    by_loss = all_of(("PolyakSGD", "MoMo", "MoMoAdam"), how="by default")
+    lines = [
+        "**No time to tune.** Problems passed at the default rate: "
+        f"{all_of(('Prodigy', 'DoWG', 'COCOB'), how='by default')}. The default of AdamW, which "
+        f"passes {found.passed('AdamW', how='by default')}, is made for larger networks. Rules "
+        f"that read the loss pass as many, {by_loss}, but they take 0 for its lowest value, which "
+        "is right in most of these problems; where yours is another, say so by `f_min=` or `lb=`.",
+        "**Exact gradients.** Of the convex problems pass: "
+        f"{all_of(('AdamW', 'LBFGS', 'SGD'), 'convex')}; for few parameters LBFGS needs no rate. "
+        f"In noise it is lost: it passes {found.passed('LBFGS', noisy)} of {len(noisy)}.",
+        "**Noise.** Rules whose steps have a bounded length survive heavy tails and broken "
+        f"gradients: {all_of(('LARS', 'SignSGD', 'AdamW'), 'noise')}. `clip_norm=`, which gives "
+        "that to every rule, was not tried here.",
+        f"**Scales that differ.** {all_of(('COCOB', 'Adam', 'AdamW', 'SGD'), SCALES)}: the weight "
+        "decay of AdamW pulls parameters that are meant to be large towards 0.",
+        f"**Bounds.** Refused by {refusing(found, 'bounded')}.",
+        f"**Complex parameters.** Refused by {refusing(found, 'complex')}.",
+        f"**Matrices.** {whole} rules pass all {len(matrices)} problems of small matrices, so that "
+        "these tell nobody apart. What Muon, SOAP and Shampoo are good for shows in networks with "
+        "large matrices (Wen et al. 2025, arXiv:2509.02046; Semenov et al. 2025, "
+        "arXiv:2509.01440); `ss.Partition` gives them the matrices and AdamW the rest.",
+    ]
+    return "\n".join(f"* {line}" for line in lines)
 
 
 def middle(found: Map, how: str = "passes") -> int:

@@ -17,6 +17,7 @@ TUNED_ON, SCORED_ON = 0, (1, 2, 3)
 CONSTANT = {
     "ScheduleFreeSGD", "ScheduleFreeAdamW", "ScheduleFreeRAdam", "ASGD", "LBFGS", "Rprop", "DoG",
     "DoWG", "LDoG", "COCOB", "PolyakSGD", "MoMo", "MoMoAdam", "FTRL",
+    "ScheduleFreePlus",
 }  # fmt: skip
 
 

@@ -150,7 +150,8 @@ def check_average(optimizer, steps, grads_of, expected_to_follow, **step):
             np.testing.assert_array_equal(found, wanted, err_msg=path)
 
 
-BY_LEAF = (ss.Kron, ss.Muon, ss.Shampoo, ss.SOAP)  # compiled for whole leaves; averages follow their step
+# Compiled for whole leaves; averages follow their step.
+BY_LEAF = (ss.Kron, ss.Muon, ss.Shampoo, ss.SOAP)
 
 
 @pytest.mark.parametrize("dtype", (np.float32, np.float64))

@@ -290,7 +290,7 @@ def test_refusals():
     with pytest.raises(TypeError, match="has dtype float64, expected float32"):
         ss.SGD(x).step(np.zeros((4, 2)))
     with pytest.raises(
-        TypeError, match="master_weights must be True or False, or one of .*, got 1"
+        TypeError, match=r"master_weights must be True or False, or one of .*, got 1"
     ):
         ss.SGD(x, master_weights=1)
     with pytest.raises(TypeError, match="loss_scale must be a number > 0, None or 'dynamic'"):
