@@ -214,7 +214,7 @@ no occasion to show it here.
 
 def five(found: Map) -> str:
     rows = [
-        [f"[**{rule}**](rules/{rule}.md)", words, f"{found.passed(rule)} of {len(found.problems)}",
+        [f"{{doc}}`{rule} <rules/{rule}>`", words, f"{found.passed(rule)} of {len(found.problems)}",
          found.passed(rule, how="by default")]
         for rule, words in FIVE.items()
     ]  # fmt: skip
