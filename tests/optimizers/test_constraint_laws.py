@@ -123,7 +123,7 @@ NEUTRAL = {
     "Project": lambda opt: ss.Project(opt, ss.projections.box(-50.0, 50.0)),
     "SAM": lambda opt: ss.SAM(opt, rho=0.0),
 }
-OTHERS = {"Accumulate", "Lookahead", "Mechanic"}
+OTHERS = {"Accumulate", "Lookahead", "Mechanic", "OuterMomentum"}  # the last refuses it
 
 
 def penalised(cls, l1=0.3):

@@ -75,7 +75,8 @@ def resumed(path, make, text):
 
 
 def test_every_option_has_its_row():
-    assert set(OPTIONS) == {field.name for field in dataclasses.fields(Options)}
+    fields = {field.name for field in dataclasses.fields(Options)}
+    assert {*OPTIONS, "param_rounding"} == fields
     for wrapper, given in WRAPPERS.values():
         arguments = list(inspect.signature(wrapper.__init__).parameters)[2:]
         assert set(given) == set(arguments) - {"num_betas"}  # which its state holds
@@ -111,6 +112,16 @@ def test_an_argument_of_a_wrapper_is_used_and_said(name, argument, tmp_path):
         lambda p: wrap(ss.SGD(p, lr=0.05), **others | {argument: now}),
         f"{name}: {argument}={now!r} instead of {before!r}",
     )
+
+
+def test_the_rounding_of_parameters_is_used_and_said(tmp_path):
+    def make(rounding):
+        return lambda p: ss.SGD(p, lr=0.05, master_weights=False, param_rounding=rounding)
+
+    run(tmp_path / "c", make("nearest"), 2, np.float16)
+    said = "param_rounding='stochastic' instead of 'nearest'"
+    with pytest.warns(ResumeWarning, match=said):
+        run(tmp_path / "c", make("stochastic"), 4, np.float16)
 
 
 def test_a_changed_limit_acts(tmp_path):

@@ -135,12 +135,10 @@ Leaf parameters_of(const py::array& x, const py::object& master, const py::tuple
     if (!plain || found.size() != x.size())
         throw std::invalid_argument("a master must be a float32 array of the parameter's size, or "
                                     "the lower bits of such as int16 or int8 for bfloat16");
-    if (low) {
-        leaf.half.low = proxy(found.ptr())->data;
-        leaf.half.low_bytes = size_t(found.itemsize());
-    } else {
-        leaf.x = proxy(found.ptr())->data;
-    }
+    char* const data = proxy(found.ptr())->data;
+    leaf.half.low_bytes = low ? size_t(found.itemsize()) : 0;
+    leaf.half.low = low ? data : nullptr;
+    leaf.x = low ? nullptr : data;
     leaf.kept.push_back(keep_in_place(found.ptr()));
     return leaf;
 }

@@ -295,7 +295,7 @@ class LinearSAGA(_Corrected):
         if not callable(slope):
             raise TypeError(f"LinearSAGA: slope must be a function, got {type(slope).__name__}")
         self._slope, self._X, self._y = slope, np.asarray(X), np.asarray(y)
-        if self._X.ndim != 2 or len(self._y) != len(self._X) or not len(self._X):
+        if self._X.ndim != 2 or not self._X.size or self._y.shape[:1] != self._X.shape[:1]:
             raise ValueError(
                 "LinearSAGA: X must be rows, with as many of y, got shapes "
                 f"{self._X.shape} and {self._y.shape}"

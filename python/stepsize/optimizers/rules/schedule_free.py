@@ -32,7 +32,7 @@ def _advance(
     s.weight_sum += weight
     share = weight / s.weight_sum if s.weight_sum > 0 else 0.0
     if h.decoupling > 0:
-        share = minimum(share * (1 - beta) * h.decoupling, 1.0)
+        share = min(share * (1 - beta) * h.decoupling, 1.0)
     step = rate * (1 - beta * (1 - share))
     y[...] = lerp(y, s.z, share) - step * d
     s.z -= rate * d
