@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -14,3 +16,11 @@ def runs(process):
         return False
     stat = Path(f"/proc/{process}/stat")
     return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def ended(pids: Iterable[int], seconds: float = 10.0) -> bool:
+    """Whether all of them end soon: the system takes a while to bury a process that was killed."""
+    left, until = list(pids), time.monotonic() + seconds
+    while any(map(runs, left)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not any(map(runs, left))

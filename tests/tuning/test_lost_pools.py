@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import stepsize as ss
-from processes import runs
+from processes import ended, runs
 from stepsize.tuning import pools
 
 
@@ -98,7 +98,7 @@ def test_what_a_run_leaves_in_its_worker_is_waited_for_and_ended(executor, tmp_p
         told = ss.sweep(leave, {"left": kinds, "folder": [str(tmp_path)]}, executor)
     assert {t.value for t in told.trials} == {1.0}
     assert not [kind for kind in kinds if (tmp_path / kind).exists()]
-    assert not any(runs(int(mark.suffix[1:])) for mark in tmp_path.iterdir())
+    assert ended([int(mark.suffix[1:]) for mark in tmp_path.iterdir()])
 
 
 DRIVER = """
@@ -129,10 +129,7 @@ def test_workers_end_with_their_driver(number, tmp_path):
     assert driver.wait() == -number
     workers = [int(mark.name) for mark in marks.iterdir()]
     try:
-        until = time.monotonic() + 10
-        while any(map(runs, workers)) and time.monotonic() < until:
-            time.sleep(0.05)
-        assert not any(map(runs, workers))
+        assert ended(workers)
     finally:
         for worker in filter(runs, workers):
             os.kill(worker, signal.SIGKILL)
