@@ -25,6 +25,7 @@ FIVE = {
     "MoMoAdam": "a loss whose lowest value is known, often 0",
     "LBFGS": "few parameters and exact gradients",
 }
+READS_LOSS = ("MoMo", "MoMoAdam", "PolyakSGD", "ScheduleFreePlus")
 SCALES = "scales that differ"
 ORDER = ("convex", "valleys, saddles, plateaus", "scales that differ", "noise", "small batches",
          "sparse", "networks", "matrices", "moving targets", "bounded", "complex")  # fmt: skip
@@ -242,13 +243,15 @@ def advice(found: Map) -> str:
     noisy = [*found.names("noise"), *found.names("small batches")]
     matrices = found.names("matrices")
     whole = sum(found.passed(rule, matrices) == len(matrices) for rule in found.rules)
+    by_default = found.ranking(how="by default")
+    blind = [rule for rule in by_default if rule not in READS_LOSS]
     by_loss = all_of(("PolyakSGD", "MoMo", "MoMoAdam"), how="by default")
     lines = [
-        "**No time to tune.** Problems passed at the default rate: "
-        f"{all_of(('Prodigy', 'DoWG', 'COCOB'), how='by default')}. The default of AdamW, which "
-        f"passes {found.passed('AdamW', how='by default')}, is made for larger networks. Rules "
-        f"that read the loss pass as many, {by_loss}, but they take 0 for its lowest value, which "
-        "is right in most of these problems; where yours is another, say so by `f_min=` or `lb=`.",
+        "**No time to tune.** Problems passed at the default rate, without reading the loss: "
+        f"{all_of(tuple(blind[:6]), how='by default')}. The default of AdamW, which passes "
+        f"{found.passed('AdamW', how='by default')}, is made for larger networks. Of the rules "
+        f"that read the loss pass {by_loss}; they take 0 for its lowest value, which is right in "
+        "most of these problems; where yours is another, say so by `f_min=` or `lb=`.",
         "**Exact gradients.** Of the convex problems pass: "
         f"{all_of(('AdamW', 'LBFGS', 'SGD'), 'convex')}; for few parameters LBFGS needs no rate. "
         f"In noise it is lost: it passes {found.passed('LBFGS', noisy)} of {len(noisy)}.",

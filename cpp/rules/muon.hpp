@@ -195,7 +195,7 @@ template <class F> struct Muon {
         matrix.normalize();
         matrix.iterate();
         matrix.lay_out();
-        if (matrix.h.row_beta2 > 0)
+        if (view.slot_count > 1 && matrix.h.row_beta2 > 0)
             matrix.normalize_rows();
         matrix.move();
     }

@@ -1,5 +1,6 @@
 """Variance-reduced gradients arrive where SGD at the same rate stalls, and resume bit for bit."""
 
+import copy
 import random
 
 import numpy as np
@@ -184,3 +185,76 @@ def test_a_function_that_fails_changes_nothing():
     with pytest.raises(RuntimeError, match="ninth"):
         svrg(np.ones(D), (X, TARGET))
     assert svrg.state_dict() == {"steps": 0, "snapshot": None, "mean": None}
+
+
+def linear():
+    draw = np.random.default_rng(0)
+    X = draw.standard_normal((6, 2))
+    return X, X @ np.array([1.0, -2.0])
+
+
+def test_a_state_is_not_changed_by_later_steps():
+    X, y = linear()
+    saga, w = ss.LinearSAGA(lambda z, y: z - y, X, y), np.zeros(2)
+    optimizer = ss.SGD(w, lr=0.05)
+    optimizer.step(saga(w, np.array([0])))
+    state = saga.state_dict()
+    before = state["kept"].tobytes()
+    for row in range(6):
+        optimizer.step(saga(w, np.array([row])))
+    assert state["kept"].tobytes() == before
+
+
+def test_labels_are_not_taken_for_numbers_of_rows():
+    X, _ = linear()
+    labels = np.array([0, 1, 0, 1, 0, 1])
+    saga, w = ss.LinearSAGA(lambda z, y: z - y, X, labels), np.zeros(2)
+    batch = (X[2:3], labels[2:3])
+    with pytest.raises(
+        ValueError, match="the last array of a batch must be the numbers"
+    ):
+        saga.corrected(w, batch, w)
+    assert saga.corrected(w, (X[2:3], labels[2:3], np.array([2])), w).shape == (2,)
+
+
+def test_complex_data_are_refused():
+    X, y = linear()
+    with pytest.raises(TypeError, match="X and y must be real"):
+        ss.LinearSAGA(lambda z, y: z - y, X + 1j, y)
+
+
+@pytest.mark.parametrize("name", ["SAGA", "SVRG", "LinearSAGA"])
+def test_a_gradient_that_is_not_finite_is_forgotten(name):
+    X, y = linear()
+    batches = [(X[k : k + 2], y[k : k + 2]) for k in (0, 2, 4)]
+
+    def value_and_grad(w, batch):
+        rest = batch[0] @ w - batch[1]
+        return float(rest @ rest) / 2, batch[0].T @ rest / len(rest)
+
+    w, lost = np.zeros(2), np.full(2, np.nan)
+    if name == "LinearSAGA":
+        made = ss.LinearSAGA(lambda z, y: z - y, X, y)
+        made(w, np.array([1]))
+        assert np.isnan(made(lost, np.array([0]))).any()
+        assert np.isfinite(made(w, np.array([2]))).all()
+        return
+    made = (
+        ss.SAGA(value_and_grad, batches)
+        if name == "SAGA"
+        else ss.SVRG(value_and_grad, batches, every=2)
+    )
+    made(w, batches[0])
+    made(w, batches[1])
+    assert np.isnan(made(lost, batches[2])[1]).any()
+    assert np.isfinite(made(w, batches[0])[1]).all()
+
+
+def test_a_copy_knows_its_own_batches_alone():
+    X, y = linear()
+    batches = [(X[:3], y[:3]), (X[3:], y[3:])]
+    saga = ss.SAGA(lambda w, b: (0.0, b[0].T @ (b[0] @ w - b[1])), batches)
+    twin, own = copy.deepcopy((saga, batches))
+    assert twin(np.zeros(2), own[0])[1].shape == (2,)
+    with pytest.raises(ValueError, match="none of batches"):
+        twin(np.zeros(2), batches[0])

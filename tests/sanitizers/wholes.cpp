@@ -56,8 +56,10 @@ class Whole {
         view_.x = x.data();
         gradient_ = &memory_.block(view_.size * width_of(dtype_));
         view_.g = gradient_->data();
-        for (const size_t count : slot_sizes(source))
+        for (const size_t count : slot_sizes(source)) {
+            view_.slot_sizes[view_.slot_count] = count;
             view_.slots[view_.slot_count++] = memory_.state(count).data();
+        }
         view_.share = source.flag() ? together : alone;
         prologue_ = {1, 1e300, 0.01 * double(source.below(2)), 1, 0, 0};
         // As much as it asks for: a job that takes more is seen.
@@ -95,6 +97,16 @@ class Whole {
                 return {view_.size, view_.size};
             return source.flag() ? std::vector<size_t>{view_.size}
                                  : std::vector<size_t>{view_.size, view_.lengths[0]};
+        }
+        if (name == "Kron") { // triangular factors are square, diagonal ones as long as their axis
+            std::vector<size_t> kept(1, view_.size);
+            for (int axis = 0; axis < std::min(view_.axes, 4); ++axis) {
+                const size_t n = view_.lengths[axis];
+                kept.push_back(n > 1 && source.flag() ? n * n : n);
+            }
+            if (view_.axes == 0)
+                kept.push_back(1);
+            return kept;
         }
         std::vector<size_t> found(name == "SOAP" ? 2 : 1, view_.size);
         std::vector<size_t> squares;

@@ -9,6 +9,7 @@ from stepsize.callbacks.divergence import *
 from stepsize.callbacks.early_stopping import *
 from stepsize.callbacks.freeze import *
 from stepsize.callbacks.generators import *
+from stepsize.callbacks.linear_saga import *
 from stepsize.callbacks.live_plot import *
 from stepsize.callbacks.loggers import *
 from stepsize.callbacks.lr_monitor import *

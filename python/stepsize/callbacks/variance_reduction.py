@@ -11,17 +11,17 @@ import optree
 from stepsize import arrays
 from stepsize.arrays import Array, Nest
 from stepsize.serialization import states
-from stepsize.validation import number, whole
+from stepsize.validation import whole
 
 if TYPE_CHECKING:
     from stepsize.training.run import Run
 
-__all__ = ["SAGA", "SVRG", "LinearSAGA"]
+__all__ = ["SAGA", "SVRG"]
 
 ValueAndGrad = Callable[[Nest, Any], tuple[float, Nest]]
 
 
-class _Corrected:
+class Corrected:
     """Base: what replaces the gradients of a run, and gives gradients by hand."""
 
     def on_start(self, run: Run) -> None:
@@ -44,7 +44,7 @@ class _Corrected:
         raise NotImplementedError
 
 
-def _leaves(nest: Nest) -> tuple[list[Any], Any]:
+def leaves_of(nest: Nest) -> tuple[list[Any], Any]:
     found: tuple[list[Any], Any] = optree.tree_flatten(nest, none_is_leaf=True)
     return found
 
@@ -59,7 +59,7 @@ def _known(owner: str, grads: list[Any], like: list[Any]) -> list[Array]:
     return [np.asarray(g) for g in grads]
 
 
-class SVRG(_Corrected):
+class SVRG(Corrected):
     r"""Stochastic variance-reduced gradients: each batch is corrected by a full gradient.
 
     .. math::
@@ -115,18 +115,19 @@ class SVRG(_Corrected):
         return loss, self.corrected(params, batch, grads)
 
     def corrected(self, params: Nest, batch: Any, grads: Nest) -> Nest:
-        """As `_Corrected.corrected`; the call is a step."""
-        points, spec = _leaves(params)
-        found, shape = _leaves(grads)
+        """As `Corrected.corrected`; the call is a step."""
+        points, spec = leaves_of(params)
+        found, shape = leaves_of(grads)
         found = _known("SVRG", found, points)
         if self._snapshot is None or self._steps % self.every == 0:
             mean = self._full(params, points)  # may raise
-            self._snapshot, self._mean = [np.array(leaf) for leaf in points], mean
+            if _all_finite(mean):  # else the next step asks again
+                self._snapshot, self._mean = [np.array(leaf) for leaf in points], mean
             result = [np.array(m) for m in mean]
         else:
             assert self._mean is not None
             there = optree.tree_unflatten(spec, [np.array(leaf) for leaf in self._snapshot])
-            old = _known("SVRG", _leaves(self._evaluate(there, batch)[1])[0], points)
+            old = _known("SVRG", leaves_of(self._evaluate(there, batch)[1])[0], points)
             result = [g - o + m for g, o, m in zip(found, old, self._mean, strict=True)]
         self._steps += 1
         nest: Nest = optree.tree_unflatten(shape, result)
@@ -136,13 +137,14 @@ class SVRG(_Corrected):
         return arrays.loss_and_grads(self._function(params, batch))
 
     def _full(self, params: Nest, points: list[Any]) -> list[Array]:
-        total, rows = [np.zeros_like(leaf) for leaf in points], 0
+        # Sums over all rows leave the range of half precision.
+        total, rows = [np.zeros_like(leaf, np.result_type(leaf, np.float32)) for leaf in points], 0
         for batch in _batches(self._data, self.batch_size):
             count = arrays.rows_of(batch)[0]
-            grads = _known("SVRG", _leaves(self._evaluate(params, batch)[1])[0], points)
+            grads = _known("SVRG", leaves_of(self._evaluate(params, batch)[1])[0], points)
             total = [t + count * g for t, g in zip(total, grads, strict=True)]
             rows += count
-        return [t / rows for t in total]
+        return [(t / rows).astype(p.dtype) for t, p in zip(total, points, strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
         """The steps made, and the point and gradient that correct those to come."""
@@ -153,10 +155,12 @@ class SVRG(_Corrected):
         copies = states.optional(states.leaves)
         checks = {"steps": states.count, "snapshot": copies, "mean": copies}
         found = states.checked("SVRG", state, checks)
+        if (found["snapshot"] is None) != (found["mean"] is None):
+            raise ValueError("SVRG: snapshot and mean must both be there, or neither")
         self._steps, self._snapshot, self._mean = (found[name] for name in checks)
 
 
-class SAGA(_Corrected):
+class SAGA(Corrected):
     r"""SAGA for a finite sum of batches: the last gradient of each corrects the next.
 
     .. math::
@@ -199,7 +203,7 @@ class SAGA(_Corrected):
                 f"SAGA: batches must be a list of batches, got {type(batches).__name__}"
             )
         self._function, self._list = value_and_grad, list(batches)
-        self._places = {id(batch): j for j, batch in enumerate(self._list)}
+        self._find_places()
         if len(self._places) < len(self._list):
             raise ValueError("SAGA: batches must be different objects; one stands there twice")
         rows = np.array([arrays.rows_of(batch)[0] for batch in self._list], float)
@@ -207,23 +211,34 @@ class SAGA(_Corrected):
         self._table: list[list[Array]] = []
         self._mean: list[Array] = []
 
+    def _find_places(self) -> None:
+        self._places = {id(batch): j for j, batch in enumerate(self._list)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy has batches of its own."""
+        self.__dict__.update(state)
+        self._find_places()
+
     def __call__(self, params: Nest, batch: Any) -> tuple[float, Nest]:
         """The loss of one of the batches, and the corrected gradients."""
         loss, grads = arrays.loss_and_grads(self._function(params, batch))
         return loss, self.corrected(params, batch, grads)
 
     def corrected(self, params: Nest, batch: Any, grads: Nest) -> Nest:
-        """As `_Corrected.corrected`, where the batch is one of those given."""
+        """As `Corrected.corrected`, where the batch is one of those given."""
         if id(batch) not in self._places:
             raise ValueError(
                 "SAGA: the batch is none of batches; train on these objects themselves, "
                 "train=lambda: random.sample(batches, len(batches))"
             )
-        j, points = self._places[id(batch)], _leaves(params)[0]
-        found, shape = _leaves(grads)
+        j, points = self._places[id(batch)], leaves_of(params)[0]
+        found, shape = leaves_of(grads)
         found = _known("SAGA", found, points)
         if not self._table:
             table = [self._first(params, other, points) for other in self._list]
+            for k, row in enumerate(table):
+                if not _all_finite(row):
+                    raise ValueError(f"SAGA: the gradient of batch {k} is not finite at the start")
             self._mean = [
                 sum(w * g for w, g in zip(self._weights, column, strict=True))
                 for column in zip(*table, strict=True)
@@ -232,14 +247,15 @@ class SAGA(_Corrected):
         w, k = float(self._weights[j]), len(self._list)
         change = [g - old for g, old in zip(found, self._table[j], strict=True)]
         result = [m + k * w * c for m, c in zip(self._mean, change, strict=True)]
-        self._mean = [m + w * c for m, c in zip(self._mean, change, strict=True)]
-        self._table[j] = [np.array(g) for g in found]
+        if _all_finite(found):  # else the mean would never be finite again
+            self._mean = [m + w * c for m, c in zip(self._mean, change, strict=True)]
+            self._table[j] = [np.array(g) for g in found]
         nest: Nest = optree.tree_unflatten(shape, result)
         return nest
 
     def _first(self, params: Nest, batch: Any, points: list[Any]) -> list[Array]:
         grads = arrays.loss_and_grads(self._function(params, batch))[1]
-        return [np.array(g) for g in _known("SAGA", _leaves(grads)[0], points)]
+        return [np.array(g) for g in _known("SAGA", leaves_of(grads)[0], points)]
 
     def state_dict(self) -> dict[str, Any]:
         """The gradient of each batch, and their mean."""
@@ -257,112 +273,8 @@ class SAGA(_Corrected):
         self._table, self._mean = found["table"], found["mean"]
 
 
-class LinearSAGA(_Corrected):
-    r"""SAGA for linear models, with one number a row in place of a gradient.
-
-    .. math::
-        g = \frac{1}{|B|} \sum_{i \in B} (s_i - \alpha_i) x_i
-            + \frac{1}{n} \sum_i \alpha_i x_i + \lambda w, \quad
-            s_i = \phi'(x_i^T w, y_i), \quad \alpha_i \leftarrow s_i \text{ in } B
-
-    for :math:`f(w) = \frac1n \sum_i \phi(x_i^T w, y_i) + \frac\lambda2 \|w\|^2`. A callback of
-    `fit` with ``train=(X, y, np.arange(len(X)))``: the last array of a batch says which rows it is
-    made of. By hand, ``grads = saga(params, rows)``. Any batch size. State: a number for each row
-    and output, and one gradient.
-
-    Args:
-        slope: ``(z, y) -> the derivative of the loss by z`` of each row: ``z - y`` for least
-            squares, ``-y / (1 + np.exp(y * z))`` for logistic regression with labels -1 and 1.
-        X: the rows; a column of ones is the intercept.
-        y: what ``slope`` gets, one for each row.
-        l2: :math:`\lambda`.
-
-    Source: Defazio, Bach & Lacoste-Julien 2014, arXiv:1407.0202, equation 1 and section 4.
-
-    Example:
-        >>> import numpy as np, stepsize as ss
-        >>> X, y = np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 3.0]]), np.array([1.0, 2.0, 2.0])
-        >>> w = np.zeros(2)
-        >>> saga = ss.LinearSAGA(lambda z, y: z - y, X, y)
-        >>> opt, rng = ss.SGD(w, lr=0.03), np.random.default_rng(0)
-        >>> for _ in range(3000):
-        ...     opt.step(saga(w, rng.integers(3, size=1)))
-        >>> np.allclose(w, np.linalg.lstsq(X, y)[0], atol=1e-12)
-        True
-    """
-
-    def __init__(self, slope: Callable[[Array, Any], Array], X: Any, y: Any, *, l2: float = 0.0):
-        if not callable(slope):
-            raise TypeError(f"LinearSAGA: slope must be a function, got {type(slope).__name__}")
-        self._slope, self._X, self._y = slope, np.asarray(X), np.asarray(y)
-        if self._X.ndim != 2 or not self._X.size or self._y.shape[:1] != self._X.shape[:1]:
-            raise ValueError(
-                "LinearSAGA: X must be rows, with as many of y, got shapes "
-                f"{self._X.shape} and {self._y.shape}"
-            )
-        self._l2 = number("LinearSAGA: l2", l2, 0.0)
-        self._kept: Array | None = None
-        self._mean: Array | None = None
-
-    def __call__(self, params: Nest, rows: Any) -> Nest:
-        """The gradient for a step from some rows, given by their numbers, each at most once."""
-        leaves, spec = _leaves(params)
-        if len(leaves) != 1 or np.shape(leaves[0])[:1] != self._X.shape[1:]:
-            raise ValueError(
-                "LinearSAGA: params must be one array with a weight for each of "
-                f"{self._X.shape[1]} columns of X, got {[np.shape(leaf) for leaf in leaves]!r:.80}"
-            )
-        w, rows = np.asarray(leaves[0]), np.asarray(rows)
-        if rows.dtype.kind not in "iu" or rows.ndim != 1 or not rows.size:
-            raise TypeError(
-                "LinearSAGA: rows must be numbers of rows, in fit the last array of a batch, as in "
-                f"train=(X, y, np.arange(len(X))); got {rows.dtype} of shape {rows.shape}"
-            )
-        if rows.min() < 0 or rows.max() >= len(self._X) or len(np.unique(rows)) < len(rows):
-            raise ValueError(
-                f"LinearSAGA: rows must be different numbers from 0 to {len(self._X) - 1}"
-            )
-        if self._kept is None or self._mean is None:
-            kept = self._slopes(w, slice(None))
-            self._kept, self._mean = kept, self._X.T @ kept / len(self._X)
-        fresh = self._slopes(w, rows)
-        way = self._X[rows].T @ (fresh - self._kept[rows])
-        g = way / len(rows) + self._mean + self._l2 * w
-        self._mean = self._mean + way / len(self._X)
-        self._kept[rows] = fresh
-        nest: Nest = optree.tree_unflatten(spec, [np.asarray(g, w.dtype)])
-        return nest
-
-    def corrected(self, params: Nest, batch: Any, grads: Nest) -> Nest:
-        """As `_Corrected.corrected`, from the rows that the last array of the batch names."""
-        return self(params, batch[-1] if isinstance(batch, tuple) else batch)
-
-    def _slopes(self, w: Array, rows: Any) -> Array:
-        z = self._X[rows] @ w
-        found = np.array(self._slope(z, self._y[rows]), z.dtype)
-        if found.shape != z.shape:
-            raise ValueError(
-                f"LinearSAGA: slope must give an array of shape {z.shape}, as z, got {found.shape}"
-            )
-        return found
-
-    def state_dict(self) -> dict[str, Any]:
-        """The slope of each row, and the mean gradient."""
-        return {"kept": self._kept, "mean": self._mean}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave; ValueError for anything else changes nothing."""
-        checks = {"kept": _array_or_none, "mean": _array_or_none}
-        found = states.checked("LinearSAGA", state, checks)
-        if found["kept"] is not None and len(found["kept"]) != len(self._X):
-            raise ValueError(
-                f"LinearSAGA: kept must have {len(self._X)} rows, got {len(found['kept'])}"
-            )
-        self._kept, self._mean = found["kept"], found["mean"]
-
-
-def _array_or_none(label: str, value: Any) -> Array | None:
-    return None if value is None else np.array(states.leaves(label, [value])[0])
+def _all_finite(leaves: Sequence[Any]) -> bool:
+    return all(bool(np.isfinite(leaf).all()) for leaf in leaves)
 
 
 def _data_of(owner: str, data: Any) -> Any:
