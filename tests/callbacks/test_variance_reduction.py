@@ -210,9 +210,7 @@ def test_labels_are_not_taken_for_numbers_of_rows():
     labels = np.array([0, 1, 0, 1, 0, 1])
     saga, w = ss.LinearSAGA(lambda z, y: z - y, X, labels), np.zeros(2)
     batch = (X[2:3], labels[2:3])
-    with pytest.raises(
-        ValueError, match="the last array of a batch must be the numbers"
-    ):
+    with pytest.raises(ValueError, match="the last array of a batch must be the numbers"):
         saga.corrected(w, batch, w)
     assert saga.corrected(w, (X[2:3], labels[2:3], np.array([2])), w).shape == (2,)
 
