@@ -9,6 +9,7 @@ import pytest
 
 import stepsize as ss
 from cases import numpy_rule, same_bits, snapshot
+from processes import child_ends
 from stepsize import _core
 from stepsize.errors import NonFiniteGradientError
 from together import alike, together
@@ -225,19 +226,6 @@ def test_rows_arrive_at_a_rule_in_numpy():
 
 
 # Forks.
-
-
-def child_ends(work):
-    """Whether a child of this process does it and comes to its end."""
-    child = os.fork()
-    if child:
-        return os.waitpid(child, 0)[1] == 0
-    code = 1
-    try:
-        work()
-        code = 0
-    finally:
-        os._exit(code)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -6,25 +6,15 @@ import pytest
 
 import stepsize as ss
 from cases import RULES, Case, advance, numpy_rule
+from halves import grads_of, params_of
 from stepsize import _core
 from stepsize.arrays import is_narrow
 from stepsize.optimizers import half
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = (np.dtype(np.float16), BFLOAT16)
-SIZES = (1, 255, 256, 257, 700)
 
 by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
-
-
-def params_of(dtype, sizes=SIZES, seed=0):
-    rng = np.random.default_rng(seed)
-    return {f"p{n}": rng.standard_normal((n, 2)).astype(dtype) for n in sizes}
-
-
-def grads_of(params, seed, dtype=np.float32):
-    rng = np.random.default_rng(seed)
-    return {key: rng.standard_normal(p.shape).astype(dtype) for key, p in params.items()}
 
 
 def wide(nest):

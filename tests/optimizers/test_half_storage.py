@@ -6,6 +6,7 @@ import pytest
 
 import stepsize as ss
 from cases import RULES, Case, advance, numpy_rule
+from halves import grads_of, params_of
 from stepsize import _core
 from stepsize.optimizers import half
 from together import together
@@ -20,16 +21,6 @@ STORAGES = [
     (FLOAT16, STOCHASTIC),
 ]
 SIZES = (1, 257, 700)
-
-
-def params_of(dtype, sizes=SIZES, seed=0):
-    rng = np.random.default_rng(seed)
-    return {f"p{n}": rng.standard_normal((n, 2)).astype(dtype) for n in sizes}
-
-
-def grads_of(params, seed, dtype=np.float32):
-    rng = np.random.default_rng(seed)
-    return {key: rng.standard_normal(p.shape).astype(dtype) for key, p in params.items()}
 
 
 def same(first, second):
@@ -75,7 +66,7 @@ def on_every_target(run):
 @together("storage", STORAGES, lambda _: "all")
 def test_compiled_is_numpy(cls, storage):
     dtype, options = storage
-    first, second = params_of(dtype), params_of(dtype)
+    first, second = params_of(dtype, SIZES), params_of(dtype, SIZES)
     one = Case(cls).make(first, **options)
     with numpy_rule(cls):
         two = Case(cls).make(second, **options)
@@ -256,8 +247,8 @@ def test_a_resumed_run_is_the_run(storage):
             opt.step(grads_of(opt.params, t, dtype))
         return opt
 
-    whole = train(ss.AdamW(params_of(dtype), **options), 0, 6)
-    part = train(ss.AdamW(params_of(dtype), **options), 0, 3)
+    whole = train(ss.AdamW(params_of(dtype, SIZES), **options), 0, 6)
+    part = train(ss.AdamW(params_of(dtype, SIZES), **options), 0, 3)
     resumed = ss.AdamW({key: leaf.copy() for key, leaf in part.params.items()}, **options)
     resumed.load_state_dict(part.state_dict())
     train(resumed, 3, 6)
@@ -269,7 +260,7 @@ def test_a_resumed_run_is_the_run(storage):
 @together("storage", STORAGES, lambda _: "all")
 def test_a_partition_arriving_gradients_and_strided_leaves_give_the_same_bits(storage):
     dtype, options = storage
-    first, second, third = (params_of(dtype) for _ in range(3))
+    first, second, third = (params_of(dtype, SIZES) for _ in range(3))
     strided = {key: np.repeat(leaf, 2, axis=0)[::2] for key, leaf in third.items()}
     plain = ss.AdamW(first, **options)
     parts = ss.Partition({"*": lambda leaves: ss.AdamW(leaves, **options)}, second)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import stepsize as ss
+from processes import child_ends
 from stepsize import _core
 
 LARGE = 600_000  # elements from which on several threads share a step, sleeping ones too
@@ -31,27 +32,6 @@ def run(program, *arguments, timeout=60):
 
 
 # Forks.
-
-
-def child_ends(work, seconds=30.0):
-    """Fork, let the child do the work, and tell whether it has come to its end."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            return status == 0
-        time.sleep(0.01)
-    os.kill(child, 9)
-    os.waitpid(child, 0)
-    return False
 
 
 @needs_fork

@@ -24,3 +24,24 @@ def ended(pids: Iterable[int], seconds: float = 10.0) -> bool:
     while any(map(runs, left)) and time.monotonic() < until:
         time.sleep(0.05)
     return not any(map(runs, left))
+
+
+def child_ends(work, seconds=30.0):
+    """Fork, let the child do the work, and tell whether it has come to its end."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return status == 0
+        time.sleep(0.01)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    return False
